@@ -1,0 +1,53 @@
+use serde::{Deserialize, Serialize};
+
+use super::{ArtifactError, Tensors, write};
+use crate::nn::{LayerSpec, Network};
+
+const FORMAT: &str = "chainrule-model/1";
+
+/// What a model's file says of itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelHeader {
+    format: String,
+    /// Values of an image.
+    pub inputs: usize,
+    /// Its layers.
+    pub layers: Vec<LayerSpec>,
+    /// Names of the classes.
+    pub classes: Vec<String>,
+}
+
+/// A network with its classes as bytes; equal ones make equal bytes.
+///
+/// # Errors
+/// Where the format can't hold a tensor.
+pub fn write_model(
+    network: &Network<f32>,
+    layers: &[LayerSpec],
+    classes: &[String],
+) -> Result<Vec<u8>, ArtifactError> {
+    let header = ModelHeader {
+        format: FORMAT.to_owned(),
+        inputs: network.inputs(),
+        layers: layers.to_vec(),
+        classes: classes.to_vec(),
+    };
+    write(&header, network.parameters())
+}
+
+/// The network that `bytes` hold.
+///
+/// # Errors
+/// Where the bytes are no model, or its tensors don't fit its layers.
+pub fn read_model(bytes: &[u8]) -> Result<(ModelHeader, Network<f32>), ArtifactError> {
+    let (header, tensors) = Tensors::read::<ModelHeader>(bytes)?;
+    if header.format != FORMAT {
+        return Err(ArtifactError::Metadata(format!("format {:?} is not {FORMAT:?}", header.format)));
+    }
+    let mut network = Network::new(header.inputs, &header.layers, 0);
+    let names: Vec<String> = network.parameters().map(|(name, ..)| name).collect();
+    let mut values =
+        names.iter().map(|name| tensors.values(name)).collect::<Result<Vec<_>, _>>()?.into_iter();
+    network.set_parameters(|_| values.next().unwrap_or_default())?;
+    Ok((header, network))
+}

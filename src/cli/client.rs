@@ -1,0 +1,192 @@
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use reqwest::{Response, StatusCode};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::CliError;
+use crate::http::Problem;
+use crate::job::{Job, JobId};
+
+/// How long a server may take to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a server may be silent in the middle of an answer; event streams say something every
+/// ten seconds.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Talks to a server.
+pub struct Client {
+    http: reqwest::Client,
+    server: String,
+}
+
+/// One server-sent event.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ServerEvent {
+    /// Its id, to go on behind it.
+    pub id: String,
+    /// Its kind.
+    pub kind: String,
+    /// Its data, as JSON.
+    pub data: String,
+}
+
+impl Client {
+    /// A client for the server at this address.
+    pub fn new(server: &str) -> Result<Self, CliError> {
+        let usage = |what: String| CliError::Usage {
+            what,
+            hint: "write it as http://HOST:PORT, such as http://127.0.0.1:8080".to_owned(),
+        };
+        let url = reqwest::Url::parse(server)
+            .map_err(|error| usage(format!("{server:?} is no address: {error}")))?;
+        if url.scheme() != "http" {
+            return Err(usage(format!(
+                "{server:?} can't be reached: this program speaks http, not {}",
+                url.scheme()
+            )));
+        }
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(READ_TIMEOUT)
+            .build()
+            .map_err(|error| CliError::failed("can't make a client", error))?;
+        Ok(Self { http, server: server.trim_end_matches('/').to_owned() })
+    }
+
+    /// `GET path`.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
+        self.json(self.http.get(self.url(path))).await
+    }
+
+    /// `POST path` with a body of this media type.
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        media_type: &str,
+        body: impl Into<reqwest::Body>,
+    ) -> Result<T, CliError> {
+        self.json(self.http.post(self.url(path)).header("Content-Type", media_type).body(body)).await
+    }
+
+    /// Sends a training job.
+    pub async fn create_job(&self, request: &Value) -> Result<Job, CliError> {
+        self.post("/v1/jobs", "application/json", request.to_string()).await
+    }
+
+    /// Calls `each` for every event of a job behind the one called `last`, until it says no or the
+    /// stream ends.
+    pub async fn events(
+        &self,
+        id: JobId,
+        last: &str,
+        mut each: impl FnMut(ServerEvent) -> Result<bool, CliError>,
+    ) -> Result<(), CliError> {
+        let mut request = self.http.get(self.url(&format!("/v1/jobs/{id}/events")));
+        if !last.is_empty() {
+            request = request.header("Last-Event-ID", last);
+        }
+        let response = self.send(request).await?;
+        let mut chunks = response.bytes_stream();
+        let mut parser = EventParser::default();
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(|error| self.no_server(&error))?;
+            for event in parser.push(&chunk) {
+                if !each(event)? {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.server)
+    }
+
+    async fn json<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<T, CliError> {
+        let response = self.send(request).await?;
+        response.json().await.map_err(|error| CliError::failed("the server's answer can't be read", error))
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder) -> Result<Response, CliError> {
+        let response = request.send().await.map_err(|error| self.no_server(&error))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let problem = response.json::<Problem>().await;
+        Err(problem.unwrap_or_else(|_| other_problem(status)).into())
+    }
+
+    fn no_server(&self, error: &reqwest::Error) -> CliError {
+        let mut source: &dyn std::error::Error = error;
+        while let Some(deeper) = source.source() {
+            source = deeper;
+        }
+        CliError::NoServer { url: self.server.clone(), why: source.to_string() }
+    }
+}
+
+/// An error answer that is no problem+json: something else than a chainrule server.
+fn other_problem(status: StatusCode) -> Problem {
+    Problem::new(status, "unknown", "the answer is not one of a chainrule server")
+}
+
+/// Reads a stream of server-sent events (HTML standard, section 9.2) as far as our server writes
+/// it: fields `event`, `id`, `data`, and comments.
+#[derive(Default)]
+struct EventParser {
+    rest: Vec<u8>,
+    event: ServerEvent,
+}
+
+impl EventParser {
+    fn push(&mut self, chunk: &[u8]) -> Vec<ServerEvent> {
+        self.rest.extend_from_slice(chunk);
+        let mut events = Vec::new();
+        while let Some(end) = self.rest.iter().position(|&byte| byte == b'\n') {
+            let line: Vec<u8> = self.rest.drain(..=end).collect();
+            let line = String::from_utf8_lossy(&line);
+            let line = line.trim_end_matches(['\r', '\n']);
+            if line.is_empty() {
+                let event = std::mem::take(&mut self.event);
+                if !event.data.is_empty() {
+                    events.push(event);
+                }
+                continue;
+            }
+            let (field, value) = line.split_once(':').unwrap_or((line, ""));
+            let value = value.strip_prefix(' ').unwrap_or(value);
+            match field {
+                "event" => self.event.kind = value.to_owned(),
+                "id" => self.event.id = value.to_owned(),
+                "data" => self.event.data.push_str(value),
+                _ => {}
+            }
+        }
+        events
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_read_whole_however_the_stream_is_cut() {
+        let stream =
+            b": alive\n\nevent: epoch\nid: 1-2-3-4\ndata: {\"a\":1}\n\nevent: end\nid: x\ndata: {}\n\n";
+        let expected = [("epoch", "1-2-3-4", "{\"a\":1}"), ("end", "x", "{}")];
+        for size in 1..stream.len() {
+            let mut parser = EventParser::default();
+            let events: Vec<ServerEvent> = stream.chunks(size).flat_map(|chunk| parser.push(chunk)).collect();
+            let found: Vec<_> =
+                events.iter().map(|e| (e.kind.as_str(), e.id.as_str(), e.data.as_str())).collect();
+            assert_eq!(found, expected, "in pieces of {size}");
+        }
+    }
+}

@@ -1,0 +1,190 @@
+use std::io::IsTerminal;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{Args, Parser};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::client::Client;
+use super::follow::{ProgressChoice, follow};
+use super::serve::stop_signal;
+use super::train::judge;
+use super::{CliError, Output, digit, print, print_json, style};
+use crate::app::Server;
+use crate::config::{Config, LogFormat};
+use crate::http::{Prediction, Predictions};
+use crate::telemetry;
+
+const EXAMPLES: &str = "\
+Examples:
+  chainrule demo          train, read ten digits, then go on serving until Ctrl-C
+  chainrule demo --exit   the same, and end: status 0 where all of it went well";
+
+/// Test digits that are read.
+const DIGITS: usize = 10;
+
+/// Below this the demo has not gone well.
+const TEST_ACCURACY_LEAST: f64 = 0.95;
+
+/// Flags of `demo`.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct DemoArgs {
+    /// End when all is done, instead of going on serving
+    #[arg(long)]
+    exit: bool,
+
+    /// Folder for the database, checkpoints and models; made when missing
+    #[arg(long, env = "CHAINRULE_DATA_DIR", default_value = "./chainrule-data", value_name = "FOLDER")]
+    data_dir: PathBuf,
+
+    /// How progress is shown
+    #[arg(long, default_value = "auto", value_name = "HOW")]
+    progress: ProgressChoice,
+}
+
+/// The server's flags with their defaults.
+#[derive(Parser)]
+struct Defaults {
+    #[command(flatten)]
+    config: Config,
+}
+
+/// A test digit, as the server hands it out.
+#[derive(Deserialize)]
+struct Example {
+    label: usize,
+    image: Vec<Vec<u8>>,
+}
+
+/// Starts a server on a free port, and uses it as a stranger would.
+pub async fn run(args: DemoArgs, output: Output) -> Result<(), CliError> {
+    let is_colored = style::is_colored(output.color, &std::io::stderr());
+    telemetry::log(LogFormat::Human, "warn", is_colored)
+        .map_err(|error| CliError::failed("can't set up the log", error))?;
+    let stop = stop_signal()?;
+    let config = Config {
+        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        data_dir: args.data_dir,
+        ..Defaults::parse_from(["chainrule"]).config
+    };
+    let server = Server::start(config).await?;
+    let address = server.address().map_err(|error| CliError::failed("can't tell the address", error))?;
+    let url = format!("http://{address}");
+    let serving = tokio::spawn(server.run(stop.clone()));
+
+    let shown = tokio::select! {
+        shown = show(&url, args.progress, output) => shown,
+        () = stop.cancelled() => Err(CliError::Interrupted("interrupted".to_owned())),
+    };
+    if shown.is_ok() && !args.exit {
+        if !output.quiet {
+            eprintln!("\nserving on {url}; Ctrl-C ends it");
+        }
+        stop.cancelled().await;
+    }
+    stop.cancel();
+    serving.await.map_err(|error| CliError::failed("the server failed", error))?;
+    shown
+}
+
+async fn show(url: &str, progress: ProgressChoice, output: Output) -> Result<(), CliError> {
+    let client = Client::new(url)?;
+    let is_chatty = !output.json && !output.quiet;
+    if is_chatty {
+        eprintln!("serving on {url}");
+        eprintln!("POST /v1/jobs {{}}: the default job, MNIST's 60,000 digits");
+    }
+    let job = client.create_job(&json!({})).await?;
+    let job = follow(&client, job.id, progress, output).await?;
+    judge(&job, Some(TEST_ACCURACY_LEAST), output)?;
+
+    let mut read = Vec::with_capacity(DIGITS);
+    for index in 0..DIGITS {
+        let example: Example = client.get(&format!("/v1/datasets/mnist/test/{index}")).await?;
+        let body = json!({ "image": example.image }).to_string();
+        let answer: Predictions = client.post("/v1/models/digits/predict", "application/json", body).await?;
+        let prediction = answer.predictions.into_iter().next();
+        let prediction = prediction
+            .ok_or_else(|| CliError::failed("the server's answer can't be read", "it holds no prediction"))?;
+        read.push((example, prediction));
+    }
+    if output.json {
+        for (index, (example, prediction)) in read.iter().enumerate() {
+            let line = json!({ "event": "prediction", "index": index, "truth": example.label, "prediction": prediction });
+            print_json(&line)?;
+        }
+        return Ok(());
+    }
+    if output.quiet {
+        return Ok(());
+    }
+    print(format!("\nthe first {DIGITS} digits of the test split:\n"))?;
+    draw(&read, output)?;
+    print(curl_lines(url))
+}
+
+/// The digits next to each other, as many as fit, with what was read below them.
+fn draw(read: &[(Example, Prediction)], output: Output) -> Result<(), CliError> {
+    let stdout = std::io::stdout();
+    let is_colored = style::is_colored(output.color, &stdout);
+    if !stdout.is_terminal() {
+        for (index, (example, prediction)) in read.iter().enumerate() {
+            print(format!("  test {index}: {}", verdict(example, prediction, false)))?;
+        }
+        return Ok(());
+    }
+    let columns = usize::from(console::Term::stdout().size().1);
+    let gap = 2;
+    let in_a_row = ((columns + gap) / (digit::WIDTH + gap)).clamp(1, DIGITS / 2);
+    for row in read.chunks(in_a_row) {
+        let digits: Vec<Vec<String>> =
+            row.iter().map(|(example, _)| digit::draw(&example.image.concat(), is_colored)).collect();
+        for line in 0..digits[0].len() {
+            let line: Vec<&str> = digits.iter().map(|digit| digit[line].as_str()).collect();
+            print(line.join("  "))?;
+        }
+        let captions: Vec<String> =
+            row.iter().map(|(example, prediction)| caption(example, prediction, is_colored)).collect();
+        print(captions.join("  "))?;
+        print("")?;
+    }
+    Ok(())
+}
+
+fn is_right(example: &Example, prediction: &Prediction) -> bool {
+    prediction.label == example.label
+}
+
+fn verdict(example: &Example, prediction: &Prediction, is_colored: bool) -> String {
+    let verdict = if is_right(example, prediction) {
+        style::green("right", is_colored)
+    } else {
+        style::red(&format!("wrong, it is a {}", example.label), is_colored)
+    };
+    format!("{}, {:.1} %, {verdict}", prediction.class, prediction.confidence * 100.0)
+}
+
+/// [`verdict`] in the width of a digit.
+fn caption(example: &Example, prediction: &Prediction, is_colored: bool) -> String {
+    let (mark, text) = if is_right(example, prediction) {
+        (style::green("right", is_colored), "right")
+    } else {
+        (style::red("wrong", is_colored), "wrong")
+    };
+    let figures =
+        format!("{} {:.1} % ", style::bold(&prediction.class, is_colored), prediction.confidence * 100.0);
+    let plain = format!("{} {:.1} % {text}", prediction.class, prediction.confidence * 100.0);
+    format!("{figures}{mark}{}", " ".repeat(digit::WIDTH.saturating_sub(plain.len())))
+}
+
+fn curl_lines(url: &str) -> String {
+    format!(
+        "the same with curl:\n\
+         curl -s {url}/v1/jobs -H 'Content-Type: application/json' -d '{{}}'\n\
+         curl -s {url}/v1/jobs?limit=1\n\
+         curl -s {url}/v1/datasets/mnist/test/0 -H 'Accept: image/png' | \
+         curl -s {url}/v1/models/digits/predict -H 'Content-Type: image/png' --data-binary @-"
+    )
+}

@@ -1,0 +1,220 @@
+//! Shows a job while it runs: a bar on a terminal, lines in a pipe.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::{Value, json};
+
+use super::client::{Client, ServerEvent};
+use super::{CliError, Output, print_json};
+use crate::job::{EpochRecord, Job, JobId, Progress};
+
+/// How progress is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ProgressChoice {
+    /// A bar on a terminal, else lines
+    #[default]
+    Auto,
+    /// A bar that redraws
+    Bar,
+    /// A line an epoch
+    Plain,
+    /// Nothing
+    None,
+}
+
+/// Longest silence in plain lines, while something happens.
+const SILENCE_MAX: Duration = Duration::from_millis(1_500);
+
+/// How long a server that went away is waited for.
+const RECONNECT: Duration = Duration::from_secs(30);
+
+/// How long before it is asked again.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
+
+/// Columns of the bar.
+const BAR_WIDTH: usize = 20;
+
+/// Epochs of the sparkline.
+const SPARKLINE: usize = 12;
+
+/// Follows a job to its end and returns it; a server that restarts is waited for.
+pub async fn follow(
+    client: &Client,
+    id: JobId,
+    choice: ProgressChoice,
+    output: Output,
+) -> Result<Job, CliError> {
+    let mut display = Display::new(choice);
+    let mut last = String::new();
+    let mut ended: Option<Job> = None;
+    let mut silent_since = Instant::now();
+    loop {
+        let behind = last.clone();
+        let streamed = client.events(id, &behind, |event| {
+            last.clone_from(&event.id);
+            silent_since = Instant::now();
+            if output.json {
+                print_json(&as_line(&event)?)?;
+            }
+            match event.kind.as_str() {
+                "epoch" => display.epoch(&parse(&event)?),
+                "progress" => display.progress(&parse(&event)?),
+                "end" => ended = Some(parse(&event)?),
+                _ => {}
+            }
+            Ok(ended.is_none())
+        });
+        let result = streamed.await;
+        if let Some(job) = ended {
+            display.clear();
+            return Ok(job);
+        }
+        match result {
+            Ok(()) | Err(CliError::NoServer { .. }) if silent_since.elapsed() < RECONNECT => {
+                tokio::time::sleep(RECONNECT_PAUSE).await;
+            }
+            Ok(()) => {
+                return Err(CliError::failed(
+                    "the server does not tell of the job any more",
+                    "try again later",
+                ));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn parse<T: serde::de::DeserializeOwned>(event: &ServerEvent) -> Result<T, CliError> {
+    serde_json::from_str(&event.data).map_err(|error| CliError::failed("an event can't be read", error))
+}
+
+/// An event as a line of JSON: its data with its kind under `event`.
+fn as_line(event: &ServerEvent) -> Result<Value, CliError> {
+    let mut line = json!({ "event": event.kind });
+    if let (Value::Object(line), Value::Object(data)) = (&mut line, parse::<Value>(event)?) {
+        line.extend(data);
+    }
+    Ok(line)
+}
+
+/// What is shown of a running job, on standard error.
+struct Display {
+    bar: Option<ProgressBar>,
+    is_plain: bool,
+    losses: Vec<f64>,
+    accuracy: Option<f64>,
+    last_line: Instant,
+}
+
+impl Display {
+    fn new(choice: ProgressChoice) -> Self {
+        let (has_bar, is_plain) = match choice {
+            ProgressChoice::Auto if std::io::stderr().is_terminal() => (true, false),
+            ProgressChoice::Auto | ProgressChoice::Plain => (false, true),
+            ProgressChoice::Bar => (true, false),
+            ProgressChoice::None => (false, false),
+        };
+        let bar = has_bar.then(|| {
+            let bar = ProgressBar::with_draw_target(Some(1_000), ProgressDrawTarget::stderr());
+            let template = format!("epoch {{prefix}} {{bar:{BAR_WIDTH}}} {{msg}}");
+            if let Ok(style) = ProgressStyle::with_template(&template) {
+                bar.set_style(style.progress_chars("━╸ "));
+            }
+            bar.set_prefix("0");
+            bar.set_message("waiting for a worker");
+            bar.tick();
+            bar
+        });
+        Self { bar, is_plain, losses: Vec::new(), accuracy: None, last_line: Instant::now() }
+    }
+
+    fn progress(&mut self, progress: &Progress) {
+        if let Some(bar) = &self.bar {
+            bar.set_prefix(format!("{}/{}", progress.epoch, progress.epochs));
+            bar.set_position((progress.fraction * 1_000.0) as u64);
+            bar.set_message(format!("{:>3.0} %{}", progress.fraction * 100.0, self.figures(progress)));
+        }
+        if self.is_plain && self.last_line.elapsed() > SILENCE_MAX {
+            self.line(&format!(
+                "epoch {}/{}  {:.0} %{}",
+                progress.epoch,
+                progress.epochs,
+                progress.fraction * 100.0,
+                rate_and_time(progress)
+            ));
+        }
+    }
+
+    fn epoch(&mut self, epoch: &EpochRecord) {
+        self.losses.push(epoch.metrics.train_loss);
+        self.accuracy = epoch.metrics.validation_accuracy;
+        if self.is_plain {
+            let accuracy = self.accuracy.map(|accuracy| format!("  val {:.2} %", accuracy * 100.0));
+            self.line(&format!(
+                "epoch {}  loss {:.4}{}  {} images/s",
+                epoch.metrics.epoch,
+                epoch.metrics.train_loss,
+                accuracy.unwrap_or_default(),
+                thousands(epoch.images_per_second),
+            ));
+        }
+    }
+
+    fn clear(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish();
+        }
+    }
+
+    fn line(&mut self, line: &str) {
+        self.last_line = Instant::now();
+        eprintln!("{line}");
+    }
+
+    fn figures(&self, progress: &Progress) -> String {
+        let loss = self.losses.last().map(|loss| format!("  loss {loss:.3} {}", sparkline(&self.losses)));
+        let accuracy = self.accuracy.map(|accuracy| format!("  val {:.1} %", accuracy * 100.0));
+        format!("{}{}{}", loss.unwrap_or_default(), accuracy.unwrap_or_default(), rate_and_time(progress))
+    }
+}
+
+fn rate_and_time(progress: &Progress) -> String {
+    let rate = progress.images_per_second.map(|rate| format!("  {} images/s", thousands(rate)));
+    let left = progress.eta_seconds.map(|seconds| {
+        let seconds = seconds.ceil() as u64;
+        format!("  {}:{:02} left", seconds / 60, seconds % 60)
+    });
+    format!("{}{}", rate.unwrap_or_default(), left.unwrap_or_default())
+}
+
+fn thousands(rate: f64) -> String {
+    if rate >= 10_000.0 { format!("{:.0}k", rate / 1_000.0) } else { format!("{rate:.0}") }
+}
+
+/// The newest values as bars, the largest of them full.
+fn sparkline(values: &[f64]) -> String {
+    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let shown = &values[values.len().saturating_sub(SPARKLINE)..];
+    let most = shown.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+    shown.iter().map(|value| BARS[((value / most * 7.0).round() as usize).min(7)]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_falling_loss_looks_like_one() {
+        assert_eq!(sparkline(&[0.8, 0.4, 0.1]), "█▅▂");
+    }
+
+    #[test]
+    fn rates_are_short_and_times_in_minutes() {
+        let progress =
+            Progress { images_per_second: Some(310_000.0), eta_seconds: Some(61.2), ..Progress::default() };
+        assert_eq!(rate_and_time(&progress), "  310k images/s  1:02 left");
+    }
+}

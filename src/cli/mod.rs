@@ -1,0 +1,138 @@
+//! The command line: one file a command. Results go to standard output, all else to standard error.
+
+mod client;
+mod demo;
+mod digit;
+mod error;
+mod follow;
+mod health;
+mod predict;
+mod serve;
+mod style;
+mod train;
+
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+pub use error::CliError;
+
+use crate::config::ColorChoice;
+
+const EXAMPLES: &str = "\
+Examples:
+  chainrule demo                                   train MNIST and read ten digits, here and now
+  chainrule serve --listen 127.0.0.1:8080          serve until Ctrl-C
+  chainrule train --follow                         train MNIST on that server
+  chainrule train --follow '{\"network\": \"lesson\"}'  the lesson's network instead
+  chainrule predict digit.png                      what digit is it?
+
+Exit status: 0 done, 1 failed, 2 wrong usage, 3 the job failed, was cancelled or missed
+--min-accuracy, 4 not authorised, 5 no server there, 130 interrupted.";
+
+/// Trains small image classifiers by backpropagation and serves their predictions
+#[derive(Parser)]
+#[command(version, after_help = EXAMPLES, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    output: Output,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// How every command writes.
+#[derive(Args, Clone, Copy)]
+struct Output {
+    /// Write JSON, a stream as one object a line
+    #[arg(long, global = true)]
+    json: bool,
+
+    /// Write only the id, or the label
+    #[arg(short, long, global = true, conflicts_with = "json")]
+    quiet: bool,
+
+    /// When to use colour
+    #[arg(long, global = true, default_value = "auto", value_name = "WHEN")]
+    color: ColorChoice,
+}
+
+/// Which server a command talks to.
+#[derive(Args, Clone)]
+struct ServerArgs {
+    /// Address of the server
+    #[arg(long, env = "CHAINRULE_SERVER", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    server: String,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the server
+    Serve(Box<serve::ServeArgs>),
+    /// Train MNIST and read ten digits, from nothing
+    Demo(demo::DemoArgs),
+    /// Send a training job
+    Train(train::TrainArgs),
+    /// Read digits from pictures
+    Predict(predict::PredictArgs),
+    /// Ask a server whether it is ready
+    Health(health::HealthArgs),
+    /// Write completions for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// Reads the command line and does what it says.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "chainrule", &mut std::io::stdout());
+            Ok(())
+        }
+        command => run(command, cli.output),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error.print(cli.output.color);
+            ExitCode::from(error.exit_status())
+        }
+    }
+}
+
+fn run(command: Command, output: Output) -> Result<(), CliError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::failed("can't start", error))?;
+    let result = runtime.block_on(async {
+        match command {
+            Command::Serve(args) => serve::run(*args, output).await,
+            Command::Demo(args) => demo::run(args, output).await,
+            Command::Train(args) => train::run(args, output).await,
+            Command::Predict(args) => predict::run(args, output).await,
+            Command::Health(args) => health::run(args, output).await,
+            Command::Completions { .. } => Ok(()),
+        }
+    });
+    runtime.shutdown_background();
+    result
+}
+
+/// Writes a line of result. A reader that has gone away, as `head` does, ends the program quietly.
+fn print(line: impl std::fmt::Display) -> Result<(), CliError> {
+    use std::io::Write;
+    writeln!(std::io::stdout(), "{line}").map_err(|error| match error.kind() {
+        std::io::ErrorKind::BrokenPipe => CliError::ReaderGone,
+        _ => CliError::failed("can't write the result", error),
+    })
+}
+
+/// Writes a value as a line of JSON.
+fn print_json(value: &impl serde::Serialize) -> Result<(), CliError> {
+    print(serde_json::to_string(value).map_err(|error| CliError::failed("can't write the result", error))?)
+}

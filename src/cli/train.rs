@@ -1,0 +1,146 @@
+use std::io::Read;
+
+use clap::Args;
+use serde_json::Value;
+
+use super::client::Client;
+use super::follow::{ProgressChoice, follow};
+use super::{CliError, Output, ServerArgs, print, print_json};
+use crate::job::{Job, JobId, JobState};
+
+const EXAMPLES: &str = "\
+Examples:
+  chainrule train                                    MNIST with the defaults; prints the job's id
+  chainrule train --follow --min-accuracy 0.97       wait, and fail below 97 %
+  chainrule train '{\"epochs\": 2, \"seed\": 7}'
+  chainrule train job.json
+  echo '{\"network\": \"lesson\"}' | chainrule train -
+  chainrule train --follow --job ID                  follow a job that was sent before";
+
+/// Flags of `train`.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct TrainArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+
+    /// Show the job until it ends; Ctrl-C lets it go on alone
+    #[arg(long)]
+    follow: bool,
+
+    /// With --follow: end with status 3 where the test accuracy is lower (0 to 1)
+    #[arg(long, requires = "follow", value_name = "FRACTION", value_parser = fraction)]
+    min_accuracy: Option<f64>,
+
+    /// How progress is shown
+    #[arg(long, default_value = "auto", value_name = "HOW")]
+    progress: ProgressChoice,
+
+    /// Follow this job instead of sending one
+    #[arg(long, requires = "follow", conflicts_with = "request", value_name = "ID")]
+    job: Option<JobId>,
+
+    /// The request: JSON, a file that holds it, or - for standard input; {} unless given
+    #[arg(value_name = "JSON|FILE|-")]
+    request: Option<String>,
+}
+
+fn fraction(text: &str) -> Result<f64, String> {
+    let value = text.parse().ok().filter(|value| (0.0..=1.0).contains(value));
+    value.ok_or_else(|| "must be a number from 0 to 1".to_owned())
+}
+
+/// Sends a job, and follows it where asked to.
+pub async fn run(args: TrainArgs, output: Output) -> Result<(), CliError> {
+    let server = &args.server.server;
+    let client = Client::new(server)?;
+    let id = match args.job {
+        Some(id) => id,
+        None => {
+            let job = client.create_job(&request(args.request.as_deref())?).await?;
+            if !args.follow {
+                return show(&job, output, server);
+            }
+            if !output.json && !output.quiet {
+                eprintln!("job {}", job.id);
+            }
+            job.id
+        }
+    };
+    let interrupted = || {
+        CliError::Interrupted(format!(
+            "\nthe job goes on; follow it again with: chainrule train --server {server} --follow --job {id}"
+        ))
+    };
+    let job = tokio::select! {
+        job = follow(&client, id, args.progress, output) => job?,
+        _ = tokio::signal::ctrl_c() => return Err(interrupted()),
+    };
+    judge(&job, args.min_accuracy, output)
+}
+
+fn request(argument: Option<&str>) -> Result<Value, CliError> {
+    let (name, text) = match argument {
+        None => return Ok(Value::Object(serde_json::Map::new())),
+        Some("-") => {
+            let mut text = String::new();
+            let read = std::io::stdin().read_to_string(&mut text);
+            read.map_err(|error| CliError::failed("can't read standard input", error))?;
+            ("standard input", text)
+        }
+        Some(json) if json.trim_start().starts_with('{') => ("the request", json.to_owned()),
+        Some(file) => {
+            let text = std::fs::read_to_string(file);
+            (file, text.map_err(|error| CliError::failed(format!("can't read {file}"), error))?)
+        }
+    };
+    serde_json::from_str(&text).map_err(|error| CliError::failed(format!("{name} is not JSON"), error))
+}
+
+fn show(job: &Job, output: Output, server: &str) -> Result<(), CliError> {
+    if output.json {
+        return print_json(job);
+    }
+    print(job.id)?;
+    if !output.quiet {
+        eprintln!(
+            "{}; follow it with: chainrule train --server {server} --follow --job {}",
+            job.state, job.id
+        );
+    }
+    Ok(())
+}
+
+/// Says how a job ended, and fails where it did not end well.
+pub fn judge(job: &Job, min_accuracy: Option<f64>, output: Output) -> Result<(), CliError> {
+    let Some(result) = &job.result else {
+        let why = job.error.as_ref().map(|error| format!(": {} ({})", error.detail, error.code));
+        return Err(CliError::Job(format!("the job {}{}", ended(job.state), why.unwrap_or_default())));
+    };
+    if output.quiet {
+        print(job.id)?;
+    } else if !output.json {
+        print(format!(
+            "test accuracy {:.2} %, published as {}@{}",
+            result.test_accuracy * 100.0,
+            result.model,
+            result.version
+        ))?;
+    }
+    match min_accuracy {
+        Some(least) if result.test_accuracy < least => Err(CliError::Job(format!(
+            "the test accuracy {:.2} % is below {:.2} %",
+            result.test_accuracy * 100.0,
+            least * 100.0
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn ended(state: JobState) -> &'static str {
+    match state {
+        JobState::Failed => "failed",
+        JobState::Cancelled => "was cancelled",
+        JobState::Queued | JobState::Running | JobState::Succeeded => "has no result",
+    }
+}

@@ -1,0 +1,300 @@
+//! What the server is told at its start: the only reader of flags and environment.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use crate::data::picture::PictureLimits;
+use crate::train::SpecLimits;
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// A line for people.
+    #[default]
+    Human,
+    /// A JSON object a line.
+    Json,
+}
+
+/// Everything that can be set; each flag has an environment variable, the flag wins.
+#[derive(Clone, Debug, Args)]
+pub struct Config {
+    /// Address to listen on; port 0 takes a free one
+    #[arg(long, env = "CHAINRULE_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+
+    /// Folder for the database, checkpoints and models; made when missing
+    #[arg(long, env = "CHAINRULE_DATA_DIR", default_value = "./chainrule-data", value_name = "FOLDER")]
+    pub data_dir: PathBuf,
+
+    /// Jobs that train at the same time
+    #[arg(long, env = "CHAINRULE_WORKERS", default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub workers: u16,
+
+    /// Threads of each job; 0 shares all cores among the workers
+    #[arg(long, env = "CHAINRULE_THREADS", default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=256))]
+    pub threads: u16,
+
+    /// How logs are written to standard error
+    #[arg(long, env = "CHAINRULE_LOG_FORMAT", default_value = "human", value_name = "FORMAT")]
+    pub log_format: LogFormat,
+
+    /// Which logs are written, as `info`, `warn` or `chainrule=debug,warn`
+    #[arg(long, env = "CHAINRULE_LOG", default_value = "info", value_name = "FILTER")]
+    pub log: String,
+
+    /// What the server takes on at most
+    #[command(flatten)]
+    pub limits: Limits,
+}
+
+/// What the server takes on at most.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Limits")]
+pub struct Limits {
+    /// Bytes of a request's body
+    #[arg(long, env = "CHAINRULE_BODY_BYTES_MAX", default_value_t = 16 << 20, value_name = "N", hide_short_help = true)]
+    pub body_bytes_max: usize,
+
+    /// Seconds a body may take to arrive
+    #[arg(
+        long,
+        env = "CHAINRULE_BODY_TIMEOUT_SECONDS",
+        default_value_t = 30,
+        value_name = "N",
+        hide_short_help = true
+    )]
+    pub body_timeout_seconds: u32,
+
+    /// Seconds a connection may be silent before and between requests
+    #[arg(
+        long,
+        env = "CHAINRULE_HEADER_TIMEOUT_SECONDS",
+        default_value_t = 20,
+        value_name = "N",
+        hide_short_help = true
+    )]
+    pub header_timeout_seconds: u32,
+
+    /// Open connections
+    #[arg(
+        long,
+        env = "CHAINRULE_CONNECTIONS_MAX",
+        default_value_t = 2_048,
+        value_name = "N",
+        hide_short_help = true
+    )]
+    pub connections_max: usize,
+
+    /// Requests under way
+    #[arg(
+        long,
+        env = "CHAINRULE_REQUESTS_MAX",
+        default_value_t = 1_024,
+        value_name = "N",
+        hide_short_help = true
+    )]
+    pub requests_max: usize,
+
+    /// Open event streams
+    #[arg(
+        long,
+        env = "CHAINRULE_STREAMS_MAX",
+        default_value_t = 512,
+        value_name = "N",
+        hide_short_help = true
+    )]
+    pub streams_max: usize,
+
+    /// Seconds that wait_seconds may ask for
+    #[arg(
+        long,
+        env = "CHAINRULE_WAIT_SECONDS_MAX",
+        default_value_t = 60,
+        value_name = "N",
+        hide_short_help = true
+    )]
+    pub wait_seconds_max: u32,
+
+    /// Jobs that wait for a worker
+    #[arg(
+        long,
+        env = "CHAINRULE_QUEUE_MAX",
+        default_value_t = 1_000,
+        value_name = "N",
+        hide_short_help = true
+    )]
+    pub queue_max: u32,
+
+    /// Images of a prediction
+    #[arg(
+        long,
+        env = "CHAINRULE_IMAGES_MAX",
+        default_value_t = 10_000,
+        value_name = "N",
+        hide_short_help = true
+    )]
+    pub images_max: usize,
+
+    /// Pictures of a form
+    #[arg(
+        long,
+        env = "CHAINRULE_PICTURES_MAX",
+        default_value_t = 64,
+        value_name = "N",
+        hide_short_help = true
+    )]
+    pub pictures_max: usize,
+
+    /// Width and height of a picture in pixels
+    #[arg(
+        long,
+        env = "CHAINRULE_PICTURE_SIDE_MAX",
+        default_value_t = 8_192,
+        value_name = "N",
+        hide_short_help = true
+    )]
+    pub picture_side_max: u32,
+
+    /// Bytes a picture may take while it is decoded
+    #[arg(long, env = "CHAINRULE_PICTURE_BYTES_MAX", default_value_t = 256 << 20, value_name = "N", hide_short_help = true)]
+    pub picture_bytes_max: u64,
+
+    /// Predictions computed at the same time
+    #[arg(
+        long,
+        env = "CHAINRULE_PREDICTIONS_MAX",
+        default_value_t = 8,
+        value_name = "N",
+        hide_short_help = true
+    )]
+    pub predictions_max: usize,
+
+    /// Bytes of weights held in memory to predict
+    #[arg(long, env = "CHAINRULE_MODEL_BYTES_MAX", default_value_t = 1 << 30, value_name = "N", hide_short_help = true)]
+    pub model_bytes_max: u64,
+
+    /// Epochs of a job
+    #[arg(
+        long,
+        env = "CHAINRULE_EPOCHS_MAX",
+        default_value_t = 10_000,
+        value_name = "N",
+        hide_short_help = true
+    )]
+    pub epochs_max: u32,
+
+    /// Layers of a network
+    #[arg(
+        long,
+        env = "CHAINRULE_LAYERS_MAX",
+        default_value_t = 64,
+        value_name = "N",
+        hide_short_help = true
+    )]
+    pub layers_max: usize,
+
+    /// Units of a layer
+    #[arg(
+        long,
+        env = "CHAINRULE_UNITS_MAX",
+        default_value_t = 16_384,
+        value_name = "N",
+        hide_short_help = true
+    )]
+    pub units_max: usize,
+
+    /// Floating-point operations of a job
+    #[arg(
+        long,
+        env = "CHAINRULE_JOB_FLOPS_MAX",
+        default_value_t = 1e16,
+        value_name = "N",
+        hide_short_help = true
+    )]
+    pub job_flops_max: f64,
+
+    /// Bytes of memory of a job
+    #[arg(
+        long,
+        env = "CHAINRULE_JOB_BYTES_MAX",
+        default_value_t = 4e9,
+        value_name = "N",
+        hide_short_help = true
+    )]
+    pub job_bytes_max: f64,
+
+    /// Seconds that requests under way have to end when the server stops
+    #[arg(long, env = "CHAINRULE_DRAIN_SECONDS", default_value_t = 3.0, value_name = "N", hide_short_help = true, value_parser = seconds)]
+    pub drain_seconds: f64,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let value = text.parse().ok().filter(|value| (0.0..=3600.0).contains(value));
+    value.ok_or_else(|| "must be a number from 0 to 3600".to_owned())
+}
+
+impl Config {
+    /// Threads a job trains with.
+    pub fn threads_per_worker(&self) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        match usize::from(self.threads) {
+            0 => (cores / usize::from(self.workers)).max(1),
+            threads => threads,
+        }
+    }
+}
+
+impl Limits {
+    /// What a job may ask for.
+    pub fn spec(&self) -> SpecLimits {
+        SpecLimits {
+            epochs_max: self.epochs_max,
+            layers_max: self.layers_max,
+            units_max: self.units_max,
+            flops_max: self.job_flops_max,
+            memory_bytes_max: self.job_bytes_max,
+        }
+    }
+
+    /// What a picture may be.
+    pub fn pictures(&self) -> PictureLimits {
+        PictureLimits {
+            width_max: self.picture_side_max,
+            height_max: self.picture_side_max,
+            alloc_bytes_max: self.picture_bytes_max,
+        }
+    }
+}
+
+/// When colour is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ColorChoice {
+    /// On a terminal, unless the environment says otherwise.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl ColorChoice {
+    /// Whether colour goes to a stream: the choice, then `NO_COLOR` (<https://no-color.org>), then
+    /// `CLICOLOR_FORCE`, then `TERM=dumb`, then whether it is a terminal.
+    pub fn is_colored(self, is_terminal: bool) -> bool {
+        let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Auto if is_set("NO_COLOR") => false,
+            Self::Auto if is_set("CLICOLOR_FORCE") => {
+                std::env::var_os("CLICOLOR_FORCE").is_some_and(|value| value != "0")
+            }
+            Self::Auto if std::env::var_os("TERM").is_some_and(|term| term == "dumb") => false,
+            Self::Auto => is_terminal,
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The MNIST database of handwritten digits (Y. LeCun, C. Cortes, C. J. C. Burges), part of the
+//! binary: 60,000 examples to train on, 10,000 to test with.
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, LazyLock};
+
+use super::idx::{IdxLimits, parse_images, parse_labels};
+use super::{Dataset, DatasetShape, IMAGE_PIXELS, Split};
+
+/// What it is called.
+pub const NAME: &str = "mnist";
+
+/// Training examples.
+const TRAIN: usize = 60_000;
+
+/// Digits.
+const CLASSES: usize = 10;
+
+/// A file of `data/mnist`, as it was when the binary was built.
+macro_rules! file {
+    ($name:literal) => {
+        include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/data/mnist/", $name))
+    };
+}
+
+static TRAIN_IMAGES: &[u8] = file!("train-images-idx3-ubyte.gz");
+static TRAIN_LABELS: &[u8] = file!("train-labels-idx1-ubyte.gz");
+static TEST_IMAGES: &[u8] = file!("t10k-images-idx3-ubyte.gz");
+static TEST_LABELS: &[u8] = file!("t10k-labels-idx1-ubyte.gz");
+
+const LIMITS: IdxLimits = IdxLimits { examples_max: TRAIN };
+
+/// Its shape, known without inflating it.
+pub fn shape() -> DatasetShape {
+    DatasetShape { name: NAME.to_owned(), inputs: IMAGE_PIXELS, classes: CLASSES, train: TRAIN }
+}
+
+/// MNIST, inflated (55 MB) when first asked for.
+pub fn dataset() -> Arc<Dataset> {
+    static DATASET: LazyLock<Arc<Dataset>> = LazyLock::new(|| Arc::new(inflate()));
+    Arc::clone(&DATASET)
+}
+
+fn inflate() -> Dataset {
+    // The files are part of the binary and a test holds their digests: they parse, or none is built.
+    const REASON: &str = "the embedded MNIST is intact";
+    let split = |images, labels| {
+        let images = parse_images(images, LIMITS).expect(REASON);
+        Split::new(images, parse_labels(labels, LIMITS).expect(REASON)).expect(REASON)
+    };
+    let classes = (0..CLASSES).map(|digit| digit.to_string()).collect();
+    let train = split(TRAIN_IMAGES, TRAIN_LABELS);
+    Dataset::new(NAME.to_owned(), classes, train, split(TEST_IMAGES, TEST_LABELS)).expect(REASON)
+}

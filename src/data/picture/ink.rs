@@ -1,0 +1,139 @@
+//! What is drawn, told from what it is drawn on.
+
+use std::ops::RangeInclusive;
+
+use image::GrayImage;
+
+use super::paper;
+
+/// Larger pictures are reduced to this width and height by averaging, which keeps 50 pixels for
+/// each of the 20 that a digit filling the picture ends in.
+const SIDE_MAX: usize = 1024;
+
+/// Grey levels between background and ink, at least.
+const CONTRAST_MIN: f32 = 12.0;
+
+/// Ink stands out from the noise of the background by this many of its deviations, at least.
+const SIGNAL_TO_NOISE_MIN: f32 = 6.0;
+
+/// Shares of dark places that don't tell by themselves whether the dark or the light ones are ink.
+const UNDECIDED: RangeInclusive<f32> = 0.4..=0.6;
+
+/// Share of the contrast that belongs to the edge of a stroke rather than to the background.
+const EDGE: f32 = 0.08;
+
+/// How much ink there is at each place.
+pub struct Ink {
+    pub width: usize,
+    pub height: usize,
+    /// Row by row; 0 = background, 1 = nine tenths of the strokes are no brighter.
+    pub values: Vec<f32>,
+    /// From this value on a place belongs to a stroke.
+    pub edge: f32,
+}
+
+/// The ink of a picture; none, if it has one brightness and noise alone.
+pub fn find(picture: &GrayImage) -> Option<Ink> {
+    if picture.as_raw().is_empty() {
+        return None;
+    }
+    let (width, height, mut values) = reduce(picture);
+    paper::level(&mut values, width);
+    let threshold = otsu(&values)?;
+
+    let is_dark_on_light = is_dark_on_light(&values, width, threshold);
+    if is_dark_on_light {
+        values.iter_mut().for_each(|level| *level = 255.0 - *level);
+    }
+    let threshold = if is_dark_on_light { 255.0 - threshold } else { threshold };
+
+    let mut background: Vec<f32> = values.iter().copied().filter(|&level| level <= threshold).collect();
+    let mut strokes: Vec<f32> = values.iter().copied().filter(|&level| level > threshold).collect();
+    let level = quantile(&mut background, 0.5)?;
+    let contrast = quantile(&mut strokes, 0.9)? - level;
+    let noise = deviation(&mut background, level);
+    if contrast < CONTRAST_MIN || contrast < SIGNAL_TO_NOISE_MIN * noise {
+        return None;
+    }
+    values.iter_mut().for_each(|value| *value = ((*value - level) / contrast).max(0.0));
+    Some(Ink { width, height, values, edge: (3.0 * noise / contrast).clamp(EDGE, 0.4) })
+}
+
+/// Whether ink is what is darker than `threshold`: it covers less of a picture than what it is drawn
+/// on. A bold digit that fills the picture covers about half; then the edges have a say as well.
+fn is_dark_on_light(values: &[f32], width: usize, threshold: f32) -> bool {
+    let share = |places: &mut dyn Iterator<Item = usize>| {
+        let (dark, all) =
+            places.fold((0, 0), |(dark, all), place| (dark + u32::from(values[place] < threshold), all + 1));
+        dark as f32 / all as f32
+    };
+    let dark = share(&mut (0..values.len()));
+    if !UNDECIDED.contains(&dark) {
+        return dark < 0.5;
+    }
+    let is_at_edge = |place: &usize| {
+        let (x, y) = (place % width, place / width);
+        x == 0 || x + 1 == width || y == 0 || (y + 1) * width == values.len()
+    };
+    dark + share(&mut (0..values.len()).filter(is_at_edge)) < 1.0
+}
+
+/// The grey levels, each the mean of as many pixels as keep both sides within [`SIDE_MAX`].
+fn reduce(picture: &GrayImage) -> (usize, usize, Vec<f32>) {
+    let (full_width, full_height) = (picture.width() as usize, picture.height() as usize);
+    let block = full_width.max(full_height).div_ceil(SIDE_MAX).max(1);
+    let (width, height) = (full_width.div_ceil(block), full_height.div_ceil(block));
+    let mut values = Vec::with_capacity(width * height);
+    for rows in picture.as_raw().chunks(full_width * block) {
+        let mut sums = vec![(0_u32, 0_u32); width];
+        for row in rows.chunks(full_width) {
+            for (pixels, (sum, count)) in row.chunks(block).zip(&mut sums) {
+                *sum += pixels.iter().map(|&pixel| u32::from(pixel)).sum::<u32>();
+                *count += pixels.len() as u32;
+            }
+        }
+        values.extend(sums.iter().map(|&(sum, count)| sum as f32 / count as f32));
+    }
+    (width, height, values)
+}
+
+/// The level that parts dark from light with the greatest variance between them (N. Otsu, A
+/// Threshold Selection Method from Gray-Level Histograms, 1979); none for a single level.
+fn otsu(values: &[f32]) -> Option<f32> {
+    let mut histogram = [0_u32; 256];
+    for value in values {
+        histogram[value.clamp(0.0, 255.0) as usize] += 1;
+    }
+    let count = values.len() as f64;
+    let total: f64 =
+        histogram.iter().enumerate().map(|(level, &times)| level as f64 * f64::from(times)).sum();
+    let (mut below, mut below_sum) = (0.0, 0.0);
+    let mut best = (0.0, None);
+    for (level, &times) in histogram.iter().enumerate() {
+        below += f64::from(times);
+        below_sum += level as f64 * f64::from(times);
+        let above = count - below;
+        if below == 0.0 || above == 0.0 {
+            continue;
+        }
+        let distance = below_sum / below - (total - below_sum) / above;
+        let between = below * above * distance * distance;
+        if between > best.0 {
+            best = (between, Some(level as f32 + 1.0));
+        }
+    }
+    best.1
+}
+
+/// The value that the share `q` of `values` is below; none, if there are none.
+pub fn quantile(values: &mut [f32], q: f32) -> Option<f32> {
+    let index = (values.len().checked_sub(1)? as f32 * q).round() as usize;
+    Some(*values.select_nth_unstable_by(index, f32::total_cmp).1)
+}
+
+/// Standard deviation of the noise around `level`, from the median distance, which strokes' edges
+/// and specks hardly move; 1.4826 makes it that of normally distributed noise.
+pub fn deviation(values: &mut [f32], level: f32) -> f32 {
+    values.iter_mut().for_each(|value| *value = (*value - level).abs());
+    1.4826 * quantile(values, 0.5).unwrap_or(0.0)
+}

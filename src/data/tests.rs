@@ -1,0 +1,55 @@
+use ndarray::Array2;
+
+use super::*;
+
+fn split(count: usize, labels: &[u8]) -> Result<Split, DataError> {
+    Split::new(Array2::from_shape_fn((count, IMAGE_PIXELS), |(row, _)| row as u8), labels.to_vec())
+}
+
+#[test]
+fn a_split_refuses_what_are_no_pairs() {
+    assert_eq!(split(2, &[0]), Err(DataError::Unpaired { images: 2, labels: 1 }));
+    assert_eq!(split(0, &[]), Err(DataError::Empty));
+    assert_eq!(Split::new(Array2::zeros((1, 783)), vec![0]), Err(DataError::WrongPixels { found: 783 }));
+}
+
+#[test]
+fn a_split_gives_an_image_whatever_the_order_of_the_array_was() {
+    let transposed = Array2::from_shape_fn((IMAGE_PIXELS, 2), |(_, image)| image as u8).reversed_axes();
+    let split = Split::new(transposed, vec![0, 1]).unwrap();
+    assert_eq!(split.image(0), [0; IMAGE_PIXELS]);
+    assert_eq!(split.image(1), [1; IMAGE_PIXELS]);
+    assert_eq!(split.len(), 2);
+}
+
+#[test]
+fn a_dataset_refuses_a_label_without_class() {
+    let classes = vec!["a".to_owned(), "b".to_owned()];
+    let dataset =
+        Dataset::new("ab".to_owned(), classes, split(2, &[0, 1]).unwrap(), split(2, &[1, 2]).unwrap());
+    let error = dataset.unwrap_err();
+    assert_eq!(error, DataError::UnknownLabel { split: SplitName::Test, index: 1, label: 2, classes: 2 });
+    assert_eq!(error.to_string(), "the test split has the label 2 at 1, there are 2 classes");
+}
+
+#[test]
+fn statistics_are_of_the_training_pixels() {
+    let train = split(2, &[1, 1]).unwrap();
+    let dataset =
+        Dataset::new("ab".to_owned(), vec!["a".to_owned(), "b".to_owned()], train, split(1, &[0]).unwrap());
+    let statistics = dataset.unwrap().statistics();
+    assert_eq!(statistics.splits.train.per_class, [0, 2]);
+    assert_eq!(statistics.splits.test, Counts { examples: 1, per_class: vec![1, 0] });
+    assert!((statistics.mean - 0.5 / 255.0).abs() < 1e-12);
+    assert!((statistics.deviation - 0.5 / 255.0).abs() < 1e-12);
+    assert_eq!(statistics.nonzero_fraction, 0.5);
+}
+
+#[test]
+fn a_split_is_called_by_its_word() {
+    for name in [SplitName::Train, SplitName::Test] {
+        assert_eq!(name.to_string().parse(), Ok(name));
+    }
+    let unknown = "Train".parse::<SplitName>().unwrap_err();
+    assert_eq!(unknown.to_string(), "unknown split \"Train\", there are train and test");
+}

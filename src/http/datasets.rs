@@ -1,0 +1,133 @@
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+
+use super::Problem;
+use super::extract::{Params, accepts};
+use crate::app::App;
+use crate::data::{self, Dataset, IMAGE_SIDE, SplitName, Statistics, picture};
+use crate::train::nearest;
+
+/// Query of [`list`].
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListParams {
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+/// A list of data sets.
+#[derive(Serialize)]
+pub struct DatasetList {
+    datasets: Vec<DatasetEntry>,
+    next_cursor: Option<String>,
+}
+
+/// A data set in a list.
+#[derive(Serialize)]
+pub struct DatasetEntry {
+    name: String,
+    classes: usize,
+    train_examples: usize,
+}
+
+/// `GET /v1/datasets`
+pub async fn list(Params(params): Params<ListParams>) -> Result<Json<DatasetList>, Problem> {
+    let page = super::extract::Page::<String>::of(params.limit, params.cursor.as_deref())?;
+    let behind = |name: &String| page.cursor.as_ref().is_none_or(|cursor| name > cursor);
+    let entries = data::shapes().into_iter().filter(|shape| behind(&shape.name)).map(|shape| DatasetEntry {
+        name: shape.name,
+        classes: shape.classes,
+        train_examples: shape.train,
+    });
+    Ok(Json(DatasetList { datasets: entries.take(page.limit as usize).collect(), next_cursor: None }))
+}
+
+/// A data set with its figures.
+#[derive(Serialize)]
+pub struct DatasetDetails {
+    name: String,
+    classes: Vec<String>,
+    shape: [usize; 2],
+    #[serde(flatten)]
+    statistics: Statistics,
+}
+
+/// `GET /v1/datasets/{name}`
+pub async fn show(State(app): State<App>, Path(name): Path<String>) -> Result<Json<DatasetDetails>, Problem> {
+    let details = app.blocking(move || {
+        let dataset = named(&name)?;
+        Ok(DatasetDetails {
+            name: dataset.name.clone(),
+            classes: dataset.classes.clone(),
+            shape: [IMAGE_SIDE, IMAGE_SIDE],
+            statistics: dataset.statistics(),
+        })
+    });
+    details.await.map(Json)
+}
+
+/// One example.
+#[derive(Serialize)]
+pub struct Example {
+    dataset: String,
+    split: SplitName,
+    index: usize,
+    label: u8,
+    class: String,
+    image: Vec<Vec<u8>>,
+}
+
+/// `GET /v1/datasets/{name}/{split}/{index}`
+pub async fn example(
+    State(app): State<App>,
+    Path((name, split, index)): Path<(String, String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let wants_picture = accepts(&headers, "image/png");
+    let answer = app.blocking(move || {
+        let dataset = named(&name)?;
+        let split: SplitName = split
+            .parse()
+            .map_err(|_| Problem::not_found("unknown_split", "there are the splits train and test"))?;
+        let examples = dataset.split(split);
+        let count = examples.labels().len();
+        let index: usize = index.parse().ok().filter(|&index| index < count).ok_or_else(|| {
+            Problem::not_found(
+                "unknown_example",
+                format!("split {split} has the examples 0 to {}", count - 1),
+            )
+        })?;
+        let pixels = examples.image(index);
+        if wants_picture {
+            let png = picture::to_png(pixels);
+            return Ok(([(header::CONTENT_TYPE, "image/png")], png).into_response());
+        }
+        let label = examples.labels()[index];
+        Ok(Json(Example {
+            dataset: dataset.name.clone(),
+            split,
+            index,
+            label,
+            class: dataset.classes[usize::from(label)].clone(),
+            image: pixels.chunks(IMAGE_SIDE).map(<[u8]>::to_vec).collect(),
+        })
+        .into_response())
+    });
+    answer.await
+}
+
+fn named(name: &str) -> Result<Arc<Dataset>, Problem> {
+    data::named(name).ok_or_else(|| {
+        let shown: String = name.chars().take(64).collect();
+        let shapes = data::shapes();
+        let names: Vec<&str> = shapes.iter().map(|shape| shape.name.as_str()).collect();
+        let hint =
+            nearest(name, &names).map(|nearest| format!(", did you mean {nearest:?}?")).unwrap_or_default();
+        Problem::not_found("unknown_dataset", format!("there is no dataset {shown:?}{hint}"))
+    })
+}

@@ -1,0 +1,178 @@
+//! A job's course as server-sent events, derived from its rows: nothing is lost with a connection
+//! or a server.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::str::FromStr;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use futures_util::stream::{self, Stream};
+use serde::Serialize;
+use serde_json::json;
+use tokio::sync::{OwnedSemaphorePermit, broadcast};
+
+use super::Problem;
+use super::extract::JobPath;
+use super::jobs::{changed, job};
+use crate::app::App;
+use crate::job::{Job, JobId};
+use crate::store::StoreError;
+
+/// How often a silent stream shows that it lives.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// What a client has seen, which is the id of the event that showed it: attempt, phase, epochs and
+/// steps. From it and the rows follows what comes next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Seen {
+    attempt: u32,
+    phase: u8,
+    epoch: u32,
+    step: u64,
+}
+
+/// Phases of [`Seen`] behind 0, in the order of a job's life.
+const QUEUED: u8 = 1;
+const RUNNING: u8 = 2;
+const ENDED: u8 = 3;
+const CLOSED: u8 = 4;
+
+impl std::fmt::Display for Seen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}-{}-{}", self.attempt, self.phase, self.epoch, self.step)
+    }
+}
+
+impl FromStr for Seen {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut parts = text.split('-');
+        let mut next = || parts.next().ok_or(());
+        let seen = Self {
+            attempt: next()?.parse().map_err(|_| ())?,
+            phase: next()?.parse().map_err(|_| ())?,
+            epoch: next()?.parse().map_err(|_| ())?,
+            step: next()?.parse().map_err(|_| ())?,
+        };
+        if parts.next().is_none() && seen.phase <= CLOSED { Ok(seen) } else { Err(()) }
+    }
+}
+
+/// `GET /v1/jobs/{id}/events`
+pub async fn events(
+    State(app): State<App>,
+    JobPath(id): JobPath,
+    headers: HeaderMap,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
+    let seen = match headers.get("last-event-id") {
+        None => Seen::default(),
+        Some(value) => value.to_str().ok().and_then(|value| value.parse().ok()).ok_or_else(|| {
+            Problem::malformed("invalid_last_event_id", "Last-Event-ID is none of this job's events")
+        })?,
+    };
+    let permit = app.stream_permit().ok_or_else(|| {
+        let streams = app.config().limits.streams_max;
+        Problem::busy("too_many_streams", format!("{streams} event streams are open already"))
+    })?;
+    let changes = app.store().changes();
+    job(&app, id).await?;
+    let follower = Follower { app, id, seen, changes, waiting: VecDeque::new(), _permit: permit };
+    let events = stream::unfold(follower, |mut follower| async move {
+        let event = follower.next().await?;
+        Some((Ok(event), follower))
+    });
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+}
+
+/// One client that follows a job.
+struct Follower {
+    app: App,
+    id: JobId,
+    seen: Seen,
+    changes: broadcast::Receiver<JobId>,
+    waiting: VecDeque<Event>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Follower {
+    /// The next event; `None` when the stream is over, or the server stops.
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.waiting.pop_front() {
+                return Some(event);
+            }
+            if self.seen.phase == CLOSED {
+                return None;
+            }
+            if let Err(error) = self.look().await {
+                // The client comes back with its Last-Event-ID and misses nothing.
+                tracing::warn!(job = %self.id, %error, "event stream ended early");
+                return None;
+            }
+            if self.waiting.is_empty() {
+                tokio::select! {
+                    () = changed(&mut self.changes, self.id) => {}
+                    () = self.app.draining().cancelled() => return None,
+                }
+            }
+        }
+    }
+
+    /// Queues an event for everything in the rows that the client has not seen.
+    async fn look(&mut self) -> Result<(), StoreError> {
+        let Some(job) = self.app.store().job(self.id).await? else {
+            self.seen.phase = CLOSED;
+            return Ok(());
+        };
+        let epochs = self.app.store().epochs(self.id, self.seen.epoch).await?;
+        if self.seen.phase < QUEUED {
+            self.send("state", Seen { phase: QUEUED, ..self.seen }, &state("queued", 0));
+        }
+        let has_run = job.started_at.is_some();
+        if has_run
+            && self.seen.phase < ENDED
+            && (self.seen.phase < RUNNING || self.seen.attempt < job.attempt)
+        {
+            let seen = Seen { phase: RUNNING, attempt: job.attempt, step: 0, ..self.seen };
+            self.send("state", seen, &state("running", job.attempt));
+        }
+        for epoch in epochs {
+            let seen = Seen { epoch: epoch.metrics.epoch, ..self.seen };
+            self.send("epoch", seen, &epoch);
+        }
+        if job.progress.step > self.seen.step && has_run {
+            self.send("progress", Seen { step: job.progress.step, ..self.seen }, &job.progress);
+        }
+        if job.state.is_ended() {
+            if self.seen.phase < ENDED {
+                self.send(
+                    "state",
+                    Seen { phase: ENDED, ..self.seen },
+                    &state(job.state.as_str(), job.attempt),
+                );
+            }
+            self.send_end(&job);
+        }
+        Ok(())
+    }
+
+    fn send_end(&mut self, job: &Job) {
+        self.send("end", Seen { phase: CLOSED, ..self.seen }, job);
+    }
+
+    fn send(&mut self, kind: &str, seen: Seen, data: &impl Serialize) {
+        self.seen = seen;
+        match Event::default().event(kind).id(seen.to_string()).json_data(data) {
+            Ok(event) => self.waiting.push_back(event),
+            Err(error) => tracing::error!(%error, "an event could not be written"),
+        }
+    }
+}
+
+fn state(state: &str, attempt: u32) -> serde_json::Value {
+    json!({ "state": state, "attempt": attempt })
+}

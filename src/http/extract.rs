@@ -1,0 +1,175 @@
+use std::time::Duration;
+
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::Problem;
+use crate::app::App;
+use crate::job::JobId;
+use crate::model::ModelRef;
+
+/// The whole body, within the limits of size and time.
+pub struct Body(pub Bytes);
+
+impl FromRequest<App> for Body {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
+        let limits = &app.config().limits;
+        let bytes = Bytes::from_request(request, app);
+        let bytes = within(limits.body_timeout_seconds, bytes).await?;
+        bytes.map(Self).map_err(|rejection| body_problem(&rejection, limits.body_bytes_max))
+    }
+}
+
+/// What `body` comes to, unless it takes too long.
+pub async fn within<T>(seconds: u32, body: impl Future<Output = T>) -> Result<T, Problem> {
+    tokio::time::timeout(Duration::from_secs(u64::from(seconds)), body).await.map_err(|_| {
+        Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "body_timeout",
+            format!("the body did not arrive within {seconds} seconds"),
+        )
+    })
+}
+
+fn body_problem(rejection: &BytesRejection, body_bytes_max: usize) -> Problem {
+    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        return too_large(body_bytes_max);
+    }
+    Problem::malformed("unreadable_body", rejection.body_text())
+}
+
+/// 413 for a body over the limit.
+pub fn too_large(body_bytes_max: usize) -> Problem {
+    let detail = format!("the body is larger than {body_bytes_max} bytes");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
+}
+
+/// A body of JSON.
+pub struct Json(pub Value);
+
+impl FromRequest<App> for Json {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
+        let media_type = media_type(request.headers());
+        if media_type.as_deref() != Some("application/json") {
+            return Err(unsupported_media_type(media_type.as_deref(), &["application/json"]));
+        }
+        let Body(bytes) = Body::from_request(request, app).await?;
+        if bytes.is_empty() {
+            return Err(Problem::malformed(
+                "empty_body",
+                "the body is empty; send a JSON object, {} at least",
+            ));
+        }
+        serde_json::from_slice(&bytes).map(Self).map_err(|error| invalid_json(&error))
+    }
+}
+
+/// 400 for a body that is not JSON.
+pub fn invalid_json(error: &serde_json::Error) -> Problem {
+    Problem::malformed("invalid_json", format!("the body is not JSON: {error}"))
+}
+
+/// The media type of a body, in lower case and without parameters.
+pub fn media_type(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    Some(value.split(';').next().unwrap_or(value).trim().to_ascii_lowercase())
+}
+
+/// 415 with what would have been taken.
+pub fn unsupported_media_type(found: Option<&str>, expected: &[&str]) -> Problem {
+    let found = found.map_or_else(|| "no Content-Type".to_owned(), |found| format!("Content-Type {found}"));
+    let detail = format!("{found}; send {}", expected.join(", "));
+    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+}
+
+/// Whether the client asks for `media_type` by name.
+pub fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    accept.split(',').any(|range| range.split(';').next().is_some_and(|range| range.trim() == media_type))
+}
+
+/// Parameters of the query.
+pub struct Params<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequestParts<App> for Params<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let query: Result<Query<T>, QueryRejection> = Query::from_request_parts(parts, app).await;
+        query.map(|Query(query)| Self(query)).map_err(|rejection| {
+            let detail = rejection.body_text();
+            let detail = detail.strip_prefix("Failed to deserialize query string: ").unwrap_or(&detail);
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_query", format!("query: {detail}"))
+        })
+    }
+}
+
+/// The id of a job, in the path.
+pub struct JobPath(pub JobId);
+
+impl FromRequestParts<App> for JobPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let Path(text): Path<String> =
+            Path::from_request_parts(parts, app).await.map_err(|rejection| path_problem(&rejection))?;
+        let shown: String = text.chars().take(64).collect();
+        text.parse().map(Self).map_err(|_| {
+            Problem::malformed("invalid_job_id", format!("{shown:?} is no job id; it must be a UUID"))
+        })
+    }
+}
+
+/// A model reference, in the path.
+pub struct ModelPath(pub ModelRef);
+
+impl FromRequestParts<App> for ModelPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let Path(text): Path<String> =
+            Path::from_request_parts(parts, app).await.map_err(|rejection| path_problem(&rejection))?;
+        Ok(Self(text.parse()?))
+    }
+}
+
+/// 400 for a path that can't be read.
+pub fn path_problem(rejection: &PathRejection) -> Problem {
+    Problem::malformed("invalid_path", rejection.body_text())
+}
+
+/// How many rows a list answers with, and after which.
+#[derive(Clone, Copy, Debug)]
+pub struct Page<C> {
+    /// Rows.
+    pub limit: u32,
+    /// The row to go on behind.
+    pub cursor: Option<C>,
+}
+
+impl<C: std::str::FromStr> Page<C> {
+    /// The page that `limit` and `cursor` ask for.
+    ///
+    /// # Errors
+    /// Where one can't be.
+    pub fn of(limit: Option<u32>, cursor: Option<&str>) -> Result<Self, Problem> {
+        let invalid = |detail| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_query", detail);
+        let limit = limit.unwrap_or(50);
+        if !(1..=200).contains(&limit) {
+            return Err(invalid(format!("limit must be from 1 to 200, not {limit}")));
+        }
+        let cursor = cursor.map(|cursor| {
+            cursor.parse().map_err(|_| invalid("cursor is none of a list's next_cursor".to_owned()))
+        });
+        Ok(Self { limit, cursor: cursor.transpose()? })
+    }
+}

@@ -1,0 +1,122 @@
+//! Words: the routes, what they take, what they answer. The only room that knows axum.
+
+mod datasets;
+mod events;
+mod extract;
+mod images;
+mod jobs;
+mod models;
+mod operating;
+mod predict;
+mod problem;
+mod server;
+
+use std::panic::AssertUnwindSafe;
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use futures_util::FutureExt;
+use uuid::Uuid;
+
+pub use predict::{Prediction, Predictions};
+pub use problem::Problem;
+pub use server::serve;
+
+use crate::app::App;
+
+const REQUEST_ID: &str = "x-request-id";
+
+/// Longest request id that is taken from a client, in bytes.
+const REQUEST_ID_BYTES_MAX: usize = 64;
+
+/// Every route.
+pub fn router(app: App) -> Router {
+    Router::new()
+        .route("/v1/jobs", post(jobs::create).get(jobs::list))
+        .route("/v1/jobs/{id}", get(jobs::show))
+        .route("/v1/jobs/{id}/metrics", get(jobs::metrics))
+        .route("/v1/jobs/{id}/events", get(events::events))
+        .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
+        .route("/v1/networks", get(jobs::networks))
+        .route("/v1/models", get(models::list))
+        .route("/v1/models/{ref}", get(models::show))
+        .route("/v1/models/{ref}/predict", post(predict::predict))
+        .route("/v1/datasets", get(datasets::list))
+        .route("/v1/datasets/{name}", get(datasets::show))
+        .route("/v1/datasets/{name}/{split}/{index}", get(datasets::example))
+        .route("/healthz", get(operating::healthz))
+        .route("/readyz", get(operating::readyz))
+        .route("/metrics", get(operating::metrics))
+        .route("/", get(operating::page))
+        .fallback(operating::not_found)
+        .method_not_allowed_fallback(operating::method_not_allowed)
+        .layer(DefaultBodyLimit::max(app.config().limits.body_bytes_max))
+        .layer(from_fn_with_state(app.clone(), observe))
+        .with_state(app)
+}
+
+/// Gives a request its id, refuses it where too many are under way, and logs, counts and completes
+/// the answer. Panics become a 500.
+async fn observe(State(app): State<App>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = request_id(request.headers());
+    let method = request.method().clone();
+    let path: String = request.uri().path().chars().take(256).collect();
+    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
+
+    let response = match app.request_permit() {
+        None => Problem::busy("too_many_requests", "too many requests are under way").into_response(),
+        Some(_permit) => match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+            Ok(response) => response,
+            Err(_) => {
+                tracing::error!(request_id = %id, %method, path, "a handler panicked");
+                Problem::internal().into_response()
+            }
+        },
+    };
+    let mut response = complete(response, &id);
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    let elapsed = started.elapsed();
+    let status = response.status().as_u16();
+    app.metrics().request(known_method(&method), &route, status, elapsed);
+    tracing::info!(request_id = %id, %method, path, status, elapsed_seconds = elapsed.as_secs_f64(), "request");
+    response
+}
+
+/// Writes the body of a problem, which needs the request's id.
+fn complete(mut response: Response, id: &str) -> Response {
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        let allow = response.headers().get(header::ALLOW).cloned();
+        return problem.with_allow(allow).into_response_for(id);
+    }
+    if response.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the body is too large")
+            .into_response_for(id);
+    }
+    response
+}
+
+/// The client's id, where it can stand in a log line, or a new one.
+fn request_id(headers: &HeaderMap) -> String {
+    let given = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
+    let is_plain = |id: &&str| {
+        (1..=REQUEST_ID_BYTES_MAX).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+    };
+    given.filter(is_plain).map_or_else(|| Uuid::now_v7().to_string(), str::to_owned)
+}
+
+/// The method as a label: any client can invent one.
+fn known_method(method: &axum::http::Method) -> &'static str {
+    ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"]
+        .into_iter()
+        .find(|known| *known == method.as_str())
+        .unwrap_or("other")
+}

@@ -1,0 +1,119 @@
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use serde::Serialize;
+
+use super::Problem;
+use super::extract::accepts;
+use crate::app::App;
+use crate::job::JobState;
+use crate::store::JobFilter;
+
+const OPENMETRICS: &str = "application/openmetrics-text";
+
+/// A server that answers.
+#[derive(Serialize)]
+pub struct Health {
+    status: &'static str,
+    version: &'static str,
+}
+
+/// `GET /healthz`
+pub async fn healthz() -> Json<Health> {
+    Json(Health { status: "ok", version: env!("CARGO_PKG_VERSION") })
+}
+
+/// `GET /readyz`
+pub async fn readyz(State(app): State<App>) -> Result<Json<Health>, Problem> {
+    let unready = |code: &str, detail: &str| Problem::busy(code, detail);
+    if app.draining().is_cancelled() {
+        return Err(unready("draining", "the server is stopping"));
+    }
+    if let Err(error) = app.store().ping().await {
+        tracing::warn!(%error, "the database is not ready");
+        return Err(unready("database", "the database does not answer"));
+    }
+    if let Err(error) = app.blobs().probe().await {
+        tracing::warn!(%error, "the disk is not ready");
+        return Err(unready("disk", "the data folder can't be written"));
+    }
+    let counts = app.store().counts().await?;
+    let queued = counts.iter().find(|(state, _)| *state == JobState::Queued).map_or(0, |(_, count)| *count);
+    if queued >= u64::from(app.config().limits.queue_max) {
+        return Err(unready("queue", "the queue is full"));
+    }
+    Ok(healthz().await)
+}
+
+/// `GET /metrics`
+pub async fn metrics(State(app): State<App>, headers: HeaderMap) -> Result<Response, Problem> {
+    let counts = app.store().counts().await?;
+    let text = app.metrics().render(&counts).map_err(|error| {
+        tracing::error!(%error, "the metrics could not be written");
+        Problem::internal()
+    })?;
+    let content_type = if accepts(&headers, OPENMETRICS) {
+        "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    } else {
+        "text/plain; version=0.0.4; charset=utf-8"
+    };
+    Ok(([(header::CONTENT_TYPE, content_type)], text).into_response())
+}
+
+/// `GET /`: what is running, and how to go on with curl.
+pub async fn page(State(app): State<App>, headers: HeaderMap) -> Result<Html<String>, Problem> {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("127.0.0.1:8080");
+    let jobs = app.store().jobs(&JobFilter::default(), 10).await?;
+    let models = app.registry().entries();
+    let job_rows: String = jobs
+        .iter()
+        .map(|job| {
+            let accuracy = job.metrics.as_ref().and_then(|m| m.test_accuracy.or(m.validation_accuracy));
+            format!(
+                "<tr><td><a href=\"/v1/jobs/{id}\">{id}</a><td>{model}<td>{state}<td>{percent:.0} %<td>{accuracy}\n",
+                id = job.id,
+                model = escape(&job.model),
+                state = job.state,
+                percent = job.progress.fraction * 100.0,
+                accuracy = accuracy.map_or_else(|| "–".to_owned(), |a| format!("{:.2} %", a * 100.0)),
+            )
+        })
+        .collect();
+    let model_rows: String = models
+        .iter()
+        .filter_map(|model| {
+            let newest = model.versions.first()?;
+            Some(format!(
+                "<tr><td><a href=\"/v1/models/{name}\">{name}</a><td>{version}<td>{parameters}<td>{accuracy:.2} %\n",
+                name = escape(&model.name),
+                version = newest.version,
+                parameters = newest.parameters,
+                accuracy = newest.test_accuracy * 100.0,
+            ))
+        })
+        .collect();
+    Ok(Html(format!(
+        include_str!("page.html"),
+        version = env!("CARGO_PKG_VERSION"),
+        host = escape(host),
+        jobs = if job_rows.is_empty() { "<tr><td colspan=5>none yet\n".to_owned() } else { job_rows },
+        models = if model_rows.is_empty() { "<tr><td colspan=4>none yet\n".to_owned() } else { model_rows },
+    )))
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+/// Any path without a route.
+pub async fn not_found(uri: axum::http::Uri) -> Problem {
+    let path: String = uri.path().chars().take(128).collect();
+    Problem::not_found("unknown_path", format!("there is nothing at {path}; GET / shows what there is"))
+}
+
+/// A path with a route, but not for this method.
+pub async fn method_not_allowed(method: axum::http::Method) -> Problem {
+    let detail = format!("{method} is not offered here; the header Allow names what is");
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+}

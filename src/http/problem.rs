@@ -1,0 +1,183 @@
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+
+use crate::data::picture::PictureError;
+use crate::model::ModelRefError;
+use crate::registry::RegistryError;
+use crate::store::StoreError;
+use crate::train::Fault;
+
+/// An error as clients see it (RFC 9457): `application/problem+json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Problem(Box<ProblemDetails>);
+
+/// The fields of a [`Problem`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ProblemDetails {
+    /// A URI reference for the kind of problem.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The status in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What happened, this time.
+    pub detail: String,
+    /// A stable word for programs.
+    pub code: String,
+    /// The request, as the log knows it.
+    pub request_id: Option<String>,
+    /// Every fault of the input, where it was at fault.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<Fault>,
+    #[serde(skip)]
+    retry_after_seconds: Option<u32>,
+    #[serde(skip)]
+    allow: Option<HeaderValue>,
+}
+
+impl Problem {
+    /// A problem with this status, stable word and text.
+    pub fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
+        Self(Box::new(ProblemDetails {
+            kind: "about:blank".to_owned(),
+            title: status.canonical_reason().unwrap_or("Error").to_owned(),
+            status: status.as_u16(),
+            detail: detail.into(),
+            code: code.to_owned(),
+            request_id: None,
+            errors: Vec::new(),
+            retry_after_seconds: None,
+            allow: None,
+        }))
+    }
+
+    /// 400: the request can't be read.
+    pub fn malformed(code: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, detail)
+    }
+
+    /// 404.
+    pub fn not_found(code: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, code, detail)
+    }
+
+    /// 422: the request can be read, but not carried out.
+    pub fn invalid(errors: Vec<Fault>) -> Self {
+        let detail = match errors.as_slice() {
+            [one] if one.pointer.is_empty() => one.detail.clone(),
+            [one] => format!("{}: {}", one.pointer, one.detail),
+            many => format!("{} fields are at fault", many.len()),
+        };
+        let mut problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", detail);
+        problem.0.errors = errors;
+        problem
+    }
+
+    /// 503: too much to do; the client may try again.
+    pub fn busy(code: &str, detail: impl Into<String>) -> Self {
+        let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail);
+        problem.0.retry_after_seconds = Some(1);
+        problem
+    }
+
+    /// 500: a fault of the server. What it was stands in the log.
+    pub fn internal() -> Self {
+        let detail = "the server failed; its log names the cause under this request_id";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+    }
+
+    /// The same with the methods that would have been allowed.
+    pub fn with_allow(mut self, allow: Option<HeaderValue>) -> Self {
+        self.0.allow = allow;
+        self
+    }
+
+    fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// The answer, told which request it belongs to.
+    pub fn into_response_for(mut self, request_id: &str) -> Response {
+        self.0.request_id = Some(request_id.to_owned());
+        let status = self.status_code();
+        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let mut response = (status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = self.0.retry_after_seconds {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(allow) = self.0.allow {
+            headers.insert(header::ALLOW, allow);
+        }
+        response
+    }
+}
+
+impl std::ops::Deref for Problem {
+    type Target = ProblemDetails;
+
+    fn deref(&self) -> &ProblemDetails {
+        &self.0
+    }
+}
+
+/// A response without a body that carries the problem to the layer that knows the request's id.
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.status_code().into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "the store failed");
+        if error.is_full() {
+            return Self::new(
+                StatusCode::INSUFFICIENT_STORAGE,
+                "disk_full",
+                "the disk of the server is full",
+            );
+        }
+        Self::busy("database_unavailable", "the database of the server failed; its log says why")
+    }
+}
+
+impl From<RegistryError> for Problem {
+    fn from(error: RegistryError) -> Self {
+        let code = match &error {
+            RegistryError::UnknownModel { .. } => "unknown_model",
+            RegistryError::UnknownVersion { .. } => "unknown_version",
+            RegistryError::UnknownAlias { .. } => "unknown_alias",
+            RegistryError::Blob(_) | RegistryError::Artifact(_) => {
+                tracing::error!(%error, "a model can't be read");
+                return Self::internal();
+            }
+        };
+        Self::not_found(code, error.to_string())
+    }
+}
+
+impl From<ModelRefError> for Problem {
+    fn from(error: ModelRefError) -> Self {
+        Self::malformed("invalid_model_reference", error.to_string())
+    }
+}
+
+impl From<PictureError> for Problem {
+    fn from(error: PictureError) -> Self {
+        let code = match &error {
+            PictureError::Blank => "blank_picture",
+            PictureError::TooLarge { .. } => "picture_too_large",
+            PictureError::NotAPicture | PictureError::Damaged { .. } | PictureError::WrongSize { .. } => {
+                "invalid_picture"
+            }
+        };
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, error.to_string())
+    }
+}

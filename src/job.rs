@@ -1,0 +1,216 @@
+//! A job: its id, its states and which may follow which, and what is told of it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::train::{EpochMetrics, StepMetrics, TrainSpec};
+
+/// The name of a job: a UUIDv7, so that younger jobs sort behind older ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct JobId(Uuid);
+
+impl JobId {
+    /// A new id, above every other of this process.
+    pub fn new() -> Self {
+        Self(Uuid::now_v7())
+    }
+}
+
+impl Default for JobId {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for JobId {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Uuid::parse_str(text).map(Self)
+    }
+}
+
+/// Where a job stands. `queued → running → succeeded | failed | cancelled`; a queued job can be
+/// cancelled, and a running one goes back to the queue when its server stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    /// Waits for a worker.
+    Queued,
+    /// A worker trains it.
+    Running,
+    /// Its model is published.
+    Succeeded,
+    /// It can't go on; `error` says why.
+    Failed,
+    /// Somebody ended it.
+    Cancelled,
+}
+
+impl JobState {
+    /// Every state.
+    pub const ALL: [Self; 5] = [Self::Queued, Self::Running, Self::Succeeded, Self::Failed, Self::Cancelled];
+
+    /// The state's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The state with this word.
+    pub fn named(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == word)
+    }
+
+    /// Whether nothing follows.
+    pub fn is_ended(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
+    }
+}
+
+impl fmt::Display for JobState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A job as the API shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// Its name.
+    pub id: JobId,
+    /// Where it stands.
+    pub state: JobState,
+    /// The model it publishes under.
+    pub model: String,
+    /// What it trains.
+    pub spec: TrainSpec,
+    /// How often a worker has taken it up; every write of a worker carries it.
+    pub attempt: u32,
+    /// How far it is.
+    pub progress: Progress,
+    /// The figures of the newest epoch.
+    pub metrics: Option<JobMetrics>,
+    /// What came of it.
+    pub result: Option<JobResult>,
+    /// Why it failed.
+    pub error: Option<JobError>,
+    /// When it was accepted.
+    pub created_at: Timestamp,
+    /// When a worker first took it up.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+}
+
+/// How far a job is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The epoch it is in, from 1; 0 before the first step.
+    pub epoch: u32,
+    /// Epochs in all.
+    pub epochs: u32,
+    /// Steps taken.
+    pub step: u64,
+    /// Steps in all.
+    pub steps: u64,
+    /// `step / steps`.
+    pub fraction: f64,
+    /// Training images a second, over the running epoch.
+    pub images_per_second: Option<f64>,
+    /// Seconds of work so far, over all attempts.
+    pub elapsed_seconds: f64,
+    /// Seconds of work left, at the mean speed so far.
+    pub eta_seconds: Option<f64>,
+}
+
+/// The figures of an epoch; those of the test split when the job has ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobMetrics {
+    /// Mean loss of the training examples.
+    pub train_loss: f64,
+    /// Accuracy on the training examples.
+    pub train_accuracy: f64,
+    /// Mean loss of the validation examples.
+    pub validation_loss: Option<f64>,
+    /// Accuracy on the validation examples.
+    pub validation_accuracy: Option<f64>,
+    /// Mean loss of the test split.
+    pub test_loss: Option<f64>,
+    /// Accuracy on the test split.
+    pub test_accuracy: Option<f64>,
+}
+
+impl From<&EpochMetrics> for JobMetrics {
+    fn from(epoch: &EpochMetrics) -> Self {
+        Self {
+            train_loss: epoch.train_loss,
+            train_accuracy: epoch.train_accuracy,
+            validation_loss: epoch.validation_loss,
+            validation_accuracy: epoch.validation_accuracy,
+            test_loss: None,
+            test_accuracy: None,
+        }
+    }
+}
+
+/// What came of a job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobResult {
+    /// The model published.
+    pub model: String,
+    /// Its version.
+    pub version: u32,
+    /// Accuracy on the test split.
+    pub test_accuracy: f64,
+    /// Mean loss on the test split.
+    pub test_loss: f64,
+    /// Seconds of work, over all attempts.
+    pub train_seconds: f64,
+}
+
+/// Why a job failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobError {
+    /// A stable word.
+    pub code: String,
+    /// What happened and what to try.
+    pub detail: String,
+}
+
+/// An epoch as it is recorded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochRecord {
+    /// Its figures.
+    #[serde(flatten)]
+    pub metrics: EpochMetrics,
+    /// Training images a second.
+    pub images_per_second: f64,
+    /// Seconds it took, validation included.
+    pub duration_seconds: f64,
+}
+
+/// All that is recorded of a job's course.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobHistory {
+    /// Every epoch.
+    pub epochs: Vec<EpochRecord>,
+    /// Some steps, evenly spread.
+    pub steps: Vec<StepMetrics>,
+}

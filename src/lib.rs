@@ -1,0 +1,21 @@
+//! chainrule: a server that trains small image classifiers by backpropagation and serves their
+//! predictions.
+//!
+//! One crate, library and thin binary. `ARCHITECTURE.md` draws the rooms and which may import
+//! which.
+
+pub mod app;
+pub mod artifact;
+pub mod blobs;
+pub mod cli;
+pub mod config;
+pub mod data;
+pub mod http;
+pub mod job;
+pub mod model;
+pub mod nn;
+pub mod registry;
+pub mod store;
+pub mod telemetry;
+pub mod train;
+pub mod worker;

@@ -1,0 +1,9 @@
+use std::process::ExitCode;
+
+/// glibc's allocator keeps an arena for each thread and grows without a leak under many of them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    chainrule::cli::main()
+}

@@ -1,0 +1,101 @@
+//! A model: a network published under a name, and how one is referred to.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::job::JobId;
+use crate::nn::LayerSpec;
+use crate::train::is_name;
+
+/// `name`, `name@3` (a version) or `name@champion` (an alias).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelRef {
+    /// Name of the model.
+    pub name: String,
+    /// Which of its versions.
+    pub selector: Selector,
+}
+
+/// Which version of a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selector {
+    /// The alias `default` where set, else the newest.
+    Default,
+    /// The one with this number.
+    Version(u32),
+    /// The one with this alias.
+    Alias(String),
+}
+
+/// A text that is no model reference.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no model reference: write name, name@version or name@alias")]
+pub struct ModelRefError(String);
+
+impl FromStr for ModelRef {
+    type Err = ModelRefError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let error = || ModelRefError(text.chars().take(64).collect());
+        let (name, selector) = match text.split_once('@') {
+            None => (text, Selector::Default),
+            Some((name, selector)) => match selector.parse() {
+                Ok(version) => (name, Selector::Version(version)),
+                Err(_) if is_name(selector) => (name, Selector::Alias(selector.to_owned())),
+                Err(_) => return Err(error()),
+            },
+        };
+        if !is_name(name) {
+            return Err(error());
+        }
+        Ok(Self { name: name.to_owned(), selector })
+    }
+}
+
+impl fmt::Display for ModelRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.selector {
+            Selector::Default => f.write_str(&self.name),
+            Selector::Version(version) => write!(f, "{}@{version}", self.name),
+            Selector::Alias(alias) => write!(f, "{}@{alias}", self.name),
+        }
+    }
+}
+
+/// One version of a model as the API shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelVersion {
+    /// Its number, from 1.
+    pub version: u32,
+    /// The job that trained it.
+    pub job_id: JobId,
+    /// When it was published.
+    pub created_at: Timestamp,
+    /// Accuracy on the test split.
+    pub test_accuracy: f64,
+    /// Number of weights and biases.
+    pub parameters: usize,
+    /// Its layers.
+    pub layers: Vec<LayerSpec>,
+    /// Names of the classes.
+    pub classes: Vec<String>,
+    /// Size of its file.
+    pub size_bytes: u64,
+    /// SHA-256 of its file.
+    pub sha256: String,
+}
+
+/// A model with all its versions as the API shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelEntry {
+    /// Its name.
+    pub name: String,
+    /// Its versions, newest first.
+    pub versions: Vec<ModelVersion>,
+    /// Its aliases and the versions they mean.
+    pub aliases: BTreeMap<String, u32>,
+}

@@ -1,0 +1,32 @@
+/// The number a network computes with: `f32` to train and serve, `f64` to prove gradients.
+pub trait Float: ndarray::NdFloat + Default {
+    /// The nearest value to `value`.
+    fn of(value: f64) -> Self;
+
+    /// This value, widened.
+    fn wide(self) -> f64;
+}
+
+impl Float for f32 {
+    #[inline]
+    fn of(value: f64) -> Self {
+        value as f32
+    }
+
+    #[inline]
+    fn wide(self) -> f64 {
+        f64::from(self)
+    }
+}
+
+impl Float for f64 {
+    #[inline]
+    fn of(value: f64) -> Self {
+        value
+    }
+
+    #[inline]
+    fn wide(self) -> f64 {
+        self
+    }
+}

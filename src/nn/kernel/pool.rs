@@ -1,0 +1,241 @@
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+/// How often a thread looks for news before it sleeps: some ten microseconds, about what waking a
+/// sleeper costs.
+const SPINS: u32 = 2_000;
+
+/// A fixed set of threads that work on one loop at a time, the caller among them.
+///
+/// Tasks are claimed one by one from a counter, so a thread that the system has put aside holds
+/// nobody up who doesn't wait for a task of its own; which thread runs a task changes no result.
+/// Between loops the threads spin briefly, then sleep.
+pub struct Pool {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    running: Mutex<()>,
+}
+
+/// One loop is published by writing `call` and `data`, then `claims`.
+struct Shared {
+    /// Number of the loop in the upper half, tasks nobody has claimed in the lower.
+    claims: AtomicU64,
+    call: AtomicPtr<()>,
+    data: AtomicPtr<()>,
+    unfinished: AtomicUsize,
+    panicked: AtomicBool,
+    sleepers: AtomicUsize,
+    caller_sleeps: AtomicBool,
+    closing: AtomicBool,
+    lock: Mutex<()>,
+    work: Condvar,
+    finished: Condvar,
+}
+
+type Call = unsafe fn(*const (), usize);
+
+impl Pool {
+    /// A pool of `threads` in all; each thread but the caller's runs `on_start` first.
+    pub fn new(threads: usize, on_start: fn()) -> Self {
+        let shared = Arc::new(Shared {
+            claims: AtomicU64::new(0),
+            call: AtomicPtr::default(),
+            data: AtomicPtr::default(),
+            unfinished: AtomicUsize::new(0),
+            panicked: AtomicBool::new(false),
+            sleepers: AtomicUsize::new(0),
+            caller_sleeps: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            lock: Mutex::new(()),
+            work: Condvar::new(),
+            finished: Condvar::new(),
+        });
+        let threads = (1..threads.max(1))
+            .map_while(|index| {
+                let shared = Arc::clone(&shared);
+                std::thread::Builder::new()
+                    .name(format!("train-{index}"))
+                    .spawn(move || {
+                        on_start();
+                        shared.serve();
+                    })
+                    .ok()
+            })
+            .collect();
+        Self { shared, threads, running: Mutex::new(()) }
+    }
+
+    /// Threads that work on a loop, the caller's included.
+    pub fn threads(&self) -> usize {
+        self.threads.len() + 1
+    }
+
+    /// Cuts each of the slices, all of one length, into pieces of `chunk` elements and calls
+    /// `f(i, pieces)` once for the i-th piece of each.
+    ///
+    /// # Panics
+    /// Where the lengths differ, `chunk` is 0, or `f` panics.
+    pub fn for_each_chunk<T, const N: usize, F>(&self, slices: [&mut [T]; N], chunk: usize, f: F)
+    where
+        T: Send,
+        F: Fn(usize, [&mut [T]; N]) + Sync,
+    {
+        let length = slices.first().map_or(0, |slice| slice.len());
+        assert!(slices.iter().all(|slice| slice.len() == length), "slices of one length");
+        let starts = Starts(slices.map(<[T]>::as_mut_ptr));
+        self.run(length.div_ceil(chunk), |index| {
+            let first = index * chunk;
+            let size = chunk.min(length - first);
+            // SAFETY: task `index` runs once and is the only one to touch this range, which lies
+            // inside the slices; they stay borrowed until `run` returns.
+            f(
+                index,
+                starts.pieces(|start| unsafe { std::slice::from_raw_parts_mut(start.add(first), size) }),
+            );
+        });
+    }
+
+    /// Calls `f(i, &mut items[i])` once for each item.
+    pub fn for_each<T: Send>(&self, items: &mut [T], f: impl Fn(usize, &mut T) + Sync) {
+        self.for_each_chunk([items], 1, |index, [item]| f(index, &mut item[0]));
+    }
+
+    /// Calls `f(0)` … `f(tasks - 1)`, each once, and returns when all have returned.
+    fn run<F: Fn(usize) + Sync>(&self, tasks: usize, f: F) {
+        if tasks == 0 {
+            return;
+        }
+        if self.threads.is_empty() || tasks == 1 {
+            (0..tasks).for_each(f);
+            return;
+        }
+        let _one_loop_at_a_time = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = &*self.shared;
+        unsafe fn call<F: Fn(usize)>(data: *const (), index: usize) {
+            // SAFETY: `data` is the `f` of the `run` whose task was claimed; that `run` waits for
+            // the task, so `f` is alive, and it is `Sync`.
+            unsafe { (*data.cast::<F>())(index) }
+        }
+        shared.call.store(call::<F> as Call as *mut (), SeqCst);
+        shared.data.store((&raw const f).cast_mut().cast(), SeqCst);
+        shared.unfinished.store(tasks, SeqCst);
+        let number = (shared.claims.load(SeqCst) >> 32).wrapping_add(1);
+        shared.claims.store(number << 32 | tasks as u64, SeqCst);
+        if shared.sleepers.load(SeqCst) > 0 {
+            let _guard = shared.guard();
+            shared.work.notify_all();
+        }
+        shared.work_on_claims();
+        shared.wait_until_finished();
+        if shared.panicked.swap(false, SeqCst) {
+            panic!("a task of the pool panicked");
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.closing.store(true, SeqCst);
+        {
+            let _guard = self.shared.guard();
+            self.shared.work.notify_all();
+        }
+        for thread in self.threads.drain(..) {
+            // A thread of the pool catches the panics of its tasks, so joining can't fail.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn guard(&self) -> std::sync::MutexGuard<'_, ()> {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The life of a thread: work, spin, sleep, until the pool closes.
+    fn serve(&self) {
+        while !self.closing.load(SeqCst) {
+            self.work_on_claims();
+            if self.spin_until(|| self.has_claims() || self.closing.load(SeqCst)) {
+                continue;
+            }
+            let mut guard = self.guard();
+            self.sleepers.fetch_add(1, SeqCst);
+            while !self.has_claims() && !self.closing.load(SeqCst) {
+                guard = self.work.wait(guard).unwrap_or_else(PoisonError::into_inner);
+            }
+            self.sleepers.fetch_sub(1, SeqCst);
+        }
+    }
+
+    fn has_claims(&self) -> bool {
+        self.claims.load(SeqCst) as u32 > 0
+    }
+
+    /// Claims and runs tasks until none is left.
+    fn work_on_claims(&self) {
+        let mut claims = self.claims.load(SeqCst);
+        while claims as u32 > 0 {
+            let call = self.call.load(SeqCst);
+            let data = self.data.load(SeqCst);
+            // The claim succeeds only while the loop read above is the current one: its number
+            // never comes again, and the next loop is not written before this task has finished.
+            match self.claims.compare_exchange_weak(claims, claims - 1, SeqCst, SeqCst) {
+                Ok(_) => {
+                    let index = (claims as u32 - 1) as usize;
+                    // SAFETY: a successful claim makes `call` and `data` those of the loop whose
+                    // task it is; `call` was stored from a `Call`.
+                    let task = || unsafe { std::mem::transmute::<*mut (), Call>(call)(data, index) };
+                    if catch_unwind(AssertUnwindSafe(task)).is_err() {
+                        self.panicked.store(true, SeqCst);
+                    }
+                    self.finish_one();
+                    claims = self.claims.load(SeqCst);
+                }
+                Err(current) => claims = current,
+            }
+        }
+    }
+
+    fn finish_one(&self) {
+        if self.unfinished.fetch_sub(1, SeqCst) == 1 && self.caller_sleeps.load(SeqCst) {
+            let _guard = self.guard();
+            self.finished.notify_all();
+        }
+    }
+
+    fn wait_until_finished(&self) {
+        let is_finished = || self.unfinished.load(SeqCst) == 0;
+        if self.spin_until(is_finished) {
+            return;
+        }
+        let mut guard = self.guard();
+        self.caller_sleeps.store(true, SeqCst);
+        while !is_finished() {
+            guard = self.finished.wait(guard).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.caller_sleeps.store(false, SeqCst);
+    }
+
+    fn spin_until(&self, condition: impl Fn() -> bool) -> bool {
+        (0..SPINS).any(|_| {
+            std::hint::spin_loop();
+            condition()
+        })
+    }
+}
+
+/// First elements of slices that are handed out piece by piece to several threads.
+struct Starts<T, const N: usize>([*mut T; N]);
+
+impl<T, const N: usize> Starts<T, N> {
+    fn pieces<'a>(&self, piece: impl Fn(*mut T) -> &'a mut [T]) -> [&'a mut [T]; N] {
+        self.0.map(piece)
+    }
+}
+
+// SAFETY: the pointers come from `&mut [T]` with `T: Send`, and `for_each_chunk` gives each element
+// to one task only.
+unsafe impl<T: Send, const N: usize> Sync for Starts<T, N> {}

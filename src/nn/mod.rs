@@ -1,0 +1,37 @@
+//! The maths: layers and their gradients, losses, initialisers, optimisers, schedules.
+//!
+//! A network computes `y = f_L(… f_2(f_1(x)))` and a loss `L(y)`. Backpropagation applies the chain
+//! rule from the last layer to the first: each layer turns `dy = ∂L/∂y` into `dx = ∂L/∂x` and the
+//! gradients of its own parameters, with what its forward pass kept (Rumelhart, Hinton, Williams,
+//! *Learning representations by back-propagating errors*, Nature 323, 1986).
+//!
+//! A batch is the base case: rows are images, and one image is a batch of one. Forward and
+//! backward of a layer stand next to each other; a gradient has the name of its value with `d` in
+//! front. What forward must remember lives in the [`Workspace`], so a [`Network`] is only read and
+//! serves all threads at once.
+
+mod activation;
+mod dense;
+mod float;
+mod gradient_check;
+mod init;
+pub mod kernel;
+mod loss;
+mod network;
+mod optimizer;
+mod predictor;
+mod schedule;
+mod workspace;
+
+pub use activation::Activation;
+pub use dense::Dense;
+pub use float::Float;
+pub use gradient_check::{GradientCheck, gradient_check};
+pub use init::Init;
+pub use kernel::Pool;
+pub use loss::{Loss, LossKind, softmax};
+pub use network::{Layer, LayerSpec, Network, ShapeError};
+pub use optimizer::{Optimizer, OptimizerSpec, clip_scale, square_sum};
+pub use predictor::Predictor;
+pub use schedule::Schedule;
+pub use workspace::{Batch, Examples, Gradient, StepLoss, Workspace, argmax};

@@ -1,0 +1,78 @@
+use std::f64::consts::PI;
+
+use serde::{Deserialize, Serialize};
+
+/// How the learning rate changes over a job, step by step. With `warmup_epochs` it first rises in
+/// equal steps to where the schedule begins, and the schedule runs over the steps that are left.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Schedule {
+    /// The optimiser's rate all along.
+    Constant {
+        /// Epochs of warm-up.
+        warmup_epochs: f64,
+    },
+    /// Half a cosine from the rate to 0 (Loshchilov, Hutter, *SGDR*, 2017, without restarts).
+    Cosine {
+        /// Epochs of warm-up.
+        warmup_epochs: f64,
+    },
+    /// Half a cosine up from `rate / div_factor` to the rate in the first `pct_start` of the steps,
+    /// another down to `rate / (div_factor · final_div_factor)` (Smith, Topin,
+    /// *Super-Convergence*, 2018; PyTorch's `OneCycleLR` with the momentum left alone).
+    OneCycle {
+        /// Epochs of warm-up.
+        warmup_epochs: f64,
+        /// Fraction of the steps that rise.
+        pct_start: f64,
+        /// The rate over the first step's rate.
+        div_factor: f64,
+        /// The first step's rate over the last step's.
+        final_div_factor: f64,
+    },
+}
+
+impl Schedule {
+    /// The rate of step `step` (from 0) of `steps`.
+    pub fn rate(&self, base: f64, step: u64, steps: u64, steps_per_epoch: u64) -> f64 {
+        let warmup = (self.warmup_epochs() * steps_per_epoch as f64).round().min(steps as f64);
+        let step = step as f64;
+        if step < warmup {
+            return self.shape(base, 0.0, steps as f64) * (step + 1.0) / warmup;
+        }
+        self.shape(base, step - warmup, steps as f64 - warmup)
+    }
+
+    fn warmup_epochs(&self) -> f64 {
+        match *self {
+            Self::Constant { warmup_epochs }
+            | Self::Cosine { warmup_epochs }
+            | Self::OneCycle { warmup_epochs, .. } => warmup_epochs,
+        }
+    }
+
+    fn shape(&self, base: f64, step: f64, steps: f64) -> f64 {
+        match *self {
+            Self::Constant { .. } => base,
+            Self::Cosine { .. } => half_cosine(base, 0.0, step / steps),
+            Self::OneCycle { pct_start, div_factor, final_div_factor, .. } => {
+                let first = base / div_factor;
+                let last = first / final_div_factor;
+                let top = (pct_start * steps - 1.0).max(0.0);
+                let bottom = steps - 1.0;
+                if step <= top && top > 0.0 {
+                    half_cosine(first, base, step / top)
+                } else if bottom > top {
+                    half_cosine(base, last, (step - top) / (bottom - top))
+                } else {
+                    base
+                }
+            }
+        }
+    }
+}
+
+/// From `start` to `end` as `fraction` goes from 0 to 1.
+fn half_cosine(start: f64, end: f64, fraction: f64) -> f64 {
+    end + (start - end) / 2.0 * (1.0 + (PI * fraction).cos())
+}

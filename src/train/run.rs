@@ -1,0 +1,254 @@
+use crate::data::{Dataset, Partition, Split, epoch_order};
+use crate::nn::{
+    Batch, Examples, Layer, Loss, Network, Optimizer, Pool, StepLoss, Workspace, clip_scale, square_sum,
+};
+
+use super::{EpochMetrics, LayerMetrics, StepMetrics, TrainSpec};
+
+/// What is told about a training run, and who may stop it.
+pub trait Observer {
+    /// What an observer can fail with.
+    type Error;
+
+    /// After every step; `false` stops the run.
+    fn step(&mut self, report: &StepReport) -> bool;
+
+    /// After every epoch, with the state a run can go on from.
+    ///
+    /// # Errors
+    /// Ends the run.
+    fn epoch(&mut self, metrics: &EpochMetrics, state: &TrainState) -> Result<(), Self::Error>;
+}
+
+/// Where a run stands after a step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepReport {
+    /// Number of the epoch, from 1.
+    pub epoch: u32,
+    /// Images of the step.
+    pub images: usize,
+    /// The step.
+    pub metrics: StepMetrics,
+}
+
+/// All that a run can go on from: with the spec and the data it decides every bit of the result.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainState {
+    /// The parameters.
+    pub network: Network<f32>,
+    /// The update rule and its state.
+    pub optimizer: Optimizer<f32>,
+    /// Epochs completed.
+    pub epoch: u32,
+    /// Steps of the next epoch already taken.
+    pub step: usize,
+    /// What those steps came to.
+    pub running: StepLoss,
+    /// The lowest validation loss so far.
+    pub best_validation_loss: Option<f64>,
+    /// Epochs since then.
+    pub stale_epochs: u32,
+    /// Validation accuracy of the last epoch.
+    pub validation_accuracy: Option<f64>,
+}
+
+/// A figure of a whole split.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Evaluation {
+    /// Mean loss.
+    pub loss: f64,
+    /// Fraction of right answers.
+    pub accuracy: f64,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// All epochs are done, or a goal is reached.
+    Finished {
+        /// The state at the end.
+        state: Box<TrainState>,
+        /// Measured once, on the test split.
+        test: Evaluation,
+    },
+    /// The observer stopped it.
+    Stopped {
+        /// The state it can go on from.
+        state: Box<TrainState>,
+    },
+}
+
+/// Why a run ended early.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TrainError<E> {
+    /// The loss is no finite number any more.
+    #[error("the loss is not finite at step {step} of epoch {epoch}; try a lower learning rate")]
+    Diverged {
+        /// Number of the epoch, from 1.
+        epoch: u32,
+        /// Number of the step in the job, from 1.
+        step: u64,
+    },
+    /// The observer failed.
+    #[error(transparent)]
+    Observer(E),
+}
+
+impl TrainState {
+    /// The state before the first step.
+    pub fn new(spec: &TrainSpec, inputs: usize) -> Self {
+        let network = Network::new(inputs, &spec.network.layers, spec.seed);
+        let optimizer = Optimizer::new(spec.optimizer, &network);
+        Self {
+            network,
+            optimizer,
+            epoch: 0,
+            step: 0,
+            running: StepLoss::default(),
+            best_validation_loss: None,
+            stale_epochs: 0,
+            validation_accuracy: None,
+        }
+    }
+
+    /// Whether nothing is left to train.
+    pub fn is_finished(&self, spec: &TrainSpec) -> bool {
+        let reached = match (spec.target_accuracy, self.validation_accuracy) {
+            (Some(target), Some(accuracy)) => accuracy >= target,
+            _ => false,
+        };
+        let is_stale = spec.early_stopping.is_some_and(|early| self.stale_epochs >= early.patience);
+        self.epoch >= spec.epochs || reached || is_stale
+    }
+}
+
+/// Trains from `state` to the end of `spec`.
+///
+/// The result is a function of spec, data and state: the number of threads of `pool` and the stops
+/// on the way change no bit of it.
+///
+/// # Errors
+/// Where the loss stops being finite, or the observer fails.
+pub fn run<O: Observer>(
+    spec: &TrainSpec,
+    dataset: &Dataset,
+    mut state: TrainState,
+    pool: &Pool,
+    observer: &mut O,
+) -> Result<Outcome, TrainError<O::Error>> {
+    let loss = Loss { kind: spec.loss, label_smoothing: spec.label_smoothing };
+    let examples = dataset.train.labels().len();
+    let partition =
+        Partition::new(spec.samples(examples), spec.validation_samples(examples), examples, spec.seed);
+    let steps_per_epoch = spec.steps_per_epoch(examples);
+    let steps = steps_per_epoch as u64 * u64::from(spec.epochs);
+    let mut workspace = Workspace::new(&state.network, spec.batch_size);
+    let mut before_step = state.network.clone();
+
+    while !state.is_finished(spec) {
+        let order = epoch_order(&partition.train, spec.seed, state.epoch);
+        let mut last = None;
+        for rows in order.chunks(spec.batch_size).skip(state.step) {
+            let done = state.optimizer.steps();
+            let rate =
+                spec.schedule.rate(spec.optimizer.learning_rate(), done, steps, steps_per_epoch as u64);
+            let result = workspace.backpropagate(&state.network, &loss, batch(&dataset.train, rows), pool);
+            let metrics = StepMetrics {
+                step: done + 1,
+                loss: result.loss_sum / rows.len() as f64,
+                learning_rate: rate,
+            };
+            if !metrics.loss.is_finite() {
+                return Err(TrainError::Diverged { epoch: state.epoch + 1, step: metrics.step });
+            }
+            let is_last = state.step + 1 == steps_per_epoch;
+            if is_last {
+                before_step.clone_from(&state.network);
+            }
+            let scale = clip_scale(spec.gradient_clip_norm, workspace.gradients());
+            state.optimizer.step(&mut state.network, workspace.gradients(), rate, scale, pool);
+            state.step += 1;
+            state.running.loss_sum += result.loss_sum;
+            state.running.correct += result.correct;
+            last = Some(rate);
+            let report = StepReport { epoch: state.epoch + 1, images: rows.len(), metrics };
+            if !observer.step(&report) && !is_last {
+                return Ok(Outcome::Stopped { state: Box::new(state) });
+            }
+        }
+        let layers = layer_metrics(&state.network, &before_step, &workspace);
+        let trained = partition.train.len() as f64;
+        let validation = (!partition.validation.is_empty()).then(|| {
+            let batch = batch(&dataset.train, &partition.validation);
+            evaluation(workspace.evaluate(&state.network, &loss, batch, pool), partition.validation.len())
+        });
+        let metrics = EpochMetrics {
+            epoch: state.epoch + 1,
+            train_loss: state.running.loss_sum / trained,
+            train_accuracy: state.running.correct as f64 / trained,
+            validation_loss: validation.map(|validation| validation.loss),
+            validation_accuracy: validation.map(|validation| validation.accuracy),
+            learning_rate: last.unwrap_or_default(),
+            layers,
+        };
+        state.epoch += 1;
+        state.step = 0;
+        state.running = StepLoss::default();
+        state.validation_accuracy = metrics.validation_accuracy;
+        match (metrics.validation_loss, state.best_validation_loss) {
+            (Some(now), Some(best)) if now >= best => state.stale_epochs += 1,
+            (now, _) => {
+                state.best_validation_loss = now;
+                state.stale_epochs = 0;
+            }
+        }
+        observer.epoch(&metrics, &state).map_err(TrainError::Observer)?;
+    }
+
+    let rows: Vec<u32> = (0..dataset.test.labels().len() as u32).collect();
+    let test = workspace.evaluate(&state.network, &loss, batch(&dataset.test, &rows), pool);
+    Ok(Outcome::Finished { state: Box::new(state), test: evaluation(test, rows.len()) })
+}
+
+fn batch<'a>(split: &'a Split, rows: &'a [u32]) -> Batch<'a, f32> {
+    Batch { examples: Examples::Pixels(split.images().view()), labels: split.labels(), rows }
+}
+
+fn evaluation(sum: StepLoss, examples: usize) -> Evaluation {
+    Evaluation { loss: sum.loss_sum / examples as f64, accuracy: sum.correct as f64 / examples as f64 }
+}
+
+fn layer_metrics(
+    network: &Network<f32>,
+    before: &Network<f32>,
+    workspace: &Workspace<f32>,
+) -> Vec<LayerMetrics> {
+    let dead = workspace.dead_fractions(network);
+    let mut dense = network.dense().zip(before.dense()).zip(workspace.gradients());
+    let layers = network.layers().iter().zip(dead).enumerate();
+    layers
+        .map(|(index, (layer, dead_fraction))| {
+            let nothing = (None, None, None);
+            let (name, (gradient_norm, weight_norm, update_ratio)) = match layer {
+                Layer::Dense(_) => {
+                    let norms = dense.next().map_or(nothing, |(((_, now), (_, before)), gradient)| {
+                        let norm = (square_sum(now.weight.iter()) + square_sum(now.bias.iter())).sqrt();
+                        let change = square_sum((&now.weight - &before.weight).iter())
+                            + square_sum((&now.bias - &before.bias).iter());
+                        let ratio = (norm > 0.0).then(|| change.sqrt() / norm);
+                        (Some(gradient.square_sum().sqrt()), Some(norm), ratio)
+                    });
+                    ("dense", norms)
+                }
+                Layer::Activation(activation) => (crate::nn::LayerSpec::from(*activation).name(), nothing),
+            };
+            LayerMetrics {
+                layer: format!("{index}.{name}"),
+                gradient_norm,
+                weight_norm,
+                update_ratio,
+                dead_fraction,
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,466 @@
+//! Takes jobs from the queue, trains them, records their course, publishes their models.
+//!
+//! A worker has a thread of its own, and a pool of threads to train with, all at a lower priority
+//! than the ones that serve. While it trains, a task beside it writes the progress a few times a
+//! second and hears whether the job shall go on; epochs and checkpoints are written by the worker
+//! itself, so that none is lost.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::artifact::{ArtifactError, read_checkpoint, write_checkpoint, write_model};
+use crate::blobs::{Blob, BlobError, Blobs};
+use crate::data::{self, Dataset};
+use crate::job::{EpochRecord, Job, JobError, JobId, JobState, Progress};
+use crate::nn::Pool;
+use crate::registry::Registry;
+use crate::store::{Claim, Heartbeat, NewModel, Store, StoreError};
+use crate::telemetry::Metrics;
+use crate::train::{
+    EpochMetrics, Evaluation, Observer, Outcome, StepMetrics, StepReport, TrainError, TrainSpec, TrainState,
+};
+
+/// How often the progress of a job is written, and a wish to cancel it heard.
+const HEARTBEAT: Duration = Duration::from_millis(250);
+
+/// How long a worker waits after the database has failed.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// Steps of a job that are recorded, about.
+const STEPS_RECORDED: u64 = 1_000;
+
+/// How much lower than serving the priority of training is: <https://man7.org/linux/man-pages/man7/sched.7.html>.
+const NICENESS: i32 = 10;
+
+/// Takes jobs one after the other.
+pub struct Worker {
+    /// The rows.
+    pub store: Store,
+    /// The checkpoints and models.
+    pub blobs: Blobs,
+    /// Where models are served from.
+    pub registry: Registry,
+    /// What is measured.
+    pub metrics: Arc<Metrics>,
+    /// Its number, from 0.
+    pub number: usize,
+    /// Cancelled when the server stops: the job is then given back to the queue.
+    pub stop: CancellationToken,
+}
+
+/// Why a worker could not end a job as it should.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The rows failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The bytes failed.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    /// A state could not be written as bytes.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+    /// The data set is gone.
+    #[error("there is no dataset {0:?}")]
+    UnknownDataset(String),
+    /// The trainer is broken.
+    #[error("the trainer panicked")]
+    Panic,
+}
+
+/// What [`Worker::run_next`] did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ran {
+    /// The job.
+    pub id: JobId,
+    /// The state it was left in.
+    pub state: JobState,
+}
+
+/// The threads of some workers.
+pub struct Workers {
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Starts a thread for each of `workers`, each with a pool of `threads`.
+    ///
+    /// # Errors
+    /// Where the system gives no thread.
+    pub fn start(workers: Vec<Worker>, threads: usize, runtime: &Handle) -> std::io::Result<Self> {
+        let start = |worker: Worker| {
+            let runtime = runtime.clone();
+            std::thread::Builder::new().name(format!("worker-{}", worker.number)).spawn(move || {
+                lower_priority();
+                worker.run(&Pool::new(threads, lower_priority), &runtime);
+            })
+        };
+        Ok(Self { threads: workers.into_iter().map(start).collect::<std::io::Result<_>>()? })
+    }
+
+    /// Waits until every worker has stopped, once their tokens are cancelled.
+    pub fn join(self) {
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a worker panicked");
+            }
+        }
+    }
+}
+
+/// Lets the thread yield to those that serve; on other systems than Linux it would lower the whole
+/// process and does nothing.
+fn lower_priority() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(NICENESS) {
+        tracing::debug!(%error, "training keeps its priority");
+    }
+}
+
+impl Worker {
+    /// Runs jobs until the token is cancelled.
+    fn run(&self, pool: &Pool, runtime: &Handle) {
+        let mut queued = self.store.queued();
+        while !self.stop.is_cancelled() {
+            queued.mark_unchanged();
+            match self.run_next(pool, runtime) {
+                Ok(Some(ran)) => tracing::info!(job = %ran.id, state = %ran.state, "job left the worker"),
+                Ok(None) => runtime.block_on(async {
+                    tokio::select! {
+                        _ = queued.changed() => {}
+                        () = self.stop.cancelled() => {}
+                    }
+                }),
+                Err(error) => {
+                    tracing::error!(%error, "worker failed");
+                    runtime.block_on(async {
+                        tokio::select! {
+                            () = tokio::time::sleep(PAUSE_AFTER_FAILURE) => {}
+                            () = self.stop.cancelled() => {}
+                        }
+                    });
+                }
+            }
+        }
+    }
+
+    /// Takes the oldest queued job and brings it to its end, or back to the queue where the token
+    /// is cancelled meanwhile. `None` where no job waits.
+    ///
+    /// # Errors
+    /// Where the rows or bytes fail; the job is then marked as failed, if that can be written.
+    pub fn run_next(&self, pool: &Pool, runtime: &Handle) -> Result<Option<Ran>, WorkerError> {
+        let Some(job) = runtime.block_on(self.store.claim())? else { return Ok(None) };
+        let claim = Claim { id: job.id, attempt: job.attempt };
+        tracing::info!(job = %job.id, attempt = job.attempt, "job started");
+        let ran = catch_unwind(AssertUnwindSafe(|| self.run_job(&job, claim, pool, runtime)));
+        match ran.unwrap_or(Err(WorkerError::Panic)) {
+            Ok(state) => Ok(Some(Ran { id: job.id, state })),
+            Err(WorkerError::Store(StoreError::Fenced { .. })) => {
+                Ok(Some(Ran { id: job.id, state: JobState::Running }))
+            }
+            Err(error) => {
+                tracing::error!(job = %job.id, %error, "job failed");
+                runtime.block_on(self.store.fail(claim, &failure(&error)))?;
+                Ok(Some(Ran { id: job.id, state: JobState::Failed }))
+            }
+        }
+    }
+
+    fn run_job(
+        &self,
+        job: &Job,
+        claim: Claim,
+        pool: &Pool,
+        runtime: &Handle,
+    ) -> Result<JobState, WorkerError> {
+        let spec = &job.spec;
+        let dataset =
+            data::named(&spec.dataset).ok_or_else(|| WorkerError::UnknownDataset(spec.dataset.clone()))?;
+        let state = runtime.block_on(self.state_of(job, &dataset))?;
+        let signal = Arc::new(Signal::default());
+        let ended = CancellationToken::new();
+        let mut recorder = Recorder::new(self, job, claim, &dataset, &state, Arc::clone(&signal), runtime);
+        let heartbeat = runtime.spawn(heartbeat(
+            self.store.clone(),
+            claim,
+            recorder.progress.subscribe(),
+            Arc::clone(&signal),
+            ended.clone(),
+        ));
+        let outcome =
+            catch_unwind(AssertUnwindSafe(|| crate::train::run(spec, &dataset, state, pool, &mut recorder)));
+        ended.cancel();
+        // The task only ends early by a panic, which its own report has shown.
+        let _ = runtime.block_on(heartbeat);
+        self.metrics.training_images_per_second(self.number, 0.0);
+
+        match outcome.map_err(|_| WorkerError::Panic)? {
+            Ok(Outcome::Finished { state, test }) => {
+                runtime.block_on(self.publish(spec, claim, &dataset, &state, test, recorder.finished()))
+            }
+            Ok(Outcome::Stopped { state }) => match signal.get() {
+                Heartbeat::Cancel => {
+                    runtime.block_on(self.store.end_cancelled(claim))?;
+                    Ok(JobState::Cancelled)
+                }
+                Heartbeat::Fenced => Err(StoreError::Fenced { id: claim.id, attempt: claim.attempt }.into()),
+                Heartbeat::GoOn => {
+                    let blob = recorder.write_checkpoint(&state)?;
+                    let progress = recorder.current();
+                    let requeued = self.store.requeue(claim, &progress, &recorder.steps, Some(&blob));
+                    runtime.block_on(requeued)?;
+                    Ok(JobState::Queued)
+                }
+            },
+            Err(TrainError::Observer(error)) => Err(error),
+            Err(error @ TrainError::Diverged { .. }) => {
+                let error = JobError { code: "diverged".to_owned(), detail: error.to_string() };
+                runtime.block_on(self.store.fail(claim, &error))?;
+                Ok(JobState::Failed)
+            }
+        }
+    }
+
+    /// The state a job goes on from: its newest checkpoint that can be read, or the beginning.
+    async fn state_of(&self, job: &Job, dataset: &Dataset) -> Result<TrainState, WorkerError> {
+        for checkpoint in self.store.checkpoints(job.id).await? {
+            let bytes = self.blobs.get(&checkpoint.blob_key, &checkpoint.sha256).await;
+            let state = bytes
+                .map_err(WorkerError::from)
+                .and_then(|bytes| Ok(read_checkpoint(&bytes, &job.spec, dataset.shape().inputs)?));
+            match state {
+                Ok(state) => {
+                    tracing::info!(job = %job.id, epoch = state.epoch, step = state.step, "job goes on");
+                    return Ok(state);
+                }
+                Err(error) => tracing::warn!(job = %job.id, %error, "checkpoint passed over"),
+            }
+        }
+        Ok(TrainState::new(&job.spec, dataset.shape().inputs))
+    }
+
+    async fn publish(
+        &self,
+        spec: &TrainSpec,
+        claim: Claim,
+        dataset: &Dataset,
+        state: &TrainState,
+        test: Evaluation,
+        progress: Progress,
+    ) -> Result<JobState, WorkerError> {
+        let bytes = write_model(&state.network, &spec.network.layers, &dataset.classes)?;
+        let key = format!("models/{}-{}.safetensors", claim.id, claim.attempt);
+        let blob = self.blobs.put(&key, bytes).await?;
+        let model = NewModel {
+            name: spec.model.clone(),
+            test_accuracy: test.accuracy,
+            test_loss: test.loss,
+            parameters: state.network.parameter_count(),
+            layers: spec.network.layers.clone(),
+            classes: dataset.classes.clone(),
+            blob,
+        };
+        let mut version = None;
+        let succeeded = self.store.succeed(claim, &model, &progress, |published| {
+            version = Some(published.row.version);
+            self.registry.publish(published, state.network.clone());
+        });
+        match (succeeded.await, version) {
+            (Ok(true), _) => Ok(JobState::Succeeded),
+            (Ok(false), _) => {
+                self.blobs.delete(&key).await?;
+                self.store.end_cancelled(claim).await?;
+                Ok(JobState::Cancelled)
+            }
+            (Err(error), version) => {
+                if let Some(version) = version {
+                    self.registry.withdraw(&spec.model, version);
+                }
+                Err(error.into())
+            }
+        }
+    }
+}
+
+/// What a client is told of a failure: no path, no SQL.
+fn failure(error: &WorkerError) -> JobError {
+    let (code, detail) = match error {
+        WorkerError::Store(_) | WorkerError::Blob(_) | WorkerError::Artifact(_) => {
+            ("storage_failed", "the job's state could not be stored or read; the log of the server says why")
+        }
+        WorkerError::UnknownDataset(_) => ("unknown_dataset", "the dataset of the job is gone"),
+        WorkerError::Panic => ("internal", "the trainer failed; the log of the server says where"),
+    };
+    JobError { code: code.to_owned(), detail: detail.to_owned() }
+}
+
+/// What the heartbeat has heard last, for the trainer to look at after every step.
+#[derive(Debug, Default)]
+struct Signal(AtomicU8);
+
+impl Signal {
+    fn set(&self, heartbeat: Heartbeat) {
+        self.0.store(heartbeat as u8, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Heartbeat {
+        match self.0.load(Ordering::Relaxed) {
+            cancel if cancel == Heartbeat::Cancel as u8 => Heartbeat::Cancel,
+            fenced if fenced == Heartbeat::Fenced as u8 => Heartbeat::Fenced,
+            _ => Heartbeat::GoOn,
+        }
+    }
+}
+
+/// Writes the progress now and then until `ended`.
+async fn heartbeat(
+    store: Store,
+    claim: Claim,
+    progress: watch::Receiver<Progress>,
+    signal: Arc<Signal>,
+    ended: CancellationToken,
+) {
+    let mut ticks = tokio::time::interval(HEARTBEAT);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = ended.cancelled() => return,
+        }
+        let now = *progress.borrow();
+        match store.record_progress(claim, &now).await {
+            Ok(Heartbeat::GoOn) => {}
+            Ok(heard) => signal.set(heard),
+            Err(error) => tracing::warn!(job = %claim.id, %error, "progress was not recorded"),
+        }
+    }
+}
+
+/// Turns what the trainer tells into rows, checkpoints and metrics. It has the clock.
+struct Recorder<'a> {
+    worker: &'a Worker,
+    runtime: &'a Handle,
+    spec: &'a TrainSpec,
+    claim: Claim,
+    signal: Arc<Signal>,
+    progress: watch::Sender<Progress>,
+    /// Sampled since they were last written.
+    steps: Vec<StepMetrics>,
+    steps_per_epoch: u64,
+    elapsed_before: f64,
+    started: Instant,
+    steps_before: u64,
+    epoch_started: Instant,
+    epoch_images: usize,
+}
+
+impl<'a> Recorder<'a> {
+    fn new(
+        worker: &'a Worker,
+        job: &'a Job,
+        claim: Claim,
+        dataset: &Dataset,
+        state: &TrainState,
+        signal: Arc<Signal>,
+        runtime: &'a Handle,
+    ) -> Self {
+        let steps_per_epoch = job.spec.steps_per_epoch(dataset.train.labels().len()) as u64;
+        let progress = Progress { step: state.optimizer.steps(), ..job.progress };
+        Self {
+            worker,
+            runtime,
+            spec: &job.spec,
+            claim,
+            signal,
+            progress: watch::Sender::new(progress),
+            steps: Vec::new(),
+            steps_per_epoch,
+            elapsed_before: job.progress.elapsed_seconds,
+            started: Instant::now(),
+            steps_before: state.optimizer.steps(),
+            epoch_started: Instant::now(),
+            epoch_images: 0,
+        }
+    }
+
+    fn current(&self) -> Progress {
+        *self.progress.borrow()
+    }
+
+    /// The progress of a job that is done, be it before its last epoch.
+    fn finished(&self) -> Progress {
+        let elapsed_seconds = self.elapsed_before + self.started.elapsed().as_secs_f64();
+        Progress { fraction: 1.0, elapsed_seconds, eta_seconds: Some(0.0), ..self.current() }
+    }
+
+    fn write_checkpoint(&self, state: &TrainState) -> Result<Blob, WorkerError> {
+        let bytes = write_checkpoint(state)?;
+        let key =
+            format!("jobs/{}/{}-{}.safetensors", self.claim.id, self.claim.attempt, state.optimizer.steps());
+        Ok(self.runtime.block_on(self.worker.blobs.put(&key, bytes))?)
+    }
+
+    async fn drop_old_checkpoints(&self) -> Result<(), WorkerError> {
+        for key in self.worker.store.forget_checkpoints(self.claim.id, self.spec.checkpoint.keep).await? {
+            self.worker.blobs.delete(&key).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Observer for Recorder<'_> {
+    type Error = WorkerError;
+
+    fn step(&mut self, report: &StepReport) -> bool {
+        let steps = self.steps_per_epoch * u64::from(self.spec.epochs);
+        let step = report.metrics.step;
+        self.epoch_images += report.images;
+        let in_attempt = self.started.elapsed().as_secs_f64();
+        let per_step = in_attempt / (step - self.steps_before).max(1) as f64;
+        let images_per_second = self.epoch_images as f64 / self.epoch_started.elapsed().as_secs_f64();
+        self.progress.send_replace(Progress {
+            epoch: report.epoch,
+            epochs: self.spec.epochs,
+            step,
+            steps,
+            fraction: step as f64 / steps as f64,
+            images_per_second: Some(images_per_second),
+            elapsed_seconds: self.elapsed_before + in_attempt,
+            eta_seconds: Some(per_step * steps.saturating_sub(step) as f64),
+        });
+        if step.is_multiple_of(steps.div_ceil(STEPS_RECORDED)) {
+            self.steps.push(report.metrics);
+        }
+        self.signal.get() == Heartbeat::GoOn && !self.worker.stop.is_cancelled()
+    }
+
+    fn epoch(&mut self, metrics: &EpochMetrics, state: &TrainState) -> Result<(), WorkerError> {
+        let progress = self.current();
+        let record = EpochRecord {
+            metrics: metrics.clone(),
+            images_per_second: progress.images_per_second.unwrap_or_default(),
+            duration_seconds: self.epoch_started.elapsed().as_secs_f64(),
+        };
+        self.worker.metrics.epoch(self.worker.number, &record);
+        let is_due =
+            metrics.epoch.is_multiple_of(self.spec.checkpoint.every_epochs) || state.is_finished(self.spec);
+        let blob = if is_due { Some(self.write_checkpoint(state)?) } else { None };
+        self.runtime.block_on(async {
+            let store = &self.worker.store;
+            store.record_epoch(self.claim, &record, &self.steps, &progress, blob.as_ref()).await?;
+            if blob.is_some() { self.drop_old_checkpoints().await } else { Ok(()) }
+        })?;
+        self.steps.clear();
+        self.epoch_started = Instant::now();
+        self.epoch_images = 0;
+        Ok(())
+    }
+}

@@ -1,0 +1,183 @@
+//! The command line as scripts and people use it.
+
+use std::io::Write;
+use std::process::{Output, Stdio};
+
+use chainrule::data::{mnist, picture};
+use serde_json::Value;
+
+use crate::process::{Process, chainrule, output, text};
+
+fn status(output: &Output) -> Option<i32> {
+    output.status.code()
+}
+
+fn json_lines(bytes: &[u8]) -> Vec<Value> {
+    text(bytes).lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect()
+}
+
+#[test]
+fn the_demo_trains_reads_ten_digits_and_ends_with_0() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path().to_str().expect("UTF-8");
+    let demo = output(&["demo", "--exit", "--data-dir", folder]);
+    let (result, hints) = (text(&demo.stdout), text(&demo.stderr));
+    assert_eq!(status(&demo), Some(0), "{hints}");
+    assert!(result.starts_with("test accuracy 9"), "{result}");
+    assert_eq!(
+        result.lines().filter(|line| line.starts_with("  test ") && line.contains(" %, ")).count(),
+        10
+    );
+    assert_eq!(result.matches("curl -s http://127.0.0.1:").count(), 4, "{result}");
+    assert_eq!(
+        hints.lines().filter(|line| line.starts_with("epoch ") && line.contains("val")).count(),
+        5,
+        "{hints}"
+    );
+    assert!(!result.contains('\x1b') && !hints.contains('\x1b'), "no colour in a pipe");
+}
+
+#[test]
+fn a_client_trains_follows_and_predicts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let process = Process::serve(folder.path());
+    let server = process.url.as_str();
+    let request = r#"{"train_samples": 2000, "epochs": 2}"#;
+
+    let sent = output(&["train", "--server", server, "--quiet", request]);
+    assert_eq!(status(&sent), Some(0));
+    let id = text(&sent.stdout).trim();
+    assert_eq!(id.len(), 36, "only the id: {id:?}");
+    let followed = output(&["train", "--server", server, "--follow", "--job", id, "--json"]);
+    let lines = json_lines(&followed.stdout);
+    let events: Vec<&str> =
+        lines.iter().filter_map(|line| line["event"].as_str()).filter(|event| *event != "progress").collect();
+    assert_eq!(events, ["state", "state", "epoch", "epoch", "state", "end"]);
+    assert_eq!(lines.last().map(|end| end["id"].clone()), Some(Value::from(id)));
+
+    let missed = output(&[
+        "train",
+        "--server",
+        server,
+        "--follow",
+        "--min-accuracy",
+        "0.999",
+        "--progress",
+        "none",
+        request,
+    ]);
+    assert_eq!(status(&missed), Some(3));
+    assert!(text(&missed.stderr).contains("below 99.90 %"), "{}", text(&missed.stderr));
+
+    let mut piped = chainrule(&["train", "--server", server, "--follow", "-"]);
+    let mut piped =
+        piped.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    piped.stdin.take().expect("a pipe").write_all(request.as_bytes()).expect("written");
+    let piped = piped.wait_with_output().expect("it ends");
+    assert_eq!(status(&piped), Some(0));
+    assert!(text(&piped.stdout).starts_with("test accuracy "), "{}", text(&piped.stdout));
+
+    let digit = folder.path().join("digit.png");
+    std::fs::write(&digit, picture::to_png(mnist::dataset().test.image(0))).expect("written");
+    let digit = digit.to_str().expect("UTF-8");
+    let read = output(&["predict", "--server", server, digit]);
+    assert_eq!(status(&read), Some(0), "{}", text(&read.stderr));
+    assert!(text(&read.stdout).starts_with(&format!("{digit}  7  ")), "{}", text(&read.stdout));
+    let label = output(&["predict", "--server", server, "-q", "--model", "digits@1", digit, digit]);
+    assert_eq!(text(&label.stdout), "7\n7\n");
+    let json = json_lines(&output(&["predict", "--server", server, "--json", digit]).stdout);
+    assert_eq!(json[0]["prediction"]["label"], 7);
+
+    let unknown = output(&["predict", "--server", server, "--model", "digit", digit]);
+    assert_eq!(status(&unknown), Some(1));
+    assert!(text(&unknown.stderr).contains("did you mean \"digits\"?"), "{}", text(&unknown.stderr));
+    let refused = output(&["train", "--server", server, r#"{"epochs": 0, "epoch": 3}"#]);
+    assert_eq!(status(&refused), Some(1));
+    assert!(
+        text(&refused.stderr).contains("/epochs") && text(&refused.stderr).lines().count() <= 3,
+        "{}",
+        text(&refused.stderr)
+    );
+    assert_eq!(text(&output(&["health", "--server", server]).stdout), "ready\n");
+}
+
+#[test]
+fn without_a_server_commands_end_with_5_and_say_how_to_start_one() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let server = format!("http://{free}");
+    for command in [&["health"][..], &["train", "--follow"], &["predict", "-"]] {
+        let mut arguments = command.to_vec();
+        arguments.extend(["--server", &server]);
+        let mut child = chainrule(&arguments);
+        let mut child = child.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+        child.stdin.take().expect("a pipe").write_all(&[0; 784]).unwrap_or(());
+        let output = child.wait_with_output().expect("it ends");
+        let error = text(&output.stderr);
+        assert_eq!(status(&output), Some(5), "{command:?}: {error}");
+        assert!(error.contains("chainrule serve") && error.lines().count() <= 3, "{error}");
+    }
+}
+
+#[test]
+fn wrong_usage_ends_with_2() {
+    for arguments in [
+        &["trian"][..],
+        &["train", "--job", "7"],
+        &["serve", "--workers", "0"],
+        &["health", "--server", "ftp://x"],
+    ] {
+        assert_eq!(status(&output(arguments)), Some(2), "{arguments:?}");
+    }
+}
+
+#[test]
+fn help_teaches_by_example_and_completions_are_written() {
+    for command in ["serve", "demo", "train", "predict", "health"] {
+        let help = output(&[command, "--help"]);
+        assert!(text(&help.stdout).contains("Example"), "{command}");
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(text(&output(&["completions", shell]).stdout).contains("chainrule"), "{shell}");
+    }
+}
+
+/// What a server that can't start says: exit 1, in three lines at most, no backtrace.
+fn refusal(arguments: &[&str]) -> String {
+    let output = output(arguments);
+    let error = text(&output.stderr).to_owned();
+    assert_eq!(status(&output), Some(1), "{error}");
+    assert!(output.stdout.is_empty());
+    assert!(error.starts_with("error: ") && error.lines().count() <= 3, "{error}");
+    assert!(!error.contains("panicked") && !error.contains("backtrace"), "{error}");
+    error
+}
+
+#[test]
+fn a_server_that_can_not_start_says_why_and_what_to_try() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().to_str().expect("UTF-8");
+    let serve = |listen: &str, folder: &str| {
+        refusal(&["serve", "--log", "off", "--listen", listen, "--data-dir", folder])
+    };
+
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = taken.local_addr().expect("an address").to_string();
+    assert!(serve(&taken, path).contains("--listen"));
+
+    // Nobody, root neither, can make a folder there.
+    let error = serve("127.0.0.1:0", "/proc/chainrule");
+    assert!(
+        error.contains("can't write the data folder /proc/chainrule") && error.contains("chown"),
+        "{error}"
+    );
+
+    let process = Process::serve(folder.path());
+    assert!(serve("127.0.0.1:0", path).contains("in use by another chainrule server"));
+    drop(process);
+
+    let other = tempfile::tempdir().expect("a folder");
+    std::fs::write(other.path().join("chainrule.db"), "this is no database, but a text of some length")
+        .expect("written");
+    let error = serve("127.0.0.1:0", other.path().to_str().expect("UTF-8"));
+    assert!(error.contains("can't open the database") && error.contains("move it away"), "{error}");
+}

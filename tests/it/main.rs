@@ -1,0 +1,16 @@
+//! What chainrule promises, through its public surface.
+
+mod accuracy;
+mod architecture;
+mod bad_requests;
+mod command_line;
+mod engine;
+mod jobs;
+mod kernels;
+mod models;
+mod operating;
+mod process;
+mod pytorch;
+mod reproducible;
+mod server;
+mod survival;

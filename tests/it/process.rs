@@ -1,0 +1,112 @@
+//! The shipped binary as a process.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+
+use serde_json::Value;
+
+/// A `chainrule serve` of its own; killed when dropped.
+pub struct Process {
+    child: Child,
+    pub url: String,
+}
+
+/// The binary, with an environment that sets nothing.
+pub fn chainrule(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_chainrule"));
+    command.args(arguments).stdin(Stdio::null());
+    for (name, _) in std::env::vars() {
+        if name.starts_with("CHAINRULE_") || name.starts_with("CLICOLOR") || name == "NO_COLOR" {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Runs the binary to its end.
+pub fn output(arguments: &[&str]) -> Output {
+    chainrule(arguments).output().expect("the binary runs")
+}
+
+pub fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("UTF-8")
+}
+
+impl Process {
+    pub fn serve(folder: &Path) -> Self {
+        let folder = folder.to_str().expect("a path in UTF-8");
+        let mut command =
+            chainrule(&["serve", "--listen", "127.0.0.1:0", "--data-dir", folder, "--log", "warn"]);
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the binary runs");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("a pipe");
+        BufReader::new(stdout).read_line(&mut line).expect("a line");
+        let url = line.trim().strip_prefix("listening on ").unwrap_or_else(|| panic!("{line:?}")).to_owned();
+        Self { child, url }
+    }
+
+    pub fn get(&self, path: &str) -> Value {
+        request(&self.url, &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
+    }
+
+    pub fn post_job(&self, body: &str) -> Value {
+        let head =
+            "POST /v1/jobs HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n";
+        request(&self.url, &format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()))
+    }
+
+    /// Waits until a job is in this epoch; it must not have ended.
+    pub fn in_epoch(&self, id: &str, epoch: u64) -> Value {
+        loop {
+            let job = self.get(&format!("/v1/jobs/{id}"));
+            assert!(matches!(job["state"].as_str(), Some("queued" | "running")), "{job}");
+            if job["progress"]["epoch"].as_u64() >= Some(epoch) {
+                return job;
+            }
+        }
+    }
+
+    pub fn ended(&self, id: &str) -> Value {
+        loop {
+            let job = self.get(&format!("/v1/jobs/{id}?wait_seconds=30"));
+            if !matches!(job["state"].as_str(), Some("queued" | "running")) {
+                return job;
+            }
+        }
+    }
+
+    pub fn kill(&mut self) {
+        self.child.kill().expect("a process");
+        self.child.wait().expect("a process");
+    }
+
+    pub fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().expect("kill runs").success());
+    }
+
+    pub fn wait(&mut self) -> ExitStatus {
+        self.child.wait().expect("a process")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn request(url: &str, request: &str) -> Value {
+    use std::io::Write;
+    let address = url.strip_prefix("http://").expect("an address");
+    let mut stream = std::net::TcpStream::connect(address).expect("a connection");
+    stream.write_all(request.as_bytes()).expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+    serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
+}
