@@ -3,6 +3,7 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -16,6 +17,10 @@ use crate::registry::Registry;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 use crate::worker::{Worker, Workers};
+
+/// How long workers have to keep their jobs when the server stops. A step takes milliseconds; only
+/// one of a huge network takes longer, and what it loses is in the checkpoint before.
+const STOP_WORKERS: Duration = Duration::from_secs(4);
 
 /// A handle to everything a request needs; clones share it.
 #[derive(Clone)]
@@ -152,8 +157,12 @@ impl Server {
             tracing::info!("stopping");
             draining.cancel();
             stop_workers.cancel();
-            // It only fails where the runtime ends before.
-            let _ = tokio::task::spawn_blocking(|| workers.join()).await;
+            let joined = tokio::task::spawn_blocking(|| workers.join());
+            if tokio::time::timeout(STOP_WORKERS, joined).await.is_err() {
+                tracing::warn!(
+                    "a job was cut in the middle of a long step; it goes on from its last checkpoint"
+                );
+            }
         };
         tokio::join!(serving, stopping);
         app.store().close().await;

@@ -1,3 +1,5 @@
+//! The binary: the command line of the library.
+
 use std::process::ExitCode;
 
 /// glibc's allocator keeps an arena for each thread and grows without a leak under many of them.

@@ -99,7 +99,7 @@ impl Workers {
             let runtime = runtime.clone();
             std::thread::Builder::new().name(format!("worker-{}", worker.number)).spawn(move || {
                 lower_priority();
-                worker.run(&Pool::new(threads, lower_priority), &runtime);
+                worker.run(&Pool::new(threads), &runtime);
             })
         };
         Ok(Self { threads: workers.into_iter().map(start).collect::<std::io::Result<_>>()? })
@@ -115,7 +115,7 @@ impl Workers {
     }
 }
 
-/// Lets the thread yield to those that serve; on other systems than Linux it would lower the whole
+/// Lets this thread, and those it starts, yield to the ones that serve; on other systems than Linux it would lower the whole
 /// process and does nothing.
 fn lower_priority() {
     #[cfg(target_os = "linux")]

@@ -168,22 +168,21 @@ fn verdict(example: &Example, prediction: &Prediction, is_colored: bool) -> Stri
 
 /// [`verdict`] in the width of a digit.
 fn caption(example: &Example, prediction: &Prediction, is_colored: bool) -> String {
-    let (mark, text) = if is_right(example, prediction) {
-        (style::green("right", is_colored), "right")
-    } else {
-        (style::red("wrong", is_colored), "wrong")
-    };
-    let figures =
-        format!("{} {:.1} % ", style::bold(&prediction.class, is_colored), prediction.confidence * 100.0);
-    let plain = format!("{} {:.1} % {text}", prediction.class, prediction.confidence * 100.0);
-    format!("{figures}{mark}{}", " ".repeat(digit::WIDTH.saturating_sub(plain.len())))
+    let is_right = is_right(example, prediction);
+    let word = if is_right { "right" } else { "wrong" };
+    let percent = prediction.confidence * 100.0;
+    let percent = if percent < 99.95 { format!("{percent:.1}") } else { "100".to_owned() };
+    let padding = digit::WIDTH.saturating_sub(prediction.class.len() + percent.len() + word.len() + 4);
+    let paint = if is_right { style::green } else { style::red };
+    let class = style::bold(&prediction.class, is_colored);
+    format!("{class} {percent} % {}{}", paint(word, is_colored), " ".repeat(padding))
 }
 
 fn curl_lines(url: &str) -> String {
     format!(
         "the same with curl:\n\
          curl -s {url}/v1/jobs -H 'Content-Type: application/json' -d '{{}}'\n\
-         curl -s {url}/v1/jobs?limit=1\n\
+         curl -s '{url}/v1/jobs?limit=1'\n\
          curl -s {url}/v1/datasets/mnist/test/0 -H 'Accept: image/png' | \
          curl -s {url}/v1/models/digits/predict -H 'Content-Type: image/png' --data-binary @-"
     )

@@ -73,7 +73,9 @@ pub async fn follow(
             return Ok(job);
         }
         match result {
-            Ok(()) | Err(CliError::NoServer { .. }) if silent_since.elapsed() < RECONNECT => {
+            Ok(()) | Err(CliError::NoServer { .. })
+                if !last.is_empty() && silent_since.elapsed() < RECONNECT =>
+            {
                 tokio::time::sleep(RECONNECT_PAUSE).await;
             }
             Ok(()) => {

@@ -4,21 +4,13 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::Problem;
-use super::extract::{Params, accepts};
+use super::extract::{ListParams, Params, accepts};
 use crate::app::App;
 use crate::data::{self, Dataset, IMAGE_SIDE, SplitName, Statistics, picture};
 use crate::train::nearest;
-
-/// Query of [`list`].
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ListParams {
-    limit: Option<u32>,
-    cursor: Option<String>,
-}
 
 /// A list of data sets.
 #[derive(Serialize)]
@@ -37,7 +29,7 @@ pub struct DatasetEntry {
 
 /// `GET /v1/datasets`
 pub async fn list(Params(params): Params<ListParams>) -> Result<Json<DatasetList>, Problem> {
-    let page = super::extract::Page::<String>::of(params.limit, params.cursor.as_deref())?;
+    let page = params.page()?;
     let behind = |name: &String| page.cursor.as_ref().is_none_or(|cursor| name > cursor);
     let entries = data::shapes().into_iter().filter(|shape| behind(&shape.name)).map(|shape| DatasetEntry {
         name: shape.name,

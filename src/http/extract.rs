@@ -147,6 +147,24 @@ pub fn path_problem(rejection: &PathRejection) -> Problem {
     Problem::malformed("invalid_path", rejection.body_text())
 }
 
+/// Query of a list that has no filter.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListParams {
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+impl ListParams {
+    /// The page asked for; the cursor is a name.
+    ///
+    /// # Errors
+    /// Where there is no such page.
+    pub fn page(&self) -> Result<Page<String>, Problem> {
+        Page::of(self.limit, self.cursor.as_deref())
+    }
+}
+
 /// How many rows a list answers with, and after which.
 #[derive(Clone, Copy, Debug)]
 pub struct Page<C> {

@@ -1,19 +1,11 @@
 use axum::Json;
 use axum::extract::State;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::Problem;
-use super::extract::{ModelPath, Page, Params};
+use super::extract::{ListParams, ModelPath, Params};
 use crate::app::App;
 use crate::model::ModelEntry;
-
-/// Query of [`list`].
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ListParams {
-    limit: Option<u32>,
-    cursor: Option<String>,
-}
 
 /// A list of models, the one published last first.
 #[derive(Serialize)]
@@ -27,7 +19,7 @@ pub async fn list(
     State(app): State<App>,
     Params(params): Params<ListParams>,
 ) -> Result<Json<ModelList>, Problem> {
-    let page = Page::<String>::of(params.limit, params.cursor.as_deref())?;
+    let page = params.page()?;
     let entries = app.registry().entries();
     let first = match page.cursor {
         None => 0,

@@ -1,3 +1,4 @@
+use ndarray::{Array, Dimension};
 use serde::{Deserialize, Serialize};
 
 use super::{Activation, Dense, Float, Init};
@@ -141,11 +142,9 @@ impl<T: Float> Network<T> {
     /// Every parameter with its name (`0.weight`, `0.bias`, …), shape and values in row order.
     pub fn parameters(&self) -> impl Iterator<Item = (String, Vec<usize>, &[T])> {
         self.dense().flat_map(|(index, dense)| {
-            let weight = dense.weight.as_slice().unwrap_or_default();
-            let bias = dense.bias.as_slice().unwrap_or_default();
             [
-                (format!("{index}.weight"), dense.weight.shape().to_vec(), weight),
-                (format!("{index}.bias"), dense.bias.shape().to_vec(), bias),
+                (format!("{index}.weight"), dense.weight.shape().to_vec(), values(&dense.weight)),
+                (format!("{index}.bias"), dense.bias.shape().to_vec(), values(&dense.bias)),
             ]
         })
     }
@@ -168,8 +167,18 @@ impl<T: Float> Network<T> {
 
     /// The values of every parameter, in the order of [`Self::parameters`].
     pub fn tensors_mut(&mut self) -> impl Iterator<Item = &mut [T]> {
-        self.dense_mut().flat_map(|dense| {
-            [dense.weight.as_slice_mut().unwrap_or_default(), dense.bias.as_slice_mut().unwrap_or_default()]
-        })
+        self.dense_mut().flat_map(|dense| [values_mut(&mut dense.weight), values_mut(&mut dense.bias)])
     }
+}
+
+const ROW_ORDER: &str = "parameters and their gradients are made in row order and keep it";
+
+/// The elements of a parameter or gradient in row order.
+pub(super) fn values<T, D: Dimension>(tensor: &Array<T, D>) -> &[T] {
+    tensor.as_slice().expect(ROW_ORDER)
+}
+
+/// [`values`], to be changed.
+pub(super) fn values_mut<T, D: Dimension>(tensor: &mut Array<T, D>) -> &mut [T] {
+    tensor.as_slice_mut().expect(ROW_ORDER)
 }

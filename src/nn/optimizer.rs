@@ -1,5 +1,6 @@
 use serde::{Deserialize, Serialize};
 
+use super::network::values;
 use super::{Float, Gradient, Network, Pool};
 
 /// Elements of a tensor that one task updates.
@@ -106,9 +107,8 @@ impl<T: Float> Optimizer<T> {
         pool: &Pool,
     ) {
         self.steps += 1;
-        let gradients = gradients.iter().flat_map(|gradient| {
-            [gradient.weight.as_slice().unwrap_or_default(), gradient.bias.as_slice().unwrap_or_default()]
-        });
+        let gradients =
+            gradients.iter().flat_map(|gradient| [values(&gradient.weight), values(&gradient.bias)]);
         let scale = T::of(gradient_scale);
         let rate = T::of(learning_rate);
         for (tensor, (w, g)) in network.tensors_mut().zip(gradients).enumerate() {

@@ -1,6 +1,7 @@
 use ndarray::{Array1, Array2, ArrayView2, Axis, s};
 
 use super::kernel::{PANEL, Panels, fill_panel};
+use super::network::values_mut;
 use super::{Dense, Float, Layer, Loss, Network, Pool};
 
 /// Rows of a batch that one task carries forward and backward, at most.
@@ -197,7 +198,7 @@ impl<T: Float> Workspace<T> {
         let blocks = &self.blocks;
         for ((index, dense), gradient) in network.dense().zip(&mut self.gradients) {
             let units = dense.bias.len();
-            let dweight = gradient.weight.as_slice_mut().unwrap_or_default();
+            let dweight = values_mut(&mut gradient.weight);
             pool.for_each_chunk([dweight], WEIGHT_ROWS * units, |chunk, [dweight]| {
                 let rows = dweight.len() / units;
                 let first = chunk * WEIGHT_ROWS;

@@ -4,6 +4,7 @@
 //! the state it starts from, and tells an [`Observer`] what happens.
 
 mod cost;
+mod fields;
 mod metrics;
 mod parse;
 mod preset;
@@ -11,8 +12,9 @@ mod run;
 mod spec;
 
 pub use cost::Cost;
+pub use fields::{Fault, nearest};
 pub use metrics::{EpochMetrics, LayerMetrics, StepMetrics};
-pub use parse::{Fault, nearest, parse};
+pub use parse::parse;
 pub use preset::Preset;
 pub use run::{Evaluation, Observer, Outcome, StepReport, TrainError, TrainState, run};
 pub use spec::{CheckpointSpec, EarlyStopping, NetworkSpec, SpecLimits, TrainSpec, is_name};

@@ -62,7 +62,7 @@ proptest! {
         let labels: Vec<u8> = (0..rows).map(|row| ((row as u64 * 3 + seed) % classes as u64) as u8).collect();
         let order: Vec<u32> = (0..rows as u32).rev().collect();
         let batch = Batch { examples: Examples::Values(x.view()), labels: &labels, rows: &order };
-        let checks = gradient_check(&network, &Loss { kind, label_smoothing }, batch, &Pool::new(2, || {}));
+        let checks = gradient_check(&network, &Loss { kind, label_smoothing }, batch, &Pool::new(2));
         prop_assert_eq!(checks.len(), 2 * (hidden.len() + 1));
         prop_assert!(worst(&checks) < ERROR_MAX, "largest relative error {}", worst(&checks));
     }
@@ -74,7 +74,7 @@ fn the_gradient_check_catches_a_gradient_that_lacks_one_image() {
     let x = values(6, 5, 8);
     let labels = [0, 1, 2, 0, 1, 2];
     let loss = Loss::new(LossKind::CrossEntropy);
-    let pool = Pool::new(1, || {});
+    let pool = Pool::new(1);
     let batch = |rows: &'static [u32]| Batch { examples: Examples::Values(x.view()), labels: &labels, rows };
     let mut checks = gradient_check(&network, &loss, batch(&[0, 1, 2, 3, 4, 5]), &pool);
     assert!(worst(&checks) < ERROR_MAX);
@@ -110,7 +110,7 @@ fn the_lessons_affine_layer_gives_the_lessons_shapes_and_sums() {
     let batch = Batch { examples: Examples::Values(x.view()), labels: &[0, 1], rows: &[0, 1] };
     let mut workspace = Workspace::new(&dense, 2);
     let loss = Loss::new(LossKind::CrossEntropy);
-    workspace.backpropagate(&dense, &loss, batch, &Pool::new(1, || {}));
+    workspace.backpropagate(&dense, &loss, batch, &Pool::new(1));
     let gradient = &workspace.gradients()[0];
     assert_eq!((gradient.weight.dim(), gradient.bias.dim()), ((3, 2), 2));
     // Each row of softmax − target sums to 0, and so does db.

@@ -67,7 +67,7 @@ proptest! {
     fn a_pool_runs_each_piece_once_and_gives_it_the_right_elements(
         threads in 1usize..8, length in 0usize..500, chunk in 1usize..50,
     ) {
-        let pool = Pool::new(threads, || {});
+        let pool = Pool::new(threads);
         let mut values: Vec<u64> = (0..length as u64).collect();
         let mut marks = vec![0u64; length];
         for _ in 0..20 {
@@ -84,7 +84,7 @@ proptest! {
 
 #[test]
 fn a_panic_in_a_task_reaches_the_caller_and_the_pool_goes_on() {
-    let pool = Pool::new(3, || {});
+    let pool = Pool::new(3);
     let mut items = [0; 64];
     let panicking =
         std::panic::AssertUnwindSafe(|| pool.for_each(&mut items, |index, _| assert_ne!(index, 40)));

@@ -193,7 +193,7 @@ async fn pictures_that_can_not_be_read_are_refused() {
         server.http.post(server.path(PREDICT)).multipart(form).send().await.expect("an answer")
     };
     let part = || Part::bytes(png.clone()).file_name("digit.png");
-    problem(send(Form::new()).await, 422, "invalid_request").await;
+    problem(send(Form::new()).await, 400, "invalid_multipart").await;
     problem(send(Form::new().part("file", part())).await, 422, "invalid_request").await;
     let three = Form::new().part("image", part()).part("image", part()).part("image", part());
     problem(send(three).await, 422, "too_many_pictures").await;

@@ -83,7 +83,7 @@ fn check<T: Float>(tolerance: f64, losses: impl Fn(&Case) -> &[f64]) {
     let fixture: Fixture =
         serde_json::from_str(include_str!("../fixtures/pytorch_steps.json")).expect("a fixture");
     assert_eq!(fixture.cases.len(), 20);
-    let pool = Pool::new(2, || {});
+    let pool = Pool::new(2);
     for case in &fixture.cases {
         let mut network = network::<T>(case);
         let mut optimizer = Optimizer::new(case.optimizer, &network);

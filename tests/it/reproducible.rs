@@ -38,8 +38,7 @@ fn small(optimizer: &str) -> TrainSpec {
 }
 
 fn train(spec: &TrainSpec, threads: usize, state: TrainState, steps: u64) -> Outcome {
-    run(spec, &mnist::dataset(), state, &Pool::new(threads, || {}), &mut Steps(steps))
-        .expect("a run that converges")
+    run(spec, &mnist::dataset(), state, &Pool::new(threads), &mut Steps(steps)).expect("a run that converges")
 }
 
 fn undisturbed(spec: &TrainSpec, threads: usize) -> (Vec<u8>, f64) {

@@ -2,7 +2,7 @@
 //!
 //! The only room with `unsafe`: raw pointers where a bounds check in the innermost loop would cost
 //! more than the arithmetic, and a pool whose tasks borrow from the caller's stack.
-#![allow(unsafe_code)]
+#![expect(unsafe_code, reason = "the one room for it, see above")]
 
 mod matmul;
 mod panels;

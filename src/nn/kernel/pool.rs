@@ -37,8 +37,8 @@ struct Shared {
 type Call = unsafe fn(*const (), usize);
 
 impl Pool {
-    /// A pool of `threads` in all; each thread but the caller's runs `on_start` first.
-    pub fn new(threads: usize, on_start: fn()) -> Self {
+    /// A pool of `threads` in all, the caller's among them; the others have the caller's priority.
+    pub fn new(threads: usize) -> Self {
         let shared = Arc::new(Shared {
             claims: AtomicU64::new(0),
             call: AtomicPtr::default(),
@@ -55,13 +55,7 @@ impl Pool {
         let threads = (1..threads.max(1))
             .map_while(|index| {
                 let shared = Arc::clone(&shared);
-                std::thread::Builder::new()
-                    .name(format!("train-{index}"))
-                    .spawn(move || {
-                        on_start();
-                        shared.serve();
-                    })
-                    .ok()
+                std::thread::Builder::new().name(format!("train-{index}")).spawn(move || shared.serve()).ok()
             })
             .collect();
         Self { shared, threads, running: Mutex::new(()) }

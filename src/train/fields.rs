@@ -1,0 +1,195 @@
+use std::ops::RangeInclusive;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// One thing wrong with a request, and where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// JSON pointer (RFC 6901) of the field.
+    pub pointer: String,
+    /// What is wrong with it.
+    pub detail: String,
+}
+
+/// `unknown dataset "mnits", did you mean "mnist"?`, or the list of what there is.
+pub(super) fn unknown(what: &str, name: &str, known: &[&str]) -> String {
+    let shown: String = name.chars().take(64).collect();
+    match nearest(name, known) {
+        Some(nearest) => format!("unknown {what} {shown:?}, did you mean {nearest:?}?"),
+        None => format!("unknown {what} {shown:?}, there are: {}", known.join(", ")),
+    }
+}
+
+/// The known name that `name` most likely stands for.
+pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let short: String = name.chars().take(64).collect();
+    let likeness = |known: &&str| strsim::jaro_winkler(&short, known);
+    let best = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    (likeness(best) > 0.8).then_some(*best)
+}
+
+pub(super) fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// An interval of finite numbers, open or closed at either end.
+#[derive(Clone, Copy)]
+pub(super) struct Bounds {
+    least: f64,
+    least_included: bool,
+    most: f64,
+    most_included: bool,
+}
+
+impl Bounds {
+    pub(super) fn from(least: f64) -> Self {
+        Self { least, least_included: true, most: f64::from(f32::MAX), most_included: true }
+    }
+
+    pub(super) fn above(least: f64) -> Self {
+        Self { least_included: false, ..Self::from(least) }
+    }
+
+    pub(super) fn to(self, most: f64) -> Self {
+        Self { most, ..self }
+    }
+
+    pub(super) fn below(self, most: f64) -> Self {
+        Self { most, most_included: false, ..self }
+    }
+
+    fn hold(&self, value: f64) -> bool {
+        (value > self.least || self.least_included && value == self.least)
+            && (value < self.most || self.most_included && value == self.most)
+    }
+
+    fn describe(&self) -> String {
+        let least = if self.least_included { "at least" } else { "above" };
+        let most = if self.most_included { "at most" } else { "below" };
+        format!("{least} {} and {most} {}", self.least, self.most)
+    }
+}
+
+/// The fields of an object, taken one by one; every fault is noted with its pointer.
+pub(super) struct Fields<'a> {
+    map: &'a Map<String, Value>,
+    pointer: String,
+    known: Vec<&'static str>,
+    pub(super) faults: &'a mut Vec<Fault>,
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn of(value: &'a Value, pointer: String, faults: &'a mut Vec<Fault>) -> Option<Self> {
+        match value {
+            Value::Object(map) => Some(Self { map, pointer, known: Vec::new(), faults }),
+            other => {
+                faults.push(Fault { pointer, detail: format!("must be an object, not {}", kind(other)) });
+                None
+            }
+        }
+    }
+
+    pub(super) fn pointer_of(&self, name: &str) -> String {
+        if name.is_empty() { self.pointer.clone() } else { format!("{}/{name}", self.pointer) }
+    }
+
+    pub(super) fn fault(&mut self, name: &str, detail: String) {
+        let pointer = self.pointer_of(name);
+        self.faults.push(Fault { pointer, detail });
+    }
+
+    /// The value, unless it is absent or null.
+    pub(super) fn take(&mut self, name: &'static str) -> Option<&'a Value> {
+        if !self.known.contains(&name) {
+            self.known.push(name);
+        }
+        self.map.get(name).filter(|value| !value.is_null())
+    }
+
+    pub(super) fn string(&mut self, name: &'static str) -> Option<String> {
+        match self.take(name)? {
+            Value::String(value) => Some(value.clone()),
+            other => {
+                self.fault(name, format!("must be a string, not {}", kind(other)));
+                None
+            }
+        }
+    }
+
+    pub(super) fn required_string(&mut self, name: &'static str) -> Option<String> {
+        if self.take(name).is_none() {
+            self.fault(name, "is missing".to_owned());
+        }
+        self.string(name)
+    }
+
+    pub(super) fn one_of<T: Copy>(&mut self, name: &'static str, choices: &[(&'static str, T)]) -> Option<T> {
+        let value = self.string(name)?;
+        let choice = choices.iter().find(|(choice, _)| *choice == value).map(|(_, choice)| *choice);
+        if choice.is_none() {
+            let known: Vec<&str> = choices.iter().map(|(choice, _)| *choice).collect();
+            self.fault(name, unknown(name, &value, &known));
+        }
+        choice
+    }
+
+    pub(super) fn integer(&mut self, name: &'static str, range: RangeInclusive<u64>) -> Option<u64> {
+        let value = self.take(name)?;
+        let integer = value.as_u64().filter(|integer| range.contains(integer));
+        if integer.is_none() {
+            let (least, most) = range.into_inner();
+            let found = if value.is_number() { value.to_string() } else { kind(value).to_owned() };
+            self.fault(name, format!("must be a whole number from {least} to {most}, not {found}"));
+        }
+        integer
+    }
+
+    pub(super) fn number(&mut self, name: &'static str, bounds: Bounds) -> Option<f64> {
+        let value = self.take(name)?;
+        let number = value.as_f64().filter(|&number| bounds.hold(number));
+        if number.is_none() {
+            let found = if value.is_number() { value.to_string() } else { kind(value).to_owned() };
+            self.fault(name, format!("must be a number {}, not {found}", bounds.describe()));
+        }
+        number
+    }
+
+    pub(super) fn betas(&mut self) -> Option<[f64; 2]> {
+        let value = self.take("betas")?;
+        let bounds = Bounds::from(0.0).below(1.0);
+        let betas = value.as_array().and_then(|values| match values.as_slice() {
+            [first, second] => Some([first.as_f64()?, second.as_f64()?]),
+            _ => None,
+        });
+        let betas = betas.filter(|betas| betas.iter().all(|&beta| bounds.hold(beta)));
+        if betas.is_none() {
+            self.fault("betas", format!("must be two numbers, each {}", bounds.describe()));
+        }
+        betas
+    }
+
+    pub(super) fn object(&mut self, name: &'static str) -> Option<Fields<'_>> {
+        let value = self.take(name)?;
+        Fields::of(value, self.pointer_of(name), self.faults)
+    }
+
+    pub(super) fn refuse_unknown(&mut self) {
+        for name in self.map.keys().filter(|name| !self.known.contains(&name.as_str())) {
+            let detail = match nearest(name, &self.known) {
+                Some(nearest) => format!("unknown field, did you mean {nearest:?}?"),
+                None => format!("unknown field, there are: {}", self.known.join(", ")),
+            };
+            let token: String =
+                name.chars().take(64).collect::<String>().replace('~', "~0").replace('/', "~1");
+            self.faults.push(Fault { pointer: format!("{}/{token}", self.pointer), detail });
+        }
+    }
+}
