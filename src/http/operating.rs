@@ -10,6 +10,9 @@ use crate::app::App;
 use crate::job::JobState;
 use crate::store::JobFilter;
 
+/// The page runs no script and loads nothing.
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
+
 const OPENMETRICS: &str = "application/openmetrics-text";
 
 /// A server that answers.
@@ -62,7 +65,7 @@ pub async fn metrics(State(app): State<App>, headers: HeaderMap) -> Result<Respo
 }
 
 /// `GET /`: what is running, and how to go on with curl.
-pub async fn page(State(app): State<App>, headers: HeaderMap) -> Result<Html<String>, Problem> {
+pub async fn page(State(app): State<App>, headers: HeaderMap) -> Result<Response, Problem> {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("127.0.0.1:8080");
     let jobs = app.store().jobs(&JobFilter::default(), 10).await?;
     let models = app.registry().entries();
@@ -93,13 +96,14 @@ pub async fn page(State(app): State<App>, headers: HeaderMap) -> Result<Html<Str
             ))
         })
         .collect();
-    Ok(Html(format!(
+    let page = Html(format!(
         include_str!("page.html"),
         version = env!("CARGO_PKG_VERSION"),
         host = escape(host),
         jobs = if job_rows.is_empty() { "<tr><td colspan=5>none yet\n".to_owned() } else { job_rows },
         models = if model_rows.is_empty() { "<tr><td colspan=4>none yet\n".to_owned() } else { model_rows },
-    )))
+    ));
+    Ok(([(header::CONTENT_SECURITY_POLICY, PAGE_POLICY)], page).into_response())
 }
 
 fn escape(text: &str) -> String {

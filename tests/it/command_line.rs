@@ -28,7 +28,7 @@ fn the_demo_trains_reads_ten_digits_and_ends_with_0() {
         result.lines().filter(|line| line.starts_with("  test ") && line.contains(" %, ")).count(),
         10
     );
-    assert_eq!(result.matches("curl -s http://127.0.0.1:").count(), 4, "{result}");
+    assert_eq!(result.lines().filter(|line| line.starts_with("curl -s ")).count(), 3, "{result}");
     assert_eq!(
         hints.lines().filter(|line| line.starts_with("epoch ") && line.contains("val")).count(),
         5,
