@@ -26,7 +26,8 @@ fn products(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(2 * (m * k * n) as u64));
         for kind in Instructions::available() {
             group.bench_function(BenchmarkId::new("chainrule", format!("{kind:?}")), |bencher| {
-                bencher.iter(|| matmul_with(kind, a.view(), black_box(&panels), &mut c.view_mut(), false));
+                bencher
+                    .iter(|| matmul_with(kind, [(a.view(), black_box(&panels))], &mut c.view_mut(), false));
             });
         }
         group.bench_function("matrixmultiply", |bencher| {

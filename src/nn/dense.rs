@@ -18,18 +18,21 @@ impl<T: Float> Dense<T> {
         for mut row in y.rows_mut() {
             row.assign(&self.bias);
         }
-        matmul(x, weight, &mut y, true);
+        matmul([(x, weight)], &mut y, true);
     }
 
     /// `dx = dy Wᵀ`: dy (n, units), dx (n, inputs). `transposed` is Wᵀ in panels.
     pub fn backward_input(dy: ArrayView2<T>, transposed: &Panels<T>, mut dx: ArrayViewMut2<T>) {
-        matmul(dy, transposed, &mut dx, false);
+        matmul([(dy, transposed)], &mut dx, false);
     }
 
-    /// `dW += xᵀ dy` for the rows of W that `x` has columns for: x (n, rows), dy (n, units),
-    /// dW (rows, units). `dy` is in panels.
-    pub fn backward_weight(x: ArrayView2<T>, dy: &Panels<T>, mut dweight: ArrayViewMut2<T>) {
-        matmul(x.t(), dy, &mut dweight, true);
+    /// `dW = Σ xᵀ dy` over parts of a batch, for the rows of W that each `x` has columns for: x (n,
+    /// rows), dy (n, units), dW (rows, units). `dy` is in panels.
+    pub fn backward_weight<'a>(
+        parts: impl Iterator<Item = (ArrayView2<'a, T>, &'a Panels<T>)>,
+        mut dweight: ArrayViewMut2<T>,
+    ) {
+        matmul(parts.map(|(x, dy)| (x.reversed_axes(), dy)), &mut dweight, false);
     }
 
     /// `db += Σ_n dy`: dy (n, units), db (units).

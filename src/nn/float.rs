@@ -3,6 +3,9 @@ pub trait Float: ndarray::NdFloat + Default {
     /// The nearest value to `value`.
     fn of(value: f64) -> Self;
 
+    /// `value`, exactly.
+    fn of_byte(value: u8) -> Self;
+
     /// This value, widened.
     fn wide(self) -> f64;
 }
@@ -11,6 +14,11 @@ impl Float for f32 {
     #[inline]
     fn of(value: f64) -> Self {
         value as f32
+    }
+
+    #[inline]
+    fn of_byte(value: u8) -> Self {
+        value.into()
     }
 
     #[inline]
@@ -23,6 +31,11 @@ impl Float for f64 {
     #[inline]
     fn of(value: f64) -> Self {
         value
+    }
+
+    #[inline]
+    fn of_byte(value: u8) -> Self {
+        value.into()
     }
 
     #[inline]

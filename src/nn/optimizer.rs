@@ -1,5 +1,6 @@
 use serde::{Deserialize, Serialize};
 
+use super::kernel::vectorized;
 use super::network::values;
 use super::{Float, Gradient, Network, Pool};
 
@@ -117,20 +118,24 @@ impl<T: Float> Optimizer<T> {
                 (OptimizerSpec::Sgd { weight_decay, .. }, []) => {
                     let decay = T::of(weight_decay);
                     pool.for_each_chunk([w], CHUNK, |chunk, [w]| {
-                        let g = part(chunk, w.len());
-                        for (w, &g) in w.iter_mut().zip(g) {
-                            *w -= rate * (g * scale + decay * *w);
-                        }
+                        vectorized(|| {
+                            let g = part(chunk, w.len());
+                            for (w, &g) in w.iter_mut().zip(g) {
+                                *w -= rate * (g * scale + decay * *w);
+                            }
+                        });
                     });
                 }
                 (OptimizerSpec::Momentum { momentum, weight_decay, .. }, [velocity]) => {
                     let (decay, momentum) = (T::of(weight_decay), T::of(momentum));
                     pool.for_each_chunk([w, &mut velocity[tensor]], CHUNK, |chunk, [w, v]| {
-                        let g = part(chunk, w.len());
-                        for ((w, v), &g) in w.iter_mut().zip(v.iter_mut()).zip(g) {
-                            *v = momentum * *v + (g * scale + decay * *w);
-                            *w -= rate * *v;
-                        }
+                        vectorized(|| {
+                            let g = part(chunk, w.len());
+                            for ((w, v), &g) in w.iter_mut().zip(v.iter_mut()).zip(g) {
+                                *v = momentum * *v + (g * scale + decay * *w);
+                                *w -= rate * *v;
+                            }
+                        });
                     });
                 }
                 (OptimizerSpec::Adam { betas, eps, weight_decay, .. }, [first, second]) => {
@@ -142,13 +147,15 @@ impl<T: Float> Optimizer<T> {
                     let (decay, eps) = (T::of(weight_decay), T::of(eps));
                     let slices = [w, &mut first[tensor], &mut second[tensor]];
                     pool.for_each_chunk(slices, CHUNK, |chunk, [w, m, v]| {
-                        let g = part(chunk, w.len());
-                        for (((w, m), v), &g) in w.iter_mut().zip(m.iter_mut()).zip(v.iter_mut()).zip(g) {
-                            let g = g * scale + decay * *w;
-                            *m = beta1 * *m + rest1 * g;
-                            *v = beta2 * *v + rest2 * g * g;
-                            *w -= rate * *m / (v.sqrt() / root + eps);
-                        }
+                        vectorized(|| {
+                            let g = part(chunk, w.len());
+                            for (((w, m), v), &g) in w.iter_mut().zip(m.iter_mut()).zip(v.iter_mut()).zip(g) {
+                                let g = g * scale + decay * *w;
+                                *m = beta1 * *m + rest1 * g;
+                                *v = beta2 * *v + rest2 * g * g;
+                                *w -= rate * *m / (v.sqrt() / root + eps);
+                            }
+                        });
                     });
                 }
                 (spec, state) => unreachable!("{spec:?} keeps {} tensors", state.len()),

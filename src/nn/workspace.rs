@@ -1,6 +1,6 @@
 use ndarray::{Array1, Array2, ArrayView2, Axis, s};
 
-use super::kernel::{PANEL, Panels, fill_panel};
+use super::kernel::{PANEL, Panels, fill_panel, vectorized};
 use super::network::values_mut;
 use super::{Dense, Float, Layer, Loss, Network, Pool};
 
@@ -202,16 +202,14 @@ impl<T: Float> Workspace<T> {
             pool.for_each_chunk([dweight], WEIGHT_ROWS * units, |chunk, [dweight]| {
                 let rows = dweight.len() / units;
                 let first = chunk * WEIGHT_ROWS;
-                dweight.fill(T::zero());
-                let Ok(mut dweight) = ndarray::ArrayViewMut2::from_shape((rows, units), dweight) else {
+                let Ok(dweight) = ndarray::ArrayViewMut2::from_shape((rows, units), dweight) else {
                     unreachable!("a chunk is whole rows of the weight");
                 };
-                for block in blocks {
-                    if let Some(dy) = &block.dy[index] {
-                        let x = block.values[index].slice(s![..block.rows, first..first + rows]);
-                        Dense::backward_weight(x, dy, dweight.view_mut());
-                    }
-                }
+                let parts = blocks.iter().filter_map(|block| {
+                    let x = block.values[index].slice(s![..block.rows, first..first + rows]);
+                    Some((x, block.dy[index].as_ref()?))
+                });
+                Dense::backward_weight(parts, dweight);
             });
             gradient.bias.fill(T::zero());
             for block in blocks {
@@ -264,9 +262,8 @@ impl<T: Float> Block<T> {
             match batch.examples {
                 Examples::Pixels(pixels) => {
                     let scale = T::one() / T::of(255.0);
-                    to.zip_mut_with(&pixels.index_axis(Axis(0), row as usize), |to, &pixel| {
-                        *to = T::of(f64::from(pixel)) * scale;
-                    });
+                    let pixels = pixels.index_axis(Axis(0), row as usize);
+                    vectorized(|| to.zip_mut_with(&pixels, |to, &pixel| *to = T::of_byte(pixel) * scale));
                 }
                 Examples::Values(values) => to.assign(&values.index_axis(Axis(0), row as usize)),
             }
@@ -281,7 +278,7 @@ impl<T: Float> Block<T> {
             let y = outputs[0].slice_mut(s![..n, ..]);
             match (layer, &weights[index]) {
                 (Layer::Dense(dense), Some(packed)) => dense.forward(x, &packed.weight, y),
-                (Layer::Activation(activation), _) => activation.forward(x, y),
+                (Layer::Activation(activation), _) => vectorized(|| activation.forward(x, y)),
                 (Layer::Dense(_), None) => unreachable!("every dense layer has a packed weight"),
             }
         }
@@ -332,7 +329,8 @@ impl<T: Float> Block<T> {
                     }
                 }
                 Layer::Activation(activation) => {
-                    activation.backward(self.values[index + 1].slice(rows), dy, dx);
+                    let y = self.values[index + 1].slice(rows);
+                    vectorized(|| activation.backward(y, dy, dx));
                 }
             }
         }

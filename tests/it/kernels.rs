@@ -38,8 +38,9 @@ proptest! {
     #[test]
     fn every_kernel_multiplies_any_shapes_and_leaves_the_rest_of_its_target_alone(
         m in 0usize..40, k in 0usize..70, n in 1usize..80, seed in 0u64..1_000,
-        transposed: bool, accumulate: bool, offset in 0usize..3,
+        transposed: bool, accumulate: bool, offset in 0usize..3, split in 0usize..70,
     ) {
+        let split = split.min(k);
         let stored = if transposed { matrix(k, m, seed) } else { matrix(m, k, seed) };
         let a = if transposed { stored.t() } else { stored.view() };
         let b = matrix(k, n, seed + 1);
@@ -49,7 +50,10 @@ proptest! {
         let mut fused: Option<Array2<f32>> = None;
         for kind in Instructions::available() {
             let mut target = start.clone();
-            matmul_with(kind, a, &Panels::of(b.view()), &mut target.slice_mut(inside), accumulate);
+            let (upper, lower) = (a.slice(s![.., ..split]), a.slice(s![.., split..]));
+ let parts = [Panels::of(b.slice(s![..split, ..])), Panels::of(b.slice(s![split.., ..]))];
+ let pairs = [upper, lower].into_iter().zip(&parts);
+ matmul_with(kind, pairs, &mut target.slice_mut(inside), accumulate);
             for (found, expected) in target.slice(inside).iter().zip(&expected) {
                 prop_assert!((f64::from(*found) - expected).abs() < 1e-5 * (k as f64 + 1.0), "{kind:?}: {found} {expected}");
             }

@@ -44,7 +44,11 @@ impl Instructions {
         match self {
             Self::Portable => true,
             Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
-            Self::Avx512 => is_x86_feature_detected!("avx512f"),
+            Self::Avx512 => {
+                is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vl")
+            }
         }
     }
 
@@ -54,13 +58,44 @@ impl Instructions {
     }
 }
 
-/// `c = a · b`, or `c += a · b` with `accumulate`. `a` (m, k) may have any strides, so a transposed
-/// view costs nothing; `b` is (k, n); the rows of `c` (m, n) are contiguous.
+/// Runs `work` compiled for the widest vectors this processor has. The compiler fuses no
+/// multiplication with an addition by itself, so every processor gets the same bits.
+#[inline]
+pub fn vectorized<R>(work: impl FnOnce() -> R) -> R {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+        fn avx512<R>(work: impl FnOnce() -> R) -> R {
+            work()
+        }
+        #[target_feature(enable = "avx2")]
+        fn avx2<R>(work: impl FnOnce() -> R) -> R {
+            work()
+        }
+        match Instructions::best() {
+            // SAFETY: the processor has the instructions.
+            Instructions::Avx512 => unsafe { avx512(work) },
+            // SAFETY: the processor has the instructions.
+            Instructions::Avx2 => unsafe { avx2(work) },
+            Instructions::Portable => work(),
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    work()
+}
+
+/// `c = Σ a · b` over `pairs`, or `c += Σ a · b` with `accumulate`. Each `a` (m, k) may have any
+/// strides, so a transposed view costs nothing; each `b` is (k, n), k may differ from pair to pair;
+/// the rows of `c` (m, n) are contiguous.
 ///
-/// Every element is summed over k from first to last, on its own: splitting m or n among threads
-/// changes no bit.
-pub fn matmul<T: Float>(a: ArrayView2<T>, b: &Panels<T>, c: &mut ArrayViewMut2<T>, accumulate: bool) {
-    matmul_with(Instructions::best(), a, b, c, accumulate);
+/// Every element is summed on its own, over the pairs in order and k from first to last: splitting
+/// m or n among threads changes no bit.
+pub fn matmul<'a, T: Float>(
+    pairs: impl IntoIterator<Item = (ArrayView2<'a, T>, &'a Panels<T>)>,
+    c: &mut ArrayViewMut2<T>,
+    accumulate: bool,
+) {
+    matmul_with(Instructions::best(), pairs, c, accumulate);
 }
 
 /// [`matmul`] by a kernel of the caller's choice.
@@ -68,92 +103,118 @@ pub fn matmul<T: Float>(a: ArrayView2<T>, b: &Panels<T>, c: &mut ArrayViewMut2<T
 /// # Panics
 /// Where the shapes don't fit, the rows of `c` are not contiguous, or this processor can't run
 /// `instructions`.
-pub fn matmul_with<T: Float>(
+pub fn matmul_with<'a, T: Float>(
     instructions: Instructions,
-    a: ArrayView2<T>,
-    b: &Panels<T>,
+    pairs: impl IntoIterator<Item = (ArrayView2<'a, T>, &'a Panels<T>)>,
     c: &mut ArrayViewMut2<T>,
-    accumulate: bool,
+    mut accumulate: bool,
 ) {
-    let (m, k) = a.dim();
-    assert_eq!((k, m, b.columns()), (b.rows(), c.nrows(), c.ncols()), "shapes of a product");
-    assert!(c.ncols() <= 1 || c.strides()[1] == 1, "rows of c are contiguous");
     assert!(instructions.is_available(), "{instructions:?} is not available");
-
-    for index in 0..b.panels() {
-        let first = index * PANEL;
-        let product = PanelProduct {
-            rows: m,
-            depth: k,
-            a: a.as_ptr(),
-            a_row: a.strides()[0],
-            a_column: a.strides()[1],
-            b: b.panel(index).as_ptr(),
-            // SAFETY: `first` is a column of `c`, and `c` has a row or the offset is never used.
-            c: unsafe { c.as_mut_ptr().add(first) },
+    assert!(c.ncols() <= 1 || c.strides()[1] == 1, "rows of c are contiguous");
+    let mut pairs = pairs.into_iter();
+    loop {
+        let mut factors = [Factors::EMPTY; FACTORS_MAX];
+        let mut count = 0;
+        for (slot, (a, b)) in factors.iter_mut().zip(&mut pairs) {
+            assert_eq!(
+                (a.nrows(), a.ncols(), c.ncols()),
+                (c.nrows(), b.rows(), b.columns()),
+                "shapes of a product"
+            );
+            *slot = Factors::of(&a, b);
+            count += 1;
+        }
+        if count == 0 && accumulate {
+            return;
+        }
+        let product = Product {
+            rows: c.nrows(),
+            columns: c.ncols(),
+            factors: &factors[..count],
+            c: c.as_mut_ptr(),
             c_row: c.strides()[0],
-            columns: PANEL.min(c.ncols() - first),
             accumulate,
         };
         // SAFETY: the pointers cover the shapes just asserted, `c` is borrowed mutably and so
-        // overlaps neither `a` nor `b`, and the processor has the instructions.
+        // overlaps no factor, and the processor has the instructions.
         unsafe { product.run(instructions) };
+        if count < FACTORS_MAX {
+            return;
+        }
+        accumulate = true;
     }
 }
 
-/// `c[.., columns] = a · b` for one panel of `b`. Strides count elements.
+/// Pairs whose product is summed in registers before `c` is touched.
+const FACTORS_MAX: usize = 16;
+
+/// One pair of [`matmul`]. Strides count elements.
 #[derive(Clone, Copy)]
-struct PanelProduct<T> {
-    rows: usize,
+struct Factors<T> {
     depth: usize,
     a: *const T,
     a_row: isize,
     a_column: isize,
     b: *const T,
+}
+
+impl<T: Float> Factors<T> {
+    const EMPTY: Self = Self { depth: 0, a: std::ptr::null(), a_row: 0, a_column: 0, b: std::ptr::null() };
+
+    fn of(a: &ArrayView2<T>, b: &Panels<T>) -> Self {
+        Self {
+            depth: a.ncols(),
+            a: a.as_ptr(),
+            a_row: a.strides()[0],
+            a_column: a.strides()[1],
+            b: b.values().as_ptr(),
+        }
+    }
+}
+
+/// `c = Σ a · b` for factors that fit.
+struct Product<'a, T> {
+    rows: usize,
+    columns: usize,
+    factors: &'a [Factors<T>],
     c: *mut T,
     c_row: isize,
-    columns: usize,
     accumulate: bool,
 }
 
-impl<T: Float> PanelProduct<T> {
+impl<T: Float> Product<'_, T> {
     /// # Safety
-    /// `a` has `rows` × `depth` elements at its strides, `b` has `depth` × [`PANEL`], `c` has
-    /// `rows` × `columns` and overlaps neither, and the processor has `instructions`.
-    unsafe fn run(self, instructions: Instructions) {
+    /// Each `a` has `rows` × `depth` elements at its strides, each `b` the panels of `depth` ×
+    /// `columns`, `c` has `rows` × `columns` and overlaps none, and the processor has
+    /// `instructions`.
+    unsafe fn run(&self, instructions: Instructions) {
         // SAFETY: the caller's; a cast changes no type, since `T` is the one it casts to.
         unsafe {
             match instructions {
                 Instructions::Portable => self.tiles::<Portable<T>, 4, 1>(),
                 #[cfg(target_arch = "x86_64")]
-                Instructions::Avx2 if is_f32::<T>() => self.cast().avx2_f32(),
+                Instructions::Avx2 if is_f32::<T>() => self.cast::<f32>().avx2_f32(),
                 #[cfg(target_arch = "x86_64")]
-                Instructions::Avx2 => self.cast().avx2_f64(),
+                Instructions::Avx2 => self.cast::<f64>().avx2_f64(),
                 #[cfg(target_arch = "x86_64")]
-                Instructions::Avx512 if is_f32::<T>() => self.cast().avx512_f32(),
+                Instructions::Avx512 if is_f32::<T>() => self.cast::<f32>().avx512_f32(),
                 #[cfg(target_arch = "x86_64")]
-                Instructions::Avx512 => self.cast().avx512_f64(),
+                Instructions::Avx512 => self.cast::<f64>().avx512_f64(),
                 #[cfg(not(target_arch = "x86_64"))]
                 Instructions::Avx2 | Instructions::Avx512 => unreachable!("asserted to be available"),
             }
         }
     }
 
+    /// The same product, seen as one of `U`.
+    ///
+    /// # Safety
+    /// `U` is `T`.
     #[cfg(target_arch = "x86_64")]
-    fn cast<U>(self) -> PanelProduct<U> {
-        assert_eq!(size_of::<T>(), size_of::<U>());
-        PanelProduct {
-            rows: self.rows,
-            depth: self.depth,
-            a: self.a.cast(),
-            a_row: self.a_row,
-            a_column: self.a_column,
-            b: self.b.cast(),
-            c: self.c.cast(),
-            c_row: self.c_row,
-            columns: self.columns,
-            accumulate: self.accumulate,
-        }
+    unsafe fn cast<U: Float>(&self) -> &Product<'_, U> {
+        assert_eq!(std::any::TypeId::of::<T>(), std::any::TypeId::of::<U>());
+        // SAFETY: the types are the same.
+        unsafe { &*std::ptr::from_ref(self).cast() }
     }
 }
 
@@ -164,43 +225,43 @@ fn is_f32<T: 'static>() -> bool {
 
 /// Tiles of 8 rows and 2 registers keep 16 sums in 32 registers.
 #[cfg(target_arch = "x86_64")]
-impl PanelProduct<f32> {
+impl Product<'_, f32> {
     #[target_feature(enable = "avx512f")]
-    unsafe fn avx512_f32(self) {
+    unsafe fn avx512_f32(&self) {
         // SAFETY: the caller's.
         unsafe { self.tiles::<__m512, 8, 2>() }
     }
 
     /// Tiles of 6 rows and 2 registers keep 12 sums in 16 registers.
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn avx2_f32(self) {
+    unsafe fn avx2_f32(&self) {
         // SAFETY: the caller's.
         unsafe { self.tiles::<__m256, 6, 2>() }
     }
 }
 
 #[cfg(target_arch = "x86_64")]
-impl PanelProduct<f64> {
+impl Product<'_, f64> {
     #[target_feature(enable = "avx512f")]
-    unsafe fn avx512_f64(self) {
+    unsafe fn avx512_f64(&self) {
         // SAFETY: the caller's.
         unsafe { self.tiles::<__m512d, 8, 2>() }
     }
 
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn avx2_f64(self) {
+    unsafe fn avx2_f64(&self) {
         // SAFETY: the caller's.
         unsafe { self.tiles::<__m256d, 6, 2>() }
     }
 }
 
-impl<T: Float> PanelProduct<T> {
+impl<T: Float> Product<'_, T> {
     /// Covers `c` with tiles of `MR` rows and `NR` registers, lower ones where the rows run out.
     ///
     /// # Safety
     /// See [`Self::run`] and [`Simd`].
     #[inline(always)]
-    unsafe fn tiles<V: Simd<Number = T>, const MR: usize, const NR: usize>(self) {
+    unsafe fn tiles<V: Simd<Number = T>, const MR: usize, const NR: usize>(&self) {
         for first in (0..self.columns).step_by(NR * V::LANES) {
             let mut row = 0;
             // SAFETY: each tile lies inside the product, which the caller vouches for.
@@ -223,42 +284,50 @@ impl<T: Float> PanelProduct<T> {
     /// The tile of `c` at (`row`, `first`), summed in registers.
     ///
     /// # Safety
-    /// See [`Self::run`] and [`Simd`]; the rows exist, and `first` is in the panel.
+    /// See [`Self::run`] and [`Simd`]; the rows and the column `first` exist, and `first` is a
+    /// multiple of `NR` · [`Simd::LANES`], which divides [`PANEL`].
     #[inline(always)]
-    unsafe fn tile<V: Simd<Number = T>, const MR: usize, const NR: usize>(self, row: usize, first: usize) {
-        // SAFETY: `row + MR <= rows` and `first + NR · LANES <= PANEL`, so every read of `a` and
-        // `b` and every write of `c` (cut to `columns`) lies within what the caller vouches for.
+    unsafe fn tile<V: Simd<Number = T>, const MR: usize, const NR: usize>(&self, row: usize, first: usize) {
+        // SAFETY: `row + MR <= rows`, and a tile ends in the panel it begins in, so every read of
+        // `a` and `b` and every write of `c` (cut to `columns`) lies within what the caller vouches
+        // for.
         unsafe {
             let mut sums = [[V::splat(T::zero()); NR]; MR];
-            let mut a = self.a.offset(row as isize * self.a_row);
-            let mut b = self.b.add(first);
-            for _ in 0..self.depth {
-                let mut columns = [V::splat(T::zero()); NR];
-                for (j, column) in columns.iter_mut().enumerate() {
-                    *column = V::load(b.add(j * V::LANES));
-                }
-                for (i, sums) in sums.iter_mut().enumerate() {
-                    let factor = V::splat(*a.offset(i as isize * self.a_row));
-                    for (sum, column) in sums.iter_mut().zip(columns) {
-                        *sum = sum.add_product(factor, column);
+            for factors in self.factors {
+                let mut a = factors.a.offset(row as isize * factors.a_row);
+                let mut b = factors.b.add(first / PANEL * PANEL * factors.depth + first % PANEL);
+                for _ in 0..factors.depth {
+                    let mut columns = [V::splat(T::zero()); NR];
+                    for (j, column) in columns.iter_mut().enumerate() {
+                        *column = V::load(b.add(j * V::LANES));
                     }
+                    for (i, sums) in sums.iter_mut().enumerate() {
+                        let factor = V::splat(*a.offset(i as isize * factors.a_row));
+                        for (sum, column) in sums.iter_mut().zip(columns) {
+                            *sum = sum.add_product(factor, column);
+                        }
+                    }
+                    // Behind the last step these point past the end and are not read.
+                    a = a.wrapping_offset(factors.a_column);
+                    b = b.wrapping_add(PANEL);
                 }
-                a = a.offset(self.a_column);
-                b = b.add(PANEL);
             }
             for (i, sums) in sums.into_iter().enumerate() {
                 let c = self.c.offset((row + i) as isize * self.c_row).add(first);
                 for (j, sum) in sums.into_iter().enumerate() {
-                    let width = V::LANES.min((self.columns - first).saturating_sub(j * V::LANES));
-                    self.put(sum, c.add((j * V::LANES).min(self.columns - first)), width);
+                    let start = (j * V::LANES).min(self.columns - first);
+                    self.put(sum, c.add(start), V::LANES.min(self.columns - first - start));
                 }
             }
         }
     }
 
     /// Writes, or adds, the first `width` numbers of `sum` to `c`.
+    ///
+    /// # Safety
+    /// `c` has room for them; and see [`Simd`].
     #[inline(always)]
-    unsafe fn put<V: Simd<Number = T>>(self, sum: V, c: *mut T, width: usize) {
+    unsafe fn put<V: Simd<Number = T>>(&self, sum: V, c: *mut T, width: usize) {
         // SAFETY: `c` has room for `width` numbers; the array has it for all lanes.
         unsafe {
             if width == V::LANES {

@@ -9,6 +9,6 @@ mod panels;
 mod pool;
 mod simd;
 
-pub use matmul::{Instructions, matmul, matmul_with};
+pub use matmul::{Instructions, matmul, matmul_with, vectorized};
 pub use panels::{PANEL, Panels, fill_panel};
 pub use pool::Pool;

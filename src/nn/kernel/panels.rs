@@ -1,4 +1,4 @@
-use ndarray::ArrayView2;
+use ndarray::{ArrayView2, s};
 
 use crate::nn::Float;
 
@@ -56,12 +56,12 @@ impl<T: Float> Panels<T> {
         self.columns.div_ceil(PANEL)
     }
 
-    /// Panel `index`: `rows` × [`PANEL`] values, row by row.
-    pub fn panel(&self, index: usize) -> &[T] {
-        &self.values[index * self.rows * PANEL..][..self.rows * PANEL]
+    /// All values, panel after panel, each of `rows` × [`PANEL`].
+    pub fn values(&self) -> &[T] {
+        &self.values[..self.rows * self.columns.div_ceil(PANEL) * PANEL]
     }
 
-    /// All values, panel after panel: pieces of `rows` × [`PANEL`] may be filled by
+    /// [`Self::values`], to be changed: pieces of `rows` × [`PANEL`] may be filled by
     /// [`fill_panel`] at the same time.
     pub fn values_mut(&mut self) -> &mut [T] {
         &mut self.values[..self.rows * self.columns.div_ceil(PANEL) * PANEL]
@@ -77,9 +77,13 @@ impl<T: Float> Panels<T> {
 pub fn fill_panel<T: Float>(panel: &mut [T], index: usize, matrix: ArrayView2<T>) {
     let first = index * PANEL;
     let width = PANEL.min(matrix.ncols() - first);
-    for (to, from) in panel.chunks_exact_mut(PANEL).zip(matrix.rows()) {
-        for (column, to) in to[..width].iter_mut().enumerate() {
-            *to = from[first + column];
-        }
+    let rows = panel.chunks_exact_mut(PANEL);
+    match matrix.as_slice() {
+        Some(values) => rows
+            .zip(values.chunks_exact(matrix.ncols()))
+            .for_each(|(to, from)| to[..width].copy_from_slice(&from[first..first + width])),
+        None => rows
+            .zip(matrix.slice(s![.., first..first + width]).rows())
+            .for_each(|(to, from)| to.iter_mut().zip(from).for_each(|(to, &from)| *to = from)),
     }
 }

@@ -70,7 +70,8 @@ impl Pool {
     /// `f(i, pieces)` once for the i-th piece of each.
     ///
     /// # Panics
-    /// Where the lengths differ, `chunk` is 0, or `f` panics.
+    /// Where the lengths differ, `chunk` is 0, or `f` panics. `f` must not use this pool: a loop in
+    /// a loop waits for itself.
     pub fn for_each_chunk<T, const N: usize, F>(&self, slices: [&mut [T]; N], chunk: usize, f: F)
     where
         T: Send,
@@ -105,6 +106,7 @@ impl Pool {
             (0..tasks).for_each(f);
             return;
         }
+        assert!(u32::try_from(tasks).is_ok(), "{tasks} tasks are more than a loop counts");
         let _one_loop_at_a_time = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = &*self.shared;
         unsafe fn call<F: Fn(usize)>(data: *const (), index: usize) {
