@@ -1,26 +1,18 @@
-//! The server as a whole: builds its parts in order, and takes them down in reverse.
+//! Everything a request or a worker needs, opened in order.
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::net::TcpListener;
-use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::blobs::{BlobError, Blobs};
 use crate::config::Config;
-use crate::http::{self, Problem};
 use crate::registry::Registry;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
-use crate::worker::{Worker, Workers};
-
-/// How long workers have to keep their jobs when the server stops. A step takes milliseconds; only
-/// one of a huge network takes longer, and what it loses is in the checkpoint before.
-const STOP_WORKERS: Duration = Duration::from_secs(4);
+use crate::worker::Worker;
 
 /// A handle to everything a request needs; clones share it.
 #[derive(Clone)]
@@ -103,86 +95,23 @@ impl StartError {
     }
 }
 
-/// A server that listens.
-pub struct Server {
-    app: App,
-    listener: TcpListener,
-    workers: Workers,
-    stop_workers: CancellationToken,
-}
-
-impl Server {
-    /// Opens the data folder and the address, and starts the workers.
-    ///
-    /// # Errors
-    /// Where the folder, the database or the address can't be had.
-    pub async fn start(config: Config) -> Result<Self, StartError> {
-        let address = config.listen;
-        let listener =
-            TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })?;
-        let app = App::open(config).await?;
-        let recovered = app.store().recover().await.map_err(|source| app.database_error(source))?;
-        if recovered > 0 {
-            tracing::info!(jobs = recovered, "jobs of an earlier run go on");
-        }
-        let stop_workers = CancellationToken::new();
-        let workers =
-            (0..usize::from(app.config().workers)).map(|number| app.worker(number, stop_workers.clone()));
-        let threads = app.config().threads_per_worker();
-        let workers = Workers::start(workers.collect(), threads, &Handle::current())?;
-        Ok(Self { app, listener, workers, stop_workers })
-    }
-
-    /// Where it listens.
-    ///
-    /// # Errors
-    /// Where the system doesn't say.
-    pub fn address(&self) -> std::io::Result<std::net::SocketAddr> {
-        self.listener.local_addr()
-    }
-
-    /// The parts.
-    pub fn app(&self) -> &App {
-        &self.app
-    }
-
-    /// Answers until `stop`, then lets jobs be kept and requests be ended.
-    pub async fn run(self, stop: CancellationToken) {
-        let Self { app, listener, workers, stop_workers } = self;
-        let draining = app.shared.draining.clone();
-        let serving =
-            http::serve(listener, http::router(app.clone()), &app.shared.config.limits, draining.clone());
-        let stopping = async {
-            stop.cancelled().await;
-            tracing::info!("stopping");
-            draining.cancel();
-            stop_workers.cancel();
-            let joined = tokio::task::spawn_blocking(|| workers.join());
-            if tokio::time::timeout(STOP_WORKERS, joined).await.is_err() {
-                tracing::warn!(
-                    "a job was cut in the middle of a long step; it goes on from its last checkpoint"
-                );
-            }
-        };
-        tokio::join!(serving, stopping);
-        app.store().close().await;
-        tracing::info!("stopped");
-    }
-}
-
 impl App {
-    /// Opens the data folder of `config`.
+    /// Opens the data folder of `config`, and puts the jobs of a server that died back in the queue.
     ///
     /// # Errors
     /// Where it, or what is in it, can't be used.
     pub async fn open(config: Config) -> Result<Self, StartError> {
         let lock = lock(&config.data_dir)?;
-        let path = database(&config.data_dir);
-        let store = Store::open(&path).await.map_err(|source| StartError::Database { path, source })?;
+        let path = config.data_dir.join("chainrule.db");
+        let database_error = |source| StartError::Database { path: path.clone(), source };
+        let store = Store::open(&path).await.map_err(database_error)?;
         let blobs = Blobs::open(&blob_folder(&config.data_dir)?)?;
+        let recovered = store.recover().await.map_err(database_error)?;
+        if recovered > 0 {
+            tracing::info!(jobs = recovered, "jobs of an earlier run go on");
+        }
         let registry = Registry::open(&store, blobs.clone(), config.limits.model_bytes_max).await;
-        let registry =
-            registry.map_err(|source| StartError::Database { path: database(&config.data_dir), source })?;
+        let registry = registry.map_err(database_error)?;
         let limits = &config.limits;
         Ok(Self {
             shared: Arc::new(Shared {
@@ -257,28 +186,6 @@ impl App {
     pub async fn prediction_permit(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.shared.predictions).acquire_owned().await.ok()
     }
-
-    /// Runs `work` where it holds up nobody's request.
-    ///
-    /// # Errors
-    /// Those of `work`, or 500 where it panics.
-    pub async fn blocking<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
-    ) -> Result<T, Problem> {
-        tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
-            tracing::error!(%error, "work for a request panicked");
-            Err(Problem::internal())
-        })
-    }
-
-    fn database_error(&self, source: StoreError) -> StartError {
-        StartError::Database { path: database(&self.shared.config.data_dir), source }
-    }
-}
-
-fn database(folder: &Path) -> PathBuf {
-    folder.join("chainrule.db")
 }
 
 /// The folder of checkpoints and models, made when missing.

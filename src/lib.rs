@@ -15,6 +15,7 @@ pub mod job;
 pub mod model;
 pub mod nn;
 pub mod registry;
+pub mod server;
 pub mod store;
 pub mod telemetry;
 pub mod train;

@@ -11,9 +11,9 @@ use super::follow::{ProgressChoice, follow};
 use super::serve::stop_signal;
 use super::train::judge;
 use super::{CliError, Output, digit, print, print_json, style};
-use crate::app::Server;
 use crate::config::{Config, LogFormat};
 use crate::http::{Prediction, Predictions};
+use crate::server::Server;
 use crate::telemetry;
 
 const EXAMPLES: &str = "\

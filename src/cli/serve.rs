@@ -2,8 +2,9 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 
 use super::{CliError, Output, print, print_json, style};
-use crate::app::{Server, StartError};
+use crate::app::StartError;
 use crate::config::Config;
+use crate::server::Server;
 use crate::telemetry;
 
 const EXAMPLES: &str = "\

@@ -1,14 +1,13 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::Problem;
 use super::extract::{ListParams, Params, accepts};
-use crate::app::App;
+use super::{Problem, blocking};
 use crate::data::{self, Dataset, IMAGE_SIDE, SplitName, Statistics, picture};
 use crate::train::nearest;
 
@@ -50,8 +49,8 @@ pub struct DatasetDetails {
 }
 
 /// `GET /v1/datasets/{name}`
-pub async fn show(State(app): State<App>, Path(name): Path<String>) -> Result<Json<DatasetDetails>, Problem> {
-    let details = app.blocking(move || {
+pub async fn show(Path(name): Path<String>) -> Result<Json<DatasetDetails>, Problem> {
+    let details = blocking(move || {
         let dataset = named(&name)?;
         Ok(DatasetDetails {
             name: dataset.name.clone(),
@@ -76,12 +75,11 @@ pub struct Example {
 
 /// `GET /v1/datasets/{name}/{split}/{index}`
 pub async fn example(
-    State(app): State<App>,
     Path((name, split, index)): Path<(String, String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let wants_picture = accepts(&headers, "image/png");
-    let answer = app.blocking(move || {
+    let answer = blocking(move || {
         let dataset = named(&name)?;
         let split: SplitName = split
             .parse()

@@ -1,5 +1,6 @@
 //! Words: the routes, what they take, what they answer. The only room that knows axum.
 
+mod connections;
 mod datasets;
 mod events;
 mod extract;
@@ -9,7 +10,6 @@ mod models;
 mod operating;
 mod predict;
 mod problem;
-mod server;
 
 use std::panic::AssertUnwindSafe;
 use std::time::Instant;
@@ -23,9 +23,9 @@ use axum::routing::{get, post};
 use futures_util::FutureExt;
 use uuid::Uuid;
 
+pub use connections::serve;
 pub use predict::{Prediction, Predictions};
 pub use problem::Problem;
-pub use server::serve;
 
 use crate::app::App;
 
@@ -119,4 +119,17 @@ fn known_method(method: &axum::http::Method) -> &'static str {
         .into_iter()
         .find(|known| *known == method.as_str())
         .unwrap_or("other")
+}
+
+/// Runs `work` where it holds up nobody's request.
+///
+/// # Errors
+/// Those of `work`, or 500 where it panics.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "work for a request panicked");
+        Err(Problem::internal())
+    })
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::extract::{
     Body, ModelPath, Params, invalid_json, media_type, too_large, unsupported_media_type, within,
 };
-use super::{Problem, images};
+use super::{Problem, blocking, images};
 use crate::app::App;
 use crate::data::picture::{self, PictureLimits};
 use crate::data::{IMAGE_PIXELS, IMAGE_SIDE};
@@ -90,20 +90,14 @@ pub async fn predict(
     let (images_max, pictures) = (limits.images_max, limits.pictures());
     let permit = app.prediction_permit().await;
     let metrics = app.metrics().clone();
-    let answer = tokio::task::spawn_blocking(move || {
+    let answer = blocking(move || {
         let _permit = permit;
         let x = input.prepare(params.prepare, images_max, &pictures)?;
         let predictions = answer(&model, x, params.top);
         metrics.predictions(&model.name, predictions.len());
         Ok(Predictions { model: model.name.clone(), version: model.version, predictions })
     });
-    match answer.await {
-        Ok(answer) => answer.map(JsonResponse),
-        Err(error) => {
-            tracing::error!(%error, "a prediction panicked");
-            Err(Problem::internal())
-        }
-    }
+    answer.await.map(JsonResponse)
 }
 
 async fn read(app: &App, request: Request) -> Result<Input, Problem> {

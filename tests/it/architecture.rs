@@ -18,8 +18,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("worker", &["artifact", "blobs", "data", "job", "nn", "registry", "store", "telemetry", "train"]),
     ("config", &["data", "train"]),
     ("http", &["app", "blobs", "config", "data", "job", "model", "nn", "registry", "store", "train"]),
-    ("app", &["blobs", "config", "http", "registry", "store", "telemetry", "worker"]),
-    ("cli", &["app", "config", "data", "http", "job", "model", "telemetry"]),
+    ("app", &["blobs", "config", "registry", "store", "telemetry", "worker"]),
+    ("server", &["app", "config", "http", "worker"]),
+    ("cli", &["app", "config", "data", "http", "job", "model", "server", "telemetry"]),
 ];
 
 /// Crates that only some rooms may name.
@@ -34,8 +35,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("safetensors", &["artifact"]),
     ("image", &["data"]),
     ("flate2", &["data"]),
-    ("tokio", &["app", "cli", "http", "store", "worker"]),
-    ("tracing", &["app", "http", "registry", "store", "worker"]),
+    ("tokio", &["app", "cli", "http", "server", "store", "worker"]),
+    ("tracing", &["app", "http", "registry", "server", "store", "worker"]),
 ];
 
 /// Words that the pure rooms don't say.

@@ -1,6 +1,7 @@
 //! What chainrule promises, through its public surface.
 
 mod accuracy;
+mod allocation;
 mod architecture;
 mod bad_requests;
 mod command_line;

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use chainrule::app::{App, Server};
+use chainrule::app::App;
 use chainrule::config::Config;
+use chainrule::server::Server;
 use clap::Parser;
 use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};

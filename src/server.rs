@@ -1,0 +1,79 @@
+//! The server as a whole: builds its parts in order, and takes them down in reverse.
+
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::{App, StartError};
+use crate::config::Config;
+use crate::http;
+use crate::worker::Workers;
+
+/// How long workers have to keep their jobs when the server stops. A step takes milliseconds; only
+/// one of a huge network takes longer, and what it loses is in the checkpoint before.
+const STOP_WORKERS: Duration = Duration::from_secs(4);
+
+/// A server that listens.
+pub struct Server {
+    app: App,
+    listener: TcpListener,
+    workers: Workers,
+    stop_workers: CancellationToken,
+}
+
+impl Server {
+    /// Opens the data folder and the address, and starts the workers.
+    ///
+    /// # Errors
+    /// Where the folder, the database or the address can't be had.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let address = config.listen;
+        let listener =
+            TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })?;
+        let app = App::open(config).await?;
+        let stop_workers = CancellationToken::new();
+        let workers =
+            (0..usize::from(app.config().workers)).map(|number| app.worker(number, stop_workers.clone()));
+        let threads = app.config().threads_per_worker();
+        let workers = Workers::start(workers.collect(), threads, &Handle::current())?;
+        Ok(Self { app, listener, workers, stop_workers })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// Where the system doesn't say.
+    pub fn address(&self) -> std::io::Result<std::net::SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// The parts.
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// Answers until `stop`, then lets jobs be kept and requests be ended.
+    pub async fn run(self, stop: CancellationToken) {
+        let Self { app, listener, workers, stop_workers } = self;
+        let draining = app.draining().clone();
+        let serving =
+            http::serve(listener, http::router(app.clone()), &app.config().limits, draining.clone());
+        let stopping = async {
+            stop.cancelled().await;
+            tracing::info!("stopping");
+            draining.cancel();
+            stop_workers.cancel();
+            let joined = tokio::task::spawn_blocking(|| workers.join());
+            if tokio::time::timeout(STOP_WORKERS, joined).await.is_err() {
+                tracing::warn!(
+                    "a job was cut in the middle of a long step; it goes on from its last checkpoint"
+                );
+            }
+        };
+        tokio::join!(serving, stopping);
+        app.store().close().await;
+        tracing::info!("stopped");
+    }
+}

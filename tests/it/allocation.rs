@@ -1,0 +1,69 @@
+//! A training step allocates nothing.
+#![expect(unsafe_code, reason = "an allocator that counts can't be written without")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use chainrule::data::mnist;
+use chainrule::nn::{Batch, Examples, Loss, LossKind, Network, Optimizer, Pool, Workspace, clip_scale};
+use serde_json::json;
+
+use crate::reproducible::spec;
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// SAFETY: all is left to the system's allocator; the counter allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// Allocations of this thread while `work` runs.
+fn allocations(work: impl FnOnce()) -> usize {
+    let before = ALLOCATIONS.get();
+    work();
+    ALLOCATIONS.get() - before
+}
+
+#[test]
+fn a_training_step_allocates_nothing() {
+    let train = &mnist::dataset().train;
+    let rows: Vec<u32> = (0..128).collect();
+    // With one thread all of a step's work is on this one, whose allocations are counted.
+    let pool = Pool::new(1);
+    for optimizer in ["sgd", "momentum", "adam"] {
+        let spec = spec(json!({ "optimizer": { "type": optimizer } }));
+        let mut network = Network::<f32>::new(784, &spec.network.layers, 1);
+        let mut optimizer = Optimizer::new(spec.optimizer, &network);
+        let mut workspace = Workspace::new(&network, 128);
+        let loss = Loss { kind: LossKind::CrossEntropy, label_smoothing: 0.1 };
+        for size in [128, 100, 1] {
+            let counted = allocations(|| {
+                let examples = Examples::Pixels(train.images().view());
+                let batch = Batch { examples, labels: train.labels(), rows: &rows[..size] };
+                workspace.backpropagate(&network, &loss, batch, &pool);
+                let scale = clip_scale(Some(1.0), workspace.gradients());
+                optimizer.step(&mut network, workspace.gradients(), 0.01, scale, &pool);
+            });
+            assert_eq!(counted, 0, "{:?}, batch of {size}", spec.optimizer);
+        }
+    }
+}
+
+#[test]
+fn the_counter_sees_an_allocation() {
+    assert_eq!(allocations(|| drop(std::hint::black_box(Box::new(7)))), 1);
+}
