@@ -1,6 +1,7 @@
 //! Everything a request or a worker needs, opened in order.
 
 use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -76,17 +77,20 @@ impl StartError {
     /// What to try, in a line.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::DataFolder { path, .. } => Some(format!(
-                "make it writable for this user (id {uid}), as: sudo chown -R {uid} {path}; or name another with --data-dir",
-                uid = rustix::process::getuid().as_raw(),
-                path = path.display(),
-            )),
+            Self::DataFolder { path, source } if source.kind() == ErrorKind::ReadOnlyFilesystem => {
+                Some(format!(
+                    "{} is on a read-only file system: mount it writable, or name another folder with --data-dir",
+                    path.display()
+                ))
+            }
+            Self::DataFolder { path, .. } => Some(ownership_hint(path)),
             Self::InUse(_) => Some("stop that server, or name another folder with --data-dir".to_owned()),
+            Self::Database { path, source } if source.is_denied() => Some(ownership_hint(path)),
             Self::Database { path, .. } => Some(format!(
                 "if {} is no chainrule database, move it away or name another folder with --data-dir",
                 path.display()
             )),
-            Self::Listen { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => Some(
+            Self::Listen { source, .. } if source.kind() == ErrorKind::AddrInUse => Some(
                 "stop what listens there, or choose another with --listen (port 0 takes a free one)"
                     .to_owned(),
             ),
@@ -188,10 +192,24 @@ impl App {
     }
 }
 
-/// The folder of checkpoints and models, made when missing.
+/// What lets this user write `path`.
+fn ownership_hint(path: &Path) -> String {
+    let user = rustix::process::getuid().as_raw();
+    format!(
+        "make it writable for this user (id {user}): sudo chown -R {user} {path} \
+         (in a container: the host's folder that is mounted there); or name another with --data-dir",
+        path = path.display(),
+    )
+}
+
+/// The folder of checkpoints and models, made when missing and seen to be writable.
 fn blob_folder(folder: &Path) -> Result<PathBuf, StartError> {
     let path = folder.join("blobs");
-    std::fs::create_dir_all(&path).map_err(|source| StartError::DataFolder { path: path.clone(), source })?;
+    let probe = path.join("probe");
+    std::fs::create_dir_all(&path)
+        .and_then(|()| std::fs::write(&probe, b""))
+        .and_then(|()| std::fs::remove_file(&probe))
+        .map_err(|source| StartError::DataFolder { path: path.clone(), source })?;
     Ok(path)
 }
 

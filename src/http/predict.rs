@@ -35,7 +35,7 @@ enum Prepare {
     None,
 }
 
-/// The answer of [`predict`].
+/// What a model takes images for.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Predictions {
     /// The model that answered.

@@ -81,11 +81,32 @@ pub enum StoreError {
     },
 }
 
+/// Primary result codes of SQLite, <https://sqlite.org/rescode.html>.
+mod code {
+    pub const PERM: i32 = 3;
+    pub const READONLY: i32 = 8;
+    pub const FULL: i32 = 13;
+    pub const CANTOPEN: i32 = 14;
+}
+
 impl StoreError {
     /// Whether the disk is full.
     pub fn is_full(&self) -> bool {
-        // SQLITE_FULL, https://sqlite.org/rescode.html#full
-        matches!(self, Self::Database(sqlx::Error::Database(error)) if error.code().as_deref() == Some("13"))
+        self.code() == Some(code::FULL)
+    }
+
+    /// Whether the file may not be opened or written.
+    pub fn is_denied(&self) -> bool {
+        matches!(self.code(), Some(code::PERM | code::READONLY | code::CANTOPEN))
+    }
+
+    /// The primary result code, without what extends it.
+    fn code(&self) -> Option<i32> {
+        let (Self::Database(error) | Self::Migration(MigrateError::Execute(error))) = self else {
+            return None;
+        };
+        let extended: i32 = error.as_database_error()?.code()?.parse().ok()?;
+        Some(extended & 0xff)
     }
 }
 
