@@ -83,9 +83,15 @@ impl StartError {
                     path.display()
                 ))
             }
+            Self::DataFolder { path, source } if is_of_another_kind(source) => Some(format!(
+                "{} is no folder, or lies in what is none; name another with --data-dir",
+                path.display()
+            )),
             Self::DataFolder { path, .. } => Some(ownership_hint(path)),
             Self::InUse(_) => Some("stop that server, or name another folder with --data-dir".to_owned()),
-            Self::Database { path, source } if source.is_denied() => Some(ownership_hint(path)),
+            Self::Database { path, source } if source.is_denied() && !path.is_dir() => {
+                Some(ownership_hint(path))
+            }
             Self::Database { path, .. } => Some(format!(
                 "if {} is no chainrule database, move it away or name another folder with --data-dir",
                 path.display()
@@ -192,9 +198,15 @@ impl App {
     }
 }
 
-/// What lets this user write `path`.
+/// Whether a file stands where a folder should.
+fn is_of_another_kind(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NotADirectory | ErrorKind::IsADirectory)
+}
+
+/// What lets this user write `path`, or make it.
 fn ownership_hint(path: &Path) -> String {
     let user = rustix::process::getuid().as_raw();
+    let path = path.ancestors().find(|path| path.exists()).unwrap_or(path);
     format!(
         "make it writable for this user (id {user}): sudo chown -R {user} {path} \
          (in a container: the host's folder that is mounted there); or name another with --data-dir",

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
 
 use crate::data::picture::PictureLimits;
@@ -22,7 +23,7 @@ pub enum LogFormat {
 #[derive(Clone, Debug, Args)]
 pub struct Config {
     /// Address to listen on; port 0 takes a free one
-    #[arg(long, env = "CHAINRULE_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
+    #[arg(long, env = "CHAINRULE_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS", value_parser = address)]
     pub listen: SocketAddr,
 
     /// Folder for the database, checkpoints and models; made when missing
@@ -58,6 +59,10 @@ pub struct Limits {
     #[arg(long, env = "CHAINRULE_BODY_BYTES_MAX", default_value_t = 16 << 20, value_name = "N", hide_short_help = true)]
     pub body_bytes_max: usize,
 
+    /// Bytes of a request for a job
+    #[arg(long, env = "CHAINRULE_JOB_REQUEST_BYTES_MAX", default_value_t = 256 << 10, value_name = "N", hide_short_help = true)]
+    pub job_request_bytes_max: usize,
+
     /// Seconds a body may take to arrive
     #[arg(
         long,
@@ -84,7 +89,8 @@ pub struct Limits {
         env = "CHAINRULE_CONNECTIONS_MAX",
         default_value_t = 2_048,
         value_name = "N",
-        hide_short_help = true
+        hide_short_help = true,
+        value_parser = count()
     )]
     pub connections_max: usize,
 
@@ -94,7 +100,8 @@ pub struct Limits {
         env = "CHAINRULE_REQUESTS_MAX",
         default_value_t = 1_024,
         value_name = "N",
-        hide_short_help = true
+        hide_short_help = true,
+        value_parser = count()
     )]
     pub requests_max: usize,
 
@@ -104,7 +111,8 @@ pub struct Limits {
         env = "CHAINRULE_STREAMS_MAX",
         default_value_t = 512,
         value_name = "N",
-        hide_short_help = true
+        hide_short_help = true,
+        value_parser = count()
     )]
     pub streams_max: usize,
 
@@ -134,7 +142,8 @@ pub struct Limits {
         env = "CHAINRULE_IMAGES_MAX",
         default_value_t = 10_000,
         value_name = "N",
-        hide_short_help = true
+        hide_short_help = true,
+        value_parser = count()
     )]
     pub images_max: usize,
 
@@ -144,7 +153,8 @@ pub struct Limits {
         env = "CHAINRULE_PICTURES_MAX",
         default_value_t = 64,
         value_name = "N",
-        hide_short_help = true
+        hide_short_help = true,
+        value_parser = count()
     )]
     pub pictures_max: usize,
 
@@ -168,7 +178,8 @@ pub struct Limits {
         env = "CHAINRULE_PREDICTIONS_MAX",
         default_value_t = 8,
         value_name = "N",
-        hide_short_help = true
+        hide_short_help = true,
+        value_parser = count()
     )]
     pub predictions_max: usize,
 
@@ -192,7 +203,8 @@ pub struct Limits {
         env = "CHAINRULE_LAYERS_MAX",
         default_value_t = 64,
         value_name = "N",
-        hide_short_help = true
+        hide_short_help = true,
+        value_parser = count()
     )]
     pub layers_max: usize,
 
@@ -202,7 +214,8 @@ pub struct Limits {
         env = "CHAINRULE_UNITS_MAX",
         default_value_t = 16_384,
         value_name = "N",
-        hide_short_help = true
+        hide_short_help = true,
+        value_parser = count()
     )]
     pub units_max: usize,
 
@@ -212,7 +225,8 @@ pub struct Limits {
         env = "CHAINRULE_JOB_FLOPS_MAX",
         default_value_t = 1e16,
         value_name = "N",
-        hide_short_help = true
+        hide_short_help = true,
+        value_parser = amount
     )]
     pub job_flops_max: f64,
 
@@ -222,13 +236,28 @@ pub struct Limits {
         env = "CHAINRULE_JOB_BYTES_MAX",
         default_value_t = 4e9,
         value_name = "N",
-        hide_short_help = true
+        hide_short_help = true,
+        value_parser = amount
     )]
     pub job_bytes_max: f64,
 
     /// Seconds that requests under way have to end when the server stops
     #[arg(long, env = "CHAINRULE_DRAIN_SECONDS", default_value_t = 3.0, value_name = "N", hide_short_help = true, value_parser = seconds)]
     pub drain_seconds: f64,
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "must be an IP address and a port, as 127.0.0.1:8080 or [::1]:8080".to_owned())
+}
+
+/// A number of things of which there is at least one.
+fn count() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=1 << 24)
+}
+
+fn amount(text: &str) -> Result<f64, String> {
+    let value = text.parse().ok().filter(|value| *value > 0.0 && f64::is_finite(*value));
+    value.ok_or_else(|| "must be a number above 0".to_owned())
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

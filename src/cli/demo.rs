@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::client::Client;
-use super::follow::{ProgressChoice, follow};
+use super::follow::{ProgressChoice, end_line, follow};
 use super::serve::stop_signal;
 use super::train::judge;
 use super::{CliError, Output, digit, print, print_json, style};
@@ -64,6 +64,7 @@ pub async fn run(args: DemoArgs, output: Output) -> Result<(), CliError> {
     telemetry::log(LogFormat::Human, "warn", is_colored)
         .map_err(|error| CliError::failed("can't set up the log", error))?;
     let stop = stop_signal()?;
+    let again = args.exit.then(|| args.data_dir.clone());
     let config = Config {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         data_dir: args.data_dir,
@@ -75,7 +76,7 @@ pub async fn run(args: DemoArgs, output: Output) -> Result<(), CliError> {
     let serving = tokio::spawn(server.run(stop.clone()));
 
     let shown = tokio::select! {
-        shown = show(&url, args.progress, output) => shown,
+        shown = show(&url, args.progress, again, output) => shown,
         () = stop.cancelled() => Err(CliError::Interrupted("interrupted".to_owned())),
     };
     if shown.is_ok() && !args.exit {
@@ -89,7 +90,14 @@ pub async fn run(args: DemoArgs, output: Output) -> Result<(), CliError> {
     shown
 }
 
-async fn show(url: &str, progress: ProgressChoice, output: Output) -> Result<(), CliError> {
+/// Trains and reads. With `again`, the folder of a server that won't last, the curl lines are for one
+/// to be started there.
+async fn show(
+    url: &str,
+    progress: ProgressChoice,
+    again: Option<PathBuf>,
+    output: Output,
+) -> Result<(), CliError> {
     let client = Client::new(url)?;
     let is_chatty = !output.json && !output.quiet;
     if is_chatty {
@@ -115,14 +123,21 @@ async fn show(url: &str, progress: ProgressChoice, output: Output) -> Result<(),
             let line = json!({ "event": "prediction", "index": index, "truth": example.label, "prediction": prediction });
             print_json(&line)?;
         }
-        return Ok(());
+        return end_line(&job);
     }
     if output.quiet {
         return Ok(());
     }
     print(format!("\nthe first {DIGITS} digits of the test split:\n"))?;
     draw(&read, output)?;
-    print(curl_lines(url))
+    match again {
+        None => print(format!("the same with curl:\n{}", curl_lines(url))),
+        Some(folder) => print(format!(
+            "the same with curl, while `chainrule serve --data-dir {}` runs:\n{}",
+            folder.display(),
+            curl_lines("http://127.0.0.1:8080"),
+        )),
+    }
 }
 
 /// The digits next to each other, as many as fit, with what was read below them.
@@ -180,8 +195,7 @@ fn caption(example: &Example, prediction: &Prediction, is_colored: bool) -> Stri
 
 fn curl_lines(url: &str) -> String {
     format!(
-        "the same with curl:\n\
-         curl -s {url}/v1/jobs -H 'Content-Type: application/json' -d '{{}}'\n\
+        "curl -s {url}/v1/jobs -H 'Content-Type: application/json' -d '{{}}'\n\
          curl -s '{url}/v1/jobs?limit=1'\n\
          curl -s {url}/v1/datasets/mnist/test/0 -H 'Accept: image/png' | \
          curl -s {url}/v1/models/digits/predict -H 'Content-Type: image/png' --data-binary @-"

@@ -100,6 +100,21 @@ impl CliError {
     }
 }
 
+/// A command line that can't be read: what clap says in paragraphs, as two lines.
+impl From<clap::Error> for CliError {
+    fn from(error: clap::Error) -> Self {
+        let text = error.render().to_string();
+        let mut paragraphs = text
+            .split("\n\n")
+            .map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "))
+            .filter(|paragraph| !paragraph.is_empty() && !paragraph.starts_with("For more information"));
+        let what = paragraphs.next().unwrap_or_default();
+        let what = what.strip_prefix("error: ").unwrap_or(&what).to_owned();
+        let hint = paragraphs.next().unwrap_or_else(|| "see chainrule --help".to_owned());
+        Self::Usage { what, hint }
+    }
+}
+
 impl From<Problem> for CliError {
     fn from(problem: Problem) -> Self {
         Self::Problem(problem)

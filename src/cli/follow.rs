@@ -1,5 +1,7 @@
 //! Shows a job while it runs: a bar on a terminal, lines in a pipe.
 
+use std::cell::RefCell;
+use std::convert::Infallible;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
@@ -35,19 +37,26 @@ const RECONNECT: Duration = Duration::from_secs(30);
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 
 /// Columns of the bar.
-const BAR_WIDTH: usize = 20;
+const BAR_WIDTH: usize = 14;
 
 /// Epochs of the sparkline.
-const SPARKLINE: usize = 12;
+const SPARKLINE: usize = 8;
 
-/// Follows a job to its end and returns it; a server that restarts is waited for.
+/// Columns of a terminal that has room for the step and the sparkline.
+const COLUMNS_WIDE: u16 = 112;
+
+/// How often a wait is looked at.
+const WAIT_TICK: Duration = Duration::from_millis(250);
+
+/// Follows a job to its end and returns it; a server that restarts is waited for. With `--json` each
+/// event is a line, but for the last: that one is [`end_line`].
 pub async fn follow(
     client: &Client,
     id: JobId,
     choice: ProgressChoice,
     output: Output,
 ) -> Result<Job, CliError> {
-    let mut display = Display::new(choice);
+    let display = RefCell::new(Display::new(choice));
     let mut last = String::new();
     let mut ended: Option<Job> = None;
     let mut silent_since = Instant::now();
@@ -56,26 +65,30 @@ pub async fn follow(
         let streamed = client.events(id, &behind, |event| {
             last.clone_from(&event.id);
             silent_since = Instant::now();
-            if output.json {
-                print_json(&as_line(&event)?)?;
+            if output.json && event.kind != "end" {
+                print_json(&as_line(&event.kind, parse(&event)?))?;
             }
             match event.kind.as_str() {
-                "epoch" => display.epoch(&parse(&event)?),
-                "progress" => display.progress(&parse(&event)?),
+                "epoch" => display.borrow_mut().epoch(&parse(&event)?),
+                "progress" => display.borrow_mut().progress(&parse(&event)?),
                 "end" => ended = Some(parse(&event)?),
                 _ => {}
             }
             Ok(ended.is_none())
         });
-        let result = streamed.await;
+        let result = tokio::select! {
+            result = streamed => result,
+            never = tick(&display) => match never {},
+        };
         if let Some(job) = ended {
-            display.clear();
+            display.borrow_mut().clear();
             return Ok(job);
         }
         match result {
             Ok(()) | Err(CliError::NoServer { .. })
                 if !last.is_empty() && silent_since.elapsed() < RECONNECT =>
             {
+                display.borrow_mut().wait_for("the server to answer again");
                 tokio::time::sleep(RECONNECT_PAUSE).await;
             }
             Ok(()) => {
@@ -93,13 +106,27 @@ fn parse<T: serde::de::DeserializeOwned>(event: &ServerEvent) -> Result<T, CliEr
     serde_json::from_str(&event.data).map_err(|error| CliError::failed("an event can't be read", error))
 }
 
+/// Keeps the display alive.
+async fn tick(display: &RefCell<Display>) -> Infallible {
+    loop {
+        tokio::time::sleep(WAIT_TICK).await;
+        display.borrow_mut().tick();
+    }
+}
+
 /// An event as a line of JSON: its data with its kind under `event`.
-fn as_line(event: &ServerEvent) -> Result<Value, CliError> {
-    let mut line = json!({ "event": event.kind });
-    if let (Value::Object(line), Value::Object(data)) = (&mut line, parse::<Value>(event)?) {
+fn as_line(kind: &str, data: Value) -> Value {
+    let mut line = json!({ "event": kind });
+    if let (Value::Object(line), Value::Object(data)) = (&mut line, data) {
         line.extend(data);
     }
-    Ok(line)
+    line
+}
+
+/// The last line of a command that follows a job with `--json`.
+pub fn end_line(job: &Job) -> Result<(), CliError> {
+    let data = serde_json::to_value(job);
+    print_json(&as_line("end", data.map_err(|error| CliError::failed("can't write the result", error))?))
 }
 
 /// What is shown of a running job, on standard error.
@@ -108,6 +135,9 @@ struct Display {
     is_plain: bool,
     losses: Vec<f64>,
     accuracy: Option<f64>,
+    progress: Option<Progress>,
+    /// What is waited for, since when.
+    waiting: Option<(&'static str, Instant)>,
     last_line: Instant,
 }
 
@@ -130,10 +160,36 @@ impl Display {
             bar.tick();
             bar
         });
-        Self { bar, is_plain, losses: Vec::new(), accuracy: None, last_line: Instant::now() }
+        Self {
+            bar,
+            is_plain,
+            losses: Vec::new(),
+            accuracy: None,
+            progress: None,
+            waiting: Some(("a worker", Instant::now())),
+            last_line: Instant::now(),
+        }
+    }
+
+    fn wait_for(&mut self, what: &'static str) {
+        self.waiting.get_or_insert_with(|| (what, Instant::now()));
+    }
+
+    /// Says what is waited for, where nothing else was said for a while.
+    fn tick(&mut self) {
+        let Some((what, since)) = self.waiting else { return };
+        let text = format!("waiting for {what}, {} s", since.elapsed().as_secs());
+        if let Some(bar) = &self.bar {
+            bar.set_message(text.clone());
+        }
+        if self.is_plain && self.last_line.elapsed() > SILENCE_MAX {
+            self.line(&text);
+        }
     }
 
     fn progress(&mut self, progress: &Progress) {
+        self.waiting = None;
+        self.progress = Some(*progress);
         if let Some(bar) = &self.bar {
             bar.set_prefix(format!("{}/{}", progress.epoch, progress.epochs));
             bar.set_position((progress.fraction * 1_000.0) as u64);
@@ -141,22 +197,26 @@ impl Display {
         }
         if self.is_plain && self.last_line.elapsed() > SILENCE_MAX {
             self.line(&format!(
-                "epoch {}/{}  {:.0} %{}",
+                "epoch {}/{}  {}{}",
                 progress.epoch,
                 progress.epochs,
-                progress.fraction * 100.0,
+                step(progress),
                 rate_and_time(progress)
             ));
         }
     }
 
     fn epoch(&mut self, epoch: &EpochRecord) {
+        self.waiting = None;
         self.losses.push(epoch.metrics.train_loss);
         self.accuracy = epoch.metrics.validation_accuracy;
         if self.is_plain {
             let accuracy = self.accuracy.map(|accuracy| format!("  val {:.2} %", accuracy * 100.0));
+            let (of, steps, left) = self.progress.as_ref().map_or_else(Default::default, |progress| {
+                (format!("/{}", progress.epochs), format!("  {}", step(progress)), time_left(progress))
+            });
             self.line(&format!(
-                "epoch {}  loss {:.4}{}  {} images/s",
+                "epoch {}{of}{steps}  loss {:.4}{}  {} images/s{left}",
                 epoch.metrics.epoch,
                 epoch.metrics.train_loss,
                 accuracy.unwrap_or_default(),
@@ -177,19 +237,35 @@ impl Display {
     }
 
     fn figures(&self, progress: &Progress) -> String {
-        let loss = self.losses.last().map(|loss| format!("  loss {loss:.3} {}", sparkline(&self.losses)));
+        let is_wide = console::Term::stderr().size().1 >= COLUMNS_WIDE;
+        let step = if is_wide { format!("  {}", step(progress)) } else { String::new() };
+        let curve = if is_wide { format!(" {}", sparkline(&self.losses)) } else { String::new() };
+        let loss = self.losses.last().map(|loss| format!("  loss {loss:.3}{curve}"));
         let accuracy = self.accuracy.map(|accuracy| format!("  val {:.1} %", accuracy * 100.0));
-        format!("{}{}{}", loss.unwrap_or_default(), accuracy.unwrap_or_default(), rate_and_time(progress))
+        format!(
+            "{step}{}{}{}",
+            loss.unwrap_or_default(),
+            accuracy.unwrap_or_default(),
+            rate_and_time(progress)
+        )
     }
+}
+
+fn step(progress: &Progress) -> String {
+    format!("step {}/{}", progress.step, progress.steps)
 }
 
 fn rate_and_time(progress: &Progress) -> String {
     let rate = progress.images_per_second.map(|rate| format!("  {} images/s", thousands(rate)));
+    format!("{}{}", rate.unwrap_or_default(), time_left(progress))
+}
+
+fn time_left(progress: &Progress) -> String {
     let left = progress.eta_seconds.map(|seconds| {
         let seconds = seconds.ceil() as u64;
         format!("  {}:{:02} left", seconds / 60, seconds % 60)
     });
-    format!("{}{}", rate.unwrap_or_default(), left.unwrap_or_default())
+    left.unwrap_or_default()
 }
 
 fn thousands(rate: f64) -> String {

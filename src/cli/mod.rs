@@ -31,6 +31,11 @@ Examples:
 Exit status: 0 done, 1 failed, 2 wrong usage, 3 the job failed, was cancelled or missed
 --min-accuracy, 4 not authorised, 5 no server there, 130 interrupted.";
 
+const COMPLETIONS: &str = "\
+Examples:
+  source <(chainrule completions bash)
+  chainrule completions fish > ~/.config/fish/completions/chainrule.fish";
+
 /// Trains small image classifiers by backpropagation and serves their predictions
 #[derive(Parser)]
 #[command(version, after_help = EXAMPLES, max_term_width = 100)]
@@ -79,6 +84,7 @@ enum Command {
     /// Ask a server whether it is ready
     Health(health::HealthArgs),
     /// Write completions for a shell
+    #[command(after_help = COMPLETIONS)]
     Completions {
         /// The shell
         shell: Shell,
@@ -87,7 +93,15 @@ enum Command {
 
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() => {
+            let error = CliError::from(error);
+            error.print(ColorChoice::Auto);
+            return ExitCode::from(error.exit_status());
+        }
+        Err(help) => help.exit(),
+    };
     let result = match cli.command {
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "chainrule", &mut std::io::stdout());

@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::client::Client;
-use super::follow::{ProgressChoice, follow};
+use super::follow::{ProgressChoice, end_line, follow};
 use super::{CliError, Output, ServerArgs, print, print_json};
 use crate::job::{Job, JobId, JobState};
 
@@ -76,6 +76,9 @@ pub async fn run(args: TrainArgs, output: Output) -> Result<(), CliError> {
         job = follow(&client, id, args.progress, output) => job?,
         _ = tokio::signal::ctrl_c() => return Err(interrupted()),
     };
+    if output.json {
+        end_line(&job)?;
+    }
     judge(&job, args.min_accuracy, output)
 }
 
@@ -88,7 +91,7 @@ fn request(argument: Option<&str>) -> Result<Value, CliError> {
             read.map_err(|error| CliError::failed("can't read standard input", error))?;
             ("standard input", text)
         }
-        Some(json) if json.trim_start().starts_with('{') => ("the request", json.to_owned()),
+        Some(json) if json.trim_start().starts_with(['{', '[', '"']) => ("the request", json.to_owned()),
         Some(file) => {
             let text = std::fs::read_to_string(file);
             (file, text.map_err(|error| CliError::failed(format!("can't read {file}"), error))?)

@@ -66,15 +66,13 @@ pub enum PictureError {
         limit: SizeLimit,
     },
     /// Its bytes are cut off or wrong.
-    #[error("damaged {format} picture: {reason}")]
+    #[error("a damaged {format} picture: its bytes are cut off or wrong")]
     Damaged {
         /// `png` or `jpeg`.
         format: &'static str,
-        /// What is wrong with it.
-        reason: String,
     },
     /// Of one brightness, or nothing but noise.
-    #[error("the picture is blank")]
+    #[error("the picture is blank, or holds nothing that could be a digit")]
     Blank,
     /// Not 28x28, where nothing is to be done to it.
     #[error("a picture of {width}x{height} pixels, expected {IMAGE_SIDE}x{IMAGE_SIDE}")]

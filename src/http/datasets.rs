@@ -2,11 +2,12 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::extract::{ListParams, Params, accepts};
+use super::extract::{ListParams, Params, accepts, path_problem};
 use super::{Problem, blocking};
 use crate::data::{self, Dataset, IMAGE_SIDE, SplitName, Statistics, picture};
 use crate::train::nearest;
@@ -49,7 +50,8 @@ pub struct DatasetDetails {
 }
 
 /// `GET /v1/datasets/{name}`
-pub async fn show(Path(name): Path<String>) -> Result<Json<DatasetDetails>, Problem> {
+pub async fn show(path: Result<Path<String>, PathRejection>) -> Result<Json<DatasetDetails>, Problem> {
+    let Path(name) = path.map_err(|rejection| path_problem(&rejection))?;
     let details = blocking(move || {
         let dataset = named(&name)?;
         Ok(DatasetDetails {
@@ -75,9 +77,10 @@ pub struct Example {
 
 /// `GET /v1/datasets/{name}/{split}/{index}`
 pub async fn example(
-    Path((name, split, index)): Path<(String, String, String)>,
+    path: Result<Path<(String, String, String)>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let Path((name, split, index)) = path.map_err(|rejection| path_problem(&rejection))?;
     let wants_picture = accepts(&headers, "image/png");
     let answer = blocking(move || {
         let dataset = named(&name)?;

@@ -20,11 +20,23 @@ impl FromRequest<App> for Body {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
-        let limits = &app.config().limits;
-        let bytes = Bytes::from_request(request, app);
-        let bytes = within(limits.body_timeout_seconds, bytes).await?;
-        bytes.map(Self).map_err(|rejection| body_problem(&rejection, limits.body_bytes_max))
+        read(request, app, app.config().limits.body_bytes_max).await.map(Self)
     }
+}
+
+/// The body of a request, of `bytes_max` at most; one that announces more is not waited for.
+async fn read(request: Request, app: &App, bytes_max: usize) -> Result<Bytes, Problem> {
+    if let Some(encoding) = request.headers().get(header::CONTENT_ENCODING) {
+        let detail = format!("Content-Encoding {encoding:?} is not taken; send the body as it is");
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_content_encoding", detail));
+    }
+    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    if announced.and_then(|length| length.parse().ok()).is_some_and(|length: u64| length > bytes_max as u64) {
+        return Err(too_large(bytes_max));
+    }
+    let bytes = within(app.config().limits.body_timeout_seconds, Bytes::from_request(request, app)).await?;
+    let bytes = bytes.map_err(|rejection| body_problem(&rejection, bytes_max))?;
+    if bytes.len() > bytes_max { Err(too_large(bytes_max)) } else { Ok(bytes) }
 }
 
 /// What `body` comes to, unless it takes too long.
@@ -51,7 +63,7 @@ pub fn too_large(body_bytes_max: usize) -> Problem {
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
 }
 
-/// A body of JSON.
+/// A request for a job: a body of JSON.
 pub struct Json(pub Value);
 
 impl FromRequest<App> for Json {
@@ -62,7 +74,7 @@ impl FromRequest<App> for Json {
         if media_type.as_deref() != Some("application/json") {
             return Err(unsupported_media_type(media_type.as_deref(), &["application/json"]));
         }
-        let Body(bytes) = Body::from_request(request, app).await?;
+        let bytes = read(request, app, app.config().limits.job_request_bytes_max).await?;
         if bytes.is_empty() {
             return Err(Problem::malformed(
                 "empty_body",
@@ -91,11 +103,26 @@ pub fn unsupported_media_type(found: Option<&str>, expected: &[&str]) -> Problem
     Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
 }
 
-/// Whether the client asks for `media_type` by name.
+/// Whether the client asks for `media_type` by name, and not for JSON rather than for it (RFC 9110,
+/// section 12.5.1).
 pub fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-    accept.split(',').any(|range| range.split(';').next().is_some_and(|range| range.trim() == media_type))
+    let weight_of = |wanted: &str| {
+        accept.split(',').find_map(|range| {
+            let mut parts = range.split(';').map(str::trim);
+            let is_wanted = parts.next().is_some_and(|range| range.eq_ignore_ascii_case(wanted));
+            let weight = parts.find_map(|part| part.strip_prefix("q=").or(part.strip_prefix("Q=")));
+            is_wanted.then(|| weight.map_or(Some(1.0), |weight| weight.parse().ok()).unwrap_or(0.0))
+        })
+    };
+    let weight: f64 = weight_of(media_type).unwrap_or(0.0);
+    weight > 0.0 && weight >= weight_of("application/json").unwrap_or(0.0)
 }
+
+/// What a path without parameters of its own is asked: nothing.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoParams {}
 
 /// Parameters of the query.
 pub struct Params<T>(pub T);

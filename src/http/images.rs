@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use crate::data::{IMAGE_PIXELS, IMAGE_SIDE};
@@ -37,7 +37,7 @@ pub fn parse(body: &[u8], images_max: usize) -> Result<Result<Images, Vec<Fault>
 #[derive(Default)]
 struct Request {
     image: Option<Image>,
-    images: Option<Vec<Image>>,
+    images: Option<ImageList>,
     scale: Option<Value>,
     faults: Vec<Fault>,
 }
@@ -58,6 +58,7 @@ impl Request {
             Some(Value::String(scale)) if scale == "byte" => 255.0,
             Some(Value::String(scale)) if scale == "unit" => 1.0,
             Some(other) => {
+                let other: String = other.to_string().chars().take(64).collect();
                 faults.push(fault("/scale", format!("must be \"byte\" or \"unit\", not {other}")));
                 255.0
             }
@@ -71,13 +72,13 @@ impl Request {
         match (self.image, self.images) {
             (Some(image), None) => read("/image".to_owned(), image, &mut faults),
             (None, Some(images)) => {
-                if images.is_empty() || images.len() > images_max {
+                if images.count == 0 || images.count > images_max {
                     faults.push(fault(
                         "/images",
-                        format!("must hold 1 to {images_max} images, not {}", images.len()),
+                        format!("must hold 1 to {images_max} images, not {}", images.count),
                     ));
                 }
-                for (index, image) in images.into_iter().enumerate().take(images_max) {
+                for (index, image) in images.kept.into_iter().enumerate().take(images_max) {
                     read(format!("/images/{index}"), image, &mut faults);
                 }
             }
@@ -90,7 +91,10 @@ impl Request {
         if faults.is_empty() {
             Ok(Images { values, count })
         } else {
-            faults.truncate(FAULTS_MAX);
+            if faults.len() > FAULTS_MAX {
+                faults.truncate(FAULTS_MAX);
+                faults.push(fault("", format!("there are more faults; these are the first {FAULTS_MAX}")));
+            }
             Err(faults)
         }
     }
@@ -100,7 +104,7 @@ impl Image {
     fn check(self, pointer: &str, most: f64, values: &mut Vec<f32>, faults: &mut Vec<Fault>) {
         if !self.faults.is_empty() {
             let at = |found: Fault| fault(&format!("{pointer}{}", found.pointer), found.detail);
-            faults.extend(self.faults.into_iter().take(FAULTS_MAX).map(at));
+            faults.extend(self.faults.into_iter().map(at));
             return;
         }
         for (index, &value) in self.values.iter().enumerate() {
@@ -111,7 +115,7 @@ impl Image {
                     format!("{pointer}/{index}")
                 };
                 faults.push(fault(&place, format!("must be a number from 0 to {most}, not {value}")));
-                if faults.len() >= FAULTS_MAX {
+                if faults.len() > FAULTS_MAX {
                     return;
                 }
             }
@@ -140,9 +144,9 @@ impl<'de> Deserialize<'de> for Request {
                 while let Some(key) = map.next_key::<String>()? {
                     match key.as_str() {
                         "image" => request.image = Some(map.next_value()?),
-                        "images" => match map.next_value()? {
-                            ImageList::Images(images) => request.images = Some(images),
-                            ImageList::Other(kind) => {
+                        "images" => match map.next_value_seed(ImageListSeed)? {
+                            Ok(images) => request.images = Some(images),
+                            Err(NotAnArray(kind)) => {
                                 request.faults.push(fault(
                                     "/images",
                                     format!("must be an array of images, not {kind}"),
@@ -196,11 +200,14 @@ impl<'de> Deserialize<'de> for Request {
     }
 }
 
-/// The value of `images`.
-enum ImageList {
-    Images(Vec<Image>),
-    Other(&'static str),
+/// The value of `images`: how many there are, and those that are looked at.
+struct ImageList {
+    count: usize,
+    kept: Vec<Image>,
 }
+
+/// The kind of a value that should be an array.
+struct NotAnArray(&'static str);
 
 /// Something in an image: a number, a row, or what doesn't belong there.
 enum Element {
@@ -289,15 +296,22 @@ impl Shape for ImageShape {
     type Value = Image;
 
     fn array<'de, A: SeqAccess<'de>>(self, mut seq: A) -> Result<Image, A::Error> {
-        let mut image = Image { values: Vec::with_capacity(IMAGE_PIXELS), ..Image::default() };
+        let mut image = Image::default();
         let (mut numbers, mut rows) = (0, 0);
         while let Some(element) = seq.next_element()? {
             match element {
                 Element::Number(value) => {
                     numbers += 1;
+                    if image.values.is_empty() {
+                        image.values.reserve_exact(IMAGE_PIXELS);
+                    }
                     if numbers <= IMAGE_PIXELS {
                         image.values.push(value);
                     }
+                }
+                Element::Row(_) if numbers > 0 => {
+                    image.fault(&format!("/{}", numbers + rows), "must be a number, not an array".to_owned());
+                    numbers += 1;
                 }
                 Element::Row(row) => {
                     image.row(rows, &row);
@@ -372,29 +386,37 @@ impl<'de> Deserialize<'de> for Image {
 struct ImageListShape;
 
 impl Shape for ImageListShape {
-    type Value = ImageList;
+    type Value = Result<ImageList, NotAnArray>;
 
-    fn array<'de, A: SeqAccess<'de>>(self, mut seq: A) -> Result<ImageList, A::Error> {
-        let mut images = Vec::new();
-        while let Some(image) = seq.next_element()? {
-            images.push(image);
-            if images.len() > IMAGES_KEPT {
-                while seq.next_element::<IgnoredAny>()?.is_some() {}
-                break;
-            }
+    fn array<'de, A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut images = ImageList { count: 0, kept: Vec::new() };
+        let mut faulty = 0;
+        while faulty <= FAULTS_MAX && images.count <= IMAGES_KEPT {
+            let Some(image) = seq.next_element::<Image>()? else { return Ok(Ok(images)) };
+            images.count += 1;
+            faulty += usize::from(!image.faults.is_empty());
+            images.kept.push(image);
         }
-        Ok(ImageList::Images(images))
+        while seq.next_element::<IgnoredAny>()?.is_some() {
+            images.count += 1;
+        }
+        Ok(Ok(images))
     }
-    fn number(self, _: f64) -> ImageList {
-        ImageList::Other("a number")
+    fn number(self, _: f64) -> Self::Value {
+        self.other("a number")
     }
-    fn other(self, kind: &'static str) -> ImageList {
-        ImageList::Other(kind)
+    fn other(self, kind: &'static str) -> Self::Value {
+        Err(NotAnArray(kind))
     }
 }
 
-impl<'de> Deserialize<'de> for ImageList {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+/// Reads the value of `images`.
+struct ImageListSeed;
+
+impl<'de> DeserializeSeed<'de> for ImageListSeed {
+    type Value = Result<ImageList, NotAnArray>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_any(AnyVisitor(ImageListShape))
     }
 }

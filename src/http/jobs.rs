@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::Problem;
-use super::extract::{JobPath, Json, Page, Params, accepts};
+use super::extract::{JobPath, Json, NoParams, Page, Params, accepts};
 use crate::app::App;
 use crate::blobs::digest;
 use crate::data;
@@ -59,7 +59,9 @@ pub async fn create(
 }
 
 fn idempotency_key(value: &HeaderValue) -> Result<String, Problem> {
+    let is_visible = |key: &&str| key.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
     let key = value.to_str().ok().filter(|key| !key.is_empty() && key.len() <= KEY_BYTES_MAX);
+    let key = key.filter(is_visible);
     key.map(str::to_owned).ok_or_else(|| {
         let detail = format!("Idempotency-Key must be 1 to {KEY_BYTES_MAX} visible ASCII characters");
         Problem::malformed("invalid_idempotency_key", detail)
@@ -150,6 +152,7 @@ pub async fn job(app: &App, id: JobId) -> Result<Job, Problem> {
 pub async fn metrics(
     State(app): State<App>,
     JobPath(id): JobPath,
+    Params(NoParams {}): Params<NoParams>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     job(&app, id).await?;

@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -10,9 +12,13 @@ use crate::app::App;
 use crate::job::JobState;
 use crate::store::JobFilter;
 
+/// Jobs on the page: those that run, then the newest.
+const JOBS_SHOWN: u32 = 10;
+
 /// The page runs no script and loads nothing.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
 
+/// <https://prometheus.io/docs/specs/om/open_metrics_spec/>.
 const OPENMETRICS: &str = "application/openmetrics-text";
 
 /// A server that answers.
@@ -56,18 +62,42 @@ pub async fn metrics(State(app): State<App>, headers: HeaderMap) -> Result<Respo
         tracing::error!(%error, "the metrics could not be written");
         Problem::internal()
     })?;
-    let content_type = if accepts(&headers, OPENMETRICS) {
-        "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    let (content_type, text) = if accepts(&headers, OPENMETRICS) {
+        ("application/openmetrics-text; version=1.0.0; charset=utf-8", text)
     } else {
-        "text/plain; version=0.0.4; charset=utf-8"
+        ("text/plain; version=0.0.4; charset=utf-8", plain(&text))
     };
     Ok(([(header::CONTENT_TYPE, content_type)], text).into_response())
+}
+
+/// OpenMetrics in the older format, where a counter is described under the name of its sample and
+/// there are neither units nor an end: <https://prometheus.io/docs/instrumenting/exposition_formats/>.
+fn plain(openmetrics: &str) -> String {
+    let counter = |line: &str| Some(line.strip_prefix("# TYPE ")?.strip_suffix(" counter")?.to_owned());
+    let counters: HashSet<String> = openmetrics.lines().filter_map(counter).collect();
+    let mut text = String::with_capacity(openmetrics.len());
+    for line in openmetrics.lines() {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some("UNIT" | "EOF"), ..) => continue,
+            (Some("#"), Some(kind), Some(name), Some(rest)) if counters.contains(name) => {
+                text.extend(["# ", kind, " ", name, "_total ", rest]);
+            }
+            _ => text.push_str(line),
+        }
+        text.push('\n');
+    }
+    text
 }
 
 /// `GET /`: what is running, and how to go on with curl.
 pub async fn page(State(app): State<App>, headers: HeaderMap) -> Result<Response, Problem> {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("127.0.0.1:8080");
-    let jobs = app.store().jobs(&JobFilter::default(), 10).await?;
+    let running = JobFilter { state: Some(JobState::Running), ..JobFilter::default() };
+    let mut jobs = app.store().jobs(&running, JOBS_SHOWN).await?;
+    let newest = app.store().jobs(&JobFilter::default(), JOBS_SHOWN).await?;
+    jobs.extend(newest.into_iter().filter(|job| job.state != JobState::Running));
+    jobs.truncate(JOBS_SHOWN as usize);
     let models = app.registry().entries();
     let job_rows: String = jobs
         .iter()
@@ -100,6 +130,7 @@ pub async fn page(State(app): State<App>, headers: HeaderMap) -> Result<Response
         include_str!("page.html"),
         version = env!("CARGO_PKG_VERSION"),
         host = escape(host),
+        model = models.first().map_or_else(|| "digits".to_owned(), |model| escape(&model.name)),
         jobs = if job_rows.is_empty() { "<tr><td colspan=5>none yet\n".to_owned() } else { job_rows },
         models = if model_rows.is_empty() { "<tr><td colspan=4>none yet\n".to_owned() } else { model_rows },
     ));

@@ -186,12 +186,15 @@ impl Input {
             }
             Self::Pictures(pictures) => {
                 let mut values = Vec::with_capacity(pictures.len() * IMAGE_PIXELS);
-                for bytes in &pictures {
-                    let picture = picture::decode(bytes, limits)?;
-                    let pixels = match prepare {
-                        Prepare::Mnist => picture::prepare(&picture)?,
-                        Prepare::None => picture::as_is(&picture)?,
-                    };
+                for (index, bytes) in pictures.iter().enumerate() {
+                    let pixels = picture::decode(bytes, limits).and_then(|picture| match prepare {
+                        Prepare::Mnist => picture::prepare(&picture),
+                        Prepare::None => picture::as_is(&picture),
+                    });
+                    let pixels = pixels.map_err(|error| match pictures.len() {
+                        1 => Problem::from(error),
+                        count => Problem::from(error).within(format!("picture {} of {count}", index + 1)),
+                    })?;
                     values.extend(from_pixels(&pixels));
                 }
                 (values, pictures.len())

@@ -76,6 +76,12 @@ impl Problem {
         problem
     }
 
+    /// The same, said to be of a part of the request.
+    pub fn within(mut self, part: impl std::fmt::Display) -> Self {
+        self.0.detail = format!("{part}: {}", self.0.detail);
+        self
+    }
+
     /// 503: too much to do; the client may try again.
     pub fn busy(code: &str, detail: impl Into<String>) -> Self {
         let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail);

@@ -3,6 +3,12 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+/// Unknown fields that are told one by one, of all that a request may hold.
+const UNKNOWN_TOLD_MAX: usize = 20;
+
+/// Characters of a client's word that are repeated to it.
+const SHOWN_MAX: usize = 64;
+
 /// One thing wrong with a request, and where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
@@ -14,16 +20,21 @@ pub struct Fault {
 
 /// `unknown dataset "mnits", did you mean "mnist"?`, or the list of what there is.
 pub(super) fn unknown(what: &str, name: &str, known: &[&str]) -> String {
-    let shown: String = name.chars().take(64).collect();
+    let shown = shown(name);
     match nearest(name, known) {
         Some(nearest) => format!("unknown {what} {shown:?}, did you mean {nearest:?}?"),
         None => format!("unknown {what} {shown:?}, there are: {}", known.join(", ")),
     }
 }
 
+/// The beginning of a client's word, to be repeated to it.
+pub(super) fn shown(word: &str) -> String {
+    word.chars().take(SHOWN_MAX).collect()
+}
+
 /// The known name that `name` most likely stands for.
 pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    let short: String = name.chars().take(64).collect();
+    let short = shown(name);
     let likeness = |known: &&str| strsim::jaro_winkler(&short, known);
     let best = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
     (likeness(best) > 0.8).then_some(*best)
@@ -182,14 +193,19 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn refuse_unknown(&mut self) {
-        for name in self.map.keys().filter(|name| !self.known.contains(&name.as_str())) {
+        let unknown = || self.map.keys().filter(|name| !self.known.contains(&name.as_str()));
+        let more = unknown().count().saturating_sub(UNKNOWN_TOLD_MAX);
+        for name in unknown().take(UNKNOWN_TOLD_MAX) {
             let detail = match nearest(name, &self.known) {
                 Some(nearest) => format!("unknown field, did you mean {nearest:?}?"),
                 None => format!("unknown field, there are: {}", self.known.join(", ")),
             };
-            let token: String =
-                name.chars().take(64).collect::<String>().replace('~', "~0").replace('/', "~1");
+            let token = shown(name).replace('~', "~0").replace('/', "~1");
             self.faults.push(Fault { pointer: format!("{}/{token}", self.pointer), detail });
+        }
+        if more > 0 {
+            self.faults
+                .push(Fault { pointer: self.pointer.clone(), detail: format!("{more} more unknown fields") });
         }
     }
 }

@@ -1,6 +1,6 @@
 use serde_json::Value;
 
-use super::fields::{Bounds, Fault, Fields, kind, unknown};
+use super::fields::{Bounds, Fault, Fields, kind, shown, unknown};
 use super::{CheckpointSpec, EarlyStopping, NetworkSpec, Preset, SpecLimits, TrainSpec};
 use crate::data::DatasetShape;
 use crate::nn::{Init, LayerSpec, LossKind, OptimizerSpec, Schedule};
@@ -40,7 +40,7 @@ fn train_spec(mut fields: Fields, datasets: &[DatasetShape], limits: &SpecLimits
     }
     if let Some(model) = fields.string("model") {
         if !super::spec::is_name(&model) {
-            fields.fault("model", format!("{model:?} {MODEL_NAME}"));
+            fields.fault("model", format!("{:?} {MODEL_NAME}", shown(&model)));
         }
         spec.model = model;
     }

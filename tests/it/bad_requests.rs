@@ -133,6 +133,9 @@ async fn what_is_not_there_is_404_and_what_is_not_offered_405() {
     problem(server.get("/v1/models/Digits").await, 400, "invalid_model_reference").await;
     problem(server.post("/v1/models/digits/predict", "application/json", "{}").await, 404, "unknown_model")
         .await;
+    problem(server.get("/v1/datasets/%FF").await, 400, "invalid_path").await;
+    problem(server.get("/v1/datasets/mnist/%FF/0").await, 400, "invalid_path").await;
+    problem(server.get(&format!("/v1/jobs/{unknown}/metrics?all=1")).await, 422, "invalid_query").await;
     problem(server.get("/v1/nothing").await, 404, "unknown_path").await;
     let response = server.http.put(server.path("/v1/jobs")).send().await.expect("an answer");
     let allow = response.headers()["allow"].to_str().expect("text").to_owned();
@@ -143,11 +146,47 @@ async fn what_is_not_there_is_404_and_what_is_not_offered_405() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_over_the_limit_is_413_with_a_length_or_in_chunks() {
-    let server = TestServer::start(&["--body-bytes-max", "10000"]).await;
+    let server = TestServer::start(&["--job-request-bytes-max", "10000"]).await;
     problem(post_job(&server, vec![b' '; 10_001]).await, 413, "body_too_large").await;
     let chunks = (0..11).map(|_| Ok::<_, std::io::Error>(vec![b' '; 1_000]));
     let stream = reqwest::Body::wrap_stream(futures_util::stream::iter(chunks));
     problem(post_job(&server, stream).await, 413, "body_too_large").await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_is_short_however_much_is_wrong() {
+    let server = TestServer::start(&[]).await;
+    server.with_model().await;
+    let fields: serde_json::Map<String, Value> = (0..20_000).map(|n| (format!("{n:x}"), json!(1))).collect();
+    let many = job_faults(&server, Value::Object(fields)).await;
+    assert!(
+        many.to_string().len() < 20_000 && many.to_string().contains("19980 more unknown fields"),
+        "{many}"
+    );
+    let long = job_faults(&server, json!({ "model": "A".repeat(200_000) })).await;
+    assert!(long.to_string().len() < 2_000, "{long}");
+
+    let predict = async |request: Value| {
+        let response =
+            server.post("/v1/models/digits/predict", "application/json", request.to_string()).await;
+        problem(response, 422, "invalid_request").await
+    };
+    let empty = predict(json!({ "images": vec![Value::Array(Vec::new()); 60_000] })).await;
+    assert!(empty.to_string().len() < 20_000 && empty.to_string().contains("not 60000"), "{empty}");
+    let dark = predict(json!({ "image": vec![-1; 784] })).await;
+    assert!(dark.to_string().contains("there are more faults"), "{dark}");
+    let scale = predict(json!({ "image": [], "scale": "x".repeat(1_000_000) })).await;
+    assert!(scale.to_string().len() < 2_000, "{scale}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_encoded_body_is_415() {
+    let server = TestServer::start(&[]).await;
+    let request = server.http.post(server.path("/v1/jobs")).header("Content-Type", "application/json");
+    let response = request.header("Content-Encoding", "gzip").body("{}").send().await.expect("an answer");
+    problem(response, 415, "unsupported_content_encoding").await;
     server.stop().await;
 }
 

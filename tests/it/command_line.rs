@@ -1,6 +1,6 @@
 //! The command line as scripts and people use it.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Output, Stdio};
 
 use chainrule::data::{mnist, picture};
@@ -119,20 +119,39 @@ fn without_a_server_commands_end_with_5_and_say_how_to_start_one() {
 }
 
 #[test]
+fn a_job_that_waits_for_a_worker_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let process = Process::serve(folder.path());
+    process.post_job(&crate::server::endless().to_string());
+    let mut waiting = chainrule(&["train", "--server", &process.url, "--follow", "--progress", "plain"]);
+    let mut waiting = waiting.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it runs");
+    let mut lines = BufReader::new(waiting.stderr.take().expect("a pipe")).lines();
+    let said = lines.any(|line| line.expect("UTF-8").starts_with("waiting for a worker"));
+    waiting.kill().expect("it runs");
+    waiting.wait().expect("it ends");
+    assert!(said);
+}
+
+#[test]
 fn wrong_usage_ends_with_2() {
     for arguments in [
         &["trian"][..],
         &["train", "--job", "7"],
         &["serve", "--workers", "0"],
+        &["serve", "--predictions-max", "0"],
+        &["serve", "--connections-max", "18446744073709551615"],
         &["health", "--server", "ftp://x"],
     ] {
-        assert_eq!(status(&output(arguments)), Some(2), "{arguments:?}");
+        let output = output(arguments);
+        let error = text(&output.stderr);
+        assert_eq!(status(&output), Some(2), "{arguments:?}");
+        assert!(error.starts_with("error: ") && error.lines().count() <= 3, "{error}");
     }
 }
 
 #[test]
 fn help_teaches_by_example_and_completions_are_written() {
-    for command in ["serve", "demo", "train", "predict", "health"] {
+    for command in ["serve", "demo", "train", "predict", "health", "completions"] {
         let help = output(&[command, "--help"]);
         assert!(text(&help.stdout).contains("Example"), "{command}");
     }

@@ -151,6 +151,7 @@ async fn images_of_the_wrong_shape_or_value_are_refused_with_their_pointer() {
         (json!({ "image": in_row(json!(256)) }), "/image/3/5"),
         (json!({ "image": in_row(json!({})) }), "/image/3/5"),
         (json!({ "images": [image, with(7, json!(300))] }), "/images/1/7"),
+        (json!({ "image": with(783, json!([])) }), "/image/783"),
         (json!({ "image": with(5, json!(1.5)), "scale": "unit" }), "/image/5"),
         (json!({ "image": image, "scale": "percent" }), "/scale"),
         (json!({ "image": image, "images": [image] }), ""),
@@ -195,6 +196,11 @@ async fn pictures_that_can_not_be_read_are_refused() {
     let part = || Part::bytes(png.clone()).file_name("digit.png");
     problem(send(Form::new()).await, 400, "invalid_multipart").await;
     problem(send(Form::new().part("file", part())).await, 422, "invalid_request").await;
+    let text = Part::bytes(b"seven".as_slice()).file_name("seven.png");
+    let second =
+        problem(send(Form::new().part("image", part()).part("image", text)).await, 422, "invalid_picture")
+            .await;
+    assert!(second["detail"].as_str().is_some_and(|detail| detail.starts_with("picture 2 of 2")), "{second}");
     let three = Form::new().part("image", part()).part("image", part()).part("image", part());
     problem(send(three).await, 422, "too_many_pictures").await;
     problem(server.post(PREDICT, "multipart/form-data", "x").await, 400, "invalid_multipart").await;

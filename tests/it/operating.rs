@@ -34,6 +34,7 @@ async fn metrics_count_requests_jobs_epochs_and_predictions() {
         "chainrule_jobs{state=\"succeeded\"} 1",
         "chainrule_jobs{state=\"running\"} 0",
         "chainrule_queue_length 0",
+        "# TYPE chainrule_training_epochs_total counter",
         "chainrule_training_epochs_total 2",
         "chainrule_predictions_total{model=\"digits\"} 3",
     ] {
@@ -116,6 +117,16 @@ async fn mnist_is_there_with_its_figures_and_examples() {
     let response = request.send().await.expect("an answer");
     assert_eq!(response.headers()["content-type"], "image/png");
     assert!(response.bytes().await.expect("bytes").starts_with(b"\x89PNG"));
+    for (accept, media_type) in [
+        ("IMAGE/PNG", "image/png"),
+        ("application/json;q=0.1, image/png;q=0.5", "image/png"),
+        ("application/json, image/png;q=0.1", "application/json"),
+        ("image/png;q=0", "application/json"),
+    ] {
+        let request = server.http.get(server.path("/v1/datasets/mnist/test/0")).header("Accept", accept);
+        let response = request.send().await.expect("an answer");
+        assert_eq!(response.headers()["content-type"], media_type, "{accept}");
+    }
     problem(server.get("/v1/datasets/mnits").await, 404, "unknown_dataset").await;
     problem(server.get("/v1/datasets/mnist/dev/0").await, 404, "unknown_split").await;
     problem(server.get("/v1/datasets/mnist/test/10000").await, 404, "unknown_example").await;

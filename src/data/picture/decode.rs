@@ -32,13 +32,17 @@ pub fn decode(bytes: &[u8], limits: &PictureLimits) -> Result<GrayImage, Picture
         Ok(ImageFormat::Jpeg) => (ImageFormat::Jpeg, "jpeg"),
         _ => return Err(PictureError::NotAPicture),
     };
-    let damaged = |error: ImageError| PictureError::Damaged { format: name, reason: error.to_string() };
+    let damaged = |_: ImageError| PictureError::Damaged { format: name };
 
-    let header = read_header(bytes, format, limits).map_err(damaged)?;
+    let header = read_header(bytes, format, limits).map_err(|error| match (error, png_sides(bytes)) {
+        (ImageError::Limits(_), Some((width, height))) => {
+            PictureError::TooLarge { width, height, limit: sides(limits) }
+        }
+        (error, _) => damaged(error),
+    })?;
     check_sides(&header, limits)?;
     let scans = match format {
-        ImageFormat::Jpeg => jpeg::scans(bytes)
-            .ok_or_else(|| PictureError::Damaged { format: name, reason: "it ends too soon".to_owned() })?,
+        ImageFormat::Jpeg => jpeg::scans(bytes).ok_or(PictureError::Damaged { format: name })?,
         _ => jpeg::Scans::One,
     };
     check_bytes(&header, scans, limits)?;
@@ -67,13 +71,21 @@ fn read_header(bytes: &[u8], format: ImageFormat, limits: &PictureLimits) -> Res
     Ok(Header { width, height, color: decoder.color_type(), orientation })
 }
 
+/// Width and height as the header of a PNG has them (PNG specification, section 11.2.1).
+fn png_sides(bytes: &[u8]) -> Option<(u32, u32)> {
+    let side = |at: usize| Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+    Some((side(16)?, side(20)?))
+}
+
+fn sides(limits: &PictureLimits) -> SizeLimit {
+    SizeLimit::Sides { width_max: limits.width_max, height_max: limits.height_max }
+}
+
 fn check_sides(header: &Header, limits: &PictureLimits) -> Result<(), PictureError> {
-    let &PictureLimits { width_max, height_max, .. } = limits;
-    if header.width <= width_max && header.height <= height_max {
+    if header.width <= limits.width_max && header.height <= limits.height_max {
         return Ok(());
     }
-    let limit = SizeLimit::Sides { width_max, height_max };
-    Err(PictureError::TooLarge { width: header.width, height: header.height, limit })
+    Err(PictureError::TooLarge { width: header.width, height: header.height, limit: sides(limits) })
 }
 
 fn check_bytes(header: &Header, scans: jpeg::Scans, limits: &PictureLimits) -> Result<(), PictureError> {
