@@ -35,6 +35,6 @@ USER 65532:65532
 VOLUME /data
 EXPOSE 8080
 # Asks 127.0.0.1:8080: whoever sets another CHAINRULE_LISTEN sets CHAINRULE_SERVER as well.
-HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 CMD ["chainrule", "health"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 CMD ["chainrule", "health", "--live"]
 ENTRYPOINT ["chainrule"]
 CMD ["serve"]

@@ -6,6 +6,8 @@ CREATE TABLE jobs (
     model            TEXT    NOT NULL,
     spec             TEXT    NOT NULL,
     attempt          BIGINT  NOT NULL DEFAULT 0,
+    -- Deaths of a server while this job ran, since its last epoch.
+    crashes          BIGINT  NOT NULL DEFAULT 0,
     cancel_requested BOOLEAN NOT NULL DEFAULT FALSE,
     idempotency_key  TEXT    UNIQUE,
     request_sha256   TEXT    NOT NULL,

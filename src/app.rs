@@ -15,6 +15,9 @@ use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 use crate::worker::Worker;
 
+/// Bytes in which the memory for bodies is counted.
+const BODY_UNIT: usize = 1 << 10;
+
 /// A handle to everything a request needs; clones share it.
 #[derive(Clone)]
 pub struct App {
@@ -31,6 +34,7 @@ struct Shared {
     requests: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     predictions: Arc<Semaphore>,
+    bodies: Arc<Semaphore>,
     /// Held for as long as the folder is used.
     _lock: File,
 }
@@ -116,7 +120,7 @@ impl App {
         let database_error = |source| StartError::Database { path: path.clone(), source };
         let store = Store::open(&path).await.map_err(database_error)?;
         let blobs = Blobs::open(&blob_folder(&config.data_dir)?)?;
-        let recovered = store.recover().await.map_err(database_error)?;
+        let recovered = store.recover(config.limits.crashes_max).await.map_err(database_error)?;
         if recovered > 0 {
             tracing::info!(jobs = recovered, "jobs of an earlier run go on");
         }
@@ -128,6 +132,7 @@ impl App {
                 requests: Arc::new(Semaphore::new(limits.requests_max)),
                 streams: Arc::new(Semaphore::new(limits.streams_max)),
                 predictions: Arc::new(Semaphore::new(limits.predictions_max)),
+                bodies: Arc::new(Semaphore::new(limits.bodies_bytes_max.div_ceil(BODY_UNIT))),
                 metrics: Arc::default(),
                 draining: CancellationToken::new(),
                 config,
@@ -189,6 +194,12 @@ impl App {
     /// Room for one more event stream, if there is.
     pub fn stream_permit(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.shared.streams).try_acquire_owned().ok()
+    }
+
+    /// Room for a body of `bytes`, if there is.
+    pub fn body_permit(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let units = u32::try_from(bytes.div_ceil(BODY_UNIT)).ok()?;
+        Arc::clone(&self.shared.bodies).try_acquire_many_owned(units).ok()
     }
 
     /// Room to compute one more prediction, once there is. Those that wait are as many as requests

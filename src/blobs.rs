@@ -70,7 +70,12 @@ impl Blobs {
     /// Where they are missing or have changed.
     pub async fn get(&self, key: &str, sha256: &str) -> Result<Bytes, BlobError> {
         let bytes = self.store.get(&Key::from(key)).await?.bytes().await?;
-        let found = digest(&bytes);
+        let (bytes, found) = tokio::task::spawn_blocking(move || {
+            let found = digest(&bytes);
+            (bytes, found)
+        })
+        .await
+        .map_err(object_store::Error::from)?;
         if found != sha256 {
             return Err(BlobError::Digest { key: key.to_owned(), found, expected: sha256.to_owned() });
         }

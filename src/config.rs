@@ -241,6 +241,21 @@ pub struct Limits {
     )]
     pub job_bytes_max: f64,
 
+    /// Deaths of the server that a job may meet without completing an epoch between
+    #[arg(
+        long,
+        env = "CHAINRULE_CRASHES_MAX",
+        default_value_t = 5,
+        value_name = "N",
+        hide_short_help = true,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    pub crashes_max: u32,
+
+    /// Bytes of all bodies that are held at the same time
+    #[arg(long, env = "CHAINRULE_BODIES_BYTES_MAX", default_value_t = 256 << 20, value_name = "N", hide_short_help = true, value_parser = count())]
+    pub bodies_bytes_max: usize,
+
     /// Seconds that requests under way have to end when the server stops
     #[arg(long, env = "CHAINRULE_DRAIN_SECONDS", default_value_t = 3.0, value_name = "N", hide_short_help = true, value_parser = seconds)]
     pub drain_seconds: f64,
@@ -252,7 +267,7 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 
 /// A number of things of which there is at least one.
 fn count() -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(1..=1 << 24)
+    RangedU64ValueParser::new().range(1..=1 << 32)
 }
 
 fn amount(text: &str) -> Result<f64, String> {

@@ -23,6 +23,8 @@ struct Shared {
     blobs: Blobs,
     bytes_max: u64,
     models: Mutex<Models>,
+    /// Held while weights are read, so that they are read once.
+    reading: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -86,6 +88,9 @@ pub enum RegistryError {
     /// Its bytes are no model.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
+    /// Reading it panicked.
+    #[error("reading a model panicked")]
+    Panic,
 }
 
 fn did_you_mean(nearest: &Option<String>) -> String {
@@ -118,7 +123,14 @@ impl Registry {
         for model in store.models().await? {
             models.insert(model);
         }
-        Ok(Self { shared: Arc::new(Shared { blobs, bytes_max, models: Mutex::new(models) }) })
+        Ok(Self {
+            shared: Arc::new(Shared {
+                blobs,
+                bytes_max,
+                models: Mutex::new(models),
+                reading: Default::default(),
+            }),
+        })
     }
 
     /// Makes a newly published model known, its weights at hand: the next request for its name
@@ -147,19 +159,27 @@ impl Registry {
     /// # Errors
     /// Where there is none, or its bytes can't be read.
     pub async fn get(&self, reference: &ModelRef) -> Result<Arc<Model>, RegistryError> {
-        let published = {
-            let mut models = self.models();
-            let published = models.resolve(reference)?.clone();
-            if let Some(model) = models.loaded(&published.name, published.row.version) {
-                return Ok(model);
-            }
-            published
+        if let Ok(model) = self.at_hand(reference)? {
+            return Ok(model);
+        }
+        let _one_at_a_time = self.shared.reading.lock().await;
+        let published = match self.at_hand(reference)? {
+            Ok(model) => return Ok(model),
+            Err(published) => published,
         };
         let bytes = self.shared.blobs.get(&published.blob_key, &published.row.sha256).await?;
-        let (_, network) = read_model(&bytes)?;
-        let model = Model::new(&published, network);
+        let read = tokio::task::spawn_blocking(move || Ok(Model::new(&published, read_model(&bytes)?.1)));
+        let model = read.await.map_err(|_| RegistryError::Panic)?.map_err(RegistryError::Artifact)?;
         self.models().keep(Arc::clone(&model), self.shared.bytes_max);
         Ok(model)
+    }
+
+    /// The model in memory, or what there is to read.
+    fn at_hand(&self, reference: &ModelRef) -> Result<Result<Arc<Model>, PublishedModel>, RegistryError> {
+        let mut models = self.models();
+        let published = models.resolve(reference)?.clone();
+        let loaded = models.loaded(&published.name, published.row.version);
+        Ok(loaded.ok_or(published))
     }
 
     /// The model `reference` names: all its versions, or the one that is asked for.

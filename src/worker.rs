@@ -155,7 +155,7 @@ impl Worker {
     /// is cancelled meanwhile. `None` where no job waits.
     ///
     /// # Errors
-    /// Where the rows or bytes fail; the job is then marked as failed, if that can be written.
+    /// Where the rows or bytes fail: the job is then back in the queue, to be tried again.
     pub fn run_next(&self, pool: &Pool, runtime: &Handle) -> Result<Option<Ran>, WorkerError> {
         let Some(job) = runtime.block_on(self.store.claim())? else { return Ok(None) };
         let claim = Claim { id: job.id, attempt: job.attempt };
@@ -166,10 +166,31 @@ impl Worker {
             Err(WorkerError::Store(StoreError::Fenced { .. })) => {
                 Ok(Some(Ran { id: job.id, state: JobState::Running }))
             }
+            Err(error @ (WorkerError::Store(_) | WorkerError::Blob(_))) => {
+                tracing::error!(job = %job.id, %error, "job goes back to the queue");
+                runtime.block_on(self.until_written(|| self.store.release(claim)));
+                Err(error)
+            }
             Err(error) => {
                 tracing::error!(job = %job.id, %error, "job failed");
-                runtime.block_on(self.store.fail(claim, &failure(&error)))?;
+                let failure = failure(&error);
+                runtime.block_on(self.until_written(|| self.store.fail(claim, &failure)));
                 Ok(Some(Ran { id: job.id, state: JobState::Failed }))
+            }
+        }
+    }
+
+    /// Tries again until the row says how a job left this worker, another attempt has it, or the
+    /// server stops: its next start finds the job then.
+    async fn until_written<F: Future<Output = Result<(), StoreError>>>(&self, write: impl Fn() -> F) {
+        while let Err(error) = write().await {
+            if matches!(error, StoreError::Fenced { .. }) {
+                return;
+            }
+            tracing::error!(%error, "the end of a job was not written; trying again");
+            tokio::select! {
+                () = tokio::time::sleep(PAUSE_AFTER_FAILURE) => {}
+                () = self.stop.cancelled() => return,
             }
         }
     }
@@ -293,11 +314,14 @@ impl Worker {
 /// What a client is told of a failure: no path, no SQL.
 fn failure(error: &WorkerError) -> JobError {
     let (code, detail) = match error {
-        WorkerError::Store(_) | WorkerError::Blob(_) | WorkerError::Artifact(_) => {
-            ("storage_failed", "the job's state could not be stored or read; the log of the server says why")
-        }
+        WorkerError::Artifact(_) => (
+            "storage_failed",
+            "the job's weights could not be written as bytes; the log of the server says why",
+        ),
         WorkerError::UnknownDataset(_) => ("unknown_dataset", "the dataset of the job is gone"),
-        WorkerError::Panic => ("internal", "the trainer failed; the log of the server says where"),
+        WorkerError::Panic | WorkerError::Store(_) | WorkerError::Blob(_) => {
+            ("internal", "the trainer failed; the log of the server says where")
+        }
     };
     JobError { code: code.to_owned(), detail: detail.to_owned() }
 }
@@ -335,8 +359,7 @@ async fn heartbeat(
             _ = ticks.tick() => {}
             () = ended.cancelled() => return,
         }
-        let now = *progress.borrow();
-        match store.record_progress(claim, &now).await {
+        match store.record_progress(claim, || *progress.borrow()).await {
             Ok(Heartbeat::GoOn) => {}
             Ok(heard) => signal.set(heard),
             Err(error) => tracing::warn!(job = %claim.id, %error, "progress was not recorded"),
@@ -373,7 +396,15 @@ impl<'a> Recorder<'a> {
         runtime: &'a Handle,
     ) -> Self {
         let steps_per_epoch = job.spec.steps_per_epoch(dataset.train.labels().len()) as u64;
-        let progress = Progress { step: state.optimizer.steps(), ..job.progress };
+        let steps = steps_per_epoch * u64::from(job.spec.epochs);
+        let progress = Progress {
+            epoch: state.epoch + u32::from(state.step > 0),
+            step: state.optimizer.steps(),
+            fraction: state.optimizer.steps() as f64 / steps as f64,
+            eta_seconds: None,
+            images_per_second: None,
+            ..job.progress
+        };
         Self {
             worker,
             runtime,
@@ -409,7 +440,7 @@ impl<'a> Recorder<'a> {
     }
 
     async fn drop_old_checkpoints(&self) -> Result<(), WorkerError> {
-        for key in self.worker.store.forget_checkpoints(self.claim.id, self.spec.checkpoint.keep).await? {
+        for key in self.worker.store.forget_checkpoints(self.claim, self.spec.checkpoint.keep).await? {
             self.worker.blobs.delete(&key).await?;
         }
         Ok(())

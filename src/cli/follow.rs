@@ -59,12 +59,12 @@ pub async fn follow(
     let display = RefCell::new(Display::new(choice));
     let mut last = String::new();
     let mut ended: Option<Job> = None;
-    let mut silent_since = Instant::now();
+    let mut lost_since: Option<Instant> = None;
     loop {
         let behind = last.clone();
         let streamed = client.events(id, &behind, |event| {
             last.clone_from(&event.id);
-            silent_since = Instant::now();
+            lost_since = None;
             if output.json && event.kind != "end" {
                 print_json(&as_line(&event.kind, parse(&event)?))?;
             }
@@ -86,7 +86,7 @@ pub async fn follow(
         }
         match result {
             Ok(()) | Err(CliError::NoServer { .. })
-                if !last.is_empty() && silent_since.elapsed() < RECONNECT =>
+                if !last.is_empty() && lost_since.get_or_insert_with(Instant::now).elapsed() < RECONNECT =>
             {
                 display.borrow_mut().wait_for("the server to answer again");
                 tokio::time::sleep(RECONNECT_PAUSE).await;

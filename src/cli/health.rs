@@ -12,10 +12,15 @@ use super::{CliError, Output, ServerArgs, print, print_json};
 pub struct HealthArgs {
     #[command(flatten)]
     server: ServerArgs,
+
+    /// Ask only whether it is alive (GET /healthz), be it busy or stopping
+    #[arg(long)]
+    live: bool,
 }
 
-/// Asks a server whether it is ready.
+/// Asks a server whether it is ready, or alive.
 pub async fn run(args: HealthArgs, output: Output) -> Result<(), CliError> {
-    let answer: Value = Client::new(&args.server.server)?.get("/readyz").await?;
-    if output.json { print_json(&answer) } else { print("ready") }
+    let (path, word) = if args.live { ("/healthz", "alive") } else { ("/readyz", "ready") };
+    let answer: Value = Client::new(&args.server.server)?.get(path).await?;
+    if output.json { print_json(&answer) } else { print(word) }
 }

@@ -11,7 +11,7 @@ mod tests;
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ndarray::Array2;
 use serde::Serialize;
@@ -32,7 +32,7 @@ pub struct Split {
 }
 
 /// Labelled images of named classes, one part to train on and one to test with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
     /// What it is called.
     pub name: String,
@@ -42,6 +42,7 @@ pub struct Dataset {
     pub train: Split,
     /// The examples to test with.
     pub test: Split,
+    statistics: OnceLock<Statistics>,
 }
 
 /// A part of a data set.
@@ -212,7 +213,7 @@ impl Dataset {
                 return Err(DataError::UnknownLabel { split, index, label, classes: classes.len() });
             }
         }
-        Ok(Self { name, classes, train, test })
+        Ok(Self { name, classes, train, test, statistics: OnceLock::new() })
     }
 
     /// What a job needs to know of it.
@@ -233,8 +234,12 @@ impl Dataset {
         }
     }
 
-    /// Counts both splits and measures the training pixels.
-    pub fn statistics(&self) -> Statistics {
+    /// The counts of both splits and the figures of the training pixels, measured when first asked for.
+    pub fn statistics(&self) -> &Statistics {
+        self.statistics.get_or_init(|| self.measure())
+    }
+
+    fn measure(&self) -> Statistics {
         // Sums over 256 values instead of millions lose no digits.
         let mut histogram = [0_u64; 256];
         for &pixel in &self.train.images {

@@ -37,7 +37,7 @@ fn statistics_are_of_the_training_pixels() {
     let train = split(2, &[1, 1]).unwrap();
     let dataset =
         Dataset::new("ab".to_owned(), vec!["a".to_owned(), "b".to_owned()], train, split(1, &[0]).unwrap());
-    let statistics = dataset.unwrap().statistics();
+    let statistics = dataset.unwrap().statistics().clone();
     assert_eq!(statistics.splits.train.per_class, [0, 2]);
     assert_eq!(statistics.splits.test, Counts { examples: 1, per_class: vec![1, 0] });
     assert!((statistics.mean - 0.5 / 255.0).abs() < 1e-12);

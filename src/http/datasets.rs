@@ -58,7 +58,7 @@ pub async fn show(path: Result<Path<String>, PathRejection>) -> Result<Json<Data
             name: dataset.name.clone(),
             classes: dataset.classes.clone(),
             shape: [IMAGE_SIDE, IMAGE_SIDE],
-            statistics: dataset.statistics(),
+            statistics: dataset.statistics().clone(),
         })
     });
     details.await.map(Json)

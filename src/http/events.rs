@@ -7,9 +7,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
-use futures_util::stream::{self, Stream};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
 use serde::Serialize;
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, broadcast};
@@ -23,6 +24,9 @@ use crate::store::StoreError;
 
 /// How often a silent stream shows that it lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// Epochs that are read at a time; the client takes them before there are more.
+const EPOCHS_AT_A_TIME: u32 = 100;
 
 /// What a client has seen, which is the id of the event that showed it: attempt, phase, epochs and
 /// steps. From it and the rows follows what comes next.
@@ -67,25 +71,29 @@ pub async fn events(
     State(app): State<App>,
     JobPath(id): JobPath,
     headers: HeaderMap,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
+) -> Result<Response, Problem> {
     let seen = match headers.get("last-event-id") {
         None => Seen::default(),
         Some(value) => value.to_str().ok().and_then(|value| value.parse().ok()).ok_or_else(|| {
             Problem::malformed("invalid_last_event_id", "Last-Event-ID is none of this job's events")
         })?,
     };
+    job(&app, id).await?;
+    if seen.phase == CLOSED {
+        // Tells an EventSource not to come back (HTML standard, section 9.2.3).
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
     let permit = app.stream_permit().ok_or_else(|| {
         let streams = app.config().limits.streams_max;
         Problem::busy("too_many_streams", format!("{streams} event streams are open already"))
     })?;
     let changes = app.store().changes();
-    job(&app, id).await?;
     let follower = Follower { app, id, seen, changes, waiting: VecDeque::new(), _permit: permit };
     let events = stream::unfold(follower, |mut follower| async move {
         let event = follower.next().await?;
-        Some((Ok(event), follower))
+        Some((Ok::<_, Infallible>(event), follower))
     });
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
 }
 
 /// One client that follows a job.
@@ -128,7 +136,8 @@ impl Follower {
             self.seen.phase = CLOSED;
             return Ok(());
         };
-        let epochs = self.app.store().epochs(self.id, self.seen.epoch).await?;
+        let epochs = self.app.store().epochs(self.id, self.seen.epoch, EPOCHS_AT_A_TIME).await?;
+        let has_more = epochs.len() >= EPOCHS_AT_A_TIME as usize;
         if self.seen.phase < QUEUED {
             self.send("state", Seen { phase: QUEUED, ..self.seen }, &state("queued", 0));
         }
@@ -143,6 +152,9 @@ impl Follower {
         for epoch in epochs {
             let seen = Seen { epoch: epoch.metrics.epoch, ..self.seen };
             self.send("epoch", seen, &epoch);
+        }
+        if has_more {
+            return Ok(());
         }
         if job.progress.step > self.seen.step && has_run {
             self.send("progress", Seen { step: job.progress.step, ..self.seen }, &job.progress);

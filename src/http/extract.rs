@@ -7,36 +7,55 @@ use axum::http::{HeaderMap, StatusCode, header};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::Problem;
 use crate::app::App;
 use crate::job::JobId;
 use crate::model::ModelRef;
 
-/// The whole body, within the limits of size and time.
-pub struct Body(pub Bytes);
+/// The whole body, within the limits of size and time; it counts as held for as long as this lives.
+pub struct Body {
+    /// The body.
+    pub bytes: Bytes,
+    _room: OwnedSemaphorePermit,
+}
 
 impl FromRequest<App> for Body {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
-        read(request, app, app.config().limits.body_bytes_max).await.map(Self)
+        read(request, app, app.config().limits.body_bytes_max).await
     }
 }
 
+/// Bytes that the head of a request announces.
+fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Room for the body of a request, which may be as large as it announces, or as `bytes_max`.
+///
+/// # Errors
+/// 413 where it announces more, 503 where others hold the room.
+pub fn room(headers: &HeaderMap, app: &App, bytes_max: usize) -> Result<OwnedSemaphorePermit, Problem> {
+    let bytes = announced(headers).unwrap_or(bytes_max as u64);
+    let bytes = usize::try_from(bytes).ok().filter(|&bytes| bytes <= bytes_max);
+    let bytes = bytes.ok_or_else(|| too_large(bytes_max))?;
+    app.body_permit(bytes)
+        .ok_or_else(|| Problem::busy("too_many_bytes", "too many bytes of other requests are held already"))
+}
+
 /// The body of a request, of `bytes_max` at most; one that announces more is not waited for.
-async fn read(request: Request, app: &App, bytes_max: usize) -> Result<Bytes, Problem> {
+async fn read(request: Request, app: &App, bytes_max: usize) -> Result<Body, Problem> {
     if let Some(encoding) = request.headers().get(header::CONTENT_ENCODING) {
         let detail = format!("Content-Encoding {encoding:?} is not taken; send the body as it is");
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_content_encoding", detail));
     }
-    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-    if announced.and_then(|length| length.parse().ok()).is_some_and(|length: u64| length > bytes_max as u64) {
-        return Err(too_large(bytes_max));
-    }
+    let room = room(request.headers(), app, bytes_max)?;
     let bytes = within(app.config().limits.body_timeout_seconds, Bytes::from_request(request, app)).await?;
     let bytes = bytes.map_err(|rejection| body_problem(&rejection, bytes_max))?;
-    if bytes.len() > bytes_max { Err(too_large(bytes_max)) } else { Ok(bytes) }
+    if bytes.len() > bytes_max { Err(too_large(bytes_max)) } else { Ok(Body { bytes, _room: room }) }
 }
 
 /// What `body` comes to, unless it takes too long.
@@ -74,14 +93,15 @@ impl FromRequest<App> for Json {
         if media_type.as_deref() != Some("application/json") {
             return Err(unsupported_media_type(media_type.as_deref(), &["application/json"]));
         }
-        let bytes = read(request, app, app.config().limits.job_request_bytes_max).await?;
+        let body = read(request, app, app.config().limits.job_request_bytes_max).await?;
+        let bytes = &body.bytes;
         if bytes.is_empty() {
             return Err(Problem::malformed(
                 "empty_body",
                 "the body is empty; send a JSON object, {} at least",
             ));
         }
-        serde_json::from_slice(&bytes).map(Self).map_err(|error| invalid_json(&error))
+        serde_json::from_slice(bytes).map(Self).map_err(|error| invalid_json(&error))
     }
 }
 

@@ -212,7 +212,13 @@ struct NotAnArray(&'static str);
 /// Something in an image: a number, a row, or what doesn't belong there.
 enum Element {
     Number(f64),
-    Row(Vec<Element>),
+    Row(Vec<Cell>),
+    Other(&'static str),
+}
+
+/// Something in a row: a number, or what doesn't belong there.
+enum Cell {
+    Number(f64),
     Other(&'static str),
 }
 
@@ -266,7 +272,7 @@ impl Shape for ElementShape {
     type Value = Element;
 
     fn array<'de, A: SeqAccess<'de>>(self, mut seq: A) -> Result<Element, A::Error> {
-        let mut row = Vec::with_capacity(IMAGE_SIDE);
+        let mut row = Vec::new();
         while let Some(element) = seq.next_element()? {
             if row.len() > IMAGE_SIDE {
                 while seq.next_element::<IgnoredAny>()?.is_some() {}
@@ -281,6 +287,29 @@ impl Shape for ElementShape {
     }
     fn other(self, kind: &'static str) -> Element {
         Element::Other(kind)
+    }
+}
+
+struct CellShape;
+
+impl Shape for CellShape {
+    type Value = Cell;
+
+    fn array<'de, A: SeqAccess<'de>>(self, mut seq: A) -> Result<Cell, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Cell::Other("an array"))
+    }
+    fn number(self, value: f64) -> Cell {
+        Cell::Number(value)
+    }
+    fn other(self, kind: &'static str) -> Cell {
+        Cell::Other(kind)
+    }
+}
+
+impl<'de> Deserialize<'de> for Cell {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AnyVisitor(CellShape))
     }
 }
 
@@ -356,7 +385,7 @@ impl Image {
         }
     }
 
-    fn row(&mut self, index: usize, row: &[Element]) {
+    fn row(&mut self, index: usize, row: &[Cell]) {
         if row.len() != IMAGE_SIDE {
             let found = if row.len() > IMAGE_SIDE { "more".to_owned() } else { row.len().to_string() };
             self.fault(&format!("/{index}"), format!("must be {IMAGE_SIDE} numbers, not {found}"));
@@ -364,12 +393,9 @@ impl Image {
         }
         for (column, element) in row.iter().enumerate() {
             match element {
-                Element::Number(value) if self.values.len() < IMAGE_PIXELS => self.values.push(*value),
-                Element::Number(_) => {}
-                Element::Row(_) => {
-                    self.fault(&format!("/{index}/{column}"), "must be a number, not an array".to_owned())
-                }
-                Element::Other(kind) => {
+                Cell::Number(value) if self.values.len() < IMAGE_PIXELS => self.values.push(*value),
+                Cell::Number(_) => {}
+                Cell::Other(kind) => {
                     self.fault(&format!("/{index}/{column}"), format!("must be a number, not {kind}"));
                 }
             }

@@ -157,7 +157,7 @@ pub async fn metrics(
 ) -> Result<Response, Problem> {
     job(&app, id).await?;
     if accepts(&headers, "text/csv") {
-        let epochs = app.store().epochs(id, 0).await?;
+        let epochs = app.store().epochs(id, 0, u32::MAX).await?;
         return Ok(([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], csv(&epochs)).into_response());
     }
     let history: JobHistory = app.store().history(id).await?;

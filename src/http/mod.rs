@@ -21,6 +21,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use futures_util::FutureExt;
+use tracing::Instrument;
 use uuid::Uuid;
 
 pub use connections::serve;
@@ -28,6 +29,9 @@ pub use predict::{Prediction, Predictions};
 pub use problem::Problem;
 
 use crate::app::App;
+
+/// Routes that whoever runs the server asks, and that must answer when others are refused.
+const UNLIMITED: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
 const REQUEST_ID: &str = "x-request-id";
 
@@ -69,16 +73,18 @@ async fn observe(State(app): State<App>, request: Request, next: Next) -> Respon
     let path: String = request.uri().path().chars().take(256).collect();
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
 
-    let response = match app.request_permit() {
-        None => Problem::busy("too_many_requests", "too many requests are under way").into_response(),
-        Some(_permit) => match AssertUnwindSafe(next.run(request)).catch_unwind().await {
-            Ok(response) => response,
-            Err(_) => {
-                tracing::error!(request_id = %id, %method, path, "a handler panicked");
-                Problem::internal().into_response()
-            }
-        },
+    let permit = app.request_permit();
+    let response = if permit.is_none() && !UNLIMITED.contains(&route.as_str()) {
+        Problem::busy("too_many_requests", "too many requests are under way").into_response()
+    } else {
+        let span = tracing::info_span!("request", request_id = %id);
+        let answered = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span);
+        answered.await.unwrap_or_else(|_| {
+            tracing::error!(request_id = %id, %method, path, "a handler panicked");
+            Problem::internal().into_response()
+        })
     };
+    drop(permit);
     let mut response = complete(response, &id);
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, id);
@@ -128,7 +134,8 @@ fn known_method(method: &axum::http::Method) -> &'static str {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+    let span = tracing::Span::current();
+    tokio::task::spawn_blocking(move || span.in_scope(work)).await.unwrap_or_else(|error| {
         tracing::error!(%error, "work for a request panicked");
         Err(Problem::internal())
     })

@@ -4,13 +4,14 @@ use axum::http::StatusCode;
 use bytes::{Bytes, BytesMut};
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::extract::{
-    Body, ModelPath, Params, invalid_json, media_type, too_large, unsupported_media_type, within,
+    Body, ModelPath, Params, invalid_json, media_type, room, too_large, unsupported_media_type, within,
 };
 use super::{Problem, blocking, images};
 use crate::app::App;
-use crate::data::picture::{self, PictureLimits};
+use crate::data::picture::{self, PictureError, PictureLimits};
 use crate::data::{IMAGE_PIXELS, IMAGE_SIDE};
 use crate::nn::argmax;
 use crate::registry::Model;
@@ -64,9 +65,10 @@ pub struct Prediction {
 
 /// What a request holds.
 enum Input {
-    Json(Bytes),
-    Pixels(Bytes),
-    Pictures(Vec<Bytes>),
+    Json(Body),
+    Pixels(Body),
+    Picture(Body),
+    Pictures(Vec<Bytes>, OwnedSemaphorePermit),
 }
 
 const MEDIA_TYPES: [&str; 5] =
@@ -103,27 +105,24 @@ pub async fn predict(
 async fn read(app: &App, request: Request) -> Result<Input, Problem> {
     let media_type = media_type(request.headers());
     match media_type.as_deref() {
-        Some("application/json") => {
-            Body::from_request(request, app).await.map(|Body(bytes)| Input::Json(bytes))
-        }
-        Some("application/octet-stream") => {
-            Body::from_request(request, app).await.map(|Body(bytes)| Input::Pixels(bytes))
-        }
-        Some("image/png" | "image/jpeg") => {
-            Body::from_request(request, app).await.map(|Body(bytes)| Input::Pictures(vec![bytes]))
-        }
+        Some("application/json") => Body::from_request(request, app).await.map(Input::Json),
+        Some("application/octet-stream") => Body::from_request(request, app).await.map(Input::Pixels),
+        Some("image/png" | "image/jpeg") => Body::from_request(request, app).await.map(Input::Picture),
         Some("multipart/form-data") => {
+            let room = room(request.headers(), app, app.config().limits.body_bytes_max)?;
             let multipart = Multipart::from_request(request, app)
                 .await
                 .map_err(|rejection| Problem::malformed("invalid_multipart", rejection.body_text()))?;
-            within(app.config().limits.body_timeout_seconds, pictures(app, multipart)).await?
+            let pictures =
+                within(app.config().limits.body_timeout_seconds, pictures(app, multipart)).await??;
+            Ok(Input::Pictures(pictures, room))
         }
         other => Err(unsupported_media_type(other, &MEDIA_TYPES)),
     }
 }
 
 /// The files called `image` of a form.
-async fn pictures(app: &App, mut form: Multipart) -> Result<Input, Problem> {
+async fn pictures(app: &App, mut form: Multipart) -> Result<Vec<Bytes>, Problem> {
     let limits = &app.config().limits;
     let problem = |error: axum::extract::multipart::MultipartError| {
         if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
@@ -153,7 +152,7 @@ async fn pictures(app: &App, mut form: Multipart) -> Result<Input, Problem> {
         let detail = "the form holds no file called image";
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", detail));
     }
-    Ok(Input::Pictures(pictures))
+    Ok(pictures)
 }
 
 impl Input {
@@ -165,7 +164,7 @@ impl Input {
         limits: &PictureLimits,
     ) -> Result<Array2<f32>, Problem> {
         let (values, count) = match self {
-            Self::Json(body) => {
+            Self::Json(Body { bytes: body, .. }) => {
                 if body.is_empty() {
                     return Err(Problem::malformed("empty_body", "the body is empty; send image or images"));
                 }
@@ -173,7 +172,7 @@ impl Input {
                 let images = images.map_err(Problem::invalid)?;
                 (images.values, images.count)
             }
-            Self::Pixels(bytes) => {
+            Self::Pixels(Body { bytes, .. }) => {
                 let count = bytes.len() / IMAGE_PIXELS;
                 if bytes.is_empty() || bytes.len() % IMAGE_PIXELS != 0 || count > images_max {
                     let detail = format!(
@@ -184,18 +183,13 @@ impl Input {
                 }
                 (from_pixels(&bytes).collect(), count)
             }
-            Self::Pictures(pictures) => {
+            Self::Picture(Body { bytes, .. }) => (pixels(&bytes, prepare, limits)?, 1),
+            Self::Pictures(pictures, _room) => {
                 let mut values = Vec::with_capacity(pictures.len() * IMAGE_PIXELS);
                 for (index, bytes) in pictures.iter().enumerate() {
-                    let pixels = picture::decode(bytes, limits).and_then(|picture| match prepare {
-                        Prepare::Mnist => picture::prepare(&picture),
-                        Prepare::None => picture::as_is(&picture),
-                    });
-                    let pixels = pixels.map_err(|error| match pictures.len() {
-                        1 => Problem::from(error),
-                        count => Problem::from(error).within(format!("picture {} of {count}", index + 1)),
-                    })?;
-                    values.extend(from_pixels(&pixels));
+                    let part = format!("picture {} of {}", index + 1, pictures.len());
+                    let pixels = pixels(bytes, prepare, limits);
+                    values.extend(pixels.map_err(|error| Problem::from(error).within(part))?);
                 }
                 (values, pictures.len())
             }
@@ -205,6 +199,16 @@ impl Input {
             Problem::internal()
         })
     }
+}
+
+/// The image that a picture holds.
+fn pixels(bytes: &[u8], prepare: Prepare, limits: &PictureLimits) -> Result<Vec<f32>, PictureError> {
+    let picture = picture::decode(bytes, limits)?;
+    let pixels = match prepare {
+        Prepare::Mnist => picture::prepare(&picture)?,
+        Prepare::None => picture::as_is(&picture)?,
+    };
+    Ok(from_pixels(&pixels).collect())
 }
 
 fn from_pixels(pixels: &[u8]) -> impl Iterator<Item = f32> {

@@ -160,7 +160,7 @@ impl From<RegistryError> for Problem {
             RegistryError::UnknownModel { .. } => "unknown_model",
             RegistryError::UnknownVersion { .. } => "unknown_version",
             RegistryError::UnknownAlias { .. } => "unknown_alias",
-            RegistryError::Blob(_) | RegistryError::Artifact(_) => {
+            RegistryError::Blob(_) | RegistryError::Artifact(_) | RegistryError::Panic => {
                 tracing::error!(%error, "a model can't be read");
                 return Self::internal();
             }

@@ -1,7 +1,10 @@
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, Axis};
 
 use super::kernel::Panels;
 use super::{Float, Layer, Network, softmax};
+
+/// Images that go through the layers together: what a prediction holds does not grow with its images.
+const ROWS: usize = 256;
 
 /// A network made ready to answer: its weights packed once, read by any number of threads.
 #[derive(Debug)]
@@ -29,6 +32,16 @@ impl<T: Float> Predictor<T> {
     /// The probability of each class: x (n, inputs) of pixel / 255, result (n, classes). An image
     /// gets the same bits alone or in a batch.
     pub fn probabilities(&self, x: ArrayView2<T>) -> Array2<T> {
+        let mut probabilities = Array2::zeros((x.nrows(), self.network.outputs()));
+        for (x, mut p) in
+            x.axis_chunks_iter(Axis(0), ROWS).zip(probabilities.axis_chunks_iter_mut(Axis(0), ROWS))
+        {
+            p.assign(&self.of_some(x));
+        }
+        probabilities
+    }
+
+    fn of_some(&self, x: ArrayView2<T>) -> Array2<T> {
         let mut x = x.to_owned();
         for (layer, packed) in self.network.layers().iter().zip(&self.weights) {
             let width = packed.as_ref().map_or(x.ncols(), Panels::columns);

@@ -1,6 +1,6 @@
 use sqlx::FromRow;
 
-use super::{Store, StoreError};
+use super::{Claim, Store, StoreError};
 use crate::job::JobId;
 
 /// The row of a checkpoint.
@@ -34,18 +34,20 @@ impl Store {
     }
 
     /// Forgets all checkpoints of a job but the newest `keep`; returns the keys of their bytes,
-    /// which nobody names any more.
+    /// which nobody names any more: none where the job belongs to another attempt.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn forget_checkpoints(&self, id: JobId, keep: u32) -> Result<Vec<String>, StoreError> {
+    pub async fn forget_checkpoints(&self, claim: Claim, keep: u32) -> Result<Vec<String>, StoreError> {
         Ok(sqlx::query_scalar(
             "DELETE FROM checkpoints WHERE job_id = $1 AND step NOT IN
                  (SELECT step FROM checkpoints WHERE job_id = $1 ORDER BY step DESC LIMIT $2)
+                 AND EXISTS (SELECT 1 FROM jobs WHERE id = $1 AND attempt = $3 AND state = 'running')
              RETURNING blob_key",
         )
-        .bind(id.to_string())
+        .bind(claim.id.to_string())
         .bind(keep)
+        .bind(claim.attempt)
         .fetch_all(&self.writer)
         .await?)
     }

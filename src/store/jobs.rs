@@ -1,6 +1,6 @@
 use sqlx::FromRow;
 
-use super::{Store, StoreError, from_json, now, row_error, timestamp, to_json};
+use super::{Store, StoreError, committed, from_json, now, row_error, timestamp, to_json};
 use crate::job::{EpochRecord, Job, JobHistory, JobId, JobState, Progress};
 use crate::train::{StepMetrics, TrainSpec};
 
@@ -105,7 +105,7 @@ impl Store {
         if let Some(earlier) = self.by_key(job).await? {
             return Ok(earlier);
         }
-        let row: Option<JobRow> = sqlx::query_as(
+        let row: Option<JobRow> = committed(sqlx::query_as(
             "INSERT INTO jobs (id, state, model, spec, idempotency_key, request_sha256, progress, created_at)
              SELECT $1, 'queued', $2, $3, $4, $5, $6, $7
              WHERE (SELECT COUNT(*) FROM jobs WHERE state = 'queued') < $8
@@ -120,7 +120,7 @@ impl Store {
         .bind(to_json("progress", id, &job.progress)?)
         .bind(now())
         .bind(queue_max)
-        .fetch_optional(&self.writer)
+        .fetch_all(&self.writer))
         .await?;
         match row {
             Some(row) => {
@@ -161,7 +161,7 @@ impl Store {
         row.map(Job::try_from).transpose()
     }
 
-    /// Jobs, newest first, `limit` at most.
+    /// Jobs, newest first, `limit` at most. One whose row can't be read is logged and left out.
     ///
     /// # Errors
     /// Where the database fails.
@@ -177,7 +177,11 @@ impl Store {
         .bind(limit)
         .fetch_all(&self.reader)
         .await?;
-        rows.into_iter().map(Job::try_from).collect()
+        let readable = |row: JobRow| {
+            let job = Job::try_from(row);
+            job.inspect_err(|error| tracing::error!(%error, "a job is left out of a list")).ok()
+        };
+        Ok(rows.into_iter().filter_map(readable).collect())
     }
 
     /// How many jobs are in each state.
@@ -199,17 +203,19 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn cancel(&self, id: JobId) -> Result<Cancelled, StoreError> {
-        let row: Option<JobRow> = sqlx::query_as(
-            "UPDATE jobs SET
+        let row: Option<JobRow> = committed(
+            sqlx::query_as(
+                "UPDATE jobs SET
                  cancel_requested = TRUE,
                  finished_at = CASE state WHEN 'queued' THEN $2 ELSE finished_at END,
                  state = CASE state WHEN 'queued' THEN 'cancelled' ELSE state END
              WHERE id = $1 AND state IN ('queued', 'running')
              RETURNING *",
+            )
+            .bind(id.to_string())
+            .bind(now())
+            .fetch_all(&self.writer),
         )
-        .bind(id.to_string())
-        .bind(now())
-        .fetch_optional(&self.writer)
         .await?;
         match row {
             Some(row) => {
@@ -220,16 +226,17 @@ impl Store {
         }
     }
 
-    /// The epochs of a job after number `after`.
+    /// The epochs of a job after number `after`, `limit` at most.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn epochs(&self, id: JobId, after: u32) -> Result<Vec<EpochRecord>, StoreError> {
+    pub async fn epochs(&self, id: JobId, after: u32, limit: u32) -> Result<Vec<EpochRecord>, StoreError> {
         let rows: Vec<String> = sqlx::query_scalar(
-            "SELECT record FROM job_epochs WHERE job_id = $1 AND epoch > $2 ORDER BY epoch",
+            "SELECT record FROM job_epochs WHERE job_id = $1 AND epoch > $2 ORDER BY epoch LIMIT $3",
         )
         .bind(id.to_string())
         .bind(after)
+        .bind(limit)
         .fetch_all(&self.reader)
         .await?;
         rows.iter().map(|text| from_json("epoch", &id.to_string(), text)).collect()
@@ -250,6 +257,6 @@ impl Store {
             loss,
             learning_rate,
         });
-        Ok(JobHistory { epochs: self.epochs(id, 0).await?, steps: steps.collect() })
+        Ok(JobHistory { epochs: self.epochs(id, 0, u32::MAX).await?, steps: steps.collect() })
     }
 }

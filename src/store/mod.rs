@@ -168,6 +168,16 @@ impl Store {
     }
 }
 
+/// The row that a statement of one row at most has changed, once the change is committed.
+///
+/// A statement that returns rows commits when it is run to its end: to stop at the first row, as
+/// `fetch_optional` does, would leave a failed commit unseen.
+async fn committed<T>(
+    rows: impl Future<Output = Result<Vec<T>, sqlx::Error>>,
+) -> Result<Option<T>, sqlx::Error> {
+    Ok(rows.await?.pop())
+}
+
 fn version_of(text: &str) -> Option<(u32, u32, u32)> {
     let mut parts = text.split('.').map(|part| part.parse().ok());
     Some((parts.next()??, parts.next()??, parts.next()??))

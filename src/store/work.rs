@@ -2,7 +2,7 @@ use sqlx::{Sqlite, Transaction};
 
 use super::jobs::JobRow;
 use super::models::NewModel;
-use super::{PublishedModel, Store, StoreError, from_json, now, to_json};
+use super::{PublishedModel, Store, StoreError, committed, from_json, now, row_error, to_json};
 use crate::blobs::Blob;
 use crate::job::{EpochRecord, Job, JobError, JobId, JobMetrics, JobResult, Progress};
 use crate::train::StepMetrics;
@@ -33,13 +33,13 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn claim(&self) -> Result<Option<Job>, StoreError> {
-        let row: Option<JobRow> = sqlx::query_as(
+        let row: Option<JobRow> = committed(sqlx::query_as(
             "UPDATE jobs SET state = 'running', attempt = attempt + 1, started_at = COALESCE(started_at, $1)
              WHERE id = (SELECT id FROM jobs WHERE state = 'queued' ORDER BY id LIMIT 1) AND state = 'queued'
              RETURNING *",
         )
         .bind(now())
-        .fetch_optional(&self.writer)
+        .fetch_all(&self.writer))
         .await?;
         let job = row.map(Job::try_from).transpose()?;
         if let Some(job) = &job {
@@ -48,19 +48,28 @@ impl Store {
         Ok(job)
     }
 
-    /// Records how far a job is, and hears whether it should go on.
+    /// Records how far a job is, and hears whether it should go on. The progress is asked for once the
+    /// write can begin, so that it is never older than what was written before.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn record_progress(&self, claim: Claim, progress: &Progress) -> Result<Heartbeat, StoreError> {
-        let cancelled: Option<bool> = sqlx::query_scalar(
-            "UPDATE jobs SET progress = $3 WHERE id = $1 AND attempt = $2 AND state = 'running'
+    pub async fn record_progress(
+        &self,
+        claim: Claim,
+        progress: impl FnOnce() -> Progress,
+    ) -> Result<Heartbeat, StoreError> {
+        let mut writer = self.writer.acquire().await?;
+        let progress = to_json("progress", claim.id, &progress())?;
+        let cancelled: Option<bool> = committed(
+            sqlx::query_scalar(
+                "UPDATE jobs SET progress = $3 WHERE id = $1 AND attempt = $2 AND state = 'running'
              RETURNING cancel_requested",
+            )
+            .bind(claim.id.to_string())
+            .bind(claim.attempt)
+            .bind(progress)
+            .fetch_all(&mut *writer),
         )
-        .bind(claim.id.to_string())
-        .bind(claim.attempt)
-        .bind(to_json("progress", claim.id, progress)?)
-        .fetch_optional(&self.writer)
         .await?;
         self.changed(claim.id);
         Ok(match cancelled {
@@ -85,7 +94,7 @@ impl Store {
         let metrics = JobMetrics::from(&epoch.metrics);
         let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         let guard = sqlx::query(
-            "UPDATE jobs SET progress = $3, metrics = $4 WHERE id = $1 AND attempt = $2 AND state = 'running'",
+            "UPDATE jobs SET progress = $3, metrics = $4, crashes = 0 WHERE id = $1 AND attempt = $2 AND state = 'running'",
         )
         .bind(claim.id.to_string())
         .bind(claim.attempt)
@@ -140,6 +149,24 @@ impl Store {
             insert_checkpoint(&mut transaction, claim, progress.epoch, progress.step, None, blob).await?;
         }
         transaction.commit().await?;
+        self.changed(claim.id);
+        self.queued.send_replace(());
+        Ok(())
+    }
+
+    /// Gives a job back to the queue as it is, because its worker can't go on.
+    ///
+    /// # Errors
+    /// Where the database fails, or the job belongs to another attempt.
+    pub async fn release(&self, claim: Claim) -> Result<(), StoreError> {
+        let guard = sqlx::query(
+            "UPDATE jobs SET state = 'queued' WHERE id = $1 AND attempt = $2 AND state = 'running'",
+        )
+        .bind(claim.id.to_string())
+        .bind(claim.attempt)
+        .execute(&self.writer)
+        .await?;
+        fence(claim, guard.rows_affected())?;
         self.changed(claim.id);
         self.queued.send_replace(());
         Ok(())
@@ -241,19 +268,29 @@ impl Store {
         Ok(())
     }
 
-    /// Puts the jobs of a server that died back in the queue, and ends those that somebody had
-    /// cancelled. For the start, while no worker runs; returns how many there were.
+    /// Puts the jobs of a server that died back in the queue; ends those that somebody had cancelled,
+    /// and fails those that were running at `crashes_max` deaths of a server with no epoch between.
+    /// For the start, while no worker runs; returns how many there were.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn recover(&self) -> Result<u64, StoreError> {
+    pub async fn recover(&self, crashes_max: u32) -> Result<u64, StoreError> {
+        let error = JobError {
+            code: "crash_loop".to_owned(),
+            detail: format!("the server died {crashes_max} times while this job ran, with no epoch between"),
+        };
         let recovered = sqlx::query(
             "UPDATE jobs SET
-                 finished_at = CASE WHEN cancel_requested THEN $1 ELSE NULL END,
-                 state = CASE WHEN cancel_requested THEN 'cancelled' ELSE 'queued' END
+                 crashes = crashes + 1,
+                 finished_at = CASE WHEN cancel_requested OR crashes + 1 >= $2 THEN $1 ELSE NULL END,
+                 error = CASE WHEN NOT cancel_requested AND crashes + 1 >= $2 THEN $3 ELSE NULL END,
+                 state = CASE WHEN cancel_requested THEN 'cancelled'
+                              WHEN crashes + 1 >= $2 THEN 'failed' ELSE 'queued' END
              WHERE state = 'running'",
         )
         .bind(now())
+        .bind(crashes_max)
+        .bind(serde_json::to_string(&error).map_err(|error| row_error("error", "a new row", &error))?)
         .execute(&self.writer)
         .await?;
         Ok(recovered.rows_affected())

@@ -28,8 +28,10 @@ impl Cost {
             values += width;
         }
         let images = spec.training_samples(dataset.train) as f64 * f64::from(spec.epochs);
-        // The network, its gradient, two packed copies and one of the last step.
-        let copies = 5.0 + spec.optimizer.state_names().len() as f64;
+        // The network, its gradient, two packed copies and one of the last step; network and state
+        // twice more while a checkpoint is written.
+        let state = spec.optimizer.state_names().len() as f64;
+        let copies = 5.0 + state + 2.0 * (1.0 + state);
         // Each value with its gradient and a packed copy of that.
         let kept = 3.0 * values * spec.batch_size as f64;
         Self { flops: 6.0 * weights * images, memory_bytes: 4.0 * (copies * parameters + kept) }

@@ -182,6 +182,9 @@ pub fn run<O: Observer>(
             let batch = batch(&dataset.train, &partition.validation);
             evaluation(workspace.evaluate(&state.network, &loss, batch, pool), partition.validation.len())
         });
+        if validation.is_some_and(|validation| !validation.loss.is_finite()) {
+            return Err(diverged(&state));
+        }
         let metrics = EpochMetrics {
             epoch: state.epoch + 1,
             train_loss: state.running.loss_sum / trained,
@@ -207,7 +210,17 @@ pub fn run<O: Observer>(
 
     let rows: Vec<u32> = (0..dataset.test.labels().len() as u32).collect();
     let test = workspace.evaluate(&state.network, &loss, batch(&dataset.test, &rows), pool);
-    Ok(Outcome::Finished { state: Box::new(state), test: evaluation(test, rows.len()) })
+    let test = evaluation(test, rows.len());
+    if !test.loss.is_finite() {
+        return Err(diverged(&state));
+    }
+    Ok(Outcome::Finished { state: Box::new(state), test })
+}
+
+/// The last step taken has ruined the weights.
+fn diverged<E>(state: &TrainState) -> TrainError<E> {
+    let step = state.optimizer.steps();
+    TrainError::Diverged { epoch: state.epoch + u32::from(state.step > 0), step }
 }
 
 fn batch<'a>(split: &'a Split, rows: &'a [u32]) -> Batch<'a, f32> {

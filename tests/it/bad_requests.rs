@@ -174,6 +174,8 @@ async fn a_refusal_is_short_however_much_is_wrong() {
     };
     let empty = predict(json!({ "images": vec![Value::Array(Vec::new()); 60_000] })).await;
     assert!(empty.to_string().len() < 20_000 && empty.to_string().contains("not 60000"), "{empty}");
+    let nested = predict(json!({ "image": vec![json!([[[[0]]]]); 28] })).await;
+    assert!(pointers(&nested).contains(&"/image/0"), "{nested}");
     let dark = predict(json!({ "image": vec![-1; 784] })).await;
     assert!(dark.to_string().contains("there are more faults"), "{dark}");
     let scale = predict(json!({ "image": [], "scale": "x".repeat(1_000_000) })).await;

@@ -1,6 +1,8 @@
 //! The command line as scripts and people use it.
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::process::{Output, Stdio};
 
 use chainrule::data::{mnist, picture};
@@ -189,6 +191,25 @@ fn a_server_that_can_not_start_says_why_and_what_to_try() {
         error.contains("can't write the data folder /proc/chainrule") && error.contains("chown"),
         "{error}"
     );
+
+    let locked = tempfile::tempdir().expect("a folder");
+    std::fs::set_permissions(locked.path(), std::fs::Permissions::from_mode(0o555))
+        .expect("a folder of ours");
+    let locked = locked.path().to_str().expect("UTF-8");
+    let mut command = chainrule(&["serve", "--listen", "127.0.0.1:0", "--log", "off", "--data-dir", locked]);
+    if rustix::process::getuid().is_root() {
+        // Root may write anywhere.
+        command.uid(65_534);
+    }
+    let output = command.output().expect("the binary runs");
+    let error = text(&output.stderr);
+    assert_eq!(status(&output), Some(1), "{error}");
+    assert!(
+        error.contains(&format!("can't write the data folder {locked}")) && error.contains("sudo chown -R"),
+        "{error}"
+    );
+    let error = serve("127.0.0.1:0", "Cargo.toml");
+    assert!(error.contains("is no folder"), "{error}");
 
     let process = Process::serve(folder.path());
     assert!(serve("127.0.0.1:0", path).contains("in use by another chainrule server"));

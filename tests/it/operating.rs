@@ -147,7 +147,7 @@ async fn too_many_requests_and_streams_are_refused_not_queued() {
         async move { request.send().await }
     });
     let refused = loop {
-        let response = server.get("/healthz").await;
+        let response = server.get("/v1/models").await;
         if response.status() != StatusCode::OK {
             break response;
         }
@@ -155,6 +155,7 @@ async fn too_many_requests_and_streams_are_refused_not_queued() {
     };
     assert!(refused.headers().contains_key("retry-after"));
     problem(refused, 503, "too_many_requests").await;
+    assert_eq!(server.get("/healthz").await.status(), StatusCode::OK, "whoever watches it is answered");
     server.stop().await;
     assert!(waiting.await.expect("the request ends with the server").is_ok());
 }

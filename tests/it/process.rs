@@ -36,8 +36,27 @@ pub fn text(bytes: &[u8]) -> &str {
 impl Process {
     pub fn serve(folder: &Path) -> Self {
         let folder = folder.to_str().expect("a path in UTF-8");
-        let mut command =
-            chainrule(&["serve", "--listen", "127.0.0.1:0", "--data-dir", folder, "--log", "warn"]);
+        Self::listening(chainrule(&[
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--data-dir",
+            folder,
+            "--log",
+            "warn",
+        ]))
+    }
+
+    /// A server that can write no file beyond so many blocks of 1,024 bytes.
+    pub fn serve_with_files_of(folder: &Path, blocks: u32) -> Self {
+        let serve =
+            "trap '' XFSZ; ulimit -f $0; exec \"$1\" serve --listen 127.0.0.1:0 --data-dir \"$2\" --log off";
+        let mut command = Command::new("bash");
+        command.args(["-c", serve, &blocks.to_string(), env!("CARGO_BIN_EXE_chainrule")]).arg(folder);
+        Self::listening(command)
+    }
+
+    fn listening(mut command: Command) -> Self {
         let mut child =
             command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the binary runs");
         let mut line = String::new();
@@ -52,9 +71,24 @@ impl Process {
     }
 
     pub fn post_job(&self, body: &str) -> Value {
+        self.try_post_job(body).1
+    }
+
+    /// The status and the answer.
+    pub fn try_post_job(&self, body: &str) -> (u16, Value) {
         let head =
             "POST /v1/jobs HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n";
-        request(&self.url, &format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()))
+        try_request(&self.url, &format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()))
+    }
+
+    /// Asks for a job until it is so.
+    pub fn until(&self, id: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            let job = self.get(&format!("/v1/jobs/{id}"));
+            if is_so(&job) {
+                return job;
+            }
+        }
     }
 
     /// Waits until a job is in this epoch; it must not have ended.
@@ -101,12 +135,17 @@ impl Drop for Process {
 }
 
 fn request(url: &str, request: &str) -> Value {
+    try_request(url, request).1
+}
+
+fn try_request(url: &str, request: &str) -> (u16, Value) {
     use std::io::Write;
     let address = url.strip_prefix("http://").expect("an address");
     let mut stream = std::net::TcpStream::connect(address).expect("a connection");
     stream.write_all(request.as_bytes()).expect("sent");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
-    let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
-    serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a body");
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    (status, serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}")))
 }

@@ -111,6 +111,15 @@ impl TestServer {
         }
     }
 
+    /// Waits until a job is in this epoch.
+    pub async fn in_epoch(&self, id: &str, epoch: u32) {
+        let mut changes = self.app.store().changes();
+        let id: chainrule::job::JobId = id.parse().expect("an id");
+        while self.app.store().job(id).await.expect("rows").expect("a job").progress.epoch < epoch {
+            changes.recv().await.expect("a change");
+        }
+    }
+
     /// Trains a small model called `digits`.
     pub async fn with_model(&self) -> Value {
         let job = self.create(quick()).await;

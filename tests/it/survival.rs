@@ -1,5 +1,6 @@
 //! Jobs outlive their server.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -8,8 +9,31 @@ use crate::process::Process;
 use crate::server::TestServer;
 
 /// A job of some seconds.
-const JOB: &str = r#"{"epochs": 12, "seed": 5, "network": {"layers": [
+const JOB: &str = r#"{"epochs": 12, "seed": 5, "checkpoint": {"every_epochs": 1, "keep": 100}, "network": {"layers": [
     {"type": "dense", "units": 256}, {"type": "relu"}, {"type": "dense", "units": 10}]}}"#;
+
+/// (attempt, step) of the checkpoints of a job, in order.
+fn checkpoints(folder: &Path, id: &str) -> Vec<(u64, u64)> {
+    let files = std::fs::read_dir(folder.join("blobs/jobs").join(id)).expect("checkpoints");
+    let read = |entry: std::io::Result<std::fs::DirEntry>| {
+        let name = entry.expect("an entry").file_name().into_string().expect("UTF-8");
+        let (attempt, step) = name.strip_suffix(".safetensors")?.split_once('-')?;
+        Some((attempt.parse().ok()?, step.parse().ok()?))
+    };
+    let mut found: Vec<(u64, u64)> = files.filter_map(read).collect();
+    found.sort_unstable();
+    found
+}
+
+/// Checks that each attempt went on from a checkpoint of the one before, and did not begin again.
+fn assert_resumed(folder: &Path, id: &str) {
+    let checkpoints = checkpoints(folder, id);
+    let first = checkpoints.first().expect("a checkpoint").1;
+    for pair in checkpoints.windows(2).filter(|pair| pair[0].0 < pair[1].0) {
+        assert!(pair[1].1 > first, "attempt {} began again: {checkpoints:?}", pair[1].0);
+    }
+    assert!(checkpoints.last() > Some(&(1, u64::MAX)), "one attempt alone: {checkpoints:?}");
+}
 
 fn weights(process: &Process) -> Value {
     process.get("/v1/models/digits")["versions"][0]["sha256"].clone()
@@ -46,6 +70,7 @@ fn a_job_goes_on_after_kill_9_and_after_sigterm_and_ends_with_the_weights_of_an_
     let job = process.ended(&id);
     assert_eq!((&job["state"], &job["attempt"]), (&json!("succeeded"), &json!(3)), "{job}");
     assert_eq!(weights(&process), undisturbed);
+    assert_resumed(folder.path(), &id);
     assert_eq!((job["result"]["test_loss"].clone(), job["metrics"].clone()), expected);
     let metrics = process.get(&format!("/v1/jobs/{id}/metrics"));
     let epochs: Vec<u64> = metrics["epochs"]
@@ -83,15 +108,59 @@ async fn a_damaged_checkpoint_is_passed_over_for_the_one_before() {
     let expected = server.create(request.clone()).await["id"].as_str().expect("an id").to_owned();
     let expected = server.ended(&expected).await;
     let id = server.create(request).await["id"].as_str().expect("an id").to_owned();
-    server.stepped(&id).await;
+    server.in_epoch(&id, 4).await;
     server.stop().await;
 
-    let newest = std::fs::read_dir(folder.path().join("blobs/jobs").join(&id)).expect("checkpoints");
-    let newest = newest.map(|entry| entry.expect("an entry").path()).max().expect("a checkpoint");
-    std::fs::write(&newest, b"damaged").expect("written");
+    let (attempt, step) = *checkpoints(folder.path(), &id).last().expect("checkpoints");
+    let newest = format!("blobs/jobs/{id}/{attempt}-{step}.safetensors");
+    std::fs::write(folder.path().join(newest), b"damaged").expect("written");
     let server = TestServer::start_in(folder.path(), &[]).await;
     let job = server.ended(&id).await;
     assert_eq!(job["result"]["test_loss"], expected["result"]["test_loss"]);
+    assert_resumed(folder.path(), &id);
+    server.stop().await;
+}
+
+/// An answer 202 that the disk could not hold would be a job that is lost.
+#[test]
+fn on_a_disk_that_takes_no_more_what_was_accepted_is_there_and_the_rest_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let process = Process::serve_with_files_of(folder.path(), 256);
+    let mut accepted = Vec::new();
+    for _ in 0..200 {
+        let (status, answer) = process.try_post_job(JOB);
+        if status != 202 {
+            assert!(matches!(status, 503 | 507), "{answer}");
+            break;
+        }
+        accepted.push(answer["id"].as_str().expect("an id").to_owned());
+    }
+    assert!((1..200).contains(&accepted.len()), "{} were accepted", accepted.len());
+    for id in accepted {
+        assert_eq!(process.get(&format!("/v1/jobs/{id}"))["id"], json!(id));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_takes_its_server_along_again_and_again_fails() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let slow = json!({ "network": { "layers": [{ "type": "dense", "units": 2_000 }, { "type": "relu" },
+        { "type": "dense", "units": 10 }] } });
+    let id = {
+        let process = Process::serve(folder.path());
+        process.post_job(&slow.to_string())["id"].as_str().expect("an id").to_owned()
+    };
+    for _ in 0..4 {
+        let mut process = Process::serve(folder.path());
+        let job = process.until(&id, |job| job["state"] != "queued");
+        process.kill();
+        if job["state"] != "running" {
+            break;
+        }
+    }
+    let server = TestServer::start_in(folder.path(), &["--crashes-max", "2"]).await;
+    let job = server.ended(&id).await;
+    assert_eq!(job["error"]["code"], "crash_loop", "{job}");
     server.stop().await;
 }
 

@@ -44,7 +44,7 @@ fn it_is_inflated_once() {
 /// Mean and deviation as PyTorch's MNIST example has them; 19.1 % as in `data/mnist/README.md`.
 #[test]
 fn its_statistics_are_the_published_ones() {
-    let statistics = dataset().statistics();
+    let statistics = dataset().statistics().clone();
     assert!((statistics.mean - 0.1307).abs() < 5e-5, "{}", statistics.mean);
     assert!((statistics.deviation - 0.3081).abs() < 5e-5, "{}", statistics.deviation);
     assert!((statistics.nonzero_fraction - 0.191).abs() < 5e-4, "{}", statistics.nonzero_fraction);
