@@ -1,9 +1,10 @@
 //! The command line as scripts and people use it.
 
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use chainrule::data::{mnist, picture};
 use serde_json::Value;
@@ -192,16 +193,20 @@ fn a_server_that_can_not_start_says_why_and_what_to_try() {
         "{error}"
     );
 
-    let locked = tempfile::tempdir().expect("a folder");
-    std::fs::set_permissions(locked.path(), std::fs::Permissions::from_mode(0o555))
-        .expect("a folder of ours");
-    let locked = locked.path().to_str().expect("UTF-8");
-    let mut command = chainrule(&["serve", "--listen", "127.0.0.1:0", "--log", "off", "--data-dir", locked]);
+    // Root may write anywhere, so nobody runs it, from where nobody can.
+    let open = tempfile::tempdir().expect("a folder");
+    let (binary, locked) = (open.path().join("chainrule"), open.path().join("locked"));
+    std::fs::set_permissions(open.path(), Permissions::from_mode(0o755)).expect("a folder of ours");
+    std::fs::copy(env!("CARGO_BIN_EXE_chainrule"), &binary).expect("copied");
+    std::fs::create_dir(&locked).expect("a folder");
+    std::fs::set_permissions(&locked, Permissions::from_mode(0o555)).expect("a folder of ours");
+    let mut command = Command::new(binary);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--log", "off", "--data-dir"]).arg(&locked);
     if rustix::process::getuid().is_root() {
-        // Root may write anywhere.
         command.uid(65_534);
     }
     let output = command.output().expect("the binary runs");
+    let locked = locked.display();
     let error = text(&output.stderr);
     assert_eq!(status(&output), Some(1), "{error}");
     assert!(

@@ -295,7 +295,7 @@ impl<T: Float> Product<'_, T> {
             let mut sums = [[V::splat(T::zero()); NR]; MR];
             for factors in self.factors {
                 let mut a = factors.a.offset(row as isize * factors.a_row);
-                let mut b = factors.b.add(first / PANEL * PANEL * factors.depth + first % PANEL);
+                let mut b = factors.b.wrapping_add(first / PANEL * PANEL * factors.depth + first % PANEL);
                 for _ in 0..factors.depth {
                     let mut columns = [V::splat(T::zero()); NR];
                     for (j, column) in columns.iter_mut().enumerate() {
