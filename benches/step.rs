@@ -5,9 +5,10 @@ use std::hint::black_box;
 
 use chainrule::data::mnist;
 use chainrule::nn::{
-    Batch, Examples, Init, LayerSpec, Loss, LossKind, Network, Optimizer, OptimizerSpec, Pool, Predictor,
-    Workspace, softmax,
+    Batch, Dense, Draw, Init, Layer, LayerSpec, Loss, LossKind, Network, Optimizer, OptimizerSpec, Pool,
+    Predictor, Workspace, softmax,
 };
+use chainrule::train::INPUT;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ndarray::{Array2, Axis};
 
@@ -16,19 +17,29 @@ const LEARNING_RATE: f64 = 0.1;
 
 fn network() -> Network<f32> {
     let dense = |units| LayerSpec::Dense { units, init: Init::He };
-    Network::new(784, &[dense(128), LayerSpec::Relu, dense(10)], 1)
+    Network::new(INPUT, &[dense(128), LayerSpec::Relu, dense(10)], 1).expect("layers that fit")
 }
 
-fn pixels(rows: usize) -> Array2<f32> {
+fn dense(layer: &Layer<f32>) -> &Dense<f32> {
+    let Layer::Dense(dense) = layer else { panic!("a dense layer") };
+    dense
+}
+
+fn dense_mut(layer: &mut Layer<f32>) -> &mut Dense<f32> {
+    let Layer::Dense(dense) = layer else { panic!("a dense layer") };
+    dense
+}
+
+fn floats(rows: usize) -> Array2<f32> {
     let images = &mnist::dataset().test;
     Array2::from_shape_fn((rows, 784), |(row, pixel)| f32::from(images.image(row)[pixel]) / 255.0)
 }
 
 /// Scores and hidden values, as a textbook writes them.
 fn plain_forward(network: &Network<f32>, x: &Array2<f32>) -> (Array2<f32>, Array2<f32>) {
-    let layers: Vec<_> = network.dense().map(|(_, dense)| dense).collect();
-    let hidden = (x.dot(&layers[0].weight) + &layers[0].bias).mapv(|value| value.max(0.0));
-    let z = hidden.dot(&layers[1].weight) + &layers[1].bias;
+    let (first, second) = (dense(&network.layers()[0]), dense(&network.layers()[2]));
+    let hidden = (x.dot(&first.weight) + &first.bias).mapv(|value| value.max(0.0));
+    let z = hidden.dot(&second.weight) + &second.bias;
     (hidden, z)
 }
 
@@ -40,8 +51,8 @@ fn plain_step(network: &mut Network<f32>, x: &Array2<f32>, labels: &[u8]) {
         row /= BATCH as f32;
     }
     let rate = LEARNING_RATE as f32;
-    let mut layers = network.dense_mut();
-    let (Some(first), Some(second)) = (layers.next(), layers.next()) else { return };
+    let [first, _, second] = network.layers_mut() else { return };
+    let (first, second) = (dense_mut(first), dense_mut(second));
     let mut dhidden = dz.dot(&second.weight.t());
     dhidden.zip_mut_with(&hidden, |d, &y| *d = if y > 0.0 { *d } else { 0.0 });
     second.weight.scaled_add(-rate, &hidden.t().dot(&dz));
@@ -53,6 +64,7 @@ fn plain_step(network: &mut Network<f32>, x: &Array2<f32>, labels: &[u8]) {
 fn step(criterion: &mut Criterion) {
     let test = &mnist::dataset().test;
     let rows: Vec<u32> = (0..BATCH as u32).collect();
+    let pixels = test.images().view();
     let mut group = criterion.benchmark_group("step, batch 100");
     group.throughput(Throughput::Elements(BATCH as u64));
     for threads in [1, 2] {
@@ -64,14 +76,18 @@ fn step(criterion: &mut Criterion) {
         let loss = Loss::new(LossKind::CrossEntropy);
         group.bench_function(format!("chainrule, {threads} threads"), |bencher| {
             bencher.iter(|| {
-                let examples = Examples::Pixels(test.images().view());
-                let batch = Batch { examples, labels: test.labels(), rows: black_box(&rows) };
+                let batch = Batch {
+                    images: &pixels,
+                    labels: test.labels(),
+                    rows: black_box(&rows),
+                    draw: Draw::default(),
+                };
                 workspace.backpropagate(&network, &loss, batch, &pool);
                 optimizer.step(&mut network, workspace.gradients(), LEARNING_RATE, 1.0, &pool);
             });
         });
     }
-    let (mut network, x) = (network(), pixels(BATCH));
+    let (mut network, x) = (network(), floats(BATCH));
     group.bench_function("plain ndarray, 1 thread", |bencher| {
         bencher.iter(|| plain_step(&mut network, black_box(&x), &test.labels()[..BATCH]));
     });
@@ -81,7 +97,7 @@ fn step(criterion: &mut Criterion) {
 fn predict(criterion: &mut Criterion) {
     let predictor = Predictor::new(network());
     for rows in [1, 256] {
-        let x = pixels(rows);
+        let x = floats(rows);
         let mut group = criterion.benchmark_group(format!("predict, {rows} images"));
         group.throughput(Throughput::Elements(rows as u64));
         group.bench_function("chainrule", |bencher| {

@@ -19,8 +19,8 @@ use crate::artifact::{ArtifactError, read_checkpoint, write_checkpoint, write_mo
 use crate::blobs::{Blob, BlobError, Blobs};
 use crate::data::{self, Dataset};
 use crate::job::{EpochRecord, Job, JobError, JobId, JobState, Progress};
-use crate::nn::Pool;
-use crate::registry::Registry;
+use crate::nn::{Pool, ShapeError};
+use crate::registry::{Registry, RegistryError};
 use crate::store::{Claim, Heartbeat, NewModel, Store, StoreError};
 use crate::telemetry::Metrics;
 use crate::train::{
@@ -70,6 +70,15 @@ pub enum WorkerError {
     /// The data set is gone.
     #[error("there is no dataset {0:?}")]
     UnknownDataset(String),
+    /// The layers don't fit each other.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    /// The model to start from is gone.
+    #[error("there is no model {0:?}")]
+    UnknownModel(String),
+    /// The model to start from can't be had.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     /// The trainer is broken.
     #[error("the trainer panicked")]
     Panic,
@@ -205,7 +214,7 @@ impl Worker {
         let spec = &job.spec;
         let dataset =
             data::named(&spec.dataset).ok_or_else(|| WorkerError::UnknownDataset(spec.dataset.clone()))?;
-        let state = runtime.block_on(self.state_of(job, &dataset))?;
+        let state = runtime.block_on(self.state_of(job))?;
         let signal = Arc::new(Signal::default());
         let ended = CancellationToken::new();
         let mut recorder = Recorder::new(self, job, claim, &dataset, &state, Arc::clone(&signal), runtime);
@@ -251,12 +260,11 @@ impl Worker {
     }
 
     /// The state a job goes on from: its newest checkpoint that can be read, or the beginning.
-    async fn state_of(&self, job: &Job, dataset: &Dataset) -> Result<TrainState, WorkerError> {
+    async fn state_of(&self, job: &Job) -> Result<TrainState, WorkerError> {
         for checkpoint in self.store.checkpoints(job.id).await? {
             let bytes = self.blobs.get(&checkpoint.blob_key, &checkpoint.sha256).await;
-            let state = bytes
-                .map_err(WorkerError::from)
-                .and_then(|bytes| Ok(read_checkpoint(&bytes, &job.spec, dataset.shape().inputs)?));
+            let state =
+                bytes.map_err(WorkerError::from).and_then(|bytes| Ok(read_checkpoint(&bytes, &job.spec)?));
             match state {
                 Ok(state) => {
                     tracing::info!(job = %job.id, epoch = state.epoch, step = state.step, "job goes on");
@@ -265,7 +273,14 @@ impl Worker {
                 Err(error) => tracing::warn!(job = %job.id, %error, "checkpoint passed over"),
             }
         }
-        Ok(TrainState::new(&job.spec, dataset.shape().inputs))
+        let mut state = TrainState::new(&job.spec)?;
+        if let Some(reference) = &job.spec.initial_model {
+            let reference = reference.parse().map_err(|_| WorkerError::UnknownModel(reference.clone()))?;
+            let model = self.registry.get(&reference).await?;
+            let layers = state.network.adopt(model.predictor.network());
+            tracing::info!(job = %job.id, model = %model.name, layers, "job starts from a model");
+        }
+        Ok(state)
     }
 
     async fn publish(
@@ -277,7 +292,7 @@ impl Worker {
         test: Evaluation,
         progress: Progress,
     ) -> Result<JobState, WorkerError> {
-        let bytes = write_model(&state.network, &spec.network.layers, &dataset.classes)?;
+        let bytes = write_model(state.published(), &spec.network.layers, &dataset.classes)?;
         let key = format!("models/{}-{}.safetensors", claim.id, claim.attempt);
         let blob = self.blobs.put(&key, bytes).await?;
         let model = NewModel {
@@ -292,7 +307,7 @@ impl Worker {
         let mut version = None;
         let succeeded = self.store.succeed(claim, &model, &progress, |published| {
             version = Some(published.row.version);
-            self.registry.publish(published, state.network.clone());
+            self.registry.publish(published, state.published().clone());
         });
         match (succeeded.await, version) {
             (Ok(true), _) => Ok(JobState::Succeeded),
@@ -318,8 +333,11 @@ fn failure(error: &WorkerError) -> JobError {
             "storage_failed",
             "the job's weights could not be written as bytes; the log of the server says why",
         ),
+        WorkerError::UnknownModel(_) | WorkerError::Registry(_) => {
+            ("unknown_model", "the model to start from is gone or can't be read")
+        }
         WorkerError::UnknownDataset(_) => ("unknown_dataset", "the dataset of the job is gone"),
-        WorkerError::Panic | WorkerError::Store(_) | WorkerError::Blob(_) => {
+        WorkerError::Panic | WorkerError::Shape(_) | WorkerError::Store(_) | WorkerError::Blob(_) => {
             ("internal", "the trainer failed; the log of the server says where")
         }
     };

@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{ArtifactError, Tensors, write};
-use crate::nn::StepLoss;
+use crate::nn::{Network, StepLoss};
 use crate::train::{TrainSpec, TrainState};
 
 const FORMAT: &str = "chainrule-checkpoint/1";
@@ -41,24 +41,27 @@ pub fn write_checkpoint(state: &TrainState) -> Result<Vec<u8>, ArtifactError> {
         parameters
             .map(move |((name, shape, _), values)| (optimizer_key(kind, &name), shape, values.as_slice()))
     });
-    write(&header, state.network.parameters().chain(optimizer))
+    let average = state.average.iter().flat_map(Network::tensors);
+    let average = average.map(|(name, shape, values)| (average_key(&name), shape, values));
+    write(&header, state.network.tensors().chain(average).chain(optimizer))
 }
 
-/// The state that `bytes` hold, for a run of `spec` on rows of `inputs` values.
+/// The state that `bytes` hold, for a run of `spec`.
 ///
 /// # Errors
 /// Where the bytes are no checkpoint, or one of another network or optimiser.
-pub fn read_checkpoint(bytes: &[u8], spec: &TrainSpec, inputs: usize) -> Result<TrainState, ArtifactError> {
+pub fn read_checkpoint(bytes: &[u8], spec: &TrainSpec) -> Result<TrainState, ArtifactError> {
     let (header, tensors) = Tensors::read::<Header>(bytes)?;
     if header.format != FORMAT {
         return Err(ArtifactError::Metadata(format!("format {:?} is not {FORMAT:?}", header.format)));
     }
-    let mut state = TrainState::new(spec, inputs);
+    let mut state = TrainState::new(spec)?;
     let shapes: Vec<(String, usize)> =
         state.network.parameters().map(|(name, _, values)| (name, values.len())).collect();
-    let mut parameters =
-        shapes.iter().map(|(name, _)| tensors.values(name)).collect::<Result<Vec<_>, _>>()?.into_iter();
-    state.network.set_parameters(|_| parameters.next().unwrap_or_default())?;
+    state.network.set_tensors(|name| tensors.values(name))?;
+    if let Some(average) = &mut state.average {
+        average.set_tensors(|name| tensors.values(&average_key(name)))?;
+    }
 
     let restored = spec.optimizer.state_names().iter().map(|kind| {
         let one = |(name, length): &(String, usize)| {
@@ -77,6 +80,10 @@ pub fn read_checkpoint(bytes: &[u8], spec: &TrainSpec, inputs: usize) -> Result<
     state.stale_epochs = header.stale_epochs;
     state.validation_accuracy = header.validation_accuracy;
     Ok(state)
+}
+
+fn average_key(tensor: &str) -> String {
+    format!("average.{tensor}")
 }
 
 fn optimizer_key(kind: &str, parameter: &str) -> String {

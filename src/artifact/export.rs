@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{ArtifactError, Tensors, write};
-use crate::nn::{LayerSpec, Network};
+use crate::nn::{LayerSpec, Network, Shape};
 
 const FORMAT: &str = "chainrule-model/1";
 
@@ -9,8 +9,8 @@ const FORMAT: &str = "chainrule-model/1";
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelHeader {
     format: String,
-    /// Values of an image.
-    pub inputs: usize,
+    /// Shape of an image.
+    pub input: Shape,
     /// Its layers.
     pub layers: Vec<LayerSpec>,
     /// Names of the classes.
@@ -28,11 +28,11 @@ pub fn write_model(
 ) -> Result<Vec<u8>, ArtifactError> {
     let header = ModelHeader {
         format: FORMAT.to_owned(),
-        inputs: network.inputs(),
+        input: network.input(),
         layers: layers.to_vec(),
         classes: classes.to_vec(),
     };
-    write(&header, network.parameters())
+    write(&header, network.tensors())
 }
 
 /// The network that `bytes` hold.
@@ -44,10 +44,7 @@ pub fn read_model(bytes: &[u8]) -> Result<(ModelHeader, Network<f32>), ArtifactE
     if header.format != FORMAT {
         return Err(ArtifactError::Metadata(format!("format {:?} is not {FORMAT:?}", header.format)));
     }
-    let mut network = Network::new(header.inputs, &header.layers, 0);
-    let names: Vec<String> = network.parameters().map(|(name, ..)| name).collect();
-    let mut values =
-        names.iter().map(|name| tensors.values(name)).collect::<Result<Vec<_>, _>>()?.into_iter();
-    network.set_parameters(|_| values.next().unwrap_or_default())?;
+    let mut network = Network::new(header.input, &header.layers, 0)?;
+    network.set_tensors(|name| tensors.values(name))?;
     Ok((header, network))
 }

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 pub use checkpoint::{read_checkpoint, write_checkpoint};
 pub use export::{ModelHeader, read_model, write_model};
 
-use crate::nn::ShapeError;
+use crate::nn::{LengthError, ShapeError};
 
 const METADATA_KEY: &str = "chainrule";
 
@@ -33,6 +33,9 @@ pub enum ArtifactError {
     #[error("tensor {0} is missing or not of 32-bit floats")]
     Tensor(String),
     /// A tensor does not fit the network.
+    #[error(transparent)]
+    Length(#[from] LengthError),
+    /// The layers don't fit each other.
     #[error(transparent)]
     Shape(#[from] ShapeError),
 }

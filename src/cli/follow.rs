@@ -213,7 +213,8 @@ impl Display {
         if self.is_plain {
             let accuracy = self.accuracy.map(|accuracy| format!("  val {:.2} %", accuracy * 100.0));
             let (of, steps, left) = self.progress.as_ref().map_or_else(Default::default, |progress| {
-                (format!("/{}", progress.epochs), format!("  {}", step(progress)), time_left(progress))
+                let progress = at_end_of(epoch.metrics.epoch, progress);
+                (format!("/{}", progress.epochs), format!("  {}", step(&progress)), time_left(&progress))
             });
             self.line(&format!(
                 "epoch {}{of}{steps}  loss {:.4}{}  {} images/s{left}",
@@ -249,6 +250,14 @@ impl Display {
             rate_and_time(progress)
         )
     }
+}
+
+/// The progress when this epoch ended, from one a little older or newer.
+fn at_end_of(epoch: u32, progress: &Progress) -> Progress {
+    let steps = progress.steps / u64::from(progress.epochs.max(1)) * u64::from(epoch);
+    let left = progress.steps.saturating_sub(steps) as f64
+        / progress.steps.saturating_sub(progress.step).max(1) as f64;
+    Progress { step: steps, eta_seconds: progress.eta_seconds.map(|seconds| seconds * left), ..*progress }
 }
 
 fn step(progress: &Progress) -> String {

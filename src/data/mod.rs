@@ -2,6 +2,7 @@
 //!
 //! Everything here is a function of its arguments: no file, clock or environment is read.
 
+mod augment;
 mod batch;
 pub mod idx;
 pub mod mnist;
@@ -16,6 +17,7 @@ use std::sync::{Arc, OnceLock};
 use ndarray::Array2;
 use serde::Serialize;
 
+pub use augment::{Augment, Elastic};
 pub use batch::{Partition, epoch_order};
 
 /// Width and height of an image in pixels.

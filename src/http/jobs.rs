@@ -13,8 +13,10 @@ use crate::app::App;
 use crate::blobs::digest;
 use crate::data;
 use crate::job::{EpochRecord, Job, JobHistory, JobId, JobState, Progress};
+use crate::model::{ModelRef, ModelRefError};
+use crate::registry::RegistryError;
 use crate::store::{Cancelled, Inserted, JobFilter, NewJob};
-use crate::train::{self, Preset, TrainSpec};
+use crate::train::{self, Fault, Preset, TrainSpec, TrainState};
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
@@ -29,7 +31,12 @@ pub async fn create(
 ) -> Result<Response, Problem> {
     let idempotency_key = headers.get(IDEMPOTENCY_KEY).map(idempotency_key).transpose()?;
     let shapes = data::shapes();
-    let spec = train::parse(&request, &shapes, &app.config().limits.spec()).map_err(Problem::invalid)?;
+    let mut spec = train::parse(&request, &shapes, &app.config().limits.spec()).map_err(Problem::invalid)?;
+    if let Some(reference) = &spec.initial_model {
+        spec.initial_model = Some(initial_model(&app, reference, &spec).await.map_err(|detail| {
+            Problem::invalid(vec![Fault { pointer: "/initial_model".to_owned(), detail }])
+        })?);
+    }
     let examples = shapes.iter().find(|shape| shape.name == spec.dataset).map_or(0, |shape| shape.train);
     let job = NewJob {
         progress: Progress {
@@ -56,6 +63,26 @@ pub async fn create(
             format!("{} jobs wait already; try again later", app.config().limits.queue_max),
         )),
     }
+}
+
+/// The model that `reference` means now, as `name@version`: what a job starts from must not change.
+async fn initial_model(app: &App, reference: &str, spec: &TrainSpec) -> Result<String, String> {
+    let reference: ModelRef = reference.parse().map_err(|error: ModelRefError| error.to_string())?;
+    let model = app.registry().get(&reference).await.map_err(|error| match error {
+        error @ (RegistryError::Blob(_) | RegistryError::Artifact(_) | RegistryError::Panic) => {
+            tracing::error!(%error, "a model can't be read");
+            "can't be read; the log of the server says why".to_owned()
+        }
+        error => error.to_string(),
+    })?;
+    let mut state = TrainState::new(spec).map_err(|error| error.to_string())?;
+    let name = format!("{}@{}", model.name, model.version);
+    if state.network.adopt(model.predictor.network()) == 0 {
+        return Err(format!(
+            "no layer of {name} fits this network: none has the place, kind and shape of another"
+        ));
+    }
+    Ok(name)
 }
 
 fn idempotency_key(value: &HeaderValue) -> Result<String, Problem> {

@@ -1,7 +1,9 @@
-use ndarray::{ArrayView2, ArrayViewMut2, Zip};
 use serde::{Deserialize, Serialize};
 
 use super::Float;
+
+/// Slope of the leaky relu below 0, PyTorch's.
+const LEAK: f64 = 0.01;
 
 /// A function applied to every element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -9,6 +11,11 @@ use super::Float;
 pub enum Activation {
     /// `max(x, 0)`.
     Relu,
+    /// `x where x > 0, else 0.01 x` (Maas et al., *Rectifier Nonlinearities*, 2013).
+    LeakyRelu,
+    /// `x Φ(x)` with the normal distribution's `Φ(x) = (1 + erf(x / √2)) / 2` (Hendrycks, Gimpel,
+    /// *Gaussian Error Linear Units*, 2016; exact, not the approximation by tanh).
+    Gelu,
     /// `1 / (1 + e^−x)`.
     Sigmoid,
     /// `(e^x − e^−x) / (e^x + e^−x)`.
@@ -17,30 +24,68 @@ pub enum Activation {
 
 impl Activation {
     /// Every activation.
-    pub const ALL: [Self; 3] = [Self::Relu, Self::Sigmoid, Self::Tanh];
+    pub const ALL: [Self; 5] = [Self::Relu, Self::LeakyRelu, Self::Gelu, Self::Sigmoid, Self::Tanh];
 
-    /// `y = f(x)`, of any equal shape.
-    pub fn forward<T: Float>(self, x: ArrayView2<T>, mut y: ArrayViewMut2<T>) {
+    /// The word for it in a request.
+    pub fn name(self) -> &'static str {
         match self {
-            Self::Relu => Zip::from(&mut y).and(&x).for_each(|y, &x| *y = x.max(T::zero())),
-            Self::Sigmoid => Zip::from(&mut y).and(&x).for_each(|y, &x| *y = sigmoid(x)),
-            Self::Tanh => Zip::from(&mut y).and(&x).for_each(|y, &x| *y = x.tanh()),
+            Self::Relu => "relu",
+            Self::LeakyRelu => "leaky_relu",
+            Self::Gelu => "gelu",
+            Self::Sigmoid => "sigmoid",
+            Self::Tanh => "tanh",
         }
     }
 
-    /// `dx = dy · f′(x)`, with `f′` written in terms of `y = f(x)`:
+    /// `y = f(x)`, for each of as many elements. What is no number stays none, so that a run that
+    /// diverges is seen.
+    #[inline(always)]
+    pub fn forward<T: Float>(self, x: &[T], y: &mut [T]) {
+        let zero = T::zero();
+        match self {
+            Self::Relu => each(x, y, |x| if x <= zero { zero } else { x }),
+            Self::LeakyRelu => {
+                let leak = T::of(LEAK);
+                each(x, y, |x| if x > zero { x } else { leak * x });
+            }
+            Self::Gelu => each(x, y, |x| x * normal_cdf(x)),
+            Self::Sigmoid => each(x, y, sigmoid),
+            Self::Tanh => each(x, y, |x| x.tanh()),
+        }
+    }
+
+    /// `dx = dy · f′(x)`, with `f′` written in terms of `y = f(x)` where it can be:
     ///
-    /// relu `1 where y > 0, else 0` (at exactly 0 this takes 0, as the frameworks do);
-    /// sigmoid `y (1 − y)`; tanh `1 − y²`.
-    pub fn backward<T: Float>(self, y: ArrayView2<T>, dy: ArrayView2<T>, mut dx: ArrayViewMut2<T>) {
-        let one = T::one();
-        let dx = Zip::from(&mut dx).and(&y).and(&dy);
+    /// relu `1 where y > 0, else 0` and leaky relu `1 where y > 0, else 0.01` (at exactly 0 these take
+    /// the second, as the frameworks do); sigmoid `y (1 − y)`; tanh `1 − y²`; gelu `Φ(x) + x φ(x)`
+    /// with the normal density `φ(x) = e^(−x²/2) / √(2π)`.
+    #[inline(always)]
+    pub fn backward<T: Float>(self, x: &[T], y: &[T], dy: &[T], dx: &mut [T]) {
+        let (zero, one) = (T::zero(), T::one());
         match self {
-            Self::Relu => dx.for_each(|dx, &y, &dy| *dx = if y > T::zero() { dy } else { T::zero() }),
-            Self::Sigmoid => dx.for_each(|dx, &y, &dy| *dx = dy * y * (one - y)),
-            Self::Tanh => dx.for_each(|dx, &y, &dy| *dx = dy * (one - y * y)),
+            Self::Relu => each2(y, dy, dx, |y, dy| if y > zero { dy } else { zero }),
+            Self::LeakyRelu => {
+                let leak = T::of(LEAK);
+                each2(y, dy, dx, |y, dy| if y > zero { dy } else { leak * dy });
+            }
+            Self::Gelu => each2(x, dy, dx, |x, dy| {
+                let density = (-x * x / T::of(2.0)).exp() / T::of(std::f64::consts::TAU.sqrt());
+                dy * (normal_cdf(x) + x * density)
+            }),
+            Self::Sigmoid => each2(y, dy, dx, |y, dy| dy * y * (one - y)),
+            Self::Tanh => each2(y, dy, dx, |y, dy| dy * (one - y * y)),
         }
     }
+}
+
+#[inline(always)]
+fn each<T: Float>(x: &[T], y: &mut [T], f: impl Fn(T) -> T) {
+    y.iter_mut().zip(x).for_each(|(y, &x)| *y = f(x));
+}
+
+#[inline(always)]
+fn each2<T: Float>(a: &[T], b: &[T], c: &mut [T], f: impl Fn(T, T) -> T) {
+    c.iter_mut().zip(a).zip(b).for_each(|((c, &a), &b)| *c = f(a, b));
 }
 
 /// The logistic function, without overflow at either end.
@@ -48,4 +93,9 @@ fn sigmoid<T: Float>(x: T) -> T {
     let decay = (-x.abs()).exp();
     let of_magnitude = T::one() / (T::one() + decay);
     if x < T::zero() { T::one() - of_magnitude } else { of_magnitude }
+}
+
+/// `Φ(x)`, without cancellation below 0.
+fn normal_cdf<T: Float>(x: T) -> T {
+    (-x * T::of(std::f64::consts::FRAC_1_SQRT_2)).erfc() / T::of(2.0)
 }

@@ -8,6 +8,9 @@ pub trait Float: ndarray::NdFloat + Default {
 
     /// This value, widened.
     fn wide(self) -> f64;
+
+    /// The complementary error function, `1 − 2/√π ∫₀ˣ e^(−t²) dt`.
+    fn erfc(self) -> Self;
 }
 
 impl Float for f32 {
@@ -25,6 +28,10 @@ impl Float for f32 {
     fn wide(self) -> f64 {
         f64::from(self)
     }
+
+    fn erfc(self) -> Self {
+        libm::erfcf(self)
+    }
 }
 
 impl Float for f64 {
@@ -41,5 +48,9 @@ impl Float for f64 {
     #[inline]
     fn wide(self) -> f64 {
         self
+    }
+
+    fn erfc(self) -> Self {
+        libm::erfc(self)
     }
 }

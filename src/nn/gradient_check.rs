@@ -41,10 +41,10 @@ pub fn gradient_check(
 
     let mut moved = network.clone();
     let mut loss_at = |tensor: usize, element: usize, value: f64| {
-        if let Some(values) = moved.tensors_mut().nth(tensor) {
+        if let Some(values) = moved.parameters_mut().nth(tensor) {
             values[element] = value;
         }
-        workspace.evaluate(&moved, loss, batch, pool).loss_sum / batch.rows.len() as f64
+        workspace.training_loss(&moved, loss, batch, pool).loss_sum / batch.rows.len() as f64
     };
     network
         .parameters()

@@ -10,9 +10,9 @@ use super::Float;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Init {
-    /// Normal, deviation `√(2 / inputs)`, for relu (He et al., *Delving Deep into Rectifiers*, 2015).
+    /// Normal, deviation `√(2 / fan_in)`, for relu (He et al., *Delving Deep into Rectifiers*, 2015).
     He,
-    /// Normal, deviation `√(2 / (inputs + units))`, for sigmoid and tanh (Glorot, Bengio,
+    /// Normal, deviation `√(2 / (fan_in + fan_out))`, for sigmoid and tanh (Glorot, Bengio,
     /// *Understanding the difficulty of training deep feedforward neural networks*, 2010).
     Xavier,
     /// Normal, deviation 0.01.
@@ -20,16 +20,24 @@ pub enum Init {
 }
 
 impl Init {
-    /// A weight of shape (inputs, units): a function of `seed` and the layer's place alone.
-    pub fn weight<T: Float>(self, inputs: usize, units: usize, seed: u64, layer: usize) -> Array2<T> {
+    /// A weight of `shape`, of a layer that sums `fan_in` numbers and sends each to `fan_out` sums: a
+    /// function of `seed` and the layer's place alone.
+    pub fn weight<T: Float>(
+        self,
+        fan_in: usize,
+        fan_out: usize,
+        shape: [usize; 2],
+        seed: u64,
+        layer: usize,
+    ) -> Array2<T> {
         let deviation = match self {
-            Self::He => (2.0 / inputs as f64).sqrt(),
-            Self::Xavier => (2.0 / (inputs + units) as f64).sqrt(),
+            Self::He => (2.0 / fan_in as f64).sqrt(),
+            Self::Xavier => (2.0 / (fan_in + fan_out) as f64).sqrt(),
             Self::Normal => 0.01,
         };
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(layer as u64);
         let normal = Normal::new(0.0, deviation).unwrap_or_else(|_| unreachable!("the deviation is finite"));
-        Array2::from_shape_simple_fn((inputs, units), || T::of(normal.sample(&mut rng)))
+        Array2::from_shape_simple_fn(shape, || T::of(normal.sample(&mut rng)))
     }
 }

@@ -11,27 +11,40 @@
 //! serves all threads at once.
 
 mod activation;
+mod batch_norm;
+mod conv2d;
 mod dense;
+mod dropout;
 mod float;
 mod gradient_check;
+mod group;
 mod init;
 pub mod kernel;
+mod layer;
 mod loss;
 mod network;
 mod optimizer;
+mod pooling;
 mod predictor;
 mod schedule;
+mod shape;
 mod workspace;
 
 pub use activation::Activation;
+pub use batch_norm::BatchNorm;
+pub use conv2d::Conv2d;
 pub use dense::Dense;
+pub use dropout::{Draw, Dropout};
 pub use float::Float;
 pub use gradient_check::{GradientCheck, gradient_check};
 pub use init::Init;
 pub use kernel::Pool;
+pub use layer::{Layer, LayerSpec};
 pub use loss::{Loss, LossKind, softmax};
-pub use network::{Layer, LayerSpec, Network, ShapeError};
+pub use network::{LengthError, Network, ShapeError, Tensor, shapes};
 pub use optimizer::{Optimizer, OptimizerSpec, clip_scale, square_sum};
+pub use pooling::{Pooling, PoolingKind};
 pub use predictor::Predictor;
 pub use schedule::Schedule;
-pub use workspace::{Batch, Examples, Gradient, StepLoss, Workspace, argmax};
+pub use shape::{Padding, Shape};
+pub use workspace::{Batch, Gradient, Images, StepLoss, Workspace, argmax};

@@ -1,70 +1,31 @@
-use ndarray::{Array, Dimension};
-use serde::{Deserialize, Serialize};
+use ndarray::Array1;
 
-use super::{Activation, Dense, Float, Init};
-
-/// A layer as it is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum LayerSpec {
-    /// A fully connected layer.
-    Dense {
-        /// Outputs.
-        units: usize,
-        /// How its weights start.
-        init: Init,
-    },
-    /// See [`Activation::Relu`].
-    Relu,
-    /// See [`Activation::Sigmoid`].
-    Sigmoid,
-    /// See [`Activation::Tanh`].
-    Tanh,
-}
-
-impl LayerSpec {
-    /// The field's word for this kind of layer.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Dense { .. } => "dense",
-            Self::Relu => "relu",
-            Self::Sigmoid => "sigmoid",
-            Self::Tanh => "tanh",
-        }
-    }
-}
-
-impl From<Activation> for LayerSpec {
-    fn from(activation: Activation) -> Self {
-        match activation {
-            Activation::Relu => Self::Relu,
-            Activation::Sigmoid => Self::Sigmoid,
-            Activation::Tanh => Self::Tanh,
-        }
-    }
-}
-
-/// A layer with its parameters.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Layer<T> {
-    /// `y = x W + b`.
-    Dense(Dense<T>),
-    /// `y = f(x)`.
-    Activation(Activation),
-}
+use super::layer::{values, values_mut};
+use super::{BatchNorm, Float, Layer, LayerSpec, Shape};
 
 /// Layers in order; the last one's outputs are the scores (logits) of the classes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Network<T> {
-    inputs: usize,
     layers: Vec<Layer<T>>,
+    /// The input of each layer, and at the end the scores.
+    shapes: Vec<Shape>,
 }
 
-/// A tensor that is not of the shape its layer needs.
+/// A layer that its input does not fit.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("layer {layer}: {detail}")]
+pub struct ShapeError {
+    /// Its place, from 0.
+    pub layer: usize,
+    /// What does not fit, with both shapes.
+    pub detail: String,
+}
+
+/// A tensor that has not as many values as its layer needs.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{name} has {found} values, the network needs {expected}")]
-pub struct ShapeError {
-    /// Name of the parameter.
+pub struct LengthError {
+    /// Name of the tensor.
     pub name: String,
     /// Values it needs.
     pub expected: usize,
@@ -72,35 +33,43 @@ pub struct ShapeError {
     pub found: usize,
 }
 
+/// A tensor of a network: its name as in PyTorch (`0.weight`), shape, and values in row order.
+pub type Tensor<'a, T> = (String, Vec<usize>, &'a [T]);
+
+/// The input of each of `layers`, and at the end the output.
+///
+/// # Errors
+/// Where a layer does not fit its input.
+pub fn shapes(input: Shape, layers: &[LayerSpec]) -> Result<Vec<Shape>, ShapeError> {
+    let mut shapes = vec![input];
+    for (layer, spec) in layers.iter().enumerate() {
+        shapes.push(spec.output(shapes[layer]).map_err(|detail| ShapeError { layer, detail })?);
+    }
+    Ok(shapes)
+}
+
 impl<T: Float> Network<T> {
-    /// A network for rows of `inputs` values, its weights drawn from `seed`.
-    pub fn new(inputs: usize, layers: &[LayerSpec], seed: u64) -> Self {
-        let mut width = inputs;
-        let layers = layers
-            .iter()
-            .enumerate()
-            .map(|(index, &layer)| match layer {
-                LayerSpec::Dense { units, init } => {
-                    let weight = init.weight(width, units, seed, index);
-                    width = units;
-                    Layer::Dense(Dense { weight, bias: ndarray::Array1::zeros(units) })
-                }
-                LayerSpec::Relu => Layer::Activation(Activation::Relu),
-                LayerSpec::Sigmoid => Layer::Activation(Activation::Sigmoid),
-                LayerSpec::Tanh => Layer::Activation(Activation::Tanh),
-            })
-            .collect();
-        Self { inputs, layers }
+    /// A network for images of shape `input`, its weights drawn from `seed`.
+    ///
+    /// # Errors
+    /// Where a layer does not fit its input.
+    pub fn new(input: Shape, layers: &[LayerSpec], seed: u64) -> Result<Self, ShapeError> {
+        let shapes = shapes(input, layers)?;
+        let layer = |(layer, (&spec, &input))| {
+            Layer::new(spec, input, seed, layer).map_err(|detail| ShapeError { layer, detail })
+        };
+        let layers = layers.iter().zip(&shapes).enumerate().map(layer).collect::<Result<_, _>>()?;
+        Ok(Self { layers, shapes })
     }
 
-    /// Values in a row of input.
-    pub fn inputs(&self) -> usize {
-        self.inputs
+    /// Shape of an image.
+    pub fn input(&self) -> Shape {
+        self.shapes[0]
     }
 
-    /// Values in a row of output: the classes.
+    /// Number of scores: the classes.
     pub fn outputs(&self) -> usize {
-        self.widths().last().unwrap_or(self.inputs)
+        self.shapes[self.layers.len()].len()
     }
 
     /// The layers in order.
@@ -108,77 +77,147 @@ impl<T: Float> Network<T> {
         &self.layers
     }
 
-    /// The output width of each layer.
-    pub fn widths(&self) -> impl Iterator<Item = usize> {
-        self.layers.iter().scan(self.inputs, |width, layer| {
-            if let Layer::Dense(dense) = layer {
-                *width = dense.bias.len();
-            }
-            Some(*width)
-        })
+    /// [`Self::layers`], to be changed.
+    pub fn layers_mut(&mut self) -> &mut [Layer<T>] {
+        &mut self.layers
     }
 
-    /// The dense layers with their places, first to last.
-    pub fn dense(&self) -> impl DoubleEndedIterator<Item = (usize, &Dense<T>)> {
-        self.layers.iter().enumerate().filter_map(|(index, layer)| match layer {
-            Layer::Dense(dense) => Some((index, dense)),
-            Layer::Activation(_) => None,
-        })
-    }
-
-    /// The dense layers, to be changed.
-    pub fn dense_mut(&mut self) -> impl Iterator<Item = &mut Dense<T>> {
-        self.layers.iter_mut().filter_map(|layer| match layer {
-            Layer::Dense(dense) => Some(dense),
-            Layer::Activation(_) => None,
-        })
+    /// The input of each layer, and at the end the scores.
+    pub fn shapes(&self) -> &[Shape] {
+        &self.shapes
     }
 
     /// Number of weights and biases.
     pub fn parameter_count(&self) -> usize {
-        self.dense().map(|(_, dense)| dense.weight.len() + dense.bias.len()).sum()
+        self.parameters().map(|(_, _, values)| values.len()).sum()
     }
 
-    /// Every parameter with its name (`0.weight`, `0.bias`, …), shape and values in row order.
-    pub fn parameters(&self) -> impl Iterator<Item = (String, Vec<usize>, &[T])> {
-        self.dense().flat_map(|(index, dense)| {
-            [
-                (format!("{index}.weight"), dense.weight.shape().to_vec(), values(&dense.weight)),
-                (format!("{index}.bias"), dense.bias.shape().to_vec(), values(&dense.bias)),
-            ]
+    /// What is trained: the weight and the bias of each layer that has them.
+    pub fn parameters(&self) -> impl Iterator<Item = Tensor<'_, T>> {
+        self.layers.iter().enumerate().flat_map(|(index, layer)| {
+            layer.parameters().into_iter().flat_map(move |(weight, bias)| {
+                [
+                    (format!("{index}.weight"), layer.weight_shape(), values(weight)),
+                    (format!("{index}.bias"), vec![bias.len()], values(bias)),
+                ]
+            })
         })
     }
 
-    /// Replaces every parameter by `values(name)`.
+    /// What training keeps beside the parameters: the running statistics of `batch_norm`.
+    pub fn buffers(&self) -> impl Iterator<Item = Tensor<'_, T>> {
+        self.layers.iter().enumerate().flat_map(|(index, layer)| {
+            statistics(layer)
+                .into_iter()
+                .flatten()
+                .map(move |(name, tensor)| (format!("{index}.{name}"), vec![tensor.len()], values(tensor)))
+        })
+    }
+
+    /// Parameters and buffers: all that makes this network answer as it does.
+    pub fn tensors(&self) -> impl Iterator<Item = Tensor<'_, T>> {
+        self.parameters().chain(self.buffers())
+    }
+
+    /// Replaces each of [`Self::tensors`] by `tensor(name)`.
     ///
     /// # Errors
-    /// Where one has not as many values as the layer needs; the network is then half changed.
-    pub fn set_parameters(&mut self, mut values: impl FnMut(&str) -> Vec<T>) -> Result<(), ShapeError> {
-        let names: Vec<String> = self.parameters().map(|(name, ..)| name).collect();
-        for (tensor, name) in self.tensors_mut().zip(names) {
-            let values = values(&name);
-            if values.len() != tensor.len() {
-                return Err(ShapeError { name, expected: tensor.len(), found: values.len() });
+    /// Where `tensor` fails, or one has not as many values as the layer needs; the network is then
+    /// half changed.
+    pub fn set_tensors<E: From<LengthError>>(
+        &mut self,
+        mut tensor: impl FnMut(&str) -> Result<Vec<T>, E>,
+    ) -> Result<(), E> {
+        let names: Vec<String> = self.tensors().map(|(name, ..)| name).collect();
+        let mut targets = Vec::new();
+        let mut buffers = Vec::new();
+        for layer in &mut self.layers {
+            match layer {
+                Layer::BatchNorm(BatchNorm { weight, bias, running_mean, running_var }) => {
+                    targets.extend([values_mut(weight), values_mut(bias)]);
+                    buffers.extend([values_mut(running_mean), values_mut(running_var)]);
+                }
+                layer => targets.extend(
+                    layer
+                        .parameters_mut()
+                        .into_iter()
+                        .flat_map(|(weight, bias)| [values_mut(weight), values_mut(bias)]),
+                ),
             }
-            tensor.copy_from_slice(&values);
+        }
+        for (target, name) in targets.into_iter().chain(buffers).zip(names) {
+            let values = tensor(&name)?;
+            if values.len() != target.len() {
+                return Err(LengthError { name, expected: target.len(), found: values.len() }.into());
+            }
+            target.copy_from_slice(&values);
         }
         Ok(())
     }
 
+    /// Takes over the buffers of a network of the same layers.
+    pub fn copy_buffers(&mut self, other: &Self) {
+        for (to, from) in self.layers.iter_mut().zip(&other.layers) {
+            if let (Layer::BatchNorm(to), Layer::BatchNorm(from)) = (to, from) {
+                to.running_mean.assign(&from.running_mean);
+                to.running_var.assign(&from.running_var);
+            }
+        }
+    }
+
+    /// Takes over the layers of `other` that fit: of the same place, kind and shape of weight. Returns
+    /// how many do.
+    pub fn adopt(&mut self, other: &Self) -> usize {
+        let mut adopted = 0;
+        for (to, from) in self.layers.iter_mut().zip(&other.layers) {
+            let fits = to.parameters().is_some()
+                && to.name() == from.name()
+                && to.weight_shape() == from.weight_shape();
+            if fits {
+                to.clone_from(from);
+                adopted += 1;
+            }
+        }
+        adopted
+    }
+
     /// The values of every parameter, in the order of [`Self::parameters`].
-    pub fn tensors_mut(&mut self) -> impl Iterator<Item = &mut [T]> {
-        self.dense_mut().flat_map(|dense| [values_mut(&mut dense.weight), values_mut(&mut dense.bias)])
+    pub fn parameters_mut(&mut self) -> impl Iterator<Item = &mut [T]> {
+        self.layers
+            .iter_mut()
+            .filter_map(Layer::parameters_mut)
+            .flat_map(|(weight, bias)| [values_mut(weight), values_mut(bias)])
+    }
+
+    /// The same function at inference with each `batch_norm` that follows a `dense` or `conv2d` folded
+    /// into it: `γ (x W + b − μ) / √(σ² + ε) + β` is `x (W s) + (b − μ) s + β` with the scale
+    /// `s = γ / √(σ² + ε)` of each column.
+    #[must_use]
+    pub fn folded(&self) -> Self {
+        let mut folded = Self { layers: Vec::new(), shapes: vec![self.input()] };
+        for (layer, &output) in self.layers.iter().zip(&self.shapes[1..]) {
+            if let Layer::BatchNorm(norm) = layer
+                && let Some(Layer::Dense(_) | Layer::Conv2d(_)) = folded.layers.last()
+                && let Some((weight, bias)) = folded.layers.last_mut().and_then(Layer::parameters_mut)
+            {
+                let (scale, shift) = norm.affine();
+                *weight *= &scale;
+                *bias = &*bias * &scale + &shift;
+                continue;
+            }
+            folded.layers.push(layer.clone());
+            folded.shapes.push(output);
+        }
+        folded
     }
 }
 
-const ROW_ORDER: &str = "parameters and their gradients are made in row order and keep it";
-
-/// The elements of a parameter or gradient in row order.
-pub(super) fn values<T, D: Dimension>(tensor: &Array<T, D>) -> &[T] {
-    tensor.as_slice().expect(ROW_ORDER)
-}
-
-/// [`values`], to be changed.
-pub(super) fn values_mut<T, D: Dimension>(tensor: &mut Array<T, D>) -> &mut [T] {
-    tensor.as_slice_mut().expect(ROW_ORDER)
+/// The buffers of a layer, by name.
+fn statistics<T>(layer: &Layer<T>) -> Option<[(&'static str, &Array1<T>); 2]> {
+    match layer {
+        Layer::BatchNorm(norm) => {
+            Some([("running_mean", &norm.running_mean), ("running_var", &norm.running_var)])
+        }
+        _ => None,
+    }
 }

@@ -1,27 +1,41 @@
 use ndarray::{Array2, ArrayView2, Axis};
 
-use super::kernel::Panels;
-use super::{Float, Layer, Network, softmax};
+use super::layer::Packed;
+use super::{Float, Layer, Network, Pool, softmax};
 
-/// Images that go through the layers together: what a prediction holds does not grow with its images.
+/// Numbers of a layer that are held at a time: what a prediction takes does not grow with its images.
+const NUMBERS: usize = 1 << 18;
+
+/// Images that go through the layers together, at most.
 const ROWS: usize = 256;
 
-/// A network made ready to answer: its weights packed once, read by any number of threads.
+/// A network made ready to answer: `batch_norm` folded away where it can be, the weights packed once,
+/// read by any number of threads.
 #[derive(Debug)]
 pub struct Predictor<T> {
     network: Network<T>,
-    weights: Vec<Option<Panels<T>>>,
+    folded: Network<T>,
+    packed: Vec<Packed<T>>,
+    rows: usize,
 }
 
 impl<T: Float> Predictor<T> {
     /// Packs the weights of `network`.
     pub fn new(network: Network<T>) -> Self {
-        let packed = |layer: &Layer<T>| match layer {
-            Layer::Dense(dense) => Some(Panels::of(dense.weight.view())),
-            Layer::Activation(_) => None,
+        let folded = network.folded();
+        let pool = Pool::new(1);
+        let packed = |layer: &Layer<T>| {
+            let mut packed = Packed::room(layer, false);
+            packed.fill(layer, &pool);
+            packed
         };
-        let weights = network.layers().iter().map(packed).collect();
-        Self { network, weights }
+        let widest = folded.shapes().iter().map(|shape| shape.len()).max().unwrap_or(1);
+        Self {
+            packed: folded.layers().iter().map(packed).collect(),
+            rows: (NUMBERS / widest).clamp(1, ROWS),
+            network,
+            folded,
+        }
     }
 
     /// The network.
@@ -33,27 +47,27 @@ impl<T: Float> Predictor<T> {
     /// gets the same bits alone or in a batch.
     pub fn probabilities(&self, x: ArrayView2<T>) -> Array2<T> {
         let mut probabilities = Array2::zeros((x.nrows(), self.network.outputs()));
-        for (x, mut p) in
-            x.axis_chunks_iter(Axis(0), ROWS).zip(probabilities.axis_chunks_iter_mut(Axis(0), ROWS))
-        {
-            p.assign(&self.of_some(x));
+        let parts = x.axis_chunks_iter(Axis(0), self.rows);
+        for (x, mut p) in parts.zip(probabilities.axis_chunks_iter_mut(Axis(0), self.rows)) {
+            p.assign(&self.scores(x));
+            softmax(p);
         }
         probabilities
     }
 
-    fn of_some(&self, x: ArrayView2<T>) -> Array2<T> {
+    fn scores(&self, x: ArrayView2<T>) -> Array2<T> {
         let mut x = x.to_owned();
-        for (layer, packed) in self.network.layers().iter().zip(&self.weights) {
-            let width = packed.as_ref().map_or(x.ncols(), Panels::columns);
-            let mut y = Array2::zeros((x.nrows(), width));
-            match (layer, packed) {
-                (Layer::Dense(dense), Some(packed)) => dense.forward(x.view(), packed, y.view_mut()),
-                (Layer::Activation(activation), _) => activation.forward(x.view(), y.view_mut()),
-                (Layer::Dense(_), None) => unreachable!("every dense layer has a packed weight"),
-            }
+        for ((layer, packed), shape) in
+            self.folded.layers().iter().zip(&self.packed).zip(&self.folded.shapes()[1..])
+        {
+            let mut y = Array2::zeros((x.nrows(), shape.len()));
+            let mut scratch = match layer {
+                Layer::Conv2d(conv) => Some(conv.scratch()),
+                _ => None,
+            };
+            layer.forward(packed, x.view(), y.view_mut(), scratch.as_mut());
             x = y;
         }
-        softmax(x.view_mut());
         x
     }
 }

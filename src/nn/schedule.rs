@@ -12,6 +12,15 @@ pub enum Schedule {
         /// Epochs of warm-up.
         warmup_epochs: f64,
     },
+    /// The rate times `gamma` after every `step_size` epochs (PyTorch's `StepLR`).
+    Step {
+        /// Epochs of warm-up.
+        warmup_epochs: f64,
+        /// Epochs of one rate.
+        step_size: u32,
+        /// From one rate to the next.
+        gamma: f64,
+    },
     /// Half a cosine from the rate to 0 (Loshchilov, Hutter, *SGDR*, 2017, without restarts).
     Cosine {
         /// Epochs of warm-up.
@@ -38,22 +47,27 @@ impl Schedule {
         let warmup = (self.warmup_epochs() * steps_per_epoch as f64).round().min(steps as f64);
         let step = step as f64;
         if step < warmup {
-            return self.shape(base, 0.0, steps as f64) * (step + 1.0) / warmup;
+            return self.shape(base, 0.0, steps as f64, steps_per_epoch) * (step + 1.0) / warmup;
         }
-        self.shape(base, step - warmup, steps as f64 - warmup)
+        self.shape(base, step - warmup, steps as f64 - warmup, steps_per_epoch)
     }
 
     fn warmup_epochs(&self) -> f64 {
         match *self {
             Self::Constant { warmup_epochs }
+            | Self::Step { warmup_epochs, .. }
             | Self::Cosine { warmup_epochs }
             | Self::OneCycle { warmup_epochs, .. } => warmup_epochs,
         }
     }
 
-    fn shape(&self, base: f64, step: f64, steps: f64) -> f64 {
+    fn shape(&self, base: f64, step: f64, steps: f64, steps_per_epoch: u64) -> f64 {
         match *self {
             Self::Constant { .. } => base,
+            Self::Step { step_size, gamma, .. } => {
+                let epochs = (step / steps_per_epoch as f64).floor();
+                base * gamma.powf((epochs / f64::from(step_size)).floor())
+            }
             Self::Cosine { .. } => half_cosine(base, 0.0, step / steps),
             Self::OneCycle { pct_start, div_factor, final_div_factor, .. } => {
                 let first = base / div_factor;

@@ -1,33 +1,56 @@
-use ndarray::{Array1, Array2, ArrayView2, Axis, s};
+use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2};
 
-use super::kernel::{PANEL, Panels, fill_panel, vectorized};
-use super::network::values_mut;
-use super::{Dense, Float, Layer, Loss, Network, Pool};
-
-/// Rows of a batch that one task carries forward and backward, at most.
-const BLOCK_ROWS: usize = 32;
+use super::group::{Group, Norm, Pass};
+use super::kernel::vectorized;
+use super::layer::{Packed, values, values_mut};
+use super::{Dense, Draw, Float, Layer, Loss, Network, Pool};
 
 /// Rows of a weight whose gradient one task sums: 784 pixels make 14 tasks.
 const WEIGHT_ROWS: usize = 56;
 
-/// Where the rows of a batch are read from.
-#[derive(Clone, Copy)]
-pub enum Examples<'a, T> {
-    /// Pixels 0–255, shape (examples, inputs), read as pixel / 255.
-    Pixels(ArrayView2<'a, u8>),
-    /// Values as they are, shape (examples, inputs).
-    Values(ArrayView2<'a, T>),
+/// Elements of a filter's gradient that one task sums over the groups.
+const FILTER_ELEMENTS: usize = 4_096;
+
+/// Images, written one at a time into the rows of a batch.
+pub trait Images<T>: Sync {
+    /// Writes the example `index`; `draw` decides what is drawn at random.
+    fn write(&self, index: u32, draw: Draw, image: &mut [T]);
+}
+
+/// Pixels 0–255, shape (examples, inputs), read as pixel / 255.
+impl<T: Float> Images<T> for ArrayView2<'_, u8> {
+    fn write(&self, index: u32, _: Draw, image: &mut [T]) {
+        let scale = T::one() / T::of(255.0);
+        let pixels = self.row(index as usize);
+        vectorized(|| image.iter_mut().zip(pixels).for_each(|(to, &pixel)| *to = T::of_byte(pixel) * scale));
+    }
+}
+
+/// Values as they are, shape (examples, inputs).
+impl Images<f64> for ArrayView2<'_, f64> {
+    fn write(&self, index: u32, _: Draw, image: &mut [f64]) {
+        image.iter_mut().zip(self.row(index as usize)).for_each(|(to, &value)| *to = value);
+    }
+}
+
+/// Values as they are, shape (examples, inputs).
+impl Images<f32> for ArrayView2<'_, f32> {
+    fn write(&self, index: u32, _: Draw, image: &mut [f32]) {
+        image.iter_mut().zip(self.row(index as usize)).for_each(|(to, &value)| *to = value);
+    }
 }
 
 /// Some of the examples, in the order of `rows`.
 #[derive(Clone, Copy)]
 pub struct Batch<'a, T> {
     /// All examples.
-    pub examples: Examples<'a, T>,
+    pub images: &'a dyn Images<T>,
     /// The class of every example.
     pub labels: &'a [u8],
     /// Which of them, and in which order.
     pub rows: &'a [u32],
+    /// What is drawn at random in a training step.
+    pub draw: Draw,
 }
 
 /// What a batch came to.
@@ -39,65 +62,58 @@ pub struct StepLoss {
     pub correct: usize,
 }
 
-/// ∂L/∂W and ∂L/∂b of a dense layer.
+/// ∂L/∂W and ∂L/∂b of a layer.
 #[derive(Clone, Debug)]
 pub struct Gradient<T> {
-    /// Shape (inputs, units).
+    /// Of the shape of the weight.
     pub weight: Array2<T>,
-    /// Shape (units).
+    /// Of the shape of the bias.
     pub bias: Array1<T>,
+}
+
+impl<T: Float> Gradient<T> {
+    pub(super) fn zeros(weight: &Array2<T>, bias: &Array1<T>) -> Self {
+        Self { weight: Array2::zeros(weight.dim()), bias: Array1::zeros(bias.dim()) }
+    }
 }
 
 /// Everything a step needs besides the parameters, allocated once: the values each layer keeps
 /// for its backward pass, the gradients, and the weights as the products read them.
+///
+/// The rows of a batch are dealt to groups, one task each. Between two `batch_norm` layers, or where
+/// there is none from the first layer to the last and back, the groups go on without each other.
 pub struct Workspace<T> {
-    weights: Vec<Option<PackedWeight<T>>>,
-    blocks: Vec<Block<T>>,
+    packed: Vec<Packed<T>>,
+    norms: Vec<Option<Norm<T>>>,
+    groups: Vec<Group<T>>,
     gradients: Vec<Gradient<T>>,
-}
-
-struct PackedWeight<T> {
-    weight: Panels<T>,
-    /// Wᵀ, where an earlier layer needs `dx`.
-    transposed: Option<Panels<T>>,
-}
-
-/// Some rows of a batch on their way through the network.
-struct Block<T> {
-    rows: usize,
-    labels: Vec<u8>,
-    /// Input of layer `i` at `i`; the scores at the end. Shape (rows, width).
-    values: Vec<Array2<T>>,
-    /// The gradient of each of `values`.
-    dvalues: Vec<Array2<T>>,
-    /// `dy` of the dense layers.
-    dy: Vec<Option<Panels<T>>>,
-    result: StepLoss,
+    /// The layers between the places where all groups meet.
+    segments: Vec<std::ops::Range<usize>>,
 }
 
 impl<T: Float> Workspace<T> {
     /// Room for steps of `network` on batches of up to `batch_size` rows.
     pub fn new(network: &Network<T>, batch_size: usize) -> Self {
-        let blocks = blocks_of(batch_size);
-        let first_dense = network.dense().next().map(|(index, _)| index);
-        let packed = |(index, layer): (usize, &Layer<T>)| match layer {
-            Layer::Dense(Dense { weight, .. }) => Some(PackedWeight {
-                weight: Panels::zeros(weight.nrows(), weight.ncols()),
-                transposed: (Some(index) != first_dense)
-                    .then(|| Panels::zeros(weight.ncols(), weight.nrows())),
-            }),
-            Layer::Activation(_) => None,
+        let layers = network.layers();
+        let first = layers.iter().position(|layer| layer.parameters().is_some());
+        let packed = |(index, layer)| Packed::room(layer, Some(index) != first);
+        let norm = |layer: &Layer<T>| match layer {
+            Layer::BatchNorm(norm) => Some(Norm::new(norm.channels())),
+            _ => None,
         };
+        let meetings = layers.iter().enumerate().filter(|(_, layer)| matches!(layer, Layer::BatchNorm(_)));
+        let starts: Vec<usize> = std::iter::once(0).chain(meetings.map(|(index, _)| index)).collect();
+        let ends = starts.iter().skip(1).copied().chain([layers.len()]);
         Self {
-            weights: network.layers().iter().enumerate().map(packed).collect(),
-            blocks: (0..blocks).map(|_| Block::new(network, batch_size.div_ceil(blocks))).collect(),
-            gradients: network
-                .dense()
-                .map(|(_, dense)| Gradient {
-                    weight: Array2::zeros(dense.weight.dim()),
-                    bias: Array1::zeros(dense.bias.dim()),
-                })
+            packed: layers.iter().enumerate().map(packed).collect(),
+            norms: layers.iter().map(norm).collect(),
+            groups: Group::deal(network, batch_size),
+            gradients: layers
+                .iter()
+                .filter_map(Layer::parameters)
+                .map(|(weight, bias)| Gradient::zeros(weight, bias))
                 .collect(),
+            segments: starts.iter().zip(ends).map(|(&start, end)| start..end).collect(),
         }
     }
 
@@ -110,234 +126,222 @@ impl<T: Float> Workspace<T> {
         batch: Batch<T>,
         pool: &Pool,
     ) -> StepLoss {
-        self.pack(network, pool);
-        let size = batch.rows.len();
-        let result = self.for_each_block(batch, pool, |block, weights| {
-            block.forward(network, weights);
-            block.measure(loss);
-            block.backward(network, weights, loss, size);
-        });
+        let result = self.train_pass(network, loss, batch, true, pool);
         self.sum_gradients(network, pool);
         result
     }
 
-    /// Loss and accuracy on a batch of any size, without gradients.
+    /// The loss of a batch as a training step computes it, without the gradients.
+    pub fn training_loss(
+        &mut self,
+        network: &Network<T>,
+        loss: &Loss,
+        batch: Batch<T>,
+        pool: &Pool,
+    ) -> StepLoss {
+        self.train_pass(network, loss, batch, false, pool)
+    }
+
+    /// Loss and accuracy on a batch of any size, as the network answers at inference.
     pub fn evaluate(&mut self, network: &Network<T>, loss: &Loss, batch: Batch<T>, pool: &Pool) -> StepLoss {
         self.pack(network, pool);
-        let capacity: usize = self.blocks.iter().map(Block::capacity).sum();
+        for (norm, layer) in self.norms.iter_mut().zip(network.layers()) {
+            if let (Some(norm), Layer::BatchNorm(layer)) = (norm, layer) {
+                norm.settle_running(layer);
+            }
+        }
+        let capacity: usize = self.groups.iter().map(Group::capacity).sum();
         let mut total = StepLoss::default();
         for rows in batch.rows.chunks(capacity) {
-            let part = self.for_each_block(Batch { rows, ..batch }, pool, |block, weights| {
-                block.forward(network, weights);
-                block.measure(loss);
+            let size = rows.len();
+            self.deal(rows);
+            let pass = Pass { network, packed: &self.packed, norms: &self.norms, loss, batch: &batch, size };
+            pool.for_each(&mut self.groups, |_, group| {
+                group.for_each_chunk(|group, chunk| {
+                    group.load(&pass, chunk);
+                    group.forward(&pass, 0..network.layers().len(), chunk, false);
+                    group.measure(&pass, chunk);
+                });
             });
+            let part = self.result();
             total.loss_sum += part.loss_sum;
             total.correct += part.correct;
         }
         total
     }
 
-    /// The gradients of the last [`Self::backpropagate`], one for each dense layer.
+    /// The gradients of the last [`Self::backpropagate`], one for each layer with parameters.
     pub fn gradients(&self) -> &[Gradient<T>] {
         &self.gradients
     }
 
-    /// Fraction of the outputs of each relu that were 0 for every row of the last batch, by layer.
+    /// Moves the running statistics of `network` towards those of the last [`Self::backpropagate`].
+    pub fn track_statistics(&self, network: &mut Network<T>) {
+        for (layer, norm) in network.layers_mut().iter_mut().zip(&self.norms) {
+            if let (Layer::BatchNorm(layer), Some(norm)) = (layer, norm) {
+                layer.track(&norm.moments);
+            }
+        }
+    }
+
+    /// Lets the following steps note which outputs of a relu are ever above 0, or no more.
+    pub fn watch_units(&mut self, watch: bool) {
+        self.groups.iter_mut().for_each(|group| group.watch_units(watch));
+    }
+
+    /// Fraction of the units of each relu that were 0 for every row of the watched steps, by layer; a
+    /// unit of an image is a channel at all its places.
     pub fn dead_fractions(&self, network: &Network<T>) -> Vec<Option<f64>> {
-        network
-            .layers()
-            .iter()
-            .enumerate()
-            .map(|(index, layer)| match layer {
-                Layer::Activation(super::Activation::Relu) => {
-                    let width = self.blocks[0].values[index + 1].ncols();
-                    let is_dead = |unit: &usize| self.blocks.iter().all(|block| block.is_dead(index, *unit));
-                    Some((0..width).filter(is_dead).count() as f64 / width as f64)
-                }
-                _ => None,
+        let fraction = |(index, layer): (usize, &Layer<T>)| {
+            matches!(layer, Layer::Activation(super::Activation::Relu)).then(|| {
+                let units = network.shapes()[index].channels;
+                let is_dead = |unit: &usize| self.groups.iter().all(|group| !group.is_alive(index, *unit));
+                (0..units).filter(is_dead).count() as f64 / units as f64
             })
-            .collect()
+        };
+        network.layers().iter().enumerate().map(fraction).collect()
     }
 
     fn pack(&mut self, network: &Network<T>, pool: &Pool) {
-        for (index, dense) in network.dense() {
-            if let Some(packed) = &mut self.weights[index] {
-                fill(&mut packed.weight, dense.weight.view(), pool);
-                if let Some(transposed) = &mut packed.transposed {
-                    fill(transposed, dense.weight.t(), pool);
-                }
-            }
+        for (packed, layer) in self.packed.iter_mut().zip(network.layers()) {
+            packed.fill(layer, pool);
         }
     }
 
-    /// Spreads the rows of `batch` evenly over the blocks and lets the pool work on them.
-    fn for_each_block(
-        &mut self,
-        batch: Batch<T>,
-        pool: &Pool,
-        work: impl Fn(&mut Block<T>, &[Option<PackedWeight<T>>]) + Sync,
-    ) -> StepLoss {
-        let rows_each = batch.rows.len().div_ceil(self.blocks.len());
-        let weights = &self.weights;
-        pool.for_each(&mut self.blocks, |index, block| {
-            let first = (index * rows_each).min(batch.rows.len());
-            let last = (first + rows_each).min(batch.rows.len());
-            block.load(&batch, &batch.rows[first..last]);
-            work(block, weights);
-        });
-        let mut total = StepLoss::default();
-        for block in &self.blocks {
-            total.loss_sum += block.result.loss_sum;
-            total.correct += block.result.correct;
-        }
-        total
-    }
-
-    /// `dW = Σ xᵀ dy` and `db = Σ dy` over the blocks, first to last.
-    fn sum_gradients(&mut self, network: &Network<T>, pool: &Pool) {
-        let blocks = &self.blocks;
-        for ((index, dense), gradient) in network.dense().zip(&mut self.gradients) {
-            let units = dense.bias.len();
-            let dweight = values_mut(&mut gradient.weight);
-            pool.for_each_chunk([dweight], WEIGHT_ROWS * units, |chunk, [dweight]| {
-                let rows = dweight.len() / units;
-                let first = chunk * WEIGHT_ROWS;
-                let Ok(dweight) = ndarray::ArrayViewMut2::from_shape((rows, units), dweight) else {
-                    unreachable!("a chunk is whole rows of the weight");
-                };
-                let parts = blocks.iter().filter_map(|block| {
-                    let x = block.values[index].slice(s![..block.rows, first..first + rows]);
-                    Some((x, block.dy[index].as_ref()?))
-                });
-                Dense::backward_weight(parts, dweight);
-            });
-            gradient.bias.fill(T::zero());
-            for block in blocks {
-                let dy = block.dvalues[index + 1].slice(s![..block.rows, ..]);
-                Dense::backward_bias(dy, gradient.bias.view_mut());
-            }
-        }
-    }
-}
-
-/// Blocks that a batch is cut into, a function of its size alone: two at least, where it has the
-/// rows, so that two cores have work.
-fn blocks_of(batch_size: usize) -> usize {
-    batch_size.div_ceil(BLOCK_ROWS).next_multiple_of(2).min(batch_size.div_ceil(4)).max(1)
-}
-
-fn fill<T: Float>(panels: &mut Panels<T>, matrix: ArrayView2<T>, pool: &Pool) {
-    let length = panels.rows() * PANEL;
-    pool.for_each_chunk([panels.values_mut()], length, |index, [panel]| fill_panel(panel, index, matrix));
-}
-
-impl<T: Float> Block<T> {
-    fn new(network: &Network<T>, rows: usize) -> Self {
-        let widths = || std::iter::once(network.inputs()).chain(network.widths());
-        let matrices = || widths().map(|width| Array2::zeros((rows, width))).collect();
-        Self {
-            rows: 0,
-            labels: Vec::with_capacity(rows),
-            values: matrices(),
-            dvalues: matrices(),
-            dy: network
-                .layers()
-                .iter()
-                .zip(network.widths())
-                .map(|(layer, width)| matches!(layer, Layer::Dense(_)).then(|| Panels::zeros(rows, width)))
-                .collect(),
-            result: StepLoss::default(),
+    /// Gives each group its share of `rows`, all as even as can be.
+    fn deal(&mut self, rows: &[u32]) {
+        let each = rows.len().div_ceil(self.groups.len());
+        for (index, group) in self.groups.iter_mut().enumerate() {
+            let first = (index * each).min(rows.len());
+            group.take(&rows[first..(first + each).min(rows.len())]);
         }
     }
 
-    fn capacity(&self) -> usize {
-        self.values[0].nrows()
+    fn result(&self) -> StepLoss {
+        self.groups.iter().fold(StepLoss::default(), |sum, group| StepLoss {
+            loss_sum: sum.loss_sum + group.result().loss_sum,
+            correct: sum.correct + group.result().correct,
+        })
     }
 
-    fn load(&mut self, batch: &Batch<T>, rows: &[u32]) {
-        self.rows = rows.len();
-        self.labels.clear();
-        self.labels.extend(rows.iter().map(|&row| batch.labels[row as usize]));
-        for (mut to, &row) in self.values[0].rows_mut().into_iter().zip(rows) {
-            match batch.examples {
-                Examples::Pixels(pixels) => {
-                    let scale = T::one() / T::of(255.0);
-                    let pixels = pixels.index_axis(Axis(0), row as usize);
-                    vectorized(|| to.zip_mut_with(&pixels, |to, &pixel| *to = T::of_byte(pixel) * scale));
-                }
-                Examples::Values(values) => to.assign(&values.index_axis(Axis(0), row as usize)),
-            }
-        }
-    }
-
-    fn forward(&mut self, network: &Network<T>, weights: &[Option<PackedWeight<T>>]) {
-        let n = self.rows;
-        for (index, layer) in network.layers().iter().enumerate() {
-            let (inputs, outputs) = self.values.split_at_mut(index + 1);
-            let x = inputs[index].slice(s![..n, ..]);
-            let y = outputs[0].slice_mut(s![..n, ..]);
-            match (layer, &weights[index]) {
-                (Layer::Dense(dense), Some(packed)) => dense.forward(x, &packed.weight, y),
-                (Layer::Activation(activation), _) => vectorized(|| activation.forward(x, y)),
-                (Layer::Dense(_), None) => unreachable!("every dense layer has a packed weight"),
-            }
-        }
-    }
-
-    fn scores(&self) -> ArrayView2<'_, T> {
-        self.values[self.values.len() - 1].slice(s![..self.rows, ..])
-    }
-
-    fn measure(&mut self, loss: &Loss) {
-        let scores = self.scores();
-        let is_correct =
-            |(row, label): &(ndarray::ArrayView1<T>, &u8)| argmax(row.iter()) == usize::from(**label);
-        self.result = StepLoss {
-            loss_sum: loss.forward(scores, &self.labels),
-            correct: scores.rows().into_iter().zip(&self.labels).filter(is_correct).count(),
-        };
-    }
-
-    fn backward(
+    fn train_pass(
         &mut self,
         network: &Network<T>,
-        weights: &[Option<PackedWeight<T>>],
         loss: &Loss,
-        batch_size: usize,
-    ) {
-        let n = self.rows;
-        let rows = s![..n, ..];
-        let last = self.values.len() - 1;
-        loss.backward(
-            self.values[last].slice(rows),
-            &self.labels,
-            batch_size,
-            self.dvalues[last].slice_mut(rows),
-        );
-        for (index, layer) in network.layers().iter().enumerate().rev() {
-            let (dinputs, doutputs) = self.dvalues.split_at_mut(index + 1);
-            let dx = dinputs[index].slice_mut(rows);
-            let dy = doutputs[0].slice(rows);
-            match layer {
-                Layer::Dense(_) => {
-                    if let Some(panels) = &mut self.dy[index] {
-                        panels.fill(dy);
+        batch: Batch<T>,
+        backward: bool,
+        pool: &Pool,
+    ) -> StepLoss {
+        self.pack(network, pool);
+        self.deal(batch.rows);
+        let Self { packed, norms, groups, segments, .. } = self;
+        let (packed, size) = (packed.as_slice(), batch.rows.len());
+        let last = segments.len() - 1;
+        for (number, segment) in segments.iter().enumerate() {
+            let pass = Pass { network, packed, norms, loss, batch: &batch, size };
+            pool.for_each(groups, |_, group| {
+                group.for_each_chunk(|group, chunk| {
+                    if number == 0 {
+                        group.load(&pass, chunk);
                     }
-                    match weights[index].as_ref().and_then(|packed| packed.transposed.as_ref()) {
-                        Some(transposed) => Dense::backward_input(dy, transposed, dx),
-                        None => return,
+                    group.forward(&pass, segment.clone(), chunk, true);
+                    if number == last {
+                        group.measure(&pass, chunk);
+                        if backward {
+                            group.start_backward(&pass, chunk);
+                            group.backward(&pass, segment.clone(), chunk);
+                        }
                     }
+                });
+                if number < last {
+                    group.measure_norm(segment.end);
+                } else if backward {
+                    group.end_backward(&pass, segment.clone());
                 }
-                Layer::Activation(activation) => {
-                    let y = self.values[index + 1].slice(rows);
-                    vectorized(|| activation.backward(y, dy, dx));
+            });
+            if number < last
+                && let (Some(norm), Layer::BatchNorm(layer)) =
+                    (&mut norms[segment.end], &network.layers()[segment.end])
+            {
+                norm.settle(layer, groups.iter().filter_map(|group| group.moments(segment.end)));
+            }
+        }
+        if backward {
+            for (segment, later) in segments.iter().zip(&segments[1..]).rev() {
+                if let Some(norm) = &mut norms[later.start] {
+                    norm.add_sums(groups.iter().filter_map(|group| group.sums(later.start)));
+                }
+                let pass = Pass { network, packed, norms, loss, batch: &batch, size };
+                pool.for_each(groups, |_, group| {
+                    group.for_each_chunk(|group, chunk| {
+                        group.backward_norm(&pass, later.start, chunk);
+                        group.backward(&pass, segment.clone(), chunk);
+                    });
+                    group.end_backward(&pass, segment.clone());
+                });
+            }
+        }
+        self.result()
+    }
+
+    /// The gradients of the batch from what the groups kept, first group to last.
+    fn sum_gradients(&mut self, network: &Network<T>, pool: &Pool) {
+        let groups = &self.groups;
+        let layers = network.layers().iter().enumerate().filter(|(_, layer)| layer.parameters().is_some());
+        for ((index, layer), gradient) in layers.zip(&mut self.gradients) {
+            match layer {
+                Layer::Dense(dense) => sum_dense(groups, index, dense, gradient, pool),
+                Layer::Conv2d(_) => {
+                    let weight = values_mut(&mut gradient.weight);
+                    pool.for_each_chunk([weight], FILTER_ELEMENTS, |chunk, [sum]| {
+                        let first = chunk * FILTER_ELEMENTS;
+                        let parts = groups.iter().filter_map(|group| group.gradient(index));
+                        add_up(sum, parts.map(|part| &values(&part.weight)[first..]));
+                    });
+                    let parts = groups.iter().filter_map(|group| group.gradient(index));
+                    add_up(values_mut(&mut gradient.bias), parts.map(|part| values(&part.bias)));
+                }
+                _ => {
+                    if let Some(norm) = &self.norms[index] {
+                        norm.gradient(gradient);
+                    }
                 }
             }
         }
     }
+}
 
-    fn is_dead(&self, layer: usize, unit: usize) -> bool {
-        self.values[layer + 1].slice(s![..self.rows, unit]).iter().all(|&value| value == T::zero())
+/// `dW = Σ xᵀ dy` and `db = Σ dy` over the groups.
+fn sum_dense<T: Float>(
+    groups: &[Group<T>],
+    index: usize,
+    dense: &Dense<T>,
+    gradient: &mut Gradient<T>,
+    pool: &Pool,
+) {
+    let units = dense.bias.len();
+    pool.for_each_chunk([values_mut(&mut gradient.weight)], WEIGHT_ROWS * units, |chunk, [dweight]| {
+        let rows = dweight.len() / units;
+        let first = chunk * WEIGHT_ROWS;
+        let Ok(dweight) = ArrayViewMut2::from_shape((rows, units), dweight) else {
+            unreachable!("a chunk is whole rows of the weight");
+        };
+        Dense::backward_weight(
+            groups.iter().filter_map(|group| group.dense_factors(index, first..first + rows)),
+            dweight,
+        );
+    });
+    gradient.bias.fill(T::zero());
+    for group in groups {
+        Dense::backward_bias(group.dy(index), gradient.bias.view_mut());
+    }
+}
+
+/// `sum = Σ parts`, in order.
+fn add_up<'a, T: Float>(sum: &mut [T], parts: impl Iterator<Item = &'a [T]>) {
+    sum.fill(T::zero());
+    for part in parts {
+        vectorized(|| sum.iter_mut().zip(part).for_each(|(sum, &part)| *sum += part));
     }
 }
 

@@ -173,6 +173,19 @@ impl<'a> Fields<'a> {
         number
     }
 
+    pub(super) fn boolean(&mut self, name: &'static str) -> Option<bool> {
+        let value = self.take(name)?;
+        if value.as_bool().is_none() {
+            self.fault(name, format!("must be true or false, not {}", kind(value)));
+        }
+        value.as_bool()
+    }
+
+    /// Whether the field is there and null.
+    pub(super) fn is_null(&self, name: &str) -> bool {
+        self.map.get(name).is_some_and(Value::is_null)
+    }
+
     pub(super) fn betas(&mut self) -> Option<[f64; 2]> {
         let value = self.take("betas")?;
         let bounds = Bounds::from(0.0).below(1.0);

@@ -1,9 +1,14 @@
+mod layers;
+mod rules;
+
 use serde_json::Value;
 
+use self::layers::layers;
+use self::rules::{augment, optimizer, schedule};
 use super::fields::{Bounds, Fault, Fields, kind, shown, unknown};
 use super::{CheckpointSpec, EarlyStopping, NetworkSpec, Preset, SpecLimits, TrainSpec};
 use crate::data::DatasetShape;
-use crate::nn::{Init, LayerSpec, LossKind, OptimizerSpec, Schedule};
+use crate::nn::{LayerSpec, LossKind};
 
 /// Turns a request into a spec.
 ///
@@ -103,11 +108,11 @@ fn train_spec(mut fields: Fields, datasets: &[DatasetShape], limits: &SpecLimits
             fields.fault(name, "needs validation examples: validation_fraction holds out none".to_owned());
         }
     }
-    for name in ["augment", "ema_decay", "initial_model"] {
-        if fields.take(name).is_some() {
-            fields.fault(name, "is not offered by this version; leave it out or send null".to_owned());
-        }
+    spec.augment = augment(&mut fields, spec.augment);
+    if let Some(decay) = fields.number("ema_decay", Bounds::from(0.0).below(1.0)) {
+        spec.ema_decay = Some(decay);
     }
+    spec.initial_model = fields.string("initial_model");
     fields.refuse_unknown();
 
     if let (true, Some(dataset)) = (fields.faults.is_empty(), dataset) {
@@ -162,158 +167,4 @@ fn network(fields: &mut Fields, classes: usize, limits: &SpecLimits) -> (Preset,
             (Preset::Mlp, None)
         }
     }
-}
-
-fn layers(network: &mut Fields, classes: usize, limits: &SpecLimits) -> Option<Vec<LayerSpec>> {
-    let values = match network.take("layers") {
-        Some(Value::Array(values)) => values,
-        Some(other) => {
-            network.fault("layers", format!("must be an array of layers, not {}", kind(other)));
-            return None;
-        }
-        None => {
-            network.fault("layers", "is missing".to_owned());
-            return None;
-        }
-    };
-    if values.is_empty() || values.len() > limits.layers_max {
-        network.fault("layers", format!("must hold 1 to {} layers, not {}", limits.layers_max, values.len()));
-        return None;
-    }
-    let pointer = network.pointer_of("layers");
-    let layers: Vec<LayerSpec> = values
-        .iter()
-        .enumerate()
-        .filter_map(|(index, value)| {
-            let fields = Fields::of(value, format!("{pointer}/{index}"), network.faults)?;
-            layer(fields, limits)
-        })
-        .collect();
-    if layers.len() < values.len() {
-        return None;
-    }
-    let (last, at) = (values.len() - 1, |index: usize| format!("layers/{index}"));
-    match layers[last] {
-        LayerSpec::Dense { units, .. } if units == classes => {}
-        LayerSpec::Dense { units, .. } => network.fault(
-            &format!("{}/units", at(last)),
-            format!("the last layer has {units} units, but the dataset has {classes} classes"),
-        ),
-        other => network.fault(
-            &at(last),
-            format!(
-                "the last layer must be dense with {classes} units, not {}: softmax belongs to the loss",
-                other.name()
-            ),
-        ),
-    }
-    Some(layers)
-}
-
-const LAYER_TYPES: [&str; 4] = ["dense", "relu", "sigmoid", "tanh"];
-
-fn layer(mut fields: Fields, limits: &SpecLimits) -> Option<LayerSpec> {
-    let kind = fields.required_string("type")?;
-    let layer = match kind.as_str() {
-        "dense" => {
-            let init = fields
-                .one_of("init", &[("he", Init::He), ("xavier", Init::Xavier), ("normal", Init::Normal)]);
-            let units = match fields.take("units") {
-                None => {
-                    fields.fault("units", "is missing".to_owned());
-                    None
-                }
-                Some(_) => fields.integer("units", 1..=limits.units_max as u64),
-            };
-            LayerSpec::Dense { units: units? as usize, init: init.unwrap_or(Init::He) }
-        }
-        "relu" => LayerSpec::Relu,
-        "sigmoid" => LayerSpec::Sigmoid,
-        "tanh" => LayerSpec::Tanh,
-        other => {
-            fields.fault("type", unknown("layer type", other, &LAYER_TYPES));
-            return None;
-        }
-    };
-    fields.refuse_unknown();
-    Some(layer)
-}
-
-const OPTIMIZER_TYPES: [&str; 3] = ["sgd", "momentum", "adam"];
-
-/// The optimiser named, with PyTorch's defaults, or the preset's with what is named changed.
-fn optimizer(fields: &mut Fields, preset: OptimizerSpec) -> OptimizerSpec {
-    let Some(mut fields) = fields.object("optimizer") else { return preset };
-    let rate = 0.001;
-    let default = match fields.string("type").as_deref() {
-        None => preset,
-        Some("sgd") => OptimizerSpec::Sgd { learning_rate: rate, weight_decay: 0.0 },
-        Some("momentum") => OptimizerSpec::Momentum { learning_rate: rate, momentum: 0.9, weight_decay: 0.0 },
-        Some("adam") => {
-            OptimizerSpec::Adam { learning_rate: rate, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.0 }
-        }
-        Some(other) => {
-            fields.fault("type", unknown("optimizer", other, &OPTIMIZER_TYPES));
-            return preset;
-        }
-    };
-    let rate = fields.number("learning_rate", Bounds::above(0.0).to(1e6));
-    let decay = fields.number("weight_decay", Bounds::from(0.0).to(1e6));
-    let optimizer = match default {
-        OptimizerSpec::Sgd { learning_rate, weight_decay } => OptimizerSpec::Sgd {
-            learning_rate: rate.unwrap_or(learning_rate),
-            weight_decay: decay.unwrap_or(weight_decay),
-        },
-        OptimizerSpec::Momentum { learning_rate, momentum, weight_decay } => OptimizerSpec::Momentum {
-            learning_rate: rate.unwrap_or(learning_rate),
-            momentum: fields.number("momentum", Bounds::from(0.0).below(1.0)).unwrap_or(momentum),
-            weight_decay: decay.unwrap_or(weight_decay),
-        },
-        OptimizerSpec::Adam { learning_rate, betas, eps, weight_decay } => OptimizerSpec::Adam {
-            learning_rate: rate.unwrap_or(learning_rate),
-            betas: fields.betas().unwrap_or(betas),
-            eps: fields.number("eps", Bounds::above(0.0).to(1.0)).unwrap_or(eps),
-            weight_decay: decay.unwrap_or(weight_decay),
-        },
-    };
-    fields.refuse_unknown();
-    optimizer
-}
-
-const SCHEDULE_TYPES: [&str; 3] = ["constant", "cosine", "one_cycle"];
-
-fn schedule(fields: &mut Fields, preset: Schedule, epochs: u32) -> Schedule {
-    let Some(mut fields) = fields.object("schedule") else { return preset };
-    let warmup_epochs = 0.0;
-    let default = match fields.string("type").as_deref() {
-        None => preset,
-        Some("constant") => Schedule::Constant { warmup_epochs },
-        Some("cosine") => Schedule::Cosine { warmup_epochs },
-        Some("one_cycle") => {
-            Schedule::OneCycle { warmup_epochs, pct_start: 0.3, div_factor: 25.0, final_div_factor: 1e4 }
-        }
-        Some(other) => {
-            fields.fault("type", unknown("schedule", other, &SCHEDULE_TYPES));
-            return preset;
-        }
-    };
-    let warmup = fields.number("warmup_epochs", Bounds::from(0.0).to(f64::from(epochs)));
-    let schedule = match default {
-        Schedule::Constant { warmup_epochs } => {
-            Schedule::Constant { warmup_epochs: warmup.unwrap_or(warmup_epochs) }
-        }
-        Schedule::Cosine { warmup_epochs } => {
-            Schedule::Cosine { warmup_epochs: warmup.unwrap_or(warmup_epochs) }
-        }
-        Schedule::OneCycle { warmup_epochs, pct_start, div_factor, final_div_factor } => Schedule::OneCycle {
-            warmup_epochs: warmup.unwrap_or(warmup_epochs),
-            pct_start: fields.number("pct_start", Bounds::from(0.0).to(1.0)).unwrap_or(pct_start),
-            div_factor: fields.number("div_factor", Bounds::from(1.0).to(1e12)).unwrap_or(div_factor),
-            final_div_factor: fields
-                .number("final_div_factor", Bounds::from(1.0).to(1e12))
-                .unwrap_or(final_div_factor),
-        },
-    };
-    fields.refuse_unknown();
-    schedule
 }

@@ -1,9 +1,12 @@
-use crate::data::{Dataset, Partition, Split, epoch_order};
+use ndarray::ArrayView2;
+
+use crate::data::{Augment, Dataset, Partition, Split, epoch_order};
 use crate::nn::{
-    Batch, Examples, Layer, Loss, Network, Optimizer, Pool, StepLoss, Workspace, clip_scale, square_sum,
+    Batch, Draw, Images, Loss, Network, Optimizer, Pool, ShapeError, StepLoss, Workspace, clip_scale,
+    square_sum,
 };
 
-use super::{EpochMetrics, LayerMetrics, StepMetrics, TrainSpec};
+use super::{EpochMetrics, INPUT, LayerMetrics, StepMetrics, TrainSpec};
 
 /// What is told about a training run, and who may stop it.
 pub trait Observer {
@@ -36,6 +39,8 @@ pub struct StepReport {
 pub struct TrainState {
     /// The parameters.
     pub network: Network<f32>,
+    /// The average of the parameters over the steps, where the spec asks for one.
+    pub average: Option<Network<f32>>,
     /// The update rule and its state.
     pub optimizer: Optimizer<f32>,
     /// Epochs completed.
@@ -96,10 +101,14 @@ pub enum TrainError<E> {
 
 impl TrainState {
     /// The state before the first step.
-    pub fn new(spec: &TrainSpec, inputs: usize) -> Self {
-        let network = Network::new(inputs, &spec.network.layers, spec.seed);
+    ///
+    /// # Errors
+    /// Where the layers don't fit each other, which a parsed spec rules out.
+    pub fn new(spec: &TrainSpec) -> Result<Self, ShapeError> {
+        let network = Network::new(INPUT, &spec.network.layers, spec.seed)?;
         let optimizer = Optimizer::new(spec.optimizer, &network);
-        Self {
+        Ok(Self {
+            average: spec.ema_decay.map(|_| network.clone()),
             network,
             optimizer,
             epoch: 0,
@@ -108,7 +117,29 @@ impl TrainState {
             best_validation_loss: None,
             stale_epochs: 0,
             validation_accuracy: None,
+        })
+    }
+
+    /// The network that is validated, tested and published.
+    pub fn published(&self) -> &Network<f32> {
+        self.average.as_ref().unwrap_or(&self.network)
+    }
+
+    /// After a step.
+    fn track_average(&mut self, decay: f64) {
+        let Some(average) = &mut self.average else { return };
+        if self.optimizer.steps() == 1 {
+            average.clone_from(&self.network);
+            return;
         }
+        let (keep, rest) = (decay as f32, (1.0 - decay) as f32);
+        for (average, (.., values)) in average.parameters_mut().zip(self.network.parameters()) {
+            average
+                .iter_mut()
+                .zip(values)
+                .for_each(|(average, &value)| *average = keep * *average + rest * value);
+        }
+        average.copy_buffers(&self.network);
     }
 
     /// Whether nothing is left to train.
@@ -142,6 +173,11 @@ pub fn run<O: Observer>(
         Partition::new(spec.samples(examples), spec.validation_samples(examples), examples, spec.seed);
     let steps_per_epoch = spec.steps_per_epoch(examples);
     let steps = steps_per_epoch as u64 * u64::from(spec.epochs);
+    let pixels = dataset.train.images().view();
+    let images: Box<dyn Images<f32> + '_> = match spec.augment {
+        Some(augment) => Box::new(Augmented { augment, split: &dataset.train }),
+        None => Box::new(pixels),
+    };
     let mut workspace = Workspace::new(&state.network, spec.batch_size);
     let mut before_step = state.network.clone();
 
@@ -152,7 +188,11 @@ pub fn run<O: Observer>(
             let done = state.optimizer.steps();
             let rate =
                 spec.schedule.rate(spec.optimizer.learning_rate(), done, steps, steps_per_epoch as u64);
-            let result = workspace.backpropagate(&state.network, &loss, batch(&dataset.train, rows), pool);
+            let is_last = state.step + 1 == steps_per_epoch;
+            workspace.watch_units(is_last);
+            let draw = Draw { seed: spec.seed, epoch: state.epoch };
+            let batch = Batch { images: images.as_ref(), labels: dataset.train.labels(), rows, draw };
+            let result = workspace.backpropagate(&state.network, &loss, batch, pool);
             let metrics = StepMetrics {
                 step: done + 1,
                 loss: result.loss_sum / rows.len() as f64,
@@ -161,12 +201,15 @@ pub fn run<O: Observer>(
             if !metrics.loss.is_finite() {
                 return Err(TrainError::Diverged { epoch: state.epoch + 1, step: metrics.step });
             }
-            let is_last = state.step + 1 == steps_per_epoch;
             if is_last {
                 before_step.clone_from(&state.network);
             }
             let scale = clip_scale(spec.gradient_clip_norm, workspace.gradients());
             state.optimizer.step(&mut state.network, workspace.gradients(), rate, scale, pool);
+            workspace.track_statistics(&mut state.network);
+            if let Some(decay) = spec.ema_decay {
+                state.track_average(decay);
+            }
             state.step += 1;
             state.running.loss_sum += result.loss_sum;
             state.running.correct += result.correct;
@@ -179,8 +222,8 @@ pub fn run<O: Observer>(
         let layers = layer_metrics(&state.network, &before_step, &workspace);
         let trained = partition.train.len() as f64;
         let validation = (!partition.validation.is_empty()).then(|| {
-            let batch = batch(&dataset.train, &partition.validation);
-            evaluation(workspace.evaluate(&state.network, &loss, batch, pool), partition.validation.len())
+            let batch = batch(&dataset.train, &pixels, &partition.validation);
+            evaluation(workspace.evaluate(state.published(), &loss, batch, pool), partition.validation.len())
         });
         if validation.is_some_and(|validation| !validation.loss.is_finite()) {
             return Err(diverged(&state));
@@ -209,7 +252,8 @@ pub fn run<O: Observer>(
     }
 
     let rows: Vec<u32> = (0..dataset.test.labels().len() as u32).collect();
-    let test = workspace.evaluate(&state.network, &loss, batch(&dataset.test, &rows), pool);
+    let pixels = dataset.test.images().view();
+    let test = workspace.evaluate(state.published(), &loss, batch(&dataset.test, &pixels, &rows), pool);
     let test = evaluation(test, rows.len());
     if !test.loss.is_finite() {
         return Err(diverged(&state));
@@ -223,8 +267,21 @@ fn diverged<E>(state: &TrainState) -> TrainError<E> {
     TrainError::Diverged { epoch: state.epoch + u32::from(state.step > 0), step }
 }
 
-fn batch<'a>(split: &'a Split, rows: &'a [u32]) -> Batch<'a, f32> {
-    Batch { examples: Examples::Pixels(split.images().view()), labels: split.labels(), rows }
+/// Examples as they are.
+fn batch<'a>(split: &'a Split, pixels: &'a ArrayView2<u8>, rows: &'a [u32]) -> Batch<'a, f32> {
+    Batch { images: pixels, labels: split.labels(), rows, draw: Draw::default() }
+}
+
+/// Images that are changed anew in each epoch.
+struct Augmented<'a> {
+    augment: Augment,
+    split: &'a Split,
+}
+
+impl Images<f32> for Augmented<'_> {
+    fn write(&self, index: u32, draw: Draw, image: &mut [f32]) {
+        self.augment.write(self.split.image(index as usize), draw.seed, draw.epoch, index, image);
+    }
 }
 
 fn evaluation(sum: StepLoss, examples: usize) -> Evaluation {
@@ -237,31 +294,27 @@ fn layer_metrics(
     workspace: &Workspace<f32>,
 ) -> Vec<LayerMetrics> {
     let dead = workspace.dead_fractions(network);
-    let mut dense = network.dense().zip(before.dense()).zip(workspace.gradients());
-    let layers = network.layers().iter().zip(dead).enumerate();
+    let mut gradients = workspace.gradients().iter();
+    let layers = network.layers().iter().zip(before.layers()).zip(dead).enumerate();
     layers
-        .map(|(index, (layer, dead_fraction))| {
-            let nothing = (None, None, None);
-            let (name, (gradient_norm, weight_norm, update_ratio)) = match layer {
-                Layer::Dense(_) => {
-                    let norms = dense.next().map_or(nothing, |(((_, now), (_, before)), gradient)| {
-                        let norm = (square_sum(now.weight.iter()) + square_sum(now.bias.iter())).sqrt();
-                        let change = square_sum((&now.weight - &before.weight).iter())
-                            + square_sum((&now.bias - &before.bias).iter());
-                        let ratio = (norm > 0.0).then(|| change.sqrt() / norm);
-                        (Some(gradient.square_sum().sqrt()), Some(norm), ratio)
-                    });
-                    ("dense", norms)
-                }
-                Layer::Activation(activation) => (crate::nn::LayerSpec::from(*activation).name(), nothing),
-            };
-            LayerMetrics {
-                layer: format!("{index}.{name}"),
-                gradient_norm,
-                weight_norm,
-                update_ratio,
+        .map(|(index, ((now, before), dead_fraction))| {
+            let mut metrics = LayerMetrics {
+                layer: format!("{index}.{}", now.name()),
+                gradient_norm: None,
+                weight_norm: None,
+                update_ratio: None,
                 dead_fraction,
+            };
+            if let (Some((weight, bias)), Some(before), Some(gradient)) =
+                (now.parameters(), before.parameters(), now.parameters().and_then(|_| gradients.next()))
+            {
+                let norm = (square_sum(weight.iter()) + square_sum(bias.iter())).sqrt();
+                let change = square_sum((weight - before.0).iter()) + square_sum((bias - before.1).iter());
+                metrics.gradient_norm = Some(gradient.square_sum().sqrt());
+                metrics.weight_norm = Some(norm);
+                metrics.update_ratio = (norm > 0.0).then(|| change.sqrt() / norm);
             }
+            metrics
         })
         .collect()
 }

@@ -1,8 +1,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::Cost;
-use crate::data::DatasetShape;
-use crate::nn::{LayerSpec, LossKind, OptimizerSpec, Schedule};
+use crate::data::{Augment, DatasetShape, IMAGE_SIDE};
+use crate::nn::{LayerSpec, LossKind, OptimizerSpec, Schedule, Shape};
+
+/// What every network of ours takes: grey images of 28×28.
+pub const INPUT: Shape = Shape { height: IMAGE_SIDE, width: IMAGE_SIDE, channels: 1 };
 
 /// A training job as checked, every default filled in: the whole input of [`run`](super::run)
 /// besides the data. Written as JSON and sent again it asks for the same job.
@@ -30,22 +33,23 @@ pub struct TrainSpec {
     pub validation_fraction: f64,
     /// How many examples to use, after the seeded shuffle.
     pub train_samples: Option<usize>,
-    /// Changes made to the images; none is offered yet.
-    pub augment: Option<NotOffered>,
+    /// Changes made to the images while training.
+    pub augment: Option<Augment>,
     /// ε of the targets.
     pub label_smoothing: f64,
     /// Largest norm of all gradients together.
     pub gradient_clip_norm: Option<f64>,
-    /// Decay of an average of the weights; not offered yet.
-    pub ema_decay: Option<NotOffered>,
+    /// Decay of an average of the weights over the steps, which is then what is validated, tested and
+    /// published.
+    pub ema_decay: Option<f64>,
     /// Validation accuracy that ends the job.
     pub target_accuracy: Option<f64>,
     /// When to give up.
     pub early_stopping: Option<EarlyStopping>,
     /// When to keep the state.
     pub checkpoint: CheckpointSpec,
-    /// A model to start from; not offered yet.
-    pub initial_model: Option<NotOffered>,
+    /// A model whose weights the layers that fit start from, as `name@version`.
+    pub initial_model: Option<String>,
 }
 
 /// Whether `name` can be the name of a model or an alias.
@@ -57,12 +61,8 @@ pub fn is_name(name: &str) -> bool {
         && characters.all(|c| is_first(c) || matches!(c, '.' | '_' | '-'))
 }
 
-/// A field of the contract that only `null` fits today.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum NotOffered {}
-
 /// The layers of a network.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NetworkSpec {
     /// First to last.
     pub layers: Vec<LayerSpec>,

@@ -9,7 +9,13 @@ use crate::reproducible::{Steps, spec};
 
 fn train(spec: &TrainSpec) -> (TrainState, f64) {
     let pool = Pool::new(2);
-    match run(spec, &mnist::dataset(), TrainState::new(spec, 784), &pool, &mut Steps(u64::MAX)) {
+    match run(
+        spec,
+        &mnist::dataset(),
+        TrainState::new(spec).expect("layers that fit"),
+        &pool,
+        &mut Steps(u64::MAX),
+    ) {
         Ok(Outcome::Finished { state, test }) => (*state, test.accuracy),
         other => panic!("{other:?}"),
     }
@@ -57,7 +63,13 @@ fn a_run_that_diverges_says_where() {
         "schedule": { "type": "constant" }, "train_samples": 1_000,
     }));
     let pool = Pool::new(2);
-    let result = run(&spec, &mnist::dataset(), TrainState::new(&spec, 784), &pool, &mut Steps(u64::MAX));
+    let result = run(
+        &spec,
+        &mnist::dataset(),
+        TrainState::new(&spec).expect("layers that fit"),
+        &pool,
+        &mut Steps(u64::MAX),
+    );
     let Err(TrainError::Diverged { epoch: 1, step }) = result else { panic!("{result:?}") };
     assert!(step > 1);
 }

@@ -5,7 +5,10 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use chainrule::data::mnist;
-use chainrule::nn::{Batch, Examples, Loss, LossKind, Network, Optimizer, Pool, Workspace, clip_scale};
+use chainrule::nn::{
+    Batch, Draw, Loss, LossKind, Network, Optimizer, OptimizerSpec, Pool, Workspace, clip_scale,
+};
+use chainrule::train::INPUT;
 use serde_json::json;
 
 use crate::reproducible::spec;
@@ -41,19 +44,21 @@ fn allocations(work: impl FnOnce()) -> usize {
 #[test]
 fn a_training_step_allocates_nothing() {
     let train = &mnist::dataset().train;
+    let pixels = train.images().view();
     let rows: Vec<u32> = (0..128).collect();
     // With one thread all of a step's work is on this one, whose allocations are counted.
     let pool = Pool::new(1);
-    for optimizer in ["sgd", "momentum", "adam"] {
-        let spec = spec(json!({ "optimizer": { "type": optimizer } }));
-        let mut network = Network::<f32>::new(784, &spec.network.layers, 1);
+    let jobs = OptimizerSpec::NAMES.map(|optimizer| json!({ "optimizer": { "type": optimizer } }));
+    for request in jobs.into_iter().chain([json!({ "network": "cnn-fast" }), json!({ "network": "cnn" })]) {
+        let spec = spec(request);
+        let mut network = Network::<f32>::new(INPUT, &spec.network.layers, 1).expect("layers that fit");
         let mut optimizer = Optimizer::new(spec.optimizer, &network);
         let mut workspace = Workspace::new(&network, 128);
         let loss = Loss { kind: LossKind::CrossEntropy, label_smoothing: 0.1 };
         for size in [128, 100, 1] {
             let counted = allocations(|| {
-                let examples = Examples::Pixels(train.images().view());
-                let batch = Batch { examples, labels: train.labels(), rows: &rows[..size] };
+                let (draw, rows) = (Draw::default(), &rows[..size]);
+                let batch = Batch { images: &pixels, labels: train.labels(), rows, draw };
                 workspace.backpropagate(&network, &loss, batch, &pool);
                 let scale = clip_scale(Some(1.0), workspace.gradients());
                 optimizer.step(&mut network, workspace.gradients(), 0.01, scale, &pool);

@@ -1,81 +1,176 @@
 //! Backpropagation against numerical differentiation, and the safety of the losses.
 
 use chainrule::nn::{
-    Activation, Batch, Examples, GradientCheck, Init, LayerSpec, Loss, LossKind, Network, Pool, Workspace,
-    gradient_check, softmax,
+    Activation, Batch, Draw, GradientCheck, Init, Layer, LayerSpec, Loss, LossKind, Network, Padding, Pool,
+    Shape, Workspace, gradient_check, shapes, softmax,
 };
-use ndarray::{Array2, arr2};
+use ndarray::{Array2, ArrayView2, arr2};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
 /// Largest relative error of a gradient that is right: rounding and truncation leave some 10⁻⁸.
 const ERROR_MAX: f64 = 1e-6;
 
+const DRAW: Draw = Draw { seed: 3, epoch: 1 };
+
 fn values(rows: usize, columns: usize, seed: u64) -> Array2<f64> {
-    let weight = Init::Xavier.weight::<f64>(rows, columns, seed, 99);
+    let weight = Init::Xavier.weight::<f64>(rows, columns, [rows, columns], seed, 99);
     weight.mapv(|value| value * 2.0 + 0.1)
 }
 
-/// A network with every layer kind between `inputs` and `classes`.
-fn network(
-    inputs: usize,
-    hidden: &[usize],
-    classes: usize,
-    activation: Activation,
-    seed: u64,
-) -> Network<f64> {
-    let dense = |units| LayerSpec::Dense { units, init: Init::Xavier };
-    let mut layers: Vec<LayerSpec> =
-        hidden.iter().flat_map(|&units| [dense(units), LayerSpec::from(activation)]).collect();
-    layers.push(dense(classes));
-    let mut network = Network::new(inputs, &layers, seed);
-    for (index, dense) in network.dense_mut().enumerate() {
-        dense
-            .bias
-            .iter_mut()
-            .enumerate()
-            .for_each(|(unit, bias)| *bias = 0.05 * (unit + index) as f64 - 0.12);
+/// A network whose biases are not 0.
+fn network(input: Shape, layers: &[LayerSpec], seed: u64) -> Network<f64> {
+    let mut network = Network::new(input, layers, seed).expect("layers that fit");
+    for (index, layer) in network.layers_mut().iter_mut().enumerate() {
+        if let Some((_, bias)) = layer.parameters_mut() {
+            let start = |(unit, bias): (usize, &mut f64)| *bias = 0.05 * (unit + index) as f64 - 0.12;
+            bias.iter_mut().enumerate().for_each(start);
+        }
     }
     network
+}
+
+fn dense(units: usize) -> LayerSpec {
+    LayerSpec::Dense { units, init: Init::Xavier }
 }
 
 fn worst(checks: &[GradientCheck]) -> f64 {
     checks.iter().map(GradientCheck::max_relative_error).fold(0.0, f64::max)
 }
 
+fn labels(rows: usize, classes: usize, seed: u64) -> Vec<u8> {
+    (0..rows).map(|row| ((row as u64 * 3 + seed) % classes as u64) as u8).collect()
+}
+
+fn check(network: &Network<f64>, loss: &Loss, rows: usize, seed: u64) -> Vec<GradientCheck> {
+    let x = values(rows, network.input().len(), seed + 1);
+    let (labels, order) = (labels(rows, network.outputs(), seed), (0..rows as u32).rev().collect::<Vec<_>>());
+    let batch = Batch { images: &x.view(), labels: &labels, rows: &order, draw: DRAW };
+    gradient_check(network, loss, batch, &Pool::new(2))
+}
+
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig {
+        cases,
+        rng_seed: RngSeed::Fixed(2),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
+fn padding() -> impl Strategy<Value = Padding> {
+    prop::sample::select(&[Padding::Valid, Padding::Same])
+}
+
+/// Any layer that may stand in the middle of a network of images.
+fn image_layer() -> impl Strategy<Value = LayerSpec> {
+    prop_oneof![
+        4 => (1usize..5, 1usize..4, padding(), 1usize..3).prop_map(|(filters, kernel, padding, stride)| {
+            LayerSpec::Conv2d { filters, kernel, padding, stride, init: Init::Xavier }
+        }),
+        1 => (1usize..3).prop_map(|size| LayerSpec::MaxPool2d { size }),
+        1 => (1usize..3).prop_map(|size| LayerSpec::AvgPool2d { size }),
+        2 => Just(LayerSpec::BatchNorm),
+        1 => Just(LayerSpec::Dropout { rate: 0.4 }),
+        3 => prop::sample::select(&Activation::ALL).prop_map(LayerSpec::from),
+    ]
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, rng_seed: RngSeed::Fixed(2), failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config(48))]
 
     #[test]
-    fn gradients_agree_with_central_differences_for_every_layer_activation_and_loss(
+    fn gradients_of_lists_agree_with_central_differences(
         activation in prop::sample::select(&Activation::ALL),
         kind in prop::sample::select(&LossKind::ALL),
         label_smoothing in prop::sample::select(&[0.0, 0.1]),
         inputs in 1usize..7,
         hidden in prop::collection::vec(1usize..6, 0..3),
+        has_norm: bool,
         classes in 2usize..5,
         rows in 1usize..40,
         seed in 0u64..1_000,
     ) {
-        let network = network(inputs, &hidden, classes, activation, seed);
-        let x = values(rows, inputs, seed + 1);
-        let labels: Vec<u8> = (0..rows).map(|row| ((row as u64 * 3 + seed) % classes as u64) as u8).collect();
-        let order: Vec<u32> = (0..rows as u32).rev().collect();
-        let batch = Batch { examples: Examples::Values(x.view()), labels: &labels, rows: &order };
-        let checks = gradient_check(&network, &Loss { kind, label_smoothing }, batch, &Pool::new(2));
-        prop_assert_eq!(checks.len(), 2 * (hidden.len() + 1));
+        let norm = has_norm.then_some(LayerSpec::BatchNorm);
+        let block = |&units: &usize| [Some(dense(units)), norm, Some(LayerSpec::from(activation))];
+        let layers: Vec<LayerSpec> = hidden.iter().flat_map(block).flatten().chain([dense(classes)]).collect();
+        let checks = check(&network(Shape::vector(inputs), &layers, seed), &Loss { kind, label_smoothing }, rows, seed);
+        prop_assert_eq!(checks.len(), 2 * (1 + hidden.len() * (1 + usize::from(has_norm))));
         prop_assert!(worst(&checks) < ERROR_MAX, "largest relative error {}", worst(&checks));
+    }
+
+    #[test]
+    fn gradients_of_images_agree_with_central_differences_for_any_layers_in_any_order(
+        height in 3usize..8,
+        width in 3usize..8,
+        channels in 1usize..3,
+        middle in prop::collection::vec(image_layer(), 1..6),
+        kind in prop::sample::select(&LossKind::ALL),
+        rows in 1usize..10,
+        seed in 0u64..1_000,
+    ) {
+        let input = Shape { height, width, channels };
+        let layers: Vec<LayerSpec> = middle.into_iter().chain([LayerSpec::Flatten, dense(3)]).collect();
+        prop_assume!(shapes(input, &layers).is_ok());
+        let checks = check(&network(input, &layers, seed), &Loss::new(kind), rows, seed);
+        prop_assert!(worst(&checks) < ERROR_MAX, "largest relative error {} of {layers:?}", worst(&checks));
+    }
+
+    /// The convolution as the textbook has it, against the layer.
+    #[test]
+    fn a_convolution_is_the_sum_over_its_window(
+        height in 1usize..9, width in 1usize..9, channels in 1usize..4, filters in 1usize..40,
+        kernel in 1usize..5, padding in padding(), stride in 1usize..4, seed in 0u64..1_000,
+    ) {
+        let input = Shape { height, width, channels };
+        let layers = [LayerSpec::Conv2d { filters, kernel, padding, stride, init: Init::Xavier }, dense(2)];
+        prop_assume!(shapes(input, &layers).is_ok());
+        let network = network(input, &layers, seed);
+        let x = values(1, input.len(), seed);
+        let Layer::Conv2d(conv) = &network.layers()[0] else { unreachable!() };
+        let output = conv.output();
+        let before = |length: usize, count: usize| match padding {
+            Padding::Valid => 0,
+            Padding::Same => ((count - 1) * stride + kernel).saturating_sub(length) / 2,
+        };
+        let (top, left) = (before(height, output.height), before(width, output.width));
+        let pixel = |y: usize, x_: usize, c: usize| {
+            let (y, x_) = (y.checked_sub(top)?, x_.checked_sub(left)?);
+            (y < height && x_ < width).then(|| x[[0, (y * width + x_) * channels + c]])
+        };
+        let mut expected = Vec::new();
+        for i in 0..output.height {
+            for j in 0..output.width {
+                for f in 0..filters {
+                    let mut sum = conv.bias[f];
+                    for (u, v, c) in (0..kernel).flat_map(|u| (0..kernel).flat_map(move |v| (0..channels).map(move |c| (u, v, c)))) {
+                        let value = pixel(i * stride + u, j * stride + v, c).unwrap_or(0.0);
+                        sum += value * conv.weight[[(u * kernel + v) * channels + c, f]];
+                    }
+                    expected.push(sum);
+                }
+            }
+        }
+        let Layer::Dense(head) = &network.layers()[1] else { unreachable!() };
+        let scores = Array2::from_shape_vec((1, expected.len()), expected).expect("a row").dot(&head.weight) + &head.bias;
+        let mut expected = scores;
+        softmax(expected.view_mut());
+        let found = chainrule::nn::Predictor::new(network.clone()).probabilities(x.view());
+        for (found, expected) in found.iter().zip(&expected) {
+            prop_assert!((found - expected).abs() < 1e-12, "{found} {expected}");
+        }
     }
 }
 
 #[test]
 fn the_gradient_check_catches_a_gradient_that_lacks_one_image() {
-    let network = network(5, &[4], 3, Activation::Tanh, 7);
+    let network = network(Shape::vector(5), &[dense(4), LayerSpec::Tanh, dense(3)], 7);
     let x = values(6, 5, 8);
+    let x = x.view();
     let labels = [0, 1, 2, 0, 1, 2];
     let loss = Loss::new(LossKind::CrossEntropy);
     let pool = Pool::new(1);
-    let batch = |rows: &'static [u32]| Batch { examples: Examples::Values(x.view()), labels: &labels, rows };
+    let batch = |rows: &'static [u32]| Batch { images: &x, labels: &labels, rows, draw: DRAW };
     let mut checks = gradient_check(&network, &loss, batch(&[0, 1, 2, 3, 4, 5]), &pool);
     assert!(worst(&checks) < ERROR_MAX);
 
@@ -84,6 +179,44 @@ fn the_gradient_check_catches_a_gradient_that_lacks_one_image() {
     let without_one = workspace.gradients()[0].weight.mapv(|gradient| gradient * 5.0 / 6.0);
     checks[0].analytic = without_one.iter().copied().collect();
     assert!(checks[0].max_relative_error() > 1e-2);
+}
+
+#[test]
+fn the_gradient_check_catches_a_normalisation_that_takes_the_mean_for_a_constant() {
+    let layers = [dense(4), LayerSpec::BatchNorm, LayerSpec::Tanh, dense(3)];
+    let network = network(Shape::vector(5), &layers, 7);
+    let mut checks = check(&network, &Loss::new(LossKind::CrossEntropy), 6, 8);
+    assert!(worst(&checks) < ERROR_MAX);
+    // The bias before a normalisation moves the mean alone; a gradient that forgets the mean is not 0.
+    assert!(checks[1].numerical.iter().all(|gradient| gradient.abs() < 1e-9));
+    checks[1].analytic = vec![1e-3; 4];
+    assert!(checks[1].max_relative_error() > 1e-2);
+}
+
+#[test]
+fn at_inference_a_normalisation_folds_away_and_dropout_does_nothing() {
+    let conv = LayerSpec::Conv2d { filters: 3, kernel: 3, padding: Padding::Same, stride: 1, init: Init::He };
+    let with = [conv, LayerSpec::BatchNorm, LayerSpec::Relu, LayerSpec::Dropout { rate: 0.5 }, dense(4)];
+    let mut network = network(Shape { height: 6, width: 5, channels: 2 }, &with, 3);
+    let x = values(9, 60, 4);
+    let view = x.view();
+    let (labels, rows) = (labels(9, 4, 1), (0..9).collect::<Vec<u32>>());
+    let batch = Batch { images: &view, labels: &labels, rows: &rows, draw: DRAW };
+    let loss = Loss::new(LossKind::CrossEntropy);
+    let pool = Pool::new(2);
+    let mut workspace = Workspace::new(&network, 9);
+    for _ in 0..5 {
+        workspace.backpropagate(&network, &loss, batch, &pool);
+        workspace.track_statistics(&mut network);
+    }
+    let folded = network.folded();
+    assert!(folded.layers().len() == with.len() - 1 && network.layers().len() == with.len());
+    let probabilities = chainrule::nn::Predictor::new(network.clone()).probabilities(x.view());
+    let loss_of = |p: ArrayView2<f64>| -> f64 {
+        p.rows().into_iter().zip(&labels).map(|(p, &label)| -p[usize::from(label)].ln()).sum()
+    };
+    let evaluated = workspace.evaluate(&network, &loss, batch, &pool).loss_sum;
+    assert!((loss_of(probabilities.view()) - evaluated).abs() < 1e-12 * evaluated.abs().max(1.0));
 }
 
 #[test]
@@ -105,9 +238,9 @@ fn losses_and_their_gradients_are_finite_for_scores_of_ten_thousand() {
 
 #[test]
 fn the_lessons_affine_layer_gives_the_lessons_shapes_and_sums() {
-    let dense = Network::<f64>::new(3, &[LayerSpec::Dense { units: 2, init: Init::He }], 1);
+    let dense = network(Shape::vector(3), &[dense(2)], 1);
     let x = arr2(&[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]);
-    let batch = Batch { examples: Examples::Values(x.view()), labels: &[0, 1], rows: &[0, 1] };
+    let batch = Batch { images: &x.view(), labels: &[0, 1], rows: &[0, 1], draw: DRAW };
     let mut workspace = Workspace::new(&dense, 2);
     let loss = Loss::new(LossKind::CrossEntropy);
     workspace.backpropagate(&dense, &loss, batch, &Pool::new(1));

@@ -295,7 +295,7 @@ async fn the_presets_are_listed_with_their_recipes() {
     let networks = server.get_json("/v1/networks").await;
     let names: Vec<&Value> =
         networks["networks"].as_array().expect("a list").iter().map(|entry| &entry["name"]).collect();
-    assert_eq!(names, ["lesson", "mlp"]);
+    assert_eq!(names, ["lesson", "mlp", "cnn-fast", "cnn", "cnn-best"]);
     assert_eq!(networks["networks"][0]["spec"]["optimizer"]["type"], "sgd");
     server.stop().await;
 }

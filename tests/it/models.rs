@@ -266,3 +266,49 @@ async fn models_past_the_memory_limit_are_read_again_when_asked_for() {
     }
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_convolutional_job_is_trained_published_and_reads_alike_after_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = TestServer::start_in(folder.path(), &[]).await;
+    let request = json!({
+        "train_samples": 3_000, "epochs": 2, "ema_decay": 0.9, "augment": { "shift_pixels": 1 },
+        "optimizer": { "type": "adamw", "learning_rate": 0.01 },
+        "network": { "layers": [
+            { "type": "conv2d", "filters": 8, "kernel": 5, "stride": 2 }, { "type": "batch_norm" }, { "type": "leaky_relu" },
+            { "type": "avg_pool2d" }, { "type": "dropout", "rate": 0.1 }, { "type": "flatten" },
+            { "type": "dense", "units": 32 }, { "type": "gelu" }, { "type": "dense", "units": 10 } ] },
+    });
+    let job = server.create(request.clone()).await;
+    let job = server.ended(job["id"].as_str().expect("an id")).await;
+    assert_eq!(job["state"], "succeeded", "{job}");
+    assert!(job["result"]["test_accuracy"].as_f64().is_some_and(|accuracy| accuracy > 0.8), "{job}");
+    let read = async |server: &TestServer| {
+        predictions(server.post(PREDICT, "application/octet-stream", digit(0).to_vec()).await).await
+    };
+    let before = read(&server).await;
+    server.stop().await;
+    let server = TestServer::start_in(folder.path(), &[]).await;
+    assert_eq!(read(&server).await, before);
+
+    let mut tuned = request.clone();
+    tuned["initial_model"] = json!("digits");
+    tuned["epochs"] = json!(1);
+    tuned["seed"] = json!(9);
+    let tuned = server.create(tuned).await;
+    assert_eq!(tuned["spec"]["initial_model"], "digits@1", "pinned to the version it means now");
+    let tuned = server.ended(tuned["id"].as_str().expect("an id")).await;
+    let losses = |id: &Value| {
+        let path = format!("/v1/jobs/{}/metrics", id.as_str().expect("an id"));
+        let server = &server;
+        async move { server.get_json(&path).await["epochs"][0]["train_loss"].as_f64().expect("a loss") }
+    };
+    assert!(losses(&tuned["id"]).await < losses(&job["id"]).await / 2.0, "it goes on where the model was");
+
+    let other =
+        json!({ "initial_model": "digits", "network": { "layers": [{ "type": "dense", "units": 10 }] } });
+    let refused = server.post("/v1/jobs", "application/json", other.to_string()).await;
+    let refused = problem(refused, 422, "invalid_request").await;
+    assert_eq!(pointers(&refused), ["/initial_model"], "{refused}");
+    server.stop().await;
+}

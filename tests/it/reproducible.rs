@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use chainrule::artifact::{read_checkpoint, write_checkpoint};
 use chainrule::data::{self, mnist};
-use chainrule::nn::Pool;
+use chainrule::nn::{OptimizerSpec, Pool};
 use chainrule::train::{
     EpochMetrics, Observer, Outcome, SpecLimits, StepReport, TrainSpec, TrainState, parse, run,
 };
@@ -37,12 +37,27 @@ fn small(optimizer: &str) -> TrainSpec {
     }))
 }
 
+/// A small convolutional job with all that is drawn at random or kept beside the weights.
+fn convolutional() -> TrainSpec {
+    spec(json!({
+        "train_samples": 300, "epochs": 2, "batch_size": 64, "ema_decay": 0.9,
+        "optimizer": { "type": "adamw" },
+        "augment": { "shift_pixels": 2, "rotate_degrees": 10, "scale": 0.1, "shear": 0.1, "elastic": { "alpha": 8, "sigma": 3 } },
+        "network": { "layers": [
+            { "type": "conv2d", "filters": 5, "kernel": 5, "stride": 2, "padding": "same" }, { "type": "batch_norm" },
+            { "type": "gelu" }, { "type": "max_pool2d" }, { "type": "dropout", "rate": 0.3 },
+            { "type": "conv2d", "filters": 16, "kernel": 3 }, { "type": "relu" }, { "type": "flatten" },
+            { "type": "dense", "units": 10 },
+        ] },
+    }))
+}
+
 fn train(spec: &TrainSpec, threads: usize, state: TrainState, steps: u64) -> Outcome {
     run(spec, &mnist::dataset(), state, &Pool::new(threads), &mut Steps(steps)).expect("a run that converges")
 }
 
 fn undisturbed(spec: &TrainSpec, threads: usize) -> (Vec<u8>, f64) {
-    match train(spec, threads, TrainState::new(spec, 784), u64::MAX) {
+    match train(spec, threads, TrainState::new(spec).expect("layers that fit"), u64::MAX) {
         Outcome::Finished { state, test } => (write_checkpoint(&state).expect("a checkpoint"), test.loss),
         Outcome::Stopped { .. } => panic!("nobody stopped it"),
     }
@@ -50,10 +65,11 @@ fn undisturbed(spec: &TrainSpec, threads: usize) -> (Vec<u8>, f64) {
 
 #[test]
 fn any_number_of_threads_gives_the_same_bytes() {
-    let spec = small("adam");
-    let one = undisturbed(&spec, 1);
-    for threads in [2, 3, 7] {
-        assert!(undisturbed(&spec, threads) == one, "{threads} threads");
+    for spec in [small("adam"), convolutional()] {
+        let one = undisturbed(&spec, 1);
+        for threads in [2, 3, 7] {
+            assert!(undisturbed(&spec, threads) == one, "{threads} threads");
+        }
     }
 }
 
@@ -66,20 +82,19 @@ fn another_seed_gives_other_weights() {
 
 #[test]
 fn a_run_stopped_after_any_step_and_resumed_from_its_checkpoint_gives_the_same_bytes() {
-    for optimizer in ["sgd", "momentum", "adam"] {
-        let spec = small(optimizer);
+    for spec in OptimizerSpec::NAMES.map(small).into_iter().chain([convolutional()]) {
         let expected = undisturbed(&spec, 2);
         for steps in [1, 3, 9, 10, 11, 12, 23, 29] {
-            let state = match train(&spec, 2, TrainState::new(&spec, 784), steps) {
+            let state = match train(&spec, 2, TrainState::new(&spec).expect("layers that fit"), steps) {
                 Outcome::Stopped { state } | Outcome::Finished { state, .. } => state,
             };
             let bytes = write_checkpoint(&state).expect("a checkpoint");
-            let state = read_checkpoint(&bytes, &spec, 784).expect("the same state");
+            let state = read_checkpoint(&bytes, &spec).expect("the same state");
             let Outcome::Finished { state, test } = train(&spec, 1, state, u64::MAX) else {
                 panic!("nobody stopped it")
             };
             let found = (write_checkpoint(&state).expect("a checkpoint"), test.loss);
-            assert!(found == expected, "{optimizer} stopped after {steps} steps");
+            assert!(found == expected, "{:?} stopped after {steps} steps", spec.optimizer);
         }
     }
 }
@@ -87,9 +102,10 @@ fn a_run_stopped_after_any_step_and_resumed_from_its_checkpoint_gives_the_same_b
 #[test]
 fn a_checkpoint_of_another_network_or_a_damaged_one_is_refused() {
     let spec = small("adam");
-    let bytes = write_checkpoint(&TrainState::new(&spec, 784)).expect("a checkpoint");
-    assert!(read_checkpoint(&bytes[..bytes.len() - 1], &spec, 784).is_err());
-    assert!(read_checkpoint(b"", &spec, 784).is_err());
-    assert!(read_checkpoint(&bytes, &spec, 100).is_err());
-    assert!(read_checkpoint(&bytes, &small("momentum"), 784).is_err());
+    let bytes = write_checkpoint(&TrainState::new(&spec).expect("layers that fit")).expect("a checkpoint");
+    assert!(read_checkpoint(&bytes[..bytes.len() - 1], &spec).is_err());
+    assert!(read_checkpoint(b"", &spec).is_err());
+    let other = json!({ "network": { "layers": [{ "type": "dense", "units": 10 }] } });
+    assert!(read_checkpoint(&bytes, &crate::reproducible::spec(other)).is_err());
+    assert!(read_checkpoint(&bytes, &small("momentum")).is_err());
 }

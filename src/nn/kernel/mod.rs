@@ -4,11 +4,14 @@
 //! more than the arithmetic, and a pool whose tasks borrow from the caller's stack.
 #![expect(unsafe_code, reason = "the one room for it, see above")]
 
+mod instructions;
 mod matmul;
 mod panels;
 mod pool;
 mod simd;
+mod tile;
 
-pub use matmul::{Instructions, matmul, matmul_with, vectorized};
-pub use panels::{PANEL, Panels, fill_panel};
+pub use instructions::{Instructions, vectorized};
+pub use matmul::{Offsets, Windows, matmul, matmul_windows, matmul_with};
+pub use panels::{PANEL, Panels, Right, fill_panel};
 pub use pool::Pool;

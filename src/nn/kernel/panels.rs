@@ -5,6 +5,9 @@ use crate::nn::Float;
 /// Columns in one panel: two AVX-512 registers or four AVX2 registers of `f32`.
 pub const PANEL: usize = 32;
 
+/// Numbers in the widest register: what a row of a right-hand side is a multiple of.
+const LANES_MAX: usize = 16;
+
 /// A matrix of shape (rows, columns) laid out for the right-hand side of a product: columns in
 /// panels of [`PANEL`], each panel row by row, the last one filled up with zeros.
 ///
@@ -33,10 +36,11 @@ impl<T: Float> Panels<T> {
     /// Copies `matrix` in; its columns are this one's, and its rows at most as many as this one was
     /// made with.
     pub fn fill(&mut self, matrix: ArrayView2<T>) {
-        let capacity = self.values.len() / (self.panels() * PANEL).max(1);
+        let capacity = self.values.len() / (self.columns.div_ceil(PANEL) * PANEL).max(1);
         assert!(matrix.nrows() <= capacity && matrix.ncols() == self.columns);
         self.rows = matrix.nrows();
-        for (index, panel) in self.panels_mut() {
+        let length = (self.rows * PANEL).max(1);
+        for (index, panel) in self.values_mut().chunks_mut(length).enumerate() {
             fill_panel(panel, index, matrix);
         }
     }
@@ -51,25 +55,80 @@ impl<T: Float> Panels<T> {
         self.columns
     }
 
-    /// Number of panels.
-    pub fn panels(&self) -> usize {
-        self.columns.div_ceil(PANEL)
-    }
-
-    /// All values, panel after panel, each of `rows` × [`PANEL`].
-    pub fn values(&self) -> &[T] {
-        &self.values[..self.rows * self.columns.div_ceil(PANEL) * PANEL]
-    }
-
-    /// [`Self::values`], to be changed: pieces of `rows` × [`PANEL`] may be filled by
+    /// All values, panel after panel, each of `rows` × [`PANEL`]; such pieces may be filled by
     /// [`fill_panel`] at the same time.
     pub fn values_mut(&mut self) -> &mut [T] {
         &mut self.values[..self.rows * self.columns.div_ceil(PANEL) * PANEL]
     }
 
-    fn panels_mut(&mut self) -> impl Iterator<Item = (usize, &mut [T])> {
-        let length = (self.rows * PANEL).max(1);
-        self.values_mut().chunks_mut(length).enumerate()
+    /// This matrix as a factor.
+    pub fn right(&self) -> Right<'_, T> {
+        let Self { rows, columns, ref values } = *self;
+        Right { values, rows, columns, stride: PANEL, panel: rows * PANEL }
+    }
+}
+
+impl<'a, T: Float> From<&'a Panels<T>> for Right<'a, T> {
+    fn from(panels: &'a Panels<T>) -> Self {
+        panels.right()
+    }
+}
+
+/// The right-hand side of a product, of shape (rows, columns).
+///
+/// Row r of panel p begins at `r · stride + p · panel`, and has whole registers up to its last
+/// column.
+#[derive(Clone, Copy, Debug)]
+pub struct Right<'a, T> {
+    values: &'a [T],
+    rows: usize,
+    columns: usize,
+    stride: usize,
+    panel: usize,
+}
+
+impl<'a, T: Float> Right<'a, T> {
+    /// A matrix in row order as it is, where its columns are whole registers on every processor;
+    /// others need [`Panels`].
+    pub fn row_major(values: &'a [T], columns: usize) -> Option<Self> {
+        let is_whole = columns > 0 && columns.is_multiple_of(LANES_MAX);
+        is_whole.then(|| Self {
+            values,
+            rows: values.len() / columns,
+            columns,
+            stride: columns,
+            panel: PANEL,
+        })
+    }
+
+    /// `count` rows from `first` on.
+    ///
+    /// # Panics
+    /// Where there are fewer.
+    pub fn slice(self, first: usize, count: usize) -> Self {
+        assert!(first + count <= self.rows, "rows of a factor");
+        Self { values: &self.values[first * self.stride..], rows: count, ..self }
+    }
+
+    /// Rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// From one row to the next.
+    pub(super) fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// Where row 0 of the column `column` is, or would be.
+    #[inline(always)]
+    pub(super) fn at(&self, column: usize) -> *const T {
+        self.values.as_ptr().wrapping_add(column / PANEL * self.panel + column % PANEL)
     }
 }
 

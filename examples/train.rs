@@ -1,0 +1,51 @@
+//! Trains with the library alone, no server:
+//!
+//! ```sh
+//! cargo run --release --example train -- '{"network": "cnn-fast", "epochs": 2}'
+//! ```
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::time::Instant;
+
+use chainrule::data;
+use chainrule::nn::Pool;
+use chainrule::train::{EpochMetrics, Observer, Outcome, SpecLimits, StepReport, TrainState, parse, run};
+
+struct Report {
+    begin: Instant,
+    images: usize,
+}
+
+impl Observer for Report {
+    type Error = Infallible;
+
+    fn step(&mut self, report: &StepReport) -> bool {
+        self.images += report.images;
+        true
+    }
+
+    fn epoch(&mut self, epoch: &EpochMetrics, _: &TrainState) -> Result<(), Infallible> {
+        let accuracy = epoch.validation_accuracy.unwrap_or_default();
+        let rate = self.images as f64 / self.begin.elapsed().as_secs_f64();
+        println!(
+            "epoch {}  loss {:.4}  val {accuracy:.4}  {rate:.0} images/s",
+            epoch.epoch, epoch.train_loss
+        );
+        Ok(())
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let request = std::env::args().nth(1).unwrap_or_else(|| "{}".to_owned());
+    let spec = parse(&serde_json::from_str(&request)?, &data::shapes(), &SpecLimits::default())
+        .map_err(|faults| format!("{faults:?}"))?;
+    let dataset = data::named(&spec.dataset).ok_or("no such dataset")?;
+    let pool = Pool::new(std::thread::available_parallelism()?.get());
+    let mut report = Report { begin: Instant::now(), images: 0 };
+    let outcome = run(&spec, &dataset, TrainState::new(&spec)?, &pool, &mut report)?;
+    if let Outcome::Finished { test, .. } = outcome {
+        println!("test accuracy {:.4}", test.accuracy);
+    }
+    Ok(())
+}

@@ -1,0 +1,195 @@
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+use serde::{Deserialize, Serialize};
+
+use super::{IMAGE_PIXELS, IMAGE_SIDE};
+
+/// Streams of augmentation are those of a seed of their own.
+const SEED_OF_AUGMENT: u64 = 0xA0C3_5E1D_77B2_9F46;
+
+/// Small changes drawn anew for each image and epoch: no 6 becomes a 9, no shirt lies on its side.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Augment {
+    /// Moves by up to this many pixels along each axis.
+    pub shift_pixels: f64,
+    /// Turns by up to this angle either way.
+    pub rotate_degrees: f64,
+    /// Grows or shrinks by up to this fraction.
+    pub scale: f64,
+    /// Slants by up to this ratio either way.
+    pub shear: f64,
+    /// Bends.
+    pub elastic: Option<Elastic>,
+}
+
+/// A field of random displacements, smoothed (Simard, Steinkraus, Platt, *Best Practices for
+/// Convolutional Neural Networks*, 2003).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Elastic {
+    /// The size of the displacements before they are smoothed, in pixels.
+    pub alpha: f64,
+    /// The deviation of the Gaussian that smooths them, in pixels.
+    pub sigma: f64,
+}
+
+impl Augment {
+    /// Writes `pixels` (784, 0–255), changed, to `image`, as pixel / 255: a function of the seed, the
+    /// epoch and the number of the example.
+    ///
+    /// # Panics
+    /// Where there are not 784.
+    pub fn write(&self, pixels: &[u8], seed: u64, epoch: u32, example: u32, image: &mut [f32]) {
+        assert_eq!((pixels.len(), image.len()), (IMAGE_PIXELS, IMAGE_PIXELS), "pixels of an image");
+        let mut rng = ChaCha8Rng::seed_from_u64(seed ^ SEED_OF_AUGMENT);
+        rng.set_stream(u64::from(epoch) << 32 | u64::from(example));
+        let mut within = |range: f64| range * (2.0 * rng.random::<f64>() - 1.0);
+        let angle = within(self.rotate_degrees).to_radians();
+        let zoom = 1.0 + within(self.scale);
+        let shear = within(self.shear);
+        let shift = [within(self.shift_pixels), within(self.shift_pixels)];
+        // The map from a place of the result to one of the original: about the centre, the inverse of
+        // turn · slant · zoom.
+        let (sin, cos) = angle.sin_cos();
+        let [a, b, c, d] =
+            [cos + sin * shear, sin - cos * shear, -sin, cos].map(|entry| (entry / zoom) as f32);
+        let field = self.elastic.map(|elastic| [field(elastic, &mut rng), field(elastic, &mut rng)]);
+
+        let mut padded = [0.0; PADDED * PADDED];
+        for (row, pixels) in pixels.chunks_exact(IMAGE_SIDE).enumerate() {
+            let to = &mut padded[(row + BORDER) * PADDED + BORDER..][..IMAGE_SIDE];
+            to.iter_mut().zip(pixels).for_each(|(to, &pixel)| *to = f32::from(pixel) / 255.0);
+        }
+        let centre = (IMAGE_SIDE - 1) as f32 / 2.0;
+        let [shift_x, shift_y] = shift.map(|shift| shift as f32);
+        for (y, row) in image.chunks_exact_mut(IMAGE_SIDE).enumerate() {
+            for (x, pixel) in row.iter_mut().enumerate() {
+                let (dx, dy) = (x as f32 - centre - shift_x, y as f32 - centre - shift_y);
+                let mut from = [a * dx + b * dy + centre, c * dx + d * dy + centre];
+                if let Some([along, across]) = &field {
+                    from[0] += along[y * IMAGE_SIDE + x];
+                    from[1] += across[y * IMAGE_SIDE + x];
+                }
+                *pixel = sample(&padded, from);
+            }
+        }
+    }
+}
+
+/// Zeros around an image, so that what lies outside needs no question.
+const BORDER: usize = 2;
+const PADDED: usize = IMAGE_SIDE + 2 * BORDER;
+
+/// The value between the four pixels around a place, each by its nearness.
+fn sample(padded: &[f32; PADDED * PADDED], [x, y]: [f32; 2]) -> f32 {
+    let place = |at: f32| (at + BORDER as f32).clamp(0.0, (PADDED - 2) as f32);
+    let (x, y) = (place(x), place(y));
+    let (column, row) = (x as usize, y as usize);
+    let (right, below) = (x - column as f32, y - row as f32);
+    let at = (row * PADDED + column).min(PADDED * PADDED - PADDED - 2);
+    let upper = padded[at] + right * (padded[at + 1] - padded[at]);
+    let lower = padded[at + PADDED] + right * (padded[at + PADDED + 1] - padded[at + PADDED]);
+    upper + below * (lower - upper)
+}
+
+/// Displacements along one axis, in pixels.
+fn field(elastic: Elastic, rng: &mut ChaCha8Rng) -> [f32; IMAGE_PIXELS] {
+    let mut field = [0.0; IMAGE_PIXELS];
+    for value in &mut field {
+        *value = (elastic.alpha * (2.0 * rng.random::<f64>() - 1.0)) as f32;
+    }
+    let radius = ((3.0 * elastic.sigma).ceil() as usize).clamp(1, IMAGE_SIDE - 1);
+    let mut weights = [0.0; IMAGE_SIDE];
+    for (distance, weight) in weights.iter_mut().enumerate().take(radius + 1) {
+        *weight = (-(distance as f64 / elastic.sigma).powi(2) / 2.0).exp() as f32;
+    }
+    let sum = weights[0] + 2.0 * weights[1..].iter().sum::<f32>();
+    weights.iter_mut().for_each(|weight| *weight /= sum);
+    let rows = smoothed(&field, &weights[..=radius], |line, at| line * IMAGE_SIDE + at);
+    smoothed(&rows, &weights[..=radius], |line, at| at * IMAGE_SIDE + line)
+}
+
+/// Each value as the weighted sum of its neighbours on the same line; beyond the edge there is 0.
+fn smoothed(
+    field: &[f32; IMAGE_PIXELS],
+    weights: &[f32],
+    index: impl Fn(usize, usize) -> usize,
+) -> [f32; IMAGE_PIXELS] {
+    let mut result = [0.0; IMAGE_PIXELS];
+    for line in 0..IMAGE_SIDE {
+        for at in 0..IMAGE_SIDE {
+            let near = at.saturating_sub(weights.len() - 1)..(at + weights.len()).min(IMAGE_SIDE);
+            result[index(line, at)] =
+                near.map(|other| weights[at.abs_diff(other)] * field[index(line, other)]).sum();
+        }
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONE: Augment =
+        Augment { shift_pixels: 0.0, rotate_degrees: 0.0, scale: 0.0, shear: 0.0, elastic: None };
+
+    fn digit() -> Vec<u8> {
+        let place = |index: usize| (index % IMAGE_SIDE, index / IMAGE_SIDE);
+        let pixel = |(x, y): (usize, usize)| u8::from((8..20).contains(&x) && (6..22).contains(&y)) * 200;
+        (0..IMAGE_PIXELS).map(place).map(pixel).collect()
+    }
+
+    fn changed(augment: Augment, seed: u64, epoch: u32, example: u32) -> Vec<f32> {
+        let mut image = vec![0.0; IMAGE_PIXELS];
+        augment.write(&digit(), seed, epoch, example, &mut image);
+        image
+    }
+
+    #[test]
+    fn no_change_leaves_an_image_as_it_is() {
+        let expected: Vec<f32> = digit().iter().map(|&pixel| f32::from(pixel) / 255.0).collect();
+        for (found, expected) in changed(NONE, 1, 0, 0).iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn changes_are_drawn_from_seed_epoch_and_example_alone_and_keep_the_ink() {
+        let some = Augment {
+            shift_pixels: 2.0,
+            rotate_degrees: 12.0,
+            scale: 0.1,
+            shear: 0.15,
+            elastic: Some(Elastic { alpha: 20.0, sigma: 4.0 }),
+        };
+        let one = changed(some, 1, 2, 3);
+        assert_eq!(one, changed(some, 1, 2, 3));
+        for other in [changed(some, 2, 2, 3), changed(some, 1, 3, 3), changed(some, 1, 2, 4)] {
+            assert_ne!(one, other);
+        }
+        let ink = |image: &[f32]| image.iter().sum::<f32>();
+        for example in 0..50 {
+            let ratio = ink(&changed(some, 1, 0, example)) / ink(&changed(NONE, 1, 0, 0));
+            assert!((0.7..1.4).contains(&ratio), "{ratio}");
+        }
+    }
+
+    #[test]
+    fn a_shift_moves_and_a_turn_turns_about_the_centre() {
+        let centre = |image: &[f32]| {
+            let sum: f32 = image.iter().sum();
+            let along = |f: fn(usize) -> usize| {
+                image.iter().enumerate().map(|(index, value)| f(index) as f32 * value).sum::<f32>() / sum
+            };
+            (along(|index| index % IMAGE_SIDE), along(|index| index / IMAGE_SIDE))
+        };
+        let (x, y) = centre(&changed(NONE, 1, 0, 0));
+        for example in 0..20 {
+            let (moved_x, moved_y) = centre(&changed(Augment { shift_pixels: 3.0, ..NONE }, 1, 0, example));
+            assert!((moved_x - x).abs() <= 3.01 && (moved_y - y).abs() <= 3.01);
+            let (turned_x, turned_y) =
+                centre(&changed(Augment { rotate_degrees: 40.0, ..NONE }, 1, 0, example));
+            assert!((turned_x - x).abs() < 0.1 && (turned_y - y).abs() < 0.1);
+        }
+    }
+}

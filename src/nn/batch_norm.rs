@@ -1,0 +1,263 @@
+use ndarray::{Array1, Array2};
+
+use super::Float;
+
+/// ε and the share of a batch in the running statistics, as in PyTorch.
+const EPS: f64 = 1e-5;
+const MOMENTUM: f64 = 0.1;
+
+/// Brings each channel to mean 0 and variance 1 over the batch and all places, then scales and shifts
+/// it: `y = γ x̂ + β`, `x̂ = (x − μ) / √(σ² + ε)` (Ioffe, Szegedy, *Batch Normalization*, 2015). At
+/// inference μ and σ² are running statistics.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BatchNorm<T> {
+    /// γ, shape (1, channels).
+    pub weight: Array2<T>,
+    /// β, shape (channels).
+    pub bias: Array1<T>,
+    /// Running μ, shape (channels).
+    pub running_mean: Array1<T>,
+    /// Running σ² (unbiased), shape (channels).
+    pub running_var: Array1<T>,
+}
+
+/// Runs a block for the channels from `$first` on, `$N` of them at a time: 16, or 1 of the rest, so that
+/// what is summed stays in registers.
+macro_rules! for_lanes {
+    ($channels:expr, |$first:ident, $N:ident| $block:block) => {{
+        const WIDE: usize = 16;
+        let wide = $channels / WIDE * WIDE;
+        for $first in (0..wide).step_by(WIDE) {
+            const $N: usize = WIDE;
+            $block
+        }
+        for $first in wide..$channels {
+            const $N: usize = 1;
+            $block
+        }
+    }};
+}
+
+/// Count, mean and sum of squared deviations of each channel.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Moments {
+    pub count: f64,
+    pub mean: Vec<f64>,
+    pub deviations: Vec<f64>,
+}
+
+impl Moments {
+    pub fn zeros(channels: usize) -> Self {
+        Self { count: 0.0, mean: vec![0.0; channels], deviations: vec![0.0; channels] }
+    }
+
+    /// Of x (places, channels): sums of `x − x₀` and its square, with x₀ the first place, so that little
+    /// is lost where the mean is large.
+    #[inline(always)]
+    pub fn measure<T: Float>(&mut self, x: &[T]) {
+        let channels = self.mean.len();
+        self.count = (x.len() / channels) as f64;
+        for_lanes!(channels, |first, N| {
+            let pivot = lanes::<T, N>(x, first);
+            let [sum, squares] = summed::<T, N, 2>(x, x, channels, first, |x, _, lane| {
+                let x = x - pivot[lane];
+                [x, x * x]
+            });
+            for lane in 0..N {
+                let mean = sum[lane] / self.count.max(1.0);
+                self.mean[first + lane] = pivot[lane].wide() + mean;
+                self.deviations[first + lane] = (squares[lane] - sum[lane] * mean).max(0.0);
+            }
+        });
+    }
+
+    /// Of both together (Chan, Golub, LeVeque, *Updating Formulae*, 1979).
+    pub fn merge(&mut self, other: &Self) {
+        let count = self.count + other.count;
+        if other.count == 0.0 {
+            return;
+        }
+        let places =
+            self.mean.iter_mut().zip(&mut self.deviations).zip(other.mean.iter().zip(&other.deviations));
+        for ((mean, deviations), (other_mean, other_deviations)) in places {
+            let delta = other_mean - *mean;
+            *mean += delta * other.count / count;
+            *deviations += other_deviations + delta * delta * self.count * other.count / count;
+        }
+        self.count = count;
+    }
+
+    pub fn clear(&mut self) {
+        self.count = 0.0;
+        self.mean.fill(0.0);
+        self.deviations.fill(0.0);
+    }
+
+    fn inverse_deviation(&self, channel: usize) -> f64 {
+        1.0 / (self.deviations[channel] / self.count + EPS).sqrt()
+    }
+}
+
+/// `Σ dy` and `Σ dy x̂` of each channel.
+#[derive(Clone, Debug, Default)]
+pub(super) struct NormSums {
+    pub dy: Vec<f64>,
+    pub dy_x: Vec<f64>,
+}
+
+impl NormSums {
+    pub fn zeros(channels: usize) -> Self {
+        Self { dy: vec![0.0; channels], dy_x: vec![0.0; channels] }
+    }
+
+    /// Of dy (places, channels), with the moments of x over the whole batch.
+    #[inline(always)]
+    pub fn measure<T: Float>(&mut self, x: &[T], dy: &[T], moments: &Moments) {
+        let channels = self.dy.len();
+        for_lanes!(channels, |first, N| {
+            let mean: [T; N] = std::array::from_fn(|lane| T::of(moments.mean[first + lane]));
+            let [sum, sum_x] =
+                summed::<T, N, 2>(x, dy, channels, first, |x, dy, lane| [dy, dy * (x - mean[lane])]);
+            for lane in 0..N {
+                self.dy[first + lane] = sum[lane];
+                self.dy_x[first + lane] = sum_x[lane] * moments.inverse_deviation(first + lane);
+            }
+        });
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        self.dy.iter_mut().zip(&other.dy).for_each(|(sum, other)| *sum += other);
+        self.dy_x.iter_mut().zip(&other.dy_x).for_each(|(sum, other)| *sum += other);
+    }
+
+    pub fn clear(&mut self) {
+        self.dy.fill(0.0);
+        self.dy_x.fill(0.0);
+    }
+}
+
+impl<T: Float> BatchNorm<T> {
+    pub(super) fn new(channels: usize) -> Self {
+        Self {
+            weight: Array2::ones((1, channels)),
+            bias: Array1::zeros(channels),
+            running_mean: Array1::zeros(channels),
+            running_var: Array1::ones(channels),
+        }
+    }
+
+    /// Values at each place.
+    pub fn channels(&self) -> usize {
+        self.bias.len()
+    }
+
+    /// `y = scale x + shift` with the running statistics: what the layer is at inference.
+    pub fn affine(&self) -> (Array1<T>, Array1<T>) {
+        let scale: Array1<T> = self
+            .running_var
+            .iter()
+            .zip(&self.weight)
+            .map(|(variance, &weight)| weight / (*variance + T::of(EPS)).sqrt())
+            .collect();
+        let shift = &self.bias - &(&self.running_mean * &scale);
+        (scale, shift)
+    }
+
+    /// [`Self::affine`] with the moments of a batch, into `scale` and `shift`.
+    pub(super) fn batch_affine(&self, moments: &Moments, scale: &mut [T], shift: &mut [T]) {
+        for channel in 0..self.channels() {
+            let factor = self.weight[[0, channel]].wide() * moments.inverse_deviation(channel);
+            scale[channel] = T::of(factor);
+            shift[channel] = T::of(self.bias[channel].wide() - moments.mean[channel] * factor);
+        }
+    }
+
+    /// `dx = γ / √(σ² + ε) (dy − Σdy / n − x̂ Σ(dy x̂) / n)`, over n places of the batch; x, dy and dx
+    /// (places, channels).
+    #[inline(always)]
+    pub(super) fn backward(&self, x: &[T], dy: &[T], moments: &Moments, sums: &NormSums, dx: &mut [T]) {
+        let channels = self.channels();
+        let inverse = |channel: usize| moments.inverse_deviation(channel);
+        let factor = |channel: usize| self.weight[[0, channel]].wide() * inverse(channel);
+        let along = |channel: usize| sums.dy_x[channel] / moments.count * inverse(channel);
+        for_lanes!(channels, |first, N| {
+            let scale: [T; N] = std::array::from_fn(|lane| T::of(factor(first + lane)));
+            let slope: [T; N] = std::array::from_fn(|lane| T::of(factor(first + lane) * along(first + lane)));
+            let offset: [T; N] = std::array::from_fn(|lane| {
+                let channel = first + lane;
+                let mean = sums.dy[channel] / moments.count - along(channel) * moments.mean[channel];
+                T::of(factor(channel) * mean)
+            });
+            let places = x.chunks_exact(channels).zip(dy.chunks_exact(channels));
+            for ((x, dy), dx) in places.zip(dx.chunks_exact_mut(channels)) {
+                let (x, dy, dx) = (&x[first..first + N], &dy[first..first + N], &mut dx[first..first + N]);
+                for lane in 0..N {
+                    dx[lane] = dy[lane] * scale[lane] - x[lane] * slope[lane] - offset[lane];
+                }
+            }
+        });
+    }
+
+    /// Moves the running statistics towards those of a batch.
+    pub(super) fn track(&mut self, moments: &Moments) {
+        let keep = T::of(1.0 - MOMENTUM);
+        for channel in 0..self.channels() {
+            let variance = moments.deviations[channel] / (moments.count - 1.0).max(1.0);
+            self.running_mean[channel] =
+                self.running_mean[channel] * keep + T::of(MOMENTUM * moments.mean[channel]);
+            self.running_var[channel] = self.running_var[channel] * keep + T::of(MOMENTUM * variance);
+        }
+    }
+}
+
+/// `y = scale x + shift`, channel by channel: x and y (places, channels).
+#[inline(always)]
+pub(super) fn affine<T: Float>(x: &[T], scale: &[T], shift: &[T], y: &mut [T]) {
+    let channels = scale.len();
+    for_lanes!(channels, |first, N| {
+        let (scale, shift) = (lanes::<T, N>(scale, first), lanes::<T, N>(shift, first));
+        for (x, y) in x.chunks_exact(channels).zip(y.chunks_exact_mut(channels)) {
+            let (x, y) = (&x[first..first + N], &mut y[first..first + N]);
+            for lane in 0..N {
+                y[lane] = x[lane] * scale[lane] + shift[lane];
+            }
+        }
+    });
+}
+
+/// Places whose sums are added before they are widened.
+const PLACES: usize = 256;
+
+/// Sums of `f` over the places of `N` channels from `first` on.
+#[inline(always)]
+fn summed<T: Float, const N: usize, const S: usize>(
+    a: &[T],
+    b: &[T],
+    channels: usize,
+    first: usize,
+    f: impl Fn(T, T, usize) -> [T; S],
+) -> [[f64; N]; S] {
+    let mut total = [[0.0; N]; S];
+    for (a, b) in a.chunks(PLACES * channels).zip(b.chunks(PLACES * channels)) {
+        let mut sums = [[T::zero(); N]; S];
+        for (a, b) in a.chunks_exact(channels).zip(b.chunks_exact(channels)) {
+            let (a, b) = (&a[first..first + N], &b[first..first + N]);
+            for lane in 0..N {
+                let values = f(a[lane], b[lane], lane);
+                for (sums, value) in sums.iter_mut().zip(values) {
+                    sums[lane] += value;
+                }
+            }
+        }
+        for (total, sums) in total.iter_mut().zip(sums) {
+            total.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum.wide());
+        }
+    }
+    total
+}
+
+/// `N` values from `first` on; zeros where there are none.
+#[inline(always)]
+fn lanes<T: Float, const N: usize>(values: &[T], first: usize) -> [T; N] {
+    std::array::from_fn(|lane| values.get(first + lane).copied().unwrap_or_else(T::zero))
+}

@@ -1,0 +1,210 @@
+use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, ShapeBuilder, s};
+
+use super::kernel::{Offsets, Panels, Right, Windows, matmul_windows};
+use super::layer::{values, values_mut};
+use super::shape::{Shape, Window};
+use super::{Float, Gradient};
+
+/// A convolution, as the field calls the cross-correlation of an image (h, w, c) with `filters` of k
+/// × k × c: `y[i, j, f] = b[f] + Σ_{u,v,c} x[i s + u, j s + v, c] w[u, v, c, f]`.
+///
+/// With the windows as rows of a matrix X (places, k k c) it is the affine layer `y = X W + b`, and so
+/// are its gradients: `dW = Xᵀ dy`, `db = Σ dy`, and `dX = dy Wᵀ`, whose rows are added where they
+/// came from (LeCun et al., *Gradient-Based Learning Applied to Document Recognition*, 1998).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Conv2d<T> {
+    /// w, shape (k · k · c, filters): row (u · k + v) · c + channel.
+    pub weight: Array2<T>,
+    /// b, shape (filters).
+    pub bias: Array1<T>,
+    window: Window,
+    /// Where each window begins.
+    places: Offsets,
+    /// Where each row of `weight` lies in the first window.
+    taps: Offsets,
+    /// Where the outputs of one row of windows lie.
+    line: Offsets,
+}
+
+/// What a [`Conv2d`] needs for one image at a time besides its parameters.
+#[derive(Clone, Debug)]
+pub(super) struct ConvScratch<T> {
+    /// The image with its border of zeros, where it has one.
+    padded: Vec<T>,
+    dpadded: Vec<T>,
+    /// dy as a right-hand side, where it isn't one as it is.
+    dy: Option<Panels<T>>,
+}
+
+impl<T: Float> Conv2d<T> {
+    pub(super) fn new(weight: Array2<T>, window: Window) -> Self {
+        let channels = window.input.channels;
+        let taps = |u: usize| (0..window.kernel * channels).map(move |tap| window.at(u, 0) + tap);
+        Self {
+            bias: Array1::zeros(weight.ncols()),
+            line: (0..window.width).map(|place| place * weight.ncols()).collect(),
+            weight,
+            window,
+            places: window.places().collect(),
+            taps: (0..window.kernel).flat_map(taps).collect(),
+        }
+    }
+
+    /// Number of filters.
+    pub fn filters(&self) -> usize {
+        self.bias.len()
+    }
+
+    /// Side of a filter.
+    pub fn kernel(&self) -> usize {
+        self.window.kernel
+    }
+
+    /// Shape of the input.
+    pub fn input(&self) -> Shape {
+        self.window.input
+    }
+
+    /// Shape of the output.
+    pub fn output(&self) -> Shape {
+        Shape { height: self.window.height, width: self.window.width, channels: self.filters() }
+    }
+
+    /// Rows of `weight` that lie in one row of a window.
+    fn row(&self) -> usize {
+        self.window.kernel * self.window.input.channels
+    }
+
+    pub(super) fn scratch(&self) -> ConvScratch<T> {
+        let padded = self.window.padded.len();
+        let is_right = Right::row_major(&[T::zero()], self.filters()).is_some();
+        ConvScratch {
+            padded: vec![T::zero(); if self.window.padded == self.window.input { 0 } else { padded }],
+            dpadded: vec![T::zero(); padded],
+            dy: (!is_right).then(|| Panels::zeros(self.places.count(), self.filters())),
+        }
+    }
+
+    /// `y = x * w + b` for one image: x (h · w · c), y (places · filters). `weight` is w in panels.
+    #[inline(always)]
+    pub(super) fn forward(&self, x: &[T], weight: &Panels<T>, scratch: &mut ConvScratch<T>, y: &mut [T]) {
+        let bias = values(&self.bias);
+        for place in y.chunks_exact_mut(bias.len()) {
+            place.copy_from_slice(bias);
+        }
+        let mut y = matrix_mut(y, bias.len());
+        let windows = Windows { values: self.pad(x, &mut scratch.padded), rows: &self.places, step: 1 };
+        let factor = |u: usize| (self.window.at(u, 0), weight.right().slice(u * self.row(), self.row()));
+        matmul_windows(windows, (0..self.window.kernel).map(factor), &mut y, true);
+    }
+
+    /// `dw += Xᵀ dy` and `db += Σ dy` for one image: dy (places · filters).
+    #[inline(always)]
+    pub(super) fn backward_parameters(
+        &self,
+        x: &[T],
+        dy: &[T],
+        scratch: &mut ConvScratch<T>,
+        gradient: &mut Gradient<T>,
+    ) {
+        let filters = self.filters();
+        let dbias = values_mut(&mut gradient.bias);
+        for dy in dy.chunks_exact(filters) {
+            dbias.iter_mut().zip(dy).for_each(|(sum, &dy)| *sum += dy);
+        }
+        let dy = match &mut scratch.dy {
+            Some(panels) => {
+                panels.fill(matrix(dy, filters));
+                panels.right()
+            }
+            None => Right::row_major(dy, filters).expect("scratch has panels for what is none as it is"),
+        };
+        let mut dweight = gradient.weight.view_mut();
+        let Window { height, width, stride, .. } = self.window;
+        let windows = Windows {
+            values: self.pad(x, &mut scratch.padded),
+            rows: &self.taps,
+            step: stride * self.window.input.channels,
+        };
+        let factor = |i: usize| (self.window.at(i * stride, 0), dy.slice(i * width, width));
+        matmul_windows(windows, (0..height).map(factor), &mut dweight, true);
+    }
+
+    /// `dx[i s + u, j s + v, c] = Σ dy[i, j, f] w[u, v, c, f]` for one image: dy (places · filters), dx
+    /// (h · w · c). `transposed` holds for each (u, v) the weight of shape (filters, c) in panels.
+    pub(super) fn backward_input(
+        &self,
+        dy: &[T],
+        transposed: &[Panels<T>],
+        scratch: &mut ConvScratch<T>,
+        dx: &mut [T],
+    ) {
+        let Window { input, padded, kernel, stride, height, width, .. } = self.window;
+        let target: &mut [T] = if padded == input { dx } else { &mut scratch.dpadded };
+        target.fill(T::zero());
+        let channels = input.channels;
+        let windows = Windows { values: dy, rows: &self.line, step: 1 };
+        let span = (width - 1) * stride * channels + channels;
+        for y in 0..padded.height {
+            for v in 0..kernel {
+                // Row y of the image lies in row u of the windows of row i where y = i s + u.
+                let parts =
+                    (0..kernel.min(y + 1)).filter(|u| (y - u).is_multiple_of(stride)).filter_map(|u| {
+                        let i = (y - u) / stride;
+                        let start = i * width * self.filters();
+                        (i < height).then(|| (start, transposed[u * kernel + v].right()))
+                    });
+                let target = &mut target[self.window.at(y, v)..][..span];
+                let shape = (width, channels).strides((stride * channels, 1));
+                let Ok(mut target) = ArrayViewMut2::from_shape(shape, target) else {
+                    unreachable!("windows of one row, a stride apart, don't overlap in one column");
+                };
+                matmul_windows(windows, parts, &mut target, true);
+            }
+        }
+        if padded != input {
+            let row = input.width * channels;
+            for (y, dx) in dx.chunks_exact_mut(row).enumerate() {
+                let start = self.window.origin + self.window.at(y, 0);
+                dx.copy_from_slice(&scratch.dpadded[start..start + row]);
+            }
+        }
+    }
+
+    /// The weight by place in the window, transposed for [`Self::backward_input`].
+    pub(super) fn transpose_into(&self, transposed: &mut [Panels<T>]) {
+        let channels = self.window.input.channels;
+        for (tap, panels) in transposed.iter_mut().enumerate() {
+            panels.fill(self.weight.slice(s![tap * channels..(tap + 1) * channels, ..]).reversed_axes());
+        }
+    }
+
+    /// Room for [`Self::transpose_into`].
+    pub(super) fn transposed(&self) -> Vec<Panels<T>> {
+        let taps = self.window.kernel * self.window.kernel;
+        (0..taps).map(|_| Panels::zeros(self.filters(), self.window.input.channels)).collect()
+    }
+
+    /// The image with its border; the zeros around it are never written.
+    fn pad<'a>(&self, x: &'a [T], padded: &'a mut [T]) -> &'a [T] {
+        let Window { input, origin, .. } = self.window;
+        if padded.is_empty() {
+            return x;
+        }
+        let row = input.width * input.channels;
+        for (y, x) in x.chunks_exact(row).enumerate() {
+            let start = origin + self.window.at(y, 0);
+            padded[start..start + row].copy_from_slice(x);
+        }
+        padded
+    }
+}
+
+/// (rows, columns) of numbers in row order.
+fn matrix<T>(values: &[T], columns: usize) -> ArrayView2<'_, T> {
+    ArrayView2::from_shape((values.len() / columns, columns), values).expect("whole rows")
+}
+
+fn matrix_mut<T>(values: &mut [T], columns: usize) -> ArrayViewMut2<'_, T> {
+    ArrayViewMut2::from_shape((values.len() / columns, columns), values).expect("whole rows")
+}

@@ -1,0 +1,38 @@
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use super::Float;
+
+/// Sets each value to 0 with probability `rate` and multiplies the others with `1 / (1 − rate)`, while
+/// training; does nothing else (Srivastava et al., *Dropout*, 2014).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dropout {
+    /// Probability of a 0, in [0, 1).
+    pub rate: f64,
+}
+
+/// What the random numbers of a step are a function of, with the place of the layer and the number of
+/// the example.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Draw {
+    /// The seed of the job.
+    pub seed: u64,
+    /// The epoch, from 0.
+    pub epoch: u32,
+}
+
+impl Dropout {
+    /// The factor for each value of one example: 0 or `1 / (1 − rate)`.
+    pub(super) fn mask<T: Float>(self, draw: Draw, layer: usize, example: u32, mask: &mut [T]) {
+        let mut rng = ChaCha8Rng::seed_from_u64(draw.seed ^ (layer as u64 + 1).wrapping_mul(SPREAD));
+        rng.set_stream(u64::from(draw.epoch) << 32 | u64::from(example));
+        let dropped = (self.rate * 2_f64.powi(32)) as u32;
+        let kept = T::of(1.0 / (1.0 - self.rate));
+        for factor in mask {
+            *factor = if rng.next_u32() < dropped { T::zero() } else { kept };
+        }
+    }
+}
+
+/// The fractional part of the golden ratio, which sets neighbouring numbers far apart.
+const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;

@@ -1,0 +1,264 @@
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{__m256, __m256d, __m512, __m512d};
+use std::marker::PhantomData;
+
+use ndarray::ArrayViewMut2;
+
+use super::simd::{Portable, Simd};
+use super::{Instructions, Right};
+use crate::nn::Float;
+
+/// Lanes of the widest register.
+const LANES_MAX: usize = 16;
+
+/// Where the rows of a left-hand side begin, in elements.
+#[derive(Clone, Copy)]
+pub(super) enum Rows<'a> {
+    /// At equal distances.
+    Strided(isize),
+    /// Anywhere.
+    Places(&'a [u32]),
+}
+
+impl Rows<'_> {
+    /// # Safety
+    /// The row exists.
+    #[inline(always)]
+    unsafe fn offset(self, row: usize) -> isize {
+        match self {
+            Self::Strided(stride) => row as isize * stride,
+            // SAFETY: the caller's.
+            Self::Places(places) => unsafe { *places.get_unchecked(row) as isize },
+        }
+    }
+}
+
+/// One pair of a product: as many columns of `a` as `b` has rows.
+#[derive(Clone, Copy)]
+pub(super) struct Factors<'a, T> {
+    pub a: *const T,
+    pub rows: Rows<'a>,
+    /// From one column of `a` to the next.
+    pub step: isize,
+    pub b: Right<'a, T>,
+}
+
+/// Where a product goes.
+pub(super) struct Target<'a, T> {
+    pub rows: usize,
+    pub columns: usize,
+    c: *mut T,
+    row: isize,
+    borrowed: PhantomData<&'a mut T>,
+}
+
+impl<'a, T: Float> Target<'a, T> {
+    pub fn of(c: &'a mut ArrayViewMut2<T>) -> Self {
+        assert!(c.ncols() <= 1 || c.strides()[1] == 1, "rows of a target are contiguous");
+        Self {
+            rows: c.nrows(),
+            columns: c.ncols(),
+            row: c.strides()[0],
+            c: c.as_mut_ptr(),
+            borrowed: PhantomData,
+        }
+    }
+}
+
+/// `c = Σ a · b` for factors that fit.
+pub(super) struct Product<'a, T> {
+    pub target: &'a Target<'a, T>,
+    pub factors: &'a [Factors<'a, T>],
+    pub accumulate: bool,
+}
+
+impl<T: Float> Product<'_, T> {
+    /// # Safety
+    /// Each `a` has its elements, each `b` the columns of the target, the target overlaps none, and
+    /// the processor has `instructions`.
+    pub unsafe fn run(&self, instructions: Instructions) {
+        // SAFETY: the caller's; a cast changes no type, since `T` is the one it casts to.
+        unsafe {
+            match instructions {
+                Instructions::Portable => self.tiles::<Portable<T>, 4, 1>(),
+                #[cfg(target_arch = "x86_64")]
+                Instructions::Avx2 if is_f32::<T>() => self.cast::<f32>().avx2_f32(),
+                #[cfg(target_arch = "x86_64")]
+                Instructions::Avx2 => self.cast::<f64>().avx2_f64(),
+                #[cfg(target_arch = "x86_64")]
+                Instructions::Avx512 if is_f32::<T>() => self.cast::<f32>().avx512_f32(),
+                #[cfg(target_arch = "x86_64")]
+                Instructions::Avx512 => self.cast::<f64>().avx512_f64(),
+                #[cfg(not(target_arch = "x86_64"))]
+                Instructions::Avx2 | Instructions::Avx512 => unreachable!("asserted to be available"),
+            }
+        }
+    }
+
+    /// The same product, seen as one of `U`.
+    ///
+    /// # Safety
+    /// `U` is `T`.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn cast<U: Float>(&self) -> &Product<'_, U> {
+        assert_eq!(std::any::TypeId::of::<T>(), std::any::TypeId::of::<U>());
+        // SAFETY: the types are the same.
+        unsafe { &*std::ptr::from_ref(self).cast() }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn is_f32<T: 'static>() -> bool {
+    std::any::TypeId::of::<T>() == std::any::TypeId::of::<f32>()
+}
+
+/// Tiles of 8 rows and 2 registers keep 16 sums in 32 registers.
+#[cfg(target_arch = "x86_64")]
+impl Product<'_, f32> {
+    #[target_feature(enable = "avx512f")]
+    unsafe fn avx512_f32(&self) {
+        // SAFETY: the caller's.
+        unsafe { self.tiles::<__m512, 8, 2>() }
+    }
+
+    /// Tiles of 6 rows and 2 registers keep 12 sums in 16 registers.
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn avx2_f32(&self) {
+        // SAFETY: the caller's.
+        unsafe { self.tiles::<__m256, 6, 2>() }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Product<'_, f64> {
+    #[target_feature(enable = "avx512f")]
+    unsafe fn avx512_f64(&self) {
+        // SAFETY: the caller's.
+        unsafe { self.tiles::<__m512d, 8, 2>() }
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn avx2_f64(&self) {
+        // SAFETY: the caller's.
+        unsafe { self.tiles::<__m256d, 6, 2>() }
+    }
+}
+
+impl<T: Float> Product<'_, T> {
+    /// Covers the target with tiles of `MR` rows and `NR` registers, lower ones where the rows run
+    /// out, narrower ones where the columns do.
+    ///
+    /// # Safety
+    /// See [`Self::run`] and [`Simd`].
+    #[inline(always)]
+    unsafe fn tiles<V: Simd<Number = T>, const MR: usize, const NR: usize>(&self) {
+        let mut first = 0;
+        // SAFETY: each column begins inside the target, which the caller vouches for.
+        unsafe {
+            while first < self.target.columns {
+                if self.target.columns - first > V::LANES {
+                    self.tile_column::<V, MR, NR>(first);
+                    first += NR * V::LANES;
+                } else {
+                    self.tile_column::<V, MR, 1>(first);
+                    first += V::LANES;
+                }
+            }
+        }
+    }
+
+    /// The tiles that begin at the column `first`.
+    ///
+    /// # Safety
+    /// See [`Self::tiles`]; the column exists.
+    #[inline(always)]
+    unsafe fn tile_column<V: Simd<Number = T>, const MR: usize, const NR: usize>(&self, first: usize) {
+        let rows = self.target.rows;
+        let mut row = 0;
+        // SAFETY: each tile lies inside the target.
+        unsafe {
+            while row + MR <= rows {
+                self.tile::<V, MR, NR>(row, first);
+                row += MR;
+            }
+            while row + 4 <= rows {
+                self.tile::<V, 4, NR>(row, first);
+                row += 4;
+            }
+            while row + 2 <= rows {
+                self.tile::<V, 2, NR>(row, first);
+                row += 2;
+            }
+            if row < rows {
+                self.tile::<V, 1, NR>(row, first);
+            }
+        }
+    }
+
+    /// The tile at (`row`, `first`), summed in registers.
+    ///
+    /// # Safety
+    /// See [`Self::run`] and [`Simd`]; the rows and the column `first` exist, `first` is a multiple
+    /// of [`Simd::LANES`], and the `NR` registers end in the panel where they begin.
+    #[inline(always)]
+    unsafe fn tile<V: Simd<Number = T>, const MR: usize, const NR: usize>(&self, row: usize, first: usize) {
+        // SAFETY: `row + MR <= rows`; a `Right` has whole registers for its columns; every write of
+        // `c` is cut to `columns`. So all reads and writes lie within what the caller vouches for.
+        unsafe {
+            let mut sums = [[V::splat(T::zero()); NR]; MR];
+            for factors in self.factors {
+                let mut a = [factors.a; MR];
+                for (i, a) in a.iter_mut().enumerate() {
+                    *a = a.offset(factors.rows.offset(row + i));
+                }
+                let mut b = factors.b.at(first);
+                let mut place = 0;
+                for _ in 0..factors.b.rows() {
+                    let mut columns = [V::splat(T::zero()); NR];
+                    for (j, column) in columns.iter_mut().enumerate() {
+                        *column = V::load(b.add(j * V::LANES));
+                    }
+                    for (sums, a) in sums.iter_mut().zip(a) {
+                        let factor = V::splat(*a.offset(place));
+                        for (sum, column) in sums.iter_mut().zip(columns) {
+                            *sum = sum.add_product(factor, column);
+                        }
+                    }
+                    // Behind the last step these point past the end and are not read.
+                    place += factors.step;
+                    b = b.wrapping_add(factors.b.stride());
+                }
+            }
+            let Target { columns, c, row: c_row, .. } = *self.target;
+            for (i, sums) in sums.into_iter().enumerate() {
+                let c = c.offset((row + i) as isize * c_row).add(first);
+                for (j, sum) in sums.into_iter().enumerate() {
+                    let start = (j * V::LANES).min(columns - first);
+                    self.put(sum, c.add(start), V::LANES.min(columns - first - start));
+                }
+            }
+        }
+    }
+
+    /// Writes, or adds, the first `width` numbers of `sum` to `c`.
+    ///
+    /// # Safety
+    /// `c` has room for them; and see [`Simd`].
+    #[inline(always)]
+    unsafe fn put<V: Simd<Number = T>>(&self, sum: V, c: *mut T, width: usize) {
+        // SAFETY: `c` has room for `width` numbers; the array has it for all lanes.
+        unsafe {
+            if width == V::LANES {
+                let sum = if self.accumulate { V::load(c).add(sum) } else { sum };
+                sum.store(c);
+                return;
+            }
+            let mut numbers = [T::zero(); LANES_MAX];
+            sum.store(numbers.as_mut_ptr());
+            for (lane, &number) in numbers.iter().enumerate().take(width) {
+                let c = c.add(lane);
+                *c = if self.accumulate { *c + number } else { number };
+            }
+        }
+    }
+}

@@ -1,0 +1,327 @@
+use ndarray::{Array1, Array2, Dimension};
+use serde::{Deserialize, Serialize};
+
+use super::kernel::{PANEL, Panels, fill_panel, vectorized};
+use super::shape::Window;
+use super::{
+    Activation, BatchNorm, Conv2d, Dense, Dropout, Float, Init, Padding, Pool, Pooling, PoolingKind, Shape,
+};
+
+/// A layer as it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum LayerSpec {
+    /// A fully connected layer; it takes an image as the list of its elements.
+    Dense {
+        /// Outputs.
+        units: usize,
+        /// How its weights start.
+        init: Init,
+    },
+    /// See [`Conv2d`].
+    Conv2d {
+        /// Channels of the output.
+        filters: usize,
+        /// Side of a filter.
+        kernel: usize,
+        /// What happens at the border.
+        padding: Padding,
+        /// From one window to the next.
+        stride: usize,
+        /// How its weights start.
+        init: Init,
+    },
+    /// The largest of each square, see [`Pooling`].
+    MaxPool2d {
+        /// Side of a square.
+        size: usize,
+    },
+    /// The mean of each square, see [`Pooling`].
+    AvgPool2d {
+        /// Side of a square.
+        size: usize,
+    },
+    /// See [`BatchNorm`].
+    BatchNorm,
+    /// See [`Dropout`].
+    Dropout {
+        /// Probability of a 0.
+        rate: f64,
+    },
+    /// An image as the list of its elements.
+    Flatten,
+    /// See [`Activation::Relu`].
+    Relu,
+    /// See [`Activation::LeakyRelu`].
+    LeakyRelu,
+    /// See [`Activation::Gelu`].
+    Gelu,
+    /// See [`Activation::Sigmoid`].
+    Sigmoid,
+    /// See [`Activation::Tanh`].
+    Tanh,
+}
+
+impl From<Activation> for LayerSpec {
+    fn from(activation: Activation) -> Self {
+        match activation {
+            Activation::Relu => Self::Relu,
+            Activation::LeakyRelu => Self::LeakyRelu,
+            Activation::Gelu => Self::Gelu,
+            Activation::Sigmoid => Self::Sigmoid,
+            Activation::Tanh => Self::Tanh,
+        }
+    }
+}
+
+impl LayerSpec {
+    /// The words for the kinds of layers.
+    pub const NAMES: [&'static str; 12] = [
+        "dense",
+        "conv2d",
+        "max_pool2d",
+        "avg_pool2d",
+        "batch_norm",
+        "dropout",
+        "flatten",
+        "relu",
+        "leaky_relu",
+        "gelu",
+        "sigmoid",
+        "tanh",
+    ];
+
+    /// The word for this kind of layer.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dense { .. } => "dense",
+            Self::Conv2d { .. } => "conv2d",
+            Self::MaxPool2d { .. } => "max_pool2d",
+            Self::AvgPool2d { .. } => "avg_pool2d",
+            Self::BatchNorm => "batch_norm",
+            Self::Dropout { .. } => "dropout",
+            Self::Flatten => "flatten",
+            Self::Relu => Activation::Relu.name(),
+            Self::LeakyRelu => Activation::LeakyRelu.name(),
+            Self::Gelu => Activation::Gelu.name(),
+            Self::Sigmoid => Activation::Sigmoid.name(),
+            Self::Tanh => Activation::Tanh.name(),
+        }
+    }
+
+    /// The shape that comes out of this layer where `input` goes in.
+    ///
+    /// # Errors
+    /// Where `input` does not fit; the text names both shapes.
+    pub fn output(self, input: Shape) -> Result<Shape, String> {
+        let window = |kernel, stride, padding| {
+            if input.places() == 1 && kernel > 1 {
+                return Err(format!(
+                    "{} needs an image, not a list of {} values",
+                    self.name(),
+                    input.channels
+                ));
+            }
+            Window::new(input, kernel, stride, padding).ok_or_else(|| {
+                format!("{} of {kernel}×{kernel} does not fit into its input of {input}", self.name())
+            })
+        };
+        Ok(match self {
+            Self::Dense { units, .. } => Shape::vector(units),
+            Self::Conv2d { filters, kernel, padding, stride, .. } => {
+                let window = window(kernel, stride, padding)?;
+                Shape { height: window.height, width: window.width, channels: filters }
+            }
+            Self::MaxPool2d { size } | Self::AvgPool2d { size } => {
+                let window = window(size, size, Padding::Valid)?;
+                Shape { height: window.height, width: window.width, ..input }
+            }
+            Self::Flatten => Shape::vector(input.len()),
+            Self::BatchNorm
+            | Self::Dropout { .. }
+            | Self::Relu
+            | Self::LeakyRelu
+            | Self::Gelu
+            | Self::Sigmoid
+            | Self::Tanh => input,
+        })
+    }
+}
+
+/// A layer with its parameters.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Layer<T> {
+    /// `y = x W + b`.
+    Dense(Dense<T>),
+    /// `y = x * w + b`.
+    Conv2d(Conv2d<T>),
+    /// `y = γ x̂ + β`.
+    BatchNorm(BatchNorm<T>),
+    /// The largest or the mean of each square.
+    Pooling(Pooling),
+    /// Zeros here and there.
+    Dropout(Dropout),
+    /// `y = x`, without rows and columns.
+    Flatten,
+    /// `y = f(x)`.
+    Activation(Activation),
+}
+
+impl<T: Float> Layer<T> {
+    /// The layer number `index` of a network that starts from `seed`.
+    ///
+    /// # Errors
+    /// See [`LayerSpec::output`].
+    pub(super) fn new(spec: LayerSpec, input: Shape, seed: u64, index: usize) -> Result<Self, String> {
+        spec.output(input)?;
+        let fits = "the shapes were checked";
+        Ok(match spec {
+            LayerSpec::Dense { units, init } => Self::Dense(Dense {
+                weight: init.weight(input.len(), units, [input.len(), units], seed, index),
+                bias: Array1::zeros(units),
+            }),
+            LayerSpec::Conv2d { filters, kernel, padding, stride, init } => {
+                let area = kernel * kernel;
+                let inputs = area * input.channels;
+                let weight = init.weight(inputs, area * filters, [inputs, filters], seed, index);
+                Self::Conv2d(Conv2d::new(weight, Window::new(input, kernel, stride, padding).expect(fits)))
+            }
+            LayerSpec::MaxPool2d { size } => {
+                Self::Pooling(Pooling::new(PoolingKind::Max, input, size).expect(fits))
+            }
+            LayerSpec::AvgPool2d { size } => {
+                Self::Pooling(Pooling::new(PoolingKind::Average, input, size).expect(fits))
+            }
+            LayerSpec::BatchNorm => Self::BatchNorm(BatchNorm::new(input.channels)),
+            LayerSpec::Dropout { rate } => Self::Dropout(Dropout { rate }),
+            LayerSpec::Flatten => Self::Flatten,
+            LayerSpec::Relu => Self::Activation(Activation::Relu),
+            LayerSpec::LeakyRelu => Self::Activation(Activation::LeakyRelu),
+            LayerSpec::Gelu => Self::Activation(Activation::Gelu),
+            LayerSpec::Sigmoid => Self::Activation(Activation::Sigmoid),
+            LayerSpec::Tanh => Self::Activation(Activation::Tanh),
+        })
+    }
+
+    /// The word for this kind of layer.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Dense(_) => "dense",
+            Self::Conv2d(_) => "conv2d",
+            Self::BatchNorm(_) => "batch_norm",
+            Self::Pooling(Pooling { kind: PoolingKind::Max, .. }) => "max_pool2d",
+            Self::Pooling(Pooling { kind: PoolingKind::Average, .. }) => "avg_pool2d",
+            Self::Dropout(_) => "dropout",
+            Self::Flatten => "flatten",
+            Self::Activation(activation) => activation.name(),
+        }
+    }
+
+    /// The trained tensors: weight and bias.
+    pub fn parameters(&self) -> Option<(&Array2<T>, &Array1<T>)> {
+        match self {
+            Self::Dense(Dense { weight, bias })
+            | Self::Conv2d(Conv2d { weight, bias, .. })
+            | Self::BatchNorm(BatchNorm { weight, bias, .. }) => Some((weight, bias)),
+            Self::Pooling(_) | Self::Dropout(_) | Self::Flatten | Self::Activation(_) => None,
+        }
+    }
+
+    /// [`Self::parameters`], to be changed.
+    pub fn parameters_mut(&mut self) -> Option<(&mut Array2<T>, &mut Array1<T>)> {
+        match self {
+            Self::Dense(Dense { weight, bias })
+            | Self::Conv2d(Conv2d { weight, bias, .. })
+            | Self::BatchNorm(BatchNorm { weight, bias, .. }) => Some((weight, bias)),
+            Self::Pooling(_) | Self::Dropout(_) | Self::Flatten | Self::Activation(_) => None,
+        }
+    }
+
+    /// The shape of the weight as the field has it: (inputs, units), (k, k, channels, filters), or
+    /// (channels).
+    pub(super) fn weight_shape(&self) -> Vec<usize> {
+        match self {
+            Self::Conv2d(conv) => {
+                vec![conv.kernel(), conv.kernel(), conv.input().channels, conv.filters()]
+            }
+            Self::BatchNorm(norm) => vec![norm.channels()],
+            layer => layer.parameters().map_or_else(Vec::new, |(weight, _)| weight.shape().to_vec()),
+        }
+    }
+}
+
+/// The weight of a layer as its products read it.
+#[derive(Clone, Debug)]
+pub(super) enum Packed<T> {
+    /// No product.
+    None,
+    /// W, and Wᵀ where an earlier layer needs `dx`.
+    Dense { weight: Panels<T>, transposed: Option<Panels<T>> },
+    /// w, and its transpose by place where an earlier layer needs `dx`.
+    Conv2d { weight: Panels<T>, transposed: Option<Vec<Panels<T>>> },
+}
+
+impl<T: Float> Packed<T> {
+    /// Room for the weight of `layer`, with the transpose where `backward` is set.
+    pub fn room(layer: &Layer<T>, backward: bool) -> Self {
+        match layer {
+            Layer::Dense(Dense { weight, .. }) => {
+                let (inputs, units) = weight.dim();
+                Self::Dense {
+                    weight: Panels::zeros(inputs, units),
+                    transposed: backward.then(|| Panels::zeros(units, inputs)),
+                }
+            }
+            Layer::Conv2d(conv) => {
+                let (inputs, filters) = conv.weight.dim();
+                Self::Conv2d {
+                    weight: Panels::zeros(inputs, filters),
+                    transposed: backward.then(|| conv.transposed()),
+                }
+            }
+            Layer::BatchNorm(_)
+            | Layer::Pooling(_)
+            | Layer::Dropout(_)
+            | Layer::Flatten
+            | Layer::Activation(_) => Self::None,
+        }
+    }
+
+    /// Copies the weight of `layer` in.
+    pub fn fill(&mut self, layer: &Layer<T>, pool: &Pool) {
+        match (self, layer) {
+            (Self::Dense { weight, transposed }, Layer::Dense(dense)) => {
+                fill(weight, dense.weight.view(), pool);
+                if let Some(transposed) = transposed {
+                    fill(transposed, dense.weight.t(), pool);
+                }
+            }
+            (Self::Conv2d { weight, transposed }, Layer::Conv2d(conv)) => {
+                fill(weight, conv.weight.view(), pool);
+                if let Some(transposed) = transposed {
+                    conv.transpose_into(transposed);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn fill<T: Float>(panels: &mut Panels<T>, matrix: ndarray::ArrayView2<T>, pool: &Pool) {
+    let length = panels.rows() * PANEL;
+    pool.for_each_chunk([panels.values_mut()], length, |index, [panel]| {
+        vectorized(|| fill_panel(panel, index, matrix));
+    });
+}
+
+const ROW_ORDER: &str = "parameters and their gradients are made in row order and keep it";
+
+/// The elements of a parameter or gradient in row order.
+pub(super) fn values<T, D: Dimension>(tensor: &ndarray::Array<T, D>) -> &[T] {
+    tensor.as_slice().expect(ROW_ORDER)
+}
+
+/// [`values`], to be changed.
+pub(super) fn values_mut<T, D: Dimension>(tensor: &mut ndarray::Array<T, D>) -> &mut [T] {
+    tensor.as_slice_mut().expect(ROW_ORDER)
+}

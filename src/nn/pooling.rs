@@ -1,0 +1,110 @@
+use super::Float;
+use super::shape::{Padding, Shape, Window};
+
+/// One value for each square of an image, channel by channel; a rest at the bottom or the right that
+/// fills no square is left out, as in PyTorch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pooling {
+    /// What is taken.
+    pub kind: PoolingKind,
+    window: Window,
+}
+
+/// What is taken of a square.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PoolingKind {
+    /// The largest value.
+    Max,
+    /// The mean.
+    Average,
+}
+
+impl Pooling {
+    /// `None` where a square is larger than the image.
+    pub(super) fn new(kind: PoolingKind, input: Shape, size: usize) -> Option<Self> {
+        Some(Self { kind, window: Window::new(input, size, size, Padding::Valid)? })
+    }
+
+    /// Shape of the output.
+    pub fn output(&self) -> Shape {
+        Shape { height: self.window.height, width: self.window.width, ..self.window.input }
+    }
+
+    /// Side of a square.
+    pub fn size(&self) -> usize {
+        self.window.kernel
+    }
+
+    /// `y = max x`, or the mean, over each square of one image.
+    #[inline(always)]
+    pub(super) fn forward<T: Float>(&self, x: &[T], y: &mut [T]) {
+        let channels = self.window.input.channels;
+        let share = T::one() / T::of((self.size() * self.size()) as f64);
+        for (y, start) in y.chunks_exact_mut(channels).zip(self.window.places()) {
+            y.copy_from_slice(&x[start..start + channels]);
+            for tap in self.taps().skip(1) {
+                let x = &x[start + tap..][..channels];
+                match self.kind {
+                    PoolingKind::Max => {
+                        y.iter_mut().zip(x).for_each(|(y, &x)| *y = if x > *y { x } else { *y })
+                    }
+                    PoolingKind::Average => y.iter_mut().zip(x).for_each(|(y, &x)| *y += x),
+                }
+            }
+            if self.kind == PoolingKind::Average {
+                y.iter_mut().for_each(|y| *y *= share);
+            }
+        }
+    }
+
+    /// `dx = dy` where x is the largest of its square (the first of equals, as PyTorch takes it), else
+    /// 0; for the mean, each of n places gets `dy / n`.
+    #[inline(always)]
+    pub(super) fn backward<T: Float>(&self, x: &[T], y: &[T], dy: &[T], dx: &mut [T]) {
+        let channels = self.window.input.channels;
+        let share = T::one() / T::of((self.size() * self.size()) as f64);
+        if self.window.height * self.size() < self.window.input.height
+            || self.window.width * self.size() < self.window.input.width
+        {
+            dx.fill(T::zero());
+        }
+        let outputs = y.chunks_exact(channels).zip(dy.chunks_exact(channels));
+        for ((y, dy), start) in outputs.zip(self.window.places()) {
+            match self.kind {
+                PoolingKind::Max => {
+                    for first in (0..channels).step_by(CHANNELS) {
+                        let width = CHANNELS.min(channels - first);
+                        let mut rest = [T::zero(); CHANNELS];
+                        rest[..width].copy_from_slice(&dy[first..first + width]);
+                        let y = &y[first..first + width];
+                        for tap in self.taps() {
+                            let at = start + tap + first;
+                            let places = x[at..at + width].iter().zip(&mut dx[at..at + width]);
+                            for (((&x, dx), &y), rest) in places.zip(y).zip(&mut rest) {
+                                let is_first = x == y;
+                                *dx = if is_first { *rest } else { T::zero() };
+                                *rest = if is_first { T::zero() } else { *rest };
+                            }
+                        }
+                    }
+                }
+                PoolingKind::Average => {
+                    for tap in self.taps() {
+                        let dx = &mut dx[start + tap..][..channels];
+                        dx.iter_mut().zip(dy).for_each(|(dx, &dy)| *dx = dy * share);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The places of a square, from its first.
+    #[inline(always)]
+    fn taps(&self) -> impl Iterator<Item = usize> {
+        let window = self.window;
+        (0..window.kernel).flat_map(move |u| (0..window.kernel).map(move |v| window.at(u, v)))
+    }
+}
+
+/// Channels whose gradients are handed out together.
+const CHANNELS: usize = 16;

@@ -1,0 +1,115 @@
+use serde_json::Value;
+
+use crate::data::IMAGE_SIDE;
+use crate::nn::{Init, LayerSpec, Padding, ShapeError, shapes};
+use crate::train::fields::{Bounds, Fields, kind, unknown};
+use crate::train::{INPUT, SpecLimits};
+
+/// The layers of a request, which fit each other and the classes.
+pub(super) fn layers(network: &mut Fields, classes: usize, limits: &SpecLimits) -> Option<Vec<LayerSpec>> {
+    let values = match network.take("layers") {
+        Some(Value::Array(values)) => values,
+        Some(other) => {
+            network.fault("layers", format!("must be an array of layers, not {}", kind(other)));
+            return None;
+        }
+        None => {
+            network.fault("layers", "is missing".to_owned());
+            return None;
+        }
+    };
+    if values.is_empty() || values.len() > limits.layers_max {
+        network.fault("layers", format!("must hold 1 to {} layers, not {}", limits.layers_max, values.len()));
+        return None;
+    }
+    let pointer = network.pointer_of("layers");
+    let layers: Vec<LayerSpec> = values
+        .iter()
+        .enumerate()
+        .filter_map(|(index, value)| {
+            let fields = Fields::of(value, format!("{pointer}/{index}"), network.faults)?;
+            layer(fields, limits)
+        })
+        .collect();
+    if layers.len() < values.len() {
+        return None;
+    }
+    if let Err(ShapeError { layer, detail }) = shapes(INPUT, &layers) {
+        network.fault(&format!("layers/{layer}"), detail);
+    }
+    let (last, at) = (values.len() - 1, |index: usize| format!("layers/{index}"));
+    match layers[last] {
+        LayerSpec::Dense { units, .. } if units == classes => {}
+        LayerSpec::Dense { units, .. } => network.fault(
+            &format!("{}/units", at(last)),
+            format!("the last layer has {units} units, but the dataset has {classes} classes"),
+        ),
+        other => network.fault(
+            &at(last),
+            format!(
+                "the last layer must be dense with {classes} units, not {}: softmax belongs to the loss",
+                other.name()
+            ),
+        ),
+    }
+    Some(layers)
+}
+
+/// Side of a filter and of a square, and step of a window, at most: images have 28 rows.
+const WINDOW_MAX: u64 = IMAGE_SIDE as u64;
+
+fn layer(mut fields: Fields, limits: &SpecLimits) -> Option<LayerSpec> {
+    let kind = fields.required_string("type")?;
+    let layer = match kind.as_str() {
+        "dense" => {
+            let init = init(&mut fields);
+            let units = required(&mut fields, "units", limits.units_max as u64);
+            LayerSpec::Dense { units: units?, init }
+        }
+        "conv2d" => {
+            let init = init(&mut fields);
+            let filters = required(&mut fields, "filters", limits.units_max as u64);
+            let kernel = required(&mut fields, "kernel", WINDOW_MAX);
+            let padding = [("valid", Padding::Valid), ("same", Padding::Same)];
+            let padding = fields.one_of("padding", &padding).unwrap_or_default();
+            let stride = fields.integer("stride", 1..=WINDOW_MAX).unwrap_or(1) as usize;
+            LayerSpec::Conv2d { filters: filters?, kernel: kernel?, padding, stride, init }
+        }
+        "max_pool2d" => LayerSpec::MaxPool2d { size: size(&mut fields) },
+        "avg_pool2d" => LayerSpec::AvgPool2d { size: size(&mut fields) },
+        "batch_norm" => LayerSpec::BatchNorm,
+        "dropout" => {
+            LayerSpec::Dropout { rate: fields.number("rate", Bounds::from(0.0).below(1.0)).unwrap_or(0.5) }
+        }
+        "flatten" => LayerSpec::Flatten,
+        "relu" => LayerSpec::Relu,
+        "leaky_relu" => LayerSpec::LeakyRelu,
+        "gelu" => LayerSpec::Gelu,
+        "sigmoid" => LayerSpec::Sigmoid,
+        "tanh" => LayerSpec::Tanh,
+        other => {
+            fields.fault("type", unknown("layer type", other, &LayerSpec::NAMES));
+            return None;
+        }
+    };
+    fields.refuse_unknown();
+    Some(layer)
+}
+
+fn init(fields: &mut Fields) -> Init {
+    let choices = [("he", Init::He), ("xavier", Init::Xavier), ("normal", Init::Normal)];
+    fields.one_of("init", &choices).unwrap_or(Init::He)
+}
+
+/// The side of a square, 2 unless told.
+fn size(fields: &mut Fields) -> usize {
+    fields.integer("size", 1..=WINDOW_MAX).unwrap_or(2) as usize
+}
+
+fn required(fields: &mut Fields, name: &'static str, most: u64) -> Option<usize> {
+    if fields.take(name).is_none() {
+        fields.fault(name, "is missing".to_owned());
+        return None;
+    }
+    fields.integer(name, 1..=most).map(|value| value as usize)
+}
