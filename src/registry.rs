@@ -107,9 +107,9 @@ impl Model {
         })
     }
 
-    /// Bytes it takes in memory: the weights as they are and as products read them.
+    /// Bytes it takes in memory.
     fn memory_bytes(&self) -> u64 {
-        2 * size_of::<f32>() as u64 * self.predictor.network().parameter_count() as u64
+        self.predictor.memory_bytes() as u64
     }
 }
 
@@ -180,6 +180,14 @@ impl Registry {
         let published = models.resolve(reference)?.clone();
         let loaded = models.loaded(&published.name, published.row.version);
         Ok(loaded.ok_or(published))
+    }
+
+    /// The version that `reference` means.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn version(&self, reference: &ModelRef) -> Result<ModelVersion, RegistryError> {
+        Ok(self.models().resolve(reference)?.row.clone())
     }
 
     /// The model `reference` names: all its versions, or the one that is asked for.

@@ -276,9 +276,12 @@ impl Worker {
         let mut state = TrainState::new(&job.spec)?;
         if let Some(reference) = &job.spec.initial_model {
             let reference = reference.parse().map_err(|_| WorkerError::UnknownModel(reference.clone()))?;
-            let model = self.registry.get(&reference).await?;
-            let layers = state.network.adopt(model.predictor.network());
-            tracing::info!(job = %job.id, model = %model.name, layers, "job starts from a model");
+            let model = self.registry.get(&reference).await.map_err(|error| match error {
+                RegistryError::Blob(error) => WorkerError::Blob(error),
+                error => WorkerError::Registry(error),
+            })?;
+            state.network.adopt(model.predictor.network());
+            tracing::info!(job = %job.id, model = %model.name, "job starts from a model");
         }
         Ok(state)
     }

@@ -24,6 +24,7 @@ import time
 sys.dont_write_bytecode = True  # the two below would leave a __pycache__ in the checkout
 
 import report
+from networks import NETWORKS
 from server import BenchError, Server
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -33,9 +34,7 @@ BENCHMARKS = ROOT / "BENCHMARKS.md"
 
 ROUNDS = 5
 STARTS = 10
-EPOCHS = 10
 TRAIN_IMAGES = 60_000
-BATCH_SIZE = 100
 TORCH_THREADS = (1, 2)
 WRK_THREADS, WRK_CONNECTIONS, WRK_SECONDS = 2, 16, 5
 JOB_SECONDS = 600
@@ -47,19 +46,12 @@ IMAGE_BYTES = 784
 IDX_HEADER_BYTES = 16
 
 
-def job_request(epochs):
-    """784-128-10 by plain gradient descent, the job that PyTorch is given too."""
-    return {
-        "network": {
-            "layers": [{"type": "dense", "units": 128}, {"type": "relu"}, {"type": "dense", "units": 10}]
-        },
-        "optimizer": {"type": "sgd", "learning_rate": 0.1},
-        "schedule": {"type": "constant"},
-        "epochs": epochs,
-        "batch_size": BATCH_SIZE,
-        "validation_fraction": 0,
-        "checkpoint": {"every_epochs": epochs, "keep": 1},
-    }
+def job_request(network, epochs):
+    """The job that PyTorch is given too; its one checkpoint is the last. `digits`, which is predicted
+    with, is the first network."""
+    model = "digits" if network is NETWORKS[0] else "other"
+    kept = {"every_epochs": epochs, "keep": 1}
+    return network["request"] | {"model": model, "epochs": epochs, "checkpoint": kept}
 
 
 def output_of(command, seconds, environment=None):
@@ -73,15 +65,16 @@ def output_of(command, seconds, environment=None):
     return done.stdout
 
 
-def train_once(server):
+def train_once(server, network):
     """Images per second of one whole job, by its epochs and by its result."""
-    job_id = server.submit(job_request(EPOCHS))
+    wanted = network["epochs"]
+    job_id = server.submit(job_request(network, wanted))
     job = server.wait_until(job_id, ("succeeded",), JOB_SECONDS)
     epochs = server.json("GET", f"/v1/jobs/{job_id}/metrics")["epochs"]
     steps = job["progress"]["steps"]
-    if len(epochs) != EPOCHS or steps != EPOCHS * TRAIN_IMAGES // BATCH_SIZE:
+    if len(epochs) != wanted or steps != wanted * -(-TRAIN_IMAGES // network["request"]["batch_size"]):
         raise BenchError(f"job {job_id} took {len(epochs)} epochs and {steps} steps: not the job asked for")
-    images = TRAIN_IMAGES * EPOCHS
+    images = TRAIN_IMAGES * wanted
     return {
         "by_epochs": images / sum(epoch["duration_seconds"] for epoch in epochs),
         "by_result": images / job["result"]["train_seconds"],
@@ -89,19 +82,19 @@ def train_once(server):
     }
 
 
-def train_torch_once(python, threads):
-    command = [python, str(HERE / "pytorch.py"), "--threads", str(threads)]
-    command += ["--epochs", str(EPOCHS), "--data", str(MNIST)]
+def train_torch_once(python, network, threads):
+    command = [python, str(HERE / "pytorch.py"), "--network", network["name"]]
+    command += ["--threads", str(threads), "--data", str(MNIST)]
     return json.loads(output_of(command, TORCH_SECONDS))
 
 
-def measure_training(server, python):
+def measure_training(server, network, python):
     ours, torch = [], {threads: [] for threads in TORCH_THREADS}
     for turn in range(ROUNDS):
-        say(f"training, round {turn + 1} of {ROUNDS}")
-        ours.append(train_once(server))
+        say(f"{network['name']}, round {turn + 1} of {ROUNDS}")
+        ours.append(train_once(server, network))
         for threads in TORCH_THREADS:
-            torch[threads].append(train_torch_once(python, threads))
+            torch[threads].append(train_torch_once(python, network, threads))
     return ours, torch
 
 
@@ -142,7 +135,7 @@ def measure_serving(server, body):
         results[load] = {"predict": [], "healthz": []}
         job_id = None
         if load == "training":
-            job_id = server.submit(job_request(LONG_EPOCHS))
+            job_id = server.submit(job_request(NETWORKS[0], LONG_EPOCHS))
             server.wait_until(job_id, ("running",), JOB_SECONDS)
         for turn in range(ROUNDS):
             say(f"serving while {load}, round {turn + 1} of {ROUNDS}")
@@ -194,23 +187,33 @@ def median(runs, name):
     return statistics.median(run[name] for run in runs)
 
 
-def make_report(binary, load, starts, ours, torch, serving):
+def training_sections(trained):
+    for network, ours, torch in trained:
+        request = network["request"]
+        rule = request["optimizer"]
+        yield (
+            f"{network['name']}; {rule['type']} {rule['learning_rate']}, batch {request['batch_size']}, "
+            f"epochs: {network['epochs']}."
+        )
+        yield training_section(ours, torch)
+
+
+def make_report(binary, load, starts, trained, serving):
     new, existing = starts
     start_cells = [
         ["new data folder", report.spread(new, report.milliseconds)],
         ["existing data folder", report.spread(existing, report.milliseconds)],
     ]
     version = output_of([binary, "--version"], 10).strip()
-    torch_version = torch[TORCH_THREADS[0]][0]["torch"]
+    torch_version = trained[0][2][TORCH_THREADS[0]][0]["torch"]
     return "\n\n".join([
         f"Measured {report.today()} by `benches/peers/run.py`: {version}, PyTorch {torch_version}, "
         f"{wrk_version()}, Python {sys.version.split()[0]}; {report.machine()}, load {load:.1f} at the start. "
         "Figures are medians, with the smallest and the largest in brackets.",
-        f"784-128-10, relu, cross-entropy, SGD 0.1, batch {BATCH_SIZE}, MNIST ({TRAIN_IMAGES:,} images), "
-        f"{EPOCHS} epochs; {ROUNDS} rounds in turns. chainrule: a whole job through the server, on all "
-        "cores. PyTorch: after an epoch of warm-up, the fastest of eager, fused optimizer and "
-        "`torch.compile` in each run.",
-        training_section(ours, torch),
+        f"Training on MNIST ({TRAIN_IMAGES:,} images), relu and cross-entropy; {ROUNDS} rounds in turns. "
+        "chainrule: a whole job through the server, on all cores. PyTorch: after an epoch of warm-up, the "
+        "fastest of eager, fused optimizer and `torch.compile` in each run.",
+        *training_sections(trained),
         f"From exec to the first 200 of `/readyz`, {STARTS} starts each.",
         report.table(["start-up", "time"], start_cells),
         f"`wrk` with {WRK_THREADS} threads and {WRK_CONNECTIONS} connections for {WRK_SECONDS} s on the "
@@ -248,9 +251,9 @@ def measure(args):
         pathlib.Path(body).write_bytes(image[IDX_HEADER_BYTES : IDX_HEADER_BYTES + IMAGE_BYTES])
         starts = measure_starts(binary, folder)
         with Server(binary, os.path.join(folder, "data")) as server:
-            ours, torch = measure_training(server, args.python)
+            trained = [(network, *measure_training(server, network, args.python)) for network in NETWORKS]
             serving = measure_serving(server, body)
-    return make_report(binary, load, starts, ours, torch, serving)
+    return make_report(binary, load, starts, trained, serving)
 
 
 def main():

@@ -184,12 +184,19 @@ mod tests {
             (along(|index| index % IMAGE_SIDE), along(|index| index / IMAGE_SIDE))
         };
         let (x, y) = centre(&changed(NONE, 1, 0, 0));
+        let mut furthest = 0.0_f32;
         for example in 0..20 {
             let (moved_x, moved_y) = centre(&changed(Augment { shift_pixels: 3.0, ..NONE }, 1, 0, example));
             assert!((moved_x - x).abs() <= 3.01 && (moved_y - y).abs() <= 3.01);
             let (turned_x, turned_y) =
                 centre(&changed(Augment { rotate_degrees: 40.0, ..NONE }, 1, 0, example));
             assert!((turned_x - x).abs() < 0.1 && (turned_y - y).abs() < 0.1);
+            assert_ne!(
+                changed(Augment { rotate_degrees: 40.0, ..NONE }, 1, 0, example),
+                changed(NONE, 1, 0, 0)
+            );
+            furthest = furthest.max((moved_x - x).abs());
         }
+        assert!(furthest > 1.5, "{furthest}");
     }
 }

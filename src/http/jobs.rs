@@ -14,9 +14,9 @@ use crate::blobs::digest;
 use crate::data;
 use crate::job::{EpochRecord, Job, JobHistory, JobId, JobState, Progress};
 use crate::model::{ModelRef, ModelRefError};
-use crate::registry::RegistryError;
+use crate::nn::fitting_layers;
 use crate::store::{Cancelled, Inserted, JobFilter, NewJob};
-use crate::train::{self, Fault, Preset, TrainSpec, TrainState};
+use crate::train::{self, Fault, INPUT, Preset, SpecLimits, TrainSpec};
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
@@ -32,10 +32,14 @@ pub async fn create(
     let idempotency_key = headers.get(IDEMPOTENCY_KEY).map(idempotency_key).transpose()?;
     let shapes = data::shapes();
     let mut spec = train::parse(&request, &shapes, &app.config().limits.spec()).map_err(Problem::invalid)?;
+    let request_sha256 = digest(request.to_string().as_bytes());
+    if let Some(key) = &idempotency_key
+        && let Some(repeated) = app.store().by_key(key, &request_sha256).await?
+    {
+        return answer(&app, repeated);
+    }
     if let Some(reference) = &spec.initial_model {
-        spec.initial_model = Some(initial_model(&app, reference, &spec).await.map_err(|detail| {
-            Problem::invalid(vec![Fault { pointer: "/initial_model".to_owned(), detail }])
-        })?);
+        spec.initial_model = Some(initial_model(&app, reference, &spec)?);
     }
     let examples = shapes.iter().find(|shape| shape.name == spec.dataset).map_or(0, |shape| shape.train);
     let job = NewJob {
@@ -46,9 +50,13 @@ pub async fn create(
         },
         spec,
         idempotency_key,
-        request_sha256: digest(request.to_string().as_bytes()),
+        request_sha256,
     };
-    match app.store().insert_job(&job, app.config().limits.queue_max).await? {
+    answer(&app, app.store().insert_job(&job, app.config().limits.queue_max).await?)
+}
+
+fn answer(app: &App, inserted: Inserted) -> Result<Response, Problem> {
+    match inserted {
         Inserted::Accepted(job) | Inserted::Repeated(job) => {
             let location = format!("/v1/jobs/{}", job.id);
             Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], JsonResponse(job)).into_response())
@@ -66,21 +74,16 @@ pub async fn create(
 }
 
 /// The model that `reference` means now, as `name@version`: what a job starts from must not change.
-async fn initial_model(app: &App, reference: &str, spec: &TrainSpec) -> Result<String, String> {
-    let reference: ModelRef = reference.parse().map_err(|error: ModelRefError| error.to_string())?;
-    let model = app.registry().get(&reference).await.map_err(|error| match error {
-        error @ (RegistryError::Blob(_) | RegistryError::Artifact(_) | RegistryError::Panic) => {
-            tracing::error!(%error, "a model can't be read");
-            "can't be read; the log of the server says why".to_owned()
-        }
-        error => error.to_string(),
-    })?;
-    let mut state = TrainState::new(spec).map_err(|error| error.to_string())?;
-    let name = format!("{}@{}", model.name, model.version);
-    if state.network.adopt(model.predictor.network()) == 0 {
-        return Err(format!(
-            "no layer of {name} fits this network: none has the place, kind and shape of another"
-        ));
+fn initial_model(app: &App, reference: &str, spec: &TrainSpec) -> Result<String, Problem> {
+    let invalid = |detail| Problem::invalid(vec![Fault { pointer: "/initial_model".to_owned(), detail }]);
+    let reference: ModelRef = reference.parse().map_err(|error: ModelRefError| invalid(error.to_string()))?;
+    let version = app.registry().version(&reference).map_err(|error| invalid(error.to_string()))?;
+    let name = format!("{}@{}", reference.name, version.version);
+    let fitting = fitting_layers(INPUT, &spec.network.layers, &version.layers);
+    if fitting.map_err(|error| invalid(error.to_string()))? == 0 {
+        let detail =
+            format!("no layer of {name} fits this network: none has the place, kind and shape of another");
+        return Err(invalid(detail));
     }
     Ok(name)
 }
@@ -242,12 +245,20 @@ pub struct NetworkEntry {
     spec: TrainSpec,
 }
 
+/// Presets are shown whatever this server accepts.
+const UNLIMITED: SpecLimits = SpecLimits {
+    epochs_max: u32::MAX,
+    layers_max: usize::MAX,
+    units_max: usize::MAX,
+    flops_max: f64::INFINITY,
+    memory_bytes_max: f64::INFINITY,
+};
+
 /// `GET /v1/networks`
-pub async fn networks(State(app): State<App>) -> Result<JsonResponse<NetworkList>, Problem> {
+pub async fn networks() -> Result<JsonResponse<NetworkList>, Problem> {
     let entry = |preset: Preset| {
         let request = serde_json::json!({ "network": preset.name() });
-        let spec =
-            train::parse(&request, &data::shapes(), &app.config().limits.spec()).map_err(Problem::invalid)?;
+        let spec = train::parse(&request, &data::shapes(), &UNLIMITED).map_err(Problem::invalid)?;
         Ok(NetworkEntry { name: preset.name(), description: preset.description(), spec })
     };
     let networks = Preset::ALL.into_iter().map(entry).collect::<Result<_, Problem>>()?;

@@ -66,7 +66,9 @@ impl Moments {
             for lane in 0..N {
                 let mean = sum[lane] / self.count.max(1.0);
                 self.mean[first + lane] = pivot[lane].wide() + mean;
-                self.deviations[first + lane] = (squares[lane] - sum[lane] * mean).max(0.0);
+                let deviations = squares[lane] - sum[lane] * mean;
+                // Rounding may leave a little less than 0; what is not finite must be seen in the loss.
+                self.deviations[first + lane] = if deviations < 0.0 { 0.0 } else { deviations };
             }
         });
     }
@@ -94,7 +96,9 @@ impl Moments {
     }
 
     fn inverse_deviation(&self, channel: usize) -> f64 {
-        1.0 / (self.deviations[channel] / self.count + EPS).sqrt()
+        let deviations = self.deviations[channel];
+        let deviations = if deviations.is_infinite() { f64::NAN } else { deviations };
+        1.0 / (deviations / self.count + EPS).sqrt()
     }
 }
 

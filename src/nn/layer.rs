@@ -109,6 +109,16 @@ impl LayerSpec {
         }
     }
 
+    /// The shape of the weight, with the kind of the layer where others have the same.
+    pub(super) fn weight(self, input: Shape) -> Option<[usize; 4]> {
+        match self {
+            Self::Dense { units, .. } => Some([1, 1, input.len(), units]),
+            Self::Conv2d { filters, kernel, .. } => Some([kernel, kernel, input.channels, filters]),
+            Self::BatchNorm => Some([0, 0, 0, input.channels]),
+            _ => None,
+        }
+    }
+
     /// The shape that comes out of this layer where `input` goes in.
     ///
     /// # Errors
@@ -237,6 +247,47 @@ impl<T: Float> Layer<T> {
         }
     }
 
+    /// Parameters and buffers.
+    pub(super) fn tensors(&self) -> [Option<&[T]>; 4] {
+        let parameters = self.parameters();
+        let buffers = match self {
+            Self::BatchNorm(norm) => [Some(values(&norm.running_mean)), Some(values(&norm.running_var))],
+            _ => [None, None],
+        };
+        let [mean, variance] = buffers;
+        [
+            parameters.map(|(weight, _)| values(weight)),
+            parameters.map(|(_, bias)| values(bias)),
+            mean,
+            variance,
+        ]
+    }
+
+    /// [`Self::tensors`], to be changed.
+    pub(super) fn tensors_mut(&mut self) -> [Option<&mut [T]>; 4] {
+        match self {
+            Self::BatchNorm(BatchNorm { weight, bias, running_mean, running_var }) => [
+                Some(values_mut(weight)),
+                Some(values_mut(bias)),
+                Some(values_mut(running_mean)),
+                Some(values_mut(running_var)),
+            ],
+            layer => match layer.parameters_mut() {
+                Some((weight, bias)) => [Some(values_mut(weight)), Some(values_mut(bias)), None, None],
+                None => [None, None, None, None],
+            },
+        }
+    }
+
+    /// Takes over the values of a layer with tensors of the same shapes.
+    pub(super) fn copy_from(&mut self, other: &Self) {
+        for (to, from) in self.tensors_mut().into_iter().zip(other.tensors()) {
+            if let (Some(to), Some(from)) = (to, from) {
+                to.copy_from_slice(from);
+            }
+        }
+    }
+
     /// The shape of the weight as the field has it: (inputs, units), (k, k, channels, filters), or
     /// (channels).
     pub(super) fn weight_shape(&self) -> Vec<usize> {
@@ -284,6 +335,19 @@ impl<T: Float> Packed<T> {
             | Layer::Dropout(_)
             | Layer::Flatten
             | Layer::Activation(_) => Self::None,
+        }
+    }
+
+    /// Numbers that it holds.
+    pub fn numbers(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Dense { weight, transposed } => {
+                weight.numbers() + transposed.iter().map(Panels::numbers).sum::<usize>()
+            }
+            Self::Conv2d { weight, transposed } => {
+                weight.numbers() + transposed.iter().flatten().map(Panels::numbers).sum::<usize>()
+            }
         }
     }
 

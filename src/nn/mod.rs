@@ -41,7 +41,7 @@ pub use init::Init;
 pub use kernel::Pool;
 pub use layer::{Layer, LayerSpec};
 pub use loss::{Loss, LossKind, softmax};
-pub use network::{LengthError, Network, ShapeError, Tensor, shapes};
+pub use network::{LengthError, Network, ShapeError, Tensor, fitting_layers, shapes};
 pub use optimizer::{Optimizer, OptimizerSpec, clip_scale, square_sum};
 pub use pooling::{Pooling, PoolingKind};
 pub use predictor::Predictor;

@@ -155,30 +155,36 @@ impl<T: Float> Network<T> {
         Ok(())
     }
 
-    /// Takes over the buffers of a network of the same layers.
-    pub fn copy_buffers(&mut self, other: &Self) {
+    /// Takes over parameters and buffers of a network of the same layers, without allocating.
+    pub fn copy_from(&mut self, other: &Self) {
         for (to, from) in self.layers.iter_mut().zip(&other.layers) {
-            if let (Layer::BatchNorm(to), Layer::BatchNorm(from)) = (to, from) {
-                to.running_mean.assign(&from.running_mean);
-                to.running_var.assign(&from.running_var);
+            to.copy_from(from);
+        }
+    }
+
+    /// `average ← average + (1 − decay) (value − average)` for every parameter and buffer.
+    pub fn average_with(&mut self, other: &Self, decay: f64) {
+        let rest = T::of(1.0 - decay);
+        for (to, from) in self.layers.iter_mut().zip(&other.layers) {
+            let tensors = to.tensors_mut().into_iter().zip(from.tensors());
+            for (to, from) in tensors.filter_map(|(to, from)| Some((to?, from?))) {
+                to.iter_mut().zip(from).for_each(|(average, &value)| *average += rest * (value - *average));
             }
         }
     }
 
-    /// Takes over the layers of `other` that fit: of the same place, kind and shape of weight. Returns
-    /// how many do.
-    pub fn adopt(&mut self, other: &Self) -> usize {
-        let mut adopted = 0;
-        for (to, from) in self.layers.iter_mut().zip(&other.layers) {
-            let fits = to.parameters().is_some()
-                && to.name() == from.name()
-                && to.weight_shape() == from.weight_shape();
-            if fits {
-                to.clone_from(from);
-                adopted += 1;
-            }
+    /// Takes over the parameters of the layers of `other` that fit, as [`fitting_layers`] counts them.
+    pub fn adopt(&mut self, other: &Self) {
+        let fitting = fitting(self, other);
+        for (to, from) in self
+            .layers
+            .iter_mut()
+            .zip(&other.layers)
+            .zip(fitting)
+            .filter_map(|(pair, fits)| fits.then_some(pair))
+        {
+            to.copy_from(from);
         }
-        adopted
     }
 
     /// The values of every parameter, in the order of [`Self::parameters`].
@@ -210,6 +216,26 @@ impl<T: Float> Network<T> {
         }
         folded
     }
+}
+
+/// For each pair of layers whether they are of one kind and their weights of one shape.
+fn fitting<T: Float>(a: &Network<T>, b: &Network<T>) -> Vec<bool> {
+    let fits = |(a, b): (&Layer<T>, &Layer<T>)| {
+        a.parameters().is_some() && a.name() == b.name() && a.weight_shape() == b.weight_shape()
+    };
+    a.layers.iter().zip(&b.layers).map(fits).collect()
+}
+
+/// How many layers of a network `a` of images of shape `input` can start from those of `b`: they are
+/// at the same place, of one kind, and their weights of one shape.
+///
+/// # Errors
+/// Where the layers of one don't fit each other.
+pub fn fitting_layers(input: Shape, a: &[LayerSpec], b: &[LayerSpec]) -> Result<usize, ShapeError> {
+    let (a_shapes, b_shapes) = (shapes(input, a)?, shapes(input, b)?);
+    let a = a.iter().zip(&a_shapes).map(|(layer, &input)| layer.weight(input));
+    let b = b.iter().zip(&b_shapes).map(|(layer, &input)| layer.weight(input));
+    Ok(a.zip(b).filter(|(a, b)| a.is_some() && a == b).count())
 }
 
 /// The buffers of a layer, by name.

@@ -243,7 +243,7 @@ impl<T: Float> Optimizer<T> {
                     let g = g * scale + decay * *w;
                     *s = alpha * *s + rest * g * g;
                     *m = alpha * *m + rest * g;
-                    *v = momentum * *v + g / ((*s - center * *m * *m).sqrt() + eps);
+                    *v = momentum * *v + g / ((*s - center * *m * *m).max(T::zero()).sqrt() + eps);
                     *w -= step * *v;
                 });
             }

@@ -46,7 +46,7 @@ impl Pooling {
                 let x = &x[start + tap..][..channels];
                 match self.kind {
                     PoolingKind::Max => {
-                        y.iter_mut().zip(x).for_each(|(y, &x)| *y = if x > *y { x } else { *y })
+                        y.iter_mut().zip(x).for_each(|(y, &x)| *y = if x > *y || x.is_nan() { x } else { *y })
                     }
                     PoolingKind::Average => y.iter_mut().zip(x).for_each(|(y, &x)| *y += x),
                 }

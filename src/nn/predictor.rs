@@ -43,6 +43,13 @@ impl<T: Float> Predictor<T> {
         &self.network
     }
 
+    /// Bytes of its weights: as they are, folded, and as products read them.
+    pub fn memory_bytes(&self) -> usize {
+        let numbers =
+            2 * self.network.parameter_count() + self.packed.iter().map(Packed::numbers).sum::<usize>();
+        numbers * size_of::<T>()
+    }
+
     /// The probability of each class: x (n, inputs) of pixel / 255, result (n, classes). An image
     /// gets the same bits alone or in a batch.
     pub fn probabilities(&self, x: ArrayView2<T>) -> Array2<T> {

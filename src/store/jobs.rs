@@ -102,7 +102,7 @@ impl Store {
     /// Where the database fails.
     pub async fn insert_job(&self, job: &NewJob, queue_max: u32) -> Result<Inserted, StoreError> {
         let id = JobId::new();
-        if let Some(earlier) = self.by_key(job).await? {
+        if let Some(earlier) = self.earlier(job).await? {
             return Ok(earlier);
         }
         let row: Option<JobRow> = committed(sqlx::query_as(
@@ -129,18 +129,28 @@ impl Store {
                 Ok(Inserted::Accepted(row.try_into()?))
             }
             // Another request with the same key was faster, or the queue is full.
-            None => Ok(self.by_key(job).await?.unwrap_or(Inserted::QueueFull)),
+            None => Ok(self.earlier(job).await?.unwrap_or(Inserted::QueueFull)),
         }
     }
 
-    async fn by_key(&self, job: &NewJob) -> Result<Option<Inserted>, StoreError> {
-        let Some(key) = &job.idempotency_key else { return Ok(None) };
+    async fn earlier(&self, job: &NewJob) -> Result<Option<Inserted>, StoreError> {
+        match &job.idempotency_key {
+            Some(key) => self.by_key(key, &job.request_sha256).await,
+            None => Ok(None),
+        }
+    }
+
+    /// What became of an earlier request with this key.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn by_key(&self, key: &str, request_sha256: &str) -> Result<Option<Inserted>, StoreError> {
         let row: Option<JobRow> = sqlx::query_as("SELECT * FROM jobs WHERE idempotency_key = $1")
             .bind(key)
             .fetch_optional(&self.writer)
             .await?;
         row.map(|row| {
-            if row.request_sha256 == job.request_sha256 {
+            if row.request_sha256 == request_sha256 {
                 Ok(Inserted::Repeated(row.try_into()?))
             } else {
                 Ok(Inserted::OtherRequest)

@@ -61,15 +61,15 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    pub(super) fn from(least: f64) -> Self {
-        Self { least, least_included: true, most: f64::from(f32::MAX), most_included: true }
+    pub(super) const fn from(least: f64) -> Self {
+        Self { least, least_included: true, most: f32::MAX as f64, most_included: true }
     }
 
     pub(super) fn above(least: f64) -> Self {
         Self { least_included: false, ..Self::from(least) }
     }
 
-    pub(super) fn to(self, most: f64) -> Self {
+    pub(super) const fn to(self, most: f64) -> Self {
         Self { most, ..self }
     }
 

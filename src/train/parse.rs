@@ -109,9 +109,11 @@ fn train_spec(mut fields: Fields, datasets: &[DatasetShape], limits: &SpecLimits
         }
     }
     spec.augment = augment(&mut fields, spec.augment);
-    if let Some(decay) = fields.number("ema_decay", Bounds::from(0.0).below(1.0)) {
-        spec.ema_decay = Some(decay);
-    }
+    let no_average = fields.is_null("ema_decay");
+    spec.ema_decay = match fields.number("ema_decay", Bounds::from(0.0).to(0.999_999)) {
+        None if no_average => None,
+        decay => decay.or(spec.ema_decay),
+    };
     spec.initial_model = fields.string("initial_model");
     fields.refuse_unknown();
 

@@ -127,19 +127,11 @@ impl TrainState {
 
     /// After a step.
     fn track_average(&mut self, decay: f64) {
-        let Some(average) = &mut self.average else { return };
-        if self.optimizer.steps() == 1 {
-            average.clone_from(&self.network);
-            return;
+        match &mut self.average {
+            Some(average) if self.optimizer.steps() == 1 => average.copy_from(&self.network),
+            Some(average) => average.average_with(&self.network, decay),
+            None => {}
         }
-        let (keep, rest) = (decay as f32, (1.0 - decay) as f32);
-        for (average, (.., values)) in average.parameters_mut().zip(self.network.parameters()) {
-            average
-                .iter_mut()
-                .zip(values)
-                .for_each(|(average, &value)| *average = keep * *average + rest * value);
-        }
-        average.copy_buffers(&self.network);
     }
 
     /// Whether nothing is left to train.
@@ -202,7 +194,7 @@ pub fn run<O: Observer>(
                 return Err(TrainError::Diverged { epoch: state.epoch + 1, step: metrics.step });
             }
             if is_last {
-                before_step.clone_from(&state.network);
+                before_step.copy_from(&state.network);
             }
             let scale = clip_scale(spec.gradient_clip_norm, workspace.gradients());
             state.optimizer.step(&mut state.network, workspace.gradients(), rate, scale, pool);

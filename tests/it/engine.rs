@@ -62,10 +62,15 @@ fn padding() -> impl Strategy<Value = Padding> {
     prop::sample::select(&[Padding::Valid, Padding::Same])
 }
 
+/// Few, and as many as fill registers.
+fn filters() -> impl Strategy<Value = usize> {
+    prop_oneof![3 => 1usize..5, 1 => Just(16), 1 => Just(17)]
+}
+
 /// Any layer that may stand in the middle of a network of images.
 fn image_layer() -> impl Strategy<Value = LayerSpec> {
     prop_oneof![
-        4 => (1usize..5, 1usize..4, padding(), 1usize..3).prop_map(|(filters, kernel, padding, stride)| {
+        4 => (filters(), 1usize..4, padding(), 1usize..3).prop_map(|(filters, kernel, padding, stride)| {
             LayerSpec::Conv2d { filters, kernel, padding, stride, init: Init::Xavier }
         }),
         1 => (1usize..3).prop_map(|size| LayerSpec::MaxPool2d { size }),
@@ -181,16 +186,42 @@ fn the_gradient_check_catches_a_gradient_that_lacks_one_image() {
     assert!(checks[0].max_relative_error() > 1e-2);
 }
 
+/// Drawn often enough, dropout keeps the mean and sets its share to 0.
 #[test]
-fn the_gradient_check_catches_a_normalisation_that_takes_the_mean_for_a_constant() {
-    let layers = [dense(4), LayerSpec::BatchNorm, LayerSpec::Tanh, dense(3)];
-    let network = network(Shape::vector(5), &layers, 7);
-    let mut checks = check(&network, &Loss::new(LossKind::CrossEntropy), 6, 8);
-    assert!(worst(&checks) < ERROR_MAX);
-    // The bias before a normalisation moves the mean alone; a gradient that forgets the mean is not 0.
-    assert!(checks[1].numerical.iter().all(|gradient| gradient.abs() < 1e-9));
-    checks[1].analytic = vec![1e-3; 4];
-    assert!(checks[1].max_relative_error() > 1e-2);
+fn dropout_sets_its_share_to_0_and_keeps_the_mean() {
+    let layers = [dense(1), LayerSpec::Dropout { rate: 0.25 }, dense(2)];
+    let mut network = network(Shape::vector(1), &layers, 1);
+    // The score of class 1 is the dropped value itself, that of class 0 is 0.
+    for (index, layer) in network.layers_mut().iter_mut().enumerate() {
+        if let Some((weight, bias)) = layer.parameters_mut() {
+            weight.fill(0.0);
+            bias.fill(0.0);
+            if index == 0 { bias.fill(3.0) } else { weight[[0, 1]] = 1.0 }
+        }
+    }
+    let rows: Vec<u32> = (0..4_000).collect();
+    let (x, labels) = (Array2::<f64>::zeros((4_000, 1)), vec![0; 4_000]);
+    let view = x.view();
+    let batch = Batch { images: &view, labels: &labels, rows: &rows, draw: DRAW };
+    let mut workspace = Workspace::new(&network, 4_000);
+    let loss = Loss::new(LossKind::CrossEntropy);
+    let found = workspace.training_loss(&network, &loss, batch, &Pool::new(2)).loss_sum / 4_000.0;
+    // ln(1 + e^z) with z = 0 at a quarter of the rows, 3 / 0.75 at the others.
+    let expected = 0.25 * 2_f64.ln() + 0.75 * (1.0 + 4_f64.exp()).ln();
+    assert!((found - expected).abs() < 0.1, "{found} {expected}");
+}
+
+#[test]
+fn layers_are_adopted_by_place_kind_and_shape_whatever_their_stride_and_padding() {
+    let conv = |padding, stride| LayerSpec::Conv2d { filters: 3, kernel: 3, padding, stride, init: Init::He };
+    let input = Shape { height: 7, width: 7, channels: 1 };
+    let old = network(input, &[conv(Padding::Valid, 1), LayerSpec::Tanh, dense(4)], 1);
+    let mut new = network(input, &[conv(Padding::Same, 2), LayerSpec::Tanh, dense(4)], 2);
+    let before = new.clone();
+    new.adopt(&old);
+    assert_eq!(new.layers()[0].parameters(), old.layers()[0].parameters());
+    assert_eq!(new.layers()[2], before.layers()[2], "its inputs are others");
+    assert!(worst(&check(&new, &Loss::new(LossKind::CrossEntropy), 3, 5)) < ERROR_MAX);
 }
 
 #[test]

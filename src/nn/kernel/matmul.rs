@@ -93,8 +93,9 @@ pub fn matmul_windows<'a, T: Float>(
     let target = Target::of(c);
     assert_eq!(rows.places.len(), target.rows, "a row of windows for each row of the product");
     let factors = factors.into_iter().map(|(start, b)| {
-        let last = start + rows.largest + b.rows().saturating_sub(1) * step;
-        assert!(last < values.len() || b.rows() == 0, "windows inside their values");
+        let along = b.rows().saturating_sub(1).checked_mul(step);
+        let last = along.and_then(|along| start.checked_add(rows.largest)?.checked_add(along));
+        assert!(last.is_some_and(|last| last < values.len()), "windows inside their values");
         Factors { a: values[start..].as_ptr(), rows: Rows::Places(&rows.places), step: step as isize, b }
     });
     // SAFETY: the furthest element of every factor lies inside `values`.

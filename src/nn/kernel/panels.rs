@@ -9,7 +9,7 @@ pub const PANEL: usize = 32;
 const LANES_MAX: usize = 16;
 
 /// A matrix of shape (rows, columns) laid out for the right-hand side of a product: columns in
-/// panels of [`PANEL`], each panel row by row, the last one filled up with zeros.
+/// panels of [`PANEL`], each panel row by row, the last one filled up with numbers that don't count.
 ///
 /// A product then reads its right-hand side from front to back, whatever the number of columns.
 #[derive(Clone, Debug)]
@@ -22,7 +22,8 @@ pub struct Panels<T> {
 impl<T: Float> Panels<T> {
     /// A matrix of zeros.
     pub fn zeros(rows: usize, columns: usize) -> Self {
-        let values = vec![T::zero(); rows * columns.div_ceil(PANEL) * PANEL];
+        let padded = columns.checked_next_multiple_of(PANEL).and_then(|padded| padded.checked_mul(rows));
+        let values = vec![T::zero(); padded.expect("a matrix that fits into memory")];
         Self { rows, columns, values }
     }
 
@@ -48,6 +49,11 @@ impl<T: Float> Panels<T> {
     /// Rows in use.
     pub fn rows(&self) -> usize {
         self.rows
+    }
+
+    /// Numbers that it holds, those of the padding included.
+    pub fn numbers(&self) -> usize {
+        self.values.len()
     }
 
     /// Columns, without the padding.
@@ -106,7 +112,7 @@ impl<'a, T: Float> Right<'a, T> {
     /// # Panics
     /// Where there are fewer.
     pub fn slice(self, first: usize, count: usize) -> Self {
-        assert!(first + count <= self.rows, "rows of a factor");
+        assert!(first <= self.rows && count <= self.rows - first, "rows of a factor");
         Self { values: &self.values[first * self.stride..], rows: count, ..self }
     }
 

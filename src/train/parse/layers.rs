@@ -64,7 +64,7 @@ fn layer(mut fields: Fields, limits: &SpecLimits) -> Option<LayerSpec> {
         "dense" => {
             let init = init(&mut fields);
             let units = required(&mut fields, "units", limits.units_max as u64);
-            LayerSpec::Dense { units: units?, init }
+            units.map(|units| LayerSpec::Dense { units, init })
         }
         "conv2d" => {
             let init = init(&mut fields);
@@ -73,27 +73,28 @@ fn layer(mut fields: Fields, limits: &SpecLimits) -> Option<LayerSpec> {
             let padding = [("valid", Padding::Valid), ("same", Padding::Same)];
             let padding = fields.one_of("padding", &padding).unwrap_or_default();
             let stride = fields.integer("stride", 1..=WINDOW_MAX).unwrap_or(1) as usize;
-            LayerSpec::Conv2d { filters: filters?, kernel: kernel?, padding, stride, init }
+            let sizes = filters.zip(kernel);
+            sizes.map(|(filters, kernel)| LayerSpec::Conv2d { filters, kernel, padding, stride, init })
         }
-        "max_pool2d" => LayerSpec::MaxPool2d { size: size(&mut fields) },
-        "avg_pool2d" => LayerSpec::AvgPool2d { size: size(&mut fields) },
-        "batch_norm" => LayerSpec::BatchNorm,
-        "dropout" => {
-            LayerSpec::Dropout { rate: fields.number("rate", Bounds::from(0.0).below(1.0)).unwrap_or(0.5) }
-        }
-        "flatten" => LayerSpec::Flatten,
-        "relu" => LayerSpec::Relu,
-        "leaky_relu" => LayerSpec::LeakyRelu,
-        "gelu" => LayerSpec::Gelu,
-        "sigmoid" => LayerSpec::Sigmoid,
-        "tanh" => LayerSpec::Tanh,
+        "max_pool2d" => Some(LayerSpec::MaxPool2d { size: size(&mut fields) }),
+        "avg_pool2d" => Some(LayerSpec::AvgPool2d { size: size(&mut fields) }),
+        "batch_norm" => Some(LayerSpec::BatchNorm),
+        "dropout" => Some(LayerSpec::Dropout {
+            rate: fields.number("rate", Bounds::from(0.0).below(1.0)).unwrap_or(0.5),
+        }),
+        "flatten" => Some(LayerSpec::Flatten),
+        "relu" => Some(LayerSpec::Relu),
+        "leaky_relu" => Some(LayerSpec::LeakyRelu),
+        "gelu" => Some(LayerSpec::Gelu),
+        "sigmoid" => Some(LayerSpec::Sigmoid),
+        "tanh" => Some(LayerSpec::Tanh),
         other => {
             fields.fault("type", unknown("layer type", other, &LayerSpec::NAMES));
             return None;
         }
     };
     fields.refuse_unknown();
-    Some(layer)
+    layer
 }
 
 fn init(fields: &mut Fields) -> Init {

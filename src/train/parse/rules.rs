@@ -2,6 +2,9 @@ use crate::data::{Augment, Elastic};
 use crate::nn::{OptimizerSpec, Schedule};
 use crate::train::fields::{Bounds, Fields, unknown};
 
+/// ε must not vanish in the numbers a network computes with.
+const EPS: Bounds = Bounds::from(f32::MIN_POSITIVE as f64).to(1.0);
+
 /// The optimiser named, with its defaults, or the preset's, with what is named changed.
 pub(super) fn optimizer(fields: &mut Fields, preset: OptimizerSpec) -> OptimizerSpec {
     let Some(mut fields) = fields.object("optimizer") else { return preset };
@@ -27,12 +30,12 @@ pub(super) fn optimizer(fields: &mut Fields, preset: OptimizerSpec) -> Optimizer
         OptimizerSpec::Adagrad { learning_rate, lr_decay, eps, weight_decay } => {
             rates(&mut fields, learning_rate, weight_decay);
             set(lr_decay, fields.number("lr_decay", Bounds::from(0.0).to(1e6)));
-            set(eps, fields.number("eps", Bounds::above(0.0).to(1.0)));
+            set(eps, fields.number("eps", EPS));
         }
         OptimizerSpec::Rmsprop { learning_rate, alpha, eps, momentum, centered, weight_decay } => {
             rates(&mut fields, learning_rate, weight_decay);
             set(alpha, fields.number("alpha", share));
-            set(eps, fields.number("eps", Bounds::above(0.0).to(1.0)));
+            set(eps, fields.number("eps", EPS));
             set(momentum, fields.number("momentum", share));
             set(centered, fields.boolean("centered"));
         }
@@ -40,7 +43,7 @@ pub(super) fn optimizer(fields: &mut Fields, preset: OptimizerSpec) -> Optimizer
         | OptimizerSpec::Adamw { learning_rate, betas, eps, weight_decay } => {
             rates(&mut fields, learning_rate, weight_decay);
             set(betas, fields.betas());
-            set(eps, fields.number("eps", Bounds::above(0.0).to(1.0)));
+            set(eps, fields.number("eps", EPS));
         }
     }
     fields.refuse_unknown();
