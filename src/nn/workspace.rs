@@ -21,8 +21,13 @@ pub trait Images<T>: Sync {
 impl<T: Float> Images<T> for ArrayView2<'_, u8> {
     fn write(&self, index: u32, _: Draw, image: &mut [T]) {
         let scale = T::one() / T::of(255.0);
-        let pixels = self.row(index as usize);
-        vectorized(|| image.iter_mut().zip(pixels).for_each(|(to, &pixel)| *to = T::of_byte(pixel) * scale));
+        let row = self.row(index as usize);
+        match row.as_slice() {
+            Some(pixels) => vectorized(|| {
+                image.iter_mut().zip(pixels).for_each(|(to, &pixel)| *to = T::of_byte(pixel) * scale);
+            }),
+            None => image.iter_mut().zip(row).for_each(|(to, &pixel)| *to = T::of_byte(pixel) * scale),
+        }
     }
 }
 
