@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
-use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::Bytes;
@@ -47,15 +47,16 @@ pub fn room(headers: &HeaderMap, app: &App, bytes_max: usize) -> Result<OwnedSem
 }
 
 /// The body of a request, of `bytes_max` at most; one that announces more is not waited for.
-async fn read(request: Request, app: &App, bytes_max: usize) -> Result<Body, Problem> {
+async fn read(mut request: Request, app: &App, bytes_max: usize) -> Result<Body, Problem> {
     if let Some(encoding) = request.headers().get(header::CONTENT_ENCODING) {
         let detail = format!("Content-Encoding {encoding:?} is not taken; send the body as it is");
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_content_encoding", detail));
     }
     let room = room(request.headers(), app, bytes_max)?;
+    DefaultBodyLimit::max(bytes_max).apply(&mut request);
     let bytes = within(app.config().limits.body_timeout_seconds, Bytes::from_request(request, app)).await?;
     let bytes = bytes.map_err(|rejection| body_problem(&rejection, bytes_max))?;
-    if bytes.len() > bytes_max { Err(too_large(bytes_max)) } else { Ok(Body { bytes, _room: room }) }
+    Ok(Body { bytes, _room: room })
 }
 
 /// What `body` comes to, unless it takes too long.

@@ -102,9 +102,6 @@ impl Store {
     /// Where the database fails.
     pub async fn insert_job(&self, job: &NewJob, queue_max: u32) -> Result<Inserted, StoreError> {
         let id = JobId::new();
-        if let Some(earlier) = self.earlier(job).await? {
-            return Ok(earlier);
-        }
         let row: Option<JobRow> = committed(sqlx::query_as(
             "INSERT INTO jobs (id, state, model, spec, idempotency_key, request_sha256, progress, created_at)
              SELECT $1, 'queued', $2, $3, $4, $5, $6, $7
@@ -128,15 +125,13 @@ impl Store {
                 self.queued.send_replace(());
                 Ok(Inserted::Accepted(row.try_into()?))
             }
-            // Another request with the same key was faster, or the queue is full.
-            None => Ok(self.earlier(job).await?.unwrap_or(Inserted::QueueFull)),
-        }
-    }
-
-    async fn earlier(&self, job: &NewJob) -> Result<Option<Inserted>, StoreError> {
-        match &job.idempotency_key {
-            Some(key) => self.by_key(key, &job.request_sha256).await,
-            None => Ok(None),
+            None => match &job.idempotency_key {
+                Some(key) => {
+                    let earlier = self.by_key(key, &job.request_sha256).await?;
+                    Ok(earlier.unwrap_or(Inserted::QueueFull))
+                }
+                None => Ok(Inserted::QueueFull),
+            },
         }
     }
 
