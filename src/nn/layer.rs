@@ -109,13 +109,14 @@ impl LayerSpec {
         }
     }
 
-    /// The shape of the weight, with the kind of the layer where others have the same.
-    pub(super) fn weight(self, input: Shape) -> Option<[usize; 4]> {
+    /// The shape of the weight as the field has it: (inputs, units), (k, k, channels, filters), or
+    /// (channels); empty where there is none.
+    pub(super) fn weight_shape(self, input: Shape) -> Vec<usize> {
         match self {
-            Self::Dense { units, .. } => Some([1, 1, input.len(), units]),
-            Self::Conv2d { filters, kernel, .. } => Some([kernel, kernel, input.channels, filters]),
-            Self::BatchNorm => Some([0, 0, 0, input.channels]),
-            _ => None,
+            Self::Dense { units, .. } => vec![input.len(), units],
+            Self::Conv2d { filters, kernel, .. } => vec![kernel, kernel, input.channels, filters],
+            Self::BatchNorm => vec![input.channels],
+            _ => Vec::new(),
         }
     }
 
@@ -288,8 +289,7 @@ impl<T: Float> Layer<T> {
         }
     }
 
-    /// The shape of the weight as the field has it: (inputs, units), (k, k, channels, filters), or
-    /// (channels).
+    /// See [`LayerSpec::weight_shape`].
     pub(super) fn weight_shape(&self) -> Vec<usize> {
         match self {
             Self::Conv2d(conv) => {

@@ -1,7 +1,5 @@
-use ndarray::Array1;
-
 use super::layer::{values, values_mut};
-use super::{BatchNorm, Float, Layer, LayerSpec, Shape};
+use super::{Float, Layer, LayerSpec, Shape};
 
 /// Layers in order; the last one's outputs are the scores (logits) of the classes.
 #[derive(Clone, Debug, PartialEq)]
@@ -107,10 +105,10 @@ impl<T: Float> Network<T> {
     /// What training keeps beside the parameters: the running statistics of `batch_norm`.
     pub fn buffers(&self) -> impl Iterator<Item = Tensor<'_, T>> {
         self.layers.iter().enumerate().flat_map(|(index, layer)| {
-            statistics(layer)
-                .into_iter()
-                .flatten()
-                .map(move |(name, tensor)| (format!("{index}.{name}"), vec![tensor.len()], values(tensor)))
+            let [_, _, mean, variance] = layer.tensors();
+            [("running_mean", mean), ("running_var", variance)].into_iter().filter_map(
+                move |(name, values)| Some((format!("{index}.{name}"), vec![values?.len()], values?)),
+            )
         })
     }
 
@@ -132,18 +130,9 @@ impl<T: Float> Network<T> {
         let mut targets = Vec::new();
         let mut buffers = Vec::new();
         for layer in &mut self.layers {
-            match layer {
-                Layer::BatchNorm(BatchNorm { weight, bias, running_mean, running_var }) => {
-                    targets.extend([values_mut(weight), values_mut(bias)]);
-                    buffers.extend([values_mut(running_mean), values_mut(running_var)]);
-                }
-                layer => targets.extend(
-                    layer
-                        .parameters_mut()
-                        .into_iter()
-                        .flat_map(|(weight, bias)| [values_mut(weight), values_mut(bias)]),
-                ),
-            }
+            let [weight, bias, mean, variance] = layer.tensors_mut();
+            targets.extend([weight, bias].into_iter().flatten());
+            buffers.extend([mean, variance].into_iter().flatten());
         }
         for (target, name) in targets.into_iter().chain(buffers).zip(names) {
             let values = tensor(&name)?;
@@ -175,15 +164,10 @@ impl<T: Float> Network<T> {
 
     /// Takes over the parameters of the layers of `other` that fit, as [`fitting_layers`] counts them.
     pub fn adopt(&mut self, other: &Self) {
-        let fitting = fitting(self, other);
-        for (to, from) in self
-            .layers
-            .iter_mut()
-            .zip(&other.layers)
-            .zip(fitting)
-            .filter_map(|(pair, fits)| fits.then_some(pair))
-        {
-            to.copy_from(from);
+        for (to, from) in self.layers.iter_mut().zip(&other.layers) {
+            if fit(&(to.name(), to.weight_shape()), &(from.name(), from.weight_shape())) {
+                to.copy_from(from);
+            }
         }
     }
 
@@ -218,12 +202,9 @@ impl<T: Float> Network<T> {
     }
 }
 
-/// For each pair of layers whether they are of one kind and their weights of one shape.
-fn fitting<T: Float>(a: &Network<T>, b: &Network<T>) -> Vec<bool> {
-    let fits = |(a, b): (&Layer<T>, &Layer<T>)| {
-        a.parameters().is_some() && a.name() == b.name() && a.weight_shape() == b.weight_shape()
-    };
-    a.layers.iter().zip(&b.layers).map(fits).collect()
+/// Whether a layer can start from another, by their kinds and the shapes of their weights.
+fn fit(a: &(&str, Vec<usize>), b: &(&str, Vec<usize>)) -> bool {
+    !a.1.is_empty() && a == b
 }
 
 /// How many layers of a network `a` of images of shape `input` can start from those of `b`: they are
@@ -233,17 +214,7 @@ fn fitting<T: Float>(a: &Network<T>, b: &Network<T>) -> Vec<bool> {
 /// Where the layers of one don't fit each other.
 pub fn fitting_layers(input: Shape, a: &[LayerSpec], b: &[LayerSpec]) -> Result<usize, ShapeError> {
     let (a_shapes, b_shapes) = (shapes(input, a)?, shapes(input, b)?);
-    let a = a.iter().zip(&a_shapes).map(|(layer, &input)| layer.weight(input));
-    let b = b.iter().zip(&b_shapes).map(|(layer, &input)| layer.weight(input));
-    Ok(a.zip(b).filter(|(a, b)| a.is_some() && a == b).count())
-}
-
-/// The buffers of a layer, by name.
-fn statistics<T>(layer: &Layer<T>) -> Option<[(&'static str, &Array1<T>); 2]> {
-    match layer {
-        Layer::BatchNorm(norm) => {
-            Some([("running_mean", &norm.running_mean), ("running_var", &norm.running_var)])
-        }
-        _ => None,
-    }
+    let kind = |(layer, &input): (&LayerSpec, &Shape)| (layer.name(), layer.weight_shape(input));
+    let (a, b) = (a.iter().zip(&a_shapes).map(kind), b.iter().zip(&b_shapes).map(kind));
+    Ok(a.zip(b).filter(|(a, b)| fit(a, b)).count())
 }

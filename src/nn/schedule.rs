@@ -42,6 +42,10 @@ pub enum Schedule {
 }
 
 impl Schedule {
+    /// One cycle with PyTorch's shape.
+    pub const ONE_CYCLE: Self =
+        Self::OneCycle { warmup_epochs: 0.0, pct_start: 0.3, div_factor: 25.0, final_div_factor: 1e4 };
+
     /// The rate of step `step` (from 0) of `steps`.
     pub fn rate(&self, base: f64, step: u64, steps: u64, steps_per_epoch: u64) -> f64 {
         let warmup = (self.warmup_epochs() * steps_per_epoch as f64).round().min(steps as f64);

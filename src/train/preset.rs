@@ -64,7 +64,7 @@ impl Preset {
                 eps: 1e-8,
                 weight_decay: 0.0,
             },
-            schedule: ONE_CYCLE,
+            schedule: Schedule::ONE_CYCLE,
             epochs: 5,
             batch_size: 128,
             seed: 42,
@@ -163,9 +163,6 @@ impl Preset {
         }
     }
 }
-
-const ONE_CYCLE: Schedule =
-    Schedule::OneCycle { warmup_epochs: 0.0, pct_start: 0.3, div_factor: 25.0, final_div_factor: 1e4 };
 
 /// Half of [`AUGMENT`] and less, for few epochs.
 const LIGHT: Augment =

@@ -72,12 +72,7 @@ pub(super) fn schedule(fields: &mut Fields, preset: Schedule, epochs: u32) -> Sc
         Some("constant") => Schedule::Constant { warmup_epochs: none },
         Some("step") => Schedule::Step { warmup_epochs: none, step_size: epochs.div_ceil(3), gamma: 0.1 },
         Some("cosine") => Schedule::Cosine { warmup_epochs: none },
-        Some("one_cycle") => Schedule::OneCycle {
-            warmup_epochs: none,
-            pct_start: 0.3,
-            div_factor: 25.0,
-            final_div_factor: 1e4,
-        },
+        Some("one_cycle") => Schedule::ONE_CYCLE,
         Some(other) => {
             fields.fault("type", unknown("schedule", other, &SCHEDULE_TYPES));
             return preset;
