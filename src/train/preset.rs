@@ -37,11 +37,11 @@ impl Preset {
         match self {
             Self::Lesson => "the lesson's network: 50 sigmoid units, plain gradient descent",
             Self::Mlp => "the default: 256 relu units, Adam with one cycle",
-            Self::CnnFast => "two small convolutions: more accurate than any dense network, in seconds",
+            Self::CnnFast => "two small convolutions: more accurate than mlp, in seconds",
             Self::Cnn => {
                 "two convolutions with batch-norm and dropout, on images that are changed a little each time"
             }
-            Self::CnnBest => "five convolutions and an average of the weights: the most accurate, in minutes",
+            Self::CnnBest => "five convolutions and an average of the weights: the largest, in minutes",
         }
     }
 
