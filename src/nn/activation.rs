@@ -50,7 +50,7 @@ impl Activation {
             }
             Self::Gelu => each(x, y, |x| x * normal_cdf(x)),
             Self::Sigmoid => each(x, y, sigmoid),
-            Self::Tanh => each(x, y, |x| x.tanh()),
+            Self::Tanh => each(x, y, |x| x.hyperbolic_tangent()),
         }
     }
 
@@ -69,7 +69,7 @@ impl Activation {
                 each2(y, dy, dx, |y, dy| if y > zero { dy } else { leak * dy });
             }
             Self::Gelu => each2(x, dy, dx, |x, dy| {
-                let density = (-x * x / T::of(2.0)).exp() / T::of(std::f64::consts::TAU.sqrt());
+                let density = (-x * x / T::of(2.0)).e_to_the() / T::of(std::f64::consts::TAU.sqrt());
                 dy * (normal_cdf(x) + x * density)
             }),
             Self::Sigmoid => each2(y, dy, dx, |y, dy| dy * y * (one - y)),
@@ -89,8 +89,9 @@ fn each2<T: Float>(a: &[T], b: &[T], c: &mut [T], f: impl Fn(T, T) -> T) {
 }
 
 /// The logistic function, without overflow at either end.
+#[inline(always)]
 fn sigmoid<T: Float>(x: T) -> T {
-    let decay = (-x.abs()).exp();
+    let decay = (-x.abs()).e_to_the();
     let of_magnitude = T::one() / (T::one() + decay);
     if x < T::zero() { T::one() - of_magnitude } else { of_magnitude }
 }

@@ -38,6 +38,8 @@ macro_rules! for_lanes {
     }};
 }
 
+pub(super) use for_lanes;
+
 /// Count, mean and sum of squared deviations of each channel.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Moments {
@@ -114,7 +116,7 @@ impl NormSums {
         Self { dy: vec![0.0; channels], dy_x: vec![0.0; channels] }
     }
 
-    /// Of dy (places, channels), with the moments of x over the whole batch.
+    /// Adds those of dy (places, channels), with the moments of x over the whole batch.
     #[inline(always)]
     pub fn measure<T: Float>(&mut self, x: &[T], dy: &[T], moments: &Moments) {
         let channels = self.dy.len();
@@ -123,10 +125,18 @@ impl NormSums {
             let [sum, sum_x] =
                 summed::<T, N, 2>(x, dy, channels, first, |x, dy, lane| [dy, dy * (x - mean[lane])]);
             for lane in 0..N {
-                self.dy[first + lane] = sum[lane];
-                self.dy_x[first + lane] = sum_x[lane] * moments.inverse_deviation(first + lane);
+                self.dy[first + lane] += sum[lane];
+                self.dy_x[first + lane] += sum_x[lane] * moments.inverse_deviation(first + lane);
             }
         });
+    }
+
+    /// Adds the sums of dy and of dy (x − μ) over some places, of the channels from `first` on.
+    pub fn add_lanes<T: Float>(&mut self, first: usize, dy: &[T], dy_x: &[T], moments: &Moments) {
+        for (lane, (dy, dy_x)) in dy.iter().zip(dy_x).enumerate() {
+            self.dy[first + lane] += dy.wide();
+            self.dy_x[first + lane] += dy_x.wide() * moments.inverse_deviation(first + lane);
+        }
     }
 
     pub fn add(&mut self, other: &Self) {
@@ -181,17 +191,8 @@ impl<T: Float> BatchNorm<T> {
     #[inline(always)]
     pub(super) fn backward(&self, x: &[T], dy: &[T], moments: &Moments, sums: &NormSums, dx: &mut [T]) {
         let channels = self.channels();
-        let inverse = |channel: usize| moments.inverse_deviation(channel);
-        let factor = |channel: usize| self.weight[[0, channel]].wide() * inverse(channel);
-        let along = |channel: usize| sums.dy_x[channel] / moments.count * inverse(channel);
         for_lanes!(channels, |first, N| {
-            let scale: [T; N] = std::array::from_fn(|lane| T::of(factor(first + lane)));
-            let slope: [T; N] = std::array::from_fn(|lane| T::of(factor(first + lane) * along(first + lane)));
-            let offset: [T; N] = std::array::from_fn(|lane| {
-                let channel = first + lane;
-                let mean = sums.dy[channel] / moments.count - along(channel) * moments.mean[channel];
-                T::of(factor(channel) * mean)
-            });
+            let (scale, slope, offset) = self.slopes::<N>(moments, sums, first);
             let places = x.chunks_exact(channels).zip(dy.chunks_exact(channels));
             for ((x, dy), dx) in places.zip(dx.chunks_exact_mut(channels)) {
                 let (x, dy, dx) = (&x[first..first + N], &dy[first..first + N], &mut dx[first..first + N]);
@@ -200,6 +201,27 @@ impl<T: Float> BatchNorm<T> {
                 }
             }
         });
+    }
+
+    /// The backward pass as `dx = scale dy − slope x − offset`, for the channels from `first` on.
+    #[inline(always)]
+    pub(super) fn slopes<const N: usize>(
+        &self,
+        moments: &Moments,
+        sums: &NormSums,
+        first: usize,
+    ) -> ([T; N], [T; N], [T; N]) {
+        let inverse = |channel: usize| moments.inverse_deviation(channel);
+        let factor = |channel: usize| self.weight[[0, channel]].wide() * inverse(channel);
+        let along = |channel: usize| sums.dy_x[channel] / moments.count * inverse(channel);
+        let offset = |channel: usize| {
+            factor(channel) * (sums.dy[channel] / moments.count - along(channel) * moments.mean[channel])
+        };
+        (
+            std::array::from_fn(|lane| T::of(factor(first + lane))),
+            std::array::from_fn(|lane| T::of(factor(first + lane) * along(first + lane))),
+            std::array::from_fn(|lane| T::of(offset(first + lane))),
+        )
     }
 
     /// Moves the running statistics towards those of a batch.
@@ -262,6 +284,6 @@ fn summed<T: Float, const N: usize, const S: usize>(
 
 /// `N` values from `first` on; zeros where there are none.
 #[inline(always)]
-fn lanes<T: Float, const N: usize>(values: &[T], first: usize) -> [T; N] {
+pub(super) fn lanes<T: Float, const N: usize>(values: &[T], first: usize) -> [T; N] {
     std::array::from_fn(|lane| values.get(first + lane).copied().unwrap_or_else(T::zero))
 }

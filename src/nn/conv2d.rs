@@ -1,7 +1,8 @@
-use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, ShapeBuilder, s};
+use ndarray::{Array1, Array2, ArrayViewMut2, ShapeBuilder, s};
 
 use super::kernel::{Offsets, Panels, Right, Windows, matmul_windows};
 use super::layer::{values, values_mut};
+use super::rows::{matrix, matrix_mut};
 use super::shape::{Shape, Window};
 use super::{Float, Gradient};
 
@@ -163,11 +164,7 @@ impl<T: Float> Conv2d<T> {
             }
         }
         if padded != input {
-            let row = input.width * channels;
-            for (y, dx) in dx.chunks_exact_mut(row).enumerate() {
-                let start = self.window.origin + self.window.at(y, 0);
-                dx.copy_from_slice(&scratch.dpadded[start..start + row]);
-            }
+            self.read_padded(&scratch.dpadded, dx);
         }
     }
 
@@ -187,24 +184,32 @@ impl<T: Float> Conv2d<T> {
 
     /// The image with its border; the zeros around it are never written.
     fn pad<'a>(&self, x: &'a [T], padded: &'a mut [T]) -> &'a [T] {
-        let Window { input, origin, .. } = self.window;
         if padded.is_empty() {
             return x;
         }
-        let row = input.width * input.channels;
-        for (y, x) in x.chunks_exact(row).enumerate() {
-            let start = origin + self.window.at(y, 0);
-            padded[start..start + row].copy_from_slice(x);
-        }
+        self.write_padded(x, padded);
         padded
     }
-}
 
-/// (rows, columns) of numbers in row order.
-fn matrix<T>(values: &[T], columns: usize) -> ArrayView2<'_, T> {
-    ArrayView2::from_shape((values.len() / columns, columns), values).expect("whole rows")
-}
+    /// Copies an image into its border.
+    pub(super) fn write_padded(&self, x: &[T], padded: &mut [T]) {
+        let row = self.window.input.width * self.window.input.channels;
+        for (y, x) in x.chunks_exact(row).enumerate() {
+            let start = self.window.origin + self.window.at(y, 0);
+            padded[start..start + row].copy_from_slice(x);
+        }
+    }
 
-fn matrix_mut<T>(values: &mut [T], columns: usize) -> ArrayViewMut2<'_, T> {
-    ArrayViewMut2::from_shape((values.len() / columns, columns), values).expect("whole rows")
+    /// Copies an image out of its border.
+    pub(super) fn read_padded(&self, padded: &[T], x: &mut [T]) {
+        let row = self.window.input.width * self.window.input.channels;
+        for (y, x) in x.chunks_exact_mut(row).enumerate() {
+            let start = self.window.origin + self.window.at(y, 0);
+            x.copy_from_slice(&padded[start..start + row]);
+        }
+    }
+
+    pub(super) fn window(&self) -> Window {
+        self.window
+    }
 }

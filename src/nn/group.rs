@@ -3,22 +3,23 @@ use std::ops::Range;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
 
 use super::batch_norm::{Moments, NormSums, affine};
+use super::conv_pool::ConvPool;
 use super::conv2d::ConvScratch;
-use super::kernel::{Panels, vectorized};
+use super::kernel::{Instructions, Panels, SPAN, SparseRows, matmul, sparse_matmul, sparse_outer, vectorized};
 use super::layer::{Packed, values};
+use super::norm_pool::{NormPool, Routed};
+use super::plan::{Op, Plan};
+use super::rows::{all, all_mut, image, image_mut, matrix_mut};
 use super::workspace::{Batch, Gradient, StepLoss};
-use super::{Activation, BatchNorm, Float, Layer, Loss, Network, Shape, argmax};
+use super::{Activation, BatchNorm, Dense, Float, Layer, Loss, Network, Shape, argmax};
 
-/// Rows of a batch that one task carries forward and backward, where all layers are lists.
-const GROUP_ROWS: usize = 32;
-
-/// Groups of a batch of images, and images that go through the layers together: so few that what
-/// passes from layer to layer stays in the cache of a core.
-const IMAGE_GROUPS: usize = 8;
-const CHUNK_IMAGES: usize = 4;
+/// Images that are asked for ahead: they come from memory one after the other, since an epoch meets them
+/// in a random order.
+const IMAGES_AHEAD: usize = 4;
 
 /// What all groups read in a pass.
 pub(super) struct Pass<'a, T> {
+    pub plan: &'a Plan,
     pub network: &'a Network<T>,
     pub packed: &'a [Packed<T>],
     pub norms: &'a [Option<Norm<T>>],
@@ -66,10 +67,14 @@ impl<T: Float> Norm<T> {
         sums.for_each(|sums| self.sums.add(sums));
     }
 
-    /// `dγ = Σ dy x̂`, `dβ = Σ dy`.
-    pub fn gradient(&self, gradient: &mut Gradient<T>) {
-        gradient.weight.iter_mut().zip(&self.sums.dy_x).for_each(|(to, &sum)| *to = T::of(sum));
-        gradient.bias.iter_mut().zip(&self.sums.dy).for_each(|(to, &sum)| *to = T::of(sum));
+    /// `dγ = Σ dy x̂`.
+    pub fn weight_gradient(&self, dweight: &mut [T]) {
+        dweight.iter_mut().zip(&self.sums.dy_x).for_each(|(to, &sum)| *to = T::of(sum));
+    }
+
+    /// `dβ = Σ dy`.
+    pub fn bias_gradient(&self, dbias: &mut [T]) {
+        dbias.iter_mut().zip(&self.sums.dy).for_each(|(to, &sum)| *to = T::of(sum));
     }
 }
 
@@ -110,91 +115,105 @@ enum Scratch<T> {
     Dense(Panels<T>),
     /// The gradient summed over the rows so far.
     Conv2d(ConvScratch<T>, Gradient<T>),
+    /// The same, and where the largest of each square were.
+    ConvPool(ConvPool<T>, Values<T>),
     /// Figures of this group's rows.
-    BatchNorm(Moments, NormSums),
+    BatchNorm(Box<NormScratch<T>>),
     /// The factors of the rows.
     Dropout(Values<T>),
     /// The largest output of each unit since the units are watched.
     Relu(Vec<T>),
 }
 
+/// What a `batch_norm` needs in a group.
+struct NormScratch<T> {
+    /// Of all rows so far, and of those of one chunk.
+    moments: Moments,
+    chunk: Moments,
+    sums: NormSums,
+    /// With the relu and pooling behind it, where they are one with it, and where the largest of each
+    /// square were.
+    pool: Option<(NormPool, Values<T>)>,
+}
+
 /// Some rows of a batch on their way through the network.
 pub(super) struct Group<T> {
     examples: Vec<u32>,
     labels: Vec<u8>,
-    capacity: usize,
-    chunk_rows: usize,
+    /// The inputs as lists, and room for one image, where the plan says so.
+    sparse: Option<(SparseRows<T>, Vec<T>)>,
     /// Input of layer `i` at `i`; the scores at the end.
     values: Vec<Values<T>>,
     /// The gradient of each of `values`.
     dvalues: Vec<Values<T>>,
     scratch: Vec<Scratch<T>>,
-    /// The first layer with parameters: no gradient is needed before it.
-    first: usize,
     watches_units: bool,
     result: StepLoss,
 }
 
 impl<T: Float> Group<T> {
-    /// The groups for batches of up to `batch_size` rows: how many is a function of the network and
-    /// this size alone.
-    pub fn deal(network: &Network<T>, batch_size: usize) -> Vec<Self> {
-        let is_image =
-            |layer: &Layer<T>| matches!(layer, Layer::Conv2d(_) | Layer::Pooling(_) | Layer::BatchNorm(_));
-        let has_images = network.layers().iter().any(is_image);
-        let quarters = batch_size.div_ceil(4).max(1);
-        let count = if has_images {
-            IMAGE_GROUPS.min(quarters)
-        } else {
-            // Two at least, so that two cores have work.
-            batch_size.div_ceil(GROUP_ROWS).next_multiple_of(2).min(quarters)
-        };
-        let rows = batch_size.div_ceil(count);
-        let chunk_rows = if has_images { CHUNK_IMAGES.min(rows) } else { rows };
-        (0..count).map(|_| Self::new(network, rows, chunk_rows.max(1))).collect()
-    }
-
-    fn new(network: &Network<T>, rows: usize, chunk_rows: usize) -> Self {
-        let layers = network.layers();
-        let has_norm = layers.iter().any(|layer| matches!(layer, Layer::BatchNorm(_)));
+    /// A group of `plan`.
+    pub fn new(network: &Network<T>, plan: &Plan) -> Self {
+        let (layers, rows) = (network.layers(), plan.rows);
         let is_dense = |layer: Option<&Layer<T>>| matches!(layer, Some(Layer::Dense(_)));
         let room = |width: usize, is_kept: bool| Values {
-            array: Array2::zeros((if is_kept { rows } else { chunk_rows }, width)),
+            array: Array2::zeros((if is_kept { rows } else { plan.chunk_rows }, width)),
             is_kept,
         };
-        let inputs =
-            |(index, shape): (usize, &Shape)| room(shape.len(), has_norm || is_dense(layers.get(index)));
-        let dinputs = |(index, shape): (usize, &Shape)| {
-            room(shape.len(), has_norm || index > 0 && is_dense(layers.get(index - 1)))
+        let none = || Values { array: Array2::zeros((0, 0)), is_kept: true };
+        let is_list = |index: usize| plan.is_sparse && index <= plan.first;
+        let inputs = |(index, shape): (usize, &Shape)| match is_list(index) || plan.is_inside(index) {
+            true => none(),
+            false => room(shape.len(), plan.is_kept(index) || is_dense(layers.get(index))),
         };
-        let scratch = |(layer, output): (&Layer<T>, &Shape)| match layer {
+        let dinputs = |(index, shape): (usize, &Shape)| match index <= plan.first || plan.is_inside(index) {
+            true => none(),
+            false => room(shape.len(), plan.is_gradient_kept(index) || is_dense(layers.get(index - 1))),
+        };
+        let outputs = |index: usize| network.shapes()[index].len();
+        let scratch = |(index, layer): (usize, &Layer<T>)| match layer {
+            Layer::Dense(_) if is_list(index) => Scratch::None,
             Layer::Dense(dense) => Scratch::Dense(Panels::zeros(rows, dense.bias.len())),
-            Layer::Conv2d(conv) => Scratch::Conv2d(conv.scratch(), Gradient::zeros(&conv.weight, &conv.bias)),
-            Layer::BatchNorm(norm) => {
-                let channels = norm.channels();
-                Scratch::BatchNorm(Moments::zeros(channels), NormSums::zeros(channels))
+            Layer::Conv2d(conv) if plan.ops.contains(&Op::ConvPool(index)) => Scratch::ConvPool(
+                ConvPool::new(conv, plan.chunk_rows),
+                room(outputs(index + 3), plan.is_kept(index + 3)),
+            ),
+            Layer::Conv2d(conv) => {
+                Scratch::Conv2d(conv.scratch(), Gradient::zeros(index, &conv.weight, &conv.bias))
             }
-            Layer::Dropout(_) => Scratch::Dropout(room(output.len(), has_norm)),
-            Layer::Activation(Activation::Relu) => Scratch::Relu(vec![T::zero(); output.channels]),
+            Layer::BatchNorm(norm) => {
+                let pooling = match layers.get(index + 2) {
+                    Some(Layer::Pooling(pooling)) if plan.ops.contains(&Op::NormPool(index)) => {
+                        Some((Some(pooling.window), index + 3))
+                    }
+                    _ => plan.ops.contains(&Op::NormRelu(index)).then_some((None, index + 2)),
+                };
+                let pool = pooling.map(|(window, end)| {
+                    (NormPool::new(network.shapes()[index], window), room(outputs(end), true))
+                });
+                let moments = || Moments::zeros(norm.channels());
+                let sums = NormSums::zeros(norm.channels());
+                Scratch::BatchNorm(Box::new(NormScratch { moments: moments(), chunk: moments(), sums, pool }))
+            }
+            Layer::Dropout(_) => Scratch::Dropout(room(outputs(index), plan.is_kept(index))),
+            Layer::Activation(Activation::Relu) => {
+                Scratch::Relu(vec![T::zero(); network.shapes()[index].channels])
+            }
             Layer::Pooling(_) | Layer::Flatten | Layer::Activation(_) => Scratch::None,
         };
+        let inputs_len = network.input().len();
         Self {
             examples: Vec::with_capacity(rows),
             labels: Vec::with_capacity(rows),
-            capacity: rows,
-            chunk_rows,
+            sparse: plan
+                .is_sparse
+                .then(|| (SparseRows::with_capacity(rows, inputs_len), vec![T::zero(); inputs_len])),
             values: network.shapes().iter().enumerate().map(inputs).collect(),
             dvalues: network.shapes().iter().enumerate().map(dinputs).collect(),
-            scratch: layers.iter().zip(&network.shapes()[1..]).map(scratch).collect(),
-            first: layers.iter().position(|layer| layer.parameters().is_some()).unwrap_or(layers.len()),
+            scratch: layers.iter().enumerate().map(scratch).collect(),
             watches_units: false,
             result: StepLoss::default(),
         }
-    }
-
-    /// Rows it has room for.
-    pub fn capacity(&self) -> usize {
-        self.capacity
     }
 
     pub fn result(&self) -> StepLoss {
@@ -206,34 +225,82 @@ impl<T: Float> Group<T> {
         self.examples.clear();
         self.examples.extend_from_slice(examples);
         self.labels.clear();
+        if let Some((rows, _)) = &mut self.sparse {
+            rows.clear();
+        }
         self.result = StepLoss::default();
         for scratch in &mut self.scratch {
-            if let Scratch::Conv2d(_, gradient) = scratch {
-                gradient.weight.fill(T::zero());
-                gradient.bias.fill(T::zero());
+            match scratch {
+                Scratch::Conv2d(_, gradient) => {
+                    gradient.weight.fill(T::zero());
+                    gradient.bias.fill(T::zero());
+                }
+                Scratch::ConvPool(conv_pool, _) => conv_pool.clear(),
+                Scratch::BatchNorm(norm) => {
+                    norm.moments.clear();
+                    norm.sums.clear();
+                }
+                _ => {}
             }
         }
     }
 
-    pub fn for_each_chunk(&mut self, mut work: impl FnMut(&mut Self, Chunk)) {
-        for first in (0..self.examples.len()).step_by(self.chunk_rows) {
-            work(self, Chunk { first, count: self.chunk_rows.min(self.examples.len() - first) });
+    pub fn for_each_chunk(&mut self, rows: usize, mut work: impl FnMut(&mut Self, Chunk)) {
+        for first in (0..self.examples.len()).step_by(rows) {
+            work(self, Chunk { first, count: rows.min(self.examples.len() - first) });
         }
     }
 
     pub fn load(&mut self, pass: &Pass<T>, chunk: Chunk) {
         let examples = &self.examples[chunk.first..][..chunk.count];
         self.labels.extend(examples.iter().map(|&example| pass.batch.labels[example as usize]));
+        let images = pass.batch.images;
+        let ahead = |row: usize| {
+            if let Some(&example) = examples.get(row) {
+                images.prefetch(example);
+            }
+        };
+        (0..IMAGES_AHEAD).for_each(ahead);
+        if let Some((rows, image)) = &mut self.sparse {
+            for (row, &example) in examples.iter().enumerate() {
+                ahead(row + IMAGES_AHEAD);
+                images.write_sparse(example, pass.batch.draw, image, rows);
+            }
+            return;
+        }
         for (mut row, &example) in self.values[0].of_mut(chunk).rows_mut().into_iter().zip(examples) {
             if let Some(image) = row.as_slice_mut() {
-                pass.batch.images.write(example, pass.batch.draw, image);
+                images.write(example, pass.batch.draw, image);
             }
         }
     }
 
-    /// The values of `layers` from those before; `train` decides what dropout does.
-    pub fn forward(&mut self, pass: &Pass<T>, layers: Range<usize>, chunk: Chunk, train: bool) {
-        for index in layers {
+    /// The values of `ops` from those before; `train` decides what dropout does.
+    pub fn forward(&mut self, pass: &Pass<T>, ops: Range<usize>, chunk: Chunk, train: bool) {
+        for op in &pass.plan.ops[ops] {
+            let index = match *op {
+                Op::Layer(index) => index,
+                Op::ConvPool(index) => {
+                    self.forward_conv_pool(pass, index, chunk);
+                    continue;
+                }
+                Op::NormRelu(index) | Op::NormPool(index) => {
+                    self.forward_norm_pool(pass, index, op.layers().end, chunk);
+                    continue;
+                }
+            };
+            if let Some((rows, _)) = &self.sparse
+                && index <= pass.plan.first
+            {
+                if let (Layer::Dense(dense), Packed::Dense { weight, .. }) =
+                    (&pass.network.layers()[index], &pass.packed[index])
+                {
+                    let mut y = self.values[index + 1].of_mut(chunk);
+                    let bias = values(&dense.bias);
+                    sparse_matmul(Instructions::best(), rows, weight, bias, all_mut(&mut y));
+                }
+                continue;
+            }
             let (inputs, outputs) = self.values.split_at_mut(index + 1);
             let x = inputs[index].of(chunk);
             let mut y = outputs[0].of_mut(chunk);
@@ -259,12 +326,43 @@ impl<T: Float> Group<T> {
                 (_, Scratch::Relu(largest), _) => {
                     layer.forward(&pass.packed[index], x, y.view_mut(), None);
                     if self.watches_units {
-                        for y in places(y.view(), largest.len()).rows() {
-                            largest.iter_mut().zip(y).for_each(|(largest, &y)| *largest = largest.max(y));
-                        }
+                        watch(largest, all(&y.view()));
                     }
                 }
                 _ => layer.forward(&pass.packed[index], x, y, None),
+            }
+        }
+    }
+
+    fn forward_conv_pool(&mut self, pass: &Pass<T>, index: usize, chunk: Chunk) {
+        let (inputs, outputs) = self.values.split_at_mut(index + 3);
+        let (x, mut y) = (inputs[index].of(chunk), outputs[0].of_mut(chunk));
+        let (scratch, inner) = self.scratch.split_at_mut(index + 1);
+        if let (Layer::Conv2d(conv), Packed::ConvPool { weight, .. }, Scratch::ConvPool(conv_pool, route)) =
+            (&pass.network.layers()[index], &pass.packed[index], &mut scratch[index])
+        {
+            let mut route = route.of_mut(chunk);
+            conv_pool.forward(conv, weight, all(&x), all_mut(&mut y), all_mut(&mut route));
+        }
+        if let Scratch::Relu(largest) = &mut inner[0]
+            && self.watches_units
+        {
+            watch(largest, all(&y.view()));
+        }
+    }
+
+    fn backward_conv_pool(&mut self, pass: &Pass<T>, index: usize, chunk: Chunk) {
+        let (dinputs, doutputs) = self.dvalues.split_at_mut(index + 3);
+        let (x, y, dy) = (self.values[index].of(chunk), self.values[index + 3].of(chunk), doutputs[0].of(chunk));
+        if let (Layer::Conv2d(conv), Packed::ConvPool { by_filter, .. }, Scratch::ConvPool(conv_pool, route)) =
+            (&pass.network.layers()[index], &pass.packed[index], &mut self.scratch[index])
+        {
+            let route = route.of(chunk);
+            let (y, route, dy) = (all(&y), all(&route), all(&dy));
+            conv_pool.backward_parameters(conv, all(&x), y, route, dy);
+            if let Some(by_filter) = by_filter {
+                let mut dx = dinputs[index].of_mut(chunk);
+                conv_pool.backward_input(conv, by_filter, [y, route, dy], all_mut(&mut dx));
             }
         }
     }
@@ -278,12 +376,33 @@ impl<T: Float> Group<T> {
         self.result.correct += scores.rows().into_iter().zip(labels).filter(is_correct).count();
     }
 
-    /// The moments of the input of the `batch_norm` at `index`.
-    pub fn measure_norm(&mut self, index: usize) {
-        let x = self.values[index].array.slice(s![..self.examples.len(), ..]);
-        if let Scratch::BatchNorm(moments, ..) = &mut self.scratch[index] {
+    fn forward_norm_pool(&mut self, pass: &Pass<T>, index: usize, end: usize, chunk: Chunk) {
+        let (inputs, outputs) = self.values.split_at_mut(end);
+        let (x, mut y) = (inputs[index].of(chunk), outputs[0].of_mut(chunk));
+        let (scratch, inner) = self.scratch.split_at_mut(index + 1);
+        if let (Scratch::BatchNorm(scratch), Some(norm)) = (&mut scratch[index], &pass.norms[index])
+            && let Some((pool, route)) = &mut scratch.pool
+        {
+            let mut route = route.of_mut(chunk);
+            for row in 0..chunk.count {
+                let (x, y, route) = (image(&x, row), image_mut(&mut y, row), image_mut(&mut route, row));
+                vectorized(|| pool.forward(x, &norm.scale, &norm.shift, y, route));
+            }
+        }
+        if let Scratch::Relu(largest) = &mut inner[0]
+            && self.watches_units
+        {
+            watch(largest, all(&y.view()));
+        }
+    }
+
+    /// Adds the chunk to the moments of the input of the `batch_norm` at `index`.
+    pub fn measure_norm(&mut self, index: usize, chunk: Chunk) {
+        let x = self.values[index].of(chunk);
+        if let Scratch::BatchNorm(norm) = &mut self.scratch[index] {
             let x = all(&x);
-            vectorized(|| moments.measure(x));
+            vectorized(|| norm.chunk.measure(x));
+            norm.moments.merge(&norm.chunk);
         }
     }
 
@@ -294,34 +413,50 @@ impl<T: Float> Group<T> {
         pass.loss.backward(self.values[last].of(chunk), labels, pass.size, self.dvalues[last].of_mut(chunk));
     }
 
-    /// The gradients of `layers` from those behind; a `batch_norm` at the front waits for the sums of
-    /// all groups, see [`Self::backward_norm`].
-    pub fn backward(&mut self, pass: &Pass<T>, layers: Range<usize>, chunk: Chunk) {
-        for index in layers.rev().take_while(|&index| index >= self.first) {
-            let needs_dx = index > self.first;
+    /// The gradients of `ops` from those behind; a `batch_norm` at the front waits for the sums of all
+    /// groups, see [`Self::backward_norm`].
+    pub fn backward(&mut self, pass: &Pass<T>, ops: Range<usize>, chunk: Chunk) {
+        for op in pass.plan.ops[ops].iter().rev() {
+            let index = match *op {
+                Op::Layer(index) => index,
+                Op::ConvPool(index) => {
+                    self.backward_conv_pool(pass, index, chunk);
+                    continue;
+                }
+                Op::NormRelu(_) | Op::NormPool(_) => continue,
+            };
+            let layer = &pass.network.layers()[index];
+            if index < pass.plan.first {
+                return;
+            }
             let (dinputs, doutputs) = self.dvalues.split_at_mut(index + 1);
-            let mut dx = dinputs[index].of_mut(chunk);
             let dy = doutputs[0].of(chunk);
+            if let (Layer::Conv2d(conv), Scratch::Conv2d(scratch, gradient)) = (layer, &mut self.scratch[index]) {
+                let x = self.values[index].of(chunk);
+                for row in 0..chunk.count {
+                    vectorized(|| conv.backward_parameters(image(&x, row), image(&dy, row), scratch, gradient));
+                }
+            }
+            if index == pass.plan.first {
+                return;
+            }
+            let mut dx = dinputs[index].of_mut(chunk);
             let (x, y) = (self.values[index].of(chunk), self.values[index + 1].of(chunk));
-            match (&pass.network.layers()[index], &mut self.scratch[index]) {
-                (Layer::Dense(_), _) => {
-                    if let Packed::Dense { transposed: Some(transposed), .. } = &pass.packed[index] {
-                        super::Dense::backward_input(dy, transposed, dx);
-                    }
+            match (layer, &pass.packed[index], &mut self.scratch[index]) {
+                (Layer::Dense(_), Packed::Dense { transposed: Some(transposed), .. }, _) => {
+                    Dense::backward_input(dy, transposed, dx);
                 }
-                (Layer::Conv2d(conv), Scratch::Conv2d(scratch, gradient)) => {
+                (
+                    Layer::Conv2d(conv),
+                    Packed::Conv2d { transposed: Some(transposed), .. },
+                    Scratch::Conv2d(scratch, _),
+                ) => {
                     for row in 0..chunk.count {
-                        let (x, dy) = (image(&x, row), image(&dy, row));
-                        vectorized(|| conv.backward_parameters(x, dy, scratch, gradient));
-                        if needs_dx
-                            && let Packed::Conv2d { transposed: Some(transposed), .. } = &pass.packed[index]
-                        {
-                            conv.backward_input(dy, transposed, scratch, image_mut(&mut dx, row));
-                        }
+                        conv.backward_input(image(&dy, row), transposed, scratch, image_mut(&mut dx, row));
                     }
                 }
-                (Layer::BatchNorm(_), _) => {}
-                (Layer::Pooling(pooling), _) => {
+                (Layer::BatchNorm(_), ..) => {}
+                (Layer::Pooling(pooling), ..) => {
                     for row in 0..chunk.count {
                         vectorized(|| {
                             pooling.backward(
@@ -333,93 +468,101 @@ impl<T: Float> Group<T> {
                         });
                     }
                 }
-                (Layer::Dropout(_), Scratch::Dropout(masks)) => {
+                (Layer::Dropout(_), _, Scratch::Dropout(masks)) => {
                     let masks = masks.of(chunk);
                     ndarray::Zip::from(&mut dx).and(dy).and(masks).for_each(|dx, &dy, &mask| *dx = dy * mask);
                 }
-                (Layer::Flatten, _) => dx.assign(&dy),
-                (Layer::Activation(activation), _) => {
+                (Layer::Flatten, ..) => dx.assign(&dy),
+                (Layer::Activation(activation), ..) => {
                     let (x, y, dy, dx) = (all(&x), all(&y), all(&dy), all_mut(&mut dx));
                     vectorized(|| activation.backward(x, y, dy, dx));
                 }
-                (layer, _) => unreachable!("{} has its own scratch", layer.name()),
+                (layer, ..) => unreachable!("{} has its own scratch", layer.name()),
             }
         }
     }
 
-    /// The input gradient of the `batch_norm` at `index`, once the sums of all groups are there.
-    pub fn backward_norm(&mut self, pass: &Pass<T>, index: usize, chunk: Chunk) {
-        if index <= self.first {
+    /// Adds the chunk to the sums of the `op` that begins with a `batch_norm`, once its dy is there.
+    pub fn measure_gradient(&mut self, pass: &Pass<T>, op: Op, chunk: Chunk) {
+        let layers = op.layers();
+        let (x, dy) = (self.values[layers.start].of(chunk), self.dvalues[layers.end].of(chunk));
+        let (Scratch::BatchNorm(scratch), Some(norm)) =
+            (&mut self.scratch[layers.start], &pass.norms[layers.start])
+        else {
             return;
-        }
-        let (dinputs, doutputs) = self.dvalues.split_at_mut(index + 1);
-        let (x, dy) = (self.values[index].of(chunk), doutputs[0].of(chunk));
-        let mut dx = dinputs[index].of_mut(chunk);
-        if let (Layer::BatchNorm(layer), Some(norm)) = (&pass.network.layers()[index], &pass.norms[index]) {
-            let (x, dy, dx) = (all(&x), all(&dy), all_mut(&mut dx));
-            vectorized(|| layer.backward(x, dy, &norm.moments, &norm.sums, dx));
+        };
+        match &scratch.pool {
+            Some((pool, route)) => {
+                let (y, route) = (self.values[layers.end].of(chunk), route.of(chunk));
+                for row in 0..chunk.count {
+                    let routed =
+                        Routed { y: image(&y, row), route: image(&route, row), dy: image(&dy, row) };
+                    vectorized(|| pool.measure(image(&x, row), routed, &norm.moments, &mut scratch.sums));
+                }
+            }
+            None => {
+                let (x, dy) = (all(&x), all(&dy));
+                vectorized(|| scratch.sums.measure(x, dy, &norm.moments));
+            }
         }
     }
 
-    /// What all rows of the group come to in `layers`, once they are through.
-    pub fn end_backward(&mut self, pass: &Pass<T>, layers: Range<usize>) {
-        let rows = self.examples.len();
-        for index in layers {
-            let dy = self.dvalues[index + 1]
-                .array
-                .slice(s![..rows.min(self.dvalues[index + 1].array.nrows()), ..]);
-            match &mut self.scratch[index] {
-                Scratch::Dense(panels) => vectorized(|| panels.fill(dy)),
-                Scratch::BatchNorm(_, sums) => {
-                    if let Some(norm) = &pass.norms[index] {
-                        let x = self.values[index].array.slice(s![..rows, ..]);
-                        let (x, dy) = (all(&x), all(&dy));
-                        vectorized(|| sums.measure(x, dy, &norm.moments));
-                    }
+    /// The input gradient of the `op` that begins with a `batch_norm`, once the sums of all groups are
+    /// there.
+    pub fn backward_norm(&mut self, pass: &Pass<T>, op: Op, chunk: Chunk) {
+        let layers = op.layers();
+        let index = layers.start;
+        if index <= pass.plan.first {
+            return;
+        }
+        let (dinputs, doutputs) = self.dvalues.split_at_mut(layers.end);
+        let (x, dy) = (self.values[index].of(chunk), doutputs[0].of(chunk));
+        let mut dx = dinputs[index].of_mut(chunk);
+        let (Layer::BatchNorm(layer), Some(norm), Scratch::BatchNorm(scratch)) =
+            (&pass.network.layers()[index], &pass.norms[index], &self.scratch[index])
+        else {
+            return;
+        };
+        match &scratch.pool {
+            Some((pool, route)) => {
+                let (y, route) = (self.values[layers.end].of(chunk), route.of(chunk));
+                for row in 0..chunk.count {
+                    let routed =
+                        Routed { y: image(&y, row), route: image(&route, row), dy: image(&dy, row) };
+                    let (x, dx) = (image(&x, row), image_mut(&mut dx, row));
+                    vectorized(|| pool.backward(layer, x, routed, (&norm.moments, &norm.sums), dx));
                 }
-                _ => {}
+            }
+            None => {
+                let (x, dy, dx) = (all(&x), all(&dy), all_mut(&mut dx));
+                vectorized(|| layer.backward(x, dy, &norm.moments, &norm.sums, dx));
+            }
+        }
+    }
+
+    /// What all rows of the group come to in `ops`, once they are through.
+    pub fn end_backward(&mut self, pass: &Pass<T>, ops: Range<usize>) {
+        let rows = self.examples.len();
+        for index in pass.plan.ops[ops].iter().flat_map(|op| op.layers()) {
+            if let Scratch::Dense(panels) = &mut self.scratch[index] {
+                let dy = self.dvalues[index + 1].array.slice(s![..rows, ..]);
+                vectorized(|| panels.fill(dy));
             }
         }
     }
 
     pub fn moments(&self, index: usize) -> Option<&Moments> {
         match &self.scratch[index] {
-            Scratch::BatchNorm(moments, ..) => Some(moments),
+            Scratch::BatchNorm(norm) => Some(&norm.moments),
             _ => None,
         }
     }
 
     pub fn sums(&self, index: usize) -> Option<&NormSums> {
         match &self.scratch[index] {
-            Scratch::BatchNorm(_, sums) => Some(sums),
+            Scratch::BatchNorm(norm) => Some(&norm.sums),
             _ => None,
         }
-    }
-
-    /// What the convolution at `index` has summed.
-    pub fn gradient(&self, index: usize) -> Option<&Gradient<T>> {
-        match &self.scratch[index] {
-            Scratch::Conv2d(_, gradient) => Some(gradient),
-            _ => None,
-        }
-    }
-
-    /// The columns `columns` of the input, and dy, of the dense layer at `index`.
-    pub fn dense_factors(
-        &self,
-        index: usize,
-        columns: Range<usize>,
-    ) -> Option<(ArrayView2<'_, T>, &Panels<T>)> {
-        let x = self.values[index].array.slice(s![..self.examples.len(), columns]);
-        match &self.scratch[index] {
-            Scratch::Dense(dy) => Some((x, dy)),
-            _ => None,
-        }
-    }
-
-    /// dy of the dense layer at `index`.
-    pub fn dy(&self, index: usize) -> ArrayView2<'_, T> {
-        self.dvalues[index + 1].array.slice(s![..self.examples.len(), ..])
     }
 
     pub fn watch_units(&mut self, watch: bool) {
@@ -437,63 +580,115 @@ impl<T: Float> Group<T> {
     }
 }
 
-const ROW_ORDER: &str = "values are in row order";
-
-/// (rows · places, channels) of (rows, places · channels).
-fn places<T>(values: ArrayView2<T>, channels: usize) -> ArrayView2<T> {
-    let rows = values.len() / channels;
-    values.into_shape_with_order((rows, channels)).expect(ROW_ORDER)
-}
-
-fn image<'a, T>(values: &ArrayView2<'a, T>, row: usize) -> &'a [T] {
-    values.slice_move(s![row, ..]).to_slice().expect(ROW_ORDER)
-}
-
-fn image_mut<'a, T>(values: &'a mut ArrayViewMut2<T>, row: usize) -> &'a mut [T] {
-    values.slice_mut(s![row, ..]).into_slice().expect(ROW_ORDER)
-}
-
-fn all<'a, T>(values: &ArrayView2<'a, T>) -> &'a [T] {
-    values.to_slice().expect(ROW_ORDER)
-}
-
-fn all_mut<'a, T>(values: &'a mut ArrayViewMut2<T>) -> &'a mut [T] {
-    values.as_slice_mut().expect(ROW_ORDER)
-}
-
-/// One layer at inference, for any rows.
-impl<T: Float> Layer<T> {
-    /// `y = f(x)`: x (rows, inputs), y (rows, outputs).
-    pub(super) fn forward(
-        &self,
-        packed: &Packed<T>,
-        x: ArrayView2<T>,
-        mut y: ArrayViewMut2<T>,
-        scratch: Option<&mut ConvScratch<T>>,
-    ) {
-        match (self, packed, scratch) {
-            (Self::Dense(dense), Packed::Dense { weight, .. }, _) => dense.forward(x, weight, y),
-            (Self::Conv2d(conv), Packed::Conv2d { weight, .. }, Some(scratch)) => {
-                for row in 0..x.nrows() {
-                    let (x, y) = (image(&x, row), image_mut(&mut y, row));
-                    vectorized(|| conv.forward(x, weight, scratch, y));
-                }
-            }
-            (Self::BatchNorm(norm), ..) => {
-                let (scale, shift) = norm.affine();
-                affine(all(&x), values(&scale), values(&shift), all_mut(&mut y));
-            }
-            (Self::Pooling(pooling), ..) => {
-                for row in 0..x.nrows() {
-                    vectorized(|| pooling.forward(image(&x, row), image_mut(&mut y, row)));
-                }
-            }
-            (Self::Dropout(_) | Self::Flatten, ..) => y.assign(&x),
-            (Self::Activation(activation), ..) => {
-                let (x, y) = (all(&x), all_mut(&mut y));
-                vectorized(|| activation.forward(x, y));
-            }
-            (Self::Dense(_) | Self::Conv2d(_), ..) => unreachable!("{} has its weight packed", self.name()),
+/// Rows from `first` on of `dW` of the layer at `index`, `columns` wide, over all groups, first to last.
+pub(super) fn weight_gradient<T: Float>(
+    groups: &[Group<T>],
+    norm: Option<&Norm<T>>,
+    index: usize,
+    first: usize,
+    columns: usize,
+    dweight: &mut [T],
+) {
+    let rows = dweight.len() / columns;
+    match &groups[0].scratch[index] {
+        Scratch::Conv2d(..) => {
+            let parts = groups.iter().filter_map(|group| group.conv_gradient(index));
+            add_up(dweight, parts.map(|gradient| &values(&gradient.weight)[first * columns..]));
         }
+        Scratch::ConvPool(..) => {
+            let parts = groups.iter().filter_map(|group| group.conv_pool(index));
+            ConvPool::weight_gradient(parts, first, dweight);
+        }
+        Scratch::Dense(_) => {
+            let factors = |group| Group::dense_factors(group, index, first..first + rows);
+            let parts = groups.iter().filter_map(factors).map(|(x, dy)| (x.reversed_axes(), dy));
+            matmul(parts, &mut matrix_mut(dweight, columns), false);
+        }
+        Scratch::None => {
+            let parts = groups.iter().filter_map(|group| Some((&group.sparse.as_ref()?.0, group.dy(index))));
+            sparse_outer(Instructions::best(), parts, first / SPAN, columns, dweight);
+        }
+        _ => {
+            if let Some(norm) = norm {
+                norm.weight_gradient(dweight);
+            }
+        }
+    }
+}
+
+/// `db` of the layer at `index` over all groups, first to last.
+pub(super) fn bias_gradient<T: Float>(
+    groups: &[Group<T>],
+    norm: Option<&Norm<T>>,
+    index: usize,
+    dbias: &mut [T],
+) {
+    match &groups[0].scratch[index] {
+        Scratch::Conv2d(..) => {
+            let parts = groups.iter().filter_map(|group| group.conv_gradient(index));
+            add_up(dbias, parts.map(|gradient| values(&gradient.bias)));
+        }
+        Scratch::ConvPool(..) => {
+            let parts = groups.iter().filter_map(|group| group.conv_pool(index));
+            add_up(dbias, parts.map(ConvPool::dbias));
+        }
+        Scratch::BatchNorm(..) => {
+            if let Some(norm) = norm {
+                norm.bias_gradient(dbias);
+            }
+        }
+        _ => {
+            let columns = dbias.len();
+            add_up(dbias, groups.iter().flat_map(|group| group.dy(index).chunks_exact(columns)));
+        }
+    }
+}
+
+/// Keeps the largest value of each channel.
+fn watch<T: Float>(largest: &mut [T], y: &[T]) {
+    for y in y.chunks_exact(largest.len()) {
+        largest.iter_mut().zip(y).for_each(|(largest, &y)| *largest = largest.max(y));
+    }
+}
+
+/// `sum = Σ parts`, in order.
+fn add_up<'a, T: Float>(sum: &mut [T], parts: impl Iterator<Item = &'a [T]>) {
+    sum.fill(T::zero());
+    vectorized(|| {
+        for part in parts {
+            sum.iter_mut().zip(part).for_each(|(sum, &part)| *sum += part);
+        }
+    });
+}
+
+impl<T: Float> Group<T> {
+    /// What the convolution at `index` has summed.
+    fn conv_gradient(&self, index: usize) -> Option<&Gradient<T>> {
+        match &self.scratch[index] {
+            Scratch::Conv2d(_, gradient) => Some(gradient),
+            _ => None,
+        }
+    }
+
+    fn conv_pool(&self, index: usize) -> Option<&ConvPool<T>> {
+        match &self.scratch[index] {
+            Scratch::ConvPool(conv_pool, _) => Some(conv_pool),
+            _ => None,
+        }
+    }
+
+    /// The columns `columns` of the input, and dy, of the dense layer at `index`.
+    fn dense_factors(&self, index: usize, columns: Range<usize>) -> Option<(ArrayView2<'_, T>, &Panels<T>)> {
+        let x = self.values[index].array.slice(s![..self.examples.len(), columns]);
+        match &self.scratch[index] {
+            Scratch::Dense(dy) => Some((x, dy)),
+            _ => None,
+        }
+    }
+
+    /// dy of the dense layer at `index`, shape (rows, units).
+    fn dy(&self, index: usize) -> &[T] {
+        let dy = &self.dvalues[index + 1].array;
+        &all(&dy.view())[..self.examples.len() * dy.ncols()]
     }
 }

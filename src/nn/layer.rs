@@ -1,10 +1,13 @@
-use ndarray::{Array1, Array2, Dimension};
+use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, ArrayViewMut3, Dimension};
 use serde::{Deserialize, Serialize};
 
-use super::kernel::{PANEL, Panels, fill_panel, vectorized};
+use super::batch_norm::affine;
+use super::conv2d::ConvScratch;
+use super::kernel::{PANEL, Panels, fill_panels, vectorized};
+use super::rows::{all, all_mut, image, image_mut};
 use super::shape::Window;
 use super::{
-    Activation, BatchNorm, Conv2d, Dense, Dropout, Float, Init, Padding, Pool, Pooling, PoolingKind, Shape,
+    Activation, BatchNorm, Conv2d, Dense, Dropout, Float, Init, Padding, Pooling, PoolingKind, Shape,
 };
 
 /// A layer as it is asked for.
@@ -301,6 +304,43 @@ impl<T: Float> Layer<T> {
     }
 }
 
+/// One layer at inference, for any rows.
+impl<T: Float> Layer<T> {
+    /// `y = f(x)`: x (rows, inputs), y (rows, outputs).
+    pub(super) fn forward(
+        &self,
+        packed: &Packed<T>,
+        x: ArrayView2<T>,
+        mut y: ArrayViewMut2<T>,
+        scratch: Option<&mut ConvScratch<T>>,
+    ) {
+        match (self, packed, scratch) {
+            (Self::Dense(dense), Packed::Dense { weight, .. }, _) => dense.forward(x, weight, y),
+            (Self::Conv2d(conv), Packed::Conv2d { weight, .. }, Some(scratch)) => {
+                for row in 0..x.nrows() {
+                    let (x, y) = (image(&x, row), image_mut(&mut y, row));
+                    vectorized(|| conv.forward(x, weight, scratch, y));
+                }
+            }
+            (Self::BatchNorm(norm), ..) => {
+                let (scale, shift) = norm.affine();
+                affine(all(&x), values(&scale), values(&shift), all_mut(&mut y));
+            }
+            (Self::Pooling(pooling), ..) => {
+                for row in 0..x.nrows() {
+                    vectorized(|| pooling.forward(image(&x, row), image_mut(&mut y, row)));
+                }
+            }
+            (Self::Dropout(_) | Self::Flatten, ..) => y.assign(&x),
+            (Self::Activation(activation), ..) => {
+                let (x, y) = (all(&x), all_mut(&mut y));
+                vectorized(|| activation.forward(x, y));
+            }
+            (Self::Dense(_) | Self::Conv2d(_), ..) => unreachable!("{} has its weight packed", self.name()),
+        }
+    }
+}
+
 /// The weight of a layer as its products read it.
 #[derive(Clone, Debug)]
 pub(super) enum Packed<T> {
@@ -310,6 +350,8 @@ pub(super) enum Packed<T> {
     Dense { weight: Panels<T>, transposed: Option<Panels<T>> },
     /// w, and its transpose by place where an earlier layer needs `dx`.
     Conv2d { weight: Panels<T>, transposed: Option<Vec<Panels<T>>> },
+    /// w, and w by filter where an earlier layer needs `dx`.
+    ConvPool { weight: Panels<T>, by_filter: Option<Vec<T>> },
 }
 
 impl<T: Float> Packed<T> {
@@ -338,10 +380,20 @@ impl<T: Float> Packed<T> {
         }
     }
 
+    /// Room for the weight of a convolution that is pooled, as [`Self::room`].
+    pub fn conv_pool_room(conv: &Conv2d<T>, backward: bool) -> Self {
+        let (inputs, filters) = conv.weight.dim();
+        Self::ConvPool {
+            weight: Panels::zeros(inputs, filters),
+            by_filter: backward.then(|| vec![T::zero(); conv.by_filter_len()]),
+        }
+    }
+
     /// Numbers that it holds.
     pub fn numbers(&self) -> usize {
         match self {
             Self::None => 0,
+            Self::ConvPool { weight, by_filter } => weight.numbers() + by_filter.iter().flatten().count(),
             Self::Dense { weight, transposed } => {
                 weight.numbers() + transposed.iter().map(Panels::numbers).sum::<usize>()
             }
@@ -352,18 +404,24 @@ impl<T: Float> Packed<T> {
     }
 
     /// Copies the weight of `layer` in.
-    pub fn fill(&mut self, layer: &Layer<T>, pool: &Pool) {
+    pub fn fill(&mut self, layer: &Layer<T>) {
         match (self, layer) {
             (Self::Dense { weight, transposed }, Layer::Dense(dense)) => {
-                fill(weight, dense.weight.view(), pool);
+                weight.fill(dense.weight.view());
                 if let Some(transposed) = transposed {
-                    fill(transposed, dense.weight.t(), pool);
+                    transposed.fill(dense.weight.t());
                 }
             }
             (Self::Conv2d { weight, transposed }, Layer::Conv2d(conv)) => {
-                fill(weight, conv.weight.view(), pool);
+                weight.fill(conv.weight.view());
                 if let Some(transposed) = transposed {
                     conv.transpose_into(transposed);
+                }
+            }
+            (Self::ConvPool { weight, by_filter }, Layer::Conv2d(conv)) => {
+                weight.fill(conv.weight.view());
+                if let Some(by_filter) = by_filter {
+                    conv.write_by_filter(by_filter);
                 }
             }
             _ => {}
@@ -371,11 +429,40 @@ impl<T: Float> Packed<T> {
     }
 }
 
-fn fill<T: Float>(panels: &mut Panels<T>, matrix: ndarray::ArrayView2<T>, pool: &Pool) {
-    let length = panels.rows() * PANEL;
-    pool.for_each_chunk([panels.values_mut()], length, |index, [panel]| {
-        vectorized(|| fill_panel(panel, index, matrix));
-    });
+/// The part of a [`Packed`] weight that some rows of it are copied to.
+pub(super) enum PackedRows<'a, T> {
+    None,
+    Dense { weight: ArrayViewMut3<'a, T>, transposed: Option<ArrayViewMut3<'a, T>> },
+}
+
+impl<T: Float> Packed<T> {
+    /// The parts for `count` rows at a time, a multiple of [`PANEL`]; a convolution is copied as a whole.
+    pub fn row_chunks_mut(&mut self, count: usize) -> impl Iterator<Item = PackedRows<'_, T>> + Send {
+        let (weight, transposed) = match self {
+            Self::Dense { weight, transposed } => (Some(weight), transposed.as_mut()),
+            Self::None | Self::Conv2d { .. } | Self::ConvPool { .. } => (None, None),
+        };
+        let mut weight = weight.map(|panels| panels.row_chunks_mut(count));
+        let mut transposed = transposed.map(|panels| panels.panel_chunks_mut(count / PANEL));
+        std::iter::repeat_with(move || match weight.as_mut().and_then(Iterator::next) {
+            Some(weight) => {
+                PackedRows::Dense { weight, transposed: transposed.as_mut().and_then(Iterator::next) }
+            }
+            None => PackedRows::None,
+        })
+    }
+}
+
+impl<T: Float> PackedRows<'_, T> {
+    /// Copies these rows of the weight in.
+    pub fn fill(self, rows: ArrayView2<T>) {
+        if let Self::Dense { weight, transposed } = self {
+            fill_panels(weight, rows);
+            if let Some(transposed) = transposed {
+                fill_panels(transposed, rows.t());
+            }
+        }
+    }
 }
 
 const ROW_ORDER: &str = "parameters and their gradients are made in row order and keep it";

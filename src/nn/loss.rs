@@ -1,7 +1,9 @@
-use ndarray::{ArrayView2, ArrayViewMut1, ArrayViewMut2};
+use ndarray::{ArrayView2, ArrayViewMut2};
 use serde::{Deserialize, Serialize};
 
 use super::Float;
+use super::kernel::vectorized;
+use super::rows::{all, all_mut};
 
 /// What is minimised. Both work on the softmax of the last layer's scores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,25 +40,33 @@ impl Loss {
     /// The sum of the rows' losses, before the division by the size of the batch: finite for any
     /// finite scores.
     pub fn forward<T: Float>(&self, z: ArrayView2<T>, labels: &[u8]) -> f64 {
-        let classes = z.ncols() as f64;
-        z.rows()
-            .into_iter()
-            .zip(labels)
-            .map(|(z, &label)| {
-                let max = z.fold(T::neg_infinity(), |max, &z| max.max(z));
-                let sum: f64 = z.iter().map(|&z| (z - max).exp().wide()).sum();
-                let targets = z.iter().enumerate().map(|(class, &z)| (z, self.target(class, label, classes)));
-                match self.kind {
-                    LossKind::CrossEntropy => targets
-                        .map(|(z, t)| if t == 0.0 { 0.0 } else { t * (sum.ln() - (z - max).wide()) })
-                        .sum::<f64>(),
-                    LossKind::MeanSquaredError => {
-                        targets.map(|(z, t)| ((z - max).exp().wide() / sum - t).powi(2)).sum::<f64>()
-                            / classes
-                    }
+        rows(&z).zip(labels).map(|(z, &label)| vectorized(|| self.row(z, label))).sum()
+    }
+
+    #[inline(always)]
+    fn row<T: Float>(&self, z: &[T], label: u8) -> f64 {
+        let classes = z.len() as f64;
+        let max = largest(z);
+        let sum: f64 = z.iter().map(|&z| (z - max).e_to_the().wide()).sum();
+        match self.kind {
+            LossKind::CrossEntropy => {
+                // −ln p of a class.
+                let log_sum = libm::log(sum);
+                let surprise = |z: T| log_sum - (z - max).wide();
+                let of_label = (1.0 - self.label_smoothing) * surprise(z[usize::from(label)]);
+                match self.label_smoothing {
+                    0.0 => of_label,
+                    share => of_label + share / classes * z.iter().map(|&z| surprise(z)).sum::<f64>(),
                 }
-            })
-            .sum()
+            }
+            LossKind::MeanSquaredError => {
+                let difference = |(class, &z): (usize, &T)| {
+                    (z - max).e_to_the().wide() / sum - self.target(class, label, classes)
+                };
+                z.iter().enumerate().map(difference).map(|difference| difference * difference).sum::<f64>()
+                    / classes
+            }
+        }
     }
 
     /// `dz = ∂L/∂z` for rows of a batch of `batch_size`, through the softmax, whose Jacobian is
@@ -70,25 +80,34 @@ impl Loss {
         batch_size: usize,
         mut dz: ArrayViewMut2<T>,
     ) {
-        let classes = z.ncols() as f64;
+        dz.assign(&z);
         let n = T::of(batch_size as f64);
-        for ((z, mut dz), &label) in z.rows().into_iter().zip(dz.rows_mut()).zip(labels) {
-            dz.assign(&z);
-            softmax_row(dz.view_mut());
-            match self.kind {
-                LossKind::CrossEntropy => {
-                    for (class, dz) in dz.iter_mut().enumerate() {
-                        *dz = (*dz - T::of(self.target(class, label, classes))) / n;
-                    }
-                }
-                LossKind::MeanSquaredError => {
-                    let scale = T::of(2.0 / classes) / n;
-                    let q = |class: usize, p: T| scale * (p - T::of(self.target(class, label, classes)));
-                    let mean =
-                        dz.iter().enumerate().fold(T::zero(), |sum, (class, &p)| sum + q(class, p) * p);
-                    for (class, dz) in dz.iter_mut().enumerate() {
-                        *dz = *dz * (q(class, *dz) - mean);
-                    }
+        for (dz, &label) in rows_mut(&mut dz).zip(labels) {
+            vectorized(|| self.row_backward(dz, label, n));
+        }
+    }
+
+    /// From the scores to their gradient, in place.
+    #[inline(always)]
+    fn row_backward<T: Float>(&self, dz: &mut [T], label: u8, n: T) {
+        let classes = dz.len() as f64;
+        let [other, same] = [usize::from(label) + 1, usize::from(label)]
+            .map(|class| T::of(self.target(class, label, classes)));
+        softmax_row(dz);
+        match self.kind {
+            LossKind::CrossEntropy => {
+                let share = T::one() / n;
+                let of_label = (dz[usize::from(label)] - same) * share;
+                dz.iter_mut().for_each(|dz| *dz = (*dz - other) * share);
+                dz[usize::from(label)] = of_label;
+            }
+            LossKind::MeanSquaredError => {
+                let scale = T::of(2.0 / classes) / n;
+                let target = |class: usize| if class == usize::from(label) { same } else { other };
+                let q = |class: usize, p: T| scale * (p - target(class));
+                let mean = dz.iter().enumerate().fold(T::zero(), |sum, (class, &p)| sum + q(class, p) * p);
+                for (class, dz) in dz.iter_mut().enumerate() {
+                    *dz = *dz * (q(class, *dz) - mean);
                 }
             }
         }
@@ -103,19 +122,27 @@ impl Loss {
 /// `p = e^z / Σ e^z` in every row, in place; scores of ±10⁴ are no danger, since the row's largest
 /// is subtracted first.
 pub fn softmax<T: Float>(mut z: ArrayViewMut2<T>) {
-    for row in z.rows_mut() {
-        softmax_row(row);
-    }
+    rows_mut(&mut z).for_each(|row| vectorized(|| softmax_row(row)));
 }
 
-fn softmax_row<T: Float>(mut row: ArrayViewMut1<T>) {
-    let max = row.fold(T::neg_infinity(), |max, &z| max.max(z));
-    let mut sum = T::zero();
-    for z in &mut row {
-        *z = (*z - max).exp();
-        sum += *z;
-    }
-    for p in &mut row {
-        *p /= sum;
-    }
+#[inline(always)]
+fn softmax_row<T: Float>(row: &mut [T]) {
+    let max = largest(row);
+    row.iter_mut().for_each(|z| *z = (*z - max).e_to_the());
+    let sum = row.iter().fold(T::zero(), |sum, &e| sum + e);
+    row.iter_mut().for_each(|p| *p /= sum);
+}
+
+#[inline(always)]
+fn largest<T: Float>(row: &[T]) -> T {
+    row.iter().fold(T::neg_infinity(), |max, &z| if z > max { z } else { max })
+}
+
+fn rows<'a, T: Float>(z: &'a ArrayView2<T>) -> impl Iterator<Item = &'a [T]> {
+    all(z).chunks_exact(z.ncols())
+}
+
+fn rows_mut<'a, T: Float>(z: &'a mut ArrayViewMut2<T>) -> impl Iterator<Item = &'a mut [T]> {
+    let classes = z.ncols();
+    all_mut(z).chunks_exact_mut(classes)
 }

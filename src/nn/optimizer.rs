@@ -191,55 +191,138 @@ impl<T: Float> Optimizer<T> {
         gradient_scale: f64,
         pool: &Pool,
     ) {
-        self.steps += 1;
+        let (rule, states) = self.next(learning_rate, gradient_scale);
         let gradients =
             gradients.iter().flat_map(|gradient| [values(&gradient.weight), values(&gradient.bias)]);
-        for (tensor, (w, g)) in network.parameters_mut().zip(gradients).enumerate() {
-            self.update(tensor, w, g, learning_rate, gradient_scale, pool);
+        for ((w, g), states) in network.parameters_mut().zip(gradients).zip(states) {
+            let chunks = w.chunks_mut(CHUNK).zip(g.chunks(CHUNK));
+            pool.for_each(with_states(chunks, states, CHUNK), |((w, g), states)| rule.apply(w, g, states));
         }
     }
 
-    fn update(&mut self, tensor: usize, w: &mut [T], g: &[T], rate: f64, gradient_scale: f64, pool: &Pool) {
-        let scale = T::of(gradient_scale);
-        let step = T::of(rate);
-        match (self.spec, self.state.as_mut_slice()) {
-            (OptimizerSpec::Sgd { weight_decay, .. }, []) => {
-                let decay = T::of(weight_decay);
-                each(pool, g, [w], |g, [w]| *w -= step * (g * scale + decay * *w));
+    /// Begins a step: its rule, and the state that belongs to each parameter, in their order.
+    pub(super) fn next(
+        &mut self,
+        learning_rate: f64,
+        gradient_scale: f64,
+    ) -> (Rule<T>, impl Iterator<Item = States<'_, T>> + Send) {
+        self.steps += 1;
+        let rule = Rule::new(self.spec, self.steps, learning_rate, gradient_scale);
+        let mut kinds = self.state.iter_mut().map(|tensors| tensors.iter_mut());
+        let mut kinds = std::array::from_fn::<_, STATES_MAX, _>(|_| kinds.next().unwrap_or_default());
+        let states = std::iter::repeat_with(move || {
+            kinds.each_mut().map(|tensors| tensors.next().map_or(&mut [][..], Vec::as_mut_slice))
+        });
+        (rule, states)
+    }
+}
+
+/// Tensors of state that a rule keeps for a parameter, at most.
+const STATES_MAX: usize = 3;
+
+/// Some elements of the tensors of state; empty where the rule keeps fewer.
+pub(super) type States<'a, T> = [&'a mut [T]; STATES_MAX];
+
+/// Each of `chunks`, which are of `length` elements, with the states that belong to them.
+pub(super) fn with_states<'a, T: Float, C: Send>(
+    chunks: impl Iterator<Item = C> + Send,
+    states: States<'a, T>,
+    length: usize,
+) -> impl Iterator<Item = (C, States<'a, T>)> + Send {
+    let mut states = states.map(|state| state.chunks_mut(length));
+    chunks.map(move |chunk| (chunk, states.each_mut().map(|state| state.next().unwrap_or_default())))
+}
+
+/// The update rule of one step, its numbers worked out.
+#[derive(Clone, Copy)]
+pub(super) struct Rule<T> {
+    kind: RuleKind<T>,
+    scale: T,
+    decay: T,
+    step: T,
+}
+
+#[derive(Clone, Copy)]
+enum RuleKind<T> {
+    Sgd,
+    Momentum { momentum: T },
+    Nesterov { momentum: T },
+    Adagrad { eps: T },
+    Rmsprop { alpha: T, rest: T, eps: T, momentum: T, center: T },
+    Adam { betas: [T; 2], rests: [T; 2], root: T, eps: T, keep: T },
+}
+
+impl<T: Float> Rule<T> {
+    fn new(spec: OptimizerSpec, steps: u64, rate: f64, gradient_scale: f64) -> Self {
+        let rule = |kind, step: f64, decay: f64| Self {
+            kind,
+            scale: T::of(gradient_scale),
+            decay: T::of(decay),
+            step: T::of(step),
+        };
+        match spec {
+            OptimizerSpec::Sgd { weight_decay, .. } => rule(RuleKind::Sgd, rate, weight_decay),
+            OptimizerSpec::Momentum { momentum, weight_decay, .. } => {
+                rule(RuleKind::Momentum { momentum: T::of(momentum) }, rate, weight_decay)
             }
-            (OptimizerSpec::Momentum { momentum, weight_decay, .. }, [velocity]) => {
-                let (decay, momentum) = (T::of(weight_decay), T::of(momentum));
-                each(pool, g, [w, &mut velocity[tensor]], |g, [w, v]| {
-                    *v = momentum * *v + (g * scale + decay * *w);
-                    *w -= step * *v;
-                });
+            OptimizerSpec::Nesterov { momentum, weight_decay, .. } => {
+                rule(RuleKind::Nesterov { momentum: T::of(momentum) }, rate, weight_decay)
             }
-            (OptimizerSpec::Nesterov { momentum, weight_decay, .. }, [velocity]) => {
-                let (decay, momentum) = (T::of(weight_decay), T::of(momentum));
-                each(pool, g, [w, &mut velocity[tensor]], |g, [w, v]| {
-                    let g = g * scale + decay * *w;
-                    *v = momentum * *v + g;
-                    *w -= step * (g + momentum * *v);
-                });
+            OptimizerSpec::Adagrad { lr_decay, eps, weight_decay, .. } => {
+                let rate = rate / (1.0 + (steps - 1) as f64 * lr_decay);
+                rule(RuleKind::Adagrad { eps: T::of(eps) }, rate, weight_decay)
             }
-            (OptimizerSpec::Adagrad { lr_decay, eps, weight_decay, .. }, [squares]) => {
-                let step = T::of(rate / (1.0 + (self.steps - 1) as f64 * lr_decay));
-                let (decay, eps) = (T::of(weight_decay), T::of(eps));
-                each(pool, g, [w, &mut squares[tensor]], |g, [w, s]| {
-                    let g = g * scale + decay * *w;
-                    *s += g * g;
-                    *w -= step * g / (s.sqrt() + eps);
-                });
+            OptimizerSpec::Rmsprop { alpha, eps, momentum, centered, weight_decay, .. } => {
+                let kind = RuleKind::Rmsprop {
+                    alpha: T::of(alpha),
+                    rest: T::of(1.0 - alpha),
+                    eps: T::of(eps),
+                    momentum: T::of(momentum),
+                    center: T::of(f64::from(u8::from(centered))),
+                };
+                rule(kind, rate, weight_decay)
             }
-            (
-                OptimizerSpec::Rmsprop { alpha, eps, momentum, centered, weight_decay, .. },
-                [squares, average, velocity],
-            ) => {
-                let (decay, eps, momentum) = (T::of(weight_decay), T::of(eps), T::of(momentum));
-                let (alpha, rest) = (T::of(alpha), T::of(1.0 - alpha));
-                let center = T::of(f64::from(u8::from(centered)));
-                let slices = [w, &mut squares[tensor], &mut average[tensor], &mut velocity[tensor]];
-                each(pool, g, slices, |g, [w, s, m, v]| {
+            OptimizerSpec::Adam { betas, eps, weight_decay, .. }
+            | OptimizerSpec::Adamw { betas, eps, weight_decay, .. } => {
+                let corrections = betas.map(|beta| 1.0 - beta.powf(steps as f64));
+                let (coupled, keep) = match spec {
+                    OptimizerSpec::Adamw { .. } => (0.0, 1.0 - rate * weight_decay),
+                    _ => (weight_decay, 1.0),
+                };
+                let kind = RuleKind::Adam {
+                    betas: betas.map(T::of),
+                    rests: betas.map(|beta| T::of(1.0 - beta)),
+                    root: T::of(corrections[1].sqrt()),
+                    eps: T::of(eps),
+                    keep: T::of(keep),
+                };
+                rule(kind, rate / corrections[0], coupled)
+            }
+        }
+    }
+
+    /// Moves the elements `w` by their gradients `g`.
+    pub fn apply(&self, w: &mut [T], g: &[T], states: States<T>) {
+        let Self { kind, scale, decay, step } = *self;
+        let [s0, s1, s2] = states;
+        match kind {
+            RuleKind::Sgd => each(g, [w], |g, [w]| *w -= step * (g * scale + decay * *w)),
+            RuleKind::Momentum { momentum } => each(g, [w, s0], |g, [w, v]| {
+                *v = momentum * *v + (g * scale + decay * *w);
+                *w -= step * *v;
+            }),
+            RuleKind::Nesterov { momentum } => each(g, [w, s0], |g, [w, v]| {
+                let g = g * scale + decay * *w;
+                *v = momentum * *v + g;
+                *w -= step * (g + momentum * *v);
+            }),
+            RuleKind::Adagrad { eps } => each(g, [w, s0], |g, [w, s]| {
+                let g = g * scale + decay * *w;
+                *s += g * g;
+                *w -= step * g / (s.sqrt() + eps);
+            }),
+            RuleKind::Rmsprop { alpha, rest, eps, momentum, center } => {
+                each(g, [w, s0, s1, s2], |g, [w, s, m, v]| {
                     let g = g * scale + decay * *w;
                     *s = alpha * *s + rest * g * g;
                     *m = alpha * *m + rest * g;
@@ -247,50 +330,26 @@ impl<T: Float> Optimizer<T> {
                     *w -= step * *v;
                 });
             }
-            (
-                OptimizerSpec::Adam { betas, eps, weight_decay, .. }
-                | OptimizerSpec::Adamw { betas, eps, weight_decay, .. },
-                [first, second],
-            ) => {
-                let is_decoupled = matches!(self.spec, OptimizerSpec::Adamw { .. });
-                let corrections = betas.map(|beta| 1.0 - beta.powf(self.steps as f64));
-                let step = T::of(rate / corrections[0]);
-                let root = T::of(corrections[1].sqrt());
-                let [beta1, beta2] = betas.map(T::of);
-                let [rest1, rest2] = betas.map(|beta| T::of(1.0 - beta));
-                let eps = T::of(eps);
-                let (decay, keep) = match is_decoupled {
-                    true => (T::zero(), T::of(1.0 - rate * weight_decay)),
-                    false => (T::of(weight_decay), T::one()),
-                };
-                each(pool, g, [w, &mut first[tensor], &mut second[tensor]], |g, [w, m, v]| {
+            RuleKind::Adam { betas: [beta1, beta2], rests: [rest1, rest2], root, eps, keep } => {
+                each(g, [w, s0, s1], |g, [w, m, v]| {
                     let g = g * scale + decay * *w;
                     *m = beta1 * *m + rest1 * g;
                     *v = beta2 * *v + rest2 * g * g;
                     *w = *w * keep - step * *m / (v.sqrt() / root + eps);
                 });
             }
-            (spec, state) => unreachable!("{spec:?} keeps {} tensors", state.len()),
         }
     }
 }
 
 /// Calls `f` for each element of `g` with the elements of `tensors` beside it.
-fn each<T: Float, const N: usize>(
-    pool: &Pool,
-    g: &[T],
-    tensors: [&mut [T]; N],
-    f: impl Fn(T, [&mut T; N]) + Sync,
-) {
-    pool.for_each_chunk(tensors, CHUNK, |chunk, tensors| {
-        vectorized(|| {
-            let length = tensors[0].len();
-            let g = &g[chunk * CHUNK..][..length];
-            let mut tensors = tensors.map(|tensor| &mut tensor[..length]);
-            for (index, &g) in g.iter().enumerate() {
-                f(g, tensors.each_mut().map(|tensor| &mut tensor[index]));
-            }
-        });
+#[inline(always)]
+fn each<T: Float, const N: usize>(g: &[T], tensors: [&mut [T]; N], f: impl Fn(T, [&mut T; N])) {
+    vectorized(|| {
+        let mut tensors = tensors.map(|tensor| &mut tensor[..g.len()]);
+        for (index, &g) in g.iter().enumerate() {
+            f(g, tensors.each_mut().map(|tensor| &mut tensor[index]));
+        }
     });
 }
 

@@ -7,7 +7,7 @@ use super::shape::{Padding, Shape, Window};
 pub struct Pooling {
     /// What is taken.
     pub kind: PoolingKind,
-    window: Window,
+    pub(super) window: Window,
 }
 
 /// What is taken of a square.
@@ -42,7 +42,7 @@ impl Pooling {
         let share = T::one() / T::of((self.size() * self.size()) as f64);
         for (y, start) in y.chunks_exact_mut(channels).zip(self.window.places()) {
             y.copy_from_slice(&x[start..start + channels]);
-            for tap in self.taps().skip(1) {
+            for tap in self.window.taps().skip(1) {
                 let x = &x[start + tap..][..channels];
                 match self.kind {
                     PoolingKind::Max => {
@@ -77,7 +77,7 @@ impl Pooling {
                         let mut rest = [T::zero(); CHANNELS];
                         rest[..width].copy_from_slice(&dy[first..first + width]);
                         let y = &y[first..first + width];
-                        for tap in self.taps() {
+                        for tap in self.window.taps() {
                             let at = start + tap + first;
                             let places = x[at..at + width].iter().zip(&mut dx[at..at + width]);
                             for (((&x, dx), &y), rest) in places.zip(y).zip(&mut rest) {
@@ -89,20 +89,13 @@ impl Pooling {
                     }
                 }
                 PoolingKind::Average => {
-                    for tap in self.taps() {
+                    for tap in self.window.taps() {
                         let dx = &mut dx[start + tap..][..channels];
                         dx.iter_mut().zip(dy).for_each(|(dx, &dy)| *dx = dy * share);
                     }
                 }
             }
         }
-    }
-
-    /// The places of a square, from its first.
-    #[inline(always)]
-    fn taps(&self) -> impl Iterator<Item = usize> {
-        let window = self.window;
-        (0..window.kernel).flat_map(move |u| (0..window.kernel).map(move |v| window.at(u, v)))
     }
 }
 

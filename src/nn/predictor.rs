@@ -1,7 +1,7 @@
 use ndarray::{Array2, ArrayView2, Axis};
 
 use super::layer::Packed;
-use super::{Float, Layer, Network, Pool, softmax};
+use super::{Float, Layer, Network, softmax};
 
 /// Numbers of a layer that are held at a time: what a prediction takes does not grow with its images.
 const NUMBERS: usize = 1 << 18;
@@ -23,10 +23,9 @@ impl<T: Float> Predictor<T> {
     /// Packs the weights of `network`.
     pub fn new(network: Network<T>) -> Self {
         let folded = network.folded();
-        let pool = Pool::new(1);
         let packed = |layer: &Layer<T>| {
             let mut packed = Packed::room(layer, false);
-            packed.fill(layer, &pool);
+            packed.fill(layer);
             packed
         };
         let widest = folded.shapes().iter().map(|shape| shape.len()).max().unwrap_or(1);

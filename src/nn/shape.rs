@@ -91,6 +91,11 @@ impl Window {
             .flat_map(move |y| (0..self.width).map(move |x| self.at(y * self.stride, x * self.stride)))
     }
 
+    /// The first elements of the places of a window, from where it begins, row by row.
+    pub fn taps(self) -> impl Iterator<Item = usize> {
+        (0..self.kernel).flat_map(move |u| (0..self.kernel).map(move |v| self.at(u, v)))
+    }
+
     /// Where the element (y, x, 0) of the padded image is.
     pub fn at(self, y: usize, x: usize) -> usize {
         (y * self.padded.width + x) * self.padded.channels

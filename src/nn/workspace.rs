@@ -1,20 +1,26 @@
-use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2};
+use ndarray::{Array1, Array2, ArrayView2};
 
-use super::group::{Group, Norm, Pass};
-use super::kernel::vectorized;
-use super::layer::{Packed, values, values_mut};
-use super::{Dense, Draw, Float, Layer, Loss, Network, Pool};
-
-/// Rows of a weight whose gradient one task sums: 784 pixels make 14 tasks.
-const WEIGHT_ROWS: usize = 56;
-
-/// Elements of a filter's gradient that one task sums over the groups.
-const FILTER_ELEMENTS: usize = 4_096;
+use super::group::{Group, Norm, Pass, bias_gradient, weight_gradient};
+use super::kernel::{SPAN, SparseRows, prefetch, vectorized};
+use super::layer::{Packed, values_mut};
+use super::rows::matrix;
+use super::plan::Op;
+use super::optimizer::{Rule, States, with_states};
+use super::{Draw, Float, Layer, Loss, Network, Plan, Pool};
 
 /// Images, written one at a time into the rows of a batch.
-pub trait Images<T>: Sync {
+pub trait Images<T: Float>: Sync {
     /// Writes the example `index`; `draw` decides what is drawn at random.
     fn write(&self, index: u32, draw: Draw, image: &mut [T]);
+
+    /// Adds the example `index` to `rows`; `image` has room for it.
+    fn write_sparse(&self, index: u32, draw: Draw, image: &mut [T], rows: &mut SparseRows<T>) {
+        self.write(index, draw, image);
+        rows.push(image, |value| value);
+    }
+
+    /// Is told that the example `index` will be asked for soon.
+    fn prefetch(&self, _index: u32) {}
 }
 
 /// Pixels 0–255, shape (examples, inputs), read as pixel / 255.
@@ -27,6 +33,23 @@ impl<T: Float> Images<T> for ArrayView2<'_, u8> {
                 image.iter_mut().zip(pixels).for_each(|(to, &pixel)| *to = T::of_byte(pixel) * scale);
             }),
             None => image.iter_mut().zip(row).for_each(|(to, &pixel)| *to = T::of_byte(pixel) * scale),
+        }
+    }
+
+    fn write_sparse(&self, index: u32, draw: Draw, image: &mut [T], rows: &mut SparseRows<T>) {
+        let scale = T::one() / T::of(255.0);
+        match self.row(index as usize).as_slice() {
+            Some(pixels) => rows.push(pixels, |pixel| T::of_byte(pixel) * scale),
+            None => {
+                self.write(index, draw, image);
+                rows.push(image, |value| value);
+            }
+        }
+    }
+
+    fn prefetch(&self, index: u32) {
+        if let Some(pixels) = self.row(index as usize).to_slice() {
+            prefetch(pixels);
         }
     }
 }
@@ -70,6 +93,8 @@ pub struct StepLoss {
 /// ∂L/∂W and ∂L/∂b of a layer.
 #[derive(Clone, Debug)]
 pub struct Gradient<T> {
+    /// Its place in the network.
+    pub layer: usize,
     /// Of the shape of the weight.
     pub weight: Array2<T>,
     /// Of the shape of the bias.
@@ -77,8 +102,8 @@ pub struct Gradient<T> {
 }
 
 impl<T: Float> Gradient<T> {
-    pub(super) fn zeros(weight: &Array2<T>, bias: &Array1<T>) -> Self {
-        Self { weight: Array2::zeros(weight.dim()), bias: Array1::zeros(bias.dim()) }
+    pub(super) fn zeros(layer: usize, weight: &Array2<T>, bias: &Array1<T>) -> Self {
+        Self { layer, weight: Array2::zeros(weight.dim()), bias: Array1::zeros(bias.dim()) }
     }
 }
 
@@ -88,37 +113,43 @@ impl<T: Float> Gradient<T> {
 /// The rows of a batch are dealt to groups, one task each. Between two `batch_norm` layers, or where
 /// there is none from the first layer to the last and back, the groups go on without each other.
 pub struct Workspace<T> {
+    plan: Plan,
     packed: Vec<Packed<T>>,
     norms: Vec<Option<Norm<T>>>,
     groups: Vec<Group<T>>,
     gradients: Vec<Gradient<T>>,
-    /// The layers between the places where all groups meet.
-    segments: Vec<std::ops::Range<usize>>,
 }
 
 impl<T: Float> Workspace<T> {
-    /// Room for steps of `network` on batches of up to `batch_size` rows.
+    /// Room for steps of `network` on batches of up to `batch_size` rows of any numbers.
     pub fn new(network: &Network<T>, batch_size: usize) -> Self {
+        Self::planned(network, Plan::new(network, batch_size, 1.0))
+    }
+
+    /// Room for steps of `network` as `plan`, which was made for it, has them.
+    pub fn planned(network: &Network<T>, plan: Plan) -> Self {
         let layers = network.layers();
-        let first = layers.iter().position(|layer| layer.parameters().is_some());
-        let packed = |(index, layer)| Packed::room(layer, Some(index) != first);
+        let packed = |(index, layer): (usize, &Layer<T>)| match layer {
+            Layer::Conv2d(conv) if plan.ops.contains(&Op::ConvPool(index)) => {
+                Packed::conv_pool_room(conv, index > plan.first)
+            }
+            layer => Packed::room(layer, index > plan.first),
+        };
         let norm = |layer: &Layer<T>| match layer {
             Layer::BatchNorm(norm) => Some(Norm::new(norm.channels())),
             _ => None,
         };
-        let meetings = layers.iter().enumerate().filter(|(_, layer)| matches!(layer, Layer::BatchNorm(_)));
-        let starts: Vec<usize> = std::iter::once(0).chain(meetings.map(|(index, _)| index)).collect();
-        let ends = starts.iter().skip(1).copied().chain([layers.len()]);
         Self {
             packed: layers.iter().enumerate().map(packed).collect(),
             norms: layers.iter().map(norm).collect(),
-            groups: Group::deal(network, batch_size),
+            groups: (0..plan.groups).map(|_| Group::new(network, &plan)).collect(),
             gradients: layers
                 .iter()
-                .filter_map(Layer::parameters)
-                .map(|(weight, bias)| Gradient::zeros(weight, bias))
+                .enumerate()
+                .filter_map(|(layer, kind)| Some((layer, kind.parameters()?)))
+                .map(|(layer, (weight, bias))| Gradient::zeros(layer, weight, bias))
                 .collect(),
-            segments: starts.iter().zip(ends).map(|(&start, end)| start..end).collect(),
+            plan,
         }
     }
 
@@ -131,8 +162,9 @@ impl<T: Float> Workspace<T> {
         batch: Batch<T>,
         pool: &Pool,
     ) -> StepLoss {
-        let result = self.train_pass(network, loss, batch, true, pool);
-        self.sum_gradients(network, pool);
+        self.pack(network);
+        let result = self.pass(network, loss, batch, true, pool);
+        self.sum_gradients(pool);
         result
     }
 
@@ -144,27 +176,29 @@ impl<T: Float> Workspace<T> {
         batch: Batch<T>,
         pool: &Pool,
     ) -> StepLoss {
-        self.train_pass(network, loss, batch, false, pool)
+        self.pack(network);
+        self.pass(network, loss, batch, false, pool)
     }
 
     /// Loss and accuracy on a batch of any size, as the network answers at inference.
     pub fn evaluate(&mut self, network: &Network<T>, loss: &Loss, batch: Batch<T>, pool: &Pool) -> StepLoss {
-        self.pack(network, pool);
+        self.pack(network);
         for (norm, layer) in self.norms.iter_mut().zip(network.layers()) {
             if let (Some(norm), Layer::BatchNorm(layer)) = (norm, layer) {
                 norm.settle_running(layer);
             }
         }
-        let capacity: usize = self.groups.iter().map(Group::capacity).sum();
+        let Plan { groups, rows, chunk_rows, .. } = self.plan;
         let mut total = StepLoss::default();
-        for rows in batch.rows.chunks(capacity) {
+        for rows in batch.rows.chunks(groups * rows) {
             let size = rows.len();
             self.deal(rows);
-            let pass = Pass { network, packed: &self.packed, norms: &self.norms, loss, batch: &batch, size };
-            pool.for_each(&mut self.groups, |_, group| {
-                group.for_each_chunk(|group, chunk| {
+            let Self { plan, packed, norms, groups, .. } = self;
+            let pass = Pass { plan, network, packed, norms, loss, batch: &batch, size };
+            pool.for_each(groups, |group| {
+                group.for_each_chunk(chunk_rows, |group, chunk| {
                     group.load(&pass, chunk);
-                    group.forward(&pass, 0..network.layers().len(), chunk, false);
+                    group.forward(&pass, 0..plan.ops.len(), chunk, false);
                     group.measure(&pass, chunk);
                 });
             });
@@ -207,9 +241,10 @@ impl<T: Float> Workspace<T> {
         network.layers().iter().enumerate().map(fraction).collect()
     }
 
-    fn pack(&mut self, network: &Network<T>, pool: &Pool) {
+    /// Lays the weights out as the products read them.
+    pub(super) fn pack(&mut self, network: &Network<T>) {
         for (packed, layer) in self.packed.iter_mut().zip(network.layers()) {
-            packed.fill(layer, pool);
+            packed.fill(layer);
         }
     }
 
@@ -229,7 +264,8 @@ impl<T: Float> Workspace<T> {
         })
     }
 
-    fn train_pass(
+    /// Forward, and backward to what the gradients are summed from, with the weights as packed last.
+    pub(super) fn pass(
         &mut self,
         network: &Network<T>,
         loss: &Loss,
@@ -237,50 +273,59 @@ impl<T: Float> Workspace<T> {
         backward: bool,
         pool: &Pool,
     ) -> StepLoss {
-        self.pack(network, pool);
         self.deal(batch.rows);
-        let Self { packed, norms, groups, segments, .. } = self;
+        let Self { plan, packed, norms, groups, .. } = self;
         let (packed, size) = (packed.as_slice(), batch.rows.len());
+        let Plan { segments, chunk_rows, .. } = &*plan;
         let last = segments.len() - 1;
+        let norm_of = |segment: &std::ops::Range<usize>| plan.ops[segment.start];
         for (number, segment) in segments.iter().enumerate() {
-            let pass = Pass { network, packed, norms, loss, batch: &batch, size };
-            pool.for_each(groups, |_, group| {
-                group.for_each_chunk(|group, chunk| {
+            let next = segments.get(number + 1).map(|next| norm_of(next).layers().start);
+            let pass = Pass { plan, network, packed, norms, loss, batch: &batch, size };
+            pool.for_each(&mut *groups, |group| {
+                group.for_each_chunk(*chunk_rows, |group, chunk| {
                     if number == 0 {
                         group.load(&pass, chunk);
                     }
                     group.forward(&pass, segment.clone(), chunk, true);
-                    if number == last {
-                        group.measure(&pass, chunk);
-                        if backward {
-                            group.start_backward(&pass, chunk);
-                            group.backward(&pass, segment.clone(), chunk);
+                    if let Some(next) = next {
+                        group.measure_norm(next, chunk);
+                        return;
+                    }
+                    group.measure(&pass, chunk);
+                    if backward {
+                        group.start_backward(&pass, chunk);
+                        group.backward(&pass, segment.clone(), chunk);
+                        if number > 0 {
+                            group.measure_gradient(&pass, norm_of(segment), chunk);
                         }
                     }
                 });
-                if number < last {
-                    group.measure_norm(segment.end);
-                } else if backward {
+                if backward && number == last {
                     group.end_backward(&pass, segment.clone());
                 }
             });
-            if number < last
-                && let (Some(norm), Layer::BatchNorm(layer)) =
-                    (&mut norms[segment.end], &network.layers()[segment.end])
+            if let Some(next) = next
+                && let (Some(norm), Layer::BatchNorm(layer)) = (&mut norms[next], &network.layers()[next])
             {
-                norm.settle(layer, groups.iter().filter_map(|group| group.moments(segment.end)));
+                norm.settle(layer, groups.iter().filter_map(|group| group.moments(next)));
             }
         }
         if backward {
-            for (segment, later) in segments.iter().zip(&segments[1..]).rev() {
-                if let Some(norm) = &mut norms[later.start] {
-                    norm.add_sums(groups.iter().filter_map(|group| group.sums(later.start)));
+            for (number, segment) in segments.iter().enumerate().rev().skip(1) {
+                let later = norm_of(&segments[number + 1]);
+                let norm = later.layers().start;
+                if let Some(sums) = &mut norms[norm] {
+                    sums.add_sums(groups.iter().filter_map(|group| group.sums(norm)));
                 }
-                let pass = Pass { network, packed, norms, loss, batch: &batch, size };
-                pool.for_each(groups, |_, group| {
-                    group.for_each_chunk(|group, chunk| {
-                        group.backward_norm(&pass, later.start, chunk);
+                let pass = Pass { plan, network, packed, norms, loss, batch: &batch, size };
+                pool.for_each(&mut *groups, |group| {
+                    group.for_each_chunk(*chunk_rows, |group, chunk| {
+                        group.backward_norm(&pass, later, chunk);
                         group.backward(&pass, segment.clone(), chunk);
+                        if number > 0 {
+                            group.measure_gradient(&pass, norm_of(segment), chunk);
+                        }
                     });
                     group.end_backward(&pass, segment.clone());
                 });
@@ -289,64 +334,86 @@ impl<T: Float> Workspace<T> {
         self.result()
     }
 
-    /// The gradients of the batch from what the groups kept, first group to last.
-    fn sum_gradients(&mut self, network: &Network<T>, pool: &Pool) {
-        let groups = &self.groups;
-        let layers = network.layers().iter().enumerate().filter(|(_, layer)| layer.parameters().is_some());
-        for ((index, layer), gradient) in layers.zip(&mut self.gradients) {
-            match layer {
-                Layer::Dense(dense) => sum_dense(groups, index, dense, gradient, pool),
-                Layer::Conv2d(_) => {
-                    let weight = values_mut(&mut gradient.weight);
-                    pool.for_each_chunk([weight], FILTER_ELEMENTS, |chunk, [sum]| {
-                        let first = chunk * FILTER_ELEMENTS;
-                        let parts = groups.iter().filter_map(|group| group.gradient(index));
-                        add_up(sum, parts.map(|part| &values(&part.weight)[first..]));
-                    });
-                    let parts = groups.iter().filter_map(|group| group.gradient(index));
-                    add_up(values_mut(&mut gradient.bias), parts.map(|part| values(&part.bias)));
-                }
-                _ => {
-                    if let Some(norm) = &self.norms[index] {
-                        norm.gradient(gradient);
-                    }
-                }
+    /// The gradients of the batch from what the last [`Self::pass`] left in the groups.
+    pub(super) fn sum_gradients(&mut self, pool: &Pool) {
+        let Self { groups, norms, gradients, .. } = self;
+        let parts = gradients.iter_mut().flat_map(Gradient::row_chunks_mut);
+        pool.for_each(parts, |mut part| part.sum(groups, norms));
+    }
+
+    /// Moves every weight by its gradient and packs it again, some rows at a time, while they are in a
+    /// core's cache; first sums the gradients where that is still to be done.
+    pub(super) fn update<'a>(
+        &mut self,
+        network: &mut Network<T>,
+        rule: Rule<T>,
+        mut states: impl Iterator<Item = States<'a, T>> + Send,
+        is_summed: bool,
+        pool: &Pool,
+    ) where
+        T: 'a,
+    {
+        let Self { groups, norms, gradients, packed, .. } = self;
+        let layers = network.layers_mut().iter_mut().zip(packed.iter_mut());
+        let layers = layers.filter_map(|(layer, packed)| Some((layer.parameters_mut()?, packed)));
+        let parts = layers.zip(gradients.iter_mut()).flat_map(|(((weight, bias), packed), gradient)| {
+            let length = SPAN * bias.len();
+            let [weight_states, bias_states] = [(); 2].map(|()| states.next().unwrap_or_default());
+            let mut bias = Some((values_mut(bias), bias_states));
+            let rows = gradient.row_chunks_mut().zip(values_mut(weight).chunks_mut(length));
+            let rows = rows.zip(packed.row_chunks_mut(SPAN));
+            with_states(rows, weight_states, length)
+                .map(move |(((gradient, weight), packed), states)| (gradient, weight, states, packed, bias.take()))
+        });
+        pool.for_each(parts, |(mut gradient, weight, states, packed, bias)| {
+            if !is_summed {
+                gradient.sum(groups, norms);
+            }
+            rule.apply(weight, gradient.weight, states);
+            if let (Some((bias, states)), Some(dbias)) = (bias, gradient.bias) {
+                rule.apply(bias, dbias, states);
+            }
+            packed.fill(matrix(weight, gradient.columns));
+        });
+        for (packed, layer) in self.packed.iter_mut().zip(network.layers()) {
+            if let Layer::Conv2d(_) = layer {
+                packed.fill(layer);
             }
         }
     }
 }
 
-/// `dW = Σ xᵀ dy` and `db = Σ dy` over the groups.
-fn sum_dense<T: Float>(
-    groups: &[Group<T>],
-    index: usize,
-    dense: &Dense<T>,
-    gradient: &mut Gradient<T>,
-    pool: &Pool,
-) {
-    let units = dense.bias.len();
-    pool.for_each_chunk([values_mut(&mut gradient.weight)], WEIGHT_ROWS * units, |chunk, [dweight]| {
-        let rows = dweight.len() / units;
-        let first = chunk * WEIGHT_ROWS;
-        let Ok(dweight) = ArrayViewMut2::from_shape((rows, units), dweight) else {
-            unreachable!("a chunk is whole rows of the weight");
-        };
-        Dense::backward_weight(
-            groups.iter().filter_map(|group| group.dense_factors(index, first..first + rows)),
-            dweight,
-        );
-    });
-    gradient.bias.fill(T::zero());
-    for group in groups {
-        Dense::backward_bias(group.dy(index), gradient.bias.view_mut());
+/// Some rows of a gradient; the bias goes with the first.
+struct GradientRows<'a, T> {
+    layer: usize,
+    first: usize,
+    columns: usize,
+    weight: &'a mut [T],
+    bias: Option<&'a mut [T]>,
+}
+
+impl<T: Float> Gradient<T> {
+    fn row_chunks_mut(&mut self) -> impl Iterator<Item = GradientRows<'_, T>> + Send {
+        let (layer, columns) = (self.layer, self.bias.len());
+        let mut bias = Some(values_mut(&mut self.bias));
+        let weight = values_mut(&mut self.weight).chunks_mut(SPAN * columns).enumerate();
+        weight.map(move |(index, weight)| GradientRows {
+            layer,
+            first: index * SPAN,
+            columns,
+            weight,
+            bias: bias.take(),
+        })
     }
 }
 
-/// `sum = Σ parts`, in order.
-fn add_up<'a, T: Float>(sum: &mut [T], parts: impl Iterator<Item = &'a [T]>) {
-    sum.fill(T::zero());
-    for part in parts {
-        vectorized(|| sum.iter_mut().zip(part).for_each(|(sum, &part)| *sum += part));
+impl<T: Float> GradientRows<'_, T> {
+    fn sum(&mut self, groups: &[Group<T>], norms: &[Option<Norm<T>>]) {
+        let norm = norms[self.layer].as_ref();
+        weight_gradient(groups, norm, self.layer, self.first, self.columns, self.weight);
+        if let Some(dbias) = &mut self.bias {
+            bias_gradient(groups, norm, self.layer, dbias);
+        }
     }
 }
 

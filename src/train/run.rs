@@ -1,8 +1,9 @@
 use ndarray::ArrayView2;
 
 use crate::data::{Augment, Dataset, Partition, Split, epoch_order};
+use crate::nn::kernel::prefetch;
 use crate::nn::{
-    Batch, Draw, Images, Loss, Network, Optimizer, Pool, ShapeError, StepLoss, Workspace, clip_scale,
+    Batch, Draw, Images, Loss, Network, Optimizer, Plan, Pool, ShapeError, StepLoss, Trainer, Workspace,
     square_sum,
 };
 
@@ -125,15 +126,6 @@ impl TrainState {
         self.average.as_ref().unwrap_or(&self.network)
     }
 
-    /// After a step.
-    fn track_average(&mut self, decay: f64) {
-        match &mut self.average {
-            Some(average) if self.optimizer.steps() == 1 => average.copy_from(&self.network),
-            Some(average) => average.average_with(&self.network, decay),
-            None => {}
-        }
-    }
-
     /// Whether nothing is left to train.
     pub fn is_finished(&self, spec: &TrainSpec) -> bool {
         let reached = match (spec.target_accuracy, self.validation_accuracy) {
@@ -170,43 +162,46 @@ pub fn run<O: Observer>(
         Some(augment) => Box::new(Augmented { augment, split: &dataset.train }),
         None => Box::new(pixels),
     };
-    let mut workspace = Workspace::new(&state.network, spec.batch_size);
+    let plan = Plan::new(&state.network, spec.batch_size, dataset.statistics().nonzero_fraction);
+    let mut workspace = Workspace::planned(&state.network, plan);
     let mut before_step = state.network.clone();
 
     while !state.is_finished(spec) {
         let order = epoch_order(&partition.train, spec.seed, state.epoch);
         let mut last = None;
-        for rows in order.chunks(spec.batch_size).skip(state.step) {
-            let done = state.optimizer.steps();
+        let epoch = state.epoch;
+        let TrainState { network, optimizer, average, running, step, .. } = &mut state;
+        let mut trainer = Trainer::new(&mut workspace, network, optimizer);
+        for rows in order.chunks(spec.batch_size).skip(*step) {
+            let done = trainer.steps();
             let rate =
                 spec.schedule.rate(spec.optimizer.learning_rate(), done, steps, steps_per_epoch as u64);
-            let is_last = state.step + 1 == steps_per_epoch;
-            workspace.watch_units(is_last);
-            let draw = Draw { seed: spec.seed, epoch: state.epoch };
+            let is_last = *step + 1 == steps_per_epoch;
+            trainer.workspace().watch_units(is_last);
+            if is_last {
+                before_step.copy_from(trainer.network());
+            }
+            let draw = Draw { seed: spec.seed, epoch: epoch };
             let batch = Batch { images: images.as_ref(), labels: dataset.train.labels(), rows, draw };
-            let result = workspace.backpropagate(&state.network, &loss, batch, pool);
+            let result = trainer.step(&loss, batch, rate, spec.gradient_clip_norm, pool);
             let metrics = StepMetrics {
                 step: done + 1,
                 loss: result.loss_sum / rows.len() as f64,
                 learning_rate: rate,
             };
             if !metrics.loss.is_finite() {
-                return Err(TrainError::Diverged { epoch: state.epoch + 1, step: metrics.step });
+                return Err(TrainError::Diverged { epoch: epoch + 1, step: metrics.step });
             }
-            if is_last {
-                before_step.copy_from(&state.network);
+            match (average.as_mut(), spec.ema_decay) {
+                (Some(average), _) if done == 0 => average.copy_from(trainer.network()),
+                (Some(average), Some(decay)) => average.average_with(trainer.network(), decay),
+                _ => {}
             }
-            let scale = clip_scale(spec.gradient_clip_norm, workspace.gradients());
-            state.optimizer.step(&mut state.network, workspace.gradients(), rate, scale, pool);
-            workspace.track_statistics(&mut state.network);
-            if let Some(decay) = spec.ema_decay {
-                state.track_average(decay);
-            }
-            state.step += 1;
-            state.running.loss_sum += result.loss_sum;
-            state.running.correct += result.correct;
+            *step += 1;
+            running.loss_sum += result.loss_sum;
+            running.correct += result.correct;
             last = Some(rate);
-            let report = StepReport { epoch: state.epoch + 1, images: rows.len(), metrics };
+            let report = StepReport { epoch: epoch + 1, images: rows.len(), metrics };
             if !observer.step(&report) && !is_last {
                 return Ok(Outcome::Stopped { state: Box::new(state) });
             }
@@ -273,6 +268,10 @@ struct Augmented<'a> {
 impl Images<f32> for Augmented<'_> {
     fn write(&self, index: u32, draw: Draw, image: &mut [f32]) {
         self.augment.write(self.split.image(index as usize), draw.seed, draw.epoch, index, image);
+    }
+
+    fn prefetch(&self, index: u32) {
+        prefetch(self.split.image(index as usize));
     }
 }
 

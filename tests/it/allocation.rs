@@ -6,7 +6,7 @@ use std::cell::Cell;
 
 use chainrule::data::mnist;
 use chainrule::nn::{
-    Batch, Draw, Loss, LossKind, Network, Optimizer, OptimizerSpec, Pool, Workspace, clip_scale,
+    Batch, Draw, Loss, LossKind, Network, Optimizer, OptimizerSpec, Plan, Pool, Trainer, Workspace,
 };
 use chainrule::train::INPUT;
 use serde_json::json;
@@ -43,7 +43,8 @@ fn allocations(work: impl FnOnce()) -> usize {
 
 #[test]
 fn a_training_step_allocates_nothing() {
-    let train = &mnist::dataset().train;
+    let dataset = mnist::dataset();
+    let (train, nonzero_fraction) = (&dataset.train, dataset.statistics().nonzero_fraction);
     let pixels = train.images().view();
     let rows: Vec<u32> = (0..128).collect();
     // With one thread all of a step's work is on this one, whose allocations are counted.
@@ -53,15 +54,15 @@ fn a_training_step_allocates_nothing() {
         let spec = spec(request);
         let mut network = Network::<f32>::new(INPUT, &spec.network.layers, 1).expect("layers that fit");
         let mut optimizer = Optimizer::new(spec.optimizer, &network);
-        let mut workspace = Workspace::new(&network, 128);
+        let plan = Plan::new(&network, 128, nonzero_fraction);
+        let mut workspace = Workspace::planned(&network, plan);
         let loss = Loss { kind: LossKind::CrossEntropy, label_smoothing: 0.1 };
-        for size in [128, 100, 1] {
+        let mut trainer = Trainer::new(&mut workspace, &mut network, &mut optimizer);
+        for (size, clip) in [(128, None), (100, Some(1.0)), (1, None)] {
             let counted = allocations(|| {
                 let (draw, rows) = (Draw::default(), &rows[..size]);
                 let batch = Batch { images: &pixels, labels: train.labels(), rows, draw };
-                workspace.backpropagate(&network, &loss, batch, &pool);
-                let scale = clip_scale(Some(1.0), workspace.gradients());
-                optimizer.step(&mut network, workspace.gradients(), 0.01, scale, &pool);
+                trainer.step(&loss, batch, 0.01, clip, &pool);
             });
             assert_eq!(counted, 0, "{:?}, batch of {size}", spec.optimizer);
         }

@@ -1,7 +1,10 @@
 //! The inner loops against plain ones.
 
 use chainrule::nn::Pool;
-use chainrule::nn::kernel::{Instructions, Panels, matmul_with};
+use chainrule::nn::kernel::{
+    AliveLists, Instructions, Panels, PooledGradient, PooledWindows, SPAN, SparseRows, add_input_gradient,
+    collect_alive, conv_relu_pool, matmul_with, sparse_matmul, sparse_outer,
+};
 use ndarray::{Array2, ArrayView2, s};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -67,15 +70,44 @@ proptest! {
         }
     }
 
+    /// Where nine numbers of ten are 0, and where none is.
     #[test]
-    fn a_pool_runs_each_piece_once_and_gives_it_the_right_elements(
-        threads in 1usize..8, length in 0usize..500, chunk in 1usize..50,
+    fn products_with_sparse_rows_have_the_bits_of_those_with_all_numbers(
+        m in 1usize..20, k in 1usize..200, n in 1usize..140, seed in 0u64..1_000, share in 0u64..11,
     ) {
+        let a = Array2::from_shape_fn((m, k), |(row, column)| {
+            let drawn = (row as u64 * 31 + column as u64 * 17 + seed).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
+            if drawn % 10 < share { drawn as f32 / (1 << 24) as f32 } else { 0.0 }
+        });
+        let (b, dy, bias) = (matrix(k, n, seed + 1), matrix(m, n, seed + 2), matrix(1, n, seed + 3));
+        let mut rows = SparseRows::with_capacity(m, k);
+        a.rows().into_iter().for_each(|row| rows.push(row.as_slice().expect("a row"), |value| value));
+        for kind in Instructions::available() {
+            let mut dense = Array2::from_shape_fn((m, n), |(_, column)| bias[[0, column]]);
+            matmul_with(kind, [(a.view(), &Panels::of(b.view()))], &mut dense.view_mut(), true);
+            let mut found = vec![0.0; m * n];
+            sparse_matmul(kind, &rows, &Panels::of(b.view()), bias.as_slice().expect("a row"), &mut found);
+            prop_assert_eq!(dense.as_slice().expect("rows"), &found[..], "{:?}", kind);
+
+            let mut dense = Array2::zeros((k, n));
+            matmul_with(kind, [(a.t(), &Panels::of(dy.view()))], &mut dense.view_mut(), false);
+            let dy = dy.as_slice().expect("rows");
+            for (span, expected) in dense.as_slice().expect("rows").chunks(SPAN * n).enumerate() {
+                let mut found = vec![1.0; expected.len()];
+                sparse_outer(kind, [(&rows, dy)].into_iter(), span, n, &mut found);
+                prop_assert_eq!(expected, &found[..], "{:?}", kind);
+            }
+        }
+    }
+
+    #[test]
+    fn a_pool_hands_out_each_item_once(threads in 1usize..8, length in 0usize..500, chunk in 1usize..50) {
         let pool = Pool::new(threads);
         let mut values: Vec<u64> = (0..length as u64).collect();
         let mut marks = vec![0u64; length];
         for _ in 0..20 {
-            pool.for_each_chunk([&mut values, &mut marks], chunk, |index, [values, marks]| {
+            let pieces = values.chunks_mut(chunk).zip(marks.chunks_mut(chunk)).enumerate();
+            pool.for_each(pieces, |(index, (values, marks))| {
                 for (place, (value, mark)) in values.iter_mut().zip(marks).enumerate() {
                     assert_eq!(*value, (index * chunk + place) as u64);
                     *mark += 1;
@@ -86,14 +118,117 @@ proptest! {
     }
 }
 
+/// A square of windows as the textbook has it: convolution, relu, pool, and their gradients, in `f64`.
+struct Plain {
+    y: Vec<f64>,
+    dw: Vec<f64>,
+    dx: Vec<f64>,
+    db: Vec<f64>,
+}
+
+fn plain_conv_pool(windows: &PooledWindows, x: &[f32], w: &Array2<f32>, bias: &[f32], dy: &[f32]) -> Plain {
+    let filters = bias.len();
+    let taps: Vec<usize> = (0..windows.kernel).flat_map(|u| (0..windows.span).map(move |at| (u, at)))
+        .map(|(u, at)| u * windows.row + at).collect();
+    let mut plain = Plain {
+        y: Vec::new(), dw: vec![0.0; w.len()], dx: vec![0.0; windows.length], db: vec![0.0; filters],
+    };
+    for (square, &start) in windows.squares.iter().enumerate() {
+        for filter in 0..filters {
+            let output = |corner: &usize| -> f64 {
+                let value = |(tap, &at): (usize, &usize)| f64::from(x[start + corner + at]) * f64::from(w[[tap, filter]]);
+                f64::from(bias[filter]) + taps.iter().enumerate().map(value).sum::<f64>()
+            };
+            let outputs = windows.corners.iter().map(|corner| (output(corner), *corner));
+            let (y, corner) = outputs.fold((f64::MIN, 0), |best, next| if next.0 > best.0 { next } else { best });
+            plain.y.push(y.max(0.0));
+            if y > 0.0 {
+                let dy = f64::from(dy[square * filters + filter]);
+                plain.db[filter] += dy;
+                for (tap, at) in taps.iter().enumerate() {
+                    plain.dw[tap * filters + filter] += dy * f64::from(x[start + corner + at]);
+                    plain.dx[start + corner + at] += dy * f64::from(w[[tap, filter]]);
+                }
+            }
+        }
+    }
+    plain
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn a_pooled_convolution_and_its_gradients_are_those_of_the_textbook(
+        kernel in 1usize..7, channels in 1usize..20, stride in 1usize..3, filters in 1usize..40,
+        height in 2usize..5, width in 2usize..5, images in 1usize..4, seed in 0u64..1_000,
+    ) {
+        // As many rows and columns as make `height` × `width` squares and one output beyond.
+        let side = |squares: usize| (2 * squares) * stride + kernel;
+        let row = side(width) * channels;
+        let at = |y: usize, x: usize| y * stride * row + x * stride * channels;
+        let windows = PooledWindows {
+            kernel, span: kernel * channels, row,
+            corners: [at(0, 0), at(0, 1), at(1, 0), at(1, 1)],
+            squares: (0..height).flat_map(|y| (0..width).map(move |x| (y, x))).map(|(y, x)| at(2 * y, 2 * x)).collect(),
+            length: side(height) * row,
+        };
+        let w = matrix(kernel * kernel * channels, filters, seed);
+        let bias = matrix(1, filters, seed + 1).into_raw_vec_and_offset().0;
+        let outputs = windows.squares.len() * filters;
+        let x = matrix(images, windows.room(), seed + 2);
+        let dy = matrix(images, outputs, seed + 3);
+        let padded = windows.padded_filter();
+        let mut by_filter = vec![0.0; filters * padded];
+        for ((row, filter), &weight) in w.indexed_iter() {
+            let at = row / windows.span * windows.padded_span() + row % windows.span;
+            by_filter[filter * padded + at] = weight;
+        }
+        for kind in Instructions::available() {
+            let mut lists = AliveLists::with_capacity(filters, images * windows.squares.len());
+            let (mut dw, mut db) = (vec![0.0; filters * padded], vec![0.0; filters]);
+            let mut expected = Plain { y: vec![], dw: vec![0.0; w.len()], dx: vec![], db: vec![0.0; filters] };
+            for image in 0..images {
+                let (x_row, dy_row) = (x.row(image), dy.row(image));
+                let (x, dy) = (x_row.as_slice().expect("a row"), dy_row.as_slice().expect("a row"));
+                let (mut y, mut route) = (vec![0.0; outputs], vec![0.0; outputs]);
+                conv_relu_pool(kind, &windows, x, Panels::of(w.view()).right(), &bias, &mut y, &mut route);
+                let plain = plain_conv_pool(&windows, x, &w, &bias, dy);
+                for (found, expected) in y.iter().zip(&plain.y) {
+                    prop_assert!((f64::from(*found) - expected).abs() < 1e-4, "{kind:?}: {found} {expected}");
+                }
+                let gradient = PooledGradient { y: &y, route: &route, dy };
+                collect_alive(kind, &windows, gradient, image * windows.room(), &mut lists, &mut db);
+                let mut dx = vec![0.0; windows.room()];
+                add_input_gradient(kind, &windows, gradient, &by_filter, &mut dx);
+                for (found, expected) in dx.iter().zip(&plain.dx) {
+                    prop_assert!((f64::from(*found) - expected).abs() < 1e-4, "{kind:?}: {found} {expected}");
+                }
+                prop_assert!(dx[windows.length..].iter().all(|&dx| dx == 0.0));
+                let sums = expected.dw.iter_mut().chain(&mut expected.db);
+                sums.zip(plain.dw.iter().chain(&plain.db)).for_each(|(sum, part)| *sum += part);
+            }
+            lists.add_outer(kind, &windows, x.as_slice().expect("rows"), &mut dw);
+            for (index, expected) in expected.dw.iter().enumerate() {
+                let (row, filter) = (index / filters, index % filters);
+                let found = dw[filter * padded + row / windows.span * windows.padded_span() + row % windows.span];
+                prop_assert!((f64::from(found) - expected).abs() < 1e-4, "{kind:?}: {found} {expected}");
+            }
+            for (found, expected) in db.iter().zip(&expected.db) {
+                prop_assert!((f64::from(*found) - expected).abs() < 1e-4, "{kind:?}: {found} {expected}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_panic_in_a_task_reaches_the_caller_and_the_pool_goes_on() {
     let pool = Pool::new(3);
     let mut items = [0; 64];
-    let panicking =
-        std::panic::AssertUnwindSafe(|| pool.for_each(&mut items, |index, _| assert_ne!(index, 40)));
+    let panicking = std::panic::AssertUnwindSafe(|| {
+        pool.for_each(items.iter_mut().enumerate(), |(index, _)| assert_ne!(index, 40));
+    });
     assert!(std::panic::catch_unwind(panicking).is_err());
-    let mut items = [0; 64];
-    pool.for_each(&mut items, |index, item| *item = index);
+    pool.for_each(items.iter_mut().enumerate(), |(index, item)| *item = index);
     assert!(items.iter().enumerate().all(|(index, &item)| index == item));
 }

@@ -1,3 +1,6 @@
+use super::simd::{Kernel, Portable};
+use crate::nn::Float;
+
 /// The kinds of kernel, best last. All but [`Instructions::Portable`] round alike: every element
 /// is one chain of fused multiply-adds in the order of the inner dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,6 +27,39 @@ impl Instructions {
             Self::Avx2
         } else {
             Self::Portable
+        }
+    }
+
+    /// Runs `kernel` with these instructions.
+    ///
+    /// # Panics
+    /// Where this processor can't.
+    #[inline]
+    pub(super) fn run<T: Float>(self, kernel: impl Kernel<T>) {
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2,fma")]
+        unsafe fn avx2<T: Float>(kernel: impl Kernel<T>) {
+            // SAFETY: the caller's.
+            unsafe { kernel.run::<T::Avx2>() }
+        }
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx512f")]
+        unsafe fn avx512<T: Float>(kernel: impl Kernel<T>) {
+            // SAFETY: the caller's.
+            unsafe { kernel.run::<T::Avx512>() }
+        }
+        assert!(self.is_available(), "{self:?} is not available");
+        // SAFETY: the processor has the instructions.
+        unsafe {
+            match self {
+                Self::Portable => kernel.run::<Portable<T>>(),
+                #[cfg(target_arch = "x86_64")]
+                Self::Avx2 => avx2(kernel),
+                #[cfg(target_arch = "x86_64")]
+                Self::Avx512 => avx512(kernel),
+                #[cfg(not(target_arch = "x86_64"))]
+                Self::Avx2 | Self::Avx512 => unreachable!("asserted to be available"),
+            }
         }
     }
 
@@ -70,4 +106,17 @@ pub fn vectorized<R>(work: impl FnOnce() -> R) -> R {
     }
     #[cfg(not(target_arch = "x86_64"))]
     work()
+}
+
+/// Asks for `bytes` to be brought into the caches, where the processor can be asked.
+#[inline]
+pub fn prefetch(bytes: &[u8]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in bytes.chunks(64) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: part of every x86-64; reads nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = bytes;
 }

@@ -113,7 +113,6 @@ unsafe fn sum<'a, T: Float>(
     target: &Target<T>,
     mut accumulate: bool,
 ) {
-    assert!(instructions.is_available(), "{instructions:?} is not available");
     let mut factors =
         factors.inspect(|factors| assert_eq!(factors.b.columns(), target.columns, "shapes of a product"));
     let mut list = [const { MaybeUninit::<Factors<T>>::uninit() }; FACTORS_MAX];
@@ -129,8 +128,8 @@ unsafe fn sum<'a, T: Float>(
         // SAFETY: the first `count` are written.
         let factors = unsafe { std::slice::from_raw_parts(list.as_ptr().cast(), count) };
         // SAFETY: the caller's for `a`; `Right` vouches for `b`; the target is borrowed mutably and
-        // so overlaps none; the processor has the instructions.
-        unsafe { Product { target, factors, accumulate }.run(instructions) };
+        // so overlaps none.
+        instructions.run(unsafe { Product::new(target, factors, accumulate) });
         if count < FACTORS_MAX {
             return;
         }

@@ -8,10 +8,17 @@ mod instructions;
 mod matmul;
 mod panels;
 mod pool;
+mod pooled;
 mod simd;
+mod sparse;
 mod tile;
 
-pub use instructions::{Instructions, vectorized};
+pub use instructions::{Instructions, prefetch, vectorized};
 pub use matmul::{Offsets, Windows, matmul, matmul_windows, matmul_with};
-pub use panels::{PANEL, Panels, Right, fill_panel};
+pub use panels::{PANEL, Panels, Right, fill_panels};
 pub use pool::Pool;
+pub use pooled::{
+    AliveLists, POOL, PooledGradient, PooledWindows, add_input_gradient, collect_alive, conv_relu_pool,
+};
+pub use simd::Vectors;
+pub use sparse::{SPAN, SparseRows, sparse_matmul, sparse_outer};

@@ -1,12 +1,10 @@
-use ndarray::{ArrayView2, s};
+use ndarray::{ArrayView2, ArrayViewMut3, Axis, s};
 
+use super::simd::LANES_MAX;
 use crate::nn::Float;
 
 /// Columns in one panel: two AVX-512 registers or four AVX2 registers of `f32`.
 pub const PANEL: usize = 32;
-
-/// Numbers in the widest register: what a row of a right-hand side is a multiple of.
-const LANES_MAX: usize = 16;
 
 /// A matrix of shape (rows, columns) laid out for the right-hand side of a product: columns in
 /// panels of [`PANEL`], each panel row by row, the last one filled up with numbers that don't count.
@@ -40,10 +38,7 @@ impl<T: Float> Panels<T> {
         let capacity = self.values.len() / (self.columns.div_ceil(PANEL) * PANEL).max(1);
         assert!(matrix.nrows() <= capacity && matrix.ncols() == self.columns);
         self.rows = matrix.nrows();
-        let length = (self.rows * PANEL).max(1);
-        for (index, panel) in self.values_mut().chunks_mut(length).enumerate() {
-            fill_panel(panel, index, matrix);
-        }
+        fill_panels(self.view_mut(), matrix);
     }
 
     /// Rows in use.
@@ -61,10 +56,20 @@ impl<T: Float> Panels<T> {
         self.columns
     }
 
-    /// All values, panel after panel, each of `rows` × [`PANEL`]; such pieces may be filled by
-    /// [`fill_panel`] at the same time.
-    pub fn values_mut(&mut self) -> &mut [T] {
-        &mut self.values[..self.rows * self.columns.div_ceil(PANEL) * PANEL]
+    /// Pieces of `count` rows, each of shape (panels, rows, [`PANEL`]).
+    pub fn row_chunks_mut(&mut self, count: usize) -> impl Iterator<Item = ArrayViewMut3<'_, T>> + Send {
+        chunks(self.view_mut(), Axis(1), count)
+    }
+
+    /// Pieces of `count` panels, each of shape (panels, rows, [`PANEL`]).
+    pub fn panel_chunks_mut(&mut self, count: usize) -> impl Iterator<Item = ArrayViewMut3<'_, T>> + Send {
+        chunks(self.view_mut(), Axis(0), count)
+    }
+
+    fn view_mut(&mut self) -> ArrayViewMut3<'_, T> {
+        let shape = (self.columns.div_ceil(PANEL), self.rows, PANEL);
+        let values = &mut self.values[..shape.0 * shape.1 * PANEL];
+        ArrayViewMut3::from_shape(shape, values).expect("panel after panel")
     }
 
     /// This matrix as a factor.
@@ -138,17 +143,36 @@ impl<'a, T: Float> Right<'a, T> {
     }
 }
 
-/// Copies the columns of `matrix` that belong to panel `index` into `panel`.
-pub fn fill_panel<T: Float>(panel: &mut [T], index: usize, matrix: ArrayView2<T>) {
-    let first = index * PANEL;
-    let width = PANEL.min(matrix.ncols() - first);
-    let rows = panel.chunks_exact_mut(PANEL);
-    match matrix.as_slice() {
-        Some(values) => rows
-            .zip(values.chunks_exact(matrix.ncols()))
-            .for_each(|(to, from)| to[..width].copy_from_slice(&from[first..first + width])),
-        None => rows
-            .zip(matrix.slice(s![.., first..first + width]).rows())
-            .for_each(|(to, from)| to.iter_mut().zip(from).for_each(|(to, &from)| *to = from)),
+fn chunks<T>(
+    view: ArrayViewMut3<'_, T>,
+    axis: Axis,
+    count: usize,
+) -> impl Iterator<Item = ArrayViewMut3<'_, T>> {
+    let mut rest = Some(view);
+    std::iter::from_fn(move || {
+        let view = rest.take()?;
+        if view.len_of(axis) <= count {
+            return Some(view);
+        }
+        let (head, tail) = view.split_at(axis, count);
+        rest = Some(tail);
+        Some(head)
+    })
+}
+
+/// Copies `matrix` (rows, columns) into panels of its columns, of shape (panels, rows, [`PANEL`]).
+pub fn fill_panels<T: Float>(mut panels: ArrayViewMut3<T>, matrix: ArrayView2<T>) {
+    for (index, mut panel) in panels.outer_iter_mut().enumerate() {
+        let first = index * PANEL;
+        let columns = matrix.slice(s![.., first..matrix.ncols().min(first + PANEL)]);
+        for (mut to, from) in panel.rows_mut().into_iter().zip(columns.rows()) {
+            match (to.as_slice_mut(), from.as_slice()) {
+                (Some(to), Some(from)) => match (to.first_chunk_mut(), from.first_chunk::<PANEL>()) {
+                    (Some(to), Some(from)) => *to = *from,
+                    _ => to[..from.len()].copy_from_slice(from),
+                },
+                _ => to.iter_mut().zip(from).for_each(|(to, &from)| *to = from),
+            }
+        }
     }
 }

@@ -66,35 +66,22 @@ impl Pool {
         self.threads.len() + 1
     }
 
-    /// Cuts each of the slices, all of one length, into pieces of `chunk` elements and calls
-    /// `f(i, pieces)` once for the i-th piece of each.
+    /// Calls `f` once with each of `items`, in any order.
     ///
     /// # Panics
-    /// Where the lengths differ, `chunk` is 0, or `f` panics. `f` must not use this pool: a loop in
-    /// a loop waits for itself.
-    pub fn for_each_chunk<T, const N: usize, F>(&self, slices: [&mut [T]; N], chunk: usize, f: F)
+    /// Where `f` panics. `f` must not use this pool: a loop in a loop waits for itself.
+    pub fn for_each<I>(&self, items: I, f: impl Fn(I::Item) + Sync)
     where
-        T: Send,
-        F: Fn(usize, [&mut [T]; N]) + Sync,
+        I: IntoIterator<IntoIter: Send, Item: Send>,
     {
-        let length = slices.first().map_or(0, |slice| slice.len());
-        assert!(slices.iter().all(|slice| slice.len() == length), "slices of one length");
-        let starts = Starts(slices.map(<[T]>::as_mut_ptr));
-        self.run(length.div_ceil(chunk), |index| {
-            let first = index * chunk;
-            let size = chunk.min(length - first);
-            // SAFETY: task `index` runs once and is the only one to touch this range, which lies
-            // inside the slices; they stay borrowed until `run` returns.
-            f(
-                index,
-                starts.pieces(|start| unsafe { std::slice::from_raw_parts_mut(start.add(first), size) }),
-            );
+        let items = Mutex::new(items.into_iter().fuse());
+        // The lock is held while an item is taken, not while it is worked on.
+        let next = || items.lock().unwrap_or_else(PoisonError::into_inner).next();
+        self.run(self.threads(), |_| {
+            while let Some(item) = next() {
+                f(item);
+            }
         });
-    }
-
-    /// Calls `f(i, &mut items[i])` once for each item.
-    pub fn for_each<T: Send>(&self, items: &mut [T], f: impl Fn(usize, &mut T) + Sync) {
-        self.for_each_chunk([items], 1, |index, [item]| f(index, &mut item[0]));
     }
 
     /// Calls `f(0)` … `f(tasks - 1)`, each once, and returns when all have returned.
@@ -222,16 +209,3 @@ impl Shared {
         })
     }
 }
-
-/// First elements of slices that are handed out piece by piece to several threads.
-struct Starts<T, const N: usize>([*mut T; N]);
-
-impl<T, const N: usize> Starts<T, N> {
-    fn pieces<'a>(&self, piece: impl Fn(*mut T) -> &'a mut [T]) -> [&'a mut [T]; N] {
-        self.0.map(piece)
-    }
-}
-
-// SAFETY: the pointers come from `&mut [T]` with `T: Send`, and `for_each_chunk` gives each element
-// to one task only.
-unsafe impl<T: Send, const N: usize> Sync for Starts<T, N> {}

@@ -1,3 +1,23 @@
+use crate::nn::Float;
+
+/// The registers that hold numbers of a type, for each kind of instructions.
+pub trait Vectors: Copy + Send + Sync + 'static {
+    /// 256 bits.
+    type Avx2: Simd<Number = Self>;
+    /// 512 bits.
+    type Avx512: Simd<Number = Self>;
+}
+
+/// An inner loop, written once for all kinds of registers.
+pub trait Kernel<T> {
+    /// Runs it.
+    ///
+    /// # Safety
+    /// The processor has the instructions of `V`. Implementations are `inline(always)`, so that they
+    /// are compiled for them.
+    unsafe fn run<V: Simd<Number = T>>(self);
+}
+
 /// A register of numbers, as wide as some kind of processor has them.
 ///
 /// # Safety
@@ -6,10 +26,13 @@
 /// numbers.
 pub unsafe trait Simd: Copy {
     /// One of its numbers.
-    type Number: Copy;
+    type Number: Copy + Default;
 
     /// Numbers in it.
     const LANES: usize;
+
+    /// Such registers of a processor.
+    const REGISTERS: usize;
 
     /// The same number in each lane.
     unsafe fn splat(value: Self::Number) -> Self;
@@ -21,7 +44,42 @@ pub unsafe trait Simd: Copy {
     unsafe fn add(self, other: Self) -> Self;
     /// `a · b + self`, rounded once where the processor can.
     unsafe fn add_product(self, a: Self, b: Self) -> Self;
+    /// The larger of each pair; `other` where one is no number.
+    unsafe fn max(self, other: Self) -> Self;
+    /// `then` where `self > other`, else `otherwise`.
+    unsafe fn select_greater(self, other: Self, then: Self, otherwise: Self) -> Self;
+    /// A bit for each lane above 0, the first lane's lowest.
+    unsafe fn positive(self) -> u32;
+
+    /// As many numbers as there are, 0 in the other lanes.
+    #[inline(always)]
+    unsafe fn load_first(from: &[Self::Number]) -> Self {
+        if from.len() == Self::LANES {
+            // SAFETY: `from` covers the lanes.
+            return unsafe { Self::load(from.as_ptr()) };
+        }
+        let mut numbers = [Self::Number::default(); LANES_MAX];
+        numbers[..from.len()].copy_from_slice(from);
+        // SAFETY: the array covers the lanes.
+        unsafe { Self::load(numbers.as_ptr()) }
+    }
+
+    /// Writes as many numbers as there is room for.
+    #[inline(always)]
+    unsafe fn store_first(self, to: &mut [Self::Number]) {
+        if to.len() == Self::LANES {
+            // SAFETY: `to` covers the lanes.
+            return unsafe { self.store(to.as_mut_ptr()) };
+        }
+        let mut numbers = [Self::Number::default(); LANES_MAX];
+        // SAFETY: the array covers the lanes.
+        unsafe { self.store(numbers.as_mut_ptr()) };
+        to.copy_from_slice(&numbers[..to.len()]);
+    }
 }
+
+/// Numbers in the widest register.
+pub const LANES_MAX: usize = 16;
 
 /// Eight numbers for any processor: the compiler makes of them what its baseline has. Rounded once
 /// where that is a single instruction everywhere, as on aarch64.
@@ -29,9 +87,10 @@ pub unsafe trait Simd: Copy {
 pub struct Portable<T>([T; 8]);
 
 // SAFETY: needs no instruction beyond the baseline.
-unsafe impl<T: crate::nn::Float> Simd for Portable<T> {
+unsafe impl<T: Float> Simd for Portable<T> {
     type Number = T;
     const LANES: usize = 8;
+    const REGISTERS: usize = 8;
 
     #[inline(always)]
     unsafe fn splat(value: T) -> Self {
@@ -61,20 +120,38 @@ unsafe impl<T: crate::nn::Float> Simd for Portable<T> {
             }
         }))
     }
+    #[inline(always)]
+    unsafe fn max(self, other: Self) -> Self {
+        // SAFETY: the caller's.
+        unsafe { self.select_greater(other, self, other) }
+    }
+    #[inline(always)]
+    unsafe fn select_greater(self, other: Self, then: Self, otherwise: Self) -> Self {
+        Self(std::array::from_fn(|lane| {
+            if self.0[lane] > other.0[lane] { then.0[lane] } else { otherwise.0[lane] }
+        }))
+    }
+    #[inline(always)]
+    unsafe fn positive(self) -> u32 {
+        let bit = |(lane, &number): (usize, &T)| u32::from(number > T::zero()) << lane;
+        self.0.iter().enumerate().map(bit).sum()
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::Simd;
+    use super::{Simd, Vectors};
 
     macro_rules! simd {
-        ($register:ty, $number:ty, $lanes:literal, $splat:ident, $load:ident, $store:ident, $add:ident, $fma:ident) => {
+        ($register:ty, $number:ty, $lanes:literal, $registers:literal, $splat:ident, $load:ident, $store:ident, $add:ident, $fma:ident, $max:ident,
+         |$a:ident, $b:ident, $then:ident, $otherwise:ident| $select:expr, |$x:ident| $positive:expr) => {
             // SAFETY: the caller runs it on a processor that has the instructions.
             unsafe impl Simd for $register {
                 type Number = $number;
                 const LANES: usize = $lanes;
+                const REGISTERS: usize = $registers;
 
                 #[inline(always)]
                 unsafe fn splat(value: $number) -> Self {
@@ -96,12 +173,46 @@ mod x86 {
                 unsafe fn add_product(self, a: Self, b: Self) -> Self {
                     unsafe { $fma(a, b, self) }
                 }
+                #[inline(always)]
+                unsafe fn max(self, other: Self) -> Self {
+                    unsafe { $max(self, other) }
+                }
+                #[inline(always)]
+                unsafe fn select_greater(self, other: Self, $then: Self, $otherwise: Self) -> Self {
+                    let ($a, $b) = (self, other);
+                    unsafe { $select }
+                }
+                #[inline(always)]
+                unsafe fn positive(self) -> u32 {
+                    let $x = self;
+                    unsafe { $positive }
+                }
             }
         };
     }
 
-    simd!(__m256, f32, 8, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_add_ps, _mm256_fmadd_ps);
-    simd!(__m256d, f64, 4, _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_add_pd, _mm256_fmadd_pd);
-    simd!(__m512, f32, 16, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_add_ps, _mm512_fmadd_ps);
-    simd!(__m512d, f64, 8, _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_add_pd, _mm512_fmadd_pd);
+    simd!(__m256, f32, 8, 16, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_add_ps, _mm256_fmadd_ps, _mm256_max_ps,
+        |a, b, then, otherwise| _mm256_blendv_ps(otherwise, then, _mm256_cmp_ps::<_CMP_GT_OQ>(a, b)), |x| _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(x, _mm256_setzero_ps())) as u32);
+    simd!(__m256d, f64, 4, 16, _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_add_pd, _mm256_fmadd_pd, _mm256_max_pd,
+        |a, b, then, otherwise| _mm256_blendv_pd(otherwise, then, _mm256_cmp_pd::<_CMP_GT_OQ>(a, b)), |x| _mm256_movemask_pd(_mm256_cmp_pd::<_CMP_GT_OQ>(x, _mm256_setzero_pd())) as u32);
+    simd!(__m512, f32, 16, 32, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_add_ps, _mm512_fmadd_ps, _mm512_max_ps,
+        |a, b, then, otherwise| _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b), otherwise, then), |x| u32::from(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(x, _mm512_setzero_ps())));
+    simd!(__m512d, f64, 8, 32, _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_add_pd, _mm512_fmadd_pd, _mm512_max_pd,
+        |a, b, then, otherwise| _mm512_mask_blend_pd(_mm512_cmp_pd_mask::<_CMP_GT_OQ>(a, b), otherwise, then), |x| u32::from(_mm512_cmp_pd_mask::<_CMP_GT_OQ>(x, _mm512_setzero_pd())));
+
+    impl Vectors for f32 {
+        type Avx2 = __m256;
+        type Avx512 = __m512;
+    }
+
+    impl Vectors for f64 {
+        type Avx2 = __m256d;
+        type Avx512 = __m512d;
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+impl<T: Float> Vectors for T {
+    type Avx2 = Portable<T>;
+    type Avx512 = Portable<T>;
 }

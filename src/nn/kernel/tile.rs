@@ -1,15 +1,10 @@
-#[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::{__m256, __m256d, __m512, __m512d};
 use std::marker::PhantomData;
 
 use ndarray::ArrayViewMut2;
 
-use super::simd::{Portable, Simd};
-use super::{Instructions, Right};
+use super::Right;
+use super::simd::{Kernel, LANES_MAX, Simd};
 use crate::nn::Float;
-
-/// Lanes of the widest register.
-const LANES_MAX: usize = 16;
 
 /// Where the rows of a left-hand side begin, in elements.
 #[derive(Clone, Copy)]
@@ -67,80 +62,33 @@ impl<'a, T: Float> Target<'a, T> {
 
 /// `c = Σ a · b` for factors that fit.
 pub(super) struct Product<'a, T> {
-    pub target: &'a Target<'a, T>,
-    pub factors: &'a [Factors<'a, T>],
-    pub accumulate: bool,
+    target: &'a Target<'a, T>,
+    factors: &'a [Factors<'a, T>],
+    accumulate: bool,
 }
 
-impl<T: Float> Product<'_, T> {
+impl<'a, T> Product<'a, T> {
     /// # Safety
-    /// Each `a` has its elements, each `b` the columns of the target, the target overlaps none, and
-    /// the processor has `instructions`.
-    pub unsafe fn run(&self, instructions: Instructions) {
-        // SAFETY: the caller's; a cast changes no type, since `T` is the one it casts to.
+    /// Each `a` has its elements, each `b` the columns of the target, the target overlaps none.
+    pub unsafe fn new(target: &'a Target<'a, T>, factors: &'a [Factors<'a, T>], accumulate: bool) -> Self {
+        Self { target, factors, accumulate }
+    }
+}
+
+/// Tiles of 8 rows and 2 registers keep 16 sums in 32 registers, those of 6 rows 12 sums in 16.
+impl<T: Float> Kernel<T> for Product<'_, T> {
+    /// Besides the trait's: each `a` has its elements, each `b` the columns of the target, and the
+    /// target overlaps none, which [`Product::new`] was promised.
+    #[inline(always)]
+    unsafe fn run<V: Simd<Number = T>>(self) {
+        // SAFETY: the caller's.
         unsafe {
-            match instructions {
-                Instructions::Portable => self.tiles::<Portable<T>, 4, 1>(),
-                #[cfg(target_arch = "x86_64")]
-                Instructions::Avx2 if is_f32::<T>() => self.cast::<f32>().avx2_f32(),
-                #[cfg(target_arch = "x86_64")]
-                Instructions::Avx2 => self.cast::<f64>().avx2_f64(),
-                #[cfg(target_arch = "x86_64")]
-                Instructions::Avx512 if is_f32::<T>() => self.cast::<f32>().avx512_f32(),
-                #[cfg(target_arch = "x86_64")]
-                Instructions::Avx512 => self.cast::<f64>().avx512_f64(),
-                #[cfg(not(target_arch = "x86_64"))]
-                Instructions::Avx2 | Instructions::Avx512 => unreachable!("asserted to be available"),
+            match V::REGISTERS {
+                32 => self.tiles::<V, 8, 2>(),
+                16 => self.tiles::<V, 6, 2>(),
+                _ => self.tiles::<V, 4, 1>(),
             }
         }
-    }
-
-    /// The same product, seen as one of `U`.
-    ///
-    /// # Safety
-    /// `U` is `T`.
-    #[cfg(target_arch = "x86_64")]
-    unsafe fn cast<U: Float>(&self) -> &Product<'_, U> {
-        assert_eq!(std::any::TypeId::of::<T>(), std::any::TypeId::of::<U>());
-        // SAFETY: the types are the same.
-        unsafe { &*std::ptr::from_ref(self).cast() }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-fn is_f32<T: 'static>() -> bool {
-    std::any::TypeId::of::<T>() == std::any::TypeId::of::<f32>()
-}
-
-/// Tiles of 8 rows and 2 registers keep 16 sums in 32 registers.
-#[cfg(target_arch = "x86_64")]
-impl Product<'_, f32> {
-    #[target_feature(enable = "avx512f")]
-    unsafe fn avx512_f32(&self) {
-        // SAFETY: the caller's.
-        unsafe { self.tiles::<__m512, 8, 2>() }
-    }
-
-    /// Tiles of 6 rows and 2 registers keep 12 sums in 16 registers.
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn avx2_f32(&self) {
-        // SAFETY: the caller's.
-        unsafe { self.tiles::<__m256, 6, 2>() }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-impl Product<'_, f64> {
-    #[target_feature(enable = "avx512f")]
-    unsafe fn avx512_f64(&self) {
-        // SAFETY: the caller's.
-        unsafe { self.tiles::<__m512d, 8, 2>() }
-    }
-
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn avx2_f64(&self) {
-        // SAFETY: the caller's.
-        unsafe { self.tiles::<__m256d, 6, 2>() }
     }
 }
 
@@ -149,7 +97,7 @@ impl<T: Float> Product<'_, T> {
     /// out, narrower ones where the columns do.
     ///
     /// # Safety
-    /// See [`Self::run`] and [`Simd`].
+    /// See [`Self::new`] and [`Simd`].
     #[inline(always)]
     unsafe fn tiles<V: Simd<Number = T>, const MR: usize, const NR: usize>(&self) {
         let mut first = 0;
@@ -198,7 +146,7 @@ impl<T: Float> Product<'_, T> {
     /// The tile at (`row`, `first`), summed in registers.
     ///
     /// # Safety
-    /// See [`Self::run`] and [`Simd`]; the rows and the column `first` exist, `first` is a multiple
+    /// See [`Self::new`] and [`Simd`]; the rows and the column `first` exist, `first` is a multiple
     /// of [`Simd::LANES`], and the `NR` registers end in the panel where they begin.
     #[inline(always)]
     unsafe fn tile<V: Simd<Number = T>, const MR: usize, const NR: usize>(&self, row: usize, first: usize) {
