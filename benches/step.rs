@@ -5,8 +5,8 @@ use std::hint::black_box;
 
 use chainrule::data::mnist;
 use chainrule::nn::{
-    Batch, Dense, Draw, Init, Layer, LayerSpec, Loss, LossKind, Network, Optimizer, OptimizerSpec, Pool,
-    Predictor, Workspace, softmax,
+    Batch, Dense, Draw, Init, Layer, LayerSpec, Loss, LossKind, Network, Optimizer, OptimizerSpec, Plan,
+    Pool, Predictor, Trainer, Workspace, softmax,
 };
 use chainrule::train::INPUT;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -71,7 +71,9 @@ fn step(criterion: &mut Criterion) {
         let mut network = network();
         let spec = OptimizerSpec::Sgd { learning_rate: LEARNING_RATE, weight_decay: 0.0 };
         let mut optimizer = Optimizer::new(spec, &network);
-        let mut workspace = Workspace::new(&network, BATCH);
+        let plan = Plan::new(&network, BATCH, mnist::dataset().statistics().nonzero_fraction);
+        let mut workspace = Workspace::planned(&network, plan);
+        let mut trainer = Trainer::new(&mut workspace, &mut network, &mut optimizer);
         let pool = Pool::new(threads);
         let loss = Loss::new(LossKind::CrossEntropy);
         group.bench_function(format!("chainrule, {threads} threads"), |bencher| {
@@ -82,8 +84,7 @@ fn step(criterion: &mut Criterion) {
                     rows: black_box(&rows),
                     draw: Draw::default(),
                 };
-                workspace.backpropagate(&network, &loss, batch, &pool);
-                optimizer.step(&mut network, workspace.gradients(), LEARNING_RATE, 1.0, &pool);
+                trainer.step(&loss, batch, LEARNING_RATE, None, &pool)
             });
         });
     }

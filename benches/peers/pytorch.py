@@ -3,17 +3,18 @@
     python3 benches/peers/pytorch.py --network 784-128-10 --threads 2 --data data/mnist
 
 Needs torch. Prints one JSON line. MNIST lies in memory as float32 tensors before the clock starts, each
-batch is one `index_select`, nothing is logged inside an epoch. Three ways of writing the step are
-timed, each after one epoch of warm-up, and the fastest is the answer:
+batch is one `index_select`, and one affine map of the whole batch where the network asks for augmentation;
+nothing is logged inside a pass. The step is written in three ways, each is timed after a pass of warm-up, and
+the fastest is the answer:
 
 - `eager`: the step of the tutorials;
-- `eager, fused optimizer`: the same with the fused kernel of the optimizer;
-- `compiled, fused optimizer`: network and loss through `torch.compile` as well (needs a C++ compiler).
+- `fused`: the same with the fused kernel of the optimizer;
+- `compiled`: network and loss through `torch.compile` as well (needs a C++ compiler).
 """
 
 import argparse
-import gzip
 import json
+import math
 import pathlib
 import sys
 import time
@@ -22,29 +23,26 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-sys.dont_write_bytecode = True  # the one below would leave a __pycache__ in the checkout
+sys.dont_write_bytecode = True  # the two below would leave a __pycache__ in the checkout
 
-from networks import NETWORKS
+import mnist
+from networks import NETWORKS, SIDE_PIXELS, by_name
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
-IMAGE_HEADER_BYTES, LABEL_HEADER_BYTES = 16, 8
-
-
-def read_idx(path, header_bytes):
-    return torch.frombuffer(bytearray(gzip.decompress(path.read_bytes())[header_bytes:]), dtype=torch.uint8)
+VARIANTS = ("eager", "fused", "compiled")
 
 
 def read_split(folder, split):
-    images = read_idx(folder / f"{split}-images-idx3-ubyte.gz", IMAGE_HEADER_BYTES)
-    labels = read_idx(folder / f"{split}-labels-idx1-ubyte.gz", LABEL_HEADER_BYTES)
-    return images.view(-1, 784).float().div_(255), labels.long()
+    parts = mnist.read(folder, split)
+    images, labels = (torch.frombuffer(bytearray(part), dtype=torch.uint8) for part in parts)
+    return images.view(-1, mnist.IMAGE_BYTES).float().div_(255), labels.long()
 
 
-def build(layers):
-    """The network of a request for 28 x 28 images."""
-    is_image = any(layer["type"] == "conv2d" for layer in layers)
-    modules, channels, side = [nn.Unflatten(1, (1, 28, 28))] if is_image else [], 1, 28
-    for layer in layers:
+def build(network):
+    """The network of a request for images of 784 pixels in a row."""
+    modules = [nn.Unflatten(1, (1, SIDE_PIXELS, SIDE_PIXELS))] if network.has_convolutions else []
+    channels, side = 1, SIDE_PIXELS
+    for layer in network.layers:
         match layer["type"]:
             case "conv2d":
                 modules.append(nn.Conv2d(channels, layer["filters"], layer["kernel"]))
@@ -55,6 +53,8 @@ def build(layers):
             case "dense":
                 modules.append(nn.Linear(channels * side * side, layer["units"]))
                 channels, side = layer["units"], 1
+            case "batch_norm":
+                modules.append(nn.BatchNorm2d(channels) if side > 1 else nn.BatchNorm1d(channels))
             case "relu":
                 modules.append(nn.ReLU())
             case "flatten":
@@ -62,65 +62,83 @@ def build(layers):
     return nn.Sequential(*modules)
 
 
-def train_epoch(images, labels, batch_size, loss_of, optimizer):
-    for indices in torch.randperm(len(images)).split(batch_size):
+def augmented(images, ranges):
+    """Each image turned, slanted, zoomed and shifted by random amounts within the ranges of a request."""
+
+    def within(limit):
+        return torch.empty(len(images)).uniform_(-limit, limit)
+
+    angle, slant = within(math.radians(ranges["rotate_degrees"])), within(ranges["shear"])
+    zoom = 1 + within(ranges["scale"])
+    sin, cos = angle.sin() / zoom, angle.cos() / zoom
+    # `affine_grid` counts places from -1 to 1.
+    shift = ranges["shift_pixels"] * 2 / SIDE_PIXELS
+    across, down = within(shift), within(shift)
+    rows = [cos + sin * slant, sin - cos * slant, across, -sin, cos, down]
+    theta = torch.stack(rows, dim=1).view(-1, 2, 3)
+    pictures = images.view(-1, 1, SIDE_PIXELS, SIDE_PIXELS)
+    grid = F.affine_grid(theta, pictures.shape, align_corners=False)
+    return F.grid_sample(pictures, grid, align_corners=False).flatten(1)
+
+
+def train_pass(images, labels, network, loss_of, optimizer):
+    """`steps` full batches of a new order."""
+    wanted = torch.randperm(len(images))[: network.steps * network.batch_size]
+    for indices in wanted.split(network.batch_size):
         x = torch.index_select(images, 0, indices)
         y = torch.index_select(labels, 0, indices)
+        if network.augment:
+            x = augmented(x, network.augment)
         optimizer.zero_grad(set_to_none=True)
         loss_of(x, y).backward()
         optimizer.step()
 
 
-def measure(train, test, job, fused, compiled):
-    """Images per second over `epochs`, and the accuracy that shows the network has learned."""
+def measure(train, test, network, variant):
+    """Images per second over the timed passes, and the accuracy that shows the network has learned."""
     torch.manual_seed(42)
-    request, epochs = job["request"], job["epochs"]
-    network = build(request["network"]["layers"])
-    rule = request["optimizer"]
-    optimizer = OPTIMIZERS[rule["type"]](network.parameters(), lr=rule["learning_rate"], fused=fused)
+    model = build(network)
+    rule = network.optimizer
+    fused = variant != "eager"
+    optimizer = OPTIMIZERS[rule["type"]](model.parameters(), lr=rule["learning_rate"], fused=fused)
 
     def loss_of(x, y):
-        return F.cross_entropy(network(x), y)
+        return F.cross_entropy(model(x), y)
 
-    if compiled:
+    if variant == "compiled":
         loss_of = torch.compile(loss_of, fullgraph=True, dynamic=False)
-    train_epoch(*train, request["batch_size"], loss_of, optimizer)
+    train_pass(*train, network, loss_of, optimizer)
     begin = time.perf_counter()
-    for _ in range(epochs):
-        train_epoch(*train, request["batch_size"], loss_of, optimizer)
+    for _ in range(network.passes):
+        train_pass(*train, network, loss_of, optimizer)
     seconds = time.perf_counter() - begin
     images, labels = test
+    model.eval()
     with torch.inference_mode():
-        accuracy = (network(images).argmax(dim=1) == labels).float().mean().item()
-    return {"images_per_second": len(train[0]) * epochs / seconds, "test_accuracy": accuracy}
+        accuracy = (model(images).argmax(dim=1) == labels).float().mean().item()
+    return {"images_per_second": network.rival_images / seconds, "test_accuracy": accuracy}
 
 
 def main():
     parser = argparse.ArgumentParser(description="How fast PyTorch trains a network on the CPU.")
-    parser.add_argument("--network", required=True, choices=[job["name"] for job in NETWORKS])
+    parser.add_argument("--network", required=True, choices=[network.name for network in NETWORKS])
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--data", type=pathlib.Path, required=True, help="folder of the gzipped IDX files")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
     args = parser.parse_args()
 
     torch.set_num_threads(args.threads)
-    job = next(job for job in NETWORKS if job["name"] == args.network)
     train, test = read_split(args.data, "train"), read_split(args.data, "t10k")
-    variants = {
-        "eager": {"fused": False, "compiled": False},
-        "eager, fused optimizer": {"fused": True, "compiled": False},
-        "compiled, fused optimizer": {"fused": True, "compiled": True},
-    }
     results = {}
-    for name, options in variants.items():
+    for variant in args.variants:
         try:
-            results[name] = measure(train, test, job, **options)
+            results[variant] = measure(train, test, by_name(args.network), variant)
         except Exception as error:  # torch.compile fails in many ways where there is no compiler
-            if not options["compiled"]:
+            if variant != "compiled":
                 raise
             print(f"torch.compile does not work here: {error}", file=sys.stderr)
-    best = max(results, key=lambda name: results[name]["images_per_second"])
-    answer = {"torch": torch.__version__, "threads": args.threads, "variant": best}
-    print(json.dumps(answer | results[best] | {"variants": results}))
+    best = max(results, key=lambda variant: results[variant]["images_per_second"])
+    print(json.dumps({"variant": best} | results[best] | {"variants": results}))
 
 
 if __name__ == "__main__":

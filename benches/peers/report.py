@@ -1,63 +1,152 @@
-"""The figures as markdown, and their place in BENCHMARKS.md."""
+"""The results as the measured part of BENCHMARKS.md."""
 
 import datetime
-import os
-import pathlib
-import platform
-import statistics
-import subprocess
 
-from server import BenchError
+import machine
+import serving
+import standing
+from figures import NONE, count, microseconds, milliseconds, ratio, spread, table
+from networks import TRAIN_IMAGES
+from process import BenchError
+from results import median
 
 BEGIN, END = "<!-- measured:begin -->", "<!-- measured:end -->"
+SHAPES = {
+    "conv2d": "conv {filters}@{kernel}",
+    "max_pool2d": "max-pool {size}",
+    "dense": "{units}",
+    "batch_norm": "batch-norm",
+    "relu": "relu",
+    "flatten": "flatten",
+}
 
 
-def table(header, rows):
-    """A markdown table: the first column to the left, figures to the right."""
-    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+def opening(results, rounds, load, missing):
+    versions = ", ".join(f"{name} {version}" for name, version in results.about["versions"].items())
+    today = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
+    yield (
+        f"Measured {today} by `benches/peers/run.py`: {versions}; {results.about['machine']}, load {load:.1f} "
+        f"at the start. Figures are medians of {rounds} rounds in turns, with the smallest and the largest in "
+        "brackets."
+    )
+    if missing:
+        yield "\n".join(f"- not measured: {line}" for line in missing)
 
 
-def spread(values, form):
-    """Median, and the range it was taken from."""
-    return f"{form(statistics.median(values))} ({form(min(values))} – {form(max(values))})"
+def summary(standings, peak):
+    def cells(lead):
+        return [
+            count(lead.best) if lead.best else NONE,
+            f"{lead.ratio:.2f}" if lead.ratio else NONE,
+            f"{lead.needed:.1f}" if lead.needed else NONE,
+        ]
+
+    rows = [
+        [
+            one.network.name,
+            count(one.rate),
+            *cells(one.pytorch),
+            *cells(one.jax),
+            one.verdict,
+            f"{one.flops / peak.flops:.0%}" if peak else NONE,
+        ]
+        for one in standings
+    ]
+    rivals = ["best PyTorch", "× PyTorch", "needed", "best JAX", "× JAX", "needed"]
+    yield table(["network", "chainrule, images/s", *rivals, "met", "of peak"], rows)
+    yield (
+        "Training on MNIST, cross-entropy; chainrule by the sum of its epochs, a rival at its best number of "
+        f"threads. `needed` is what we ask of chainrule on a machine with {machine.instructions()}."
+    )
+    if peak:
+        yield (
+            f"Peak: {peak.flops / 1e9:,.0f} GFLOP/s, the multiply-adds of {machine.CORES} cores as measured. "
+            "The share of it counts the operations of the dense mathematics, forward and backward, without "
+            "the gradient of the first layer's input; who skips products with zero can exceed it."
+        )
+        yield "![roofline](docs/roofline.svg)"
+        yield (
+            "Bytes are the least that a step moves: its images as float32, weights and the optimizer's moments "
+            "in and out once. Networks of one intensity stand side by side."
+        )
 
 
-def count(value):
-    return f"{value:,.0f}"
+def training(results, network):
+    layers = ", ".join(SHAPES[layer["type"]].format(**layer) for layer in network.layers)
+    rule = network.optimizer
+    changes = ", ".join(f"{name} {limit}" for name, limit in (network.augment or {}).items())
+    yield (
+        f"**{network.name}**: {layers}; {rule['type']} {rule['learning_rate']}, batch {network.batch_size}"
+        f"{'; augmentation: ' * bool(changes)}{changes}. Trained: {network.epochs * TRAIN_IMAGES:,} images by "
+        f"chainrule, {network.rival_images:,} by a rival."
+    )
+    runs_of = results.of(network.name)
+    own, best = runs_of["chainrule"], results.best(network.name, "PyTorch")
+    lines = [("chainrule, sum of the epochs", "images_per_second", own)]
+    lines += [("chainrule, `result.train_seconds`", "by_result", own)]
+    for contender, runs in runs_of.items():
+        if contender != "chainrule":
+            variants = " / ".join(sorted({run["variant"] for run in runs if "variant" in run}))
+            lines.append((contender + f" ({variants})" * bool(variants), "images_per_second", runs))
+    rows = [
+        [
+            name,
+            spread([run[rate] for run in runs], count),
+            ratio(median(runs, rate), best),
+            f"{median(runs, 'test_accuracy'):.2%}",
+        ]
+        for name, rate, runs in lines
+    ]
+    yield table(["training", "images/s", "of the best PyTorch", "test accuracy"], rows)
 
 
-def milliseconds(seconds):
-    return f"{seconds * 1e3:.1f} ms"
+def prediction(results):
+    yield (
+        "Predictions of 784-128-10 as a library call, from floats in memory to probabilities."
+    )
+    rows = []
+    for contender, runs in results.of("prediction").items():
+        rates = [[run["images_per_second"][batch] for run in runs] for batch in ("1", "256")]
+        rows.append([contender, *(spread(values, count) for values in rates)])
+    yield table(["prediction", "one at a time, images/s", "256 at a time, images/s"], rows)
 
 
-def microseconds(value):
-    return f"{value:,.0f} µs"
+def start_up(results):
+    yield f"From exec to the first 200 of `/readyz`, {serving.STARTS} starts each."
+    rows = [[name, spread(runs, milliseconds)] for name, runs in results.of("start-up").items()]
+    yield table(["start-up", "time"], rows)
 
 
-def ratio(ours, theirs):
-    return f"{ours / theirs:.2f}"
+def server(results):
+    runs_of = results.of("serving")
+    yield (
+        f"`wrk` with {serving.WRK_THREADS} threads and {serving.WRK_CONNECTIONS} connections for "
+        f"{serving.WRK_SECONDS} s on the same machine; a prediction is one image of 784 bytes. `GET /healthz` "
+        "with the same settings is the yardstick."
+    )
+    rows = []
+    for contender, runs in runs_of.items():
+        yardstick = runs_of[contender.replace("predict", "healthz")]
+        rows.append([
+            contender,
+            spread([run["requests_per_second"] for run in runs], count),
+            spread([run["median"] for run in runs], microseconds),
+            spread([run["percentile_99"] for run in runs], microseconds),
+            ratio(median(runs, "requests_per_second"), median(yardstick, "requests_per_second")),
+        ])
+    yield table(["serving", "requests/s", "median", "99th percentile", "of healthz"], rows)
 
 
-def machine():
-    """The processor, in a line."""
-    fields = {}
-    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-        name, _, value = line.partition(":")
-        fields.setdefault(name.strip(), value.strip())
-    model = fields.get("model name", platform.machine())
-    try:
-        lscpu = subprocess.run(["lscpu"], capture_output=True, text=True, timeout=10, check=True).stdout
-        rows = (line.partition(":") for line in lscpu.splitlines())
-        model = next((value.strip() for name, _, value in rows if name.strip() == "Model name"), model)
-    except (OSError, subprocess.SubprocessError):
-        pass  # the kernel's own name will do
-    avx512 = "with" if "avx512f" in fields.get("flags", "").split() else "without"
-    return f"{model}, {os.cpu_count()} cores, {avx512} AVX-512, {platform.system()} {platform.release()}"
-
-
-def today():
-    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
+def make(results, networks, rounds, load, missing):
+    """All sections; those of which nothing was measured are left out."""
+    standings = [standing.of(results, network) for network in networks]
+    parts = [*opening(results, rounds, load, missing), *summary(standings, standing.peak(results))]
+    for network in networks:
+        parts += training(results, network)
+    for subject, section in (("prediction", prediction), ("start-up", start_up), ("serving", server)):
+        if results.of(subject):
+            parts += section(results)
+    return "\n\n".join(parts)
 
 
 def check_place(path):

@@ -8,6 +8,8 @@ import subprocess
 import tempfile
 import time
 
+from process import BenchError, environment
+
 START_SECONDS = 30
 STOP_SECONDS = 30
 ANSWER_SECONDS = 60
@@ -17,16 +19,10 @@ LINE_START = b"listening on http://"
 ENDED = ("succeeded", "failed", "cancelled")
 
 
-class BenchError(Exception):
-    """What stops the benchmark, in a line for the user."""
-
-
 class Server:
     """A running server; a context manager that ends it."""
 
     def __init__(self, binary, data_dir):
-        # The user's own settings would measure another server than the one of the report.
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("CHAINRULE_")}
         self.log = tempfile.TemporaryFile()
         command = [binary, "serve", "--listen", "127.0.0.1:0", "--data-dir", data_dir]
         begin = time.perf_counter()
@@ -35,7 +31,7 @@ class Server:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self.log,
-            env=environment,
+            env=environment(),
         )
         try:
             self.address = self._listening(begin + START_SECONDS)

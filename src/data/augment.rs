@@ -50,28 +50,32 @@ impl Augment {
         let shift = [within(self.shift_pixels), within(self.shift_pixels)];
         // The map from a place of the result to one of the original: about the centre, the inverse of
         // turn · slant · zoom.
-        let (sin, cos) = angle.sin_cos();
-        let [a, b, c, d] =
-            [cos + sin * shear, sin - cos * shear, -sin, cos].map(|entry| (entry / zoom) as f32);
+        let (sin, cos) = libm::sincos(angle);
+        let map = [cos + sin * shear, sin - cos * shear, -sin, cos].map(|entry| (entry / zoom) as f32);
         let field = self.elastic.map(|elastic| [field(elastic, &mut rng), field(elastic, &mut rng)]);
 
         let mut padded = [0.0; PADDED * PADDED];
         for (row, pixels) in pixels.chunks_exact(IMAGE_SIDE).enumerate() {
             let to = &mut padded[(row + BORDER) * PADDED + BORDER..][..IMAGE_SIDE];
-            to.iter_mut().zip(pixels).for_each(|(to, &pixel)| *to = f32::from(pixel) / 255.0);
+            to.iter_mut().zip(pixels).for_each(|(to, &pixel)| *to = f32::from(pixel) * (1.0 / 255.0));
         }
         let centre = (IMAGE_SIDE - 1) as f32 / 2.0;
         let [shift_x, shift_y] = shift.map(|shift| shift as f32);
         for (y, row) in image.chunks_exact_mut(IMAGE_SIDE).enumerate() {
-            for (x, pixel) in row.iter_mut().enumerate() {
-                let (dx, dy) = (x as f32 - centre - shift_x, y as f32 - centre - shift_y);
-                let mut from = [a * dx + b * dy + centre, c * dx + d * dy + centre];
-                if let Some([along, across]) = &field {
-                    from[0] += along[y * IMAGE_SIDE + x];
-                    from[1] += across[y * IMAGE_SIDE + x];
-                }
-                *pixel = sample(&padded, from);
+            let dy = y as f32 - centre - shift_y;
+            let [mut along, mut across] = [[0.0; IMAGE_SIDE]; 2];
+            for (x, (along, across)) in along.iter_mut().zip(&mut across).enumerate() {
+                let dx = x as f32 - centre - shift_x;
+                *along = map[0] * dx + map[1] * dy + centre;
+                *across = map[2] * dx + map[3] * dy + centre;
             }
+            if let Some(field) = &field {
+                for (places, field) in [&mut along, &mut across].into_iter().zip(field) {
+                    let field = &field[y * IMAGE_SIDE..][..IMAGE_SIDE];
+                    places.iter_mut().zip(field).for_each(|(place, moved)| *place += moved);
+                }
+            }
+            sample(&padded, along, across, row);
         }
     }
 }
@@ -80,16 +84,28 @@ impl Augment {
 const BORDER: usize = 2;
 const PADDED: usize = IMAGE_SIDE + 2 * BORDER;
 
-/// The value between the four pixels around a place, each by its nearness.
-fn sample(padded: &[f32; PADDED * PADDED], [x, y]: [f32; 2]) -> f32 {
-    let place = |at: f32| (at + BORDER as f32).clamp(0.0, (PADDED - 2) as f32);
-    let (x, y) = (place(x), place(y));
-    let (column, row) = (x as usize, y as usize);
-    let (right, below) = (x - column as f32, y - row as f32);
-    let at = (row * PADDED + column).min(PADDED * PADDED - PADDED - 2);
-    let upper = padded[at] + right * (padded[at + 1] - padded[at]);
-    let lower = padded[at + PADDED] + right * (padded[at + PADDED + 1] - padded[at + PADDED]);
-    upper + below * (lower - upper)
+/// For each place the value between the four pixels around it, each by its nearness.
+fn sample(
+    padded: &[f32; PADDED * PADDED],
+    along: [f32; IMAGE_SIDE],
+    across: [f32; IMAGE_SIDE],
+    row: &mut [f32],
+) {
+    // First where they are, then what is there: the one goes several at a time, the other doesn't.
+    let [mut right, mut below] = [[0.0; IMAGE_SIDE]; 2];
+    let mut places = [0; IMAGE_SIDE];
+    for at in 0..IMAGE_SIDE {
+        let [x, y] = [along[at], across[at]].map(|at| (at + BORDER as f32).clamp(0.0, (PADDED - 2) as f32));
+        let (column, line) = (x as i32, y as i32);
+        (right[at], below[at]) = (x - column as f32, y - line as f32);
+        places[at] = line * PADDED as i32 + column;
+    }
+    for (((pixel, place), right), below) in row.iter_mut().zip(places).zip(right).zip(below) {
+        let pixels = &padded[place as usize..][..PADDED + 2];
+        let upper = pixels[0] + right * (pixels[1] - pixels[0]);
+        let lower = pixels[PADDED] + right * (pixels[PADDED + 1] - pixels[PADDED]);
+        *pixel = upper + below * (lower - upper);
+    }
 }
 
 /// Displacements along one axis, in pixels.

@@ -38,8 +38,6 @@ macro_rules! for_lanes {
     }};
 }
 
-pub(super) use for_lanes;
-
 /// Count, mean and sum of squared deviations of each channel.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Moments {
@@ -131,12 +129,10 @@ impl NormSums {
         });
     }
 
-    /// Adds the sums of dy and of dy (x − μ) over some places, of the channels from `first` on.
-    pub fn add_lanes<T: Float>(&mut self, first: usize, dy: &[T], dy_x: &[T], moments: &Moments) {
-        for (lane, (dy, dy_x)) in dy.iter().zip(dy_x).enumerate() {
-            self.dy[first + lane] += dy.wide();
-            self.dy_x[first + lane] += dy_x.wide() * moments.inverse_deviation(first + lane);
-        }
+    /// Adds the sums of dy and of dy (x − μ) over some places of a channel.
+    pub fn add_channel<T: Float>(&mut self, channel: usize, dy: T, dy_x: T, moments: &Moments) {
+        self.dy[channel] += dy.wide();
+        self.dy_x[channel] += dy_x.wide() * moments.inverse_deviation(channel);
     }
 
     pub fn add(&mut self, other: &Self) {
@@ -186,13 +182,27 @@ impl<T: Float> BatchNorm<T> {
         }
     }
 
-    /// `dx = γ / √(σ² + ε) (dy − Σdy / n − x̂ Σ(dy x̂) / n)`, over n places of the batch; x, dy and dx
-    /// (places, channels).
+    /// `dx = γ / √(σ² + ε) (dy − Σdy / n − x̂ Σ(dy x̂) / n)`, over n places of the batch, as `dx = scale dy −
+    /// slope x − offset`, which `slopes` gets.
+    pub(super) fn slopes(&self, moments: &Moments, sums: &NormSums, slopes: &mut [Vec<T>; 3]) {
+        let [scales, slopes, offsets] = slopes;
+        for channel in 0..self.channels() {
+            let inverse = moments.inverse_deviation(channel);
+            let scale = self.weight[[0, channel]].wide() * inverse;
+            let along = sums.dy_x[channel] / moments.count * inverse;
+            scales[channel] = T::of(scale);
+            slopes[channel] = T::of(scale * along);
+            offsets[channel] =
+                T::of(scale * (sums.dy[channel] / moments.count - along * moments.mean[channel]));
+        }
+    }
+
+    /// `dx = scale dy − slope x − offset`, channel by channel: x, dy and dx (places, channels).
     #[inline(always)]
-    pub(super) fn backward(&self, x: &[T], dy: &[T], moments: &Moments, sums: &NormSums, dx: &mut [T]) {
-        let channels = self.channels();
+    pub(super) fn backward([scale, slope, offset]: [&[T]; 3], x: &[T], dy: &[T], dx: &mut [T]) {
+        let channels = scale.len();
         for_lanes!(channels, |first, N| {
-            let (scale, slope, offset) = self.slopes::<N>(moments, sums, first);
+            let [scale, slope, offset] = [scale, slope, offset].map(|values| lanes::<T, N>(values, first));
             let places = x.chunks_exact(channels).zip(dy.chunks_exact(channels));
             for ((x, dy), dx) in places.zip(dx.chunks_exact_mut(channels)) {
                 let (x, dy, dx) = (&x[first..first + N], &dy[first..first + N], &mut dx[first..first + N]);
@@ -201,27 +211,6 @@ impl<T: Float> BatchNorm<T> {
                 }
             }
         });
-    }
-
-    /// The backward pass as `dx = scale dy − slope x − offset`, for the channels from `first` on.
-    #[inline(always)]
-    pub(super) fn slopes<const N: usize>(
-        &self,
-        moments: &Moments,
-        sums: &NormSums,
-        first: usize,
-    ) -> ([T; N], [T; N], [T; N]) {
-        let inverse = |channel: usize| moments.inverse_deviation(channel);
-        let factor = |channel: usize| self.weight[[0, channel]].wide() * inverse(channel);
-        let along = |channel: usize| sums.dy_x[channel] / moments.count * inverse(channel);
-        let offset = |channel: usize| {
-            factor(channel) * (sums.dy[channel] / moments.count - along(channel) * moments.mean[channel])
-        };
-        (
-            std::array::from_fn(|lane| T::of(factor(first + lane))),
-            std::array::from_fn(|lane| T::of(factor(first + lane) * along(first + lane))),
-            std::array::from_fn(|lane| T::of(offset(first + lane))),
-        )
     }
 
     /// Moves the running statistics towards those of a batch.
@@ -284,6 +273,6 @@ fn summed<T: Float, const N: usize, const S: usize>(
 
 /// `N` values from `first` on; zeros where there are none.
 #[inline(always)]
-pub(super) fn lanes<T: Float, const N: usize>(values: &[T], first: usize) -> [T; N] {
+fn lanes<T: Float, const N: usize>(values: &[T], first: usize) -> [T; N] {
     std::array::from_fn(|lane| values.get(first + lane).copied().unwrap_or_else(T::zero))
 }

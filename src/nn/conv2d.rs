@@ -1,6 +1,6 @@
 use ndarray::{Array1, Array2, ArrayViewMut2, ShapeBuilder, s};
 
-use super::kernel::{Offsets, Panels, Right, Windows, matmul_windows};
+use super::kernel::{Instructions, Offsets, Panels, Right, Windows, matmul_windows};
 use super::layer::{values, values_mut};
 use super::rows::{matrix, matrix_mut};
 use super::shape::{Shape, Window};
@@ -71,11 +71,6 @@ impl<T: Float> Conv2d<T> {
         Shape { height: self.window.height, width: self.window.width, channels: self.filters() }
     }
 
-    /// Rows of `weight` that lie in one row of a window.
-    fn row(&self) -> usize {
-        self.window.kernel * self.window.input.channels
-    }
-
     pub(super) fn scratch(&self) -> ConvScratch<T> {
         let padded = self.window.padded.len();
         let is_right = Right::row_major(&[T::zero()], self.filters()).is_some();
@@ -94,9 +89,9 @@ impl<T: Float> Conv2d<T> {
             place.copy_from_slice(bias);
         }
         let mut y = matrix_mut(y, bias.len());
-        let windows = Windows { values: self.pad(x, &mut scratch.padded), rows: &self.places, step: 1 };
-        let factor = |u: usize| (self.window.at(u, 0), weight.right().slice(u * self.row(), self.row()));
-        matmul_windows(windows, (0..self.window.kernel).map(factor), &mut y, true);
+        let values = self.pad(x, &mut scratch.padded);
+        let windows = Windows { values, rows: &self.places, columns: Some(&self.taps) };
+        matmul_windows(Instructions::best(), windows, [(0, weight.right())], &mut y, true);
     }
 
     /// `dw += Xᵀ dy` and `db += Σ dy` for one image: dy (places · filters).
@@ -121,14 +116,9 @@ impl<T: Float> Conv2d<T> {
             None => Right::row_major(dy, filters).expect("scratch has panels for what is none as it is"),
         };
         let mut dweight = gradient.weight.view_mut();
-        let Window { height, width, stride, .. } = self.window;
-        let windows = Windows {
-            values: self.pad(x, &mut scratch.padded),
-            rows: &self.taps,
-            step: stride * self.window.input.channels,
-        };
-        let factor = |i: usize| (self.window.at(i * stride, 0), dy.slice(i * width, width));
-        matmul_windows(windows, (0..height).map(factor), &mut dweight, true);
+        let values = self.pad(x, &mut scratch.padded);
+        let windows = Windows { values, rows: &self.taps, columns: Some(&self.places) };
+        matmul_windows(Instructions::best(), windows, [(0, dy)], &mut dweight, true);
     }
 
     /// `dx[i s + u, j s + v, c] = Σ dy[i, j, f] w[u, v, c, f]` for one image: dy (places · filters), dx
@@ -144,7 +134,7 @@ impl<T: Float> Conv2d<T> {
         let target: &mut [T] = if padded == input { dx } else { &mut scratch.dpadded };
         target.fill(T::zero());
         let channels = input.channels;
-        let windows = Windows { values: dy, rows: &self.line, step: 1 };
+        let windows = Windows { values: dy, rows: &self.line, columns: None };
         let span = (width - 1) * stride * channels + channels;
         for y in 0..padded.height {
             for v in 0..kernel {
@@ -160,7 +150,7 @@ impl<T: Float> Conv2d<T> {
                 let Ok(mut target) = ArrayViewMut2::from_shape(shape, target) else {
                     unreachable!("windows of one row, a stride apart, don't overlap in one column");
                 };
-                matmul_windows(windows, parts, &mut target, true);
+                matmul_windows(Instructions::best(), windows, parts, &mut target, true);
             }
         }
         if padded != input {

@@ -87,7 +87,11 @@ impl<T: Float> ConvPool<T> {
     }
 
     /// Rows from `first` on of the gradient of the weight, of shape (rows, filters), summed over `parts`.
-    pub fn weight_gradient<'a>(parts: impl Iterator<Item = &'a Self> + Clone, first: usize, dweight: &mut [T]) {
+    pub fn weight_gradient<'a>(
+        parts: impl Iterator<Item = &'a Self> + Clone,
+        first: usize,
+        dweight: &mut [T],
+    ) {
         let Some(any) = parts.clone().next() else { return };
         let (windows, filters) = (&any.windows, any.dbias.len());
         for (row, dweight) in (first..).zip(dweight.chunks_exact_mut(filters)) {

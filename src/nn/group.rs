@@ -5,11 +5,14 @@ use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
 use super::batch_norm::{Moments, NormSums, affine};
 use super::conv_pool::ConvPool;
 use super::conv2d::ConvScratch;
-use super::kernel::{Instructions, Panels, SPAN, SparseRows, matmul, sparse_matmul, sparse_outer, vectorized};
+use super::kernel::{
+    Instructions, Panels, Routed, SPAN, SparseRows, Squares, affine_relu_pool, matmul, routed_backward,
+    routed_sums, sparse_matmul, sparse_outer, vectorized,
+};
 use super::layer::{Packed, values};
-use super::norm_pool::{NormPool, Routed};
 use super::plan::{Op, Plan};
 use super::rows::{all, all_mut, image, image_mut, matrix_mut};
+use super::shape::Window;
 use super::workspace::{Batch, Gradient, StepLoss};
 use super::{Activation, BatchNorm, Dense, Float, Layer, Loss, Network, Shape, argmax};
 
@@ -33,17 +36,24 @@ pub(super) struct Pass<'a, T> {
 pub(super) struct Norm<T> {
     pub moments: Moments,
     sums: NormSums,
+    /// Forward: `y = scale x + shift`.
     scale: Vec<T>,
     shift: Vec<T>,
+    mean: Vec<T>,
+    /// Backward, see [`BatchNorm::slopes`].
+    slopes: [Vec<T>; 3],
 }
 
 impl<T: Float> Norm<T> {
     pub fn new(channels: usize) -> Self {
+        let zeros = || vec![T::zero(); channels];
         Self {
             moments: Moments::zeros(channels),
             sums: NormSums::zeros(channels),
-            scale: vec![T::zero(); channels],
-            shift: vec![T::zero(); channels],
+            scale: zeros(),
+            shift: zeros(),
+            mean: zeros(),
+            slopes: [zeros(), zeros(), zeros()],
         }
     }
 
@@ -52,6 +62,7 @@ impl<T: Float> Norm<T> {
         self.moments.clear();
         moments.for_each(|moments| self.moments.merge(moments));
         layer.batch_affine(&self.moments, &mut self.scale, &mut self.shift);
+        self.mean.iter_mut().zip(&self.moments.mean).for_each(|(to, &mean)| *to = T::of(mean));
     }
 
     /// From the running statistics.
@@ -62,9 +73,14 @@ impl<T: Float> Norm<T> {
     }
 
     /// From the sums of the groups, in order.
-    pub fn add_sums<'a>(&mut self, sums: impl Iterator<Item = &'a NormSums>) {
+    pub fn add_sums<'a>(&mut self, layer: &BatchNorm<T>, sums: impl Iterator<Item = &'a NormSums>) {
         self.sums.clear();
         sums.for_each(|sums| self.sums.add(sums));
+        layer.slopes(&self.moments, &self.sums, &mut self.slopes);
+    }
+
+    fn slopes(&self) -> [&[T]; 3] {
+        self.slopes.each_ref().map(Vec::as_slice)
     }
 
     /// `dγ = Σ dy x̂`.
@@ -133,7 +149,7 @@ struct NormScratch<T> {
     sums: NormSums,
     /// With the relu and pooling behind it, where they are one with it, and where the largest of each
     /// square were.
-    pool: Option<(NormPool, Values<T>)>,
+    pool: Option<(Squares, Values<T>)>,
 }
 
 /// Some rows of a batch on their way through the network.
@@ -142,6 +158,8 @@ pub(super) struct Group<T> {
     labels: Vec<u8>,
     /// The inputs as lists, and room for one image, where the plan says so.
     sparse: Option<(SparseRows<T>, Vec<T>)>,
+    /// The first layer with parameters.
+    first: usize,
     /// Input of layer `i` at `i`; the scores at the end.
     values: Vec<Values<T>>,
     /// The gradient of each of `values`.
@@ -172,7 +190,6 @@ impl<T: Float> Group<T> {
         };
         let outputs = |index: usize| network.shapes()[index].len();
         let scratch = |(index, layer): (usize, &Layer<T>)| match layer {
-            Layer::Dense(_) if is_list(index) => Scratch::None,
             Layer::Dense(dense) => Scratch::Dense(Panels::zeros(rows, dense.bias.len())),
             Layer::Conv2d(conv) if plan.ops.contains(&Op::ConvPool(index)) => Scratch::ConvPool(
                 ConvPool::new(conv, plan.chunk_rows),
@@ -189,7 +206,7 @@ impl<T: Float> Group<T> {
                     _ => plan.ops.contains(&Op::NormRelu(index)).then_some((None, index + 2)),
                 };
                 let pool = pooling.map(|(window, end)| {
-                    (NormPool::new(network.shapes()[index], window), room(outputs(end), true))
+                    (squares(network.shapes()[index], window), room(outputs(end), true))
                 });
                 let moments = || Moments::zeros(norm.channels());
                 let sums = NormSums::zeros(norm.channels());
@@ -205,6 +222,7 @@ impl<T: Float> Group<T> {
         Self {
             examples: Vec::with_capacity(rows),
             labels: Vec::with_capacity(rows),
+            first: plan.first,
             sparse: plan
                 .is_sparse
                 .then(|| (SparseRows::with_capacity(rows, inputs_len), vec![T::zero(); inputs_len])),
@@ -353,9 +371,13 @@ impl<T: Float> Group<T> {
 
     fn backward_conv_pool(&mut self, pass: &Pass<T>, index: usize, chunk: Chunk) {
         let (dinputs, doutputs) = self.dvalues.split_at_mut(index + 3);
-        let (x, y, dy) = (self.values[index].of(chunk), self.values[index + 3].of(chunk), doutputs[0].of(chunk));
-        if let (Layer::Conv2d(conv), Packed::ConvPool { by_filter, .. }, Scratch::ConvPool(conv_pool, route)) =
-            (&pass.network.layers()[index], &pass.packed[index], &mut self.scratch[index])
+        let (x, y, dy) =
+            (self.values[index].of(chunk), self.values[index + 3].of(chunk), doutputs[0].of(chunk));
+        if let (
+            Layer::Conv2d(conv),
+            Packed::ConvPool { by_filter, .. },
+            Scratch::ConvPool(conv_pool, route),
+        ) = (&pass.network.layers()[index], &pass.packed[index], &mut self.scratch[index])
         {
             let route = route.of(chunk);
             let (y, route, dy) = (all(&y), all(&route), all(&dy));
@@ -386,7 +408,7 @@ impl<T: Float> Group<T> {
             let mut route = route.of_mut(chunk);
             for row in 0..chunk.count {
                 let (x, y, route) = (image(&x, row), image_mut(&mut y, row), image_mut(&mut route, row));
-                vectorized(|| pool.forward(x, &norm.scale, &norm.shift, y, route));
+                affine_relu_pool(Instructions::best(), pool, x, [&norm.scale, &norm.shift], y, route);
             }
         }
         if let Scratch::Relu(largest) = &mut inner[0]
@@ -431,10 +453,14 @@ impl<T: Float> Group<T> {
             }
             let (dinputs, doutputs) = self.dvalues.split_at_mut(index + 1);
             let dy = doutputs[0].of(chunk);
-            if let (Layer::Conv2d(conv), Scratch::Conv2d(scratch, gradient)) = (layer, &mut self.scratch[index]) {
+            if let (Layer::Conv2d(conv), Scratch::Conv2d(scratch, gradient)) =
+                (layer, &mut self.scratch[index])
+            {
                 let x = self.values[index].of(chunk);
                 for row in 0..chunk.count {
-                    vectorized(|| conv.backward_parameters(image(&x, row), image(&dy, row), scratch, gradient));
+                    vectorized(|| {
+                        conv.backward_parameters(image(&x, row), image(&dy, row), scratch, gradient)
+                    });
                 }
             }
             if index == pass.plan.first {
@@ -495,9 +521,11 @@ impl<T: Float> Group<T> {
             Some((pool, route)) => {
                 let (y, route) = (self.values[layers.end].of(chunk), route.of(chunk));
                 for row in 0..chunk.count {
-                    let routed =
-                        Routed { y: image(&y, row), route: image(&route, row), dy: image(&dy, row) };
-                    vectorized(|| pool.measure(image(&x, row), routed, &norm.moments, &mut scratch.sums));
+                    let routed = Routed { y: image(&y, row), route: image(&route, row), dy: image(&dy, row) };
+                    let sums = |channel, dy, dy_x| {
+                        scratch.sums.add_channel(channel, dy, dy_x, &norm.moments);
+                    };
+                    routed_sums(Instructions::best(), pool, image(&x, row), &norm.mean, routed, sums);
                 }
             }
             None => {
@@ -518,24 +546,21 @@ impl<T: Float> Group<T> {
         let (dinputs, doutputs) = self.dvalues.split_at_mut(layers.end);
         let (x, dy) = (self.values[index].of(chunk), doutputs[0].of(chunk));
         let mut dx = dinputs[index].of_mut(chunk);
-        let (Layer::BatchNorm(layer), Some(norm), Scratch::BatchNorm(scratch)) =
-            (&pass.network.layers()[index], &pass.norms[index], &self.scratch[index])
-        else {
+        let (Some(norm), Scratch::BatchNorm(scratch)) = (&pass.norms[index], &self.scratch[index]) else {
             return;
         };
         match &scratch.pool {
             Some((pool, route)) => {
                 let (y, route) = (self.values[layers.end].of(chunk), route.of(chunk));
                 for row in 0..chunk.count {
-                    let routed =
-                        Routed { y: image(&y, row), route: image(&route, row), dy: image(&dy, row) };
+                    let routed = Routed { y: image(&y, row), route: image(&route, row), dy: image(&dy, row) };
                     let (x, dx) = (image(&x, row), image_mut(&mut dx, row));
-                    vectorized(|| pool.backward(layer, x, routed, (&norm.moments, &norm.sums), dx));
+                    routed_backward(Instructions::best(), pool, x, norm.slopes(), routed, dx);
                 }
             }
             None => {
                 let (x, dy, dx) = (all(&x), all(&dy), all_mut(&mut dx));
-                vectorized(|| layer.backward(x, dy, &norm.moments, &norm.sums, dx));
+                vectorized(|| BatchNorm::backward(norm.slopes(), x, dy, dx));
             }
         }
     }
@@ -599,14 +624,20 @@ pub(super) fn weight_gradient<T: Float>(
             let parts = groups.iter().filter_map(|group| group.conv_pool(index));
             ConvPool::weight_gradient(parts, first, dweight);
         }
-        Scratch::Dense(_) => {
-            let factors = |group| Group::dense_factors(group, index, first..first + rows);
-            let parts = groups.iter().filter_map(factors).map(|(x, dy)| (x.reversed_axes(), dy));
-            matmul(parts, &mut matrix_mut(dweight, columns), false);
+        Scratch::Dense(_) if groups[0].sparse.is_some() && index == groups[0].first => {
+            let part = |group| Option::zip(Group::sparse_rows(group), Group::packed_dy(group, index));
+            sparse_outer(
+                Instructions::best(),
+                groups.iter().filter_map(part),
+                first / SPAN,
+                columns,
+                dweight,
+            );
         }
-        Scratch::None => {
-            let parts = groups.iter().filter_map(|group| Some((&group.sparse.as_ref()?.0, group.dy(index))));
-            sparse_outer(Instructions::best(), parts, first / SPAN, columns, dweight);
+        Scratch::Dense(_) => {
+            let x = |group| Group::x(group, index, first..first + rows).reversed_axes();
+            let part = |group| Some((x(group), group.packed_dy(index)?));
+            matmul(groups.iter().filter_map(part), &mut matrix_mut(dweight, columns), false);
         }
         _ => {
             if let Some(norm) = norm {
@@ -644,6 +675,14 @@ pub(super) fn bias_gradient<T: Float>(
     }
 }
 
+/// The squares of an image of shape `input` that is pooled through `window`, or not pooled.
+fn squares(input: Shape, window: Option<Window>) -> Squares {
+    match window {
+        Some(window) => Squares::new(window.places().collect(), window.taps().collect()),
+        None => Squares::new((0..input.places()).map(|place| place * input.channels).collect(), vec![0]),
+    }
+}
+
 /// Keeps the largest value of each channel.
 fn watch<T: Float>(largest: &mut [T], y: &[T]) {
     for y in y.chunks_exact(largest.len()) {
@@ -677,11 +716,19 @@ impl<T: Float> Group<T> {
         }
     }
 
-    /// The columns `columns` of the input, and dy, of the dense layer at `index`.
-    fn dense_factors(&self, index: usize, columns: Range<usize>) -> Option<(ArrayView2<'_, T>, &Panels<T>)> {
-        let x = self.values[index].array.slice(s![..self.examples.len(), columns]);
+    fn sparse_rows(&self) -> Option<&SparseRows<T>> {
+        self.sparse.as_ref().map(|(rows, _)| rows)
+    }
+
+    /// The columns `columns` of the input of the dense layer at `index`.
+    fn x(&self, index: usize, columns: Range<usize>) -> ArrayView2<'_, T> {
+        self.values[index].array.slice(s![..self.examples.len(), columns])
+    }
+
+    /// dy of the dense layer at `index` as a right-hand side.
+    fn packed_dy(&self, index: usize) -> Option<&Panels<T>> {
         match &self.scratch[index] {
-            Scratch::Dense(dy) => Some((x, dy)),
+            Scratch::Dense(dy) => Some(dy),
             _ => None,
         }
     }

@@ -24,7 +24,6 @@ pub mod kernel;
 mod layer;
 mod loss;
 mod network;
-mod norm_pool;
 mod optimizer;
 mod plan;
 mod pooling;

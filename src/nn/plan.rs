@@ -8,7 +8,7 @@ use super::{Activation, Float, Layer, Network, Pooling, PoolingKind};
 const SPARSE_MAX: f64 = 0.4;
 
 /// Rows of a batch that one task carries forward and backward, where all layers are lists.
-const GROUP_ROWS: usize = 32;
+const GROUP_ROWS: usize = 64;
 
 /// Groups of a batch of images, and images that go through the layers together: so few that what
 /// passes from layer to layer stays in the cache of a core.
@@ -57,11 +57,12 @@ impl Op {
         const RELU: Activation = Activation::Relu;
         const MAX: PoolingKind = PoolingKind::Max;
         match layers {
-            [Layer::Conv2d(_), Layer::Activation(RELU), Layer::Pooling(Pooling { kind: MAX, window }), ..]
-                if window.kernel == POOL =>
-            {
-                Self::ConvPool(index)
-            }
+            [
+                Layer::Conv2d(_),
+                Layer::Activation(RELU),
+                Layer::Pooling(Pooling { kind: MAX, window }),
+                ..,
+            ] if window.kernel == POOL => Self::ConvPool(index),
             [Layer::BatchNorm(_), Layer::Activation(RELU), Layer::Pooling(Pooling { kind: MAX, .. }), ..] => {
                 Self::NormPool(index)
             }

@@ -3,9 +3,9 @@ use ndarray::{Array1, Array2, ArrayView2};
 use super::group::{Group, Norm, Pass, bias_gradient, weight_gradient};
 use super::kernel::{SPAN, SparseRows, prefetch, vectorized};
 use super::layer::{Packed, values_mut};
-use super::rows::matrix;
-use super::plan::Op;
 use super::optimizer::{Rule, States, with_states};
+use super::plan::Op;
+use super::rows::matrix;
 use super::{Draw, Float, Layer, Loss, Network, Plan, Pool};
 
 /// Images, written one at a time into the rows of a batch.
@@ -315,8 +315,8 @@ impl<T: Float> Workspace<T> {
             for (number, segment) in segments.iter().enumerate().rev().skip(1) {
                 let later = norm_of(&segments[number + 1]);
                 let norm = later.layers().start;
-                if let Some(sums) = &mut norms[norm] {
-                    sums.add_sums(groups.iter().filter_map(|group| group.sums(norm)));
+                if let (Some(sums), Layer::BatchNorm(layer)) = (&mut norms[norm], &network.layers()[norm]) {
+                    sums.add_sums(layer, groups.iter().filter_map(|group| group.sums(norm)));
                 }
                 let pass = Pass { plan, network, packed, norms, loss, batch: &batch, size };
                 pool.for_each(&mut *groups, |group| {
@@ -362,8 +362,9 @@ impl<T: Float> Workspace<T> {
             let mut bias = Some((values_mut(bias), bias_states));
             let rows = gradient.row_chunks_mut().zip(values_mut(weight).chunks_mut(length));
             let rows = rows.zip(packed.row_chunks_mut(SPAN));
-            with_states(rows, weight_states, length)
-                .map(move |(((gradient, weight), packed), states)| (gradient, weight, states, packed, bias.take()))
+            with_states(rows, weight_states, length).map(move |(((gradient, weight), packed), states)| {
+                (gradient, weight, states, packed, bias.take())
+            })
         });
         pool.for_each(parts, |(mut gradient, weight, states, packed, bias)| {
             if !is_summed {

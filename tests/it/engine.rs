@@ -1,9 +1,12 @@
 //! Backpropagation against numerical differentiation, and the safety of the losses.
 
+use chainrule::data::mnist;
 use chainrule::nn::{
-    Activation, Batch, Draw, GradientCheck, Init, Layer, LayerSpec, Loss, LossKind, Network, Padding, Pool,
-    Shape, Workspace, gradient_check, shapes, softmax,
+    Activation, Batch, Draw, GradientCheck, Init, Layer, LayerSpec, Loss, LossKind, Network, Optimizer,
+    OptimizerSpec, Padding, Plan, Pool, Shape, Trainer, Workspace, clip_scale, gradient_check, shapes,
+    softmax,
 };
+use chainrule::train::INPUT;
 use ndarray::{Array2, ArrayView2, arr2};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -119,6 +122,33 @@ proptest! {
         prop_assume!(shapes(input, &layers).is_ok());
         let checks = check(&network(input, &layers, seed), &Loss::new(kind), rows, seed);
         prop_assert!(worst(&checks) < ERROR_MAX, "largest relative error {} of {layers:?}", worst(&checks));
+    }
+
+    /// The sequences of layers that are trained as one.
+    #[test]
+    fn gradients_of_blocks_agree_with_central_differences(
+        side in 6usize..11,
+        channels in 1usize..3,
+        filters in prop::sample::select(&[1usize, 3, 8, 17]),
+        kernel in 1usize..4,
+        stride in 1usize..3,
+        has_norm: bool,
+        has_pool: bool,
+        has_second: bool,
+        rows in 1usize..10,
+        seed in 0u64..1_000,
+    ) {
+        let conv = LayerSpec::Conv2d { filters, kernel, padding: Padding::Same, stride, init: Init::Xavier };
+        let norm = has_norm.then_some(LayerSpec::BatchNorm);
+        let pool = has_pool.then_some(LayerSpec::MaxPool2d { size: 2 });
+        let block = [Some(conv), norm, Some(LayerSpec::Relu), pool];
+        let blocks = block.iter().chain(block.iter().filter(|_| has_second)).flatten().copied();
+        let layers: Vec<LayerSpec> = blocks.chain([LayerSpec::Flatten, dense(3)]).collect();
+        let input = Shape { height: side, width: side + 1, channels };
+        prop_assume!(shapes(input, &layers).is_ok());
+        let checks = check(&network(input, &layers, seed), &Loss::new(LossKind::CrossEntropy), rows, seed);
+        // Behind two normalisations the differences themselves are less exact.
+        prop_assert!(worst(&checks) < 10.0 * ERROR_MAX, "largest relative error {} of {layers:?}", worst(&checks));
     }
 
     /// The convolution as the textbook has it, against the layer.
@@ -279,4 +309,38 @@ fn the_lessons_affine_layer_gives_the_lessons_shapes_and_sums() {
     assert_eq!((gradient.weight.dim(), gradient.bias.dim()), ((3, 2), 2));
     // Each row of softmax − target sums to 0, and so does db.
     assert!(gradient.bias.sum().abs() < 1e-12);
+}
+
+/// What is trained as one, in lists of what is not 0 or with what is packed already, comes to the same bits
+/// as forward, backward and update one after the other with all numbers.
+#[test]
+fn a_trainer_takes_the_steps_of_its_parts() {
+    let conv = LayerSpec::Conv2d { filters: 5, kernel: 3, padding: Padding::Same, stride: 1, init: Init::He };
+    let pool = LayerSpec::MaxPool2d { size: 2 };
+    let lists = vec![dense(70), LayerSpec::Relu, dense(33), LayerSpec::Tanh, dense(10)];
+    let images =
+        vec![conv, LayerSpec::BatchNorm, LayerSpec::Relu, pool, conv, LayerSpec::Relu, pool, dense(10)];
+    let train = &mnist::dataset().train;
+    let pixels = train.images().view();
+    let loss = Loss::new(LossKind::CrossEntropy);
+    let workers = Pool::new(2);
+    for (layers, clip) in [(&lists, None), (&lists, Some(0.5)), (&images, None)] {
+        let network = Network::<f32>::new(INPUT, layers, 1).expect("layers that fit");
+        let optimizer = Optimizer::new(OptimizerSpec::named("adam").expect("a rule"), &network);
+        let mut parts = (network.clone(), optimizer.clone(), Workspace::new(&network, 50));
+        let mut whole =
+            (network.clone(), optimizer, Workspace::planned(&network, Plan::new(&network, 50, 0.2)));
+        let mut trainer = Trainer::new(&mut whole.2, &mut whole.0, &mut whole.1);
+        for step in 0..5 {
+            let rows: Vec<u32> = (step * 50..step * 50 + 50 - step).collect();
+            let batch = Batch { images: &pixels, labels: train.labels(), rows: &rows, draw: DRAW };
+            let found = trainer.step(&loss, batch, 0.01, clip, &workers);
+            let (network, optimizer, workspace) = &mut parts;
+            assert_eq!(found, workspace.backpropagate(network, &loss, batch, &workers));
+            let scale = clip_scale(clip, workspace.gradients());
+            optimizer.step(network, workspace.gradients(), 0.01, scale, &workers);
+            workspace.track_statistics(network);
+            assert!(trainer.network() == &*network, "step {step} of {layers:?}");
+        }
+    }
 }

@@ -91,10 +91,10 @@ proptest! {
 
             let mut dense = Array2::zeros((k, n));
             matmul_with(kind, [(a.t(), &Panels::of(dy.view()))], &mut dense.view_mut(), false);
-            let dy = dy.as_slice().expect("rows");
+            let dy = Panels::of(dy.view());
             for (span, expected) in dense.as_slice().expect("rows").chunks(SPAN * n).enumerate() {
                 let mut found = vec![1.0; expected.len()];
-                sparse_outer(kind, [(&rows, dy)].into_iter(), span, n, &mut found);
+                sparse_outer(kind, [(&rows, &dy)].into_iter(), span, n, &mut found);
                 prop_assert_eq!(expected, &found[..], "{:?}", kind);
             }
         }
@@ -128,19 +128,27 @@ struct Plain {
 
 fn plain_conv_pool(windows: &PooledWindows, x: &[f32], w: &Array2<f32>, bias: &[f32], dy: &[f32]) -> Plain {
     let filters = bias.len();
-    let taps: Vec<usize> = (0..windows.kernel).flat_map(|u| (0..windows.span).map(move |at| (u, at)))
-        .map(|(u, at)| u * windows.row + at).collect();
+    let taps: Vec<usize> = (0..windows.kernel)
+        .flat_map(|u| (0..windows.span).map(move |at| (u, at)))
+        .map(|(u, at)| u * windows.row + at)
+        .collect();
     let mut plain = Plain {
-        y: Vec::new(), dw: vec![0.0; w.len()], dx: vec![0.0; windows.length], db: vec![0.0; filters],
+        y: Vec::new(),
+        dw: vec![0.0; w.len()],
+        dx: vec![0.0; windows.length],
+        db: vec![0.0; filters],
     };
     for (square, &start) in windows.squares.iter().enumerate() {
         for filter in 0..filters {
             let output = |corner: &usize| -> f64 {
-                let value = |(tap, &at): (usize, &usize)| f64::from(x[start + corner + at]) * f64::from(w[[tap, filter]]);
+                let value = |(tap, &at): (usize, &usize)| {
+                    f64::from(x[start + corner + at]) * f64::from(w[[tap, filter]])
+                };
                 f64::from(bias[filter]) + taps.iter().enumerate().map(value).sum::<f64>()
             };
             let outputs = windows.corners.iter().map(|corner| (output(corner), *corner));
-            let (y, corner) = outputs.fold((f64::MIN, 0), |best, next| if next.0 > best.0 { next } else { best });
+            let (y, corner) =
+                outputs.fold((f64::MIN, 0), |best, next| if next.0 > best.0 { next } else { best });
             plain.y.push(y.max(0.0));
             if y > 0.0 {
                 let dy = f64::from(dy[square * filters + filter]);

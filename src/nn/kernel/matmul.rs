@@ -2,7 +2,7 @@ use std::mem::MaybeUninit;
 
 use ndarray::{ArrayView2, ArrayViewMut2};
 
-use super::tile::{Factors, Product, Rows, Target};
+use super::tile::{Columns, Factors, Product, Rows, Target};
 use super::{Instructions, Right};
 use crate::nn::Float;
 
@@ -35,14 +35,15 @@ pub fn matmul_with<'a, T: Float, B: Into<Right<'a, T>>>(
     let factors = pairs.into_iter().map(|(a, b)| {
         let b = b.into();
         assert_eq!((a.nrows(), a.ncols()), (target.rows, b.rows()), "shapes of a product");
-        Factors { a: a.as_ptr(), rows: Rows::Strided(a.strides()[0]), step: a.strides()[1], b }
+        let [row, column] = [0, 1].map(|axis| a.strides()[axis]);
+        Factors { a: a.as_ptr(), rows: Rows::Strided(row), columns: Columns::Strided(column), b }
     });
     // SAFETY: each view covers its elements at its strides.
     unsafe { sum(instructions, factors, &target, accumulate) };
 }
 
 /// A left-hand side whose rows overlap, as the windows that a convolution looks through do: element
-/// (r, d) of a factor that starts at s is `values[s + rows[r] + d · step]`. Nothing is copied
+/// (r, d) of a factor that starts at s is `values[s + rows[r] + columns[d]]`. Nothing is copied
 /// (Dukhan, *The Indirect Convolution Algorithm*, 2019).
 #[derive(Clone, Copy, Debug)]
 pub struct Windows<'a, T> {
@@ -50,8 +51,8 @@ pub struct Windows<'a, T> {
     pub values: &'a [T],
     /// Where each row begins.
     pub rows: &'a Offsets,
-    /// From one element of a row to the next.
-    pub step: usize,
+    /// Where the elements of a row lie from there; side by side where nothing is said.
+    pub columns: Option<&'a Offsets>,
 }
 
 /// Places in a slice.
@@ -82,24 +83,31 @@ impl FromIterator<usize> for Offsets {
 /// with.
 ///
 /// # Panics
-/// Where a window leaves its values, or the shapes don't fit.
+/// Where a window leaves its values, the shapes don't fit, or this processor can't run `instructions`.
 pub fn matmul_windows<'a, T: Float>(
+    instructions: Instructions,
     windows: Windows<'a, T>,
     factors: impl IntoIterator<Item = (usize, Right<'a, T>)>,
     c: &mut ArrayViewMut2<T>,
     accumulate: bool,
 ) {
-    let Windows { values, rows, step } = windows;
+    let Windows { values, rows, columns } = windows;
     let target = Target::of(c);
     assert_eq!(rows.places.len(), target.rows, "a row of windows for each row of the product");
     let factors = factors.into_iter().map(|(start, b)| {
-        let along = b.rows().saturating_sub(1).checked_mul(step);
-        let last = along.and_then(|along| start.checked_add(rows.largest)?.checked_add(along));
+        let (along, columns) = match columns {
+            Some(columns) => {
+                assert_eq!(columns.count(), b.rows(), "shapes of a product");
+                (columns.largest, Columns::Places(&columns.places))
+            }
+            None => (b.rows().saturating_sub(1), Columns::Strided(1)),
+        };
+        let last = start.checked_add(rows.largest).and_then(|last| last.checked_add(along));
         assert!(last.is_some_and(|last| last < values.len()), "windows inside their values");
-        Factors { a: values[start..].as_ptr(), rows: Rows::Places(&rows.places), step: step as isize, b }
+        Factors { a: values[start..].as_ptr(), rows: Rows::Places(&rows.places), columns, b }
     });
     // SAFETY: the furthest element of every factor lies inside `values`.
-    unsafe { sum(Instructions::best(), factors, &target, accumulate) };
+    unsafe { sum(instructions, factors, &target, accumulate) };
 }
 
 /// Factors whose product is summed in registers before the target is touched.

@@ -6,7 +6,9 @@
 
 mod instructions;
 mod matmul;
+mod normed;
 mod panels;
+mod peak;
 mod pool;
 mod pooled;
 mod simd;
@@ -15,7 +17,9 @@ mod tile;
 
 pub use instructions::{Instructions, prefetch, vectorized};
 pub use matmul::{Offsets, Windows, matmul, matmul_windows, matmul_with};
+pub use normed::{Routed, Squares, affine_relu_pool, routed_backward, routed_sums};
 pub use panels::{PANEL, Panels, Right, fill_panels};
+pub use peak::multiply_adds;
 pub use pool::Pool;
 pub use pooled::{
     AliveLists, POOL, PooledGradient, PooledWindows, add_input_gradient, collect_alive, conv_relu_pool,

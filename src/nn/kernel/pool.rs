@@ -3,9 +3,11 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering:
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-/// How often a thread looks for news before it sleeps: some ten microseconds, about what waking a
-/// sleeper costs.
-const SPINS: u32 = 2_000;
+/// How often a waiting thread looks for news, some five microseconds in all, before it lets others go
+/// first, and how often it does that, before it sleeps: waking a sleeper costs some ten microseconds, and
+/// where the one it waits for has no core, letting it go first is all that helps.
+const SPINS: u32 = 256;
+const YIELDS: u32 = 32;
 
 /// A fixed set of threads that work on one loop at a time, the caller among them.
 ///
@@ -203,8 +205,12 @@ impl Shared {
     }
 
     fn spin_until(&self, condition: impl Fn() -> bool) -> bool {
-        (0..SPINS).any(|_| {
+        let spun = (0..SPINS).any(|_| {
             std::hint::spin_loop();
+            condition()
+        });
+        spun || (0..YIELDS).any(|_| {
+            std::thread::yield_now();
             condition()
         })
     }

@@ -129,7 +129,11 @@ impl<T: Float> Forward<'_, T> {
     /// # Safety
     /// See [`Self::squares`]; `NS` squares from `square` on exist.
     #[inline(always)]
-    unsafe fn tile<V: Simd<Number = T>, const NS: usize, const NR: usize>(&mut self, square: usize, first: usize) {
+    unsafe fn tile<V: Simd<Number = T>, const NS: usize, const NR: usize>(
+        &mut self,
+        square: usize,
+        first: usize,
+    ) {
         let Self { windows, x, weight, bias, .. } = *self;
         let filters = bias.len();
         // SAFETY: windows lie inside `x`; the panels have whole registers for their columns; writes are
@@ -143,7 +147,7 @@ impl<T: Float> Forward<'_, T> {
                     windows.corners.map(|corner| start.add(corner))
                 });
                 for at in 0..windows.span {
-                    let columns: [V; NR] = std::array::from_fn(|r| V::load(w.add(r * V::LANES)));
+                    let columns: [V; NR] = V::load_all(w);
                     for (sums, starts) in sums.iter_mut().zip(starts) {
                         for (sums, start) in sums.iter_mut().zip(starts) {
                             let x = V::splat(*start.add(at));
@@ -196,7 +200,11 @@ pub struct AliveLists<T> {
 impl<T: Float> AliveLists<T> {
     /// Room for `outputs` of each of `filters`.
     pub fn with_capacity(filters: usize, outputs: usize) -> Self {
-        Self { capacity: outputs, entries: vec![Alive::default(); filters * outputs], counts: vec![0; filters] }
+        Self {
+            capacity: outputs,
+            entries: vec![Alive::default(); filters * outputs],
+            counts: vec![0; filters],
+        }
     }
 
     /// Forgets all gradients.
@@ -231,8 +239,15 @@ pub fn collect_alive<T: Float>(
 ) {
     let filters = lists.counts.len();
     let PooledGradient { y, route, dy } = gradient;
-    assert_eq!((y.len(), dy.len(), route.len()), (windows.squares.len() * filters, y.len(), y.len()), "outputs");
-    assert!(lists.counts.iter().all(|count| count + windows.squares.len() <= lists.capacity), "room for an image");
+    assert_eq!(
+        (y.len(), dy.len(), route.len()),
+        (windows.squares.len() * filters, y.len(), y.len()),
+        "outputs"
+    );
+    assert!(
+        lists.counts.iter().all(|count| count + windows.squares.len() <= lists.capacity),
+        "room for an image"
+    );
     assert_eq!(dbias.len(), filters, "a bias");
     instructions.run(Collect { windows, gradient, image, lists, dbias });
 }
@@ -409,9 +424,10 @@ unsafe fn add_windows<T: Float, V: Simd<Number = T>, const U: usize, const R: us
 ) {
     // SAFETY: the caller's.
     unsafe {
-        let at = |u: usize, r: usize| u * dw_row + r * V::LANES;
-        let mut sums: [[V; R]; U] =
-            std::array::from_fn(|u| std::array::from_fn(|r| V::load(dw.add(at(u, r)))));
+        let mut sums = [[V::splat(T::zero()); R]; U];
+        for (u, sums) in sums.iter_mut().enumerate() {
+            *sums = V::load_all(dw.add(u * dw_row));
+        }
         for entry in entries {
             let dy = V::splat(entry.dy);
             let x = x.add(entry.start as usize);
@@ -423,7 +439,7 @@ unsafe fn add_windows<T: Float, V: Simd<Number = T>, const U: usize, const R: us
         }
         for (u, sums) in sums.into_iter().enumerate() {
             for (r, sum) in sums.into_iter().enumerate() {
-                sum.store(dw.add(at(u, r)));
+                sum.store(dw.add(u * dw_row + r * V::LANES));
             }
         }
     }
@@ -444,7 +460,11 @@ pub fn add_input_gradient<T: Float>(
     windows.check();
     let PooledGradient { y, route, dy } = gradient;
     let filters = weight.len() / windows.padded_filter();
-    assert_eq!((y.len(), dy.len(), route.len()), (windows.squares.len() * filters, y.len(), y.len()), "outputs");
+    assert_eq!(
+        (y.len(), dy.len(), route.len()),
+        (windows.squares.len() * filters, y.len(), y.len()),
+        "outputs"
+    );
     assert!(dx.len() >= windows.room(), "an image");
     instructions.run(Input { windows, gradient, weight, dx });
 }
@@ -489,7 +509,13 @@ impl<T: Float> Kernel<T> for Input<'_, T> {
                         for_blocks!(windows.kernel, windows.span.div_ceil(V::LANES), |u, register, U, R| {
                             let weight = weight.as_ptr().add(u * windows.padded_span() + register * V::LANES);
                             let dx = dx.add(u * windows.row + register * V::LANES);
-                            add_windows::<T, V, U, R>(&list[..count], weight, windows.padded_span(), dx, windows.row);
+                            add_windows::<T, V, U, R>(
+                                &list[..count],
+                                weight,
+                                windows.padded_span(),
+                                dx,
+                                windows.row,
+                            );
                         });
                     }
                 }

@@ -42,14 +42,32 @@ pub unsafe trait Simd: Copy {
     unsafe fn store(self, to: *mut Self::Number);
     /// `self + other`.
     unsafe fn add(self, other: Self) -> Self;
+    /// `self − other`.
+    unsafe fn subtract(self, other: Self) -> Self;
     /// `a · b + self`, rounded once where the processor can.
     unsafe fn add_product(self, a: Self, b: Self) -> Self;
     /// The larger of each pair; `other` where one is no number.
     unsafe fn max(self, other: Self) -> Self;
     /// `then` where `self > other`, else `otherwise`.
     unsafe fn select_greater(self, other: Self, then: Self, otherwise: Self) -> Self;
+    /// `then` where `self = other`, else `otherwise`.
+    unsafe fn select_equal(self, other: Self, then: Self, otherwise: Self) -> Self;
     /// A bit for each lane above 0, the first lane's lowest.
     unsafe fn positive(self) -> u32;
+
+    /// `N` registers of numbers, one after the other. A loop, as everywhere in the kernels: what an iterator's
+    /// closure does is compiled without the vector instructions.
+    #[inline(always)]
+    unsafe fn load_all<const N: usize>(from: *const Self::Number) -> [Self; N] {
+        // SAFETY: the caller's.
+        unsafe {
+            let mut registers = [Self::splat(Self::Number::default()); N];
+            for (index, register) in registers.iter_mut().enumerate() {
+                *register = Self::load(from.add(index * Self::LANES));
+            }
+            registers
+        }
+    }
 
     /// As many numbers as there are, 0 in the other lanes.
     #[inline(always)]
@@ -127,9 +145,21 @@ unsafe impl<T: Float> Simd for Portable<T> {
     }
     #[inline(always)]
     unsafe fn select_greater(self, other: Self, then: Self, otherwise: Self) -> Self {
+        Self(std::array::from_fn(
+            |lane| {
+                if self.0[lane] > other.0[lane] { then.0[lane] } else { otherwise.0[lane] }
+            },
+        ))
+    }
+    #[inline(always)]
+    unsafe fn select_equal(self, other: Self, then: Self, otherwise: Self) -> Self {
         Self(std::array::from_fn(|lane| {
-            if self.0[lane] > other.0[lane] { then.0[lane] } else { otherwise.0[lane] }
+            if self.0[lane] == other.0[lane] { then.0[lane] } else { otherwise.0[lane] }
         }))
+    }
+    #[inline(always)]
+    unsafe fn subtract(self, other: Self) -> Self {
+        Self(std::array::from_fn(|lane| self.0[lane] - other.0[lane]))
     }
     #[inline(always)]
     unsafe fn positive(self) -> u32 {
@@ -145,8 +175,12 @@ mod x86 {
     use super::{Simd, Vectors};
 
     macro_rules! simd {
-        ($register:ty, $number:ty, $lanes:literal, $registers:literal, $splat:ident, $load:ident, $store:ident, $add:ident, $fma:ident, $max:ident,
-         |$a:ident, $b:ident, $then:ident, $otherwise:ident| $select:expr, |$x:ident| $positive:expr) => {
+        (
+            $register:ty, $number:ty, $lanes:literal, $registers:literal,
+            $splat:ident, $load:ident, $store:ident, $add:ident, $sub:ident, $fma:ident, $max:ident,
+            |$x:ident, $y:ident| $compare:expr, |$mask:ident, $then:ident, $otherwise:ident| $select:expr,
+            |$bits:ident| $to_bits:expr
+        ) => {
             // SAFETY: the caller runs it on a processor that has the instructions.
             unsafe impl Simd for $register {
                 type Number = $number;
@@ -170,6 +204,10 @@ mod x86 {
                     unsafe { $add(self, other) }
                 }
                 #[inline(always)]
+                unsafe fn subtract(self, other: Self) -> Self {
+                    unsafe { $sub(self, other) }
+                }
+                #[inline(always)]
                 unsafe fn add_product(self, a: Self, b: Self) -> Self {
                     unsafe { $fma(a, b, self) }
                 }
@@ -179,26 +217,93 @@ mod x86 {
                 }
                 #[inline(always)]
                 unsafe fn select_greater(self, other: Self, $then: Self, $otherwise: Self) -> Self {
-                    let ($a, $b) = (self, other);
+                    const OF: i32 = _CMP_GT_OQ;
+                    let ($x, $y) = (self, other);
+                    let $mask = unsafe { $compare };
+                    unsafe { $select }
+                }
+                #[inline(always)]
+                unsafe fn select_equal(self, other: Self, $then: Self, $otherwise: Self) -> Self {
+                    const OF: i32 = _CMP_EQ_OQ;
+                    let ($x, $y) = (self, other);
+                    let $mask = unsafe { $compare };
                     unsafe { $select }
                 }
                 #[inline(always)]
                 unsafe fn positive(self) -> u32 {
-                    let $x = self;
-                    unsafe { $positive }
+                    const OF: i32 = _CMP_GT_OQ;
+                    let ($x, $y) = unsafe { (self, Self::splat(0.0)) };
+                    let $bits = unsafe { $compare };
+                    $to_bits
                 }
             }
         };
     }
 
-    simd!(__m256, f32, 8, 16, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_add_ps, _mm256_fmadd_ps, _mm256_max_ps,
-        |a, b, then, otherwise| _mm256_blendv_ps(otherwise, then, _mm256_cmp_ps::<_CMP_GT_OQ>(a, b)), |x| _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(x, _mm256_setzero_ps())) as u32);
-    simd!(__m256d, f64, 4, 16, _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_add_pd, _mm256_fmadd_pd, _mm256_max_pd,
-        |a, b, then, otherwise| _mm256_blendv_pd(otherwise, then, _mm256_cmp_pd::<_CMP_GT_OQ>(a, b)), |x| _mm256_movemask_pd(_mm256_cmp_pd::<_CMP_GT_OQ>(x, _mm256_setzero_pd())) as u32);
-    simd!(__m512, f32, 16, 32, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_add_ps, _mm512_fmadd_ps, _mm512_max_ps,
-        |a, b, then, otherwise| _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b), otherwise, then), |x| u32::from(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(x, _mm512_setzero_ps())));
-    simd!(__m512d, f64, 8, 32, _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_add_pd, _mm512_fmadd_pd, _mm512_max_pd,
-        |a, b, then, otherwise| _mm512_mask_blend_pd(_mm512_cmp_pd_mask::<_CMP_GT_OQ>(a, b), otherwise, then), |x| u32::from(_mm512_cmp_pd_mask::<_CMP_GT_OQ>(x, _mm512_setzero_pd())));
+    simd!(
+        __m256,
+        f32,
+        8,
+        16,
+        _mm256_set1_ps,
+        _mm256_loadu_ps,
+        _mm256_storeu_ps,
+        _mm256_add_ps,
+        _mm256_sub_ps,
+        _mm256_fmadd_ps,
+        _mm256_max_ps,
+        |x, y| _mm256_cmp_ps::<OF>(x, y),
+        |mask, then, otherwise| _mm256_blendv_ps(otherwise, then, mask),
+        |bits| unsafe { _mm256_movemask_ps(bits) as u32 }
+    );
+    simd!(
+        __m256d,
+        f64,
+        4,
+        16,
+        _mm256_set1_pd,
+        _mm256_loadu_pd,
+        _mm256_storeu_pd,
+        _mm256_add_pd,
+        _mm256_sub_pd,
+        _mm256_fmadd_pd,
+        _mm256_max_pd,
+        |x, y| _mm256_cmp_pd::<OF>(x, y),
+        |mask, then, otherwise| _mm256_blendv_pd(otherwise, then, mask),
+        |bits| unsafe { _mm256_movemask_pd(bits) as u32 }
+    );
+    simd!(
+        __m512,
+        f32,
+        16,
+        32,
+        _mm512_set1_ps,
+        _mm512_loadu_ps,
+        _mm512_storeu_ps,
+        _mm512_add_ps,
+        _mm512_sub_ps,
+        _mm512_fmadd_ps,
+        _mm512_max_ps,
+        |x, y| _mm512_cmp_ps_mask::<OF>(x, y),
+        |mask, then, otherwise| _mm512_mask_blend_ps(mask, otherwise, then),
+        |bits| u32::from(bits)
+    );
+    simd!(
+        __m512d,
+        f64,
+        8,
+        32,
+        _mm512_set1_pd,
+        _mm512_loadu_pd,
+        _mm512_storeu_pd,
+        _mm512_add_pd,
+        _mm512_sub_pd,
+        _mm512_fmadd_pd,
+        _mm512_max_pd,
+        |x, y| _mm512_cmp_pd_mask::<OF>(x, y),
+        |mask, then, otherwise| _mm512_mask_blend_pd(mask, otherwise, then),
+        |bits| u32::from(bits)
+    );
 
     impl Vectors for f32 {
         type Avx2 = __m256;

@@ -162,8 +162,7 @@ impl<T: Float> Forward<'_, T> {
         }
     }
 
-    /// The columns of `NP` panels from `panel` on, for every row, span by span: the part of `b` that all
-    /// rows then read, 16 KB of `f32`, stays in a core's first cache.
+    /// The columns of `NP` panels from `panel` on, for every row.
     ///
     /// # Safety
     /// See [`Self::blocks`]; the panels exist.
@@ -173,62 +172,48 @@ impl<T: Float> Forward<'_, T> {
         let (first, right) = (panel * PANEL, self.b.right());
         let starts: [*const T; NP] = std::array::from_fn(|p| right.at((panel + p) * PANEL));
         let width = (NP * PANEL).min(n - first);
-        let mut rest = [[T::zero(); PANEL]; NP];
-        for span in 0..self.a.stride() - 1 {
-            for row in 0..self.a.rows {
-                let c = &mut self.c[row * n + first..][..width];
-                // SAFETY: the columns of entries are rows of `b`, whose panels have `NR` registers each.
-                unsafe {
-                    let is_whole = width == NP * PANEL;
-                    let from = if is_whole { c.as_ptr() } else { rest.as_flattened_mut()[..width].copy_from_slice(c); rest.as_ptr().cast() };
-                    let mut sums: [[V; NR]; NP] = std::array::from_fn(|p| {
-                        std::array::from_fn(|r| match span {
-                            0 => V::splat(T::zero()),
-                            _ => V::load(from.add(p * PANEL + r * V::LANES)),
-                        })
-                    });
-                    for entry in self.a.spans(row, span..span + 1) {
-                        let value = V::splat(entry.value);
-                        for (sums, start) in sums.iter_mut().zip(starts) {
-                            let b = start.add(entry.column as usize * PANEL);
-                            for (r, sum) in sums.iter_mut().enumerate() {
-                                *sum = sum.add_product(value, V::load(b.add(r * V::LANES)));
-                            }
+        for row in 0..self.a.rows {
+            let mut numbers = [[T::zero(); PANEL]; NP];
+            // SAFETY: the columns of entries are rows of `b`, whose panels have `NR` registers each.
+            unsafe {
+                let mut sums = [[V::splat(T::zero()); NR]; NP];
+                for entry in self.a.spans(row, 0..self.a.stride() - 1) {
+                    let value = V::splat(entry.value);
+                    for (sums, start) in sums.iter_mut().zip(starts) {
+                        let b = start.add(entry.column as usize * PANEL);
+                        for (r, sum) in sums.iter_mut().enumerate() {
+                            *sum = sum.add_product(value, V::load(b.add(r * V::LANES)));
                         }
                     }
-                    let to = if is_whole { c.as_mut_ptr() } else { rest.as_mut_ptr().cast() };
-                    for (p, sums) in sums.into_iter().enumerate() {
-                        for (r, sum) in sums.into_iter().enumerate() {
-                            sum.store(to.add(p * PANEL + r * V::LANES));
-                        }
-                    }
-                    if !is_whole {
-                        c.copy_from_slice(&rest.as_flattened()[..width]);
+                }
+                for (sums, numbers) in sums.into_iter().zip(&mut numbers) {
+                    for (r, sum) in sums.into_iter().enumerate() {
+                        sum.store(numbers.as_mut_ptr().add(r * V::LANES));
                     }
                 }
             }
-        }
-        for row in self.c.chunks_exact_mut(n) {
-            row[first..first + width].iter_mut().zip(&self.bias[first..]).for_each(|(c, &bias)| *c = bias + *c);
+            let c = &mut self.c[row * n + first..][..width];
+            let sums = numbers.as_flattened().iter().zip(&self.bias[first..]);
+            c.iter_mut().zip(sums).for_each(|(c, (&sum, &bias))| *c = bias + sum);
         }
     }
 }
 
 /// `c = Σ aᵀ · dy` over `parts`, for the rows of `c` (k, n) that belong to the span number `span`: each
-/// a (m, k) sparse, dy (m, n) in row order. Every element is one sum over the rows of the parts in
-/// order.
+/// a (m, k) sparse, dy (m, n) in panels. Every element is one sum over the rows of the parts in order.
 ///
 /// # Panics
 /// Where the shapes don't fit, or this processor can't run `instructions`.
 pub fn sparse_outer<'a, T: Float>(
     instructions: Instructions,
-    parts: impl Iterator<Item = (&'a SparseRows<T>, &'a [T])> + Clone,
+    parts: impl Iterator<Item = (&'a SparseRows<T>, &'a Panels<T>)> + Clone,
     span: usize,
     n: usize,
     c: &mut [T],
 ) {
     for (a, dy) in parts.clone() {
-        assert!(dy.len() == a.rows * n && c.len() == SPAN.min(a.columns - span * SPAN) * n, "shapes of a product");
+        let rows = SPAN.min(a.columns - span * SPAN);
+        assert!(dy.rows() == a.rows && dy.columns() == n && c.len() == rows * n, "shapes of a product");
     }
     instructions.run(Outer { parts, span, n, c });
 }
@@ -243,102 +228,131 @@ struct Outer<'c, T, P> {
 /// Rows of the parts that are taken together: what is kept of them stays in a core's first cache.
 const ROWS: usize = 128;
 
-/// A list of entries for each column of a span. A little longer than needed, so that the beginnings of
-/// the lists are not all on the same few lines of the cache.
-type Columns<T> = [[MaybeUninit<(u32, T)>; ROWS + 8]; SPAN];
+/// The entries of some rows, column by column, each with the number of its row. A list is a little longer
+/// than needed, so that the beginnings of the lists are not all on the same few lines of the cache.
+struct Columns<T> {
+    entries: [[MaybeUninit<(u32, T)>; ROWS + 8]; SPAN],
+    counts: [usize; SPAN],
+    /// Where each row of dy begins, and from there its next panel.
+    rows: [(*const T, usize); ROWS],
+    count: usize,
+}
 
-impl<'a, T: Float, P: Iterator<Item = (&'a SparseRows<T>, &'a [T])>> Kernel<T> for Outer<'_, T, P> {
+impl<'a, T: Float, P: Iterator<Item = (&'a SparseRows<T>, &'a Panels<T>)>> Kernel<T> for Outer<'_, T, P> {
     #[inline(always)]
     unsafe fn run<V: Simd<Number = T>>(self) {
         let Self { parts, span, n, c } = self;
-        let mut columns: Columns<T> = [[const { MaybeUninit::uninit() }; ROWS + 8]; SPAN];
-        let mut counts = [0; SPAN];
-        let mut dys = [&[][..]; ROWS];
-        let mut count = 0;
+        let mut columns = Columns {
+            entries: [[const { MaybeUninit::uninit() }; ROWS + 8]; SPAN],
+            counts: [0; SPAN],
+            rows: [(std::ptr::null(), 0); ROWS],
+            count: 0,
+        };
         c.fill(T::zero());
         for (a, dy) in parts {
-            for (row, dy) in dy.chunks_exact(n).enumerate() {
+            for row in 0..a.rows {
                 for entry in a.spans(row, span..span + 1) {
                     let column = entry.column as usize % SPAN;
                     // SAFETY: a row has at most one entry in a column, and there are at most `ROWS`.
                     unsafe {
-                        let place = counts.get_unchecked_mut(column);
-                        columns[column].get_unchecked_mut(*place).write((count as u32, entry.value));
+                        let place = columns.counts.get_unchecked_mut(column);
+                        let list = columns.entries.get_unchecked_mut(column);
+                        list.get_unchecked_mut(*place).write((columns.count as u32, entry.value));
                         *place += 1;
                     }
                 }
-                dys[count] = dy;
-                count += 1;
-                if count == ROWS {
-                    // SAFETY: the caller's; the entries that are counted are written.
-                    unsafe { add_columns::<T, V>(&columns, &counts, &dys, n, c) };
-                    (counts, count) = ([0; SPAN], 0);
+                columns.rows[columns.count] = (dy.right().at(0).wrapping_add(row * PANEL), a.rows * PANEL);
+                columns.count += 1;
+                if columns.count == ROWS {
+                    // SAFETY: the caller's; the entries that are counted are written, the rows exist.
+                    unsafe { columns.add_to::<V>(n, c) };
+                    (columns.counts, columns.count) = ([0; SPAN], 0);
                 }
             }
         }
         // SAFETY: as above.
-        unsafe { add_columns::<T, V>(&columns, &counts, &dys, n, c) };
+        unsafe { columns.add_to::<V>(n, c) };
     }
 }
 
-/// Adds the products of what is listed to `c`, 64 columns of a row at a time in eight registers.
-///
-/// # Safety
-/// See [`Simd`]; as many entries of each list are written as are counted, each with a row of `dys`.
-#[inline(always)]
-unsafe fn add_columns<T: Float, V: Simd<Number = T>>(
-    columns: &Columns<T>,
-    counts: &[usize; SPAN],
-    dys: &[&[T]; ROWS],
-    n: usize,
-    c: &mut [T],
-) {
-    let mut first = 0;
-    // SAFETY: the caller's.
-    unsafe {
-        while first < n {
-            let left = n - first;
-            first += match V::LANES {
-                16 if left >= 128 => add_block::<T, V, 8>(columns, counts, dys, first, n, c),
-                16 if left >= 64 => add_block::<T, V, 4>(columns, counts, dys, first, n, c),
-                8 if left >= 64 => add_block::<T, V, 8>(columns, counts, dys, first, n, c),
-                _ => add_block::<T, V, 1>(columns, counts, dys, first, n, c),
+impl<T: Float> Columns<T> {
+    /// Adds the products of what is listed to `c`.
+    ///
+    /// # Safety
+    /// See [`Simd`]; as many entries are written as are counted, each with a row that exists, and the
+    /// panels of a row cover `n` numbers.
+    #[inline(always)]
+    unsafe fn add_to<V: Simd<Number = T>>(&self, n: usize, c: &mut [T]) {
+        let panels = n.div_ceil(PANEL);
+        let mut panel = 0;
+        while panel < panels {
+            // SAFETY: the panels exist; eight registers hide the latency of a multiply-add.
+            panel += unsafe {
+                match V::LANES {
+                    16 if panels - panel >= 4 => self.add_panels::<V, 4, 2>(panel, n, c),
+                    16 if panels - panel >= 2 => self.add_panels::<V, 2, 2>(panel, n, c),
+                    16 => self.add_panels::<V, 1, 2>(panel, n, c),
+                    8 if panels - panel >= 2 => self.add_panels::<V, 2, 4>(panel, n, c),
+                    8 => self.add_panels::<V, 1, 4>(panel, n, c),
+                    _ => self.add_panels::<V, 1, 8>(panel, n, c),
+                }
             };
         }
     }
-}
 
-/// Adds to `NR` registers of each row of `c` from the column `first` on, or as much of one as there is;
-/// returns how many columns that are.
-///
-/// # Safety
-/// See [`add_columns`]; the registers end inside `n` where there are several.
-#[inline(always)]
-unsafe fn add_block<T: Float, V: Simd<Number = T>, const NR: usize>(
-    columns: &Columns<T>,
-    counts: &[usize; SPAN],
-    dys: &[&[T]; ROWS],
-    first: usize,
-    n: usize,
-    c: &mut [T],
-) -> usize {
-    let width = (NR * V::LANES).min(n - first);
-    let part = |r: usize| r * V::LANES..((r + 1) * V::LANES).min(width);
-    for ((c, list), &count) in c.chunks_exact_mut(n).zip(columns).zip(counts) {
-        let c = &mut c[first..first + width];
-        // SAFETY: the caller's.
+    /// The part of `c` in `NP` panels of `NR` registers from `panel` on; returns how many panels.
+    ///
+    /// # Safety
+    /// See [`Self::add_to`]; the panels exist.
+    #[inline(always)]
+    unsafe fn add_panels<V: Simd<Number = T>, const NP: usize, const NR: usize>(
+        &self,
+        panel: usize,
+        n: usize,
+        c: &mut [T],
+    ) -> usize {
+        let first = panel * PANEL;
+        let width = (NP * PANEL).min(n - first);
+        let mut numbers = [[T::zero(); PANEL]; NP];
+        // SAFETY: the caller's; the array covers the registers, and so does `c` where it is as wide.
         unsafe {
-            let mut sums: [V; NR] = std::array::from_fn(|r| V::load_first(&c[part(r)]));
-            for entry in list.get_unchecked(..count) {
-                let (row, value) = entry.assume_init();
-                let dy = dys.get_unchecked(row as usize).get_unchecked(first..first + width);
-                let value = V::splat(value);
-                for (r, sum) in sums.iter_mut().enumerate() {
-                    *sum = sum.add_product(value, V::load_first(dy.get_unchecked(part(r))));
+            let mut dys = [[std::ptr::null(); NP]; ROWS];
+            for (dys, &(row, next)) in dys.iter_mut().zip(&self.rows[..self.count]) {
+                for (p, dy) in dys.iter_mut().enumerate() {
+                    *dy = row.wrapping_add((panel + p) * next);
                 }
             }
-            sums.into_iter().enumerate().for_each(|(r, sum)| sum.store_first(&mut c[part(r)]));
+            for ((c, list), &count) in c.chunks_exact_mut(n).zip(&self.entries).zip(&self.counts) {
+                let c = &mut c[first..first + width];
+                let is_whole = width == NP * PANEL;
+                if !is_whole {
+                    numbers.as_flattened_mut()[..width].copy_from_slice(c);
+                }
+                let from = if is_whole { c.as_ptr() } else { numbers.as_ptr().cast() };
+                let mut sums = [[V::splat(T::zero()); NR]; NP];
+                for (p, sums) in sums.iter_mut().enumerate() {
+                    *sums = V::load_all(from.add(p * PANEL));
+                }
+                for entry in list.get_unchecked(..count) {
+                    let (row, value) = entry.assume_init();
+                    let value = V::splat(value);
+                    for (sums, &dy) in sums.iter_mut().zip(dys.get_unchecked(row as usize)) {
+                        for (r, sum) in sums.iter_mut().enumerate() {
+                            *sum = sum.add_product(value, V::load(dy.add(r * V::LANES)));
+                        }
+                    }
+                }
+                let to = if is_whole { c.as_mut_ptr() } else { numbers.as_mut_ptr().cast() };
+                for (p, sums) in sums.into_iter().enumerate() {
+                    for (r, sum) in sums.into_iter().enumerate() {
+                        sum.store(to.add(p * PANEL + r * V::LANES));
+                    }
+                }
+                if !is_whole {
+                    c.copy_from_slice(&numbers.as_flattened()[..width]);
+                }
+            }
         }
+        NP
     }
-    width
 }

@@ -28,13 +28,21 @@ impl Rows<'_> {
     }
 }
 
+/// Where the columns of a left-hand side lie, from where a row begins.
+#[derive(Clone, Copy)]
+pub(super) enum Columns<'a> {
+    /// At equal distances.
+    Strided(isize),
+    /// Anywhere: as many as there are.
+    Places(&'a [u32]),
+}
+
 /// One pair of a product: as many columns of `a` as `b` has rows.
 #[derive(Clone, Copy)]
 pub(super) struct Factors<'a, T> {
     pub a: *const T,
     pub rows: Rows<'a>,
-    /// From one column of `a` to the next.
-    pub step: isize,
+    pub columns: Columns<'a>,
     pub b: Right<'a, T>,
 }
 
@@ -122,24 +130,25 @@ impl<T: Float> Product<'_, T> {
     #[inline(always)]
     unsafe fn tile_column<V: Simd<Number = T>, const MR: usize, const NR: usize>(&self, first: usize) {
         let rows = self.target.rows;
+        let tiles = rows.div_ceil(MR);
         let mut row = 0;
-        // SAFETY: each tile lies inside the target.
-        unsafe {
-            while row + MR <= rows {
-                self.tile::<V, MR, NR>(row, first);
-                row += MR;
+        for tile in 0..tiles {
+            // All about as high, since a low tile is too short for the latency of a multiply-add.
+            let height = rows / tiles + usize::from(tile < rows % tiles);
+            // SAFETY: each tile lies inside the target.
+            unsafe {
+                match height {
+                    8 => self.tile::<V, 8, NR>(row, first),
+                    7 => self.tile::<V, 7, NR>(row, first),
+                    6 => self.tile::<V, 6, NR>(row, first),
+                    5 => self.tile::<V, 5, NR>(row, first),
+                    4 => self.tile::<V, 4, NR>(row, first),
+                    3 => self.tile::<V, 3, NR>(row, first),
+                    2 => self.tile::<V, 2, NR>(row, first),
+                    _ => self.tile::<V, 1, NR>(row, first),
+                }
             }
-            while row + 4 <= rows {
-                self.tile::<V, 4, NR>(row, first);
-                row += 4;
-            }
-            while row + 2 <= rows {
-                self.tile::<V, 2, NR>(row, first);
-                row += 2;
-            }
-            if row < rows {
-                self.tile::<V, 1, NR>(row, first);
-            }
+            row += height;
         }
     }
 
@@ -160,21 +169,20 @@ impl<T: Float> Product<'_, T> {
                     *a = a.offset(factors.rows.offset(row + i));
                 }
                 let mut b = factors.b.at(first);
-                let mut place = 0;
-                for _ in 0..factors.b.rows() {
-                    let mut columns = [V::splat(T::zero()); NR];
-                    for (j, column) in columns.iter_mut().enumerate() {
-                        *column = V::load(b.add(j * V::LANES));
-                    }
-                    for (sums, a) in sums.iter_mut().zip(a) {
-                        let factor = V::splat(*a.offset(place));
-                        for (sum, column) in sums.iter_mut().zip(columns) {
-                            *sum = sum.add_product(factor, column);
+                // Behind the last step `b` points past the end and is not read.
+                match factors.columns {
+                    Columns::Strided(step) => {
+                        for column in 0..factors.b.rows() as isize {
+                            add_column(&mut sums, a, column * step, b);
+                            b = b.wrapping_add(factors.b.stride());
                         }
                     }
-                    // Behind the last step these point past the end and are not read.
-                    place += factors.step;
-                    b = b.wrapping_add(factors.b.stride());
+                    Columns::Places(places) => {
+                        for &place in places {
+                            add_column(&mut sums, a, place as isize, b);
+                            b = b.wrapping_add(factors.b.stride());
+                        }
+                    }
                 }
             }
             let Target { columns, c, row: c_row, .. } = *self.target;
@@ -206,6 +214,29 @@ impl<T: Float> Product<'_, T> {
             for (lane, &number) in numbers.iter().enumerate().take(width) {
                 let c = c.add(lane);
                 *c = if self.accumulate { *c + number } else { number };
+            }
+        }
+    }
+}
+
+/// Adds the product of a column of `a`, of which each row is `place` behind its pointer, with a row of `b`.
+///
+/// # Safety
+/// See [`Simd`]; the numbers exist.
+#[inline(always)]
+unsafe fn add_column<T: Copy + Default, V: Simd<Number = T>, const MR: usize, const NR: usize>(
+    sums: &mut [[V; NR]; MR],
+    a: [*const T; MR],
+    place: isize,
+    b: *const T,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let columns: [V; NR] = V::load_all(b);
+        for (sums, a) in sums.iter_mut().zip(a) {
+            let factor = V::splat(*a.offset(place));
+            for (sum, column) in sums.iter_mut().zip(columns) {
+                *sum = sum.add_product(factor, column);
             }
         }
     }

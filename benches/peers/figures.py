@@ -1,0 +1,32 @@
+"""Figures as markdown."""
+
+import statistics
+
+NONE = "–"
+
+
+def table(header, rows):
+    """A markdown table: the first column to the left, figures to the right."""
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def spread(values, form):
+    """Median, and the range it was taken from."""
+    return f"{form(statistics.median(values))} ({form(min(values))} – {form(max(values))})"
+
+
+def count(value):
+    return f"{value:,.0f}"
+
+
+def milliseconds(seconds):
+    return f"{seconds * 1e3:.1f} ms"
+
+
+def microseconds(value):
+    return f"{value:,.0f} µs"
+
+
+def ratio(ours, theirs):
+    return f"{ours / theirs:.2f}"

@@ -1,0 +1,70 @@
+//! How fast chainrule's rivals in Rust are. Prints one JSON line.
+//!
+//!     cargo build --release
+//!     target/release/peers train candle --data ../../../data/mnist --steps 600 --passes 5
+//!     target/release/peers predict --model 784-128-10.onnx --data ../../../data/mnist
+//!
+//! `RAYON_NUM_THREADS` says how many threads candle and burn may use.
+
+mod mnist;
+mod train;
+mod with_burn;
+mod with_candle;
+mod with_tract;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Parser, ValueEnum};
+
+use crate::mnist::Split;
+
+#[derive(Parser)]
+enum Command {
+    /// Trains 784-128-10 with batches of 100 and SGD: images per second, accuracy on the test images.
+    Train {
+        rival: Rival,
+        /// Folder of the gzipped IDX files.
+        #[arg(long)]
+        data: PathBuf,
+        /// Batches in a pass over the images, each in a new order.
+        #[arg(long)]
+        steps: usize,
+        /// Passes that are timed, after one that is not.
+        #[arg(long)]
+        passes: usize,
+    },
+    /// Predicts with tract: images per second, alone and 256 at a time.
+    Predict {
+        /// The network as ONNX, its input being `batch` x 784.
+        #[arg(long)]
+        model: PathBuf,
+        /// Folder of the gzipped IDX files.
+        #[arg(long)]
+        data: PathBuf,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Rival {
+    Burn,
+    Candle,
+}
+
+fn main() -> Result<()> {
+    let answer = match Command::parse() {
+        Command::Train { rival, data, steps, passes } => {
+            let (train, test) = (Split::read(&data, "train")?, Split::read(&data, "t10k")?);
+            let count = train.labels.len();
+            match rival {
+                Rival::Burn => train::measure(with_burn::Training::new(train, test), count, steps, passes)?,
+                Rival::Candle => {
+                    train::measure(with_candle::Training::new(train, test)?, count, steps, passes)?
+                }
+            }
+        }
+        Command::Predict { model, data } => with_tract::measure(&model, &Split::read(&data, "t10k")?)?,
+    };
+    println!("{answer}");
+    Ok(())
+}

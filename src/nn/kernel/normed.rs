@@ -1,0 +1,226 @@
+use super::Instructions;
+use super::simd::{Kernel, LANES_MAX, Simd};
+use crate::nn::Float;
+
+/// Where the squares of an image lie that are pooled: where each begins, and its places from there, the
+/// first of them 0. A square of one place is no pooling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Squares {
+    starts: Vec<usize>,
+    corners: Vec<usize>,
+    /// Numbers from the first to the last place, without the channels of that.
+    reach: usize,
+}
+
+impl Squares {
+    /// Squares that begin at `starts`, of places `corners` from there.
+    pub fn new(starts: Vec<usize>, corners: Vec<usize>) -> Self {
+        let reach = starts.iter().max().unwrap_or(&0) + corners.iter().max().unwrap_or(&0);
+        Self { starts, corners, reach }
+    }
+
+    fn check<T>(&self, image: &[T], outputs: &[T], channels: usize) {
+        assert!(self.reach + channels <= image.len(), "squares inside their image");
+        assert_eq!(outputs.len(), self.starts.len() * channels, "an output for each square and channel");
+    }
+}
+
+/// `y = max(0, max over the square of scale x + shift)`, channel by channel, of one image: x (places,
+/// channels), y (squares, channels). `route` has which corner of its square each y comes from.
+///
+/// # Panics
+/// Where the shapes don't fit, or this processor can't run `instructions`.
+pub fn affine_relu_pool<T: Float>(
+    instructions: Instructions,
+    squares: &Squares,
+    x: &[T],
+    [scale, shift]: [&[T]; 2],
+    y: &mut [T],
+    route: &mut [T],
+) {
+    squares.check(x, y, scale.len());
+    assert_eq!((scale.len(), route.len()), (shift.len(), y.len()), "shapes of a normalisation");
+    instructions.run(Forward { squares, x, scale, shift, y, route });
+}
+
+struct Forward<'a, T> {
+    squares: &'a Squares,
+    x: &'a [T],
+    scale: &'a [T],
+    shift: &'a [T],
+    y: &'a mut [T],
+    route: &'a mut [T],
+}
+
+impl<T: Float> Kernel<T> for Forward<'_, T> {
+    #[inline(always)]
+    unsafe fn run<V: Simd<Number = T>>(self) {
+        let Self { squares, x, scale, shift, y, route } = self;
+        let channels = scale.len();
+        for first in (0..channels).step_by(V::LANES) {
+            let lanes = first..channels.min(first + V::LANES);
+            let width = lanes.len();
+            // SAFETY: the caller's; all slices are checked.
+            unsafe {
+                let (scale, shift) = (V::load_first(&scale[lanes.clone()]), V::load_first(&shift[lanes]));
+                let outputs = y.chunks_exact_mut(channels).zip(route.chunks_exact_mut(channels));
+                for (&start, (y, route)) in squares.starts.iter().zip(outputs) {
+                    let (mut best, mut from) = (V::splat(T::neg_infinity()), V::splat(T::zero()));
+                    for (number, &corner) in squares.corners.iter().enumerate() {
+                        let value = V::load_first(&x[start + corner + first..][..width]);
+                        let value = shift.add_product(value, scale);
+                        from = value.select_greater(best, V::splat(T::of(number as f64)), from);
+                        best = value.select_greater(best, value, best);
+                    }
+                    V::splat(T::zero()).max(best).store_first(&mut y[first..first + width]);
+                    from.store_first(&mut route[first..first + width]);
+                }
+            }
+        }
+    }
+}
+
+/// What came out of [`affine_relu_pool`] for one image, and its gradient.
+#[derive(Clone, Copy)]
+pub struct Routed<'a, T> {
+    /// y, shape (squares, channels).
+    pub y: &'a [T],
+    /// Which corner of its square each y comes from.
+    pub route: &'a [T],
+    /// ∂L/∂y.
+    pub dy: &'a [T],
+}
+
+impl<T: Float> Routed<'_, T> {
+    /// dy where y is above 0, else 0, and the route.
+    ///
+    /// # Safety
+    /// See [`Simd`].
+    #[inline(always)]
+    unsafe fn alive<V: Simd<Number = T>>(&self, at: usize, width: usize) -> (V, V) {
+        // SAFETY: the caller's; the slices are checked.
+        unsafe {
+            let zero = V::splat(T::zero());
+            let y = V::load_first(&self.y[at..at + width]);
+            let dy = V::load_first(&self.dy[at..at + width]);
+            (y.select_greater(zero, dy, zero), V::load_first(&self.route[at..at + width]))
+        }
+    }
+}
+
+/// Calls `sums(channel, Σ dy, Σ dy (x − mean))` for each channel of one image, summed over what came
+/// through.
+///
+/// # Panics
+/// Where the shapes don't fit, or this processor can't run `instructions`.
+pub fn routed_sums<T: Float>(
+    instructions: Instructions,
+    squares: &Squares,
+    x: &[T],
+    mean: &[T],
+    routed: Routed<'_, T>,
+    sums: impl FnMut(usize, T, T),
+) {
+    squares.check(x, routed.dy, mean.len());
+    instructions.run(Sums { squares, x, mean, routed, sums });
+}
+
+struct Sums<'a, T, F> {
+    squares: &'a Squares,
+    x: &'a [T],
+    mean: &'a [T],
+    routed: Routed<'a, T>,
+    sums: F,
+}
+
+impl<T: Float, F: FnMut(usize, T, T)> Kernel<T> for Sums<'_, T, F> {
+    #[inline(always)]
+    unsafe fn run<V: Simd<Number = T>>(mut self) {
+        let Self { squares, x, mean, routed, .. } = self;
+        let channels = mean.len();
+        for first in (0..channels).step_by(V::LANES) {
+            let width = V::LANES.min(channels - first);
+            // SAFETY: the caller's; all slices are checked.
+            let sums = unsafe {
+                let zero = V::splat(T::zero());
+                let minus_mean = zero.subtract(V::load_first(&mean[first..first + width]));
+                let (mut sum, mut sum_x) = (zero, zero);
+                for (square, &start) in squares.starts.iter().enumerate() {
+                    let (dy, route) = routed.alive::<V>(square * channels + first, width);
+                    sum = sum.add(dy);
+                    for (number, &corner) in squares.corners.iter().enumerate() {
+                        let x = V::load_first(&x[start + corner + first..][..width]).add(minus_mean);
+                        let dy = route.select_equal(V::splat(T::of(number as f64)), dy, zero);
+                        sum_x = sum_x.add_product(dy, x);
+                    }
+                }
+                let mut sums = [[T::zero(); LANES_MAX]; 2];
+                sum.store(sums[0].as_mut_ptr());
+                sum_x.store(sums[1].as_mut_ptr());
+                sums
+            };
+            for lane in 0..width {
+                (self.sums)(first + lane, sums[0][lane], sums[1][lane]);
+            }
+        }
+    }
+}
+
+/// `dx = scale dy − slope x − offset` of one image, where dy of what did not come through is 0: x and dx
+/// (places, channels).
+///
+/// # Panics
+/// Where the shapes don't fit, or this processor can't run `instructions`.
+pub fn routed_backward<T: Float>(
+    instructions: Instructions,
+    squares: &Squares,
+    x: &[T],
+    [scale, slope, offset]: [&[T]; 3],
+    routed: Routed<'_, T>,
+    dx: &mut [T],
+) {
+    squares.check(x, routed.dy, scale.len());
+    assert!(slope.len() == scale.len() && offset.len() == scale.len() && dx.len() == x.len(), "shapes");
+    instructions.run(Backward { squares, x, scale, slope, offset, routed, dx });
+}
+
+struct Backward<'a, T> {
+    squares: &'a Squares,
+    x: &'a [T],
+    scale: &'a [T],
+    slope: &'a [T],
+    offset: &'a [T],
+    routed: Routed<'a, T>,
+    dx: &'a mut [T],
+}
+
+impl<T: Float> Kernel<T> for Backward<'_, T> {
+    #[inline(always)]
+    unsafe fn run<V: Simd<Number = T>>(self) {
+        let Self { squares, x, scale, slope, offset, routed, dx } = self;
+        let channels = scale.len();
+        for first in (0..channels).step_by(V::LANES) {
+            let lanes = first..channels.min(first + V::LANES);
+            let width = lanes.len();
+            // SAFETY: the caller's; all slices are checked.
+            unsafe {
+                let zero = V::splat(T::zero());
+                let scale = V::load_first(&scale[lanes.clone()]);
+                let slope = zero.subtract(V::load_first(&slope[lanes.clone()]));
+                let offset = zero.subtract(V::load_first(&offset[lanes.clone()]));
+                for (x, dx) in x.chunks_exact(channels).zip(dx.chunks_exact_mut(channels)) {
+                    let x = V::load_first(&x[lanes.clone()]);
+                    offset.add_product(x, slope).store_first(&mut dx[lanes.clone()]);
+                }
+                for (square, &start) in squares.starts.iter().enumerate() {
+                    let (dy, route) = routed.alive::<V>(square * channels + first, width);
+                    for (number, &corner) in squares.corners.iter().enumerate() {
+                        let dx = &mut dx[start + corner + first..][..width];
+                        let dy = route.select_equal(V::splat(T::of(number as f64)), dy, zero);
+                        V::load_first(dx).add_product(dy, scale).store_first(dx);
+                    }
+                }
+            }
+        }
+    }
+}

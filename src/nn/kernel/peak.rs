@@ -1,0 +1,42 @@
+use super::Instructions;
+use super::simd::{Kernel, LANES_MAX, Simd};
+use crate::nn::Float;
+
+/// Sums kept at a time: more than the latency of a multiply-add asks for on any processor.
+const CHAINS: usize = 12;
+
+/// Does nothing but multiply-adds, on registers alone: what any kernel could reach at most. Returns how
+/// many floating-point operations that were, two for each multiply-add, and a number that depends on all
+/// of them.
+pub fn multiply_adds<T: Float>(instructions: Instructions, steps: usize) -> (usize, T) {
+    let mut sum = (0, T::zero());
+    instructions.run(Chains { steps, sum: &mut sum });
+    sum
+}
+
+struct Chains<'a, T> {
+    steps: usize,
+    sum: &'a mut (usize, T),
+}
+
+impl<T: Float> Kernel<T> for Chains<'_, T> {
+    #[inline(always)]
+    unsafe fn run<V: Simd<Number = T>>(self) {
+        // SAFETY: the caller's; the array covers the lanes.
+        unsafe {
+            let (factor, mut total) = (V::splat(T::of(1e-9)), T::zero());
+            let mut sums = [V::splat(T::one()); CHAINS];
+            for _ in 0..self.steps {
+                for sum in &mut sums {
+                    *sum = sum.add_product(*sum, factor);
+                }
+            }
+            for sum in sums {
+                let mut numbers = [T::zero(); LANES_MAX];
+                sum.store(numbers.as_mut_ptr());
+                total += numbers[0];
+            }
+            *self.sum = (2 * self.steps * CHAINS * V::LANES, total);
+        }
+    }
+}
