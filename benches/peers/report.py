@@ -10,7 +10,6 @@ from networks import TRAIN_IMAGES
 from process import BenchError
 from results import median
 
-BEGIN, END = "<!-- measured:begin -->", "<!-- measured:end -->"
 SHAPES = {
     "conv2d": "conv {filters}@{kernel}",
     "max_pool2d": "max-pool {size}",
@@ -149,19 +148,26 @@ def make(results, networks, rounds, load, missing):
     return "\n\n".join(parts)
 
 
-def check_place(path):
+def marks(name):
+    """What stands before and behind a measured part of BENCHMARKS.md."""
+    return f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+
+
+def check_place(path, name="measured"):
     """Fails where `write` would, before anything is measured."""
+    begin, end = marks(name)
     try:
         text = path.read_text()
     except OSError as error:
         raise BenchError(f"{path} cannot be read: {error.strerror}") from error
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise BenchError(f"{path} needs one {BEGIN} and, behind it, one {END}")
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise BenchError(f"{path} needs one {begin} and, behind it, one {end}")
     return text
 
 
-def write(path, report):
-    """Puts the report between the two marks."""
-    text = check_place(path)
-    before, after = text.partition(BEGIN)[0], text.partition(END)[2]
-    path.write_text(f"{before}{BEGIN}\n{report}\n{END}{after}")
+def write(path, report, name="measured"):
+    """Puts the report between its two marks."""
+    begin, end = marks(name)
+    text = check_place(path, name)
+    before, after = text.partition(begin)[0], text.partition(end)[2]
+    path.write_text(f"{before}{begin}\n{report}\n{end}{after}")

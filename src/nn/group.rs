@@ -1,20 +1,24 @@
+mod gradients;
+mod norm;
+mod values;
+
 use std::ops::Range;
 
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
+use ndarray::{Array2, s};
 
+pub(super) use self::gradients::{bias_gradient, weight_gradient};
+pub(super) use self::norm::Norm;
+use self::norm::{NormScratch, squares};
+use self::values::{Chunk, Values};
 use super::batch_norm::{Moments, NormSums, affine};
 use super::conv_pool::ConvPool;
 use super::conv2d::ConvScratch;
-use super::kernel::{
-    Instructions, Panels, Routed, SPAN, SparseRows, Squares, affine_relu_pool, matmul, routed_backward,
-    routed_sums, sparse_matmul, sparse_outer, vectorized,
-};
+use super::kernel::{Instructions, Panels, SparseRows, sparse_matmul, vectorized};
 use super::layer::{Packed, values};
 use super::plan::{Op, Plan};
-use super::rows::{all, all_mut, image, image_mut, matrix_mut};
-use super::shape::Window;
+use super::rows::{all, all_mut, image, image_mut};
 use super::workspace::{Batch, Gradient, StepLoss};
-use super::{Activation, BatchNorm, Dense, Float, Layer, Loss, Network, Shape, argmax};
+use super::{Activation, Dense, Float, Layer, Loss, Network, Shape, argmax};
 
 /// Images that are asked for ahead: they come from memory one after the other, since an epoch meets them
 /// in a random order.
@@ -32,98 +36,6 @@ pub(super) struct Pass<'a, T> {
     pub size: usize,
 }
 
-/// What a `batch_norm` needs of the whole batch.
-pub(super) struct Norm<T> {
-    pub moments: Moments,
-    sums: NormSums,
-    /// Forward: `y = scale x + shift`.
-    scale: Vec<T>,
-    shift: Vec<T>,
-    mean: Vec<T>,
-    /// Backward, see [`BatchNorm::slopes`].
-    slopes: [Vec<T>; 3],
-}
-
-impl<T: Float> Norm<T> {
-    pub fn new(channels: usize) -> Self {
-        let zeros = || vec![T::zero(); channels];
-        Self {
-            moments: Moments::zeros(channels),
-            sums: NormSums::zeros(channels),
-            scale: zeros(),
-            shift: zeros(),
-            mean: zeros(),
-            slopes: [zeros(), zeros(), zeros()],
-        }
-    }
-
-    /// From the moments of the groups, in order.
-    pub fn settle<'a>(&mut self, layer: &BatchNorm<T>, moments: impl Iterator<Item = &'a Moments>) {
-        self.moments.clear();
-        moments.for_each(|moments| self.moments.merge(moments));
-        layer.batch_affine(&self.moments, &mut self.scale, &mut self.shift);
-        self.mean.iter_mut().zip(&self.moments.mean).for_each(|(to, &mean)| *to = T::of(mean));
-    }
-
-    /// From the running statistics.
-    pub fn settle_running(&mut self, layer: &BatchNorm<T>) {
-        let (scale, shift) = layer.affine();
-        self.scale.copy_from_slice(values(&scale));
-        self.shift.copy_from_slice(values(&shift));
-    }
-
-    /// From the sums of the groups, in order.
-    pub fn add_sums<'a>(&mut self, layer: &BatchNorm<T>, sums: impl Iterator<Item = &'a NormSums>) {
-        self.sums.clear();
-        sums.for_each(|sums| self.sums.add(sums));
-        layer.slopes(&self.moments, &self.sums, &mut self.slopes);
-    }
-
-    fn slopes(&self) -> [&[T]; 3] {
-        self.slopes.each_ref().map(Vec::as_slice)
-    }
-
-    /// `dγ = Σ dy x̂`.
-    pub fn weight_gradient(&self, dweight: &mut [T]) {
-        dweight.iter_mut().zip(&self.sums.dy_x).for_each(|(to, &sum)| *to = T::of(sum));
-    }
-
-    /// `dβ = Σ dy`.
-    pub fn bias_gradient(&self, dbias: &mut [T]) {
-        dbias.iter_mut().zip(&self.sums.dy).for_each(|(to, &sum)| *to = T::of(sum));
-    }
-}
-
-/// Some rows of a group.
-#[derive(Clone, Copy)]
-pub(super) struct Chunk {
-    first: usize,
-    count: usize,
-}
-
-/// Rows that go from layer to layer: those of one chunk, or those of the whole group where they are
-/// needed later.
-struct Values<T> {
-    array: Array2<T>,
-    is_kept: bool,
-}
-
-impl<T: Float> Values<T> {
-    fn range(&self, chunk: Chunk) -> Range<usize> {
-        let first = if self.is_kept { chunk.first } else { 0 };
-        first..first + chunk.count
-    }
-
-    fn of(&self, chunk: Chunk) -> ArrayView2<'_, T> {
-        self.array.slice(s![self.range(chunk), ..])
-    }
-
-    fn of_mut(&mut self, chunk: Chunk) -> ArrayViewMut2<'_, T> {
-        let range = self.range(chunk);
-        self.array.slice_mut(s![range, ..])
-    }
-}
-
 /// What a layer needs in a group besides its input and output.
 enum Scratch<T> {
     None,
@@ -139,17 +51,6 @@ enum Scratch<T> {
     Dropout(Values<T>),
     /// The largest output of each unit since the units are watched.
     Relu(Vec<T>),
-}
-
-/// What a `batch_norm` needs in a group.
-struct NormScratch<T> {
-    /// Of all rows so far, and of those of one chunk.
-    moments: Moments,
-    chunk: Moments,
-    sums: NormSums,
-    /// With the relu and pooling behind it, where they are one with it, and where the largest of each
-    /// square were.
-    pool: Option<(Squares, Values<T>)>,
 }
 
 /// Some rows of a batch on their way through the network.
@@ -398,36 +299,6 @@ impl<T: Float> Group<T> {
         self.result.correct += scores.rows().into_iter().zip(labels).filter(is_correct).count();
     }
 
-    fn forward_norm_pool(&mut self, pass: &Pass<T>, index: usize, end: usize, chunk: Chunk) {
-        let (inputs, outputs) = self.values.split_at_mut(end);
-        let (x, mut y) = (inputs[index].of(chunk), outputs[0].of_mut(chunk));
-        let (scratch, inner) = self.scratch.split_at_mut(index + 1);
-        if let (Scratch::BatchNorm(scratch), Some(norm)) = (&mut scratch[index], &pass.norms[index])
-            && let Some((pool, route)) = &mut scratch.pool
-        {
-            let mut route = route.of_mut(chunk);
-            for row in 0..chunk.count {
-                let (x, y, route) = (image(&x, row), image_mut(&mut y, row), image_mut(&mut route, row));
-                affine_relu_pool(Instructions::best(), pool, x, [&norm.scale, &norm.shift], y, route);
-            }
-        }
-        if let Scratch::Relu(largest) = &mut inner[0]
-            && self.watches_units
-        {
-            watch(largest, all(&y.view()));
-        }
-    }
-
-    /// Adds the chunk to the moments of the input of the `batch_norm` at `index`.
-    pub fn measure_norm(&mut self, index: usize, chunk: Chunk) {
-        let x = self.values[index].of(chunk);
-        if let Scratch::BatchNorm(norm) = &mut self.scratch[index] {
-            let x = all(&x);
-            vectorized(|| norm.chunk.measure(x));
-            norm.moments.merge(&norm.chunk);
-        }
-    }
-
     /// The gradient of the scores.
     pub fn start_backward(&mut self, pass: &Pass<T>, chunk: Chunk) {
         let last = self.values.len() - 1;
@@ -508,63 +379,6 @@ impl<T: Float> Group<T> {
         }
     }
 
-    /// Adds the chunk to the sums of the `op` that begins with a `batch_norm`, once its dy is there.
-    pub fn measure_gradient(&mut self, pass: &Pass<T>, op: Op, chunk: Chunk) {
-        let layers = op.layers();
-        let (x, dy) = (self.values[layers.start].of(chunk), self.dvalues[layers.end].of(chunk));
-        let (Scratch::BatchNorm(scratch), Some(norm)) =
-            (&mut self.scratch[layers.start], &pass.norms[layers.start])
-        else {
-            return;
-        };
-        match &scratch.pool {
-            Some((pool, route)) => {
-                let (y, route) = (self.values[layers.end].of(chunk), route.of(chunk));
-                for row in 0..chunk.count {
-                    let routed = Routed { y: image(&y, row), route: image(&route, row), dy: image(&dy, row) };
-                    let sums = |channel, dy, dy_x| {
-                        scratch.sums.add_channel(channel, dy, dy_x, &norm.moments);
-                    };
-                    routed_sums(Instructions::best(), pool, image(&x, row), &norm.mean, routed, sums);
-                }
-            }
-            None => {
-                let (x, dy) = (all(&x), all(&dy));
-                vectorized(|| scratch.sums.measure(x, dy, &norm.moments));
-            }
-        }
-    }
-
-    /// The input gradient of the `op` that begins with a `batch_norm`, once the sums of all groups are
-    /// there.
-    pub fn backward_norm(&mut self, pass: &Pass<T>, op: Op, chunk: Chunk) {
-        let layers = op.layers();
-        let index = layers.start;
-        if index <= pass.plan.first {
-            return;
-        }
-        let (dinputs, doutputs) = self.dvalues.split_at_mut(layers.end);
-        let (x, dy) = (self.values[index].of(chunk), doutputs[0].of(chunk));
-        let mut dx = dinputs[index].of_mut(chunk);
-        let (Some(norm), Scratch::BatchNorm(scratch)) = (&pass.norms[index], &self.scratch[index]) else {
-            return;
-        };
-        match &scratch.pool {
-            Some((pool, route)) => {
-                let (y, route) = (self.values[layers.end].of(chunk), route.of(chunk));
-                for row in 0..chunk.count {
-                    let routed = Routed { y: image(&y, row), route: image(&route, row), dy: image(&dy, row) };
-                    let (x, dx) = (image(&x, row), image_mut(&mut dx, row));
-                    routed_backward(Instructions::best(), pool, x, norm.slopes(), routed, dx);
-                }
-            }
-            None => {
-                let (x, dy, dx) = (all(&x), all(&dy), all_mut(&mut dx));
-                vectorized(|| BatchNorm::backward(norm.slopes(), x, dy, dx));
-            }
-        }
-    }
-
     /// What all rows of the group come to in `ops`, once they are through.
     pub fn end_backward(&mut self, pass: &Pass<T>, ops: Range<usize>) {
         let rows = self.examples.len();
@@ -573,20 +387,6 @@ impl<T: Float> Group<T> {
                 let dy = self.dvalues[index + 1].array.slice(s![..rows, ..]);
                 vectorized(|| panels.fill(dy));
             }
-        }
-    }
-
-    pub fn moments(&self, index: usize) -> Option<&Moments> {
-        match &self.scratch[index] {
-            Scratch::BatchNorm(norm) => Some(&norm.moments),
-            _ => None,
-        }
-    }
-
-    pub fn sums(&self, index: usize) -> Option<&NormSums> {
-        match &self.scratch[index] {
-            Scratch::BatchNorm(norm) => Some(&norm.sums),
-            _ => None,
         }
     }
 
@@ -605,137 +405,9 @@ impl<T: Float> Group<T> {
     }
 }
 
-/// Rows from `first` on of `dW` of the layer at `index`, `columns` wide, over all groups, first to last.
-pub(super) fn weight_gradient<T: Float>(
-    groups: &[Group<T>],
-    norm: Option<&Norm<T>>,
-    index: usize,
-    first: usize,
-    columns: usize,
-    dweight: &mut [T],
-) {
-    let rows = dweight.len() / columns;
-    match &groups[0].scratch[index] {
-        Scratch::Conv2d(..) => {
-            let parts = groups.iter().filter_map(|group| group.conv_gradient(index));
-            add_up(dweight, parts.map(|gradient| &values(&gradient.weight)[first * columns..]));
-        }
-        Scratch::ConvPool(..) => {
-            let parts = groups.iter().filter_map(|group| group.conv_pool(index));
-            ConvPool::weight_gradient(parts, first, dweight);
-        }
-        Scratch::Dense(_) if groups[0].sparse.is_some() && index == groups[0].first => {
-            let part = |group| Option::zip(Group::sparse_rows(group), Group::packed_dy(group, index));
-            sparse_outer(
-                Instructions::best(),
-                groups.iter().filter_map(part),
-                first / SPAN,
-                columns,
-                dweight,
-            );
-        }
-        Scratch::Dense(_) => {
-            let x = |group| Group::x(group, index, first..first + rows).reversed_axes();
-            let part = |group| Some((x(group), group.packed_dy(index)?));
-            matmul(groups.iter().filter_map(part), &mut matrix_mut(dweight, columns), false);
-        }
-        _ => {
-            if let Some(norm) = norm {
-                norm.weight_gradient(dweight);
-            }
-        }
-    }
-}
-
-/// `db` of the layer at `index` over all groups, first to last.
-pub(super) fn bias_gradient<T: Float>(
-    groups: &[Group<T>],
-    norm: Option<&Norm<T>>,
-    index: usize,
-    dbias: &mut [T],
-) {
-    match &groups[0].scratch[index] {
-        Scratch::Conv2d(..) => {
-            let parts = groups.iter().filter_map(|group| group.conv_gradient(index));
-            add_up(dbias, parts.map(|gradient| values(&gradient.bias)));
-        }
-        Scratch::ConvPool(..) => {
-            let parts = groups.iter().filter_map(|group| group.conv_pool(index));
-            add_up(dbias, parts.map(ConvPool::dbias));
-        }
-        Scratch::BatchNorm(..) => {
-            if let Some(norm) = norm {
-                norm.bias_gradient(dbias);
-            }
-        }
-        _ => {
-            let columns = dbias.len();
-            add_up(dbias, groups.iter().flat_map(|group| group.dy(index).chunks_exact(columns)));
-        }
-    }
-}
-
-/// The squares of an image of shape `input` that is pooled through `window`, or not pooled.
-fn squares(input: Shape, window: Option<Window>) -> Squares {
-    match window {
-        Some(window) => Squares::new(window.places().collect(), window.taps().collect()),
-        None => Squares::new((0..input.places()).map(|place| place * input.channels).collect(), vec![0]),
-    }
-}
-
 /// Keeps the largest value of each channel.
 fn watch<T: Float>(largest: &mut [T], y: &[T]) {
     for y in y.chunks_exact(largest.len()) {
         largest.iter_mut().zip(y).for_each(|(largest, &y)| *largest = largest.max(y));
-    }
-}
-
-/// `sum = Σ parts`, in order.
-fn add_up<'a, T: Float>(sum: &mut [T], parts: impl Iterator<Item = &'a [T]>) {
-    sum.fill(T::zero());
-    vectorized(|| {
-        for part in parts {
-            sum.iter_mut().zip(part).for_each(|(sum, &part)| *sum += part);
-        }
-    });
-}
-
-impl<T: Float> Group<T> {
-    /// What the convolution at `index` has summed.
-    fn conv_gradient(&self, index: usize) -> Option<&Gradient<T>> {
-        match &self.scratch[index] {
-            Scratch::Conv2d(_, gradient) => Some(gradient),
-            _ => None,
-        }
-    }
-
-    fn conv_pool(&self, index: usize) -> Option<&ConvPool<T>> {
-        match &self.scratch[index] {
-            Scratch::ConvPool(conv_pool, _) => Some(conv_pool),
-            _ => None,
-        }
-    }
-
-    fn sparse_rows(&self) -> Option<&SparseRows<T>> {
-        self.sparse.as_ref().map(|(rows, _)| rows)
-    }
-
-    /// The columns `columns` of the input of the dense layer at `index`.
-    fn x(&self, index: usize, columns: Range<usize>) -> ArrayView2<'_, T> {
-        self.values[index].array.slice(s![..self.examples.len(), columns])
-    }
-
-    /// dy of the dense layer at `index` as a right-hand side.
-    fn packed_dy(&self, index: usize) -> Option<&Panels<T>> {
-        match &self.scratch[index] {
-            Scratch::Dense(dy) => Some(dy),
-            _ => None,
-        }
-    }
-
-    /// dy of the dense layer at `index`, shape (rows, units).
-    fn dy(&self, index: usize) -> &[T] {
-        let dy = &self.dvalues[index + 1].array;
-        &all(&dy.view())[..self.examples.len() * dy.ncols()]
     }
 }

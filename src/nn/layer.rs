@@ -94,22 +94,27 @@ impl LayerSpec {
         "tanh",
     ];
 
+    /// What it is, whatever its numbers.
+    pub fn kind(self) -> LayerKind {
+        match self {
+            Self::Dense { .. } => LayerKind::Dense,
+            Self::Conv2d { .. } => LayerKind::Conv2d,
+            Self::MaxPool2d { size } => LayerKind::Pooling { kind: PoolingKind::Max, size },
+            Self::AvgPool2d { size } => LayerKind::Pooling { kind: PoolingKind::Average, size },
+            Self::BatchNorm => LayerKind::BatchNorm,
+            Self::Dropout { .. } => LayerKind::Dropout,
+            Self::Flatten => LayerKind::Flatten,
+            Self::Relu => LayerKind::Activation(Activation::Relu),
+            Self::LeakyRelu => LayerKind::Activation(Activation::LeakyRelu),
+            Self::Gelu => LayerKind::Activation(Activation::Gelu),
+            Self::Sigmoid => LayerKind::Activation(Activation::Sigmoid),
+            Self::Tanh => LayerKind::Activation(Activation::Tanh),
+        }
+    }
+
     /// The word for this kind of layer.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Dense { .. } => "dense",
-            Self::Conv2d { .. } => "conv2d",
-            Self::MaxPool2d { .. } => "max_pool2d",
-            Self::AvgPool2d { .. } => "avg_pool2d",
-            Self::BatchNorm => "batch_norm",
-            Self::Dropout { .. } => "dropout",
-            Self::Flatten => "flatten",
-            Self::Relu => Activation::Relu.name(),
-            Self::LeakyRelu => Activation::LeakyRelu.name(),
-            Self::Gelu => Activation::Gelu.name(),
-            Self::Sigmoid => Activation::Sigmoid.name(),
-            Self::Tanh => Activation::Tanh.name(),
-        }
+        self.kind().name()
     }
 
     /// The shape of the weight as the field has it: (inputs, units), (k, k, channels, filters), or
@@ -159,6 +164,51 @@ impl LayerSpec {
             | Self::Sigmoid
             | Self::Tanh => input,
         })
+    }
+}
+
+/// What a layer is, whatever its numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LayerKind {
+    /// See [`Dense`].
+    Dense,
+    /// See [`Conv2d`].
+    Conv2d,
+    /// See [`Pooling`].
+    Pooling {
+        /// What is taken of a square.
+        kind: PoolingKind,
+        /// Side of a square.
+        size: usize,
+    },
+    /// See [`BatchNorm`].
+    BatchNorm,
+    /// See [`Dropout`].
+    Dropout,
+    /// An image as the list of its elements.
+    Flatten,
+    /// A function of each element.
+    Activation(Activation),
+}
+
+impl LayerKind {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dense => "dense",
+            Self::Conv2d => "conv2d",
+            Self::Pooling { kind: PoolingKind::Max, .. } => "max_pool2d",
+            Self::Pooling { kind: PoolingKind::Average, .. } => "avg_pool2d",
+            Self::BatchNorm => "batch_norm",
+            Self::Dropout => "dropout",
+            Self::Flatten => "flatten",
+            Self::Activation(activation) => activation.name(),
+        }
+    }
+
+    /// Whether there is something to train.
+    pub fn has_parameters(self) -> bool {
+        matches!(self, Self::Dense | Self::Conv2d | Self::BatchNorm)
     }
 }
 
@@ -217,18 +267,22 @@ impl<T: Float> Layer<T> {
         })
     }
 
+    /// What it is, whatever its numbers.
+    pub fn kind(&self) -> LayerKind {
+        match self {
+            Self::Dense(_) => LayerKind::Dense,
+            Self::Conv2d(_) => LayerKind::Conv2d,
+            Self::BatchNorm(_) => LayerKind::BatchNorm,
+            Self::Pooling(pooling) => LayerKind::Pooling { kind: pooling.kind, size: pooling.size() },
+            Self::Dropout(_) => LayerKind::Dropout,
+            Self::Flatten => LayerKind::Flatten,
+            Self::Activation(activation) => LayerKind::Activation(*activation),
+        }
+    }
+
     /// The word for this kind of layer.
     pub fn name(&self) -> &'static str {
-        match self {
-            Self::Dense(_) => "dense",
-            Self::Conv2d(_) => "conv2d",
-            Self::BatchNorm(_) => "batch_norm",
-            Self::Pooling(Pooling { kind: PoolingKind::Max, .. }) => "max_pool2d",
-            Self::Pooling(Pooling { kind: PoolingKind::Average, .. }) => "avg_pool2d",
-            Self::Dropout(_) => "dropout",
-            Self::Flatten => "flatten",
-            Self::Activation(activation) => activation.name(),
-        }
+        self.kind().name()
     }
 
     /// The trained tensors: weight and bias.

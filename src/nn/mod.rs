@@ -8,7 +8,8 @@
 //! A batch is the base case: rows are images, and one image is a batch of one. Forward and
 //! backward of a layer stand next to each other; a gradient has the name of its value with `d` in
 //! front. What forward must remember lives in the [`Workspace`], so a [`Network`] is only read and
-//! serves all threads at once.
+//! serves all threads at once. A [`Plan`] says how a network is trained fast on given data, a [`Trainer`]
+//! takes the steps.
 
 mod activation;
 mod batch_norm;
@@ -23,6 +24,7 @@ mod init;
 pub mod kernel;
 mod layer;
 mod loss;
+mod memory;
 mod network;
 mod optimizer;
 mod plan;
@@ -43,8 +45,9 @@ pub use float::Float;
 pub use gradient_check::{GradientCheck, gradient_check};
 pub use init::Init;
 pub use kernel::Pool;
-pub use layer::{Layer, LayerSpec};
+pub use layer::{Layer, LayerKind, LayerSpec};
 pub use loss::{Loss, LossKind, softmax};
+pub use memory::numbers_of_a_step;
 pub use network::{LengthError, Network, ShapeError, Tensor, fitting_layers, shapes};
 pub use optimizer::{Optimizer, OptimizerSpec, clip_scale, square_sum};
 pub use plan::Plan;

@@ -1,5 +1,5 @@
 use super::layer::{values, values_mut};
-use super::{Float, Layer, LayerSpec, Shape};
+use super::{Float, Layer, LayerKind, LayerSpec, Shape};
 
 /// Layers in order; the last one's outputs are the scores (logits) of the classes.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,6 +73,11 @@ impl<T: Float> Network<T> {
     /// The layers in order.
     pub fn layers(&self) -> &[Layer<T>] {
         &self.layers
+    }
+
+    /// What the layers are.
+    pub fn kinds(&self) -> Vec<LayerKind> {
+        self.layers.iter().map(Layer::kind).collect()
     }
 
     /// [`Self::layers`], to be changed.

@@ -1,11 +1,11 @@
 use std::ops::Range;
 
 use super::kernel::POOL;
-use super::{Activation, Float, Layer, Network, Pooling, PoolingKind};
+use super::{Activation, LayerKind, PoolingKind};
 
 /// Below this share of numbers that are not 0, lists of them are quicker than all numbers: the break-even
 /// measured with `benches/matmul.rs` lies between 0.4 and 0.5.
-const SPARSE_MAX: f64 = 0.4;
+pub(super) const SPARSE_MAX: f64 = 0.4;
 
 /// Rows of a batch that one task carries forward and backward, where all layers are lists.
 const GROUP_ROWS: usize = 64;
@@ -53,20 +53,15 @@ pub(super) enum Op {
 
 impl Op {
     /// What begins with the first of `layers`, which is at this place.
-    fn at<T>(layers: &[Layer<T>], index: usize) -> Self {
-        const RELU: Activation = Activation::Relu;
+    fn at(layers: &[LayerKind], index: usize) -> Self {
+        const RELU: LayerKind = LayerKind::Activation(Activation::Relu);
         const MAX: PoolingKind = PoolingKind::Max;
         match layers {
-            [
-                Layer::Conv2d(_),
-                Layer::Activation(RELU),
-                Layer::Pooling(Pooling { kind: MAX, window }),
-                ..,
-            ] if window.kernel == POOL => Self::ConvPool(index),
-            [Layer::BatchNorm(_), Layer::Activation(RELU), Layer::Pooling(Pooling { kind: MAX, .. }), ..] => {
-                Self::NormPool(index)
+            [LayerKind::Conv2d, RELU, LayerKind::Pooling { kind: MAX, size: POOL }, ..] => {
+                Self::ConvPool(index)
             }
-            [Layer::BatchNorm(_), Layer::Activation(RELU), ..] => Self::NormRelu(index),
+            [LayerKind::BatchNorm, RELU, LayerKind::Pooling { kind: MAX, .. }, ..] => Self::NormPool(index),
+            [LayerKind::BatchNorm, RELU, ..] => Self::NormRelu(index),
             _ => Self::Layer(index),
         }
     }
@@ -91,7 +86,9 @@ impl Plan {
     pub(super) fn is_kept(&self, index: usize) -> bool {
         let earlier = self.segments.split_last().map_or(&[][..], |(_, earlier)| earlier);
         let used = |op: &Op| op.layers().start == index || op.layers().end == index;
+        let meets = |segment: &Range<usize>| self.ops[segment.start].layers().start == index;
         earlier.iter().any(|segment| self.ops[segment.clone()].iter().any(used))
+            || self.segments.iter().skip(1).any(meets)
     }
 
     /// Whether the gradient of value number `index` is: that of what comes out of a `batch_norm`.
@@ -101,12 +98,11 @@ impl Plan {
 
     /// The plan for batches of up to `batch_size` rows, of which `nonzero_fraction` of the numbers are
     /// not 0.
-    pub fn new<T: Float>(network: &Network<T>, batch_size: usize, nonzero_fraction: f64) -> Self {
-        let layers = network.layers();
-        let first = layers.iter().position(|layer| layer.parameters().is_some()).unwrap_or(layers.len());
-        let is_list = layers[..first].iter().all(|layer| matches!(layer, Layer::Flatten));
+    pub fn new(layers: &[LayerKind], batch_size: usize, nonzero_fraction: f64) -> Self {
+        let first = layers.iter().position(|layer| layer.has_parameters()).unwrap_or(layers.len());
+        let is_list = layers[..first].iter().all(|&layer| layer == LayerKind::Flatten);
         let is_sparse =
-            is_list && matches!(layers.get(first), Some(Layer::Dense(_))) && nonzero_fraction < SPARSE_MAX;
+            is_list && layers.get(first) == Some(&LayerKind::Dense) && nonzero_fraction < SPARSE_MAX;
 
         let mut ops = Vec::new();
         let mut rest = layers;
@@ -116,13 +112,14 @@ impl Plan {
             ops.push(op);
             rest = &rest[op.layers().len()..];
         }
-        let is_norm = |op: &Op| matches!(layers[op.layers().start], Layer::BatchNorm(_));
+        let is_norm = |op: &Op| layers[op.layers().start] == LayerKind::BatchNorm;
         let meetings = ops.iter().enumerate().filter(|(_, op)| is_norm(op)).map(|(place, _)| place);
         let starts: Vec<usize> = std::iter::once(0).chain(meetings).collect();
         let ends = starts.iter().skip(1).copied().chain([ops.len()]);
         let segments = starts.iter().zip(ends).map(|(&start, end)| start..end).collect();
 
-        let has_images = layers.iter().any(|layer| matches!(layer, Layer::Conv2d(_) | Layer::Pooling(_)));
+        let is_image = |layer: &LayerKind| matches!(layer, LayerKind::Conv2d | LayerKind::Pooling { .. });
+        let has_images = layers.iter().any(is_image);
         let quarters = batch_size.div_ceil(4).max(1);
         let groups = if has_images {
             IMAGE_GROUPS.min(quarters)

@@ -1,13 +1,15 @@
-use ndarray::{Array2, ArrayView2, Axis};
+use ndarray::{Array2, ArrayView2, Axis, CowArray};
 
-use super::layer::Packed;
+use super::kernel::{Instructions, SparseRows, sparse_matmul, vectorized};
+use super::layer::{Packed, values, values_mut};
+use super::plan::SPARSE_MAX;
 use super::{Float, Layer, Network, softmax};
 
 /// Numbers of a layer that are held at a time: what a prediction takes does not grow with its images.
 const NUMBERS: usize = 1 << 18;
 
 /// Images that go through the layers together, at most.
-const ROWS: usize = 256;
+const ROWS: usize = 64;
 
 /// A network made ready to answer: `batch_norm` folded away where it can be, the weights packed once,
 /// read by any number of threads.
@@ -62,18 +64,41 @@ impl<T: Float> Predictor<T> {
     }
 
     fn scores(&self, x: ArrayView2<T>) -> Array2<T> {
-        let mut x = x.to_owned();
-        for ((layer, packed), shape) in
-            self.folded.layers().iter().zip(&self.packed).zip(&self.folded.shapes()[1..])
-        {
+        let layers = self.folded.layers().iter().zip(&self.packed).zip(&self.folded.shapes()[1..]);
+        let (done, mut x) = match self.sparse_start(x) {
+            Some((done, y)) => (done, CowArray::from(y)),
+            None => (0, CowArray::from(x)),
+        };
+        for ((layer, packed), shape) in layers.skip(done) {
             let mut y = Array2::zeros((x.nrows(), shape.len()));
             let mut scratch = match layer {
                 Layer::Conv2d(conv) => Some(conv.scratch()),
                 _ => None,
             };
             layer.forward(packed, x.view(), y.view_mut(), scratch.as_mut());
-            x = y;
+            x = y.into();
         }
-        x
+        x.into_owned()
+    }
+
+    /// How many layers are done, and what comes out of them, where lists of what is not 0 are quicker:
+    /// with the same bits.
+    fn sparse_start(&self, x: ArrayView2<T>) -> Option<(usize, Array2<T>)> {
+        let first = self.folded.layers().iter().position(|layer| !matches!(layer, Layer::Flatten))?;
+        let (Layer::Dense(dense), Packed::Dense { weight, .. }) =
+            (&self.folded.layers()[first], &self.packed[first])
+        else {
+            return None;
+        };
+        let numbers = x.to_slice()?;
+        let nonzero = vectorized(|| numbers.iter().map(|&x| u32::from(x != T::zero())).sum::<u32>());
+        if f64::from(nonzero) >= SPARSE_MAX * numbers.len() as f64 {
+            return None;
+        }
+        let mut rows = SparseRows::with_capacity(x.nrows(), x.ncols());
+        numbers.chunks_exact(x.ncols()).for_each(|row| rows.push(row, |value| value));
+        let mut y = Array2::zeros((x.nrows(), dense.bias.len()));
+        sparse_matmul(Instructions::best(), &rows, weight, values(&dense.bias), values_mut(&mut y));
+        Some((first + 1, y))
     }
 }

@@ -123,7 +123,7 @@ pub struct Workspace<T> {
 impl<T: Float> Workspace<T> {
     /// Room for steps of `network` on batches of up to `batch_size` rows of any numbers.
     pub fn new(network: &Network<T>, batch_size: usize) -> Self {
-        Self::planned(network, Plan::new(network, batch_size, 1.0))
+        Self::planned(network, Plan::new(&network.kinds(), batch_size, 1.0))
     }
 
     /// Room for steps of `network` as `plan`, which was made for it, has them.

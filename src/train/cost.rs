@@ -1,9 +1,6 @@
 use super::{INPUT, TrainSpec};
 use crate::data::DatasetShape;
-use crate::nn::{LayerSpec, Shape, kernel::PANEL, shapes};
-
-/// Groups that sum gradients of filters side by side, at most.
-const GROUPS: f64 = 8.0;
+use crate::nn::{LayerSpec, Plan, Shape, numbers_of_a_step, shapes};
 
 /// What a job will take, estimated before it is accepted. In `f64`, since a request can ask for
 /// more than any integer holds.
@@ -22,34 +19,20 @@ const FLOPS_PER_VALUE: f64 = 20.0;
 /// Images of a test split, as many as MNIST has.
 const TEST_IMAGES: f64 = 10_000.0;
 
-/// Numbers and operations of one layer.
-#[derive(Default)]
-struct LayerCost {
-    parameters: f64,
-    /// Multiplications of one image forward, as wide as registers make them.
-    products: f64,
-    /// Weights as products read them, both ways.
-    packed: f64,
-    /// What each group keeps for itself.
-    per_group: f64,
-}
-
 impl Cost {
     /// The cost of `spec` on `dataset`; that of layers that don't fit each other is 0.
     pub fn of(spec: &TrainSpec, dataset: &DatasetShape) -> Self {
         let shapes = shapes(INPUT, &spec.network.layers).unwrap_or_default();
-        let mut sum = LayerCost::default();
         let mut values: f64 = shapes.first().map_or(0.0, |shape| shape.len() as f64);
+        let (mut parameters, mut products) = (0.0, 0.0);
         for (layer, pair) in spec.network.layers.iter().zip(shapes.windows(2)) {
             let &[input, output] = pair else { continue };
             values += output.len() as f64;
-            let layer = layer_cost(layer, input, output);
-            sum.parameters += layer.parameters;
-            sum.products += layer.products;
-            sum.packed += layer.packed;
-            sum.per_group += layer.per_group;
+            let (of_layer, multiplications) = parameters_and_products(layer, input, output);
+            parameters += of_layer;
+            products += multiplications;
         }
-        let forward = 2.0 * sum.products + FLOPS_PER_VALUE * values;
+        let forward = 2.0 * products + FLOPS_PER_VALUE * values;
         let epochs = f64::from(spec.epochs);
         let trained = spec.training_samples(dataset.train) as f64 * epochs;
         let evaluated = spec.validation_samples(dataset.train) as f64 * epochs + TEST_IMAGES;
@@ -57,41 +40,39 @@ impl Cost {
         // checkpoint is written.
         let state = spec.optimizer.state_names().len() as f64 + f64::from(u8::from(spec.ema_decay.is_some()));
         let copies = 3.0 + state + 2.0 * (1.0 + state);
-        // Each value with its gradient and a packed copy of that.
-        let kept = 3.0 * values * spec.batch_size as f64;
-        let groups = GROUPS.min((spec.batch_size as f64 / 4.0).ceil());
+        let step = match shapes.is_empty() {
+            true => 0.0,
+            false => {
+                let kinds: Vec<_> = spec.network.layers.iter().map(|layer| layer.kind()).collect();
+                // With few zeros lists of what is not 0 take most: nothing is known of the data yet.
+                let plan = Plan::new(&kinds, spec.batch_size, 0.0);
+                numbers_of_a_step(&plan, &spec.network.layers, &shapes)
+            }
+        };
+        // All examples in the order of the job, and of them those of an epoch.
+        let orders = dataset.train as f64 + spec.samples(dataset.train) as f64;
         Self {
             flops: 3.0 * forward * trained + forward * evaluated,
-            memory_bytes: 4.0 * (copies * sum.parameters + sum.packed + kept + groups * sum.per_group),
+            memory_bytes: 4.0 * (copies * parameters + step + orders),
         }
     }
 }
 
-fn layer_cost(layer: &LayerSpec, input: Shape, output: Shape) -> LayerCost {
-    let padded = |columns: usize| columns.next_multiple_of(PANEL) as f64;
+/// Trained numbers of a layer, and its multiplications for one image forward, as wide as registers make
+/// them.
+fn parameters_and_products(layer: &LayerSpec, input: Shape, output: Shape) -> (f64, f64) {
     let channels = input.channels as f64;
     match *layer {
         LayerSpec::Dense { units, .. } => {
             let inputs = input.len() as f64;
-            LayerCost {
-                parameters: (inputs + 1.0) * units as f64,
-                products: inputs * units as f64,
-                packed: inputs * padded(units) + units as f64 * padded(input.len()),
-                per_group: 0.0,
-            }
+            ((inputs + 1.0) * units as f64, inputs * units as f64)
         }
         LayerSpec::Conv2d { filters, kernel, .. } => {
-            let area = (kernel * kernel) as f64;
-            let weights = area * channels * filters as f64;
-            let bordered = (input.height + kernel) as f64 * (input.width + kernel) as f64 * channels;
-            LayerCost {
-                parameters: weights + filters as f64,
-                products: area * channels * filters.next_multiple_of(16) as f64 * output.places() as f64,
-                packed: area * (channels * padded(filters) + filters as f64 * padded(input.channels)),
-                per_group: weights + 2.0 * bordered + output.places() as f64 * padded(filters),
-            }
+            let taps = (kernel * kernel) as f64 * channels;
+            let products = taps * filters.next_multiple_of(16) as f64 * output.places() as f64;
+            ((taps + 1.0) * filters as f64, products)
         }
-        LayerSpec::BatchNorm => LayerCost { parameters: 4.0 * channels, ..LayerCost::default() },
-        _ => LayerCost::default(),
+        LayerSpec::BatchNorm => (4.0 * channels, 0.0),
+        _ => (0.0, 0.0),
     }
 }

@@ -162,7 +162,7 @@ pub fn run<O: Observer>(
         Some(augment) => Box::new(Augmented { augment, split: &dataset.train }),
         None => Box::new(pixels),
     };
-    let plan = Plan::new(&state.network, spec.batch_size, dataset.statistics().nonzero_fraction);
+    let plan = Plan::new(&state.network.kinds(), spec.batch_size, dataset.statistics().nonzero_fraction);
     let mut workspace = Workspace::planned(&state.network, plan);
     let mut before_step = state.network.clone();
 

@@ -1,32 +1,39 @@
-//! A training step allocates nothing.
+//! A training step allocates nothing, and a job takes the memory it was estimated to.
 #![expect(unsafe_code, reason = "an allocator that counts can't be written without")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
+use chainrule::artifact::{ArtifactError, write_checkpoint};
 use chainrule::data::mnist;
 use chainrule::nn::{
     Batch, Draw, Loss, LossKind, Network, Optimizer, OptimizerSpec, Plan, Pool, Trainer, Workspace,
 };
-use chainrule::train::INPUT;
+use chainrule::train::{EpochMetrics, INPUT, Observer, Outcome, StepReport, TrainState, run};
 use serde_json::json;
 
 use crate::reproducible::spec;
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+    /// Bytes that this thread holds, and the most it has held.
+    static HELD: Cell<isize> = const { Cell::new(0) };
+    static MOST_HELD: Cell<isize> = const { Cell::new(0) };
 }
 
 struct Counting;
 
-// SAFETY: all is left to the system's allocator; the counter allocates nothing.
+// SAFETY: all is left to the system's allocator; the counters allocate nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        HELD.set(HELD.get() + layout.size() as isize);
+        MOST_HELD.set(MOST_HELD.get().max(HELD.get()));
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        HELD.set(HELD.get() - layout.size() as isize);
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -54,7 +61,7 @@ fn a_training_step_allocates_nothing() {
         let spec = spec(request);
         let mut network = Network::<f32>::new(INPUT, &spec.network.layers, 1).expect("layers that fit");
         let mut optimizer = Optimizer::new(spec.optimizer, &network);
-        let plan = Plan::new(&network, 128, nonzero_fraction);
+        let plan = Plan::new(&network.kinds(), 128, nonzero_fraction);
         let mut workspace = Workspace::planned(&network, plan);
         let loss = Loss { kind: LossKind::CrossEntropy, label_smoothing: 0.1 };
         let mut trainer = Trainer::new(&mut workspace, &mut network, &mut optimizer);
@@ -72,4 +79,49 @@ fn a_training_step_allocates_nothing() {
 #[test]
 fn the_counter_sees_an_allocation() {
     assert_eq!(allocations(|| drop(std::hint::black_box(Box::new(7)))), 1);
+}
+
+/// Writes a checkpoint after each epoch, as a worker does.
+struct Checkpoints;
+
+impl Observer for Checkpoints {
+    type Error = ArtifactError;
+
+    fn step(&mut self, _: &StepReport) -> bool {
+        true
+    }
+
+    fn epoch(&mut self, _: &EpochMetrics, state: &TrainState) -> Result<(), ArtifactError> {
+        write_checkpoint(state).map(drop)
+    }
+}
+
+#[test]
+fn a_job_takes_the_memory_it_was_estimated_to_within_a_fifth() {
+    let dataset = mnist::dataset();
+    let conv = json!({ "type": "conv2d", "filters": 40, "kernel": 3, "padding": "same" });
+    let odd = json!([conv, { "type": "tanh" }, conv, { "type": "avg_pool2d" }, { "type": "dropout", "rate": 0.2 },
+        { "type": "dense", "units": 70 }, { "type": "relu" }, { "type": "dense", "units": 10 }]);
+    let wide =
+        json!([{ "type": "dense", "units": 1_000 }, { "type": "gelu" }, { "type": "dense", "units": 10 }]);
+    let requests =
+        ["lesson", "mlp", "cnn-fast", "cnn", "cnn-best"].map(|preset| json!({ "network": preset }));
+    let others = [
+        json!({ "network": { "layers": odd }, "batch_size": 512 }),
+        json!({ "network": { "layers": wide } }),
+    ];
+    for mut request in requests.into_iter().chain(others) {
+        request["train_samples"] = json!(600);
+        request["epochs"] = json!(1);
+        let spec = spec(request);
+        let estimated = spec.cost(&mnist::shape()).memory_bytes;
+        let before = HELD.get();
+        MOST_HELD.set(before);
+        let state = TrainState::new(&spec).expect("layers that fit");
+        let outcome = run(&spec, &dataset, state, &Pool::new(1), &mut Checkpoints);
+        assert!(matches!(outcome, Ok(Outcome::Finished { .. })), "{outcome:?}");
+        let measured = (MOST_HELD.get() - before) as f64;
+        let ratio = estimated / measured;
+        assert!((0.8..1.2).contains(&ratio), "{ratio:.2}: {estimated} for {measured} of {:?}", spec.network);
+    }
 }

@@ -329,7 +329,7 @@ fn a_trainer_takes_the_steps_of_its_parts() {
         let optimizer = Optimizer::new(OptimizerSpec::named("adam").expect("a rule"), &network);
         let mut parts = (network.clone(), optimizer.clone(), Workspace::new(&network, 50));
         let mut whole =
-            (network.clone(), optimizer, Workspace::planned(&network, Plan::new(&network, 50, 0.2)));
+            (network.clone(), optimizer, Workspace::planned(&network, Plan::new(&network.kinds(), 50, 0.2)));
         let mut trainer = Trainer::new(&mut whole.2, &mut whole.0, &mut whole.1);
         for step in 0..5 {
             let rows: Vec<u32> = (step * 50..step * 50 + 50 - step).collect();
@@ -342,5 +342,18 @@ fn a_trainer_takes_the_steps_of_its_parts() {
             workspace.track_statistics(network);
             assert!(trainer.network() == &*network, "step {step} of {layers:?}");
         }
+    }
+}
+
+/// More rows than go through the layers together, and nothing before the statistics of all of them.
+#[test]
+fn a_normalisation_may_come_first() {
+    let conv =
+        LayerSpec::Conv2d { filters: 3, kernel: 3, padding: Padding::Valid, stride: 1, init: Init::He };
+    for rest in [&[conv, LayerSpec::Tanh][..], &[LayerSpec::Relu, conv]] {
+        let layers = [&[LayerSpec::BatchNorm], rest, &[dense(3)]].concat();
+        let network = network(Shape { height: 5, width: 6, channels: 2 }, &layers, 11);
+        let checks = check(&network, &Loss::new(LossKind::CrossEntropy), 23, 12);
+        assert!(worst(&checks) < ERROR_MAX, "largest relative error {} of {layers:?}", worst(&checks));
     }
 }

@@ -4,6 +4,7 @@
 //! more than the arithmetic, and a pool whose tasks borrow from the caller's stack.
 #![expect(unsafe_code, reason = "the one room for it, see above")]
 
+mod alive;
 mod instructions;
 mod matmul;
 mod normed;
@@ -15,14 +16,13 @@ mod simd;
 mod sparse;
 mod tile;
 
+pub use alive::{AliveLists, PooledGradient, add_input_gradient, collect_alive};
 pub use instructions::{Instructions, prefetch, vectorized};
 pub use matmul::{Offsets, Windows, matmul, matmul_windows, matmul_with};
 pub use normed::{Routed, Squares, affine_relu_pool, routed_backward, routed_sums};
 pub use panels::{PANEL, Panels, Right, fill_panels};
 pub use peak::multiply_adds;
 pub use pool::Pool;
-pub use pooled::{
-    AliveLists, POOL, PooledGradient, PooledWindows, add_input_gradient, collect_alive, conv_relu_pool,
-};
+pub use pooled::{POOL, PooledWindows, conv_relu_pool};
 pub use simd::Vectors;
 pub use sparse::{SPAN, SparseRows, sparse_matmul, sparse_outer};

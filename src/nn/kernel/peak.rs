@@ -24,7 +24,7 @@ impl<T: Float> Kernel<T> for Chains<'_, T> {
     unsafe fn run<V: Simd<Number = T>>(self) {
         // SAFETY: the caller's; the array covers the lanes.
         unsafe {
-            let (factor, mut total) = (V::splat(T::of(1e-9)), T::zero());
+            let (factor, mut total) = (V::splat(std::hint::black_box(T::of(1e-9))), T::zero());
             let mut sums = [V::splat(T::one()); CHAINS];
             for _ in 0..self.steps {
                 for sum in &mut sums {

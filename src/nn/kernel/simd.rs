@@ -317,7 +317,13 @@ mod x86 {
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-impl<T: Float> Vectors for T {
-    type Avx2 = Portable<T>;
-    type Avx512 = Portable<T>;
+impl Vectors for f32 {
+    type Avx2 = Portable<f32>;
+    type Avx512 = Portable<f32>;
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+impl Vectors for f64 {
+    type Avx2 = Portable<f64>;
+    type Avx512 = Portable<f64>;
 }

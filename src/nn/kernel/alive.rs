@@ -1,0 +1,346 @@
+use super::Instructions;
+use super::pooled::{POOL, PooledWindows};
+use super::simd::{Kernel, Simd};
+use crate::nn::Float;
+
+/// A gradient that has come through pool and relu: where its window begins, and what it is.
+#[derive(Clone, Copy, Debug, Default)]
+struct Alive<T> {
+    start: u32,
+    dy: T,
+}
+
+/// Of each filter the gradients that are alive in some images.
+#[derive(Clone, Debug)]
+pub struct AliveLists<T> {
+    capacity: usize,
+    entries: Vec<Alive<T>>,
+    counts: Vec<usize>,
+}
+
+impl<T: Float> AliveLists<T> {
+    /// Room for `outputs` of each of `filters`.
+    pub fn with_capacity(filters: usize, outputs: usize) -> Self {
+        Self {
+            capacity: outputs,
+            entries: vec![Alive::default(); filters * outputs],
+            counts: vec![0; filters],
+        }
+    }
+
+    /// Forgets all gradients.
+    pub fn clear(&mut self) {
+        self.counts.fill(0);
+    }
+}
+
+/// One image on its way back: what [`conv_relu_pool`] made, and the gradient of y.
+#[derive(Clone, Copy)]
+pub struct PooledGradient<'a, T> {
+    /// y, shape (squares, filters).
+    pub y: &'a [T],
+    /// Where each window of y begins.
+    pub route: &'a [T],
+    /// ∂L/∂y.
+    pub dy: &'a [T],
+}
+
+/// Adds what is alive of an image to `lists`, and its sum to `dbias`; the image begins at `image` in the
+/// `x` of [`AliveLists::add_outer`].
+///
+/// # Panics
+/// Where the shapes don't fit, or the lists are full.
+pub fn collect_alive<T: Float>(
+    instructions: Instructions,
+    windows: &PooledWindows,
+    gradient: PooledGradient<'_, T>,
+    image: usize,
+    lists: &mut AliveLists<T>,
+    dbias: &mut [T],
+) {
+    let filters = lists.counts.len();
+    let PooledGradient { y, route, dy } = gradient;
+    assert_eq!(
+        (y.len(), dy.len(), route.len()),
+        (windows.squares.len() * filters, y.len(), y.len()),
+        "outputs"
+    );
+    assert!(
+        lists.counts.iter().all(|count| count + windows.squares.len() <= lists.capacity),
+        "room for an image"
+    );
+    assert_eq!(dbias.len(), filters, "a bias");
+    instructions.run(Collect { windows, gradient, image, lists, dbias });
+}
+
+struct Collect<'a, T> {
+    windows: &'a PooledWindows,
+    gradient: PooledGradient<'a, T>,
+    image: usize,
+    lists: &'a mut AliveLists<T>,
+    dbias: &'a mut [T],
+}
+
+impl<T: Float> Kernel<T> for Collect<'_, T> {
+    #[inline(always)]
+    unsafe fn run<V: Simd<Number = T>>(self) {
+        let Self { windows, gradient, image, lists, dbias } = self;
+        let filters = dbias.len();
+        for (square, &start) in windows.squares.iter().enumerate() {
+            // SAFETY: the caller's for the instructions; each filter has room for all squares, and the
+            // places that are read exist.
+            unsafe {
+                for_each_alive::<T, V>(gradient, square * filters, filters, |filter, route, dy| {
+                    let count = lists.counts.get_unchecked_mut(filter);
+                    let start = (image + start + route) as u32;
+                    *lists.entries.get_unchecked_mut(filter * lists.capacity + *count) = Alive { start, dy };
+                    *count += 1;
+                    *dbias.get_unchecked_mut(filter) += dy;
+                });
+            }
+        }
+    }
+}
+
+/// Calls `f` with the filter, the route and the gradient of each output above 0 of the `filters` from
+/// `first` on.
+///
+/// # Safety
+/// See [`Simd`]; the outputs exist.
+#[inline(always)]
+unsafe fn for_each_alive<T: Float, V: Simd<Number = T>>(
+    gradient: PooledGradient<'_, T>,
+    first: usize,
+    filters: usize,
+    mut f: impl FnMut(usize, usize, T),
+) {
+    let PooledGradient { y, route, dy } = gradient;
+    for part in (0..filters).step_by(V::LANES) {
+        let width = V::LANES.min(filters - part);
+        // SAFETY: the caller's.
+        unsafe {
+            let mut alive = V::load_first(&y[first + part..first + part + width]).positive();
+            while alive != 0 {
+                let filter = part + alive.trailing_zeros() as usize;
+                f(filter, route.get_unchecked(first + filter).index(), *dy.get_unchecked(first + filter));
+                alive &= alive - 1;
+            }
+        }
+    }
+}
+
+impl<T: Float> AliveLists<T> {
+    /// `dw += Σ dy · window` over what is alive, filter by filter, each in the order it came: x (images of
+    /// [`PooledWindows::room`] numbers one after the other), dw (filters,
+    /// [`PooledWindows::padded_filter`]).
+    ///
+    /// # Panics
+    /// Where the shapes don't fit, or this processor can't run `instructions`.
+    pub fn add_outer(&self, instructions: Instructions, windows: &PooledWindows, x: &[T], dw: &mut [T]) {
+        assert_eq!(dw.len(), self.counts.len() * windows.padded_filter(), "filters");
+        let reach = (windows.kernel - 1) * windows.row + windows.padded_span();
+        for (filter, &count) in self.counts.iter().enumerate() {
+            let entries = &self.entries[filter * self.capacity..][..count];
+            let last = entries.iter().map(|alive| alive.start).max().unwrap_or(0);
+            assert!(count == 0 || last as usize + reach <= x.len(), "windows inside their images");
+        }
+        instructions.run(Outer { lists: self, windows, x, dw });
+    }
+}
+
+struct Outer<'a, T> {
+    lists: &'a AliveLists<T>,
+    windows: &'a PooledWindows,
+    x: &'a [T],
+    dw: &'a mut [T],
+}
+
+/// Cuts `rows` rows of `width` registers into blocks of as many registers as hide the latency of a
+/// multiply-add and leave some: calls `$f::<V, rows, registers>` with the row and the register where
+/// each begins.
+macro_rules! for_blocks {
+    ($rows:expr, $width:expr, |$row:ident, $register:ident, $U:ident, $R:ident| $block:expr) => {{
+        let (rows, width) = ($rows, $width);
+        if width == 1 {
+            let ($register, mut $row) = (0, 0);
+            while $row < rows {
+                const $R: usize = 1;
+                if rows - $row >= 5 {
+                    const $U: usize = 5;
+                    $block;
+                    $row += $U;
+                } else if rows - $row >= 3 {
+                    const $U: usize = 3;
+                    $block;
+                    $row += $U;
+                } else {
+                    const $U: usize = 1;
+                    $block;
+                    $row += $U;
+                }
+            }
+        } else {
+            const $U: usize = 1;
+            for $row in 0..rows {
+                let mut $register = 0;
+                while $register < width {
+                    let left = width - $register;
+                    if left % 10 == 0 {
+                        const $R: usize = 10;
+                        $block;
+                        $register += $R;
+                    } else if left % 6 == 0 {
+                        const $R: usize = 6;
+                        $block;
+                        $register += $R;
+                    } else if left >= 5 {
+                        const $R: usize = 5;
+                        $block;
+                        $register += $R;
+                    } else if left >= 3 {
+                        const $R: usize = 3;
+                        $block;
+                        $register += $R;
+                    } else {
+                        const $R: usize = 1;
+                        $block;
+                        $register += $R;
+                    }
+                }
+            }
+        }
+    }};
+}
+
+impl<T: Float> Kernel<T> for Outer<'_, T> {
+    #[inline(always)]
+    unsafe fn run<V: Simd<Number = T>>(self) {
+        let Self { lists, windows, x, dw } = self;
+        let filters = lists.entries.chunks_exact(lists.capacity).zip(&lists.counts);
+        for ((entries, &count), dw) in filters.zip(dw.chunks_exact_mut(windows.padded_filter())) {
+            let entries = &entries[..count];
+            for_blocks!(windows.kernel, windows.span.div_ceil(V::LANES), |u, register, U, R| {
+                // SAFETY: the caller's; the windows lie inside `x`, with a register beyond.
+                unsafe {
+                    let x = x.as_ptr().add(u * windows.row + register * V::LANES);
+                    let dw = dw.as_mut_ptr().add(u * windows.padded_span() + register * V::LANES);
+                    add_windows::<T, V, U, R>(entries, x, windows.row, dw, windows.padded_span());
+                }
+            });
+        }
+    }
+}
+
+/// `U` rows of `R` registers of a filter's gradient, in registers from the first to the last entry.
+///
+/// # Safety
+/// See [`Simd`]; x and dw have the registers.
+#[inline(always)]
+unsafe fn add_windows<T: Float, V: Simd<Number = T>, const U: usize, const R: usize>(
+    entries: &[Alive<T>],
+    x: *const T,
+    x_row: usize,
+    dw: *mut T,
+    dw_row: usize,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut sums = [[V::splat(T::zero()); R]; U];
+        for (u, sums) in sums.iter_mut().enumerate() {
+            *sums = V::load_all(dw.add(u * dw_row));
+        }
+        for entry in entries {
+            let dy = V::splat(entry.dy);
+            let x = x.add(entry.start as usize);
+            for (u, sums) in sums.iter_mut().enumerate() {
+                for (r, sum) in sums.iter_mut().enumerate() {
+                    *sum = sum.add_product(dy, V::load(x.add(u * x_row + r * V::LANES)));
+                }
+            }
+        }
+        for (u, sums) in sums.into_iter().enumerate() {
+            for (r, sum) in sums.into_iter().enumerate() {
+                sum.store(dw.add(u * dw_row + r * V::LANES));
+            }
+        }
+    }
+}
+
+/// `dx[window] += dy · w` over what is alive in one image, square by square: weight (filters,
+/// [`PooledWindows::padded_filter`]), its padding 0, dx ([`PooledWindows::room`]).
+///
+/// # Panics
+/// Where the shapes don't fit, or this processor can't run `instructions`.
+pub fn add_input_gradient<T: Float>(
+    instructions: Instructions,
+    windows: &PooledWindows,
+    gradient: PooledGradient<'_, T>,
+    weight: &[T],
+    dx: &mut [T],
+) {
+    windows.check();
+    let PooledGradient { y, route, dy } = gradient;
+    let filters = weight.len() / windows.padded_filter();
+    assert_eq!(
+        (y.len(), dy.len(), route.len()),
+        (windows.squares.len() * filters, y.len(), y.len()),
+        "outputs"
+    );
+    assert!(dx.len() >= windows.room(), "an image");
+    instructions.run(Input { windows, gradient, weight, dx });
+}
+
+struct Input<'a, T> {
+    windows: &'a PooledWindows,
+    gradient: PooledGradient<'a, T>,
+    weight: &'a [T],
+    dx: &'a mut [T],
+}
+
+/// Filters whose gradients are added to a window together.
+const FILTERS: usize = 32;
+
+impl<T: Float> Kernel<T> for Input<'_, T> {
+    #[inline(always)]
+    unsafe fn run<V: Simd<Number = T>>(self) {
+        let Self { windows, gradient, weight, dx } = self;
+        let length = windows.padded_filter();
+        let filters = weight.len() / length;
+        for (square, &start) in windows.squares.iter().enumerate() {
+            for part in (0..filters).step_by(FILTERS) {
+                let mut lists = [[Alive { start: 0, dy: T::zero() }; FILTERS]; POOL * POOL];
+                let mut counts = [0; POOL * POOL];
+                let width = FILTERS.min(filters - part);
+                // SAFETY: the caller's; a list has room for each filter of the part; a window lies
+                // inside `dx`, with a register beyond.
+                unsafe {
+                    for_each_alive::<T, V>(gradient, square * filters + part, width, |filter, route, dy| {
+                        for (corner, &at) in windows.corners.iter().enumerate() {
+                            // Written always, counted where it is the one: no branch to guess.
+                            let start = ((part + filter) * length) as u32;
+                            *lists[corner].get_unchecked_mut(counts[corner]) = Alive { start, dy };
+                            counts[corner] += usize::from(at == route);
+                        }
+                    });
+                    for ((list, count), corner) in lists.iter().zip(counts).zip(windows.corners) {
+                        if count == 0 {
+                            continue;
+                        }
+                        let dx = dx.as_mut_ptr().add(start + corner);
+                        for_blocks!(windows.kernel, windows.span.div_ceil(V::LANES), |u, register, U, R| {
+                            let weight = weight.as_ptr().add(u * windows.padded_span() + register * V::LANES);
+                            let dx = dx.add(u * windows.row + register * V::LANES);
+                            add_windows::<T, V, U, R>(
+                                &list[..count],
+                                weight,
+                                windows.padded_span(),
+                                dx,
+                                windows.row,
+                            );
+                        });
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,79 @@
+use super::kernel::{PANEL, POOL};
+use super::plan::{Op, Plan};
+use super::shape::Window;
+use super::{LayerKind, LayerSpec, Padding, Shape};
+
+/// Numbers in the widest register, to which rows of filters are padded.
+const LANES_MAX: f64 = 16.0;
+
+/// Numbers that a workspace for `plan` holds besides the gradients, before it is made: in `f64`, since layers
+/// can be asked for that no integer counts. `shapes` are those of the values between the layers.
+pub fn numbers_of_a_step(plan: &Plan, layers: &[LayerSpec], shapes: &[Shape]) -> f64 {
+    let chunk = |is_kept: bool| if is_kept { plan.rows } else { plan.chunk_rows } as f64;
+    let is_dense = |index: usize| layers.get(index).is_some_and(|layer| layer.kind() == LayerKind::Dense);
+    let is_list = |index: usize| plan.is_sparse && index <= plan.first;
+    let length = |index: usize| shapes[index].len() as f64;
+    let mut group = 0.0;
+    let mut packed = 0.0;
+    if plan.is_sparse {
+        // A number and its column for each input.
+        group += (2 * plan.rows + 1) as f64 * length(0);
+    }
+    for index in 0..shapes.len() {
+        if !is_list(index) && !plan.is_inside(index) {
+            group += length(index) * chunk(plan.is_kept(index) || is_dense(index));
+        }
+        if index > plan.first && !plan.is_inside(index) {
+            group += length(index) * chunk(plan.is_gradient_kept(index) || is_dense(index - 1));
+        }
+    }
+    for op in &plan.ops {
+        let index = op.layers().start;
+        let (input, output, outputs) = (shapes[index], shapes[index + 1], length(op.layers().end));
+        let with_gradient = index > plan.first;
+        match (*op, layers[index]) {
+            (Op::NormPool(_) | Op::NormRelu(_), _) => group += outputs * chunk(true),
+            (Op::ConvPool(_), LayerSpec::Conv2d { filters, kernel, padding, stride, .. }) => {
+                let filters_len = filters as f64;
+                let inputs = (kernel * kernel * input.channels) as f64;
+                let span = (kernel * input.channels) as f64;
+                let padded = kernel as f64 * (span / LANES_MAX).ceil() * LANES_MAX * filters_len;
+                let image =
+                    Window::new(input, kernel, stride, padding).map_or(0, |window| window.padded.len());
+                let squares = (output.height / POOL * (output.width / POOL)) as f64;
+                let images = plan.chunk_rows as f64;
+                // The images with their borders, the lists of what is alive, dW, and the routes.
+                group += (images + 1.0) * (image as f64 + LANES_MAX) + 2.0 * images * squares * filters_len;
+                group += padded + outputs * chunk(plan.is_kept(op.layers().end));
+                packed += inputs * padded_columns(filters) + if with_gradient { padded } else { 0.0 };
+            }
+            (_, LayerSpec::Conv2d { filters, kernel, padding, stride, .. }) => {
+                let area = (kernel * kernel) as f64;
+                let image =
+                    Window::new(input, kernel, stride, padding).map_or(0, |window| window.padded.len());
+                let is_padded = padding == Padding::Same;
+                group += image as f64 * if is_padded { 2.0 } else { 1.0 };
+                group += area * (input.channels * filters) as f64;
+                if !filters.is_multiple_of(16) {
+                    group += output.places() as f64 * padded_columns(filters);
+                }
+                packed += area * input.channels as f64 * padded_columns(filters);
+                packed +=
+                    if with_gradient { area * filters as f64 * padded_columns(input.channels) } else { 0.0 };
+            }
+            (_, LayerSpec::Dense { units, .. }) => {
+                group += chunk(true) * padded_columns(units);
+                packed += length(index) * padded_columns(units);
+                packed += if with_gradient { units as f64 * padded_columns(input.len()) } else { 0.0 };
+            }
+            (_, LayerSpec::Dropout { .. }) => group += outputs * chunk(plan.is_kept(index)),
+            _ => {}
+        }
+    }
+    packed + plan.groups as f64 * group
+}
+
+/// Columns of a packed matrix.
+fn padded_columns(columns: usize) -> f64 {
+    columns.next_multiple_of(PANEL) as f64
+}
