@@ -7,8 +7,8 @@ use super::{Conv2d, Float};
 
 /// A [`Conv2d`], `relu` and the largest of each square of 2×2 as one: of the four outputs of a square only
 /// the largest goes on, and only where it is above 0. The others are never written down, and on the way
-/// back, where their gradient is 0, never multiplied: the same mathematics with an eighth of the
-/// operations.
+/// back, where their gradient is 0, never multiplied: the same mathematics, on the way back with
+/// an eighth of the operations.
 #[derive(Clone, Debug)]
 pub(super) struct ConvPool<T> {
     windows: PooledWindows,

@@ -1,10 +1,7 @@
-use super::kernel::{PANEL, POOL};
+use super::kernel::{LANES_MAX, PANEL, POOL};
 use super::plan::{Op, Plan};
 use super::shape::Window;
 use super::{LayerKind, LayerSpec, Padding, Shape};
-
-/// Numbers in the widest register, to which rows of filters are padded.
-const LANES_MAX: f64 = 16.0;
 
 /// Numbers that a workspace for `plan` holds besides the gradients, before it is made: in `f64`, since layers
 /// can be asked for that no integer counts. `shapes` are those of the values between the layers.
@@ -36,14 +33,14 @@ pub fn numbers_of_a_step(plan: &Plan, layers: &[LayerSpec], shapes: &[Shape]) ->
             (Op::ConvPool(_), LayerSpec::Conv2d { filters, kernel, padding, stride, .. }) => {
                 let filters_len = filters as f64;
                 let inputs = (kernel * kernel * input.channels) as f64;
-                let span = (kernel * input.channels) as f64;
-                let padded = kernel as f64 * (span / LANES_MAX).ceil() * LANES_MAX * filters_len;
+                let span = (kernel * input.channels).next_multiple_of(LANES_MAX);
+                let padded = (kernel * span) as f64 * filters_len;
                 let image =
                     Window::new(input, kernel, stride, padding).map_or(0, |window| window.padded.len());
                 let squares = (output.height / POOL * (output.width / POOL)) as f64;
                 let images = plan.chunk_rows as f64;
                 // The images with their borders, the lists of what is alive, dW, and the routes.
-                group += (images + 1.0) * (image as f64 + LANES_MAX) + 2.0 * images * squares * filters_len;
+                group += (images + 1.0) * (image + LANES_MAX) as f64 + 2.0 * images * squares * filters_len;
                 group += padded + outputs * chunk(plan.is_kept(op.layers().end));
                 packed += inputs * padded_columns(filters) + if with_gradient { padded } else { 0.0 };
             }

@@ -89,6 +89,7 @@ impl Plan {
         let meets = |segment: &Range<usize>| self.ops[segment.start].layers().start == index;
         earlier.iter().any(|segment| self.ops[segment.clone()].iter().any(used))
             || self.segments.iter().skip(1).any(meets)
+            || self.is_gradient_kept(index)
     }
 
     /// Whether the gradient of value number `index` is: that of what comes out of a `batch_norm`.

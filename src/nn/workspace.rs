@@ -229,7 +229,7 @@ impl<T: Float> Workspace<T> {
     }
 
     /// Fraction of the units of each relu that were 0 for every row of the watched steps, by layer; a
-    /// unit of an image is a channel at all its places.
+    /// unit of an image is a channel at all its places, or at those that pooling behind it reads.
     pub fn dead_fractions(&self, network: &Network<T>) -> Vec<Option<f64>> {
         let fraction = |(index, layer): (usize, &Layer<T>)| {
             matches!(layer, Layer::Activation(super::Activation::Relu)).then(|| {

@@ -44,7 +44,7 @@ impl Cost {
             true => 0.0,
             false => {
                 let kinds: Vec<_> = spec.network.layers.iter().map(|layer| layer.kind()).collect();
-                // With few zeros lists of what is not 0 take most: nothing is known of the data yet.
+                // Lists of what is not 0 take most, so they are assumed: nothing is known of the data yet.
                 let plan = Plan::new(&kinds, spec.batch_size, 0.0);
                 numbers_of_a_step(&plan, &spec.network.layers, &shapes)
             }

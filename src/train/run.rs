@@ -181,7 +181,7 @@ pub fn run<O: Observer>(
             if is_last {
                 before_step.copy_from(trainer.network());
             }
-            let draw = Draw { seed: spec.seed, epoch: epoch };
+            let draw = Draw { seed: spec.seed, epoch };
             let batch = Batch { images: images.as_ref(), labels: dataset.train.labels(), rows, draw };
             let result = trainer.step(&loss, batch, rate, spec.gradient_clip_norm, pool);
             let metrics = StepMetrics {

@@ -2,8 +2,9 @@
 
 use chainrule::nn::Pool;
 use chainrule::nn::kernel::{
-    AliveLists, Instructions, Panels, PooledGradient, PooledWindows, SPAN, SparseRows, add_input_gradient,
-    collect_alive, conv_relu_pool, matmul_with, sparse_matmul, sparse_outer,
+    AliveLists, Instructions, Panels, PooledGradient, PooledWindows, SPAN, SparseRows, Squares,
+    add_input_gradient, affine_relu_pool, collect_alive, conv_relu_pool, matmul_with, sparse_matmul,
+    sparse_outer,
 };
 use ndarray::{Array2, ArrayView2, s};
 use proptest::prelude::*;
@@ -225,6 +226,35 @@ proptest! {
             for (found, expected) in db.iter().zip(&expected.db) {
                 prop_assert!((f64::from(*found) - expected).abs() < 1e-4, "{kind:?}: {found} {expected}");
             }
+        }
+    }
+}
+
+/// Forward with a square of which one place is no number, at each corner.
+#[test]
+fn what_is_no_number_comes_through_relu_and_pool() {
+    for kind in Instructions::available() {
+        for corner in 0..4 {
+            let mut x = vec![1.0_f32; 4 * 20];
+            x[corner * 20..][..20].fill(f32::NAN);
+            let squares = Squares::new(vec![0], vec![0, 20, 40, 60]);
+            let (ones, mut y, mut route) = (vec![1.0; 20], vec![0.0; 20], vec![0.0; 20]);
+            affine_relu_pool(kind, &squares, &x, [&ones, &ones], &mut y, &mut route);
+            assert!(y.iter().all(|y| y.is_nan()), "{kind:?}, corner {corner}");
+
+            let windows = PooledWindows {
+                kernel: 1,
+                span: 1,
+                row: 2,
+                corners: [0, 1, 2, 3],
+                squares: vec![0],
+                length: 4,
+            };
+            let mut x = vec![1.0_f32; windows.room()];
+            x[corner] = f32::NAN;
+            let w = Panels::of(matrix(1, 20, 1).view());
+            conv_relu_pool(kind, &windows, &x, w.right(), &ones, &mut y, &mut route);
+            assert!(y.iter().all(|y| y.is_nan()), "{kind:?}, corner {corner}");
         }
     }
 }

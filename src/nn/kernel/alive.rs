@@ -23,7 +23,10 @@ impl<T: Float> AliveLists<T> {
     pub fn with_capacity(filters: usize, outputs: usize) -> Self {
         Self {
             capacity: outputs,
-            entries: vec![Alive::default(); filters * outputs],
+            entries: vec![
+                Alive::default();
+                filters.checked_mul(outputs).expect("lists that fit into memory")
+            ],
             counts: vec![0; filters],
         }
     }
@@ -34,12 +37,12 @@ impl<T: Float> AliveLists<T> {
     }
 }
 
-/// One image on its way back: what [`conv_relu_pool`] made, and the gradient of y.
+/// One image on its way back: what [`conv_relu_pool`](super::conv_relu_pool) made, and the gradient of y.
 #[derive(Clone, Copy)]
 pub struct PooledGradient<'a, T> {
     /// y, shape (squares, filters).
     pub y: &'a [T],
-    /// Where each window of y begins.
+    /// Which window of its square each y comes from.
     pub route: &'a [T],
     /// ∂L/∂y.
     pub dy: &'a [T],
@@ -58,6 +61,7 @@ pub fn collect_alive<T: Float>(
     lists: &mut AliveLists<T>,
     dbias: &mut [T],
 ) {
+    windows.check();
     let filters = lists.counts.len();
     let PooledGradient { y, route, dy } = gradient;
     assert_eq!(
@@ -92,7 +96,7 @@ impl<T: Float> Kernel<T> for Collect<'_, T> {
             unsafe {
                 for_each_alive::<T, V>(gradient, square * filters, filters, |filter, route, dy| {
                     let count = lists.counts.get_unchecked_mut(filter);
-                    let start = (image + start + route) as u32;
+                    let start = (image + start + windows.corners[route]) as u32;
                     *lists.entries.get_unchecked_mut(filter * lists.capacity + *count) = Alive { start, dy };
                     *count += 1;
                     *dbias.get_unchecked_mut(filter) += dy;
@@ -137,6 +141,7 @@ impl<T: Float> AliveLists<T> {
     /// # Panics
     /// Where the shapes don't fit, or this processor can't run `instructions`.
     pub fn add_outer(&self, instructions: Instructions, windows: &PooledWindows, x: &[T], dw: &mut [T]) {
+        windows.check();
         assert_eq!(dw.len(), self.counts.len() * windows.padded_filter(), "filters");
         let reach = (windows.kernel - 1) * windows.row + windows.padded_span();
         for (filter, &count) in self.counts.iter().enumerate() {
@@ -216,8 +221,11 @@ impl<T: Float> Kernel<T> for Outer<'_, T> {
     #[inline(always)]
     unsafe fn run<V: Simd<Number = T>>(self) {
         let Self { lists, windows, x, dw } = self;
-        let filters = lists.entries.chunks_exact(lists.capacity).zip(&lists.counts);
+        let filters = lists.entries.chunks_exact(lists.capacity.max(1)).zip(&lists.counts);
         for ((entries, &count), dw) in filters.zip(dw.chunks_exact_mut(windows.padded_filter())) {
+            if count == 0 {
+                continue;
+            }
             let entries = &entries[..count];
             for_blocks!(windows.kernel, windows.span.div_ceil(V::LANES), |u, register, U, R| {
                 // SAFETY: the caller's; the windows lie inside `x`, with a register beyond.
@@ -315,11 +323,11 @@ impl<T: Float> Kernel<T> for Input<'_, T> {
                 // inside `dx`, with a register beyond.
                 unsafe {
                     for_each_alive::<T, V>(gradient, square * filters + part, width, |filter, route, dy| {
-                        for (corner, &at) in windows.corners.iter().enumerate() {
+                        for corner in 0..windows.corners.len() {
                             // Written always, counted where it is the one: no branch to guess.
                             let start = ((part + filter) * length) as u32;
                             *lists[corner].get_unchecked_mut(counts[corner]) = Alive { start, dy };
-                            counts[corner] += usize::from(at == route);
+                            counts[corner] += usize::from(corner == route);
                         }
                     });
                     for ((list, count), corner) in lists.iter().zip(counts).zip(windows.corners) {

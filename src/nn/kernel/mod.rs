@@ -1,4 +1,5 @@
-//! The inner loops: the matrix product and the threads that share it.
+//! The inner loops (full and sparse products, pooled convolutions, normalisation) and the threads that share
+//! them.
 //!
 //! The only room with `unsafe`: raw pointers where a bounds check in the innermost loop would cost
 //! more than the arithmetic, and a pool whose tasks borrow from the caller's stack.
@@ -24,5 +25,5 @@ pub use panels::{PANEL, Panels, Right, fill_panels};
 pub use peak::multiply_adds;
 pub use pool::Pool;
 pub use pooled::{POOL, PooledWindows, conv_relu_pool};
-pub use simd::Vectors;
+pub use simd::{LANES_MAX, Vectors};
 pub use sparse::{SPAN, SparseRows, sparse_matmul, sparse_outer};

@@ -71,6 +71,8 @@ impl<T: Float> Kernel<T> for Forward<'_, T> {
                         let value = shift.add_product(value, scale);
                         from = value.select_greater(best, V::splat(T::of(number as f64)), from);
                         best = value.select_greater(best, value, best);
+                        // What is no number goes on, so that a run that diverges is seen.
+                        best = value.select_equal(value, best, value);
                     }
                     V::splat(T::zero()).max(best).store_first(&mut y[first..first + width]);
                     from.store_first(&mut route[first..first + width]);
@@ -154,13 +156,13 @@ impl<T: Float, F: FnMut(usize, T, T)> Kernel<T> for Sums<'_, T, F> {
                         sum_x = sum_x.add_product(dy, x);
                     }
                 }
-                let mut sums = [[T::zero(); LANES_MAX]; 2];
-                sum.store(sums[0].as_mut_ptr());
-                sum_x.store(sums[1].as_mut_ptr());
-                sums
+                let [mut dys, mut dys_x] = [[T::zero(); LANES_MAX]; 2];
+                sum.store(dys.as_mut_ptr());
+                sum_x.store(dys_x.as_mut_ptr());
+                dys.into_iter().zip(dys_x).take(width)
             };
-            for lane in 0..width {
-                (self.sums)(first + lane, sums[0][lane], sums[1][lane]);
+            for (lane, (dy, dy_x)) in sums.enumerate() {
+                (self.sums)(first + lane, dy, dy_x);
             }
         }
     }

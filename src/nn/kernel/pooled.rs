@@ -41,17 +41,22 @@ impl PooledWindows {
         self.kernel * self.padded_span()
     }
 
+    /// Sizes that no image exceeds keep all sums of places below from wrapping.
     pub(super) fn check(&self) {
-        let last = self.squares.iter().max().unwrap_or(&0) + self.corners.iter().max().unwrap_or(&0);
-        assert!(self.kernel > 0 && self.span > 0, "a window");
-        assert!(last + (self.kernel - 1) * self.row + self.span <= self.length, "windows inside their image");
+        let first =
+            self.squares.iter().max().unwrap_or(&0).checked_add(self.corners.into_iter().fold(0, usize::max));
+        let reach =
+            self.kernel.checked_sub(1).and_then(|rows| rows.checked_mul(self.row)?.checked_add(self.span));
+        let last = first.zip(reach).and_then(|(first, reach)| first.checked_add(reach));
+        assert!(self.span > 0 && last.is_some_and(|last| last <= self.length), "windows inside their image");
+        assert!(self.length < 1 << 32 && self.kernel < 1 << 16, "the size of an image");
     }
 }
 
 /// Convolution, bias, relu and max-pool of one image at once: `y = max(0, b + max over the square of x *
 /// w)`: x ([`PooledWindows::room`]), weight (kernel · span, filters), y (squares, filters). The outputs
-/// before pooling stay in registers. `route` has where each y's window begins, from the first of its
-/// square.
+/// before pooling stay in registers. `route` has which window of its square
+/// each y comes from.
 ///
 /// # Panics
 /// Where the shapes don't fit, or this processor can't run `instructions`.
@@ -166,10 +171,12 @@ impl<T: Float> Forward<'_, T> {
                         break;
                     }
                     let (mut best, mut route) = (sums[0][r], V::splat(T::zero()));
-                    for (sums, &corner) in sums.iter().zip(&windows.corners).skip(1) {
+                    for (corner, sums) in sums.iter().enumerate().skip(1) {
                         let corner = V::splat(T::of(corner as f64));
                         route = sums[r].select_greater(best, corner, route);
                         best = sums[r].select_greater(best, sums[r], best);
+                        // What is no number goes on, so that a run that diverges is seen.
+                        best = sums[r].select_equal(sums[r], best, sums[r]);
                     }
                     let at = (square + s) * filters + column;
                     let width = V::LANES.min(filters - column);

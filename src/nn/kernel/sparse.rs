@@ -34,6 +34,7 @@ const LOOKED_AT: usize = 8;
 impl<T: Float> SparseRows<T> {
     /// Room for `rows` of `columns`.
     pub fn with_capacity(rows: usize, columns: usize) -> Self {
+        assert!(u32::try_from(columns).is_ok(), "columns that 32 bits count");
         let marks = columns.div_ceil(SPAN) + 1;
         Self {
             columns,
@@ -206,15 +207,11 @@ impl<T: Float> Forward<'_, T> {
 /// Where the shapes don't fit, or this processor can't run `instructions`.
 pub fn sparse_outer<'a, T: Float>(
     instructions: Instructions,
-    parts: impl Iterator<Item = (&'a SparseRows<T>, &'a Panels<T>)> + Clone,
+    parts: impl Iterator<Item = (&'a SparseRows<T>, &'a Panels<T>)>,
     span: usize,
     n: usize,
     c: &mut [T],
 ) {
-    for (a, dy) in parts.clone() {
-        let rows = SPAN.min(a.columns - span * SPAN);
-        assert!(dy.rows() == a.rows && dy.columns() == n && c.len() == rows * n, "shapes of a product");
-    }
     instructions.run(Outer { parts, span, n, c });
 }
 
@@ -250,6 +247,8 @@ impl<'a, T: Float, P: Iterator<Item = (&'a SparseRows<T>, &'a Panels<T>)>> Kerne
         };
         c.fill(T::zero());
         for (a, dy) in parts {
+            let rows = a.columns.checked_sub(span * SPAN).map(|left| left.min(SPAN) * n);
+            assert!(dy.rows() == a.rows && dy.columns() == n && rows == Some(c.len()), "shapes of a product");
             for row in 0..a.rows {
                 for entry in a.spans(row, span..span + 1) {
                     let column = entry.column as usize % SPAN;
