@@ -142,9 +142,17 @@ async fn too_many_requests_and_streams_are_refused_not_queued() {
     problem(server.get(&format!("/v1/jobs/{id}/events")).await, 503, "too_many_streams").await;
     drop(stream);
 
+    // Until it is let in, as the requests below take the only place now and then.
     let waiting = tokio::spawn({
         let request = server.http.get(server.path(&format!("/v1/jobs/{id}?wait_seconds=60")));
-        async move { request.send().await }
+        async move {
+            loop {
+                let response = request.try_clone().expect("a request without a body").send().await?;
+                if response.status() != StatusCode::SERVICE_UNAVAILABLE {
+                    return Ok::<_, reqwest::Error>(response);
+                }
+            }
+        }
     });
     let refused = loop {
         let response = server.get("/v1/models").await;
