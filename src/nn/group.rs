@@ -13,10 +13,11 @@ use self::values::{Chunk, Values};
 use super::batch_norm::{Moments, NormSums, affine};
 use super::conv_pool::ConvPool;
 use super::conv2d::ConvScratch;
-use super::kernel::{Instructions, Panels, SparseRows, sparse_matmul, vectorized};
-use super::layer::{Packed, values};
+use super::kernel::{Panels, vectorized};
+use super::layer::Packed;
 use super::plan::{Op, Plan};
 use super::rows::{all, all_mut, image, image_mut};
+use super::sparse_layer::SparseLayer;
 use super::workspace::{Batch, Gradient, StepLoss};
 use super::{Activation, Dense, Float, Layer, Loss, Network, Shape, argmax};
 
@@ -30,6 +31,7 @@ pub(super) struct Pass<'a, T> {
     pub network: &'a Network<T>,
     pub packed: &'a [Packed<T>],
     pub norms: &'a [Option<Norm<T>>],
+    pub sparse: Option<&'a SparseLayer<T>>,
     pub loss: &'a Loss,
     pub batch: &'a Batch<'a, T>,
     /// Rows of the whole batch.
@@ -55,12 +57,10 @@ enum Scratch<T> {
 
 /// Some rows of a batch on their way through the network.
 pub(super) struct Group<T> {
+    /// Its first row in the batch.
+    first: usize,
     examples: Vec<u32>,
     labels: Vec<u8>,
-    /// The inputs as lists, and room for one image, where the plan says so.
-    sparse: Option<(SparseRows<T>, Vec<T>)>,
-    /// The first layer with parameters.
-    first: usize,
     /// Input of layer `i` at `i`; the scores at the end.
     values: Vec<Values<T>>,
     /// The gradient of each of `values`.
@@ -91,6 +91,7 @@ impl<T: Float> Group<T> {
         };
         let outputs = |index: usize| network.shapes()[index].len();
         let scratch = |(index, layer): (usize, &Layer<T>)| match layer {
+            Layer::Dense(_) if is_list(index) => Scratch::None,
             Layer::Dense(dense) => Scratch::Dense(Panels::zeros(rows, dense.bias.len())),
             Layer::Conv2d(conv) if plan.ops.contains(&Op::ConvPool(index)) => Scratch::ConvPool(
                 ConvPool::new(conv, plan.chunk_rows),
@@ -119,14 +120,10 @@ impl<T: Float> Group<T> {
             }
             Layer::Pooling(_) | Layer::Flatten | Layer::Activation(_) => Scratch::None,
         };
-        let inputs_len = network.input().len();
         Self {
+            first: 0,
             examples: Vec::with_capacity(rows),
             labels: Vec::with_capacity(rows),
-            first: plan.first,
-            sparse: plan
-                .is_sparse
-                .then(|| (SparseRows::with_capacity(rows, inputs_len), vec![T::zero(); inputs_len])),
             values: network.shapes().iter().enumerate().map(inputs).collect(),
             dvalues: network.shapes().iter().enumerate().map(dinputs).collect(),
             scratch: layers.iter().enumerate().map(scratch).collect(),
@@ -139,14 +136,12 @@ impl<T: Float> Group<T> {
         self.result
     }
 
-    /// Begins a pass with these examples.
-    pub fn take(&mut self, examples: &[u32]) {
+    /// Begins a pass with these examples, which are the batch's from `first` on.
+    pub fn take(&mut self, first: usize, examples: &[u32]) {
+        self.first = first;
         self.examples.clear();
         self.examples.extend_from_slice(examples);
         self.labels.clear();
-        if let Some((rows, _)) = &mut self.sparse {
-            rows.clear();
-        }
         self.result = StepLoss::default();
         for scratch in &mut self.scratch {
             match scratch {
@@ -173,6 +168,9 @@ impl<T: Float> Group<T> {
     pub fn load(&mut self, pass: &Pass<T>, chunk: Chunk) {
         let examples = &self.examples[chunk.first..][..chunk.count];
         self.labels.extend(examples.iter().map(|&example| pass.batch.labels[example as usize]));
+        if pass.sparse.is_some() {
+            return;
+        }
         let images = pass.batch.images;
         let ahead = |row: usize| {
             if let Some(&example) = examples.get(row) {
@@ -180,13 +178,6 @@ impl<T: Float> Group<T> {
             }
         };
         (0..IMAGES_AHEAD).for_each(ahead);
-        if let Some((rows, image)) = &mut self.sparse {
-            for (row, &example) in examples.iter().enumerate() {
-                ahead(row + IMAGES_AHEAD);
-                images.write_sparse(example, pass.batch.draw, image, rows);
-            }
-            return;
-        }
         for (mut row, &example) in self.values[0].of_mut(chunk).rows_mut().into_iter().zip(examples) {
             if let Some(image) = row.as_slice_mut() {
                 images.write(example, pass.batch.draw, image);
@@ -208,15 +199,11 @@ impl<T: Float> Group<T> {
                     continue;
                 }
             };
-            if let Some((rows, _)) = &self.sparse
-                && index <= pass.plan.first
+            if let Some(sparse) = pass.sparse
+                && index <= sparse.index
             {
-                if let (Layer::Dense(dense), Packed::Dense { weight, .. }) =
-                    (&pass.network.layers()[index], &pass.packed[index])
-                {
-                    let mut y = self.values[index + 1].of_mut(chunk);
-                    let bias = values(&dense.bias);
-                    sparse_matmul(Instructions::best(), rows, weight, bias, all_mut(&mut y));
+                if index == sparse.index {
+                    sparse.write_y(self.first + chunk.first, &mut self.values[index + 1].of_mut(chunk));
                 }
                 continue;
             }
@@ -293,10 +280,11 @@ impl<T: Float> Group<T> {
     pub fn measure(&mut self, pass: &Pass<T>, chunk: Chunk) {
         let scores = self.values[self.values.len() - 1].of(chunk);
         let labels = &self.labels[chunk.first..][..chunk.count];
-        let is_correct =
-            |(row, label): &(ndarray::ArrayView1<T>, &u8)| argmax(row.iter()) == usize::from(**label);
+        let rows = all(&scores).chunks_exact(scores.ncols());
+        let correct =
+            rows.zip(labels).filter(|(row, label)| argmax(row.iter()) == usize::from(**label)).count();
         self.result.loss_sum += pass.loss.forward(scores, labels);
-        self.result.correct += scores.rows().into_iter().zip(labels).filter(is_correct).count();
+        self.result.correct += correct;
     }
 
     /// The gradient of the scores.

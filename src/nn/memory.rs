@@ -1,20 +1,22 @@
-use super::kernel::{LANES_MAX, PANEL, POOL};
+use super::kernel::{LANES_MAX, PANEL, POOL, SPAN};
 use super::plan::{Op, Plan};
 use super::shape::Window;
 use super::{LayerKind, LayerSpec, Padding, Shape};
 
 /// Numbers that a workspace for `plan` holds besides the gradients, before it is made: in `f64`, since layers
-/// can be asked for that no integer counts. `shapes` are those of the values between the layers.
-pub fn numbers_of_a_step(plan: &Plan, layers: &[LayerSpec], shapes: &[Shape]) -> f64 {
+/// can be asked for that no integer counts. `shapes` are those of the values between the layers, `states` the
+/// tensors that the optimiser keeps for a parameter.
+pub fn numbers_of_a_step(plan: &Plan, layers: &[LayerSpec], shapes: &[Shape], states: usize) -> f64 {
     let chunk = |is_kept: bool| if is_kept { plan.rows } else { plan.chunk_rows } as f64;
     let is_dense = |index: usize| layers.get(index).is_some_and(|layer| layer.kind() == LayerKind::Dense);
     let is_list = |index: usize| plan.is_sparse && index <= plan.first;
     let length = |index: usize| shapes[index].len() as f64;
     let mut group = 0.0;
     let mut packed = 0.0;
+    let rows = (plan.groups * plan.rows) as f64;
     if plan.is_sparse {
-        // A number and its column for each input.
-        group += (2 * plan.rows + 1) as f64 * length(0);
+        // The inputs, and a bit for each, by row and by column.
+        packed += length(0) * (rows + 2.0 * rows.max(64.0) / 32.0);
     }
     for index in 0..shapes.len() {
         if !is_list(index) && !plan.is_inside(index) {
@@ -57,6 +59,11 @@ pub fn numbers_of_a_step(plan: &Plan, layers: &[LayerSpec], shapes: &[Shape]) ->
                 packed += area * input.channels as f64 * padded_columns(filters);
                 packed +=
                     if with_gradient { area * filters as f64 * padded_columns(input.channels) } else { 0.0 };
+            }
+            (_, LayerSpec::Dense { units, .. }) if is_list(index) => {
+                // y, dy and dW of a span; W, dW and the state.
+                packed += padded_columns(units) * (2.0 * rows + SPAN as f64);
+                packed += length(index) * padded_columns(units) * (2 + states) as f64;
             }
             (_, LayerSpec::Dense { units, .. }) => {
                 group += chunk(true) * padded_columns(units);

@@ -33,6 +33,7 @@ mod predictor;
 mod rows;
 mod schedule;
 mod shape;
+mod sparse_layer;
 mod trainer;
 mod workspace;
 

@@ -182,6 +182,11 @@ impl<T: Float> Optimizer<T> {
         self.state = state;
     }
 
+    /// [`Self::state`] of the first parameter, to be changed: tensor after tensor.
+    pub(super) fn first_state_mut(&mut self) -> impl Iterator<Item = &mut [T]> {
+        self.state.iter_mut().filter_map(|tensors| Some(tensors.first_mut()?.as_mut_slice()))
+    }
+
     /// Moves every parameter once, by gradients that are multiplied by `gradient_scale` first.
     pub fn step(
         &mut self,
@@ -249,7 +254,7 @@ enum RuleKind<T> {
     Nesterov { momentum: T },
     Adagrad { eps: T },
     Rmsprop { alpha: T, rest: T, eps: T, momentum: T, center: T },
-    Adam { betas: [T; 2], rests: [T; 2], root: T, eps: T, keep: T },
+    Adam { betas: [T; 2], rests: [T; 2], eps: T, keep: T },
 }
 
 impl<T: Float> Rule<T> {
@@ -292,11 +297,10 @@ impl<T: Float> Rule<T> {
                 let kind = RuleKind::Adam {
                     betas: betas.map(T::of),
                     rests: betas.map(|beta| T::of(1.0 - beta)),
-                    root: T::of(corrections[1].sqrt()),
-                    eps: T::of(eps),
+                    eps: T::of(eps * corrections[1].sqrt()),
                     keep: T::of(keep),
                 };
-                rule(kind, rate / corrections[0], coupled)
+                rule(kind, rate / corrections[0] * corrections[1].sqrt(), coupled)
             }
         }
     }
@@ -330,12 +334,13 @@ impl<T: Float> Rule<T> {
                     *w -= step * *v;
                 });
             }
-            RuleKind::Adam { betas: [beta1, beta2], rests: [rest1, rest2], root, eps, keep } => {
+            RuleKind::Adam { betas: [beta1, beta2], rests: [rest1, rest2], eps, keep } => {
                 each(g, [w, s0, s1], |g, [w, m, v]| {
                     let g = g * scale + decay * *w;
                     *m = beta1 * *m + rest1 * g;
                     *v = beta2 * *v + rest2 * g * g;
-                    *w = *w * keep - step * *m / (v.sqrt() / root + eps);
+                    // With numerator and denominator times √(1 − β₂ᵗ), which divides v̂'s root.
+                    *w = *w * keep - step * *m / (v.sqrt() + eps);
                 });
             }
         }

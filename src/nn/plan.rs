@@ -3,8 +3,7 @@ use std::ops::Range;
 use super::kernel::POOL;
 use super::{Activation, LayerKind, PoolingKind};
 
-/// Below this share of numbers that are not 0, lists of them are quicker than all numbers: the break-even
-/// measured with `benches/matmul.rs` lies between 0.4 and 0.5.
+/// Below this share of numbers that are not 0, going from one to the next is quicker than all numbers.
 pub(super) const SPARSE_MAX: f64 = 0.4;
 
 /// Rows of a batch that one task carries forward and backward, where all layers are lists.
@@ -27,7 +26,7 @@ pub struct Plan {
     pub(super) segments: Vec<Range<usize>>,
     /// The first layer with parameters: nothing before it needs a gradient.
     pub(super) first: usize,
-    /// Whether that layer takes its input as lists of what is not 0.
+    /// Whether that layer skips what is 0 of its input.
     pub(super) is_sparse: bool,
     /// Groups of rows, each carried by one task.
     pub(super) groups: usize,

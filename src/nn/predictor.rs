@@ -1,7 +1,7 @@
 use ndarray::{Array2, ArrayView2, Axis, CowArray};
 
-use super::kernel::{Instructions, SparseRows, sparse_matmul, vectorized};
-use super::layer::{Packed, values, values_mut};
+use super::kernel::{Instructions, Panels, SparseRows, sparse_matmul, vectorized};
+use super::layer::{Packed, values};
 use super::plan::SPARSE_MAX;
 use super::{Float, Layer, Network, softmax};
 
@@ -95,10 +95,10 @@ impl<T: Float> Predictor<T> {
         if f64::from(nonzero) >= SPARSE_MAX * numbers.len() as f64 {
             return None;
         }
-        let mut rows = SparseRows::with_capacity(x.nrows(), x.ncols());
-        numbers.chunks_exact(x.ncols()).for_each(|row| rows.push(row, |value| value));
+        let mut panels = Panels::zeros(x.nrows(), dense.bias.len());
+        sparse_matmul(Instructions::best(), &SparseRows::of(x), weight, values(&dense.bias), &mut panels);
         let mut y = Array2::zeros((x.nrows(), dense.bias.len()));
-        sparse_matmul(Instructions::best(), &rows, weight, values(&dense.bias), values_mut(&mut y));
+        panels.copy_to(0, y.view_mut());
         Some((first + 1, y))
     }
 }

@@ -2,12 +2,16 @@ use super::{Batch, Float, Loss, Network, Optimizer, Pool, StepLoss, Workspace, c
 
 /// A network that is trained step by step.
 ///
-/// It holds the network for itself meanwhile: the weights in the order of the products, which the
-/// [`Workspace`] keeps from step to step, are then always those of the network.
-pub struct Trainer<'a, T> {
+/// It holds network and optimiser for itself meanwhile: the weights in the order of the products, which the
+/// [`Workspace`] keeps from step to step, are then always the newest. The network and the optimiser have them
+/// again when the trainer goes.
+pub struct Trainer<'a, T: Float> {
     workspace: &'a mut Workspace<T>,
     network: &'a mut Network<T>,
     optimizer: &'a mut Optimizer<T>,
+    /// Whether the workspace is ahead of the network.
+    is_ahead: bool,
+    is_watching: bool,
 }
 
 impl<'a, T: Float> Trainer<'a, T> {
@@ -18,17 +22,23 @@ impl<'a, T: Float> Trainer<'a, T> {
         optimizer: &'a mut Optimizer<T>,
     ) -> Self {
         workspace.pack(network);
-        Self { workspace, network, optimizer }
+        workspace.pack_states(optimizer);
+        Self { workspace, network, optimizer, is_ahead: false, is_watching: false }
     }
 
     /// The network as it is now.
-    pub fn network(&self) -> &Network<T> {
+    pub fn network(&mut self) -> &Network<T> {
+        if std::mem::take(&mut self.is_ahead) {
+            self.workspace.unpack(self.network);
+        }
         self.network
     }
 
-    /// Where the last step's gradients are.
-    pub fn workspace(&mut self) -> &mut Workspace<T> {
-        self.workspace
+    /// Lets the following steps keep their gradients, and note which outputs of a relu are ever above 0, in
+    /// the workspace, or no more.
+    pub fn watch(&mut self, watch: bool) {
+        self.is_watching = watch;
+        self.workspace.watch_units(watch);
     }
 
     /// Steps taken.
@@ -46,9 +56,9 @@ impl<'a, T: Float> Trainer<'a, T> {
         gradient_clip_norm: Option<f64>,
         pool: &Pool,
     ) -> StepLoss {
-        let Self { workspace, network, optimizer } = self;
+        let Self { workspace, network, optimizer, .. } = self;
         let result = workspace.pass(network, loss, batch, true, pool);
-        let is_summed = gradient_clip_norm.is_some();
+        let is_summed = self.is_watching || gradient_clip_norm.is_some();
         if is_summed {
             workspace.sum_gradients(pool);
         }
@@ -56,6 +66,14 @@ impl<'a, T: Float> Trainer<'a, T> {
         let (rule, states) = optimizer.next(learning_rate, scale);
         workspace.update(network, rule, states, is_summed, pool);
         workspace.track_statistics(network);
+        self.is_ahead = true;
         result
+    }
+}
+
+impl<T: Float> Drop for Trainer<'_, T> {
+    fn drop(&mut self) {
+        self.workspace.unpack(self.network);
+        self.workspace.unpack_states(self.optimizer);
     }
 }

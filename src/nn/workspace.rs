@@ -1,23 +1,18 @@
 use ndarray::{Array1, Array2, ArrayView2};
 
 use super::group::{Group, Norm, Pass, bias_gradient, weight_gradient};
-use super::kernel::{SPAN, SparseRows, prefetch, vectorized};
-use super::layer::{Packed, values_mut};
+use super::kernel::{SPAN, prefetch, vectorized};
+use super::layer::{Packed, PackedRows, values_mut};
 use super::optimizer::{Rule, States, with_states};
 use super::plan::Op;
 use super::rows::matrix;
-use super::{Draw, Float, Layer, Loss, Network, Plan, Pool};
+use super::sparse_layer::{BlockStep, SparseLayer};
+use super::{Draw, Float, Layer, Loss, Network, Optimizer, Plan, Pool};
 
 /// Images, written one at a time into the rows of a batch.
 pub trait Images<T: Float>: Sync {
     /// Writes the example `index`; `draw` decides what is drawn at random.
     fn write(&self, index: u32, draw: Draw, image: &mut [T]);
-
-    /// Adds the example `index` to `rows`; `image` has room for it.
-    fn write_sparse(&self, index: u32, draw: Draw, image: &mut [T], rows: &mut SparseRows<T>) {
-        self.write(index, draw, image);
-        rows.push(image, |value| value);
-    }
 
     /// Is told that the example `index` will be asked for soon.
     fn prefetch(&self, _index: u32) {}
@@ -33,17 +28,6 @@ impl<T: Float> Images<T> for ArrayView2<'_, u8> {
                 image.iter_mut().zip(pixels).for_each(|(to, &pixel)| *to = T::of_byte(pixel) * scale);
             }),
             None => image.iter_mut().zip(row).for_each(|(to, &pixel)| *to = T::of_byte(pixel) * scale),
-        }
-    }
-
-    fn write_sparse(&self, index: u32, draw: Draw, image: &mut [T], rows: &mut SparseRows<T>) {
-        let scale = T::one() / T::of(255.0);
-        match self.row(index as usize).as_slice() {
-            Some(pixels) => rows.push(pixels, |pixel| T::of_byte(pixel) * scale),
-            None => {
-                self.write(index, draw, image);
-                rows.push(image, |value| value);
-            }
         }
     }
 
@@ -117,6 +101,8 @@ pub struct Workspace<T> {
     packed: Vec<Packed<T>>,
     norms: Vec<Option<Norm<T>>>,
     groups: Vec<Group<T>>,
+    /// The first layer with parameters, where the plan has it sparse.
+    sparse: Option<SparseLayer<T>>,
     gradients: Vec<Gradient<T>>,
 }
 
@@ -133,7 +119,14 @@ impl<T: Float> Workspace<T> {
             Layer::Conv2d(conv) if plan.ops.contains(&Op::ConvPool(index)) => {
                 Packed::conv_pool_room(conv, index > plan.first)
             }
+            _ if plan.is_sparse && index == plan.first => Packed::None,
             layer => Packed::room(layer, index > plan.first),
+        };
+        let sparse = match &layers.get(plan.first) {
+            Some(Layer::Dense(dense)) if plan.is_sparse => {
+                Some(SparseLayer::new(plan.first, dense, plan.groups * plan.rows))
+            }
+            _ => None,
         };
         let norm = |layer: &Layer<T>| match layer {
             Layer::BatchNorm(norm) => Some(Norm::new(norm.channels())),
@@ -143,6 +136,7 @@ impl<T: Float> Workspace<T> {
             packed: layers.iter().enumerate().map(packed).collect(),
             norms: layers.iter().map(norm).collect(),
             groups: (0..plan.groups).map(|_| Group::new(network, &plan)).collect(),
+            sparse,
             gradients: layers
                 .iter()
                 .enumerate()
@@ -191,10 +185,19 @@ impl<T: Float> Workspace<T> {
         let Plan { groups, rows, chunk_rows, .. } = self.plan;
         let mut total = StepLoss::default();
         for rows in batch.rows.chunks(groups * rows) {
-            let size = rows.len();
             self.deal(rows);
-            let Self { plan, packed, norms, groups, .. } = self;
-            let pass = Pass { plan, network, packed, norms, loss, batch: &batch, size };
+            self.start(network, &Batch { rows, ..batch }, false, pool);
+            let Self { plan, packed, norms, groups, sparse, .. } = self;
+            let pass = Pass {
+                plan,
+                network,
+                packed,
+                norms,
+                sparse: sparse.as_ref(),
+                loss,
+                batch: &batch,
+                size: rows.len(),
+            };
             pool.for_each(groups, |group| {
                 group.for_each_chunk(chunk_rows, |group, chunk| {
                     group.load(&pass, chunk);
@@ -246,6 +249,41 @@ impl<T: Float> Workspace<T> {
         for (packed, layer) in self.packed.iter_mut().zip(network.layers()) {
             packed.fill(layer);
         }
+        if let Some((sparse, weight)) = self.sparse.as_mut().zip(first_weight(network)) {
+            sparse.pack(weight.view());
+        }
+    }
+
+    /// Gives `network` the weights that only this has kept up to date since [`Self::pack`].
+    pub(super) fn unpack(&self, network: &mut Network<T>) {
+        if let Some((sparse, (weight, _))) =
+            self.sparse.as_ref().zip(network.layers_mut().iter_mut().find_map(Layer::parameters_mut))
+        {
+            sparse.unpack(&mut weight.view_mut());
+        }
+    }
+
+    /// Takes the optimiser's state over, where it belongs to weights that only this keeps up to date.
+    pub(super) fn pack_states(&mut self, optimizer: &mut Optimizer<T>) {
+        if let Some(sparse) = &mut self.sparse {
+            sparse.pack_states(optimizer.first_state_mut());
+        }
+    }
+
+    /// Gives it back.
+    pub(super) fn unpack_states(&self, optimizer: &mut Optimizer<T>) {
+        if let Some(sparse) = &self.sparse {
+            sparse.unpack_states(optimizer.first_state_mut());
+        }
+    }
+
+    /// What is done for all rows before the groups go on by themselves.
+    fn start(&mut self, network: &Network<T>, batch: &Batch<T>, backward: bool, pool: &Pool) {
+        if let Some(sparse) = &mut self.sparse
+            && let Layer::Dense(dense) = &network.layers()[sparse.index]
+        {
+            sparse.forward(dense, batch, backward, pool);
+        }
     }
 
     /// Gives each group its share of `rows`, all as even as can be.
@@ -253,7 +291,7 @@ impl<T: Float> Workspace<T> {
         let each = rows.len().div_ceil(self.groups.len());
         for (index, group) in self.groups.iter_mut().enumerate() {
             let first = (index * each).min(rows.len());
-            group.take(&rows[first..(first + each).min(rows.len())]);
+            group.take(first, &rows[first..(first + each).min(rows.len())]);
         }
     }
 
@@ -274,14 +312,15 @@ impl<T: Float> Workspace<T> {
         pool: &Pool,
     ) -> StepLoss {
         self.deal(batch.rows);
-        let Self { plan, packed, norms, groups, .. } = self;
-        let (packed, size) = (packed.as_slice(), batch.rows.len());
+        self.start(network, &batch, backward, pool);
+        let Self { plan, packed, norms, groups, sparse, .. } = self;
+        let (packed, sparse, size) = (packed.as_slice(), sparse.as_ref(), batch.rows.len());
         let Plan { segments, chunk_rows, .. } = &*plan;
         let last = segments.len() - 1;
         let norm_of = |segment: &std::ops::Range<usize>| plan.ops[segment.start];
         for (number, segment) in segments.iter().enumerate() {
             let next = segments.get(number + 1).map(|next| norm_of(next).layers().start);
-            let pass = Pass { plan, network, packed, norms, loss, batch: &batch, size };
+            let pass = Pass { plan, network, packed, norms, sparse, loss, batch: &batch, size };
             pool.for_each(&mut *groups, |group| {
                 group.for_each_chunk(*chunk_rows, |group, chunk| {
                     if number == 0 {
@@ -318,7 +357,7 @@ impl<T: Float> Workspace<T> {
                 if let (Some(sums), Layer::BatchNorm(layer)) = (&mut norms[norm], &network.layers()[norm]) {
                     sums.add_sums(layer, groups.iter().filter_map(|group| group.sums(norm)));
                 }
-                let pass = Pass { plan, network, packed, norms, loss, batch: &batch, size };
+                let pass = Pass { plan, network, packed, norms, sparse, loss, batch: &batch, size };
                 pool.for_each(&mut *groups, |group| {
                     group.for_each_chunk(*chunk_rows, |group, chunk| {
                         group.backward_norm(&pass, later, chunk);
@@ -336,13 +375,26 @@ impl<T: Float> Workspace<T> {
 
     /// The gradients of the batch from what the last [`Self::pass`] left in the groups.
     pub(super) fn sum_gradients(&mut self, pool: &Pool) {
-        let Self { groups, norms, gradients, .. } = self;
-        let parts = gradients.iter_mut().flat_map(Gradient::row_chunks_mut);
-        pool.for_each(parts, |mut part| part.sum(groups, norms));
+        let Self { groups, norms, gradients, sparse, .. } = self;
+        let index = sparse.as_ref().map(|sparse| sparse.index);
+        let steps = sparse.iter_mut().flat_map(SparseLayer::steps).map(SumPart::Block);
+        let parts = gradients.iter_mut().flat_map(|gradient| {
+            let is_sparse = index == Some(gradient.layer);
+            let (rows, bias) = gradient.parts_mut();
+            rows.take(if is_sparse { 0 } else { usize::MAX }).map(SumPart::Rows).chain([SumPart::Bias(bias)])
+        });
+        pool.for_each_from_both_ends(steps, parts, |part| match part {
+            SumPart::Block(step) => step.sum_gradient(dys(groups, index)),
+            SumPart::Rows(mut rows) => rows.sum(groups, norms),
+            SumPart::Bias(mut bias) => bias.sum(groups, norms),
+        });
+        if let (Some(sparse), Some(gradient)) = (sparse, gradients.first_mut()) {
+            sparse.write_gradient(&mut gradient.weight.view_mut());
+        }
     }
 
-    /// Moves every weight by its gradient and packs it again, some rows at a time, while they are in a
-    /// core's cache; first sums the gradients where that is still to be done.
+    /// Moves every weight by its gradient and packs it again, some at a time, while they are in a core's
+    /// cache; first sums the gradients where that is still to be done.
     pub(super) fn update<'a>(
         &mut self,
         network: &mut Network<T>,
@@ -353,28 +405,43 @@ impl<T: Float> Workspace<T> {
     ) where
         T: 'a,
     {
-        let Self { groups, norms, gradients, packed, .. } = self;
+        let Self { groups, norms, gradients, packed, sparse, .. } = self;
+        let index = sparse.as_ref().map(|sparse| sparse.index);
+        let steps = sparse.iter_mut().flat_map(SparseLayer::steps).map(UpdatePart::Block);
         let layers = network.layers_mut().iter_mut().zip(packed.iter_mut());
         let layers = layers.filter_map(|(layer, packed)| Some((layer.parameters_mut()?, packed)));
         let parts = layers.zip(gradients.iter_mut()).flat_map(|(((weight, bias), packed), gradient)| {
+            let is_sparse = index == Some(gradient.layer);
             let length = SPAN * bias.len();
             let [weight_states, bias_states] = [(); 2].map(|()| states.next().unwrap_or_default());
-            let mut bias = Some((values_mut(bias), bias_states));
-            let rows = gradient.row_chunks_mut().zip(values_mut(weight).chunks_mut(length));
-            let rows = rows.zip(packed.row_chunks_mut(SPAN));
-            with_states(rows, weight_states, length).map(move |(((gradient, weight), packed), states)| {
-                (gradient, weight, states, packed, bias.take())
-            })
+            let (rows, dbias) = gradient.parts_mut();
+            let rows = rows.zip(values_mut(weight).chunks_mut(length)).zip(packed.row_chunks_mut(SPAN));
+            with_states(rows, weight_states, length)
+                .take(if is_sparse { 0 } else { usize::MAX })
+                .map(|(((gradient, weight), packed), states)| UpdatePart::Rows {
+                    gradient,
+                    weight,
+                    packed,
+                    states,
+                })
+                .chain([UpdatePart::Bias { gradient: dbias, bias: values_mut(bias), states: bias_states }])
         });
-        pool.for_each(parts, |(mut gradient, weight, states, packed, bias)| {
-            if !is_summed {
-                gradient.sum(groups, norms);
+        pool.for_each_from_both_ends(steps, parts, |part| match part {
+            UpdatePart::Block(step) if is_summed => step.apply(&rule),
+            UpdatePart::Block(step) => step.sum_and_apply(dys(groups, index), &rule),
+            UpdatePart::Rows { mut gradient, weight, packed, states } => {
+                if !is_summed {
+                    gradient.sum(groups, norms);
+                }
+                rule.apply(weight, gradient.weight, states);
+                packed.fill(matrix(weight, gradient.columns));
             }
-            rule.apply(weight, gradient.weight, states);
-            if let (Some((bias, states)), Some(dbias)) = (bias, gradient.bias) {
-                rule.apply(bias, dbias, states);
+            UpdatePart::Bias { mut gradient, bias, states } => {
+                if !is_summed {
+                    gradient.sum(groups, norms);
+                }
+                rule.apply(bias, gradient.bias, states);
             }
-            packed.fill(matrix(weight, gradient.columns));
         });
         for (packed, layer) in self.packed.iter_mut().zip(network.layers()) {
             if let Layer::Conv2d(_) = layer {
@@ -384,37 +451,73 @@ impl<T: Float> Workspace<T> {
     }
 }
 
-/// Some rows of a gradient; the bias goes with the first.
+/// What the gradients are summed in.
+enum SumPart<'a, T> {
+    Block(BlockStep<'a, T>),
+    Rows(GradientRows<'a, T>),
+    Bias(GradientBias<'a, T>),
+}
+
+/// What the weights are moved in.
+enum UpdatePart<'a, 's, T> {
+    Block(BlockStep<'a, T>),
+    Rows {
+        gradient: GradientRows<'a, T>,
+        weight: &'a mut [T],
+        packed: PackedRows<'a, T>,
+        states: States<'s, T>,
+    },
+    Bias {
+        gradient: GradientBias<'a, T>,
+        bias: &'a mut [T],
+        states: States<'s, T>,
+    },
+}
+
+/// The weight of the first layer that has one.
+fn first_weight<T: Float>(network: &Network<T>) -> Option<&Array2<T>> {
+    network.layers().iter().find_map(Layer::parameters).map(|(weight, _)| weight)
+}
+
+/// dy of the layer at `index`, group after group.
+fn dys<T: Float>(groups: &[Group<T>], index: Option<usize>) -> impl Iterator<Item = ArrayView2<'_, T>> {
+    groups.iter().filter_map(move |group| Some(group.dy(index?)))
+}
+
+/// Some rows of a gradient.
 struct GradientRows<'a, T> {
     layer: usize,
     first: usize,
     columns: usize,
     weight: &'a mut [T],
-    bias: Option<&'a mut [T]>,
+}
+
+/// The part of a gradient that is the bias's.
+struct GradientBias<'a, T> {
+    layer: usize,
+    bias: &'a mut [T],
 }
 
 impl<T: Float> Gradient<T> {
-    fn row_chunks_mut(&mut self) -> impl Iterator<Item = GradientRows<'_, T>> + Send {
+    fn parts_mut(&mut self) -> (impl Iterator<Item = GradientRows<'_, T>> + Send, GradientBias<'_, T>) {
         let (layer, columns) = (self.layer, self.bias.len());
-        let mut bias = Some(values_mut(&mut self.bias));
         let weight = values_mut(&mut self.weight).chunks_mut(SPAN * columns).enumerate();
-        weight.map(move |(index, weight)| GradientRows {
-            layer,
-            first: index * SPAN,
-            columns,
-            weight,
-            bias: bias.take(),
-        })
+        let rows =
+            weight.map(move |(index, weight)| GradientRows { layer, first: index * SPAN, columns, weight });
+        (rows, GradientBias { layer, bias: values_mut(&mut self.bias) })
     }
 }
 
 impl<T: Float> GradientRows<'_, T> {
     fn sum(&mut self, groups: &[Group<T>], norms: &[Option<Norm<T>>]) {
-        let norm = norms[self.layer].as_ref();
-        weight_gradient(groups, norm, self.layer, self.first, self.columns, self.weight);
-        if let Some(dbias) = &mut self.bias {
-            bias_gradient(groups, norm, self.layer, dbias);
-        }
+        let Self { layer, first, columns, ref mut weight } = *self;
+        weight_gradient(groups, norms[layer].as_ref(), layer, first, columns, weight);
+    }
+}
+
+impl<T: Float> GradientBias<'_, T> {
+    fn sum(&mut self, groups: &[Group<T>], norms: &[Option<Norm<T>>]) {
+        bias_gradient(groups, norms[self.layer].as_ref(), self.layer, self.bias);
     }
 }
 

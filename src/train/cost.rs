@@ -38,15 +38,16 @@ impl Cost {
         let evaluated = spec.validation_samples(dataset.train) as f64 * epochs + TEST_IMAGES;
         // The network, its gradient and a copy of the last step; network and state twice more while a
         // checkpoint is written.
-        let state = spec.optimizer.state_names().len() as f64 + f64::from(u8::from(spec.ema_decay.is_some()));
+        let states = spec.optimizer.state_names().len();
+        let state = states as f64 + f64::from(u8::from(spec.ema_decay.is_some()));
         let copies = 3.0 + state + 2.0 * (1.0 + state);
         let step = match shapes.is_empty() {
             true => 0.0,
             false => {
                 let kinds: Vec<_> = spec.network.layers.iter().map(|layer| layer.kind()).collect();
-                // Lists of what is not 0 take most, so they are assumed: nothing is known of the data yet.
+                // A sparse first layer takes most, so it is assumed: nothing is known of the data yet.
                 let plan = Plan::new(&kinds, spec.batch_size, 0.0);
-                numbers_of_a_step(&plan, &spec.network.layers, &shapes)
+                numbers_of_a_step(&plan, &spec.network.layers, &shapes, states)
             }
         };
         // All examples in the order of the job, and of them those of an epoch.

@@ -177,7 +177,7 @@ pub fn run<O: Observer>(
             let rate =
                 spec.schedule.rate(spec.optimizer.learning_rate(), done, steps, steps_per_epoch as u64);
             let is_last = *step + 1 == steps_per_epoch;
-            trainer.workspace().watch_units(is_last);
+            trainer.watch(is_last);
             if is_last {
                 before_step.copy_from(trainer.network());
             }
@@ -203,9 +203,11 @@ pub fn run<O: Observer>(
             last = Some(rate);
             let report = StepReport { epoch: epoch + 1, images: rows.len(), metrics };
             if !observer.step(&report) && !is_last {
+                drop(trainer);
                 return Ok(Outcome::Stopped { state: Box::new(state) });
             }
         }
+        drop(trainer);
         let layers = layer_metrics(&state.network, &before_step, &workspace);
         let trained = partition.train.len() as f64;
         let validation = (!partition.validation.is_empty()).then(|| {

@@ -2,11 +2,11 @@
 
 use chainrule::nn::Pool;
 use chainrule::nn::kernel::{
-    AliveLists, Instructions, Panels, PooledGradient, PooledWindows, SPAN, SparseRows, Squares,
-    add_input_gradient, affine_relu_pool, collect_alive, conv_relu_pool, matmul_with, sparse_matmul,
+    AliveLists, Instructions, PANEL, Panels, PooledGradient, PooledWindows, SPAN, SparseColumns, SparseRows,
+    Squares, add_input_gradient, affine_relu_pool, collect_alive, conv_relu_pool, matmul_with, sparse_matmul,
     sparse_outer,
 };
-use ndarray::{Array2, ArrayView2, s};
+use ndarray::{Array2, ArrayView2, Axis, s};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
@@ -74,31 +74,53 @@ proptest! {
     /// Where nine numbers of ten are 0, and where none is.
     #[test]
     fn products_with_sparse_rows_have_the_bits_of_those_with_all_numbers(
-        m in 1usize..20, k in 1usize..200, n in 1usize..140, seed in 0u64..1_000, share in 0u64..11,
+        m in 1usize..150, k in 1usize..200, n in 1usize..140, seed in 0u64..1_000, share in 0u64..11,
     ) {
         let a = Array2::from_shape_fn((m, k), |(row, column)| {
             let drawn = (row as u64 * 31 + column as u64 * 17 + seed).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
             if drawn % 10 < share { drawn as f32 / (1 << 24) as f32 } else { 0.0 }
         });
         let (b, dy, bias) = (matrix(k, n, seed + 1), matrix(m, n, seed + 2), matrix(1, n, seed + 3));
-        let mut rows = SparseRows::with_capacity(m, k);
-        a.rows().into_iter().for_each(|row| rows.push(row.as_slice().expect("a row"), |value| value));
+        let (rows, mut columns) = (SparseRows::of(a.view()), SparseColumns::with_capacity(m, k));
+        columns.refill(m).for_each(|span| span.fill(&rows));
         for kind in Instructions::available() {
-            let mut dense = Array2::from_shape_fn((m, n), |(_, column)| bias[[0, column]]);
-            matmul_with(kind, [(a.view(), &Panels::of(b.view()))], &mut dense.view_mut(), true);
-            let mut found = vec![0.0; m * n];
-            sparse_matmul(kind, &rows, &Panels::of(b.view()), bias.as_slice().expect("a row"), &mut found);
-            prop_assert_eq!(dense.as_slice().expect("rows"), &found[..], "{:?}", kind);
+            let mut dense = Array2::zeros((m, n));
+            matmul_with(kind, [(a.view(), &Panels::of(b.view()))], &mut dense.view_mut(), false);
+            dense = &bias + &dense;
+            let (mut panels, mut found) = (Panels::zeros(m, n), Array2::zeros((m, n)));
+            sparse_matmul(kind, &rows, &Panels::of(b.view()), bias.as_slice().expect("a row"), &mut panels);
+            panels.copy_to(0, found.view_mut());
+            prop_assert_eq!(&dense, &found, "{:?}", kind);
 
             let mut dense = Array2::zeros((k, n));
             matmul_with(kind, [(a.t(), &Panels::of(dy.view()))], &mut dense.view_mut(), false);
             let dy = Panels::of(dy.view());
-            for (span, expected) in dense.as_slice().expect("rows").chunks(SPAN * n).enumerate() {
-                let mut found = vec![1.0; expected.len()];
-                sparse_outer(kind, [(&rows, &dy)].into_iter(), span, n, &mut found);
-                prop_assert_eq!(expected, &found[..], "{:?}", kind);
+            for (span, expected) in dense.axis_chunks_iter(Axis(0), SPAN).enumerate() {
+                let mut found = vec![1.0; n.div_ceil(PANEL) * expected.nrows() * PANEL];
+                sparse_outer(kind, &rows, &columns, span, &dy, &mut found);
+                for ((row, column), &expected) in expected.indexed_iter() {
+                    let place = (column / PANEL * dense.slice(s![span * SPAN.., ..]).nrows().min(SPAN) + row) * PANEL;
+                    prop_assert_eq!(expected, found[place + column % PANEL], "{:?}", kind);
+                }
             }
         }
+    }
+
+    #[test]
+    fn what_is_laid_out_in_panels_comes_out_as_it_was(rows in 0usize..40, columns in 1usize..80, first in 0usize..40) {
+        let first = first.min(rows);
+        let matrix = matrix(rows, columns, 1);
+        let stored = matrix.t().as_standard_layout().into_owned();
+        for panels in [Panels::of(matrix.view()), Panels::of(stored.t())] {
+            let mut found = Array2::zeros((rows - first, columns));
+            panels.copy_to(first, found.view_mut());
+            prop_assert_eq!(&found, &matrix.slice(s![first.., ..]));
+        }
+        let mut panels = Panels::zeros(rows + 3, columns);
+        panels.fill_rows(rows, [matrix.slice(s![..first, ..]), matrix.slice(s![first.., ..])].into_iter());
+        let mut found = Array2::zeros((rows, columns));
+        panels.copy_to(0, found.view_mut());
+        prop_assert_eq!(&found, &matrix);
     }
 
     #[test]
@@ -114,8 +136,10 @@ proptest! {
                     *mark += 1;
                 }
             });
+            let (both, rest) = marks.split_at_mut(length / 3);
+            pool.for_each_from_both_ends(both.iter_mut(), rest.iter_mut(), |mark| *mark += 1);
         }
-        prop_assert!(marks.iter().all(|&mark| mark == 20));
+        prop_assert!(marks.iter().all(|&mark| mark == 40));
     }
 }
 

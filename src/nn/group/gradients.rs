@@ -5,7 +5,7 @@ use ndarray::{ArrayView2, s};
 use super::norm::Norm;
 use super::{Group, Scratch};
 use crate::nn::conv_pool::ConvPool;
-use crate::nn::kernel::{Instructions, Panels, SPAN, SparseRows, matmul, sparse_outer, vectorized};
+use crate::nn::kernel::{Panels, matmul, vectorized};
 use crate::nn::layer::values;
 use crate::nn::rows::{all, matrix_mut};
 use crate::nn::{Float, Gradient};
@@ -28,16 +28,6 @@ pub(in crate::nn) fn weight_gradient<T: Float>(
         Scratch::ConvPool(..) => {
             let parts = groups.iter().filter_map(|group| group.conv_pool(index));
             ConvPool::weight_gradient(parts, first, dweight);
-        }
-        Scratch::Dense(_) if groups[0].sparse.is_some() && index == groups[0].first => {
-            let part = |group| Option::zip(Group::sparse_rows(group), Group::packed_dy(group, index));
-            sparse_outer(
-                Instructions::best(),
-                groups.iter().filter_map(part),
-                first / SPAN,
-                columns,
-                dweight,
-            );
         }
         Scratch::Dense(_) => {
             let x = |group| Group::x(group, index, first..first + rows).reversed_axes();
@@ -75,7 +65,7 @@ pub(in crate::nn) fn bias_gradient<T: Float>(
         }
         _ => {
             let columns = dbias.len();
-            add_up(dbias, groups.iter().flat_map(|group| group.dy(index).chunks_exact(columns)));
+            add_up(dbias, groups.iter().flat_map(|group| all(&group.dy(index)).chunks_exact(columns)));
         }
     }
 }
@@ -106,10 +96,6 @@ impl<T: Float> Group<T> {
         }
     }
 
-    fn sparse_rows(&self) -> Option<&SparseRows<T>> {
-        self.sparse.as_ref().map(|(rows, _)| rows)
-    }
-
     /// The columns `columns` of the input of the dense layer at `index`.
     fn x(&self, index: usize, columns: Range<usize>) -> ArrayView2<'_, T> {
         self.values[index].array.slice(s![..self.examples.len(), columns])
@@ -124,8 +110,7 @@ impl<T: Float> Group<T> {
     }
 
     /// dy of the dense layer at `index`, shape (rows, units).
-    fn dy(&self, index: usize) -> &[T] {
-        let dy = &self.dvalues[index + 1].array;
-        &all(&dy.view())[..self.examples.len() * dy.ncols()]
+    pub fn dy(&self, index: usize) -> ArrayView2<'_, T> {
+        self.dvalues[index + 1].array.slice(s![..self.examples.len(), ..])
     }
 }

@@ -37,13 +37,13 @@ impl Instructions {
     #[inline]
     pub(super) fn run<T: Float>(self, kernel: impl Kernel<T>) {
         #[cfg(target_arch = "x86_64")]
-        #[target_feature(enable = "avx2,fma")]
+        #[target_feature(enable = "avx2,fma,bmi1,popcnt")]
         unsafe fn avx2<T: Float>(kernel: impl Kernel<T>) {
             // SAFETY: the caller's.
             unsafe { kernel.run::<T::Avx2>() }
         }
         #[cfg(target_arch = "x86_64")]
-        #[target_feature(enable = "avx512f")]
+        #[target_feature(enable = "avx512f,bmi1,popcnt")]
         unsafe fn avx512<T: Float>(kernel: impl Kernel<T>) {
             // SAFETY: the caller's.
             unsafe { kernel.run::<T::Avx512>() }
@@ -67,9 +67,15 @@ impl Instructions {
     pub(super) fn is_available(self) -> bool {
         match self {
             Self::Portable => true,
-            Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            Self::Avx2 => {
+                is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("fma")
+                    && is_x86_feature_detected!("bmi1")
+                    && is_x86_feature_detected!("popcnt")
+            }
             Self::Avx512 => {
-                is_x86_feature_detected!("avx512f")
+                Self::Avx2.is_available()
+                    && is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512bw")
                     && is_x86_feature_detected!("avx512vl")
             }
@@ -88,11 +94,11 @@ impl Instructions {
 pub fn vectorized<R>(work: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
     {
-        #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,popcnt")]
         fn avx512<R>(work: impl FnOnce() -> R) -> R {
             work()
         }
-        #[target_feature(enable = "avx2")]
+        #[target_feature(enable = "avx2,popcnt")]
         fn avx2<R>(work: impl FnOnce() -> R) -> R {
             work()
         }

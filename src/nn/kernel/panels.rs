@@ -1,6 +1,7 @@
-use ndarray::{ArrayView2, ArrayViewMut3, Axis, s};
+use ndarray::{ArrayView2, ArrayViewMut2, ArrayViewMut3, Axis, s};
 
 use super::simd::LANES_MAX;
+use super::vectorized;
 use crate::nn::Float;
 
 /// Columns in one panel: two AVX-512 registers or four AVX2 registers of `f32`.
@@ -35,15 +36,66 @@ impl<T: Float> Panels<T> {
     /// Copies `matrix` in; its columns are this one's, and its rows at most as many as this one was
     /// made with.
     pub fn fill(&mut self, matrix: ArrayView2<T>) {
-        let capacity = self.values.len() / (self.columns.div_ceil(PANEL) * PANEL).max(1);
-        assert!(matrix.nrows() <= capacity && matrix.ncols() == self.columns);
+        assert!(matrix.nrows() <= self.capacity() && matrix.ncols() == self.columns);
         self.rows = matrix.nrows();
         fill_panels(self.view_mut(), matrix);
+    }
+
+    /// Rows that there is room for.
+    fn capacity(&self) -> usize {
+        self.values.len() / (self.panels() * PANEL).max(1)
+    }
+
+    /// Zeros in `rows` rows.
+    pub fn clear(&mut self, rows: usize) {
+        assert!(rows <= self.capacity(), "room for rows");
+        self.rows = rows;
+        self.values_mut().fill(T::zero());
+    }
+
+    /// Copies the rows of `parts` in, one part below the other, `rows` in all.
+    pub fn fill_rows<'a>(&mut self, rows: usize, parts: impl Iterator<Item = ArrayView2<'a, T>>)
+    where
+        T: 'a,
+    {
+        assert!(rows <= self.capacity(), "room for rows");
+        self.rows = rows;
+        let mut first = 0;
+        for part in parts {
+            let end = first + part.nrows();
+            fill_panels(self.view_mut().slice_move(s![.., first..end, ..]), part);
+            first = end;
+        }
+        assert_eq!(first, rows, "rows in all");
+    }
+
+    /// Copies the rows from `first` on to `matrix`, which has as many columns.
+    pub fn copy_to(&self, first: usize, mut matrix: ArrayViewMut2<T>) {
+        assert!(first + matrix.nrows() <= self.rows && matrix.ncols() == self.columns, "shapes of a copy");
+        let panels = self.values.chunks_exact((self.rows * PANEL).max(1));
+        for (mut columns, panel) in matrix.axis_chunks_iter_mut(Axis(1), PANEL).zip(panels) {
+            let panel = panel[first * PANEL..].chunks_exact(PANEL);
+            for (mut to, from) in columns.rows_mut().into_iter().zip(panel) {
+                if let (Some(to), Some(from)) =
+                    (to.as_slice_mut().and_then(|to| to.first_chunk_mut()), from.first_chunk::<PANEL>())
+                {
+                    *to = *from;
+                    continue;
+                }
+                to.iter_mut().zip(from).for_each(|(to, &from)| *to = from);
+            }
+        }
     }
 
     /// Rows in use.
     pub fn rows(&self) -> usize {
         self.rows
+    }
+
+    /// All numbers of the rows in use, panel after panel, those of the padding included.
+    pub fn values_mut(&mut self) -> &mut [T] {
+        let length = self.panels() * self.rows * PANEL;
+        &mut self.values[..length]
     }
 
     /// Numbers that it holds, those of the padding included.
@@ -56,6 +108,11 @@ impl<T: Float> Panels<T> {
         self.columns
     }
 
+    /// Panels.
+    pub fn panels(&self) -> usize {
+        self.columns.div_ceil(PANEL)
+    }
+
     /// Pieces of `count` rows, each of shape (panels, rows, [`PANEL`]).
     pub fn row_chunks_mut(&mut self, count: usize) -> impl Iterator<Item = ArrayViewMut3<'_, T>> + Send {
         chunks(self.view_mut(), Axis(1), count)
@@ -64,6 +121,12 @@ impl<T: Float> Panels<T> {
     /// Pieces of `count` panels, each of shape (panels, rows, [`PANEL`]).
     pub fn panel_chunks_mut(&mut self, count: usize) -> impl Iterator<Item = ArrayViewMut3<'_, T>> + Send {
         chunks(self.view_mut(), Axis(0), count)
+    }
+
+    /// Where the panel number `panel` begins.
+    #[inline(always)]
+    pub(super) fn panel(&self, panel: usize) -> *const T {
+        self.values[panel * self.rows * PANEL..].as_ptr()
     }
 
     fn view_mut(&mut self) -> ArrayViewMut3<'_, T> {
@@ -165,6 +228,12 @@ pub fn fill_panels<T: Float>(mut panels: ArrayViewMut3<T>, matrix: ArrayView2<T>
     for (index, mut panel) in panels.outer_iter_mut().enumerate() {
         let first = index * PANEL;
         let columns = matrix.slice(s![.., first..matrix.ncols().min(first + PANEL)]);
+        if let (Some(to), true) = (panel.as_slice_mut(), columns.ncols() == PANEL)
+            && columns.t().rows().into_iter().all(|column| column.as_slice().is_some())
+        {
+            vectorized(|| interleave(to, &columns));
+            continue;
+        }
         for (mut to, from) in panel.rows_mut().into_iter().zip(columns.rows()) {
             match (to.as_slice_mut(), from.as_slice()) {
                 (Some(to), Some(from)) => match (to.first_chunk_mut(), from.first_chunk::<PANEL>()) {
@@ -172,6 +241,34 @@ pub fn fill_panels<T: Float>(mut panels: ArrayViewMut3<T>, matrix: ArrayView2<T>
                     _ => to[..from.len()].copy_from_slice(from),
                 },
                 _ => to.iter_mut().zip(from).for_each(|(to, &from)| *to = from),
+            }
+        }
+    }
+}
+
+/// Side of the squares in which [`interleave`] turns numbers over.
+const SIDE: usize = 8;
+
+/// Copies [`PANEL`] columns, each of which is contiguous, into the rows of a panel.
+#[inline(always)]
+fn interleave<T: Float>(panel: &mut [T], columns: &ArrayView2<T>) {
+    let columns: [&[T]; PANEL] =
+        std::array::from_fn(|c| columns.clone().slice_move(s![.., c]).to_slice().unwrap_or_default());
+    let rows = panel.len() / PANEL;
+    for first in (0..rows).step_by(SIDE) {
+        for (place, columns) in columns.chunks_exact(SIDE).enumerate() {
+            let mut square = [[T::zero(); SIDE]; SIDE];
+            let height = SIDE.min(rows - first);
+            for (to, column) in square.iter_mut().zip(columns) {
+                match column[first..].first_chunk() {
+                    Some(column) => *to = *column,
+                    None => to[..height].copy_from_slice(&column[first..]),
+                }
+            }
+            for (row, to) in panel[first * PANEL..].chunks_exact_mut(PANEL).enumerate().take(height) {
+                for (to, column) in to[place * SIDE..][..SIDE].iter_mut().zip(&square) {
+                    *to = column[row];
+                }
             }
         }
     }

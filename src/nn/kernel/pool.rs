@@ -57,7 +57,10 @@ impl Pool {
         let threads = (1..threads.max(1))
             .map_while(|index| {
                 let shared = Arc::clone(&shared);
-                std::thread::Builder::new().name(format!("train-{index}")).spawn(move || shared.serve()).ok()
+                std::thread::Builder::new()
+                    .name(format!("train-{index}"))
+                    .spawn(move || shared.serve(index))
+                    .ok()
             })
             .collect();
         Self { shared, threads, running: Mutex::new(()) }
@@ -76,32 +79,48 @@ impl Pool {
     where
         I: IntoIterator<IntoIter: Send, Item: Send>,
     {
-        let items = Mutex::new(items.into_iter().fuse());
+        self.for_each_from_both_ends(std::iter::empty(), items, f);
+    }
+
+    /// [`Self::for_each`] of `both` and then of `rest`: every other thread takes those of `both` from the
+    /// back. Two threads so meet the same ones in loop after loop, and what belongs to them in their caches.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn for_each_from_both_ends<A, B>(&self, both: A, rest: B, f: impl Fn(A::Item) + Sync)
+    where
+        A: IntoIterator<IntoIter: DoubleEndedIterator + Send, Item: Send>,
+        B: IntoIterator<IntoIter: Send, Item = A::Item>,
+    {
+        let items = Mutex::new((both.into_iter().fuse(), rest.into_iter().fuse()));
         // The lock is held while an item is taken, not while it is worked on.
-        let next = || items.lock().unwrap_or_else(PoisonError::into_inner).next();
-        self.run(self.threads(), |_| {
-            while let Some(item) = next() {
+        let next = |thread: usize| {
+            let (both, rest) = &mut *items.lock().unwrap_or_else(PoisonError::into_inner);
+            let item = if thread.is_multiple_of(2) { both.next() } else { both.next_back() };
+            item.or_else(|| rest.next())
+        };
+        self.run(|thread| {
+            while let Some(item) = next(thread) {
                 f(item);
             }
         });
     }
 
-    /// Calls `f(0)` … `f(tasks - 1)`, each once, and returns when all have returned.
-    fn run<F: Fn(usize) + Sync>(&self, tasks: usize, f: F) {
-        if tasks == 0 {
+    /// Calls `f` as often as there are threads, with the number of the thread that calls, and returns when
+    /// all have returned; a thread may take the place of one that sleeps.
+    fn run<F: Fn(usize) + Sync>(&self, f: F) {
+        if self.threads.is_empty() {
+            f(0);
             return;
         }
-        if self.threads.is_empty() || tasks == 1 {
-            (0..tasks).for_each(f);
-            return;
-        }
+        let tasks = self.threads();
         assert!(u32::try_from(tasks).is_ok(), "{tasks} tasks are more than a loop counts");
         let _one_loop_at_a_time = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = &*self.shared;
-        unsafe fn call<F: Fn(usize)>(data: *const (), index: usize) {
+        unsafe fn call<F: Fn(usize)>(data: *const (), thread: usize) {
             // SAFETY: `data` is the `f` of the `run` whose task was claimed; that `run` waits for
             // the task, so `f` is alive, and it is `Sync`.
-            unsafe { (*data.cast::<F>())(index) }
+            unsafe { (*data.cast::<F>())(thread) }
         }
         shared.call.store(call::<F> as Call as *mut (), SeqCst);
         shared.data.store((&raw const f).cast_mut().cast(), SeqCst);
@@ -112,7 +131,7 @@ impl Pool {
             let _guard = shared.guard();
             shared.work.notify_all();
         }
-        shared.work_on_claims();
+        shared.work_on_claims(0);
         shared.wait_until_finished();
         if shared.panicked.swap(false, SeqCst) {
             panic!("a task of the pool panicked");
@@ -140,9 +159,9 @@ impl Shared {
     }
 
     /// The life of a thread: work, spin, sleep, until the pool closes.
-    fn serve(&self) {
+    fn serve(&self, thread: usize) {
         while !self.closing.load(SeqCst) {
-            self.work_on_claims();
+            self.work_on_claims(thread);
             if self.spin_until(|| self.has_claims() || self.closing.load(SeqCst)) {
                 continue;
             }
@@ -160,7 +179,7 @@ impl Shared {
     }
 
     /// Claims and runs tasks until none is left.
-    fn work_on_claims(&self) {
+    fn work_on_claims(&self, thread: usize) {
         let mut claims = self.claims.load(SeqCst);
         while claims as u32 > 0 {
             let call = self.call.load(SeqCst);
@@ -169,10 +188,9 @@ impl Shared {
             // never comes again, and the next loop is not written before this task has finished.
             match self.claims.compare_exchange_weak(claims, claims - 1, SeqCst, SeqCst) {
                 Ok(_) => {
-                    let index = (claims as u32 - 1) as usize;
                     // SAFETY: a successful claim makes `call` and `data` those of the loop whose
                     // task it is; `call` was stored from a `Call`.
-                    let task = || unsafe { std::mem::transmute::<*mut (), Call>(call)(data, index) };
+                    let task = || unsafe { std::mem::transmute::<*mut (), Call>(call)(data, thread) };
                     if catch_unwind(AssertUnwindSafe(task)).is_err() {
                         self.panicked.store(true, SeqCst);
                     }

@@ -54,6 +54,8 @@ pub unsafe trait Simd: Copy {
     unsafe fn select_equal(self, other: Self, then: Self, otherwise: Self) -> Self;
     /// A bit for each lane above 0, the first lane's lowest.
     unsafe fn positive(self) -> u32;
+    /// A bit for each lane that is not 0, the first lane's lowest.
+    unsafe fn nonzero(self) -> u32;
 
     /// `N` registers of numbers, one after the other. A loop, as everywhere in the kernels: what an iterator's
     /// closure does is compiled without the vector instructions.
@@ -166,6 +168,11 @@ unsafe impl<T: Float> Simd for Portable<T> {
         let bit = |(lane, &number): (usize, &T)| u32::from(number > T::zero()) << lane;
         self.0.iter().enumerate().map(bit).sum()
     }
+    #[inline(always)]
+    unsafe fn nonzero(self) -> u32 {
+        let bit = |(lane, &number): (usize, &T)| u32::from(number != T::zero()) << lane;
+        self.0.iter().enumerate().map(bit).sum()
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -232,6 +239,13 @@ mod x86 {
                 #[inline(always)]
                 unsafe fn positive(self) -> u32 {
                     const OF: i32 = _CMP_GT_OQ;
+                    let ($x, $y) = unsafe { (self, Self::splat(0.0)) };
+                    let $bits = unsafe { $compare };
+                    $to_bits
+                }
+                #[inline(always)]
+                unsafe fn nonzero(self) -> u32 {
+                    const OF: i32 = _CMP_NEQ_UQ;
                     let ($x, $y) = unsafe { (self, Self::splat(0.0)) };
                     let $bits = unsafe { $compare };
                     $to_bits

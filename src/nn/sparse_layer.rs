@@ -1,0 +1,256 @@
+use ndarray::{ArrayView2, ArrayViewMut2, s};
+
+use super::kernel::{
+    Instructions, PANEL, Panels, Pool, SPAN, SparseColumns, SparseRows, SparseSpan, sparse_matmul,
+    sparse_outer,
+};
+use super::optimizer::Rule;
+use super::rows::{matrix, matrix_mut};
+use super::workspace::Batch;
+use super::{Dense, Float};
+
+/// Units that one task takes care of: their weights stay in the second cache of a core.
+const UNITS: usize = 2 * PANEL;
+
+/// Images that are turned into lists by one task, and how many are asked for ahead: they come from memory
+/// one after the other, since an epoch meets them in a random order.
+const IMAGES: usize = 8;
+const IMAGES_AHEAD: usize = 4;
+
+/// The first layer of a network, `dense`, on inputs of which most numbers are 0.
+///
+/// Forward, gradient and update go from input to input that is not 0. A task takes care of some units
+/// and all rows of the batch, so that what belongs to a unit stays with one core from step to step, and
+/// the weights are kept as the products read them: while a network is trained, these are the true ones.
+pub(super) struct SparseLayer<T> {
+    /// Its place in the network.
+    pub index: usize,
+    rows: SparseRows<T>,
+    columns: SparseColumns,
+    blocks: Vec<Block<T>>,
+}
+
+/// Some units of the layer.
+pub(super) struct Block<T> {
+    /// The first of them.
+    first: usize,
+    /// W, shape (inputs, units), and the optimiser's state for it.
+    weight: Panels<T>,
+    states: Vec<Panels<T>>,
+    /// y, shape (rows, units).
+    y: Panels<T>,
+    dy: Panels<T>,
+    /// dW, where it is wanted for itself.
+    gradient: Panels<T>,
+    /// dW of some inputs.
+    part: Vec<T>,
+}
+
+/// What is done for all rows together, before they go their ways.
+enum Start<'a, T> {
+    Block(&'a mut Block<T>),
+    Span(SparseSpan<'a>),
+}
+
+impl<T: Float> SparseLayer<T> {
+    /// Room for batches of up to `rows` rows.
+    pub fn new(index: usize, dense: &Dense<T>, rows: usize) -> Self {
+        let (inputs, units) = dense.weight.dim();
+        let block = |first: usize| {
+            let width = UNITS.min(units - first);
+            let panels = || Panels::zeros(inputs, width);
+            Block {
+                first,
+                weight: panels(),
+                states: Vec::new(),
+                y: Panels::zeros(rows, width),
+                dy: Panels::zeros(rows, width),
+                gradient: panels(),
+                part: vec![T::zero(); SPAN * width.next_multiple_of(PANEL)],
+            }
+        };
+        Self {
+            index,
+            rows: SparseRows::with_capacity(rows, inputs),
+            columns: SparseColumns::with_capacity(rows, inputs),
+            blocks: (0..units).step_by(UNITS).map(block).collect(),
+        }
+    }
+
+    /// Takes the weights over.
+    pub fn pack(&mut self, weight: ArrayView2<T>) {
+        for block in &mut self.blocks {
+            let columns = block.columns(&weight);
+            block.weight.fill(columns);
+        }
+    }
+
+    /// Gives the weights back.
+    pub fn unpack(&self, weight: &mut ArrayViewMut2<T>) {
+        self.blocks.iter().for_each(|block| block.weight.copy_to(0, block.columns_mut(weight)));
+    }
+
+    /// Takes the optimiser's state for the weight over, tensor after tensor.
+    pub fn pack_states<'a>(&mut self, states: impl Iterator<Item = &'a mut [T]>)
+    where
+        T: 'a,
+    {
+        self.blocks.iter_mut().for_each(|block| block.states.clear());
+        let units = self.units();
+        for state in states {
+            let state = matrix(state, units);
+            for block in &mut self.blocks {
+                let columns = block.columns(&state);
+                block.states.push(Panels::of(columns));
+            }
+        }
+    }
+
+    /// Gives it back.
+    pub fn unpack_states<'a>(&self, states: impl Iterator<Item = &'a mut [T]>)
+    where
+        T: 'a,
+    {
+        for (index, state) in states.enumerate() {
+            let mut state = matrix_mut(state, self.units());
+            for block in &self.blocks {
+                block.states[index].copy_to(0, block.columns_mut(&mut state));
+            }
+        }
+    }
+
+    fn units(&self) -> usize {
+        self.blocks.iter().map(|block| block.weight.columns()).sum()
+    }
+
+    /// `y = x W + b` for all rows of `batch`; makes ready for the gradient with `backward`.
+    pub fn forward(&mut self, dense: &Dense<T>, batch: &Batch<T>, backward: bool, pool: &Pool) {
+        let size = batch.rows.len();
+        let chunks = self.rows.refill(size, IMAGES).zip(batch.rows.chunks(IMAGES));
+        pool.for_each(chunks, |(mut chunk, examples)| {
+            let ahead = |row: usize| {
+                if let Some(&example) = examples.get(row) {
+                    batch.images.prefetch(example);
+                }
+            };
+            (0..IMAGES_AHEAD).for_each(ahead);
+            for (row, &example) in examples.iter().enumerate() {
+                ahead(row + IMAGES_AHEAD);
+                chunk.write(row, |image| batch.images.write(example, batch.draw, image));
+            }
+        });
+        let Self { rows, columns, blocks, .. } = self;
+        let rows = &*rows;
+        let spans = backward.then(|| columns.refill(size)).into_iter().flatten().map(Start::Span);
+        pool.for_each_from_both_ends(blocks.iter_mut().map(Start::Block), spans, |start| match start {
+            Start::Block(Block { first, weight, y, .. }) => {
+                let bias = dense.bias.slice(s![*first..*first + weight.columns()]).to_slice();
+                sparse_matmul(Instructions::best(), rows, weight, bias.unwrap_or_default(), y);
+            }
+            Start::Span(span) => span.fill(rows),
+        });
+    }
+
+    /// Copies y of the rows from `first` on.
+    pub fn write_y(&self, first: usize, y: &mut ArrayViewMut2<T>) {
+        self.blocks.iter().for_each(|block| block.y.copy_to(first, block.columns_mut(y)));
+    }
+
+    /// The parts of a step that follow on the backward pass, one for each of some units.
+    pub fn steps(&mut self) -> impl DoubleEndedIterator<Item = BlockStep<'_, T>> + Send {
+        let Self { rows, columns, blocks, .. } = self;
+        let (rows, columns) = (&*rows, &*columns);
+        blocks.iter_mut().map(move |block| BlockStep { rows, columns, block })
+    }
+
+    /// Copies what [`BlockStep::sum_gradient`] has summed.
+    pub fn write_gradient(&self, gradient: &mut ArrayViewMut2<T>) {
+        self.blocks.iter().for_each(|block| block.gradient.copy_to(0, block.columns_mut(gradient)));
+    }
+}
+
+impl<T: Float> Block<T> {
+    /// The columns that belong to these units.
+    fn columns<'a>(&self, matrix: &ArrayView2<'a, T>) -> ArrayView2<'a, T> {
+        matrix.slice_move(s![.., self.first..self.first + self.weight.columns()])
+    }
+
+    /// [`Self::columns`], to be changed.
+    fn columns_mut<'a>(&self, matrix: &'a mut ArrayViewMut2<T>) -> ArrayViewMut2<'a, T> {
+        matrix.slice_mut(s![.., self.first..self.first + self.weight.columns()])
+    }
+}
+
+/// Some units in a step.
+pub(super) struct BlockStep<'a, T> {
+    rows: &'a SparseRows<T>,
+    columns: &'a SparseColumns,
+    block: &'a mut Block<T>,
+}
+
+impl<T: Float> BlockStep<'_, T> {
+    /// `dW = Σ xᵀ · dy` over `dys`, those of all rows in order.
+    pub fn sum_gradient<'a>(mut self, dys: impl Iterator<Item = ArrayView2<'a, T>>)
+    where
+        T: 'a,
+    {
+        self.take(dys);
+        let inputs = self.rows.columns();
+        for span in 0..inputs.div_ceil(SPAN) {
+            let count = self.sum(span);
+            let Block { gradient, part, .. } = &mut *self.block;
+            let panels = gradient.values_mut().chunks_exact_mut(inputs * PANEL);
+            for (to, from) in panels.zip(part.chunks_exact(count * PANEL)) {
+                to[span * SPAN * PANEL..][..count * PANEL].copy_from_slice(from);
+            }
+        }
+    }
+
+    /// Moves the weights by the gradient that [`Self::sum_gradient`] has summed.
+    pub fn apply(self, rule: &Rule<T>) {
+        let Block { weight, states, gradient, .. } = self.block;
+        let mut states = states.iter_mut().map(Panels::values_mut);
+        let states = std::array::from_fn(|_| states.next().unwrap_or_default());
+        rule.apply(weight.values_mut(), gradient.values_mut(), states);
+    }
+
+    /// [`Self::sum_gradient`] and [`Self::apply`] for some inputs after the other, while their weights are
+    /// in a core's first cache.
+    pub fn sum_and_apply<'a>(mut self, dys: impl Iterator<Item = ArrayView2<'a, T>>, rule: &Rule<T>)
+    where
+        T: 'a,
+    {
+        self.take(dys);
+        let inputs = self.rows.columns();
+        for span in 0..inputs.div_ceil(SPAN) {
+            let count = self.sum(span);
+            let Block { weight, states, part, .. } = &mut *self.block;
+            for (panel, part) in part.chunks_exact(count * PANEL).enumerate().take(weight.panels()) {
+                let numbers = (panel * inputs + span * SPAN) * PANEL;
+                let mut states =
+                    states.iter_mut().map(|state| &mut state.values_mut()[numbers..][..part.len()]);
+                let states = std::array::from_fn(|_| states.next().unwrap_or_default());
+                rule.apply(&mut weight.values_mut()[numbers..][..part.len()], part, states);
+            }
+        }
+    }
+
+    /// Brings dy of these units together.
+    fn take<'a>(&mut self, dys: impl Iterator<Item = ArrayView2<'a, T>>)
+    where
+        T: 'a,
+    {
+        let Block { first, dy, weight, .. } = &mut *self.block;
+        let units = *first..*first + weight.columns();
+        dy.fill_rows(self.rows.rows(), dys.map(|dys| dys.slice_move(s![.., units.clone()])));
+    }
+
+    /// dW of the inputs in `span`; returns how many.
+    fn sum(&mut self, span: usize) -> usize {
+        let count = SPAN.min(self.rows.columns() - span * SPAN);
+        let Block { dy, part, weight, .. } = &mut *self.block;
+        let part = &mut part[..weight.panels() * count * PANEL];
+        sparse_outer(Instructions::best(), self.rows, self.columns, span, dy, part);
+        count
+    }
+}
