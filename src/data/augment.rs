@@ -39,6 +39,8 @@ impl Augment {
     ///
     /// # Panics
     /// Where there are not 784.
+    // Into the caller, who has it compiled for wide registers.
+    #[inline(always)]
     pub fn write(&self, pixels: &[u8], seed: u64, epoch: u32, example: u32, image: &mut [f32]) {
         assert_eq!((pixels.len(), image.len()), (IMAGE_PIXELS, IMAGE_PIXELS), "pixels of an image");
         let mut rng = ChaCha8Rng::seed_from_u64(seed ^ SEED_OF_AUGMENT);
@@ -55,7 +57,12 @@ impl Augment {
         let field = self.elastic.map(|elastic| [field(elastic, &mut rng), field(elastic, &mut rng)]);
 
         let mut padded = [0.0; PADDED * PADDED];
+        let (mut first, mut last) = (f32::INFINITY, f32::NEG_INFINITY);
         for (row, pixels) in pixels.chunks_exact(IMAGE_SIDE).enumerate() {
+            if pixels.iter().fold(0, |any, pixel| any | pixel) == 0 {
+                continue;
+            }
+            (first, last) = (first.min(row as f32), last.max(row as f32));
             let to = &mut padded[(row + BORDER) * PADDED + BORDER..][..IMAGE_SIDE];
             to.iter_mut().zip(pixels).for_each(|(to, &pixel)| *to = f32::from(pixel) * (1.0 / 255.0));
         }
@@ -68,6 +75,13 @@ impl Augment {
                 let dx = x as f32 - centre - shift_x;
                 *along = map[0] * dx + map[1] * dy + centre;
                 *across = map[2] * dx + map[3] * dy + centre;
+            }
+            let (begin, end) = (across[0], across[IMAGE_SIDE - 1]);
+            let misses = |at: f32| [at <= first - 1.0, at >= last + 1.0];
+            if field.is_none() && misses(begin).into_iter().zip(misses(end)).any(|(begin, end)| begin && end)
+            {
+                row.fill(0.0);
+                continue;
             }
             if let Some(field) = &field {
                 for (places, field) in [&mut along, &mut across].into_iter().zip(field) {
@@ -84,7 +98,12 @@ impl Augment {
 const BORDER: usize = 2;
 const PADDED: usize = IMAGE_SIDE + 2 * BORDER;
 
+/// From here on to twice as much `f32` has the integers and no more; the bits of the first few differ in the last ones.
+const INTEGERS: f32 = 8_388_608.0;
+const LAST: u32 = 63;
+
 /// For each place the value between the four pixels around it, each by its nearness.
+#[inline(always)]
 fn sample(
     padded: &[f32; PADDED * PADDED],
     along: [f32; IMAGE_SIDE],
@@ -93,12 +112,13 @@ fn sample(
 ) {
     // First where they are, then what is there: the one goes several at a time, the other doesn't.
     let [mut right, mut below] = [[0.0; IMAGE_SIDE]; 2];
-    let mut places = [0; IMAGE_SIDE];
+    let mut places = [0_u32; IMAGE_SIDE];
     for at in 0..IMAGE_SIDE {
-        let [x, y] = [along[at], across[at]].map(|at| (at + BORDER as f32).clamp(0.0, (PADDED - 2) as f32));
-        let (column, line) = (x as i32, y as i32);
-        (right[at], below[at]) = (x - column as f32, y - line as f32);
-        places[at] = line * PADDED as i32 + column;
+        let [x, y] = [along[at], across[at]].map(|at| (at + BORDER as f32).clamp(0.5, (PADDED - 2) as f32));
+        // The nearest integer to half less, whose bits are then the last ones of the sum: many at a time.
+        let [column, line] = [x, y].map(|at| at - 0.5 + INTEGERS);
+        (right[at], below[at]) = (x - (column - INTEGERS), y - (line - INTEGERS));
+        places[at] = (line.to_bits() & LAST) * PADDED as u32 + (column.to_bits() & LAST);
     }
     for (((pixel, place), right), below) in row.iter_mut().zip(places).zip(right).zip(below) {
         let pixels = &padded[place as usize..][..PADDED + 2];

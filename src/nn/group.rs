@@ -277,21 +277,17 @@ impl<T: Float> Group<T> {
         }
     }
 
-    pub fn measure(&mut self, pass: &Pass<T>, chunk: Chunk) {
-        let scores = self.values[self.values.len() - 1].of(chunk);
-        let labels = &self.labels[chunk.first..][..chunk.count];
-        let rows = all(&scores).chunks_exact(scores.ncols());
-        let correct =
-            rows.zip(labels).filter(|(row, label)| argmax(row.iter()) == usize::from(**label)).count();
-        self.result.loss_sum += pass.loss.forward(scores, labels);
-        self.result.correct += correct;
-    }
-
-    /// The gradient of the scores.
-    pub fn start_backward(&mut self, pass: &Pass<T>, chunk: Chunk) {
+    /// Adds what the scores come to; with `backward` their gradient is then there.
+    pub fn measure(&mut self, pass: &Pass<T>, chunk: Chunk, backward: bool) {
         let last = self.values.len() - 1;
+        let scores = self.values[last].of(chunk);
         let labels = &self.labels[chunk.first..][..chunk.count];
-        pass.loss.backward(self.values[last].of(chunk), labels, pass.size, self.dvalues[last].of_mut(chunk));
+        let rows = all(&scores).chunks_exact(scores.ncols()).zip(labels);
+        self.result.correct += rows.filter(|(row, label)| argmax(row.iter()) == usize::from(**label)).count();
+        self.result.loss_sum += match backward {
+            true => pass.loss.backward(scores, labels, pass.size, self.dvalues[last].of_mut(chunk)),
+            false => pass.loss.forward(scores, labels),
+        };
     }
 
     /// The gradients of `ops` from those behind; a `batch_norm` at the front waits for the sums of all

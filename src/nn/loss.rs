@@ -45,9 +45,15 @@ impl Loss {
 
     #[inline(always)]
     fn row<T: Float>(&self, z: &[T], label: u8) -> f64 {
-        let classes = z.len() as f64;
         let max = largest(z);
         let sum: f64 = z.iter().map(|&z| (z - max).e_to_the().wide()).sum();
+        self.loss(z, label, max, sum)
+    }
+
+    /// The loss of scores of which the largest is `max` and `sum` is Σ e^(z − max).
+    #[inline(always)]
+    fn loss<T: Float>(&self, z: &[T], label: u8, max: T, sum: f64) -> f64 {
+        let classes = z.len() as f64;
         match self.kind {
             LossKind::CrossEntropy => {
                 // −ln p of a class.
@@ -73,27 +79,32 @@ impl Loss {
     /// `∂p_c/∂z_k = p_c (δ_ck − p_k)`:
     ///
     /// cross-entropy `(p − t) / n`; mean squared error `p ⊙ (q − q·p)` with `q = 2 (p − t) / (n C)`.
+    ///
+    /// Returns what [`Self::forward`] does.
     pub fn backward<T: Float>(
         &self,
         z: ArrayView2<T>,
         labels: &[u8],
         batch_size: usize,
         mut dz: ArrayViewMut2<T>,
-    ) {
-        dz.assign(&z);
+    ) -> f64 {
         let n = T::of(batch_size as f64);
-        for (dz, &label) in rows_mut(&mut dz).zip(labels) {
-            vectorized(|| self.row_backward(dz, label, n));
-        }
+        let scores = rows(&z).zip(labels);
+        let rows = rows_mut(&mut dz).zip(scores);
+        rows.map(|(dz, (z, &label))| vectorized(|| self.row_backward(z, dz, label, n))).sum()
     }
 
-    /// From the scores to their gradient, in place.
+    /// Writes the gradient of the scores, and returns their loss.
     #[inline(always)]
-    fn row_backward<T: Float>(&self, dz: &mut [T], label: u8, n: T) {
+    fn row_backward<T: Float>(&self, z: &[T], dz: &mut [T], label: u8, n: T) -> f64 {
         let classes = dz.len() as f64;
         let [other, same] = [usize::from(label) + 1, usize::from(label)]
             .map(|class| T::of(self.target(class, label, classes)));
-        softmax_row(dz);
+        let max = largest(z);
+        dz.copy_from_slice(z);
+        exponentials(dz, max);
+        let loss = self.loss(z, label, max, dz.iter().map(|&e| e.wide()).sum());
+        divide_by_sum(dz);
         match self.kind {
             LossKind::CrossEntropy => {
                 let share = T::one() / n;
@@ -111,6 +122,7 @@ impl Loss {
                 }
             }
         }
+        loss
     }
 
     fn target(&self, class: usize, label: u8, classes: f64) -> f64 {
@@ -128,7 +140,27 @@ pub fn softmax<T: Float>(mut z: ArrayViewMut2<T>) {
 #[inline(always)]
 fn softmax_row<T: Float>(row: &mut [T]) {
     let max = largest(row);
-    row.iter_mut().for_each(|z| *z = (*z - max).e_to_the());
+    exponentials(row, max);
+    divide_by_sum(row);
+}
+
+/// `e^(z − max)`, some at a time whether they fill a register or not.
+#[inline(always)]
+fn exponentials<T: Float>(row: &mut [T], max: T) {
+    let (whole, rest) = row.as_chunks_mut::<8>();
+    for chunk in whole {
+        chunk.iter_mut().for_each(|z| *z = (*z - max).e_to_the());
+    }
+    if !rest.is_empty() {
+        let mut chunk = [max; 8];
+        chunk[..rest.len()].copy_from_slice(rest);
+        chunk.iter_mut().for_each(|z| *z = (*z - max).e_to_the());
+        rest.copy_from_slice(&chunk[..rest.len()]);
+    }
+}
+
+#[inline(always)]
+fn divide_by_sum<T: Float>(row: &mut [T]) {
     let sum = row.iter().fold(T::zero(), |sum, &e| sum + e);
     row.iter_mut().for_each(|p| *p /= sum);
 }

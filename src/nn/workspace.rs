@@ -202,7 +202,7 @@ impl<T: Float> Workspace<T> {
                 group.for_each_chunk(chunk_rows, |group, chunk| {
                     group.load(&pass, chunk);
                     group.forward(&pass, 0..plan.ops.len(), chunk, false);
-                    group.measure(&pass, chunk);
+                    group.measure(&pass, chunk, false);
                 });
             });
             let part = self.result();
@@ -331,9 +331,8 @@ impl<T: Float> Workspace<T> {
                         group.measure_norm(next, chunk);
                         return;
                     }
-                    group.measure(&pass, chunk);
+                    group.measure(&pass, chunk, backward);
                     if backward {
-                        group.start_backward(&pass, chunk);
                         group.backward(&pass, segment.clone(), chunk);
                         if number > 0 {
                             group.measure_gradient(&pass, norm_of(segment), chunk);

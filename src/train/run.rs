@@ -1,7 +1,7 @@
 use ndarray::ArrayView2;
 
 use crate::data::{Augment, Dataset, Partition, Split, epoch_order};
-use crate::nn::kernel::prefetch;
+use crate::nn::kernel::{prefetch, vectorized};
 use crate::nn::{
     Batch, Draw, Images, Loss, Network, Optimizer, Plan, Pool, ShapeError, StepLoss, Trainer, Workspace,
     square_sum,
@@ -269,7 +269,8 @@ struct Augmented<'a> {
 
 impl Images<f32> for Augmented<'_> {
     fn write(&self, index: u32, draw: Draw, image: &mut [f32]) {
-        self.augment.write(self.split.image(index as usize), draw.seed, draw.epoch, index, image);
+        let pixels = self.split.image(index as usize);
+        vectorized(|| self.augment.write(pixels, draw.seed, draw.epoch, index, image));
     }
 
     fn prefetch(&self, index: u32) {
