@@ -3,16 +3,19 @@
 //! ```sh
 //! cargo run --release --example throughput -- predict   # images, one at a time and 256 at a time
 //! cargo run --release --example throughput -- peak      # multiply-adds of a core, bytes from memory
+//! cargo run --release --example throughput -- memory    # what training takes beside MNIST a hundred times over
 //! ```
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use chainrule::data::mnist;
+use chainrule::data::{Dataset, DatasetShape, Split, mnist};
 use chainrule::nn::kernel::{Instructions, multiply_adds, vectorized};
 use chainrule::nn::{Init, LayerSpec, Network, Pool, Predictor};
-use chainrule::train::INPUT;
-use ndarray::Array2;
+use chainrule::train::{
+    EpochMetrics, INPUT, Observer, Outcome, SpecLimits, StepReport, TrainState, parse, run,
+};
+use ndarray::{Array2, Axis};
 use serde_json::{Value, json};
 
 /// How long each figure is measured.
@@ -75,10 +78,61 @@ fn peak() -> Value {
     })
 }
 
+/// Trains for an epoch, as a job does.
+struct Epoch;
+
+impl Observer for Epoch {
+    type Error = std::convert::Infallible;
+
+    fn step(&mut self, _: &StepReport) -> bool {
+        true
+    }
+
+    fn epoch(&mut self, _: &EpochMetrics, _: &TrainState) -> Result<(), Self::Error> {
+        Ok(())
+    }
+}
+
+/// A figure of this process in `/proc/self/status`, in bytes.
+fn status_bytes(name: &str) -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    Some(line.trim().trim_end_matches(" kB").parse::<u64>().ok()? * 1024)
+}
+
+fn memory() -> Value {
+    const TIMES: usize = 100;
+    let mnist = mnist::dataset();
+    let images =
+        ndarray::concatenate(Axis(0), &[mnist.train.images().view(); TIMES]).expect("images of one size");
+    let labels = mnist.train.labels().repeat(TIMES);
+    let data_bytes = images.len() + labels.len();
+    let train = Split::new(images, labels).expect("a label for each image");
+    let shape = DatasetShape { train: train.len(), ..mnist::shape() };
+    let data = Dataset::new(shape.name.clone(), mnist.classes.clone(), train, mnist.test.clone())
+        .expect("a data set");
+    let request = json!({ "epochs": 1, "validation_fraction": 0 });
+    let spec = parse(&request, &[shape], &SpecLimits::default()).expect("a job");
+    let before = status_bytes("VmRSS");
+    let state = TrainState::new(&spec).expect("layers that fit");
+    let pool = Pool::new(std::thread::available_parallelism().map_or(1, usize::from));
+    let begin = Instant::now();
+    let outcome = run(&spec, &data, state, &pool, &mut Epoch);
+    assert!(matches!(outcome, Ok(Outcome::Finished { .. })), "a finished run");
+    json!({
+        "images": data.train.len(),
+        "data_bytes": data_bytes,
+        "bytes_before": before,
+        "bytes_most": status_bytes("VmHWM"),
+        "images_per_second": data.train.len() as f64 / begin.elapsed().as_secs_f64(),
+    })
+}
+
 fn main() {
     match std::env::args().nth(1).as_deref() {
         Some("predict") => println!("{}", predict()),
         Some("peak") => println!("{}", peak()),
-        _ => eprintln!("usage: throughput predict|peak"),
+        Some("memory") => println!("{}", memory()),
+        _ => eprintln!("usage: throughput predict|peak|memory"),
     }
 }

@@ -22,9 +22,9 @@ ENDED = ("succeeded", "failed", "cancelled")
 class Server:
     """A running server; a context manager that ends it."""
 
-    def __init__(self, binary, data_dir):
+    def __init__(self, binary, data_dir, *options):
         self.log = tempfile.TemporaryFile()
-        command = [binary, "serve", "--listen", "127.0.0.1:0", "--data-dir", data_dir]
+        command = [binary, "serve", "--listen", "127.0.0.1:0", "--data-dir", data_dir, *options]
         begin = time.perf_counter()
         self.process = subprocess.Popen(
             command,

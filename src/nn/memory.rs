@@ -15,8 +15,8 @@ pub fn numbers_of_a_step(plan: &Plan, layers: &[LayerSpec], shapes: &[Shape], st
     let mut packed = 0.0;
     let rows = (plan.groups * plan.rows) as f64;
     if plan.is_sparse {
-        // The inputs, and a bit for each, by row and by column.
-        packed += length(0) * (rows + 2.0 * rows.max(64.0) / 32.0);
+        // The inputs as numbers, as bytes, and a bit for each, by row and by column.
+        packed += length(0) * (1.25 * rows + 2.0 * rows.max(64.0) / 32.0);
     }
     for index in 0..shapes.len() {
         if !is_list(index) && !plan.is_inside(index) {

@@ -126,7 +126,8 @@ impl<T: Float> SparseLayer<T> {
     /// `y = x W + b` for all rows of `batch`; makes ready for the gradient with `backward`.
     pub fn forward(&mut self, dense: &Dense<T>, batch: &Batch<T>, backward: bool, pool: &Pool) {
         let size = batch.rows.len();
-        let chunks = self.rows.refill(size, IMAGES).zip(batch.rows.chunks(IMAGES));
+        let are_bytes = batch.rows.first().is_some_and(|&example| batch.images.bytes(example).is_some());
+        let chunks = self.rows.refill(size, IMAGES, are_bytes).zip(batch.rows.chunks(IMAGES));
         pool.for_each(chunks, |(mut chunk, examples)| {
             let ahead = |row: usize| {
                 if let Some(&example) = examples.get(row) {
@@ -136,7 +137,10 @@ impl<T: Float> SparseLayer<T> {
             (0..IMAGES_AHEAD).for_each(ahead);
             for (row, &example) in examples.iter().enumerate() {
                 ahead(row + IMAGES_AHEAD);
-                chunk.write(row, |image| batch.images.write(example, batch.draw, image));
+                match batch.images.bytes(example) {
+                    Some(bytes) => chunk.write_bytes(row, bytes),
+                    None => chunk.write(row, |image| batch.images.write(example, batch.draw, image)),
+                }
             }
         });
         let Self { rows, columns, blocks, .. } = self;

@@ -1,7 +1,7 @@
 use ndarray::{Array1, Array2, ArrayView2};
 
 use super::group::{Group, Norm, Pass, bias_gradient, weight_gradient};
-use super::kernel::{SPAN, prefetch, vectorized};
+use super::kernel::{SPAN, pixel, prefetch, vectorized};
 use super::layer::{Packed, PackedRows, values_mut};
 use super::optimizer::{Rule, States, with_states};
 use super::plan::Op;
@@ -14,6 +14,11 @@ pub trait Images<T: Float>: Sync {
     /// Writes the example `index`; `draw` decides what is drawn at random.
     fn write(&self, index: u32, draw: Draw, image: &mut [T]);
 
+    /// The example `index` where all are bytes, each of which stands for a [`pixel`].
+    fn bytes(&self, _index: u32) -> Option<&[u8]> {
+        None
+    }
+
     /// Is told that the example `index` will be asked for soon.
     fn prefetch(&self, _index: u32) {}
 }
@@ -21,14 +26,17 @@ pub trait Images<T: Float>: Sync {
 /// Pixels 0–255, shape (examples, inputs), read as pixel / 255.
 impl<T: Float> Images<T> for ArrayView2<'_, u8> {
     fn write(&self, index: u32, _: Draw, image: &mut [T]) {
-        let scale = T::one() / T::of(255.0);
         let row = self.row(index as usize);
         match row.as_slice() {
-            Some(pixels) => vectorized(|| {
-                image.iter_mut().zip(pixels).for_each(|(to, &pixel)| *to = T::of_byte(pixel) * scale);
-            }),
-            None => image.iter_mut().zip(row).for_each(|(to, &pixel)| *to = T::of_byte(pixel) * scale),
+            Some(bytes) => {
+                vectorized(|| image.iter_mut().zip(bytes).for_each(|(to, &byte)| *to = pixel(byte)))
+            }
+            None => image.iter_mut().zip(row).for_each(|(to, &byte)| *to = pixel(byte)),
         }
+    }
+
+    fn bytes(&self, index: u32) -> Option<&[u8]> {
+        self.row(index as usize).to_slice()
     }
 
     fn prefetch(&self, index: u32) {

@@ -38,6 +38,18 @@ struct Case {
     losses_f32: Vec<f64>,
     gradients: Vec<Parameters>,
     weights_after: std::collections::BTreeMap<u64, Vec<Parameters>>,
+    ema_decay: Option<f64>,
+    /// The average of the weights over the steps.
+    #[serde(default)]
+    average: Vec<Parameters>,
+    statistics: Vec<Statistics>,
+}
+
+/// What a batch-norm keeps for inference.
+#[derive(Deserialize)]
+struct Statistics {
+    mean: Vec<f64>,
+    variance: Vec<f64>,
 }
 
 #[derive(Deserialize)]
@@ -84,10 +96,11 @@ impl<T: Float> Images<T> for Features<'_> {
 fn check<T: Float>(tolerance: f64, losses: impl Fn(&Case) -> &[f64]) {
     let fixture: Fixture =
         serde_json::from_str(include_str!("../fixtures/pytorch_steps.json")).expect("a fixture");
-    assert_eq!(fixture.cases.len(), 40);
+    assert_eq!(fixture.cases.len(), 41);
     let pool = Pool::new(2);
     for case in &fixture.cases {
         let mut network = network::<T>(case);
+        let mut average = network.clone();
         let mut optimizer = Optimizer::new(case.optimizer, &network);
         let mut workspace = Workspace::new(&network, 4);
         let loss = Loss { kind: case.loss, label_smoothing: case.label_smoothing };
@@ -114,10 +127,27 @@ fn check<T: Float>(tolerance: f64, losses: impl Fn(&Case) -> &[f64]) {
             let scale = clip_scale(case.gradient_clip_norm, workspace.gradients());
             optimizer.step(&mut network, workspace.gradients(), rate, scale, &pool);
             workspace.track_statistics(&mut network);
+            match case.ema_decay {
+                Some(decay) if step > 0 => average.average_with(&network, decay),
+                _ => average.copy_from(&network),
+            }
             if let Some(expected) = case.weights_after.get(&(step + 1)) {
                 assert_close(&weights(&network), &flat(expected), tolerance, &what("weights"));
             }
         }
+        if case.ema_decay.is_some() {
+            assert_close(
+                &weights(&average),
+                &flat(&case.average),
+                tolerance,
+                &format!("{}, average", case.name),
+            );
+        }
+        let buffers = network.buffers().flat_map(|(_, _, values)| values.iter().map(|value| value.wide()));
+        let expected =
+            case.statistics.iter().flat_map(|norm| norm.mean.iter().chain(&norm.variance).copied());
+        let (found, expected): (Vec<_>, Vec<_>) = (buffers.collect(), expected.collect());
+        assert_close(&found, &expected, tolerance, &format!("{}, running statistics", case.name));
     }
 }
 

@@ -43,7 +43,7 @@ impl Instructions {
             unsafe { kernel.run::<T::Avx2>() }
         }
         #[cfg(target_arch = "x86_64")]
-        #[target_feature(enable = "avx512f,bmi1,popcnt")]
+        #[target_feature(enable = "avx2,avx512f,bmi1,popcnt")]
         unsafe fn avx512<T: Float>(kernel: impl Kernel<T>) {
             // SAFETY: the caller's.
             unsafe { kernel.run::<T::Avx512>() }

@@ -26,4 +26,4 @@ pub use peak::multiply_adds;
 pub use pool::Pool;
 pub use pooled::{POOL, PooledWindows, conv_relu_pool};
 pub use simd::{LANES_MAX, Vectors};
-pub use sparse::{SPAN, SparseColumns, SparseRows, SparseSpan, sparse_matmul, sparse_outer};
+pub use sparse::{SPAN, SparseColumns, SparseRows, SparseSpan, pixel, sparse_matmul, sparse_outer};

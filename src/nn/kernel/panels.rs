@@ -253,7 +253,7 @@ const SIDE: usize = 8;
 #[inline(always)]
 fn interleave<T: Float>(panel: &mut [T], columns: &ArrayView2<T>) {
     let columns: [&[T]; PANEL] =
-        std::array::from_fn(|c| columns.clone().slice_move(s![.., c]).to_slice().unwrap_or_default());
+        std::array::from_fn(|c| columns.slice_move(s![.., c]).to_slice().unwrap_or_default());
     let rows = panel.len() / PANEL;
     for first in (0..rows).step_by(SIDE) {
         for (place, columns) in columns.chunks_exact(SIDE).enumerate() {

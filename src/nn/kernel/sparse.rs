@@ -1,3 +1,5 @@
+use std::marker::PhantomData;
+
 use ndarray::ArrayView2;
 
 use super::simd::{Kernel, Simd};
@@ -6,13 +8,18 @@ use crate::nn::Float;
 
 /// Rows of which most numbers are 0: all numbers, and a bit for each that tells whether it is not 0.
 ///
-/// What is left out of a sum of products adds nothing to it, so a product with these rows has the
-/// bits of the one with all numbers, wherever the other factor is finite.
+/// The numbers are kept as they are or, where all are those of pixels, as bytes: the fewer there are to read, the more
+/// of the other factor stays in a core's caches. What is left out of a sum of products adds nothing to it, so a product
+/// with these rows has the bits of the one with all numbers, wherever the other factor is finite.
 #[derive(Clone, Debug)]
 pub struct SparseRows<T> {
     columns: usize,
     rows: usize,
-    values: Vec<T>,
+    are_bytes: bool,
+    numbers: Vec<T>,
+    bytes: Vec<u8>,
+    /// What each byte stands for.
+    of_bytes: [T; 256],
     /// For each row a word for each span of columns.
     bits: Vec<u64>,
 }
@@ -20,13 +27,21 @@ pub struct SparseRows<T> {
 /// Columns of which a word of bits tells.
 pub const SPAN: usize = u64::BITS as usize;
 
+/// What the byte of a pixel stands for: its share of the brightest.
+pub fn pixel<T: Float>(byte: u8) -> T {
+    T::of_byte(byte) * (T::one() / T::of(255.0))
+}
+
 impl<T: Float> SparseRows<T> {
     /// Room for `rows` of `columns`.
     pub fn with_capacity(rows: usize, columns: usize) -> Self {
         Self {
             columns,
             rows: 0,
-            values: vec![T::zero(); rows * columns],
+            are_bytes: false,
+            numbers: vec![T::zero(); rows * columns],
+            bytes: vec![0; rows * columns],
+            of_bytes: std::array::from_fn(|byte| pixel(byte as u8)),
             bits: vec![0; rows * columns.div_ceil(SPAN)],
         }
     }
@@ -34,7 +49,7 @@ impl<T: Float> SparseRows<T> {
     /// The rows of a matrix.
     pub fn of(matrix: ArrayView2<T>) -> Self {
         let mut rows = Self::with_capacity(matrix.nrows(), matrix.ncols());
-        for mut chunk in rows.refill(matrix.nrows(), matrix.nrows()) {
+        for mut chunk in rows.refill(matrix.nrows(), matrix.nrows(), false) {
             for (row, from) in matrix.rows().into_iter().enumerate() {
                 chunk.write(row, |numbers| numbers.iter_mut().zip(from).for_each(|(to, &from)| *to = from));
             }
@@ -52,17 +67,25 @@ impl<T: Float> SparseRows<T> {
         self.columns
     }
 
-    /// Takes `rows` into use, to be written `chunk` at a time.
+    /// Takes `rows` into use, to be written `chunk` at a time: all as bytes of pixels, or all as numbers.
     ///
     /// # Panics
     /// Where there is no room.
-    pub fn refill(&mut self, rows: usize, chunk: usize) -> impl Iterator<Item = SparseChunk<'_, T>> + Send {
+    pub fn refill(
+        &mut self,
+        rows: usize,
+        chunk: usize,
+        are_bytes: bool,
+    ) -> impl Iterator<Item = SparseChunk<'_, T>> + Send {
         let (chunk, columns, words) = (chunk.max(1), self.columns, self.words());
-        assert!(rows * columns <= self.values.len() && rows * words <= self.bits.len(), "room for rows");
-        self.rows = rows;
-        let values = self.values[..rows * columns].chunks_mut((chunk * columns).max(1));
+        assert!(rows * columns <= self.numbers.len() && rows * words <= self.bits.len(), "room for rows");
+        (self.rows, self.are_bytes) = (rows, are_bytes);
+        let length = (chunk * columns).max(1);
+        let numbers = self.numbers[..rows * columns].chunks_mut(length);
+        let bytes = self.bytes[..rows * columns].chunks_mut(length);
         let bits = self.bits[..rows * words].chunks_mut((chunk * words).max(1));
-        values.zip(bits).map(move |(values, bits)| SparseChunk { columns, values, bits })
+        let parts = numbers.zip(bytes).zip(bits);
+        parts.map(move |((numbers, bytes), bits)| SparseChunk { columns, are_bytes, numbers, bytes, bits })
     }
 
     fn words(&self) -> usize {
@@ -73,17 +96,85 @@ impl<T: Float> SparseRows<T> {
 /// Some of the rows, to be written.
 pub struct SparseChunk<'a, T> {
     columns: usize,
-    values: &'a mut [T],
+    are_bytes: bool,
+    numbers: &'a mut [T],
+    bytes: &'a mut [u8],
     bits: &'a mut [u64],
 }
 
 impl<T: Float> SparseChunk<'_, T> {
     /// Lets `write` write all numbers of a row.
+    ///
+    /// # Panics
+    /// Where rows are written as bytes.
     pub fn write(&mut self, row: usize, write: impl FnOnce(&mut [T])) {
+        assert!(!self.are_bytes, "rows of numbers");
         let words = self.columns.div_ceil(SPAN);
-        let values = &mut self.values[row * self.columns..][..self.columns];
+        let values = &mut self.numbers[row * self.columns..][..self.columns];
         write(values);
         Instructions::best().run(Bits { values, bits: &mut self.bits[row * words..][..words] });
+    }
+
+    /// Copies a row of bytes, each of which stands for a [`pixel`].
+    ///
+    /// # Panics
+    /// Where rows are written as numbers, or the length is not that of a row.
+    pub fn write_bytes(&mut self, row: usize, bytes: &[u8]) {
+        assert!(self.are_bytes, "rows of bytes");
+        let words = self.columns.div_ceil(SPAN);
+        self.bytes[row * self.columns..][..self.columns].copy_from_slice(bytes);
+        let bits = &mut self.bits[row * words..][..words];
+        Instructions::best().run(BitsOfBytes { bytes, bits, numbers: PhantomData::<T> });
+    }
+}
+
+/// Notes which of `bytes` are not 0.
+struct BitsOfBytes<'a, T> {
+    bytes: &'a [u8],
+    bits: &'a mut [u64],
+    numbers: PhantomData<T>,
+}
+
+impl<T: Float> Kernel<T> for BitsOfBytes<'_, T> {
+    #[inline(always)]
+    unsafe fn run<V: Simd<Number = T>>(self) {
+        for (bits, bytes) in self.bits.iter_mut().zip(self.bytes.chunks(SPAN)) {
+            let mut all = [0; SPAN];
+            let bytes = match bytes.first_chunk() {
+                Some(bytes) => bytes,
+                None => {
+                    all[..bytes.len()].copy_from_slice(bytes);
+                    &all
+                }
+            };
+            // SAFETY: the caller's.
+            *bits = unsafe { V::nonzero_bytes(bytes) };
+        }
+    }
+}
+
+/// Where an inner loop finds the numbers of the rows.
+trait Source<T>: Copy {
+    /// The number at `place`.
+    ///
+    /// # Safety
+    /// There is one.
+    unsafe fn at(self, place: usize) -> T;
+}
+
+impl<T: Float> Source<T> for &[T] {
+    #[inline(always)]
+    unsafe fn at(self, place: usize) -> T {
+        // SAFETY: the caller's.
+        unsafe { *self.get_unchecked(place) }
+    }
+}
+
+impl<T: Float> Source<T> for (&[u8], &[T; 256]) {
+    #[inline(always)]
+    unsafe fn at(self, place: usize) -> T {
+        // SAFETY: the caller's.
+        self.1[usize::from(unsafe { *self.0.get_unchecked(place) })]
     }
 }
 
@@ -200,7 +291,12 @@ pub fn sparse_matmul<T: Float>(
     assert_eq!((a.columns, b.columns()), (b.rows(), bias.len()), "shapes of a product");
     assert_eq!(c.columns(), b.columns(), "shapes of a product");
     c.clear(a.rows);
-    instructions.run(Forward { a, b, c: c.values_mut() });
+    if a.are_bytes {
+        let source = (a.bytes.as_slice(), &a.of_bytes);
+        instructions.run(Forward { a, source, b, c: c.values_mut() });
+    } else {
+        instructions.run(Forward { a, source: a.numbers.as_slice(), b, c: c.values_mut() });
+    }
     for (panel, bias) in c.values_mut().chunks_exact_mut((a.rows * PANEL).max(1)).zip(bias.chunks(PANEL)) {
         for row in panel.chunks_exact_mut(PANEL) {
             row.iter_mut().zip(bias).for_each(|(c, &bias)| *c = bias + *c);
@@ -208,14 +304,15 @@ pub fn sparse_matmul<T: Float>(
     }
 }
 
-struct Forward<'a, T> {
+struct Forward<'a, T, S> {
     a: &'a SparseRows<T>,
+    source: S,
     b: &'a Panels<T>,
     /// Panel after panel, of all rows.
     c: &'a mut [T],
 }
 
-impl<T: Float> Kernel<T> for Forward<'_, T> {
+impl<T: Float, S: Source<T>> Kernel<T> for Forward<'_, T, S> {
     #[inline(always)]
     unsafe fn run<V: Simd<Number = T>>(mut self) {
         let panels = self.b.columns().div_ceil(PANEL);
@@ -237,7 +334,7 @@ impl<T: Float> Kernel<T> for Forward<'_, T> {
     }
 }
 
-impl<T: Float> Forward<'_, T> {
+impl<T: Float, S: Source<T>> Forward<'_, T, S> {
     /// Adds the products of `NP` panels from `panel` on, for every row; returns how many panels. The part of
     /// `b` that belongs to a span stays in a core's first cache for all rows of `a`.
     ///
@@ -248,7 +345,7 @@ impl<T: Float> Forward<'_, T> {
         &mut self,
         panel: usize,
     ) -> usize {
-        let Self { a, b, ref mut c } = *self;
+        let Self { a, source, b, ref mut c } = *self;
         let (words, next) = (a.words(), a.rows * PANEL);
         let c = &mut c[panel * next..][..NP * next];
         for span in 0..words {
@@ -262,7 +359,7 @@ impl<T: Float> Forward<'_, T> {
                     if bits == 0 {
                         continue;
                     }
-                    let values = a.values.as_ptr().add(row * a.columns + span * SPAN);
+                    let first = row * a.columns + span * SPAN;
                     let c = c.as_mut_ptr().add(row * PANEL);
                     let mut sums = [[V::splat(T::zero()); NR]; NP];
                     for (p, sums) in sums.iter_mut().enumerate() {
@@ -271,7 +368,7 @@ impl<T: Float> Forward<'_, T> {
                     while bits != 0 {
                         let column = bits.trailing_zeros() as usize;
                         bits &= bits - 1;
-                        let value = V::splat(*values.add(column));
+                        let value = V::splat(source.at(first + column));
                         for (sums, start) in sums.iter_mut().zip(starts) {
                             let b = start.add(column * PANEL);
                             for (r, sum) in sums.iter_mut().enumerate() {
@@ -308,11 +405,20 @@ pub fn sparse_outer<T: Float>(
     let width = a.columns.saturating_sub(span * SPAN).min(SPAN);
     assert_eq!((dy.rows(), columns.words), (a.rows, a.rows.div_ceil(SPAN)), "shapes of a product");
     assert_eq!(c.len(), dy.columns().div_ceil(PANEL) * width * PANEL, "shapes of a product");
-    instructions.run(Outer { a, bits: columns.span(span), span, width, dy, c });
+    let bits = columns.span(span);
+    if a.are_bytes {
+        let source = (a.bytes.as_slice(), &a.of_bytes);
+        instructions.run(Outer { columns: a.columns, source, bits, span, width, dy, c });
+    } else {
+        let source = a.numbers.as_slice();
+        instructions.run(Outer { columns: a.columns, source, bits, span, width, dy, c });
+    }
 }
 
-struct Outer<'a, T> {
-    a: &'a SparseRows<T>,
+struct Outer<'a, T, S> {
+    /// Columns of the rows, whose numbers `source` has.
+    columns: usize,
+    source: S,
     /// Words of the span, see [`SparseColumns::span`].
     bits: &'a [u64],
     span: usize,
@@ -325,7 +431,7 @@ struct Outer<'a, T> {
 /// Words of rows that are taken together: what is kept of them stays in a core's first cache.
 const WORDS: usize = 2;
 
-impl<T: Float> Kernel<T> for Outer<'_, T> {
+impl<T: Float, S: Source<T>> Kernel<T> for Outer<'_, T, S> {
     #[inline(always)]
     unsafe fn run<V: Simd<Number = T>>(mut self) {
         if self.bits.is_empty() {
@@ -352,7 +458,7 @@ impl<T: Float> Kernel<T> for Outer<'_, T> {
     }
 }
 
-impl<T: Float> Outer<'_, T> {
+impl<T: Float, S: Source<T>> Outer<'_, T, S> {
     /// Writes, or adds from the second time on, what the rows of [`WORDS`] words from `words` on come to in `NP` panels from `panel` on; returns
     /// how many panels.
     ///
@@ -364,7 +470,7 @@ impl<T: Float> Outer<'_, T> {
         words: usize,
         panel: usize,
     ) -> usize {
-        let stride = self.a.columns;
+        let stride = self.columns;
         let starts: [*const T; NP] = std::array::from_fn(|p| self.dy.panel(panel + p));
         let squares = &self.bits[words * SPAN..];
         let squares = &squares[..squares.len().min(WORDS * SPAN)];
@@ -383,12 +489,12 @@ impl<T: Float> Outer<'_, T> {
                 }
                 for (word, square) in squares.chunks_exact(SPAN).enumerate() {
                     let first = (words + word) * SPAN;
-                    let values = self.a.values.as_ptr().add(first * stride + self.span * SPAN + column);
+                    let place = first * stride + self.span * SPAN + column;
                     let mut bits = *square.get_unchecked(column);
                     while bits != 0 {
                         let row = bits.trailing_zeros() as usize;
                         bits &= bits - 1;
-                        let value = V::splat(*values.add(row * stride));
+                        let value = V::splat(self.source.at(place + row * stride));
                         for (sums, start) in sums.iter_mut().zip(starts) {
                             let dy = start.add((first + row) * PANEL);
                             for (r, sum) in sums.iter_mut().enumerate() {

@@ -1,0 +1,125 @@
+"""How long PyTorch takes for a whole recipe, in the words of a job's spec.
+
+    python3 benches/peers/recipe_peer.py --threads 2 --steps 200 --data data/mnist < spec.json
+
+Needs torch. Prints one JSON line: seconds of a step, the median over `steps` after a warm-up, of the quicker of the
+plain step and the one with the optimizer's fused kernel. Augmentation, dropout, label smoothing, schedule, clipping
+and the average of the weights are part of the step, as the recipe has them.
+"""
+
+import argparse
+import json
+import math
+import pathlib
+import statistics
+import sys
+import time
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+sys.dont_write_bytecode = True  # the ones below would leave a __pycache__ in the checkout
+
+from networks import SIDE_PIXELS
+from pytorch import augmented, read_split
+
+ACTIVATIONS = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "gelu": nn.GELU,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+}
+WARM_UP = 20
+
+
+def build(layers):
+    """The network for images of 784 pixels in a row."""
+    modules, channels, side = [nn.Unflatten(1, (1, SIDE_PIXELS, SIDE_PIXELS))], 1, SIDE_PIXELS
+    is_flat = False
+    for layer in layers:
+        match layer["type"]:
+            case "conv2d":
+                padding = layer["padding"]
+                convolution = nn.Conv2d(channels, layer["filters"], layer["kernel"], padding=padding)
+                modules.append(convolution)
+                channels, side = layer["filters"], side - (layer["kernel"] - 1 if padding == "valid" else 0)
+            case "max_pool2d":
+                modules.append(nn.MaxPool2d(layer["size"]))
+                side //= layer["size"]
+            case "batch_norm":
+                modules.append((nn.BatchNorm1d if is_flat else nn.BatchNorm2d)(channels))
+            case "dropout":
+                modules.append(nn.Dropout(layer["rate"]))
+            case "flatten":
+                pass  # before the next linear layer
+            case "dense":
+                if not is_flat:
+                    modules.append(nn.Flatten())
+                modules.append(nn.Linear(channels * side * side, layer["units"]))
+                channels, side, is_flat = layer["units"], 1, True
+            case activation:
+                modules.append(ACTIVATIONS[activation]())
+    return nn.Sequential(*modules)
+
+
+def make_optimizer(rule, parameters, fused):
+    common = {"lr": rule["learning_rate"], "weight_decay": rule["weight_decay"], "fused": fused}
+    match rule["type"]:
+        case "sgd":
+            return torch.optim.SGD(parameters, **common)
+        case "adam":
+            return torch.optim.Adam(parameters, betas=rule["betas"], eps=rule["eps"], **common)
+        case "adamw":
+            return torch.optim.AdamW(parameters, betas=rule["betas"], eps=rule["eps"], **common)
+        case other:
+            raise ValueError(f"no preset has {other}")
+
+
+def step_seconds(spec, train, steps, fused):
+    torch.manual_seed(spec["seed"])
+    images, labels = train
+    model = build(spec["network"]["layers"])
+    optimizer = make_optimizer(spec["optimizer"], model.parameters(), fused)
+    total = math.ceil(len(images) * (1 - spec["validation_fraction"]) / spec["batch_size"]) * spec["epochs"]
+    schedule = None
+    if spec["schedule"]["type"] == "one_cycle":
+        rate = spec["optimizer"]["learning_rate"]
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=total)
+    average = None
+    if spec["ema_decay"] is not None:
+        rule = torch.optim.swa_utils.get_ema_multi_avg_fn(spec["ema_decay"])
+        average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=rule)
+    seconds = []
+    for indices in torch.randperm(len(images)).split(spec["batch_size"])[: WARM_UP + steps]:
+        begin = time.perf_counter()
+        x = torch.index_select(images, 0, indices)
+        y = torch.index_select(labels, 0, indices)
+        if spec["augment"]:
+            x = augmented(x, spec["augment"])
+        optimizer.zero_grad(set_to_none=True)
+        F.cross_entropy(model(x), y, label_smoothing=spec["label_smoothing"]).backward()
+        optimizer.step()
+        if schedule:
+            schedule.step()
+        if average:
+            average.update_parameters(model)
+        seconds.append(time.perf_counter() - begin)
+    return statistics.median(seconds[WARM_UP:]), total
+
+
+def main():
+    parser = argparse.ArgumentParser(description="How long PyTorch takes for a recipe.")
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--data", type=pathlib.Path, required=True, help="folder of the gzipped IDX files")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    spec, train = json.load(sys.stdin), read_split(args.data, "train")
+    seconds, total = min(step_seconds(spec, train, args.steps, fused) for fused in (False, True))
+    print(json.dumps({"step_seconds": seconds, "steps": total}))
+
+
+if __name__ == "__main__":
+    main()
