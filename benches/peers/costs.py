@@ -68,12 +68,13 @@ def epochs_seconds(server, request):
     return sum(epoch["duration_seconds"] for epoch in epochs)
 
 
-def several(server):
+def several(server, server_of_many):
+    """`server` gives a job all cores, `server_of_many` one of as many as there are jobs at once its share."""
     alone, together = [], []
     images = 6 * TRAIN_IMAGES
     for _ in range(ROUNDS):
         alone.append(rate(server, [job()], images))
-        together.append(rate(server, [job()] * JOBS_AT_ONCE, images))
+        together.append(rate(server_of_many, [job()] * JOBS_AT_ONCE, images))
     pairs = [both / one for one, both in zip(alone, together, strict=True)]
     return (
         f"One job at a time trains {count(statistics.median(alone))} images/s, {JOBS_AT_ONCE} at once in sum "
@@ -137,8 +138,11 @@ def main():
             report.check_place(BENCHMARKS, "costs")
         with tempfile.TemporaryDirectory(prefix="chainrule-bench-") as folder:
             workers = ("--workers", str(JOBS_AT_ONCE))
-            with Server(args.binary, os.path.join(folder, "data"), *workers) as server:
-                parts = [several(server), *sizes(server)]
+            with (
+                Server(args.binary, os.path.join(folder, "one")) as server,
+                Server(args.binary, os.path.join(folder, "many"), *workers) as server_of_many,
+            ):
+                parts = [several(server, server_of_many), *sizes(server)]
             parts += [default_job(args.binary, os.path.join(folder, "default")), many_images()]
         text = "\n\n".join([f"{machine.description()}.", *parts])
         print(text)

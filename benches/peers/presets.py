@@ -23,7 +23,7 @@ sys.dont_write_bytecode = True  # the ones below would leave a __pycache__ in th
 import machine
 import report
 from figures import NONE, table
-from process import BenchError
+from process import BenchError, environment
 from results import say
 from server import Server
 
@@ -47,7 +47,13 @@ def pytorch_seconds(python, spec):
         command = [python, PEERS / "recipe_peer.py", "--data", ROOT / "data/mnist"]
         command += ["--steps", str(PYTORCH_STEPS), "--threads", str(threads)]
         done = subprocess.run(
-            command, input=json.dumps(spec), capture_output=True, text=True, check=False, timeout=JOB_SECONDS
+            command,
+            input=json.dumps(spec),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=JOB_SECONDS,
+            env=environment(),
         )
         if done.returncode != 0:
             raise BenchError(f"recipe_peer.py failed: {done.stderr[-2_000:]}")
@@ -96,7 +102,7 @@ def main():
             if unknown := set(wanted) - set(known):
                 raise BenchError(f"no preset {', '.join(unknown)}: {', '.join(known)}")
             rows = [measure(server, name, args.seeds, args.python) for name in wanted]
-        header = ["preset", "seeds", "test accuracy, mean ± deviation", "range", "whole job, median", "PyTorch, same recipe"]
+        header = ["preset", "seeds", "test accuracy, mean ± deviation", "range", "whole job, median", "PyTorch, its steps alone"]
         text = f"{machine.description()}.\n\n{table(header, rows)}"
         print(text)
         if args.write:

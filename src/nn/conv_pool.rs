@@ -1,5 +1,5 @@
 use super::kernel::{
-    AliveLists, Instructions, POOL, Panels, PooledGradient, PooledWindows, add_input_gradient, collect_alive,
+    AliveLists, Instructions, POOL, Panels, PooledWindows, Routed, add_input_gradient, collect_alive,
     conv_relu_pool,
 };
 use super::layer::values;
@@ -59,7 +59,7 @@ impl<T: Float> ConvPool<T> {
     pub fn backward_parameters(&mut self, conv: &Conv2d<T>, x: &[T], y: &[T], route: &[T], dy: &[T]) {
         self.lists.clear();
         let room = self.windows.room();
-        let gradients = gradients(self.windows.squares.len() * conv.filters(), y, route, dy);
+        let gradients = routed(self.windows.squares.len() * conv.filters(), y, route, dy);
         for (image, (x, gradient)) in x.chunks_exact(conv.input().len()).zip(gradients).enumerate() {
             let start = image * room;
             conv.write_padded(x, &mut self.x[start..start + room]);
@@ -78,7 +78,7 @@ impl<T: Float> ConvPool<T> {
         [y, route, dy]: [&[T]; 3],
         dx: &mut [T],
     ) {
-        let gradients = gradients(self.windows.squares.len() * conv.filters(), y, route, dy);
+        let gradients = routed(self.windows.squares.len() * conv.filters(), y, route, dy);
         for (dx, gradient) in dx.chunks_exact_mut(conv.input().len()).zip(gradients) {
             self.dx.fill(T::zero());
             add_input_gradient(Instructions::best(), &self.windows, gradient, weight, &mut self.dx);
@@ -110,14 +110,15 @@ impl<T: Float> ConvPool<T> {
     }
 }
 
-fn gradients<'a, T>(
+/// Image after image, each of `outputs` numbers.
+pub(super) fn routed<'a, T>(
     outputs: usize,
     y: &'a [T],
     route: &'a [T],
     dy: &'a [T],
-) -> impl Iterator<Item = PooledGradient<'a, T>> {
+) -> impl Iterator<Item = Routed<'a, T>> {
     let images = y.chunks_exact(outputs).zip(route.chunks_exact(outputs)).zip(dy.chunks_exact(outputs));
-    images.map(|((y, route), dy)| PooledGradient { y, route, dy })
+    images.map(|((y, route), dy)| Routed { y, route, dy })
 }
 
 impl<T: Float> Conv2d<T> {

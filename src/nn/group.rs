@@ -14,12 +14,12 @@ use super::batch_norm::{Moments, NormSums, affine};
 use super::conv_pool::ConvPool;
 use super::conv2d::ConvScratch;
 use super::kernel::{Panels, vectorized};
-use super::layer::Packed;
+use super::packed::Packed;
 use super::plan::{Op, Plan};
 use super::rows::{all, all_mut, image, image_mut};
 use super::sparse_layer::SparseLayer;
-use super::workspace::{Batch, Gradient, StepLoss};
-use super::{Activation, Dense, Float, Layer, Loss, Network, Shape, argmax};
+use super::workspace::{Gradient, StepLoss};
+use super::{Activation, Batch, Dense, Float, Layer, Loss, Network, Shape, argmax};
 
 /// Images that are asked for ahead: they come from memory one after the other, since an epoch meets them
 /// in a random order.
@@ -55,6 +55,19 @@ enum Scratch<T> {
     Relu(Vec<T>),
 }
 
+impl<T: Float> Scratch<T> {
+    /// Keeps the largest value of each channel of what came out of a relu, where units are watched.
+    fn watch(&mut self, watches_units: bool, y: &[T]) {
+        if let Self::Relu(largest) = self
+            && watches_units
+        {
+            for y in y.chunks_exact(largest.len()) {
+                largest.iter_mut().zip(y).for_each(|(largest, &y)| *largest = largest.max(y));
+            }
+        }
+    }
+}
+
 /// Some rows of a batch on their way through the network.
 pub(super) struct Group<T> {
     /// Its first row in the batch.
@@ -80,8 +93,8 @@ impl<T: Float> Group<T> {
             is_kept,
         };
         let none = || Values { array: Array2::zeros((0, 0)), is_kept: true };
-        let is_list = |index: usize| plan.is_sparse && index <= plan.first;
-        let inputs = |(index, shape): (usize, &Shape)| match is_list(index) || plan.is_inside(index) {
+        let is_in_sparse = |index: usize| plan.is_sparse && index <= plan.first;
+        let inputs = |(index, shape): (usize, &Shape)| match is_in_sparse(index) || plan.is_inside(index) {
             true => none(),
             false => room(shape.len(), plan.is_kept(index) || is_dense(layers.get(index))),
         };
@@ -91,7 +104,7 @@ impl<T: Float> Group<T> {
         };
         let outputs = |index: usize| network.shapes()[index].len();
         let scratch = |(index, layer): (usize, &Layer<T>)| match layer {
-            Layer::Dense(_) if is_list(index) => Scratch::None,
+            Layer::Dense(_) if is_in_sparse(index) => Scratch::None,
             Layer::Dense(dense) => Scratch::Dense(Panels::zeros(rows, dense.bias.len())),
             Layer::Conv2d(conv) if plan.ops.contains(&Op::ConvPool(index)) => Scratch::ConvPool(
                 ConvPool::new(conv, plan.chunk_rows),
@@ -229,11 +242,9 @@ impl<T: Float> Group<T> {
                     }
                     ndarray::Zip::from(&mut y).and(x).and(&masks).for_each(|y, &x, &mask| *y = x * mask);
                 }
-                (_, Scratch::Relu(largest), _) => {
+                (_, scratch @ Scratch::Relu(_), _) => {
                     layer.forward(&pass.packed[index], x, y.view_mut(), None);
-                    if self.watches_units {
-                        watch(largest, all(&y.view()));
-                    }
+                    scratch.watch(self.watches_units, all(&y.view()));
                 }
                 _ => layer.forward(&pass.packed[index], x, y, None),
             }
@@ -250,11 +261,7 @@ impl<T: Float> Group<T> {
             let mut route = route.of_mut(chunk);
             conv_pool.forward(conv, weight, all(&x), all_mut(&mut y), all_mut(&mut route));
         }
-        if let Scratch::Relu(largest) = &mut inner[0]
-            && self.watches_units
-        {
-            watch(largest, all(&y.view()));
-        }
+        inner[0].watch(self.watches_units, all(&y.view()));
     }
 
     fn backward_conv_pool(&mut self, pass: &Pass<T>, index: usize, chunk: Chunk) {
@@ -386,12 +393,5 @@ impl<T: Float> Group<T> {
     /// Whether the unit of the relu at `index` was ever above 0 since units are watched.
     pub fn is_alive(&self, index: usize, unit: usize) -> bool {
         matches!(&self.scratch[index], Scratch::Relu(largest) if largest[unit] > T::zero())
-    }
-}
-
-/// Keeps the largest value of each channel.
-fn watch<T: Float>(largest: &mut [T], y: &[T]) {
-    for y in y.chunks_exact(largest.len()) {
-        largest.iter_mut().zip(y).for_each(|(largest, &y)| *largest = largest.max(y));
     }
 }

@@ -9,7 +9,7 @@ use super::{LayerKind, LayerSpec, Padding, Shape};
 pub fn numbers_of_a_step(plan: &Plan, layers: &[LayerSpec], shapes: &[Shape], states: usize) -> f64 {
     let chunk = |is_kept: bool| if is_kept { plan.rows } else { plan.chunk_rows } as f64;
     let is_dense = |index: usize| layers.get(index).is_some_and(|layer| layer.kind() == LayerKind::Dense);
-    let is_list = |index: usize| plan.is_sparse && index <= plan.first;
+    let is_in_sparse = |index: usize| plan.is_sparse && index <= plan.first;
     let length = |index: usize| shapes[index].len() as f64;
     let mut group = 0.0;
     let mut packed = 0.0;
@@ -19,7 +19,7 @@ pub fn numbers_of_a_step(plan: &Plan, layers: &[LayerSpec], shapes: &[Shape], st
         packed += length(0) * (1.25 * rows + 2.0 * rows.max(64.0) / 32.0);
     }
     for index in 0..shapes.len() {
-        if !is_list(index) && !plan.is_inside(index) {
+        if !is_in_sparse(index) && !plan.is_inside(index) {
             group += length(index) * chunk(plan.is_kept(index) || is_dense(index));
         }
         if index > plan.first && !plan.is_inside(index) {
@@ -60,7 +60,7 @@ pub fn numbers_of_a_step(plan: &Plan, layers: &[LayerSpec], shapes: &[Shape], st
                 packed +=
                     if with_gradient { area * filters as f64 * padded_columns(input.channels) } else { 0.0 };
             }
-            (_, LayerSpec::Dense { units, .. }) if is_list(index) => {
+            (_, LayerSpec::Dense { units, .. }) if is_in_sparse(index) => {
                 // y, dy and dW of a span; W, dW and the state.
                 packed += padded_columns(units) * (2.0 * rows + SPAN as f64);
                 packed += length(index) * padded_columns(units) * (2 + states) as f64;

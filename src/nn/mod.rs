@@ -12,6 +12,7 @@
 //! takes the steps.
 
 mod activation;
+mod batch;
 mod batch_norm;
 mod conv2d;
 mod conv_pool;
@@ -27,6 +28,7 @@ mod loss;
 mod memory;
 mod network;
 mod optimizer;
+mod packed;
 mod plan;
 mod pooling;
 mod predictor;
@@ -38,6 +40,7 @@ mod trainer;
 mod workspace;
 
 pub use activation::Activation;
+pub use batch::{Batch, Images};
 pub use batch_norm::BatchNorm;
 pub use conv2d::Conv2d;
 pub use dense::Dense;
@@ -57,4 +60,4 @@ pub use predictor::Predictor;
 pub use schedule::Schedule;
 pub use shape::{Padding, Shape};
 pub use trainer::Trainer;
-pub use workspace::{Batch, Gradient, Images, StepLoss, Workspace, argmax};
+pub use workspace::{Gradient, StepLoss, Workspace, argmax};

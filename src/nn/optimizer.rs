@@ -297,7 +297,8 @@ impl<T: Float> Rule<T> {
                 let kind = RuleKind::Adam {
                     betas: betas.map(T::of),
                     rests: betas.map(|beta| T::of(1.0 - beta)),
-                    eps: T::of(eps * corrections[1].sqrt()),
+                    // Never 0: a weight that no gradient reaches stays where it is.
+                    eps: T::of(eps * corrections[1].sqrt()).max(T::min_positive_value()),
                     keep: T::of(keep),
                 };
                 rule(kind, rate / corrections[0] * corrections[1].sqrt(), coupled)

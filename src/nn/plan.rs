@@ -6,7 +6,7 @@ use super::{Activation, LayerKind, PoolingKind};
 /// Below this share of numbers that are not 0, going from one to the next is quicker than all numbers.
 pub(super) const SPARSE_MAX: f64 = 0.4;
 
-/// Rows of a batch that one task carries forward and backward, where all layers are lists.
+/// Rows of a batch that one task carries forward and backward, where no layer has images.
 const GROUP_ROWS: usize = 64;
 
 /// Groups of a batch of images, and images that go through the layers together: so few that what
@@ -100,9 +100,9 @@ impl Plan {
     /// not 0.
     pub fn new(layers: &[LayerKind], batch_size: usize, nonzero_fraction: f64) -> Self {
         let first = layers.iter().position(|layer| layer.has_parameters()).unwrap_or(layers.len());
-        let is_list = layers[..first].iter().all(|&layer| layer == LayerKind::Flatten);
+        let is_input = layers[..first].iter().all(|&layer| layer == LayerKind::Flatten);
         let is_sparse =
-            is_list && layers.get(first) == Some(&LayerKind::Dense) && nonzero_fraction < SPARSE_MAX;
+            is_input && layers.get(first) == Some(&LayerKind::Dense) && nonzero_fraction < SPARSE_MAX;
 
         let mut ops = Vec::new();
         let mut rest = layers;

@@ -1,7 +1,8 @@
 use ndarray::{Array2, ArrayView2, Axis, CowArray};
 
 use super::kernel::{Instructions, Panels, SparseRows, sparse_matmul, vectorized};
-use super::layer::{Packed, values};
+use super::layer::values;
+use super::packed::Packed;
 use super::plan::SPARSE_MAX;
 use super::{Float, Layer, Network, softmax};
 
@@ -81,7 +82,7 @@ impl<T: Float> Predictor<T> {
         x.into_owned()
     }
 
-    /// How many layers are done, and what comes out of them, where lists of what is not 0 are quicker:
+    /// How many layers are done, and what comes out of them, where skipping what is 0 is quicker:
     /// with the same bits.
     fn sparse_start(&self, x: ArrayView2<T>) -> Option<(usize, Array2<T>)> {
         let first = self.folded.layers().iter().position(|layer| !matches!(layer, Layer::Flatten))?;

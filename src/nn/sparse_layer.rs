@@ -6,13 +6,12 @@ use super::kernel::{
 };
 use super::optimizer::Rule;
 use super::rows::{matrix, matrix_mut};
-use super::workspace::Batch;
-use super::{Dense, Float};
+use super::{Batch, Dense, Float};
 
 /// Units that one task takes care of: their weights stay in the second cache of a core.
 const UNITS: usize = 2 * PANEL;
 
-/// Images that are turned into lists by one task, and how many are asked for ahead: they come from memory
+/// Images that one task reads, and how many are asked for ahead: they come from memory
 /// one after the other, since an epoch meets them in a random order.
 const IMAGES: usize = 8;
 const IMAGES_AHEAD: usize = 4;
@@ -126,7 +125,7 @@ impl<T: Float> SparseLayer<T> {
     /// `y = x W + b` for all rows of `batch`; makes ready for the gradient with `backward`.
     pub fn forward(&mut self, dense: &Dense<T>, batch: &Batch<T>, backward: bool, pool: &Pool) {
         let size = batch.rows.len();
-        let are_bytes = batch.rows.first().is_some_and(|&example| batch.images.bytes(example).is_some());
+        let are_bytes = batch.rows.iter().all(|&example| batch.images.bytes(example).is_some());
         let chunks = self.rows.refill(size, IMAGES, are_bytes).zip(batch.rows.chunks(IMAGES));
         pool.for_each(chunks, |(mut chunk, examples)| {
             let ahead = |row: usize| {
@@ -137,7 +136,7 @@ impl<T: Float> SparseLayer<T> {
             (0..IMAGES_AHEAD).for_each(ahead);
             for (row, &example) in examples.iter().enumerate() {
                 ahead(row + IMAGES_AHEAD);
-                match batch.images.bytes(example) {
+                match batch.images.bytes(example).filter(|_| are_bytes) {
                     Some(bytes) => chunk.write_bytes(row, bytes),
                     None => chunk.write(row, |image| batch.images.write(example, batch.draw, image)),
                 }

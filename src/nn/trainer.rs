@@ -26,7 +26,7 @@ impl<'a, T: Float> Trainer<'a, T> {
         Self { workspace, network, optimizer, is_ahead: false, is_watching: false }
     }
 
-    /// The network as it is now.
+    /// The network as it is now; the weights of a sparse first layer are copied for it.
     pub fn network(&mut self) -> &Network<T> {
         if std::mem::take(&mut self.is_ahead) {
             self.workspace.unpack(self.network);

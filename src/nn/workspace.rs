@@ -1,77 +1,12 @@
-use ndarray::{Array1, Array2, ArrayView2};
+mod update;
 
-use super::group::{Group, Norm, Pass, bias_gradient, weight_gradient};
-use super::kernel::{SPAN, pixel, prefetch, vectorized};
-use super::layer::{Packed, PackedRows, values_mut};
-use super::optimizer::{Rule, States, with_states};
+use ndarray::{Array1, Array2};
+
+use super::group::{Group, Norm, Pass};
+use super::packed::Packed;
 use super::plan::Op;
-use super::rows::matrix;
-use super::sparse_layer::{BlockStep, SparseLayer};
-use super::{Draw, Float, Layer, Loss, Network, Optimizer, Plan, Pool};
-
-/// Images, written one at a time into the rows of a batch.
-pub trait Images<T: Float>: Sync {
-    /// Writes the example `index`; `draw` decides what is drawn at random.
-    fn write(&self, index: u32, draw: Draw, image: &mut [T]);
-
-    /// The example `index` where all are bytes, each of which stands for a [`pixel`].
-    fn bytes(&self, _index: u32) -> Option<&[u8]> {
-        None
-    }
-
-    /// Is told that the example `index` will be asked for soon.
-    fn prefetch(&self, _index: u32) {}
-}
-
-/// Pixels 0–255, shape (examples, inputs), read as pixel / 255.
-impl<T: Float> Images<T> for ArrayView2<'_, u8> {
-    fn write(&self, index: u32, _: Draw, image: &mut [T]) {
-        let row = self.row(index as usize);
-        match row.as_slice() {
-            Some(bytes) => {
-                vectorized(|| image.iter_mut().zip(bytes).for_each(|(to, &byte)| *to = pixel(byte)))
-            }
-            None => image.iter_mut().zip(row).for_each(|(to, &byte)| *to = pixel(byte)),
-        }
-    }
-
-    fn bytes(&self, index: u32) -> Option<&[u8]> {
-        self.row(index as usize).to_slice()
-    }
-
-    fn prefetch(&self, index: u32) {
-        if let Some(pixels) = self.row(index as usize).to_slice() {
-            prefetch(pixels);
-        }
-    }
-}
-
-/// Values as they are, shape (examples, inputs).
-impl Images<f64> for ArrayView2<'_, f64> {
-    fn write(&self, index: u32, _: Draw, image: &mut [f64]) {
-        image.iter_mut().zip(self.row(index as usize)).for_each(|(to, &value)| *to = value);
-    }
-}
-
-/// Values as they are, shape (examples, inputs).
-impl Images<f32> for ArrayView2<'_, f32> {
-    fn write(&self, index: u32, _: Draw, image: &mut [f32]) {
-        image.iter_mut().zip(self.row(index as usize)).for_each(|(to, &value)| *to = value);
-    }
-}
-
-/// Some of the examples, in the order of `rows`.
-#[derive(Clone, Copy)]
-pub struct Batch<'a, T> {
-    /// All examples.
-    pub images: &'a dyn Images<T>,
-    /// The class of every example.
-    pub labels: &'a [u8],
-    /// Which of them, and in which order.
-    pub rows: &'a [u32],
-    /// What is drawn at random in a training step.
-    pub draw: Draw,
-}
+use super::sparse_layer::SparseLayer;
+use super::{Batch, Float, Layer, Loss, Network, Optimizer, Plan, Pool};
 
 /// What a batch came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -102,8 +37,9 @@ impl<T: Float> Gradient<T> {
 /// Everything a step needs besides the parameters, allocated once: the values each layer keeps
 /// for its backward pass, the gradients, and the weights as the products read them.
 ///
-/// The rows of a batch are dealt to groups, one task each. Between two `batch_norm` layers, or where
-/// there is none from the first layer to the last and back, the groups go on without each other.
+/// The rows of a batch are dealt to groups, one task each; a sparse first layer is done for all of them before.
+/// Between two `batch_norm` layers, or where there is none from there to the last layer and back, the groups go on
+/// without each other.
 pub struct Workspace<T> {
     plan: Plan,
     packed: Vec<Packed<T>>,
@@ -379,153 +315,11 @@ impl<T: Float> Workspace<T> {
         }
         self.result()
     }
-
-    /// The gradients of the batch from what the last [`Self::pass`] left in the groups.
-    pub(super) fn sum_gradients(&mut self, pool: &Pool) {
-        let Self { groups, norms, gradients, sparse, .. } = self;
-        let index = sparse.as_ref().map(|sparse| sparse.index);
-        let steps = sparse.iter_mut().flat_map(SparseLayer::steps).map(SumPart::Block);
-        let parts = gradients.iter_mut().flat_map(|gradient| {
-            let is_sparse = index == Some(gradient.layer);
-            let (rows, bias) = gradient.parts_mut();
-            rows.take(if is_sparse { 0 } else { usize::MAX }).map(SumPart::Rows).chain([SumPart::Bias(bias)])
-        });
-        pool.for_each_from_both_ends(steps, parts, |part| match part {
-            SumPart::Block(step) => step.sum_gradient(dys(groups, index)),
-            SumPart::Rows(mut rows) => rows.sum(groups, norms),
-            SumPart::Bias(mut bias) => bias.sum(groups, norms),
-        });
-        if let (Some(sparse), Some(gradient)) = (sparse, gradients.first_mut()) {
-            sparse.write_gradient(&mut gradient.weight.view_mut());
-        }
-    }
-
-    /// Moves every weight by its gradient and packs it again, some at a time, while they are in a core's
-    /// cache; first sums the gradients where that is still to be done.
-    pub(super) fn update<'a>(
-        &mut self,
-        network: &mut Network<T>,
-        rule: Rule<T>,
-        mut states: impl Iterator<Item = States<'a, T>> + Send,
-        is_summed: bool,
-        pool: &Pool,
-    ) where
-        T: 'a,
-    {
-        let Self { groups, norms, gradients, packed, sparse, .. } = self;
-        let index = sparse.as_ref().map(|sparse| sparse.index);
-        let steps = sparse.iter_mut().flat_map(SparseLayer::steps).map(UpdatePart::Block);
-        let layers = network.layers_mut().iter_mut().zip(packed.iter_mut());
-        let layers = layers.filter_map(|(layer, packed)| Some((layer.parameters_mut()?, packed)));
-        let parts = layers.zip(gradients.iter_mut()).flat_map(|(((weight, bias), packed), gradient)| {
-            let is_sparse = index == Some(gradient.layer);
-            let length = SPAN * bias.len();
-            let [weight_states, bias_states] = [(); 2].map(|()| states.next().unwrap_or_default());
-            let (rows, dbias) = gradient.parts_mut();
-            let rows = rows.zip(values_mut(weight).chunks_mut(length)).zip(packed.row_chunks_mut(SPAN));
-            with_states(rows, weight_states, length)
-                .take(if is_sparse { 0 } else { usize::MAX })
-                .map(|(((gradient, weight), packed), states)| UpdatePart::Rows {
-                    gradient,
-                    weight,
-                    packed,
-                    states,
-                })
-                .chain([UpdatePart::Bias { gradient: dbias, bias: values_mut(bias), states: bias_states }])
-        });
-        pool.for_each_from_both_ends(steps, parts, |part| match part {
-            UpdatePart::Block(step) if is_summed => step.apply(&rule),
-            UpdatePart::Block(step) => step.sum_and_apply(dys(groups, index), &rule),
-            UpdatePart::Rows { mut gradient, weight, packed, states } => {
-                if !is_summed {
-                    gradient.sum(groups, norms);
-                }
-                rule.apply(weight, gradient.weight, states);
-                packed.fill(matrix(weight, gradient.columns));
-            }
-            UpdatePart::Bias { mut gradient, bias, states } => {
-                if !is_summed {
-                    gradient.sum(groups, norms);
-                }
-                rule.apply(bias, gradient.bias, states);
-            }
-        });
-        for (packed, layer) in self.packed.iter_mut().zip(network.layers()) {
-            if let Layer::Conv2d(_) = layer {
-                packed.fill(layer);
-            }
-        }
-    }
-}
-
-/// What the gradients are summed in.
-enum SumPart<'a, T> {
-    Block(BlockStep<'a, T>),
-    Rows(GradientRows<'a, T>),
-    Bias(GradientBias<'a, T>),
-}
-
-/// What the weights are moved in.
-enum UpdatePart<'a, 's, T> {
-    Block(BlockStep<'a, T>),
-    Rows {
-        gradient: GradientRows<'a, T>,
-        weight: &'a mut [T],
-        packed: PackedRows<'a, T>,
-        states: States<'s, T>,
-    },
-    Bias {
-        gradient: GradientBias<'a, T>,
-        bias: &'a mut [T],
-        states: States<'s, T>,
-    },
 }
 
 /// The weight of the first layer that has one.
 fn first_weight<T: Float>(network: &Network<T>) -> Option<&Array2<T>> {
     network.layers().iter().find_map(Layer::parameters).map(|(weight, _)| weight)
-}
-
-/// dy of the layer at `index`, group after group.
-fn dys<T: Float>(groups: &[Group<T>], index: Option<usize>) -> impl Iterator<Item = ArrayView2<'_, T>> {
-    groups.iter().filter_map(move |group| Some(group.dy(index?)))
-}
-
-/// Some rows of a gradient.
-struct GradientRows<'a, T> {
-    layer: usize,
-    first: usize,
-    columns: usize,
-    weight: &'a mut [T],
-}
-
-/// The part of a gradient that is the bias's.
-struct GradientBias<'a, T> {
-    layer: usize,
-    bias: &'a mut [T],
-}
-
-impl<T: Float> Gradient<T> {
-    fn parts_mut(&mut self) -> (impl Iterator<Item = GradientRows<'_, T>> + Send, GradientBias<'_, T>) {
-        let (layer, columns) = (self.layer, self.bias.len());
-        let weight = values_mut(&mut self.weight).chunks_mut(SPAN * columns).enumerate();
-        let rows =
-            weight.map(move |(index, weight)| GradientRows { layer, first: index * SPAN, columns, weight });
-        (rows, GradientBias { layer, bias: values_mut(&mut self.bias) })
-    }
-}
-
-impl<T: Float> GradientRows<'_, T> {
-    fn sum(&mut self, groups: &[Group<T>], norms: &[Option<Norm<T>>]) {
-        let Self { layer, first, columns, ref mut weight } = *self;
-        weight_gradient(groups, norms[layer].as_ref(), layer, first, columns, weight);
-    }
-}
-
-impl<T: Float> GradientBias<'_, T> {
-    fn sum(&mut self, groups: &[Group<T>], norms: &[Option<Norm<T>>]) {
-        bias_gradient(groups, norms[self.layer].as_ref(), self.layer, self.bias);
-    }
 }
 
 /// The place of the largest value, the first of equals.

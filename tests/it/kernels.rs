@@ -2,8 +2,8 @@
 
 use chainrule::nn::Pool;
 use chainrule::nn::kernel::{
-    AliveLists, Instructions, PANEL, Panels, PooledGradient, PooledWindows, SPAN, SparseColumns, SparseRows,
-    Squares, add_input_gradient, affine_relu_pool, collect_alive, conv_relu_pool, matmul_with, sparse_matmul,
+    AliveLists, Instructions, PANEL, Panels, PooledWindows, Routed, SPAN, SparseColumns, SparseRows, Squares,
+    add_input_gradient, affine_relu_pool, collect_alive, conv_relu_pool, matmul_with, pixel, sparse_matmul,
     sparse_outer,
 };
 use ndarray::{Array2, ArrayView2, Axis, s};
@@ -71,17 +71,27 @@ proptest! {
         }
     }
 
-    /// Where nine numbers of ten are 0, and where none is.
+    /// Where nine numbers of ten are 0, and where none is; as numbers and as bytes of pixels.
     #[test]
     fn products_with_sparse_rows_have_the_bits_of_those_with_all_numbers(
-        m in 1usize..150, k in 1usize..200, n in 1usize..140, seed in 0u64..1_000, share in 0u64..11,
+        m in 1usize..150, k in 1usize..200, n in 1usize..140, seed in 0u64..1_000, share in 0u64..11, are_bytes: bool,
     ) {
-        let a = Array2::from_shape_fn((m, k), |(row, column)| {
+        let bytes = Array2::from_shape_fn((m, k), |(row, column)| {
             let drawn = (row as u64 * 31 + column as u64 * 17 + seed).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
-            if drawn % 10 < share { drawn as f32 / (1 << 24) as f32 } else { 0.0 }
+            if drawn % 10 < share { (drawn >> 8) as u8 } else { 0 }
         });
+        let number = |&byte: &u8| if are_bytes { pixel(byte) } else { (f32::from(byte) - 100.0) * f32::from(u8::from(byte != 0)) };
+        let a = bytes.map(number);
         let (b, dy, bias) = (matrix(k, n, seed + 1), matrix(m, n, seed + 2), matrix(1, n, seed + 3));
-        let (rows, mut columns) = (SparseRows::of(a.view()), SparseColumns::with_capacity(m, k));
+        let (mut rows, mut columns) = (SparseRows::of(a.view()), SparseColumns::with_capacity(m, k));
+        if are_bytes {
+            let chunks = rows.refill(m, 7, true).zip(bytes.axis_chunks_iter(Axis(0), 7));
+            for (mut chunk, bytes) in chunks {
+                for (row, bytes) in bytes.rows().into_iter().enumerate() {
+                    chunk.write_bytes(row, bytes.as_slice().expect("a row"));
+                }
+            }
+        }
         columns.refill(m).for_each(|span| span.fill(&rows));
         for kind in Instructions::available() {
             let mut dense = Array2::zeros((m, n));
@@ -103,6 +113,21 @@ proptest! {
                     prop_assert_eq!(expected, found[place + column % PANEL], "{:?}", kind);
                 }
             }
+        }
+    }
+
+    /// Columns that were filled from more rows than the product has.
+    #[test]
+    fn no_row_beyond_the_last_is_read(m in 1usize..130, n in 1usize..40) {
+        let all = Array2::from_elem((m.next_multiple_of(64), 3), 1.0);
+        let few = all.slice(s![..m, ..]);
+        let mut columns = SparseColumns::with_capacity(all.nrows(), 3);
+        columns.refill(all.nrows()).for_each(|span| span.fill(&SparseRows::of(all.view())));
+        let dy = Panels::of(Array2::from_elem((m, n), 1.0_f32).view());
+        for kind in Instructions::available() {
+            let mut found = vec![0.0; n.div_ceil(PANEL) * 3 * PANEL];
+            sparse_outer(kind, &SparseRows::of(few), &columns, 0, &dy, &mut found);
+            prop_assert!(found[..n.min(PANEL)].iter().all(|&sum| sum == m as f32), "{:?}", kind);
         }
     }
 
@@ -230,7 +255,7 @@ proptest! {
                 for (found, expected) in y.iter().zip(&plain.y) {
                     prop_assert!((f64::from(*found) - expected).abs() < 1e-4, "{kind:?}: {found} {expected}");
                 }
-                let gradient = PooledGradient { y: &y, route: &route, dy };
+                let gradient = Routed { y: &y, route: &route, dy };
                 collect_alive(kind, &windows, gradient, image * windows.room(), &mut lists, &mut db);
                 let mut dx = vec![0.0; windows.room()];
                 add_input_gradient(kind, &windows, gradient, &by_filter, &mut dx);

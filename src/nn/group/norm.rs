@@ -1,9 +1,8 @@
 use super::values::{Chunk, Values};
-use super::{Group, Pass, Scratch, watch};
+use super::{Group, Pass, Scratch};
 use crate::nn::batch_norm::{Moments, NormSums};
-use crate::nn::kernel::{
-    Instructions, Routed, Squares, affine_relu_pool, routed_backward, routed_sums, vectorized,
-};
+use crate::nn::conv_pool::routed;
+use crate::nn::kernel::{Instructions, Squares, affine_relu_pool, routed_backward, routed_sums, vectorized};
 use crate::nn::layer::values;
 use crate::nn::plan::Op;
 use crate::nn::rows::{all, all_mut, image, image_mut};
@@ -98,11 +97,7 @@ impl<T: Float> Group<T> {
                 affine_relu_pool(Instructions::best(), pool, x, [&norm.scale, &norm.shift], y, route);
             }
         }
-        if let Scratch::Relu(largest) = &mut inner[0]
-            && self.watches_units
-        {
-            watch(largest, all(&y.view()));
-        }
+        inner[0].watch(self.watches_units, all(&y.view()));
     }
 
     /// Adds the chunk to the moments of the input of the `batch_norm` at `index`.
@@ -127,8 +122,8 @@ impl<T: Float> Group<T> {
         match &scratch.pool {
             Some((pool, route)) => {
                 let (y, route) = (self.values[layers.end].of(chunk), route.of(chunk));
-                for row in 0..chunk.count {
-                    let routed = Routed { y: image(&y, row), route: image(&route, row), dy: image(&dy, row) };
+                let images = routed(dy.ncols(), all(&y), all(&route), all(&dy));
+                for (row, routed) in images.enumerate() {
                     let sums = |channel, dy, dy_x| {
                         scratch.sums.add_channel(channel, dy, dy_x, &norm.moments);
                     };
@@ -159,8 +154,8 @@ impl<T: Float> Group<T> {
         match &scratch.pool {
             Some((pool, route)) => {
                 let (y, route) = (self.values[layers.end].of(chunk), route.of(chunk));
-                for row in 0..chunk.count {
-                    let routed = Routed { y: image(&y, row), route: image(&route, row), dy: image(&dy, row) };
+                let images = routed(dy.ncols(), all(&y), all(&route), all(&dy));
+                for (row, routed) in images.enumerate() {
                     let (x, dx) = (image(&x, row), image_mut(&mut dx, row));
                     routed_backward(Instructions::best(), pool, x, norm.slopes(), routed, dx);
                 }

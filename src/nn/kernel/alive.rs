@@ -1,5 +1,5 @@
 use super::Instructions;
-use super::pooled::{POOL, PooledWindows};
+use super::pooled::{POOL, PooledWindows, Routed};
 use super::simd::{Kernel, Simd};
 use crate::nn::Float;
 
@@ -37,17 +37,6 @@ impl<T: Float> AliveLists<T> {
     }
 }
 
-/// One image on its way back: what [`conv_relu_pool`](super::conv_relu_pool) made, and the gradient of y.
-#[derive(Clone, Copy)]
-pub struct PooledGradient<'a, T> {
-    /// y, shape (squares, filters).
-    pub y: &'a [T],
-    /// Which window of its square each y comes from.
-    pub route: &'a [T],
-    /// ∂L/∂y.
-    pub dy: &'a [T],
-}
-
 /// Adds what is alive of an image to `lists`, and its sum to `dbias`; the image begins at `image` in the
 /// `x` of [`AliveLists::add_outer`].
 ///
@@ -56,14 +45,14 @@ pub struct PooledGradient<'a, T> {
 pub fn collect_alive<T: Float>(
     instructions: Instructions,
     windows: &PooledWindows,
-    gradient: PooledGradient<'_, T>,
+    gradient: Routed<'_, T>,
     image: usize,
     lists: &mut AliveLists<T>,
     dbias: &mut [T],
 ) {
     windows.check();
     let filters = lists.counts.len();
-    let PooledGradient { y, route, dy } = gradient;
+    let Routed { y, route, dy } = gradient;
     assert_eq!(
         (y.len(), dy.len(), route.len()),
         (windows.squares.len() * filters, y.len(), y.len()),
@@ -79,7 +68,7 @@ pub fn collect_alive<T: Float>(
 
 struct Collect<'a, T> {
     windows: &'a PooledWindows,
-    gradient: PooledGradient<'a, T>,
+    gradient: Routed<'a, T>,
     image: usize,
     lists: &'a mut AliveLists<T>,
     dbias: &'a mut [T],
@@ -113,12 +102,12 @@ impl<T: Float> Kernel<T> for Collect<'_, T> {
 /// See [`Simd`]; the outputs exist.
 #[inline(always)]
 unsafe fn for_each_alive<T: Float, V: Simd<Number = T>>(
-    gradient: PooledGradient<'_, T>,
+    gradient: Routed<'_, T>,
     first: usize,
     filters: usize,
     mut f: impl FnMut(usize, usize, T),
 ) {
-    let PooledGradient { y, route, dy } = gradient;
+    let Routed { y, route, dy } = gradient;
     for part in (0..filters).step_by(V::LANES) {
         let width = V::LANES.min(filters - part);
         // SAFETY: the caller's.
@@ -282,12 +271,12 @@ unsafe fn add_windows<T: Float, V: Simd<Number = T>, const U: usize, const R: us
 pub fn add_input_gradient<T: Float>(
     instructions: Instructions,
     windows: &PooledWindows,
-    gradient: PooledGradient<'_, T>,
+    gradient: Routed<'_, T>,
     weight: &[T],
     dx: &mut [T],
 ) {
     windows.check();
-    let PooledGradient { y, route, dy } = gradient;
+    let Routed { y, route, dy } = gradient;
     let filters = weight.len() / windows.padded_filter();
     assert_eq!(
         (y.len(), dy.len(), route.len()),
@@ -300,7 +289,7 @@ pub fn add_input_gradient<T: Float>(
 
 struct Input<'a, T> {
     windows: &'a PooledWindows,
-    gradient: PooledGradient<'a, T>,
+    gradient: Routed<'a, T>,
     weight: &'a [T],
     dx: &'a mut [T],
 }

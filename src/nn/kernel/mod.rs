@@ -17,13 +17,13 @@ mod simd;
 mod sparse;
 mod tile;
 
-pub use alive::{AliveLists, PooledGradient, add_input_gradient, collect_alive};
+pub use alive::{AliveLists, add_input_gradient, collect_alive};
 pub use instructions::{Instructions, prefetch, vectorized};
 pub use matmul::{Offsets, Windows, matmul, matmul_windows, matmul_with};
-pub use normed::{Routed, Squares, affine_relu_pool, routed_backward, routed_sums};
+pub use normed::{Squares, affine_relu_pool, routed_backward, routed_sums};
 pub use panels::{PANEL, Panels, Right, fill_panels};
 pub use peak::multiply_adds;
 pub use pool::Pool;
-pub use pooled::{POOL, PooledWindows, conv_relu_pool};
+pub use pooled::{POOL, PooledWindows, Routed, conv_relu_pool};
 pub use simd::{LANES_MAX, Vectors};
 pub use sparse::{SPAN, SparseColumns, SparseRows, SparseSpan, pixel, sparse_matmul, sparse_outer};

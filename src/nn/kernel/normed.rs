@@ -1,5 +1,5 @@
-use super::Instructions;
 use super::simd::{Kernel, LANES_MAX, Simd};
+use super::{Instructions, Routed};
 use crate::nn::Float;
 
 /// Where the squares of an image lie that are pooled: where each begins, and its places from there, the
@@ -80,17 +80,6 @@ impl<T: Float> Kernel<T> for Forward<'_, T> {
             }
         }
     }
-}
-
-/// What came out of [`affine_relu_pool`] for one image, and its gradient.
-#[derive(Clone, Copy)]
-pub struct Routed<'a, T> {
-    /// y, shape (squares, channels).
-    pub y: &'a [T],
-    /// Which corner of its square each y comes from.
-    pub route: &'a [T],
-    /// ∂L/∂y.
-    pub dy: &'a [T],
 }
 
 impl<T: Float> Routed<'_, T> {

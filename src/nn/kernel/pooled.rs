@@ -53,6 +53,18 @@ impl PooledWindows {
     }
 }
 
+/// What came out of relu and max-pool for one image, and its gradient: on the way back it goes to one corner of
+/// each square, and nowhere where y is 0.
+#[derive(Clone, Copy)]
+pub struct Routed<'a, T> {
+    /// y, shape (squares, channels).
+    pub y: &'a [T],
+    /// Which corner of its square each y comes from.
+    pub route: &'a [T],
+    /// ∂L/∂y.
+    pub dy: &'a [T],
+}
+
 /// Convolution, bias, relu and max-pool of one image at once: `y = max(0, b + max over the square of x *
 /// w)`: x ([`PooledWindows::room`]), weight (kernel · span, filters), y (squares, filters). The outputs
 /// before pooling stay in registers. `route` has which window of its square

@@ -10,7 +10,7 @@ use crate::nn::Float;
 ///
 /// The numbers are kept as they are or, where all are those of pixels, as bytes: the fewer there are to read, the more
 /// of the other factor stays in a core's caches. What is left out of a sum of products adds nothing to it, so a product
-/// with these rows has the bits of the one with all numbers, wherever the other factor is finite.
+/// with these rows has the bits of the one with all numbers, wherever the other factor is finite and the full product one chain.
 #[derive(Clone, Debug)]
 pub struct SparseRows<T> {
     columns: usize,
@@ -474,6 +474,11 @@ impl<T: Float, S: Source<T>> Outer<'_, T, S> {
         let starts: [*const T; NP] = std::array::from_fn(|p| self.dy.panel(panel + p));
         let squares = &self.bits[words * SPAN..];
         let squares = &squares[..squares.len().min(WORDS * SPAN)];
+        // No bit beyond the last row counts, wherever the bits come from.
+        let masks: [u64; WORDS] = std::array::from_fn(|word| {
+            let left = self.dy.rows().saturating_sub((words + word) * SPAN);
+            u64::MAX.checked_shr(SPAN.saturating_sub(left) as u32).unwrap_or(0)
+        });
         let c = &mut self.c[panel * self.width * PANEL..][..NP * self.width * PANEL];
         for column in 0..self.width {
             // SAFETY: a bit is that of a row, which has a number in this column and one in each of the
@@ -490,7 +495,7 @@ impl<T: Float, S: Source<T>> Outer<'_, T, S> {
                 for (word, square) in squares.chunks_exact(SPAN).enumerate() {
                     let first = (words + word) * SPAN;
                     let place = first * stride + self.span * SPAN + column;
-                    let mut bits = *square.get_unchecked(column);
+                    let mut bits = *square.get_unchecked(column) & masks[word];
                     while bits != 0 {
                         let row = bits.trailing_zeros() as usize;
                         bits &= bits - 1;
