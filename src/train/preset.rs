@@ -13,7 +13,7 @@ pub enum Preset {
     CnnFast,
     /// Two convolutions, a dense layer and dropout.
     Cnn,
-    /// Five convolutions and an average of the weights.
+    /// Five convolutions with batch-norm and an average of the weights.
     CnnBest,
 }
 
@@ -110,57 +110,51 @@ impl Preset {
                 ..base
             },
             Self::Cnn => TrainSpec {
-                network: NetworkSpec {
-                    layers: vec![
-                        conv(16, 5, Padding::Valid),
-                        LayerSpec::Relu,
-                        LayerSpec::MaxPool2d { size: 2 },
-                        conv(32, 5, Padding::Valid),
-                        LayerSpec::Relu,
-                        LayerSpec::MaxPool2d { size: 2 },
-                        LayerSpec::Flatten,
-                        dense(128, Init::He),
-                        LayerSpec::Relu,
-                        LayerSpec::Dropout { rate: 0.3 },
-                        scores,
-                    ],
-                },
+                network: two_convolutions(scores),
                 optimizer: adamw(0.006),
                 epochs: 15,
                 label_smoothing: 0.05,
                 augment: Some(AUGMENT),
                 ..base
             },
-            Self::CnnBest => {
-                let mut layers = vec![conv(16, 5, Padding::Same), LayerSpec::BatchNorm, LayerSpec::Relu];
-                for filters in [32, 64] {
-                    layers.push(LayerSpec::MaxPool2d { size: 2 });
-                    for _ in 0..2 {
-                        layers.extend([
-                            conv(filters, 3, Padding::Same),
-                            LayerSpec::BatchNorm,
-                            LayerSpec::Relu,
-                        ]);
-                    }
-                }
-                layers.extend([
-                    LayerSpec::MaxPool2d { size: 2 },
-                    LayerSpec::Flatten,
-                    LayerSpec::Dropout { rate: 0.3 },
-                    scores,
-                ]);
-                TrainSpec {
-                    network: NetworkSpec { layers },
-                    optimizer: adamw(0.004),
-                    epochs: 30,
-                    label_smoothing: 0.05,
-                    ema_decay: Some(0.999),
-                    augment: Some(AUGMENT),
-                    ..base
-                }
-            }
+            Self::CnnBest => TrainSpec {
+                network: five_convolutions(scores),
+                optimizer: adamw(0.004),
+                epochs: 30,
+                label_smoothing: 0.05,
+                ema_decay: Some(0.999),
+                augment: Some(AUGMENT),
+                ..base
+            },
         }
     }
+}
+
+/// Two convolutions of 5 × 5, each pooled, a dense layer with dropout, and the scores.
+fn two_convolutions(scores: LayerSpec) -> NetworkSpec {
+    let pooled =
+        |filters| [conv(filters, 5, Padding::Valid), LayerSpec::Relu, LayerSpec::MaxPool2d { size: 2 }];
+    let end =
+        [LayerSpec::Flatten, dense(128, Init::He), LayerSpec::Relu, LayerSpec::Dropout { rate: 0.3 }, scores];
+    NetworkSpec { layers: pooled(16).into_iter().chain(pooled(32)).chain(end).collect() }
+}
+
+/// One convolution of 5 × 5 and two pairs of 3 × 3, with batch-norm, each part pooled, and the scores.
+fn five_convolutions(scores: LayerSpec) -> NetworkSpec {
+    let normed =
+        |filters, kernel| [conv(filters, kernel, Padding::Same), LayerSpec::BatchNorm, LayerSpec::Relu];
+    let mut layers = normed(16, 5).to_vec();
+    for filters in [32, 64] {
+        layers.push(LayerSpec::MaxPool2d { size: 2 });
+        layers.extend(normed(filters, 3).into_iter().chain(normed(filters, 3)));
+    }
+    layers.extend([
+        LayerSpec::MaxPool2d { size: 2 },
+        LayerSpec::Flatten,
+        LayerSpec::Dropout { rate: 0.3 },
+        scores,
+    ]);
+    NetworkSpec { layers }
 }
 
 /// Half of [`AUGMENT`] and less, for few epochs.

@@ -10,7 +10,7 @@ use chainrule::nn::{
     Batch, Draw, Loss, LossKind, Network, Optimizer, OptimizerSpec, Plan, Pool, Trainer, Workspace,
 };
 use chainrule::train::{EpochMetrics, INPUT, Observer, Outcome, StepReport, TrainState, run};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::reproducible::spec;
 
@@ -48,6 +48,16 @@ fn allocations(work: impl FnOnce()) -> usize {
     ALLOCATIONS.get() - before
 }
 
+/// A job with `batch_norm` before relu and pool, before relu alone, and by itself.
+fn normalised() -> Value {
+    let conv = |filters| json!({ "type": "conv2d", "filters": filters, "kernel": 3, "padding": "same" });
+    let (norm, relu) = (json!({ "type": "batch_norm" }), json!({ "type": "relu" }));
+    json!({ "network": { "layers": [
+        conv(16), norm, relu, { "type": "max_pool2d" }, conv(32), norm, relu, conv(24), norm, { "type": "gelu" },
+        { "type": "avg_pool2d" }, { "type": "dropout", "rate": 0.3 }, { "type": "dense", "units": 10 },
+    ] } })
+}
+
 #[test]
 fn a_training_step_allocates_nothing() {
     let dataset = mnist::dataset();
@@ -57,9 +67,8 @@ fn a_training_step_allocates_nothing() {
     // With one thread all of a step's work is on this one, whose allocations are counted.
     let pool = Pool::new(1);
     let jobs = OptimizerSpec::NAMES.map(|optimizer| json!({ "optimizer": { "type": optimizer } }));
-    for request in
-        jobs.into_iter().chain([json!({ "network": "cnn-fast" }), json!({ "network": "cnn-best" })])
-    {
+    let others = [json!({ "network": "cnn-fast" }), json!({ "network": "cnn-best" }), normalised()];
+    for request in jobs.into_iter().chain(others) {
         let spec = spec(request);
         let mut network = Network::<f32>::new(INPUT, &spec.network.layers, 1).expect("layers that fit");
         let mut optimizer = Optimizer::new(spec.optimizer, &network);
@@ -111,6 +120,7 @@ fn a_job_takes_the_memory_it_was_estimated_to_within_a_fifth() {
     let others = [
         json!({ "network": { "layers": odd }, "batch_size": 512 }),
         json!({ "network": { "layers": wide } }),
+        normalised(),
     ];
     for mut request in requests.into_iter().chain(others) {
         request["train_samples"] = json!(600);
