@@ -85,6 +85,7 @@ proptest! {
         let (b, dy, bias) = (matrix(k, n, seed + 1), matrix(m, n, seed + 2), matrix(1, n, seed + 3));
         let (mut rows, mut columns) = (SparseRows::of(a.view()), SparseColumns::with_capacity(m, k));
         if are_bytes {
+            rows = SparseRows::with_capacity(m, k);
             let chunks = rows.refill(m, 7, true).zip(bytes.axis_chunks_iter(Axis(0), 7));
             for (mut chunk, bytes) in chunks {
                 for (row, bytes) in bytes.rows().into_iter().enumerate() {

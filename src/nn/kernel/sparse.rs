@@ -46,15 +46,16 @@ impl<T: Float> SparseRows<T> {
         }
     }
 
-    /// The rows of a matrix.
+    /// The rows of a matrix, as numbers, without room for others.
     pub fn of(matrix: ArrayView2<T>) -> Self {
-        let mut rows = Self::with_capacity(matrix.nrows(), matrix.ncols());
-        for mut chunk in rows.refill(matrix.nrows(), matrix.nrows(), false) {
-            for (row, from) in matrix.rows().into_iter().enumerate() {
-                chunk.write(row, |numbers| numbers.iter_mut().zip(from).for_each(|(to, &from)| *to = from));
-            }
+        let (rows, columns) = matrix.dim();
+        let numbers: Vec<T> = matrix.iter().copied().collect();
+        let mut bits = vec![0; rows * columns.div_ceil(SPAN)];
+        let rows_of_bits = bits.chunks_exact_mut(columns.div_ceil(SPAN).max(1));
+        for (values, bits) in numbers.chunks_exact(columns.max(1)).zip(rows_of_bits) {
+            Instructions::best().run(Bits { values, bits });
         }
-        rows
+        Self { columns, rows, are_bytes: false, numbers, bytes: Vec::new(), of_bytes: [T::zero(); 256], bits }
     }
 
     /// Rows in use.
@@ -78,7 +79,7 @@ impl<T: Float> SparseRows<T> {
         are_bytes: bool,
     ) -> impl Iterator<Item = SparseChunk<'_, T>> + Send {
         let (chunk, columns, words) = (chunk.max(1), self.columns, self.words());
-        assert!(rows * columns <= self.numbers.len() && rows * words <= self.bits.len(), "room for rows");
+        assert!(rows * columns <= self.numbers.len().min(self.bytes.len()), "room for rows");
         (self.rows, self.are_bytes) = (rows, are_bytes);
         let length = (chunk * columns).max(1);
         let numbers = self.numbers[..rows * columns].chunks_mut(length);
