@@ -49,7 +49,7 @@ impl<T: Float> SparseRows<T> {
     /// The rows of a matrix, as numbers, without room for others.
     pub fn of(matrix: ArrayView2<T>) -> Self {
         let (rows, columns) = matrix.dim();
-        let numbers: Vec<T> = matrix.iter().copied().collect();
+        let numbers = matrix.as_slice().map_or_else(|| matrix.iter().copied().collect(), <[T]>::to_vec);
         let mut bits = vec![0; rows * columns.div_ceil(SPAN)];
         let rows_of_bits = bits.chunks_exact_mut(columns.div_ceil(SPAN).max(1));
         for (values, bits) in numbers.chunks_exact(columns.max(1)).zip(rows_of_bits) {
