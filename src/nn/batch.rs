@@ -66,3 +66,23 @@ pub struct Batch<'a, T> {
     /// What is drawn at random in a training step.
     pub draw: Draw,
 }
+
+/// Images that are asked for ahead: they come from memory one after the other, since an epoch meets them
+/// in a random order.
+const IMAGES_AHEAD: usize = 4;
+
+impl<T: Float> Batch<'_, T> {
+    /// Calls `work` with the place and the number of each of `examples`, while those behind are on their way.
+    pub(super) fn for_each_ahead(&self, examples: &[u32], mut work: impl FnMut(usize, u32)) {
+        let ahead = |row: usize| {
+            if let Some(&example) = examples.get(row) {
+                self.images.prefetch(example);
+            }
+        };
+        (0..IMAGES_AHEAD).for_each(ahead);
+        for (row, &example) in examples.iter().enumerate() {
+            ahead(row + IMAGES_AHEAD);
+            work(row, example);
+        }
+    }
+}

@@ -21,10 +21,6 @@ use super::sparse_layer::SparseLayer;
 use super::workspace::{Gradient, StepLoss};
 use super::{Activation, Batch, Dense, Float, Layer, Loss, Network, Shape, argmax};
 
-/// Images that are asked for ahead: they come from memory one after the other, since an epoch meets them
-/// in a random order.
-const IMAGES_AHEAD: usize = 4;
-
 /// What all groups read in a pass.
 pub(super) struct Pass<'a, T> {
     pub plan: &'a Plan,
@@ -184,18 +180,10 @@ impl<T: Float> Group<T> {
         if pass.sparse.is_some() {
             return;
         }
-        let images = pass.batch.images;
-        let ahead = |row: usize| {
-            if let Some(&example) = examples.get(row) {
-                images.prefetch(example);
-            }
-        };
-        (0..IMAGES_AHEAD).for_each(ahead);
-        for (mut row, &example) in self.values[0].of_mut(chunk).rows_mut().into_iter().zip(examples) {
-            if let Some(image) = row.as_slice_mut() {
-                images.write(example, pass.batch.draw, image);
-            }
-        }
+        let mut rows = self.values[0].of_mut(chunk);
+        pass.batch.for_each_ahead(examples, |row, example| {
+            pass.batch.images.write(example, pass.batch.draw, image_mut(&mut rows, row));
+        });
     }
 
     /// The values of `ops` from those before; `train` decides what dropout does.

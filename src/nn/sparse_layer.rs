@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use ndarray::{ArrayView2, ArrayViewMut2, s};
 
 use super::kernel::{
@@ -11,10 +13,8 @@ use super::{Batch, Dense, Float};
 /// Units that one task takes care of: their weights stay in the second cache of a core.
 const UNITS: usize = 2 * PANEL;
 
-/// Images that one task reads, and how many are asked for ahead: they come from memory
-/// one after the other, since an epoch meets them in a random order.
+/// Images that one task reads.
 const IMAGES: usize = 8;
-const IMAGES_AHEAD: usize = 4;
 
 /// The first layer of a network, `dense`, on inputs of which most numbers are 0.
 ///
@@ -128,19 +128,12 @@ impl<T: Float> SparseLayer<T> {
         let are_bytes = batch.rows.iter().all(|&example| batch.images.bytes(example).is_some());
         let chunks = self.rows.refill(size, IMAGES, are_bytes).zip(batch.rows.chunks(IMAGES));
         pool.for_each(chunks, |(mut chunk, examples)| {
-            let ahead = |row: usize| {
-                if let Some(&example) = examples.get(row) {
-                    batch.images.prefetch(example);
-                }
-            };
-            (0..IMAGES_AHEAD).for_each(ahead);
-            for (row, &example) in examples.iter().enumerate() {
-                ahead(row + IMAGES_AHEAD);
+            batch.for_each_ahead(examples, |row, example| {
                 match batch.images.bytes(example).filter(|_| are_bytes) {
                     Some(bytes) => chunk.write_bytes(row, bytes),
                     None => chunk.write(row, |image| batch.images.write(example, batch.draw, image)),
                 }
-            }
+            });
         });
         let Self { rows, columns, blocks, .. } = self;
         let rows = &*rows;
@@ -193,67 +186,69 @@ pub(super) struct BlockStep<'a, T> {
 
 impl<T: Float> BlockStep<'_, T> {
     /// `dW = Σ xᵀ · dy` over `dys`, those of all rows in order.
-    pub fn sum_gradient<'a>(mut self, dys: impl Iterator<Item = ArrayView2<'a, T>>)
+    pub fn sum_gradient<'a>(self, dys: impl Iterator<Item = ArrayView2<'a, T>>)
     where
         T: 'a,
     {
-        self.take(dys);
-        let inputs = self.rows.columns();
-        for span in 0..inputs.div_ceil(SPAN) {
-            let count = self.sum(span);
-            let Block { gradient, part, .. } = &mut *self.block;
-            let panels = gradient.values_mut().chunks_exact_mut(inputs * PANEL);
-            for (to, from) in panels.zip(part.chunks_exact(count * PANEL)) {
-                to[span * SPAN * PANEL..][..count * PANEL].copy_from_slice(from);
-            }
-        }
+        self.for_each_part(dys, |block, numbers, part| {
+            block.gradient.values_mut()[numbers].copy_from_slice(part);
+        });
     }
 
     /// Moves the weights by the gradient that [`Self::sum_gradient`] has summed.
     pub fn apply(self, rule: &Rule<T>) {
         let Block { weight, states, gradient, .. } = self.block;
-        let mut states = states.iter_mut().map(Panels::values_mut);
-        let states = std::array::from_fn(|_| states.next().unwrap_or_default());
-        rule.apply(weight.values_mut(), gradient.values_mut(), states);
+        let gradient = gradient.values_mut();
+        apply(rule, weight, states, 0..gradient.len(), gradient);
     }
 
     /// [`Self::sum_gradient`] and [`Self::apply`] for some inputs after the other, while their weights are
     /// in a core's first cache.
-    pub fn sum_and_apply<'a>(mut self, dys: impl Iterator<Item = ArrayView2<'a, T>>, rule: &Rule<T>)
+    pub fn sum_and_apply<'a>(self, dys: impl Iterator<Item = ArrayView2<'a, T>>, rule: &Rule<T>)
     where
         T: 'a,
     {
-        self.take(dys);
-        let inputs = self.rows.columns();
+        self.for_each_part(dys, |block, numbers, part| {
+            apply(rule, &mut block.weight, &mut block.states, numbers, part);
+        });
+    }
+
+    /// Calls `work` with dW of some inputs after the other, panel by panel, and with where its numbers lie in
+    /// those of the weight.
+    fn for_each_part<'a>(
+        self,
+        dys: impl Iterator<Item = ArrayView2<'a, T>>,
+        work: impl Fn(&mut Block<T>, Range<usize>, &[T]),
+    ) where
+        T: 'a,
+    {
+        let Self { rows, columns, block } = self;
+        let units = block.first..block.first + block.weight.columns();
+        block.dy.fill_rows(rows.rows(), dys.map(|dys| dys.slice_move(s![.., units.clone()])));
+        let inputs = rows.columns();
+        let mut part = std::mem::take(&mut block.part);
         for span in 0..inputs.div_ceil(SPAN) {
-            let count = self.sum(span);
-            let Block { weight, states, part, .. } = &mut *self.block;
-            for (panel, part) in part.chunks_exact(count * PANEL).enumerate().take(weight.panels()) {
-                let numbers = (panel * inputs + span * SPAN) * PANEL;
-                let mut states =
-                    states.iter_mut().map(|state| &mut state.values_mut()[numbers..][..part.len()]);
-                let states = std::array::from_fn(|_| states.next().unwrap_or_default());
-                rule.apply(&mut weight.values_mut()[numbers..][..part.len()], part, states);
+            let length = SPAN.min(inputs - span * SPAN) * PANEL;
+            let summed = &mut part[..block.weight.panels() * length];
+            sparse_outer(Instructions::best(), rows, columns, span, &block.dy, summed);
+            for (panel, part) in summed.chunks_exact(length).enumerate() {
+                let first = (panel * inputs + span * SPAN) * PANEL;
+                work(block, first..first + length, part);
             }
         }
+        block.part = part;
     }
+}
 
-    /// Brings dy of these units together.
-    fn take<'a>(&mut self, dys: impl Iterator<Item = ArrayView2<'a, T>>)
-    where
-        T: 'a,
-    {
-        let Block { first, dy, weight, .. } = &mut *self.block;
-        let units = *first..*first + weight.columns();
-        dy.fill_rows(self.rows.rows(), dys.map(|dys| dys.slice_move(s![.., units.clone()])));
-    }
-
-    /// dW of the inputs in `span`; returns how many.
-    fn sum(&mut self, span: usize) -> usize {
-        let count = SPAN.min(self.rows.columns() - span * SPAN);
-        let Block { dy, part, weight, .. } = &mut *self.block;
-        let part = &mut part[..weight.panels() * count * PANEL];
-        sparse_outer(Instructions::best(), self.rows, self.columns, span, dy, part);
-        count
-    }
+/// Moves `numbers` of the weight by their gradient.
+fn apply<T: Float>(
+    rule: &Rule<T>,
+    weight: &mut Panels<T>,
+    states: &mut [Panels<T>],
+    numbers: Range<usize>,
+    gradient: &[T],
+) {
+    let mut states = states.iter_mut().map(|state| &mut state.values_mut()[numbers.clone()]);
+    let states = std::array::from_fn(|_| states.next().unwrap_or_default());
+    rule.apply(&mut weight.values_mut()[numbers.clone()], gradient, states);
 }

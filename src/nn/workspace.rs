@@ -193,15 +193,17 @@ impl<T: Float> Workspace<T> {
         for (packed, layer) in self.packed.iter_mut().zip(network.layers()) {
             packed.fill(layer);
         }
-        if let Some((sparse, weight)) = self.sparse.as_mut().zip(first_weight(network)) {
+        if let Some(sparse) = &mut self.sparse
+            && let Some((weight, _)) = network.layers()[sparse.index].parameters()
+        {
             sparse.pack(weight.view());
         }
     }
 
     /// Gives `network` the weights that only this has kept up to date since [`Self::pack`].
     pub(super) fn unpack(&self, network: &mut Network<T>) {
-        if let Some((sparse, (weight, _))) =
-            self.sparse.as_ref().zip(network.layers_mut().iter_mut().find_map(Layer::parameters_mut))
+        if let Some(sparse) = &self.sparse
+            && let Some((weight, _)) = network.layers_mut()[sparse.index].parameters_mut()
         {
             sparse.unpack(&mut weight.view_mut());
         }
@@ -315,11 +317,6 @@ impl<T: Float> Workspace<T> {
         }
         self.result()
     }
-}
-
-/// The weight of the first layer that has one.
-fn first_weight<T: Float>(network: &Network<T>) -> Option<&Array2<T>> {
-    network.layers().iter().find_map(Layer::parameters).map(|(weight, _)| weight)
 }
 
 /// The place of the largest value, the first of equals.

@@ -15,6 +15,7 @@ mod pool;
 mod pooled;
 mod simd;
 mod sparse;
+mod sparse_product;
 mod tile;
 
 pub use alive::{AliveLists, add_input_gradient, collect_alive};
@@ -26,4 +27,5 @@ pub use peak::multiply_adds;
 pub use pool::Pool;
 pub use pooled::{POOL, PooledWindows, Routed, conv_relu_pool};
 pub use simd::{LANES_MAX, Vectors};
-pub use sparse::{SPAN, SparseColumns, SparseRows, SparseSpan, pixel, sparse_matmul, sparse_outer};
+pub use sparse::{SPAN, SparseColumns, SparseRows, SparseSpan, pixel};
+pub use sparse_product::{sparse_matmul, sparse_outer};

@@ -130,7 +130,7 @@ impl<T: Float> Panels<T> {
     }
 
     fn view_mut(&mut self) -> ArrayViewMut3<'_, T> {
-        let shape = (self.columns.div_ceil(PANEL), self.rows, PANEL);
+        let shape = (self.panels(), self.rows, PANEL);
         let values = &mut self.values[..shape.0 * shape.1 * PANEL];
         ArrayViewMut3::from_shape(shape, values).expect("panel after panel")
     }

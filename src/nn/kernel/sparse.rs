@@ -3,7 +3,7 @@ use std::marker::PhantomData;
 use ndarray::ArrayView2;
 
 use super::simd::{Kernel, Simd};
-use super::{Instructions, PANEL, Panels, vectorized};
+use super::{Instructions, vectorized};
 use crate::nn::Float;
 
 /// Rows of which most numbers are 0: all numbers, and a bit for each that tells whether it is not 0.
@@ -13,15 +13,15 @@ use crate::nn::Float;
 /// with these rows has the bits of the one with all numbers, wherever the other factor is finite and the full product one chain.
 #[derive(Clone, Debug)]
 pub struct SparseRows<T> {
-    columns: usize,
-    rows: usize,
-    are_bytes: bool,
-    numbers: Vec<T>,
-    bytes: Vec<u8>,
+    pub(super) columns: usize,
+    pub(super) rows: usize,
+    pub(super) are_bytes: bool,
+    pub(super) numbers: Vec<T>,
+    pub(super) bytes: Vec<u8>,
     /// What each byte stands for.
-    of_bytes: [T; 256],
+    pub(super) of_bytes: [T; 256],
     /// For each row a word for each span of columns.
-    bits: Vec<u64>,
+    pub(super) bits: Vec<u64>,
 }
 
 /// Columns of which a word of bits tells.
@@ -89,7 +89,7 @@ impl<T: Float> SparseRows<T> {
         parts.map(move |((numbers, bytes), bits)| SparseChunk { columns, are_bytes, numbers, bytes, bits })
     }
 
-    fn words(&self) -> usize {
+    pub(super) fn words(&self) -> usize {
         self.columns.div_ceil(SPAN)
     }
 }
@@ -154,31 +154,6 @@ impl<T: Float> Kernel<T> for BitsOfBytes<'_, T> {
     }
 }
 
-/// Where an inner loop finds the numbers of the rows.
-trait Source<T>: Copy {
-    /// The number at `place`.
-    ///
-    /// # Safety
-    /// There is one.
-    unsafe fn at(self, place: usize) -> T;
-}
-
-impl<T: Float> Source<T> for &[T] {
-    #[inline(always)]
-    unsafe fn at(self, place: usize) -> T {
-        // SAFETY: the caller's.
-        unsafe { *self.get_unchecked(place) }
-    }
-}
-
-impl<T: Float> Source<T> for (&[u8], &[T; 256]) {
-    #[inline(always)]
-    unsafe fn at(self, place: usize) -> T {
-        // SAFETY: the caller's.
-        self.1[usize::from(unsafe { *self.0.get_unchecked(place) })]
-    }
-}
-
 /// Notes which of `values` are not 0.
 struct Bits<'a, T> {
     values: &'a [T],
@@ -203,7 +178,7 @@ impl<T: Float> Kernel<T> for Bits<'_, T> {
 pub struct SparseColumns {
     spans: usize,
     /// Words of a column.
-    words: usize,
+    pub(super) words: usize,
     /// For each span of columns and each word of rows a word for each column.
     bits: Vec<u64>,
 }
@@ -227,7 +202,7 @@ impl SparseColumns {
     }
 
     /// The words of a span: one for each of its columns, as often as there are words of rows.
-    fn span(&self, span: usize) -> &[u64] {
+    pub(super) fn span(&self, span: usize) -> &[u64] {
         let length = self.words * SPAN;
         &self.bits[span * length..][..length]
     }
@@ -274,248 +249,5 @@ fn transpose(square: &mut [u64; SPAN]) {
         }
         side /= 2;
         low ^= low << side;
-    }
-}
-
-/// `c = a · b + bias`: a (m, k), b (k, n), bias (n), c (m, n). Every sum runs over the columns of `a` in order;
-/// the bias comes last.
-///
-/// # Panics
-/// Where the shapes don't fit, `c` has no room, or this processor can't run `instructions`.
-pub fn sparse_matmul<T: Float>(
-    instructions: Instructions,
-    a: &SparseRows<T>,
-    b: &Panels<T>,
-    bias: &[T],
-    c: &mut Panels<T>,
-) {
-    assert_eq!((a.columns, b.columns()), (b.rows(), bias.len()), "shapes of a product");
-    assert_eq!(c.columns(), b.columns(), "shapes of a product");
-    c.clear(a.rows);
-    if a.are_bytes {
-        let source = (a.bytes.as_slice(), &a.of_bytes);
-        instructions.run(Forward { a, source, b, c: c.values_mut() });
-    } else {
-        instructions.run(Forward { a, source: a.numbers.as_slice(), b, c: c.values_mut() });
-    }
-    for (panel, bias) in c.values_mut().chunks_exact_mut((a.rows * PANEL).max(1)).zip(bias.chunks(PANEL)) {
-        for row in panel.chunks_exact_mut(PANEL) {
-            row.iter_mut().zip(bias).for_each(|(c, &bias)| *c = bias + *c);
-        }
-    }
-}
-
-struct Forward<'a, T, S> {
-    a: &'a SparseRows<T>,
-    source: S,
-    b: &'a Panels<T>,
-    /// Panel after panel, of all rows.
-    c: &'a mut [T],
-}
-
-impl<T: Float, S: Source<T>> Kernel<T> for Forward<'_, T, S> {
-    #[inline(always)]
-    unsafe fn run<V: Simd<Number = T>>(mut self) {
-        let panels = self.b.columns().div_ceil(PANEL);
-        let mut panel = 0;
-        while panel < panels {
-            // SAFETY: the panels exist, and the registers are one; eight of them hide the latency of a
-            // multiply-add.
-            panel += unsafe {
-                match V::LANES {
-                    16 if panels - panel >= 4 => self.panels::<V, 4, 2>(panel),
-                    16 if panels - panel >= 2 => self.panels::<V, 2, 2>(panel),
-                    16 => self.panels::<V, 1, 2>(panel),
-                    8 if panels - panel >= 2 => self.panels::<V, 2, 4>(panel),
-                    8 => self.panels::<V, 1, 4>(panel),
-                    _ => self.panels::<V, 1, 8>(panel),
-                }
-            };
-        }
-    }
-}
-
-impl<T: Float, S: Source<T>> Forward<'_, T, S> {
-    /// Adds the products of `NP` panels from `panel` on, for every row; returns how many panels. The part of
-    /// `b` that belongs to a span stays in a core's first cache for all rows of `a`.
-    ///
-    /// # Safety
-    /// See [`Simd`]; the panels exist, and `NR` registers are one.
-    #[inline(always)]
-    unsafe fn panels<V: Simd<Number = T>, const NP: usize, const NR: usize>(
-        &mut self,
-        panel: usize,
-    ) -> usize {
-        let Self { a, source, b, ref mut c } = *self;
-        let (words, next) = (a.words(), a.rows * PANEL);
-        let c = &mut c[panel * next..][..NP * next];
-        for span in 0..words {
-            let starts: [*const T; NP] =
-                std::array::from_fn(|p| b.panel(panel + p).wrapping_add(span * SPAN * PANEL));
-            for row in 0..a.rows {
-                // SAFETY: a bit is that of a column, for which `b` has a row of whole panels and the row a
-                // number; `c` has a panel's registers for each row.
-                unsafe {
-                    let mut bits = *a.bits.get_unchecked(row * words + span);
-                    if bits == 0 {
-                        continue;
-                    }
-                    let first = row * a.columns + span * SPAN;
-                    let c = c.as_mut_ptr().add(row * PANEL);
-                    let mut sums = [[V::splat(T::zero()); NR]; NP];
-                    for (p, sums) in sums.iter_mut().enumerate() {
-                        *sums = V::load_all(c.add(p * next));
-                    }
-                    while bits != 0 {
-                        let column = bits.trailing_zeros() as usize;
-                        bits &= bits - 1;
-                        let value = V::splat(source.at(first + column));
-                        for (sums, start) in sums.iter_mut().zip(starts) {
-                            let b = start.add(column * PANEL);
-                            for (r, sum) in sums.iter_mut().enumerate() {
-                                *sum = sum.add_product(value, V::load(b.add(r * V::LANES)));
-                            }
-                        }
-                    }
-                    for (p, sums) in sums.into_iter().enumerate() {
-                        for (r, sum) in sums.into_iter().enumerate() {
-                            sum.store(c.add(p * next + r * V::LANES));
-                        }
-                    }
-                }
-            }
-        }
-        NP
-    }
-}
-
-/// `c = aᵀ · dy` for the rows of `c` that belong to the columns of `a` (m, k) in the span number `span`:
-/// `columns` those of `a`, dy (m, n), c in panels of shape (panels, columns of the span, [`PANEL`]). Every
-/// element is one sum over the rows in order.
-///
-/// # Panics
-/// Where the shapes don't fit, or this processor can't run `instructions`.
-pub fn sparse_outer<T: Float>(
-    instructions: Instructions,
-    a: &SparseRows<T>,
-    columns: &SparseColumns,
-    span: usize,
-    dy: &Panels<T>,
-    c: &mut [T],
-) {
-    let width = a.columns.saturating_sub(span * SPAN).min(SPAN);
-    assert_eq!((dy.rows(), columns.words), (a.rows, a.rows.div_ceil(SPAN)), "shapes of a product");
-    assert_eq!(c.len(), dy.columns().div_ceil(PANEL) * width * PANEL, "shapes of a product");
-    let bits = columns.span(span);
-    if a.are_bytes {
-        let source = (a.bytes.as_slice(), &a.of_bytes);
-        instructions.run(Outer { columns: a.columns, source, bits, span, width, dy, c });
-    } else {
-        let source = a.numbers.as_slice();
-        instructions.run(Outer { columns: a.columns, source, bits, span, width, dy, c });
-    }
-}
-
-struct Outer<'a, T, S> {
-    /// Columns of the rows, whose numbers `source` has.
-    columns: usize,
-    source: S,
-    /// Words of the span, see [`SparseColumns::span`].
-    bits: &'a [u64],
-    span: usize,
-    /// Columns of the span.
-    width: usize,
-    dy: &'a Panels<T>,
-    c: &'a mut [T],
-}
-
-/// Words of rows that are taken together: what is kept of them stays in a core's first cache.
-const WORDS: usize = 2;
-
-impl<T: Float, S: Source<T>> Kernel<T> for Outer<'_, T, S> {
-    #[inline(always)]
-    unsafe fn run<V: Simd<Number = T>>(mut self) {
-        if self.bits.is_empty() {
-            self.c.fill(T::zero());
-        }
-        let panels = self.dy.columns().div_ceil(PANEL);
-        for words in (0..self.bits.len() / SPAN).step_by(WORDS) {
-            let mut panel = 0;
-            while panel < panels {
-                // SAFETY: the panels exist, and the registers are one; eight of them hide the latency of
-                // a multiply-add.
-                panel += unsafe {
-                    match V::LANES {
-                        16 if panels - panel >= 4 => self.panels::<V, 4, 2>(words, panel),
-                        16 if panels - panel >= 2 => self.panels::<V, 2, 2>(words, panel),
-                        16 => self.panels::<V, 1, 2>(words, panel),
-                        8 if panels - panel >= 2 => self.panels::<V, 2, 4>(words, panel),
-                        8 => self.panels::<V, 1, 4>(words, panel),
-                        _ => self.panels::<V, 1, 8>(words, panel),
-                    }
-                };
-            }
-        }
-    }
-}
-
-impl<T: Float, S: Source<T>> Outer<'_, T, S> {
-    /// Writes, or adds from the second time on, what the rows of [`WORDS`] words from `words` on come to in `NP` panels from `panel` on; returns
-    /// how many panels.
-    ///
-    /// # Safety
-    /// See [`Simd`]; the panels exist, and `NR` registers are one.
-    #[inline(always)]
-    unsafe fn panels<V: Simd<Number = T>, const NP: usize, const NR: usize>(
-        &mut self,
-        words: usize,
-        panel: usize,
-    ) -> usize {
-        let stride = self.columns;
-        let starts: [*const T; NP] = std::array::from_fn(|p| self.dy.panel(panel + p));
-        let squares = &self.bits[words * SPAN..];
-        let squares = &squares[..squares.len().min(WORDS * SPAN)];
-        // No bit beyond the last row counts, wherever the bits come from.
-        let masks: [u64; WORDS] = std::array::from_fn(|word| {
-            let left = self.dy.rows().saturating_sub((words + word) * SPAN);
-            u64::MAX.checked_shr(SPAN.saturating_sub(left) as u32).unwrap_or(0)
-        });
-        let c = &mut self.c[panel * self.width * PANEL..][..NP * self.width * PANEL];
-        for column in 0..self.width {
-            // SAFETY: a bit is that of a row, which has a number in this column and one in each of the
-            // columns of `dy`; `c` has a panel's registers for each column.
-            unsafe {
-                let c = c.as_mut_ptr().add(column * PANEL);
-                let next = self.width * PANEL;
-                let mut sums = [[V::splat(T::zero()); NR]; NP];
-                if words > 0 {
-                    for (p, sums) in sums.iter_mut().enumerate() {
-                        *sums = V::load_all(c.add(p * next));
-                    }
-                }
-                for (word, square) in squares.chunks_exact(SPAN).enumerate() {
-                    let first = (words + word) * SPAN;
-                    let place = first * stride + self.span * SPAN + column;
-                    let mut bits = *square.get_unchecked(column) & masks[word];
-                    while bits != 0 {
-                        let row = bits.trailing_zeros() as usize;
-                        bits &= bits - 1;
-                        let value = V::splat(self.source.at(place + row * stride));
-                        for (sums, start) in sums.iter_mut().zip(starts) {
-                            let dy = start.add((first + row) * PANEL);
-                            for (r, sum) in sums.iter_mut().enumerate() {
-                                *sum = sum.add_product(value, V::load(dy.add(r * V::LANES)));
-                            }
-                        }
-                    }
-                }
-                for (p, sums) in sums.into_iter().enumerate() {
-                    for (r, sum) in sums.into_iter().enumerate() {
-                        sum.store(c.add(p * next + r * V::LANES));
-                    }
-                }
-            }
-        }
-        NP
     }
 }

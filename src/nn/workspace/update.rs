@@ -19,9 +19,8 @@ impl<T: Float> Workspace<T> {
         let index = sparse.as_ref().map(|sparse| sparse.index);
         let steps = sparse.iter_mut().flat_map(SparseLayer::steps).map(SumPart::Block);
         let parts = gradients.iter_mut().flat_map(|gradient| {
-            let is_sparse = index == Some(gradient.layer);
-            let (rows, bias) = gradient.parts_mut();
-            rows.take(if is_sparse { 0 } else { usize::MAX }).map(SumPart::Rows).chain([SumPart::Bias(bias)])
+            let (rows, bias) = gradient.parts_mut(index);
+            rows.map(SumPart::Rows).chain([SumPart::Bias(bias)])
         });
         pool.for_each_from_both_ends(steps, parts, |part| match part {
             SumPart::Block(step) => step.sum_gradient(dys(groups, index)),
@@ -51,13 +50,11 @@ impl<T: Float> Workspace<T> {
         let layers = network.layers_mut().iter_mut().zip(packed.iter_mut());
         let layers = layers.filter_map(|(layer, packed)| Some((layer.parameters_mut()?, packed)));
         let parts = layers.zip(gradients.iter_mut()).flat_map(|(((weight, bias), packed), gradient)| {
-            let is_sparse = index == Some(gradient.layer);
             let length = SPAN * bias.len();
             let [weight_states, bias_states] = [(); 2].map(|()| states.next().unwrap_or_default());
-            let (rows, dbias) = gradient.parts_mut();
+            let (rows, dbias) = gradient.parts_mut(index);
             let rows = rows.zip(values_mut(weight).chunks_mut(length)).zip(packed.row_chunks_mut(SPAN));
             with_states(rows, weight_states, length)
-                .take(if is_sparse { 0 } else { usize::MAX })
                 .map(|(((gradient, weight), packed), states)| UpdatePart::Rows {
                     gradient,
                     weight,
@@ -134,9 +131,14 @@ struct GradientBias<'a, T> {
 }
 
 impl<T: Float> Gradient<T> {
-    fn parts_mut(&mut self) -> (impl Iterator<Item = GradientRows<'_, T>> + Send, GradientBias<'_, T>) {
+    /// The rows of the weight, none for the layer at `sparse`, which has blocks of its own; and the bias.
+    fn parts_mut(
+        &mut self,
+        sparse: Option<usize>,
+    ) -> (impl Iterator<Item = GradientRows<'_, T>> + Send, GradientBias<'_, T>) {
         let (layer, columns) = (self.layer, self.bias.len());
-        let weight = values_mut(&mut self.weight).chunks_mut(SPAN * columns).enumerate();
+        let weight = if sparse == Some(layer) { &mut [][..] } else { values_mut(&mut self.weight) };
+        let weight = weight.chunks_mut(SPAN * columns).enumerate();
         let rows =
             weight.map(move |(index, weight)| GradientRows { layer, first: index * SPAN, columns, weight });
         (rows, GradientBias { layer, bias: values_mut(&mut self.bias) })
