@@ -29,6 +29,7 @@ import mnist
 from networks import NETWORKS, SIDE_PIXELS, by_name
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
+ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid}
 VARIANTS = ("eager", "fused", "compiled")
 
 
@@ -38,15 +39,17 @@ def read_split(folder, split):
     return images.view(-1, mnist.IMAGE_BYTES).float().div_(255), labels.long()
 
 
-def build(network):
+def build(layers):
     """The network of a request for images of 784 pixels in a row."""
-    modules = [nn.Unflatten(1, (1, SIDE_PIXELS, SIDE_PIXELS))] if network.has_convolutions else []
+    has_convolutions = any(layer["type"] == "conv2d" for layer in layers)
+    modules = [nn.Unflatten(1, (1, SIDE_PIXELS, SIDE_PIXELS))] if has_convolutions else []
     channels, side = 1, SIDE_PIXELS
-    for layer in network.layers:
+    for layer in layers:
         match layer["type"]:
             case "conv2d":
-                modules.append(nn.Conv2d(channels, layer["filters"], layer["kernel"]))
-                channels, side = layer["filters"], side - layer["kernel"] + 1
+                padding = layer.get("padding", "valid")
+                modules.append(nn.Conv2d(channels, layer["filters"], layer["kernel"], padding=padding))
+                channels, side = layer["filters"], side - (layer["kernel"] - 1 if padding == "valid" else 0)
             case "max_pool2d":
                 modules.append(nn.MaxPool2d(layer["size"]))
                 side //= layer["size"]
@@ -55,10 +58,12 @@ def build(network):
                 channels, side = layer["units"], 1
             case "batch_norm":
                 modules.append(nn.BatchNorm2d(channels) if side > 1 else nn.BatchNorm1d(channels))
-            case "relu":
-                modules.append(nn.ReLU())
+            case "dropout":
+                modules.append(nn.Dropout(layer["rate"]))
             case "flatten":
                 modules.append(nn.Flatten())
+            case activation:
+                modules.append(ACTIVATIONS[activation]())
     return nn.Sequential(*modules)
 
 
@@ -97,7 +102,7 @@ def train_pass(images, labels, network, loss_of, optimizer):
 def measure(train, test, network, variant):
     """Images per second over the timed passes, and the accuracy that shows the network has learned."""
     torch.manual_seed(42)
-    model = build(network)
+    model = build(network.layers)
     rule = network.optimizer
     fused = variant != "eager"
     optimizer = OPTIMIZERS[rule["type"]](model.parameters(), lr=rule["learning_rate"], fused=fused)

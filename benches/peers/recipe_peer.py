@@ -17,51 +17,12 @@ import time
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 sys.dont_write_bytecode = True  # the ones below would leave a __pycache__ in the checkout
 
-from networks import SIDE_PIXELS
-from pytorch import augmented, read_split
+from pytorch import augmented, build, read_split
 
-ACTIVATIONS = {
-    "relu": nn.ReLU,
-    "leaky_relu": nn.LeakyReLU,
-    "gelu": nn.GELU,
-    "sigmoid": nn.Sigmoid,
-    "tanh": nn.Tanh,
-}
 WARM_UP = 20
-
-
-def build(layers):
-    """The network for images of 784 pixels in a row."""
-    modules, channels, side = [nn.Unflatten(1, (1, SIDE_PIXELS, SIDE_PIXELS))], 1, SIDE_PIXELS
-    is_flat = False
-    for layer in layers:
-        match layer["type"]:
-            case "conv2d":
-                padding = layer["padding"]
-                convolution = nn.Conv2d(channels, layer["filters"], layer["kernel"], padding=padding)
-                modules.append(convolution)
-                channels, side = layer["filters"], side - (layer["kernel"] - 1 if padding == "valid" else 0)
-            case "max_pool2d":
-                modules.append(nn.MaxPool2d(layer["size"]))
-                side //= layer["size"]
-            case "batch_norm":
-                modules.append((nn.BatchNorm1d if is_flat else nn.BatchNorm2d)(channels))
-            case "dropout":
-                modules.append(nn.Dropout(layer["rate"]))
-            case "flatten":
-                pass  # before the next linear layer
-            case "dense":
-                if not is_flat:
-                    modules.append(nn.Flatten())
-                modules.append(nn.Linear(channels * side * side, layer["units"]))
-                channels, side, is_flat = layer["units"], 1, True
-            case activation:
-                modules.append(ACTIVATIONS[activation]())
-    return nn.Sequential(*modules)
 
 
 def make_optimizer(rule, parameters, fused):
