@@ -5,8 +5,10 @@ use crate::nn::Float;
 /// is one chain of fused multiply-adds in the order of the inner dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Instructions {
-    /// What every processor of the architecture has.
+    /// What the compiler makes for any processor of the architecture.
     Portable,
+    /// 128-bit vectors with fused multiply-add, which every aarch64 has.
+    Neon,
     /// 256-bit vectors with fused multiply-add.
     Avx2,
     /// 512-bit vectors.
@@ -14,20 +16,16 @@ pub enum Instructions {
 }
 
 impl Instructions {
+    const ALL: [Self; 4] = [Self::Portable, Self::Neon, Self::Avx2, Self::Avx512];
+
     /// The kernels this processor can run, best last.
     pub fn available() -> impl Iterator<Item = Self> {
-        [Self::Portable, Self::Avx2, Self::Avx512].into_iter().filter(|kind| kind.is_available())
+        Self::ALL.into_iter().filter(|kind| kind.is_available())
     }
 
     /// The best kernel of this processor.
     pub fn best() -> Self {
-        if Self::Avx512.is_available() {
-            Self::Avx512
-        } else if Self::Avx2.is_available() {
-            Self::Avx2
-        } else {
-            Self::Portable
-        }
+        Self::ALL.into_iter().rev().find(|kind| kind.is_available()).unwrap_or(Self::Portable)
     }
 
     /// Runs `kernel` with these instructions.
@@ -57,34 +55,34 @@ impl Instructions {
                 Self::Avx2 => avx2(kernel),
                 #[cfg(target_arch = "x86_64")]
                 Self::Avx512 => avx512(kernel),
-                #[cfg(not(target_arch = "x86_64"))]
-                Self::Avx2 | Self::Avx512 => unreachable!("asserted to be available"),
+                #[cfg(target_arch = "aarch64")]
+                Self::Neon => kernel.run::<T::Neon>(),
+                _ => unreachable!("asserted to be available"),
             }
         }
     }
 
-    #[cfg(target_arch = "x86_64")]
     pub(super) fn is_available(self) -> bool {
         match self {
             Self::Portable => true,
+            Self::Neon => cfg!(target_arch = "aarch64"),
+            #[cfg(target_arch = "x86_64")]
             Self::Avx2 => {
                 is_x86_feature_detected!("avx2")
                     && is_x86_feature_detected!("fma")
                     && is_x86_feature_detected!("bmi1")
                     && is_x86_feature_detected!("popcnt")
             }
+            #[cfg(target_arch = "x86_64")]
             Self::Avx512 => {
                 Self::Avx2.is_available()
                     && is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512bw")
                     && is_x86_feature_detected!("avx512vl")
             }
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx2 | Self::Avx512 => false,
         }
-    }
-
-    #[cfg(not(target_arch = "x86_64"))]
-    pub(super) fn is_available(self) -> bool {
-        self == Self::Portable
     }
 }
 
@@ -107,7 +105,7 @@ pub fn vectorized<R>(work: impl FnOnce() -> R) -> R {
             Instructions::Avx512 => unsafe { avx512(work) },
             // SAFETY: the processor has the instructions.
             Instructions::Avx2 => unsafe { avx2(work) },
-            Instructions::Portable => work(),
+            Instructions::Portable | Instructions::Neon => work(),
         }
     }
     #[cfg(not(target_arch = "x86_64"))]

@@ -1,4 +1,4 @@
-use super::simd::{Kernel, LANES_MAX, Simd};
+use super::simd::{Kernel, Simd};
 use super::{Instructions, Routed};
 use crate::nn::Float;
 
@@ -145,10 +145,7 @@ impl<T: Float, F: FnMut(usize, T, T)> Kernel<T> for Sums<'_, T, F> {
                         sum_x = sum_x.add_product(dy, x);
                     }
                 }
-                let [mut dys, mut dys_x] = [[T::zero(); LANES_MAX]; 2];
-                sum.store(dys.as_mut_ptr());
-                sum_x.store(dys_x.as_mut_ptr());
-                dys.into_iter().zip(dys_x).take(width)
+                sum.numbers().into_iter().zip(sum_x.numbers()).take(width)
             };
             for (lane, (dy, dy_x)) in sums.enumerate() {
                 (self.sums)(first + lane, dy, dy_x);

@@ -1,5 +1,5 @@
 use super::Instructions;
-use super::simd::{Kernel, LANES_MAX, Simd};
+use super::simd::{Kernel, Simd};
 use crate::nn::Float;
 
 /// Sums kept at a time: more than the latency of a multiply-add asks for on any processor.
@@ -22,7 +22,7 @@ struct Chains<'a, T> {
 impl<T: Float> Kernel<T> for Chains<'_, T> {
     #[inline(always)]
     unsafe fn run<V: Simd<Number = T>>(self) {
-        // SAFETY: the caller's; the array covers the lanes.
+        // SAFETY: the caller's.
         unsafe {
             let (factor, mut total) = (V::splat(std::hint::black_box(T::of(1e-9))), T::zero());
             let mut sums = [V::splat(T::one()); CHAINS];
@@ -32,9 +32,7 @@ impl<T: Float> Kernel<T> for Chains<'_, T> {
                 }
             }
             for sum in sums {
-                let mut numbers = [T::zero(); LANES_MAX];
-                sum.store(numbers.as_mut_ptr());
-                total += numbers[0];
+                total += sum.numbers()[0];
             }
             *self.sum = (2 * self.steps * CHAINS * V::LANES, total);
         }

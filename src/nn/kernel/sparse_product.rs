@@ -55,7 +55,8 @@ unsafe fn over_panels<T, V: Simd<Number = T>>(panels: usize, product: &mut impl 
                 16 => product.panels::<V, 1, 2>(panel),
                 8 if left >= 2 => product.panels::<V, 2, 4>(panel),
                 8 => product.panels::<V, 1, 4>(panel),
-                _ => product.panels::<V, 1, 8>(panel),
+                4 => product.panels::<V, 1, 8>(panel),
+                _ => product.panels::<V, 1, 16>(panel),
             }
         };
     }
