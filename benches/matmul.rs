@@ -3,7 +3,7 @@
 
 use std::hint::black_box;
 
-use chainrule::nn::kernel::{Instructions, Panels, matmul_with};
+use chainrule::nn::kernel::{Instructions, Panels, Start, matmul_with};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ndarray::Array2;
 
@@ -26,8 +26,9 @@ fn products(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(2 * (m * k * n) as u64));
         for kind in Instructions::available() {
             group.bench_function(BenchmarkId::new("chainrule", format!("{kind:?}")), |bencher| {
-                bencher
-                    .iter(|| matmul_with(kind, [(a.view(), black_box(&panels))], &mut c.view_mut(), false));
+                bencher.iter(|| {
+                    matmul_with(kind, [(a.view(), black_box(&panels))], &mut c.view_mut(), Start::Zero)
+                });
             });
         }
         group.bench_function("matrixmultiply", |bencher| {

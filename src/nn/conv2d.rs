@@ -1,6 +1,6 @@
 use ndarray::{Array1, Array2, ArrayViewMut2, ShapeBuilder, s};
 
-use super::kernel::{Instructions, Offsets, Panels, Right, Windows, matmul_windows};
+use super::kernel::{Instructions, Offsets, Panels, Right, Start, Windows, matmul_windows};
 use super::layer::{values, values_mut};
 use super::rows::{matrix, matrix_mut};
 use super::shape::{Shape, Window};
@@ -84,14 +84,11 @@ impl<T: Float> Conv2d<T> {
     /// `y = x * w + b` for one image: x (h · w · c), y (places · filters). `weight` is w in panels.
     #[inline(always)]
     pub(super) fn forward(&self, x: &[T], weight: &Panels<T>, scratch: &mut ConvScratch<T>, y: &mut [T]) {
-        let bias = values(&self.bias);
-        for place in y.chunks_exact_mut(bias.len()) {
-            place.copy_from_slice(bias);
-        }
-        let mut y = matrix_mut(y, bias.len());
+        let start = Start::Row(values(&self.bias));
+        let mut y = matrix_mut(y, self.filters());
         let values = self.pad(x, &mut scratch.padded);
         let windows = Windows { values, rows: &self.places, columns: Some(&self.taps) };
-        matmul_windows(Instructions::best(), windows, [(0, weight.right())], &mut y, true);
+        matmul_windows(Instructions::best(), windows, [(0, weight.right())], &mut y, start);
     }
 
     /// `dw += Xᵀ dy` and `db += Σ dy` for one image: dy (places · filters).
@@ -118,7 +115,7 @@ impl<T: Float> Conv2d<T> {
         let mut dweight = gradient.weight.view_mut();
         let values = self.pad(x, &mut scratch.padded);
         let windows = Windows { values, rows: &self.taps, columns: Some(&self.places) };
-        matmul_windows(Instructions::best(), windows, [(0, dy)], &mut dweight, true);
+        matmul_windows(Instructions::best(), windows, [(0, dy)], &mut dweight, Start::Target);
     }
 
     /// `dx[i s + u, j s + v, c] = Σ dy[i, j, f] w[u, v, c, f]` for one image: dy (places · filters), dx
@@ -150,7 +147,7 @@ impl<T: Float> Conv2d<T> {
                 let Ok(mut target) = ArrayViewMut2::from_shape(shape, target) else {
                     unreachable!("windows of one row, a stride apart, don't overlap in one column");
                 };
-                matmul_windows(Instructions::best(), windows, parts, &mut target, true);
+                matmul_windows(Instructions::best(), windows, parts, &mut target, Start::Target);
             }
         }
         if padded != input {

@@ -1,7 +1,8 @@
 use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2};
 
 use super::Float;
-use super::kernel::{Panels, matmul};
+use super::kernel::{Panels, Start, matmul};
+use super::layer::values;
 
 /// A fully connected layer: `weight` (inputs, units), `bias` (units).
 #[derive(Clone, Debug, PartialEq)]
@@ -15,14 +16,11 @@ pub struct Dense<T> {
 impl<T: Float> Dense<T> {
     /// `y = x W + b`: x (n, inputs), y (n, units). `weight` is W in panels.
     pub fn forward(&self, x: ArrayView2<T>, weight: &Panels<T>, mut y: ArrayViewMut2<T>) {
-        for mut row in y.rows_mut() {
-            row.assign(&self.bias);
-        }
-        matmul([(x, weight)], &mut y, true);
+        matmul([(x, weight)], &mut y, Start::Row(values(&self.bias)));
     }
 
     /// `dx = dy Wᵀ`: dy (n, units), dx (n, inputs). `transposed` is Wᵀ in panels.
     pub fn backward_input(dy: ArrayView2<T>, transposed: &Panels<T>, mut dx: ArrayViewMut2<T>) {
-        matmul([(dy, transposed)], &mut dx, false);
+        matmul([(dy, transposed)], &mut dx, Start::Zero);
     }
 }

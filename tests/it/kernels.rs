@@ -3,8 +3,8 @@
 use chainrule::nn::Pool;
 use chainrule::nn::kernel::{
     AliveLists, Instructions, PANEL, Panels, PooledWindows, Routed, SPAN, SparseColumns, SparseRows, Squares,
-    add_input_gradient, affine_relu_pool, collect_alive, conv_relu_pool, matmul_with, pixel, sparse_matmul,
-    sparse_outer,
+    Start, add_input_gradient, affine_relu_pool, collect_alive, conv_relu_pool, matmul_with, pixel,
+    sparse_matmul, sparse_outer,
 };
 use ndarray::{Array2, ArrayView2, Axis, s};
 use proptest::prelude::*;
@@ -29,9 +29,13 @@ fn matrix(rows: usize, columns: usize, seed: u64) -> Array2<f32> {
 }
 
 /// The product as the textbook has it, in `f64`.
-fn plain(a: ArrayView2<f32>, b: ArrayView2<f32>, c: &Array2<f32>, accumulate: bool) -> Array2<f64> {
+fn plain(a: ArrayView2<f32>, b: ArrayView2<f32>, c: &Array2<f32>, start: Start<f32>) -> Array2<f64> {
     Array2::from_shape_fn((a.nrows(), b.ncols()), |(i, j)| {
-        let start = if accumulate { f64::from(c[[i, j]]) } else { 0.0 };
+        let start = match start {
+            Start::Zero => 0.0,
+            Start::Target => f64::from(c[[i, j]]),
+            Start::Row(row) => f64::from(row[j]),
+        };
         (0..a.ncols()).fold(start, |sum, k| sum + f64::from(a[[i, k]]) * f64::from(b[[k, j]]))
     })
 }
@@ -42,28 +46,29 @@ proptest! {
     #[test]
     fn every_kernel_multiplies_any_shapes_and_leaves_the_rest_of_its_target_alone(
         m in 0usize..40, k in 0usize..70, n in 1usize..80, seed in 0u64..1_000,
-        transposed: bool, accumulate: bool, offset in 0usize..3, split in 0usize..70,
+        transposed: bool, start in 0usize..3, offset in 0usize..3, split in 0usize..70,
     ) {
         let split = split.min(k);
         let stored = if transposed { matrix(k, m, seed) } else { matrix(m, k, seed) };
         let a = if transposed { stored.t() } else { stored.view() };
         let b = matrix(k, n, seed + 1);
-        let start = matrix(m + 2, n + offset + 3, seed + 2);
+        let (before, row) = (matrix(m + 2, n + offset + 3, seed + 2), matrix(1, n, seed + 3));
+        let start = [Start::Zero, Start::Target, Start::Row(row.as_slice().expect("a row"))][start];
         let inside = s![1..m + 1, offset..offset + n];
-        let expected = plain(a, b.view(), &start.slice(inside).to_owned(), accumulate);
+        let expected = plain(a, b.view(), &before.slice(inside).to_owned(), start);
         let mut fused: Option<Array2<f32>> = None;
         for kind in Instructions::available() {
-            let mut target = start.clone();
+            let mut target = before.clone();
             let (upper, lower) = (a.slice(s![.., ..split]), a.slice(s![.., split..]));
  let parts = [Panels::of(b.slice(s![..split, ..])), Panels::of(b.slice(s![split.., ..]))];
  let pairs = [upper, lower].into_iter().zip(&parts);
- matmul_with(kind, pairs, &mut target.slice_mut(inside), accumulate);
+ matmul_with(kind, pairs, &mut target.slice_mut(inside), start);
             for (found, expected) in target.slice(inside).iter().zip(&expected) {
                 prop_assert!((f64::from(*found) - expected).abs() < 1e-5 * (k as f64 + 1.0), "{kind:?}: {found} {expected}");
             }
             let mut rest = target.clone();
-            rest.slice_mut(inside).assign(&start.slice(inside));
-            prop_assert_eq!(&rest, &start, "{:?} wrote beside its target", kind);
+            rest.slice_mut(inside).assign(&before.slice(inside));
+            prop_assert_eq!(&rest, &before, "{:?} wrote beside its target", kind);
             if kind != Instructions::Portable {
                 let first = fused.get_or_insert_with(|| target.clone());
                 prop_assert_eq!(first, &target, "{:?} rounds otherwise", kind);
@@ -96,7 +101,7 @@ proptest! {
         columns.refill(m).for_each(|span| span.fill(&rows));
         for kind in Instructions::available() {
             let mut dense = Array2::zeros((m, n));
-            matmul_with(kind, [(a.view(), &Panels::of(b.view()))], &mut dense.view_mut(), false);
+            matmul_with(kind, [(a.view(), &Panels::of(b.view()))], &mut dense.view_mut(), Start::Zero);
             dense = &bias + &dense;
             let (mut panels, mut found) = (Panels::zeros(m, n), Array2::zeros((m, n)));
             sparse_matmul(kind, &rows, &Panels::of(b.view()), bias.as_slice().expect("a row"), &mut panels);
@@ -104,7 +109,7 @@ proptest! {
             prop_assert_eq!(&dense, &found, "{:?}", kind);
 
             let mut dense = Array2::zeros((k, n));
-            matmul_with(kind, [(a.t(), &Panels::of(dy.view()))], &mut dense.view_mut(), false);
+            matmul_with(kind, [(a.t(), &Panels::of(dy.view()))], &mut dense.view_mut(), Start::Zero);
             let dy = Panels::of(dy.view());
             for (span, expected) in dense.axis_chunks_iter(Axis(0), SPAN).enumerate() {
                 let mut found = vec![1.0; n.div_ceil(PANEL) * expected.nrows() * PANEL];

@@ -5,7 +5,7 @@ use ndarray::{ArrayView2, s};
 use super::norm::Norm;
 use super::{Group, Scratch};
 use crate::nn::conv_pool::ConvPool;
-use crate::nn::kernel::{Panels, matmul, vectorized};
+use crate::nn::kernel::{Panels, Start, matmul, vectorized};
 use crate::nn::layer::values;
 use crate::nn::rows::{all, matrix_mut};
 use crate::nn::{Float, Gradient};
@@ -32,7 +32,7 @@ pub(in crate::nn) fn weight_gradient<T: Float>(
         Scratch::Dense(_) => {
             let x = |group| Group::x(group, index, first..first + rows).reversed_axes();
             let part = |group| Some((x(group), group.packed_dy(index)?));
-            matmul(groups.iter().filter_map(part), &mut matrix_mut(dweight, columns), false);
+            matmul(groups.iter().filter_map(part), &mut matrix_mut(dweight, columns), Start::Zero);
         }
         _ => {
             if let Some(norm) = norm {

@@ -2,11 +2,12 @@ use std::mem::MaybeUninit;
 
 use ndarray::{ArrayView2, ArrayViewMut2};
 
+pub use super::tile::Start;
 use super::tile::{Columns, Factors, Product, Rows, Target};
 use super::{Instructions, Right};
 use crate::nn::Float;
 
-/// `c = Σ a · b` over `pairs`, or `c += Σ a · b` with `accumulate`. Each `a` (m, k) may have any
+/// `c = start + Σ a · b` over `pairs`. Each `a` (m, k) may have any
 /// strides, so a transposed view costs nothing; each `b` is (k, n), k may differ from pair to pair;
 /// the rows of `c` (m, n) are contiguous.
 ///
@@ -15,9 +16,9 @@ use crate::nn::Float;
 pub fn matmul<'a, T: Float, B: Into<Right<'a, T>>>(
     pairs: impl IntoIterator<Item = (ArrayView2<'a, T>, B)>,
     c: &mut ArrayViewMut2<T>,
-    accumulate: bool,
+    start: Start<T>,
 ) {
-    matmul_with(Instructions::best(), pairs, c, accumulate);
+    matmul_with(Instructions::best(), pairs, c, start);
 }
 
 /// [`matmul`] by a kernel of the caller's choice.
@@ -29,7 +30,7 @@ pub fn matmul_with<'a, T: Float, B: Into<Right<'a, T>>>(
     instructions: Instructions,
     pairs: impl IntoIterator<Item = (ArrayView2<'a, T>, B)>,
     c: &mut ArrayViewMut2<T>,
-    accumulate: bool,
+    start: Start<T>,
 ) {
     let target = Target::of(c);
     let factors = pairs.into_iter().map(|(a, b)| {
@@ -39,7 +40,7 @@ pub fn matmul_with<'a, T: Float, B: Into<Right<'a, T>>>(
         Factors { a: a.as_ptr(), rows: Rows::Strided(row), columns: Columns::Strided(column), b }
     });
     // SAFETY: each view covers its elements at its strides.
-    unsafe { sum(instructions, factors, &target, accumulate) };
+    unsafe { sum(instructions, factors, &target, start) };
 }
 
 /// A left-hand side whose rows overlap, as the windows that a convolution looks through do: element
@@ -89,7 +90,7 @@ pub fn matmul_windows<'a, T: Float>(
     windows: Windows<'a, T>,
     factors: impl IntoIterator<Item = (usize, Right<'a, T>)>,
     c: &mut ArrayViewMut2<T>,
-    accumulate: bool,
+    start: Start<T>,
 ) {
     let Windows { values, rows, columns } = windows;
     let target = Target::of(c);
@@ -107,7 +108,7 @@ pub fn matmul_windows<'a, T: Float>(
         Factors { a: values[start..].as_ptr(), rows: Rows::Places(&rows.places), columns, b }
     });
     // SAFETY: the furthest element of every factor lies inside `values`.
-    unsafe { sum(instructions, factors, &target, accumulate) };
+    unsafe { sum(instructions, factors, &target, start) };
 }
 
 /// Factors whose product is summed in registers before the target is touched.
@@ -119,7 +120,7 @@ unsafe fn sum<'a, T: Float>(
     instructions: Instructions,
     factors: impl Iterator<Item = Factors<'a, T>>,
     target: &Target<T>,
-    mut accumulate: bool,
+    mut start: Start<T>,
 ) {
     let mut factors =
         factors.inspect(|factors| assert_eq!(factors.b.columns(), target.columns, "shapes of a product"));
@@ -130,17 +131,17 @@ unsafe fn sum<'a, T: Float>(
             slot.write(factors);
             count += 1;
         }
-        if count == 0 && accumulate {
+        if count == 0 && matches!(start, Start::Target) {
             return;
         }
         // SAFETY: the first `count` are written.
         let factors = unsafe { std::slice::from_raw_parts(list.as_ptr().cast(), count) };
         // SAFETY: the caller's for `a`; `Right` vouches for `b`; the target is borrowed mutably and
         // so overlaps none.
-        instructions.run(unsafe { Product::new(target, factors, accumulate) });
+        instructions.run(unsafe { Product::new(target, factors, start) });
         if count < FACTORS_MAX {
             return;
         }
-        accumulate = true;
+        start = Start::Target;
     }
 }

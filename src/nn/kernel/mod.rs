@@ -20,7 +20,7 @@ mod tile;
 
 pub use alive::{AliveLists, add_input_gradient, collect_alive};
 pub use instructions::{Instructions, prefetch, vectorized};
-pub use matmul::{Offsets, Windows, matmul, matmul_windows, matmul_with};
+pub use matmul::{Offsets, Start, Windows, matmul, matmul_windows, matmul_with};
 pub use normed::{Squares, affine_relu_pool, routed_backward, routed_sums};
 pub use panels::{PANEL, Panels, Right, fill_panels};
 pub use peak::multiply_adds;

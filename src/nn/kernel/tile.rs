@@ -3,7 +3,7 @@ use std::marker::PhantomData;
 use ndarray::ArrayViewMut2;
 
 use super::Right;
-use super::simd::{Kernel, LANES_MAX, Simd};
+use super::simd::{Kernel, Simd};
 use crate::nn::Float;
 
 /// Where the rows of a left-hand side begin, in elements.
@@ -68,18 +68,32 @@ impl<'a, T: Float> Target<'a, T> {
     }
 }
 
-/// `c = Σ a · b` for factors that fit.
+/// What a product is added to.
+#[derive(Clone, Copy, Debug)]
+pub enum Start<'a, T> {
+    /// Nothing: it replaces what the target was.
+    Zero,
+    /// The target as it was.
+    Target,
+    /// The same row for each row, of as many columns as the target.
+    Row(&'a [T]),
+}
+
+/// `c = start + Σ a · b` for factors that fit.
 pub(super) struct Product<'a, T> {
     target: &'a Target<'a, T>,
     factors: &'a [Factors<'a, T>],
-    accumulate: bool,
+    start: Start<'a, T>,
 }
 
 impl<'a, T> Product<'a, T> {
     /// # Safety
     /// Each `a` has its elements, each `b` the columns of the target, the target overlaps none.
-    pub unsafe fn new(target: &'a Target<'a, T>, factors: &'a [Factors<'a, T>], accumulate: bool) -> Self {
-        Self { target, factors, accumulate }
+    pub unsafe fn new(target: &'a Target<'a, T>, factors: &'a [Factors<'a, T>], start: Start<'a, T>) -> Self {
+        if let Start::Row(row) = start {
+            assert_eq!(row.len(), target.columns, "a row of the target");
+        }
+        Self { target, factors, start }
     }
 }
 
@@ -189,31 +203,39 @@ impl<T: Float> Product<'_, T> {
             for (i, sums) in sums.into_iter().enumerate() {
                 let c = c.offset((row + i) as isize * c_row).add(first);
                 for (j, sum) in sums.into_iter().enumerate() {
-                    let start = (j * V::LANES).min(columns - first);
-                    self.put(sum, c.add(start), V::LANES.min(columns - first - start));
+                    let skipped = (j * V::LANES).min(columns - first);
+                    let width = V::LANES.min(columns - first - skipped);
+                    self.put(sum, c.add(skipped), first + skipped, width);
                 }
             }
         }
     }
 
-    /// Writes, or adds, the first `width` numbers of `sum` to `c`.
+    /// Writes the first `width` numbers of `sum`, added to where they start, to `c`, the column `column` of
+    /// the target.
     ///
     /// # Safety
     /// `c` has room for them; and see [`Simd`].
     #[inline(always)]
-    unsafe fn put<V: Simd<Number = T>>(&self, sum: V, c: *mut T, width: usize) {
+    unsafe fn put<V: Simd<Number = T>>(&self, sum: V, c: *mut T, column: usize, width: usize) {
         // SAFETY: `c` has room for `width` numbers; the array has it for all lanes.
         unsafe {
             if width == V::LANES {
-                let sum = if self.accumulate { V::load(c).add(sum) } else { sum };
+                let sum = match self.start {
+                    Start::Zero => sum,
+                    Start::Target => V::load(c).add(sum),
+                    Start::Row(row) => V::load(row.as_ptr().add(column)).add(sum),
+                };
                 sum.store(c);
                 return;
             }
-            let mut numbers = [T::zero(); LANES_MAX];
-            sum.store(numbers.as_mut_ptr());
-            for (lane, &number) in numbers.iter().enumerate().take(width) {
+            for (lane, &number) in sum.numbers().iter().enumerate().take(width) {
                 let c = c.add(lane);
-                *c = if self.accumulate { *c + number } else { number };
+                *c = match self.start {
+                    Start::Zero => number,
+                    Start::Target => *c + number,
+                    Start::Row(row) => row[column + lane] + number,
+                };
             }
         }
     }
