@@ -1,7 +1,7 @@
 //! What the library does in a second, and what this machine could do at most, as JSON:
 //!
 //! ```sh
-//! cargo run --release --example throughput -- predict   # images, one at a time and 256 at a time
+//! cargo run --release --example throughput -- predict 2 # images, one at a time and 256 at a time on two threads
 //! cargo run --release --example throughput -- peak      # multiply-adds of a core, bytes from memory
 //! cargo run --release --example throughput -- memory    # what training takes beside MNIST a hundred times over
 //! ```
@@ -35,7 +35,8 @@ fn rate(mut work: impl FnMut()) -> f64 {
     f64::from(times) / begin.elapsed().as_secs_f64()
 }
 
-fn predict() -> Value {
+fn predict(threads: usize) -> Value {
+    let pool = Pool::new(threads);
     let dense = |units| LayerSpec::Dense { units, init: Init::He };
     let layers = [dense(128), LayerSpec::Relu, dense(10)];
     let predictor = Predictor::<f32>::new(Network::new(INPUT, &layers, 1).expect("layers that fit"));
@@ -44,7 +45,7 @@ fn predict() -> Value {
         let x = Array2::from_shape_fn((images, INPUT.len()), |(row, pixel)| {
             f32::from(test.image(row)[pixel]) / 255.0
         });
-        let calls = rate(|| drop(black_box(predictor.probabilities(black_box(x.view())))));
+        let calls = rate(|| drop(black_box(predictor.probabilities_on(&pool, black_box(x.view())))));
         calls * images as f64
     };
     json!({ "images_per_second": { "1": images_per_second(1), "256": images_per_second(256) } })
@@ -129,10 +130,19 @@ fn memory() -> Value {
 }
 
 fn main() {
-    match std::env::args().nth(1).as_deref() {
-        Some("predict") => println!("{}", predict()),
-        Some("peak") => println!("{}", peak()),
-        Some("memory") => println!("{}", memory()),
-        _ => eprintln!("usage: throughput predict|peak|memory"),
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let threads = |text: &str| text.parse().ok().filter(|threads| (1..=1_024).contains(threads));
+    let found = match *arguments.iter().map(String::as_str).collect::<Vec<_>>() {
+        ["predict", text] => threads(text).map(predict),
+        ["peak"] => Some(peak()),
+        ["memory"] => Some(memory()),
+        _ => None,
+    };
+    match found {
+        Some(found) => println!("{found}"),
+        None => {
+            eprintln!("usage: throughput predict THREADS|peak|memory");
+            std::process::exit(2);
+        }
     }
 }

@@ -5,11 +5,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::available_parallelism;
+
+use ndarray::{Array2, ArrayView2};
 
 use crate::artifact::{ArtifactError, read_model};
 use crate::blobs::{BlobError, Blobs};
 use crate::model::{ModelEntry, ModelRef, ModelVersion, Selector};
-use crate::nn::{Network, Predictor};
+use crate::nn::{Network, Pool, Predictor};
 use crate::store::{PublishedModel, Store, StoreError};
 
 /// A handle to the models; clones share it.
@@ -23,6 +26,8 @@ struct Shared {
     blobs: Blobs,
     bytes_max: u64,
     models: Mutex<Models>,
+    /// The threads that share a prediction of many images.
+    pool: Pool,
     /// Held while weights are read, so that they are read once.
     reading: tokio::sync::Mutex<()>,
 }
@@ -128,9 +133,15 @@ impl Registry {
                 blobs,
                 bytes_max,
                 models: Mutex::new(models),
+                pool: Pool::new(available_parallelism().map_or(1, usize::from)),
                 reading: Default::default(),
             }),
         })
+    }
+
+    /// The probability of each class, see [`Predictor::probabilities`]; many images are shared by all cores.
+    pub fn probabilities(&self, model: &Model, x: ArrayView2<f32>) -> Array2<f32> {
+        model.predictor.probabilities_on(&self.shared.pool, x)
     }
 
     /// Makes a newly published model known, its weights at hand: the next request for its name

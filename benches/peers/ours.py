@@ -31,7 +31,12 @@ def train(server, network):
     }
 
 
-def throughput(example, what):
+def predictions(example, threads):
+    """What measures predictions on so many threads."""
+    return lambda _: throughput(example, "predict", threads)
+
+
+def throughput(example, *what):
     """What `examples/throughput.rs` says: of `predict` images per second by batch, of `peak` the most that a
     core computes and the machine's memory gives."""
-    return json.loads(output_of([example, what], EXAMPLE_SECONDS))
+    return json.loads(output_of([example, *what], EXAMPLE_SECONDS))

@@ -30,7 +30,7 @@ import standing
 from networks import NETWORKS
 from process import BenchError, output_of
 from results import Results, say
-from rivals import MNIST, Rivals
+from rivals import MNIST, THREADS, Rivals, on
 from server import Server
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -50,7 +50,7 @@ def measure_prediction(results, rivals, example, folder, rounds):
     """chainrule and the others as libraries."""
     contenders = list(rivals.prediction(pathlib.Path(folder, "784-128-10.onnx")))
     if example.is_file():
-        contenders.insert(0, ("chainrule, 1 thread", lambda _: ours.throughput(example, "predict")))
+        contenders[:0] = [(on("chainrule", threads), ours.predictions(example, threads)) for threads in THREADS]
     for turn in range(rounds):
         for contender, run in contenders:
             results.measure("prediction", contender, turn, run)

@@ -14,7 +14,7 @@ use crate::app::App;
 use crate::data::picture::{self, PictureError, PictureLimits};
 use crate::data::{IMAGE_PIXELS, IMAGE_SIDE};
 use crate::nn::argmax;
-use crate::registry::Model;
+use crate::registry::{Model, Registry};
 
 /// Query of [`predict`].
 #[derive(Clone, Copy, Deserialize)]
@@ -91,12 +91,11 @@ pub async fn predict(
     let limits = &app.config().limits;
     let (images_max, pictures) = (limits.images_max, limits.pictures());
     let permit = app.prediction_permit().await;
-    let metrics = app.metrics().clone();
     let answer = blocking(move || {
         let _permit = permit;
         let x = input.prepare(params.prepare, images_max, &pictures)?;
-        let predictions = answer(&model, x, params.top);
-        metrics.predictions(&model.name, predictions.len());
+        let predictions = answer(app.registry(), &model, x, params.top);
+        app.metrics().predictions(&model.name, predictions.len());
         Ok(Predictions { model: model.name.clone(), version: model.version, predictions })
     });
     answer.await.map(JsonResponse)
@@ -215,8 +214,8 @@ fn from_pixels(pixels: &[u8]) -> impl Iterator<Item = f32> {
     pixels.iter().map(|&pixel| f32::from(pixel) / 255.0)
 }
 
-fn answer(model: &Model, x: Array2<f32>, top: Option<usize>) -> Vec<Prediction> {
-    let probabilities = model.predictor.probabilities(x.view());
+fn answer(registry: &Registry, model: &Model, x: Array2<f32>, top: Option<usize>) -> Vec<Prediction> {
+    let probabilities = registry.probabilities(model, x.view());
     let one = |row: ndarray::ArrayView1<f32>| {
         let label = argmax(row.iter());
         let mut labels: Vec<usize> = (0..row.len()).collect();

@@ -1,10 +1,10 @@
-use ndarray::{Array2, ArrayView2, Axis, CowArray};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, CowArray, s};
 
 use super::kernel::{Instructions, Panels, SparseRows, sparse_matmul, vectorized};
 use super::layer::values;
 use super::packed::Packed;
 use super::plan::SPARSE_MAX;
-use super::{Float, Layer, Network, softmax};
+use super::{Float, Layer, Network, Pool, softmax};
 
 /// Numbers of a layer that are held at a time: what a prediction takes does not grow with its images.
 const NUMBERS: usize = 1 << 18;
@@ -56,12 +56,35 @@ impl<T: Float> Predictor<T> {
     /// gets the same bits alone or in a batch.
     pub fn probabilities(&self, x: ArrayView2<T>) -> Array2<T> {
         let mut probabilities = Array2::zeros((x.nrows(), self.network.outputs()));
-        let parts = x.axis_chunks_iter(Axis(0), self.rows);
-        for (x, mut p) in parts.zip(probabilities.axis_chunks_iter_mut(Axis(0), self.rows)) {
-            p.assign(&self.scores(x));
-            softmax(p);
-        }
+        self.parts(x, &mut probabilities).for_each(|(x, p)| self.write_probabilities(x, p));
         probabilities
+    }
+
+    /// [`Self::probabilities`] by the threads of `pool`, where there are so many images that it pays.
+    pub fn probabilities_on(&self, pool: &Pool, x: ArrayView2<T>) -> Array2<T> {
+        if x.nrows() <= self.rows {
+            return self.probabilities(x);
+        }
+        let mut probabilities = Array2::zeros((x.nrows(), self.network.outputs()));
+        pool.for_each(self.parts(x, &mut probabilities), |(x, p)| self.write_probabilities(x, p));
+        probabilities
+    }
+
+    /// Images that go through the layers together, and where their probabilities go.
+    fn parts<'a>(
+        &self,
+        x: ArrayView2<'a, T>,
+        probabilities: &'a mut Array2<T>,
+    ) -> impl Iterator<Item = (ArrayView2<'a, T>, ArrayViewMut2<'a, T>)> + Send {
+        let rows = self.rows;
+        let starts = (0..x.nrows()).step_by(rows);
+        let images = starts.map(move |start| x.slice_move(s![start..(start + rows).min(x.nrows()), ..]));
+        images.zip(probabilities.axis_chunks_iter_mut(Axis(0), rows))
+    }
+
+    fn write_probabilities(&self, x: ArrayView2<T>, mut probabilities: ArrayViewMut2<T>) {
+        probabilities.assign(&self.scores(x));
+        softmax(probabilities);
     }
 
     fn scores(&self, x: ArrayView2<T>) -> Array2<T> {

@@ -14,6 +14,7 @@ const YIELDS: u32 = 32;
 /// Tasks are claimed one by one from a counter, so a thread that the system has put aside holds
 /// nobody up who doesn't wait for a task of its own; which thread runs a task changes no result.
 /// Between loops the threads spin briefly, then sleep.
+#[derive(Debug)]
 pub struct Pool {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
@@ -21,6 +22,7 @@ pub struct Pool {
 }
 
 /// One loop is published by writing `call` and `data`, then `claims`.
+#[derive(Debug)]
 struct Shared {
     /// Number of the loop in the upper half, tasks nobody has claimed in the lower.
     claims: AtomicU64,
@@ -58,7 +60,7 @@ impl Pool {
             .map_while(|index| {
                 let shared = Arc::clone(&shared);
                 std::thread::Builder::new()
-                    .name(format!("train-{index}"))
+                    .name(format!("pool-{index}"))
                     .spawn(move || shared.serve(index))
                     .ok()
             })
