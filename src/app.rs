@@ -124,7 +124,13 @@ impl App {
         if recovered > 0 {
             tracing::info!(jobs = recovered, "jobs of an earlier run go on");
         }
-        let registry = Registry::open(&store, blobs.clone(), config.limits.model_bytes_max).await;
+        let registry = Registry::open(
+            &store,
+            blobs.clone(),
+            config.limits.model_bytes_max,
+            config.threads_per_prediction(),
+        )
+        .await;
         let registry = registry.map_err(database_error)?;
         let limits = &config.limits;
         Ok(Self {

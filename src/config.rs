@@ -283,12 +283,23 @@ fn seconds(text: &str) -> Result<f64, String> {
 impl Config {
     /// Threads a job trains with.
     pub fn threads_per_worker(&self) -> usize {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         match usize::from(self.threads) {
-            0 => (cores / usize::from(self.workers)).max(1),
+            0 => (cores() / usize::from(self.workers)).max(1),
             threads => threads,
         }
     }
+
+    /// Threads that share a prediction of many images.
+    pub fn threads_per_prediction(&self) -> usize {
+        match usize::from(self.threads) {
+            0 => cores(),
+            threads => threads,
+        }
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 impl Limits {

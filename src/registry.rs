@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::available_parallelism;
 
 use ndarray::{Array2, ArrayView2};
 
@@ -119,11 +118,17 @@ impl Model {
 }
 
 impl Registry {
-    /// The models that `store` knows, with weights of `bytes_max` in memory at most.
+    /// The models that `store` knows, with weights of `bytes_max` in memory at most, and `threads` for a
+    /// prediction of many images.
     ///
     /// # Errors
     /// Where the rows can't be read.
-    pub async fn open(store: &Store, blobs: Blobs, bytes_max: u64) -> Result<Self, StoreError> {
+    pub async fn open(
+        store: &Store,
+        blobs: Blobs,
+        bytes_max: u64,
+        threads: usize,
+    ) -> Result<Self, StoreError> {
         let mut models = Models::default();
         for model in store.models().await? {
             models.insert(model);
@@ -133,13 +138,14 @@ impl Registry {
                 blobs,
                 bytes_max,
                 models: Mutex::new(models),
-                pool: Pool::new(available_parallelism().map_or(1, usize::from)),
+                pool: Pool::new(threads),
                 reading: Default::default(),
             }),
         })
     }
 
-    /// The probability of each class, see [`Predictor::probabilities`]; many images are shared by all cores.
+    /// The probability of each class, see [`Predictor::probabilities`]; many images are shared by
+    /// threads, one such request at a time.
     pub fn probabilities(&self, model: &Model, x: ArrayView2<f32>) -> Array2<f32> {
         model.predictor.probabilities_on(&self.shared.pool, x)
     }
