@@ -137,7 +137,8 @@ fn field(elastic: Elastic, rng: &mut ChaCha8Rng) -> [f32; IMAGE_PIXELS] {
     let radius = ((3.0 * elastic.sigma).ceil() as usize).clamp(1, IMAGE_SIDE - 1);
     let mut weights = [0.0; IMAGE_SIDE];
     for (distance, weight) in weights.iter_mut().enumerate().take(radius + 1) {
-        *weight = (-(distance as f64 / elastic.sigma).powi(2) / 2.0).exp() as f32;
+        let deviations = distance as f64 / elastic.sigma;
+        *weight = libm::exp(-deviations * deviations / 2.0) as f32;
     }
     let sum = weights[0] + 2.0 * weights[1..].iter().sum::<f32>();
     weights.iter_mut().for_each(|weight| *weight /= sum);

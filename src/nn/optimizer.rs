@@ -289,7 +289,7 @@ impl<T: Float> Rule<T> {
             }
             OptimizerSpec::Adam { betas, eps, weight_decay, .. }
             | OptimizerSpec::Adamw { betas, eps, weight_decay, .. } => {
-                let corrections = betas.map(|beta| 1.0 - beta.powf(steps as f64));
+                let corrections = betas.map(|beta| 1.0 - libm::pow(beta, steps as f64));
                 let (coupled, keep) = match spec {
                     OptimizerSpec::Adamw { .. } => (0.0, 1.0 - rate * weight_decay),
                     _ => (weight_decay, 1.0),

@@ -70,7 +70,7 @@ impl Schedule {
             Self::Constant { .. } => base,
             Self::Step { step_size, gamma, .. } => {
                 let epochs = (step / steps_per_epoch as f64).floor();
-                base * gamma.powf((epochs / f64::from(step_size)).floor())
+                base * libm::pow(gamma, (epochs / f64::from(step_size)).floor())
             }
             Self::Cosine { .. } => half_cosine(base, 0.0, step / steps),
             Self::OneCycle { pct_start, div_factor, final_div_factor, .. } => {
@@ -92,5 +92,5 @@ impl Schedule {
 
 /// From `start` to `end` as `fraction` goes from 0 to 1.
 fn half_cosine(start: f64, end: f64, fraction: f64) -> f64 {
-    end + (start - end) / 2.0 * (1.0 + (PI * fraction).cos())
+    end + (start - end) / 2.0 * (1.0 + libm::cos(PI * fraction))
 }
