@@ -1,20 +1,26 @@
 use super::{INPUT, TrainSpec};
-use crate::data::DatasetShape;
+use crate::data::{Augment, DatasetShape};
 use crate::nn::{LayerSpec, Plan, Shape, numbers_of_a_step, shapes};
 
 /// What a job will take, estimated before it is accepted. In `f64`, since a request can ask for
 /// more than any integer holds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cost {
-    /// Floating-point operations: 2 a weight, place and image forward, 2 for its gradient, 2 for the
-    /// gradient of its input, and some for every value; validation and test forward alone.
+    /// Floating-point operations of the dense mathematics: 2 a weight, place and image forward, 2 for its
+    /// gradient, 2 for the gradient of its input unless that is the image, and some for every value;
+    /// some for each parameter a step, and for each pixel that is augmented; validation and test forward alone.
     pub flops: f64,
     /// Bytes of parameters, gradients, optimiser state and one batch's values.
     pub memory_bytes: f64,
 }
 
-/// Operations for a value on its way forward: an exponential is some twenty.
-const FLOPS_PER_VALUE: f64 = 20.0;
+/// Operations for a value on its way through a layer, and through an activation with an exponential.
+const FLOPS_PER_VALUE: f64 = 2.0;
+const FLOPS_PER_EXPONENTIAL: f64 = 20.0;
+
+/// Operations for a parameter in a step of Adam, and for a pixel that is moved.
+const FLOPS_PER_UPDATE: f64 = 12.0;
+const FLOPS_PER_PIXEL: f64 = 20.0;
 
 /// Images of a test split, as many as MNIST has.
 const TEST_IMAGES: f64 = 10_000.0;
@@ -23,18 +29,20 @@ impl Cost {
     /// The cost of `spec` on `dataset`; that of layers that don't fit each other is 0.
     pub fn of(spec: &TrainSpec, dataset: &DatasetShape) -> Self {
         let shapes = shapes(INPUT, &spec.network.layers).unwrap_or_default();
-        let mut values: f64 = shapes.first().map_or(0.0, |shape| shape.len() as f64);
-        let (mut parameters, mut products) = (0.0, 0.0);
+        let (mut parameters, mut forward, mut backward) = (0.0, 0.0, 0.0);
         for (layer, pair) in spec.network.layers.iter().zip(shapes.windows(2)) {
             let &[input, output] = pair else { continue };
-            values += output.len() as f64;
-            let (of_layer, multiplications) = parameters_and_products(layer, input, output);
+            let (of_layer, products) = parameters_and_products(layer, input, output);
+            let others = flops_per_value(layer) * output.len() as f64;
+            forward += 2.0 * products + others;
+            // The first layer with parameters has no gradient of its input.
+            backward += if parameters > 0.0 { 4.0 } else { 2.0 } * products + others;
             parameters += of_layer;
-            products += multiplications;
         }
-        let forward = 2.0 * products + FLOPS_PER_VALUE * values;
         let epochs = f64::from(spec.epochs);
         let trained = spec.training_samples(dataset.train) as f64 * epochs;
+        let steps = spec.steps_per_epoch(dataset.train) as f64 * epochs;
+        let augmentation = spec.augment.map_or(0.0, |augment| flops_of_augmentation(&augment));
         let evaluated = spec.validation_samples(dataset.train) as f64 * epochs + TEST_IMAGES;
         // The network, its gradient and a copy of the last step; network and state twice more while a
         // checkpoint is written.
@@ -53,14 +61,28 @@ impl Cost {
         // All examples in the order of the job, and of them those of an epoch.
         let orders = dataset.train as f64 + spec.samples(dataset.train) as f64;
         Self {
-            flops: 3.0 * forward * trained + forward * evaluated,
+            flops: (augmentation + forward + backward) * trained
+                + FLOPS_PER_UPDATE * parameters * steps
+                + forward * evaluated,
             memory_bytes: 4.0 * (copies * parameters + step + orders),
         }
     }
 }
 
-/// Trained numbers of a layer, and its multiplications for one image forward, as wide as registers make
-/// them.
+/// For one image: each pixel is drawn from four; two fields are smoothed along rows and columns.
+fn flops_of_augmentation(augment: &Augment) -> f64 {
+    let taps = augment.elastic.map_or(0.0, |elastic| 2.0 * (3.0 * elastic.sigma).ceil() + 1.0);
+    INPUT.len() as f64 * (FLOPS_PER_PIXEL + 2.0 * 2.0 * 2.0 * taps)
+}
+
+fn flops_per_value(layer: &LayerSpec) -> f64 {
+    match layer {
+        LayerSpec::Sigmoid | LayerSpec::Tanh | LayerSpec::Gelu => FLOPS_PER_EXPONENTIAL,
+        _ => FLOPS_PER_VALUE,
+    }
+}
+
+/// Trained numbers of a layer, and its multiplications for one image forward.
 fn parameters_and_products(layer: &LayerSpec, input: Shape, output: Shape) -> (f64, f64) {
     let channels = input.channels as f64;
     match *layer {
@@ -70,8 +92,7 @@ fn parameters_and_products(layer: &LayerSpec, input: Shape, output: Shape) -> (f
         }
         LayerSpec::Conv2d { filters, kernel, .. } => {
             let taps = (kernel * kernel) as f64 * channels;
-            let products = taps * filters.next_multiple_of(16) as f64 * output.places() as f64;
-            ((taps + 1.0) * filters as f64, products)
+            ((taps + 1.0) * filters as f64, taps * output.len() as f64)
         }
         LayerSpec::BatchNorm => (4.0 * channels, 0.0),
         _ => (0.0, 0.0),

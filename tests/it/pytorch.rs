@@ -1,10 +1,13 @@
-//! Ten steps of training beside PyTorch's: `tests/fixtures/pytorch_steps.py` makes the constants.
+//! Ten steps of training beside PyTorch's, and what a step costs: `tests/fixtures/*.py` make the constants.
 
+use chainrule::data::mnist;
 use chainrule::nn::{
     Batch, Draw, Float, Images, LayerSpec, Loss, LossKind, Network, Optimizer, OptimizerSpec, Pool, Schedule,
     Shape, Workspace, clip_scale,
 };
+use chainrule::train::{SpecLimits, parse};
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 const STEPS: u64 = 10;
 const STEPS_PER_EPOCH: u64 = 5;
@@ -66,11 +69,12 @@ fn weights<T: Float>(network: &Network<T>) -> Vec<f64> {
     network.parameters().flat_map(|(_, _, values)| values.iter().map(|value| value.wide())).collect()
 }
 
-/// Asserts that two lists agree, relative to the larger of the pair and `floor`.
+/// Asserts that two lists agree, each number relative to itself or a tenth of the largest, whatever is more.
 fn assert_close(found: &[f64], expected: &[f64], tolerance: f64, what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}");
+    let largest = expected.iter().fold(0.0_f64, |largest, expected| largest.max(expected.abs()));
     for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
-        let scale = expected.abs().max(0.1);
+        let scale = expected.abs().max(0.1 * largest);
         assert!((found - expected).abs() <= tolerance * scale, "{what} {index}: {found} is not {expected}");
     }
 }
@@ -159,4 +163,26 @@ fn ten_steps_in_f64_agree_with_pytorch_to_1e_12() {
 #[test]
 fn ten_steps_in_f32_agree_with_pytorch_to_1e_5() {
     check::<f32>(1e-5, |case| &case.losses_f32);
+}
+
+/// A network and the operations of its products for one image.
+#[derive(Deserialize)]
+struct Counted {
+    layers: Value,
+    forward: f64,
+    backward: f64,
+}
+
+#[test]
+fn a_job_is_estimated_to_cost_the_operations_that_pytorch_counts_to_within_a_fifth() {
+    let counted: Vec<Counted> =
+        serde_json::from_str(include_str!("../fixtures/pytorch_flops.json")).expect("the fixture is JSON");
+    for Counted { layers, forward, backward } in counted {
+        let request = json!({ "network": { "layers": layers }, "epochs": 3, "validation_fraction": 0.1 });
+        let spec = parse(&request, &[mnist::shape()], &SpecLimits::default()).expect("a valid request");
+        let (trained, validated, tested) = (3.0 * 54_000.0, 3.0 * 6_000.0, 10_000.0);
+        let expected = trained * (forward + backward) + (validated + tested) * forward;
+        let ratio = spec.cost(&mnist::shape()).flops / expected;
+        assert!((0.95..1.2).contains(&ratio), "{ratio:.3} of what PyTorch counts for {layers}");
+    }
 }
