@@ -3,6 +3,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::convert::Infallible;
 
 use chainrule::artifact::{ArtifactError, write_checkpoint};
 use chainrule::data::mnist;
@@ -85,6 +86,45 @@ fn a_training_step_allocates_nothing() {
             assert_eq!(counted, 0, "{:?}, batch of {size}", spec.optimizer);
         }
     }
+}
+
+/// Counts what is allocated from one step of an epoch to the next.
+#[derive(Default)]
+struct BetweenSteps {
+    before: Option<usize>,
+    counts: Vec<usize>,
+}
+
+impl Observer for BetweenSteps {
+    type Error = Infallible;
+
+    fn step(&mut self, _: &StepReport) -> bool {
+        let now = ALLOCATIONS.get();
+        if let Some(before) = self.before {
+            self.counts.push(now - before);
+        }
+        // What this list took is not counted.
+        self.before = Some(ALLOCATIONS.get());
+        true
+    }
+
+    fn epoch(&mut self, _: &EpochMetrics, _: &TrainState) -> Result<(), Infallible> {
+        self.before = None;
+        Ok(())
+    }
+}
+
+/// With all that is done for a step besides: images changed, the average of the weights, figures of the units.
+#[test]
+fn a_job_allocates_nothing_from_step_to_step() {
+    let spec = spec(json!({
+        "network": "cnn-fast", "train_samples": 500, "batch_size": 64, "epochs": 2, "ema_decay": 0.9,
+        "augment": { "shift_pixels": 2, "rotate_degrees": 10, "scale": 0.1, "shear": 0.1, "elastic": { "alpha": 8, "sigma": 3 } },
+    }));
+    let mut between = BetweenSteps::default();
+    let state = TrainState::new(&spec).expect("layers that fit");
+    run(&spec, &mnist::dataset(), state, &Pool::new(1), &mut between).expect("a run that converges");
+    assert_eq!(between.counts, [0; 14]);
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use chainrule::nn::Pool;
 use chainrule::nn::kernel::{
     AliveLists, Instructions, PANEL, Panels, PooledWindows, Routed, SPAN, SparseColumns, SparseRows, Squares,
-    Start, add_input_gradient, affine_relu_pool, collect_alive, conv_relu_pool, matmul_with, pixel,
-    sparse_matmul, sparse_outer,
+    Start, Windows, add_input_gradient, affine_relu_pool, collect_alive, conv_relu_pool, matmul_windows,
+    matmul_with, pixel, routed_backward, routed_sums, sparse_matmul, sparse_outer,
 };
 use ndarray::{Array2, ArrayView2, Axis, s};
 use proptest::prelude::*;
@@ -281,6 +281,91 @@ proptest! {
             for (found, expected) in db.iter().zip(&expected.db) {
                 prop_assert!((f64::from(*found) - expected).abs() < 1e-4, "{kind:?}: {found} {expected}");
             }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    /// Squares of 1 to 9 places, side by side with a row and a column beyond; the fused kernels alike to the bit.
+    #[test]
+    fn a_normalisation_with_relu_and_pool_is_that_of_the_textbook(
+        size in 1usize..4, height in 1usize..4, width in 1usize..4, channels in 1usize..40, seed in 0u64..1_000,
+    ) {
+        let row = (width * size + 1) * channels;
+        let at = |y: usize, x: usize| y * row + x * channels;
+        let places = |height: usize, width: usize| (0..height).flat_map(move |y| (0..width).map(move |x| (y, x)));
+        let starts: Vec<usize> = places(height, width).map(|(y, x)| at(y * size, x * size)).collect();
+        let corners: Vec<usize> = places(size, size).map(|(y, x)| at(y, x)).collect();
+        let squares = Squares::new(starts.clone(), corners.clone());
+        let list = |count: usize, seed: u64| matrix(1, count, seed).into_raw_vec_and_offset().0;
+        let x = list((height * size + 1) * row, seed);
+        let dy = list(starts.len() * channels, seed + 1);
+        let [scale, shift, mean, slope, offset] = [2, 3, 4, 5, 6].map(|number| list(channels, seed + number));
+
+        let affine = |(place, &x): (usize, &f32)| {
+            -f64::from(slope[place % channels]) * f64::from(x) - f64::from(offset[place % channels])
+        };
+        let mut dx: Vec<f64> = x.iter().enumerate().map(affine).collect();
+        let (mut y, mut sums) = (Vec::new(), vec![0.0; 2 * channels]);
+        for (square, start) in starts.iter().enumerate() {
+            for channel in 0..channels {
+                let value = |corner: usize| f64::from(x[start + corner + channel]);
+                let normed = |corner: usize| f64::from(scale[channel]) * value(corner) + f64::from(shift[channel]);
+                let best = corners.iter().copied().reduce(|best, next| if normed(next) > normed(best) { next } else { best });
+                let best = best.expect("a corner");
+                y.push(normed(best).max(0.0));
+                if normed(best) > 0.0 {
+                    let dy = f64::from(dy[square * channels + channel]);
+                    sums[2 * channel] += dy;
+                    sums[2 * channel + 1] += dy * (value(best) - f64::from(mean[channel]));
+                    dx[start + best + channel] += f64::from(scale[channel]) * dy;
+                }
+            }
+        }
+        let expected: Vec<f64> = [y.as_slice(), &sums, &dx].concat();
+        let mut fused: Option<Vec<f32>> = None;
+        for kind in Instructions::available() {
+            let (mut found_y, mut route) = (vec![7.0; y.len()], vec![7.0; y.len()]);
+            affine_relu_pool(kind, &squares, &x, [&scale, &shift], &mut found_y, &mut route);
+            let routed = Routed { y: &found_y, route: &route, dy: &dy };
+            let mut found_sums = vec![0.0; 2 * channels];
+            routed_sums(kind, &squares, &x, &mean, routed, |channel, dy, dy_x| {
+                found_sums[2 * channel..][..2].copy_from_slice(&[dy, dy_x]);
+            });
+            let mut found_dx = vec![7.0; x.len()];
+            routed_backward(kind, &squares, &x, [&scale, &slope, &offset], routed, &mut found_dx);
+            let found: Vec<f32> = [found_y.as_slice(), &found_sums, &found_dx].concat();
+            for (found, expected) in found.iter().zip(&expected) {
+                prop_assert!((f64::from(*found) - expected).abs() < 1e-5, "{kind:?}: {found} {expected}");
+            }
+            if kind != Instructions::Portable {
+                prop_assert_eq!(fused.get_or_insert_with(|| found.clone()), &found, "{:?} rounds otherwise", kind);
+            }
+        }
+    }
+
+    #[test]
+    fn a_product_with_windows_is_that_with_the_windows_copied(
+        side in 1usize..6, rows in 1usize..30, channels in 1usize..9, columns in 1usize..70, seed in 0u64..1_000,
+        is_listed: bool, is_added: bool,
+    ) {
+        let values = matrix(1, 400, seed).into_raw_vec_and_offset().0;
+        let span = side * channels;
+        let starts: Vec<usize> = (0..rows).map(|row| row * 7 % 90).collect();
+        let taps: Vec<usize> = (0..span).map(|tap| if is_listed { tap * 5 % 200 } else { tap }).collect();
+        let copied = Array2::from_shape_fn((rows, span), |(row, tap)| values[3 + starts[row] + taps[tap]]);
+        let (b, target) = (matrix(span, columns, seed + 1), matrix(rows, columns, seed + 2));
+        let panels = Panels::of(b.view());
+        let (starts, taps) = (starts.into_iter().collect(), taps.into_iter().collect());
+        let windows = Windows { values: &values, rows: &starts, columns: is_listed.then_some(&taps) };
+        let start = if is_added { Start::Target } else { Start::Zero };
+        for kind in Instructions::available() {
+            let (mut found, mut expected) = (target.clone(), target.clone());
+            matmul_windows(kind, windows, [(3, panels.right())], &mut found.view_mut(), start);
+            matmul_with(kind, [(copied.view(), &panels)], &mut expected.view_mut(), start);
+            prop_assert_eq!(found, expected, "{:?}", kind);
         }
     }
 }

@@ -52,6 +52,21 @@ fn convolutional() -> TrainSpec {
     }))
 }
 
+/// All that is done as one: a convolution with relu and pool, batch-norm with relu, and with a pool behind.
+fn fused() -> TrainSpec {
+    spec(json!({
+        "train_samples": 300, "epochs": 2, "batch_size": 64, "optimizer": { "type": "adam" },
+        "augment": { "shift_pixels": 1, "rotate_degrees": 5, "scale": 0.05, "shear": 0.05 },
+        "network": { "layers": [
+            { "type": "conv2d", "filters": 9, "kernel": 3 }, { "type": "relu" }, { "type": "max_pool2d" },
+            { "type": "conv2d", "filters": 20, "kernel": 3 }, { "type": "relu" }, { "type": "max_pool2d" },
+            { "type": "conv2d", "filters": 7, "kernel": 3, "padding": "same" }, { "type": "batch_norm" }, { "type": "relu" },
+            { "type": "conv2d", "filters": 17, "kernel": 3, "padding": "same" }, { "type": "batch_norm" }, { "type": "relu" },
+            { "type": "max_pool2d" }, { "type": "flatten" }, { "type": "dense", "units": 10 },
+        ] },
+    }))
+}
+
 fn train(spec: &TrainSpec, threads: usize, state: TrainState, steps: u64) -> Outcome {
     run(spec, &mnist::dataset(), state, &Pool::new(threads), &mut Steps(steps)).expect("a run that converges")
 }
@@ -65,7 +80,7 @@ fn undisturbed(spec: &TrainSpec, threads: usize) -> (Vec<u8>, f64) {
 
 #[test]
 fn any_number_of_threads_gives_the_same_bytes() {
-    for spec in [small("adam", Some(1.0)), small("rmsprop", None), convolutional()] {
+    for spec in [small("adam", Some(1.0)), small("rmsprop", None), convolutional(), fused()] {
         let one = undisturbed(&spec, 1);
         for threads in [2, 3, 7] {
             assert!(undisturbed(&spec, threads) == one, "{threads} threads");
@@ -83,7 +98,7 @@ fn another_seed_gives_other_weights() {
 #[test]
 fn a_run_stopped_after_any_step_and_resumed_from_its_checkpoint_gives_the_same_bytes() {
     let rules = OptimizerSpec::NAMES.map(|rule| small(rule, None)).into_iter();
-    for spec in rules.chain([small("adam", Some(1.0)), convolutional()]) {
+    for spec in rules.chain([small("adam", Some(1.0)), convolutional(), fused()]) {
         let expected = undisturbed(&spec, 2);
         for steps in [1, 3, 9, 10, 11, 12, 23, 29] {
             let state = match train(&spec, 2, TrainState::new(&spec).expect("layers that fit"), steps) {
