@@ -1,4 +1,4 @@
-"""What jobs cost: several at once, more samples, more parameters, memory.
+"""What jobs cost: several at once, a busy neighbour, more samples, more parameters, memory.
 
     cargo build --release --bins --examples
     python3 benches/peers/costs.py [--write]
@@ -83,6 +83,23 @@ def several(server, server_of_many):
     )
 
 
+def beside_a_neighbour(server, server_of_one):
+    """`server` trains on two threads while another process eats a core, `server_of_one` on one thread alone."""
+    pairs = []
+    images = 6 * TRAIN_IMAGES
+    for _ in range(ROUNDS):
+        alone = rate(server_of_one, [job()], images)
+        with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as neighbour:
+            try:
+                pairs.append(rate(server, [job()], images) / alone)
+            finally:
+                neighbour.kill()
+    return (
+        f"Two threads beside a process that eats one of two cores train {statistics.median(pairs):.2f} times as fast as "
+        f"one thread that has the machine for itself, the median of {ROUNDS} pairs ({min(pairs):.2f} – {max(pairs):.2f})."
+    )
+
+
 def sizes(server):
     by_samples = {size: [] for size in SAMPLES}
     by_units = {units: [] for units in UNITS}
@@ -137,12 +154,13 @@ def main():
         if args.write:
             report.check_place(BENCHMARKS, "costs")
         with tempfile.TemporaryDirectory(prefix="chainrule-bench-") as folder:
-            workers = ("--workers", str(JOBS_AT_ONCE))
+            workers, one_thread = ("--workers", str(JOBS_AT_ONCE)), ("--threads", "1")
             with (
                 Server(args.binary, os.path.join(folder, "one")) as server,
                 Server(args.binary, os.path.join(folder, "many"), *workers) as server_of_many,
+                Server(args.binary, os.path.join(folder, "slow"), *one_thread) as server_of_one,
             ):
-                parts = [several(server, server_of_many), *sizes(server)]
+                parts = [several(server, server_of_many), beside_a_neighbour(server, server_of_one), *sizes(server)]
             parts += [default_job(args.binary, os.path.join(folder, "default")), many_images()]
         text = "\n\n".join([f"{machine.description()}.", *parts])
         print(text)

@@ -164,7 +164,7 @@ NETWORKS = [
         name="784-128-10 adam",
         request=request(dense(128), 100, ADAM),
         epochs=10, steps=600, passes=3,
-        pytorch=MLP.pytorch.but(VARIANT),
+        pytorch=MLP.pytorch.but(VARIANT), jax=MLP.jax.but(VARIANT),
     ),
     Network(
         name="784-128-10 augment",

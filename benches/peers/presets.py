@@ -2,10 +2,14 @@
 
     cargo build --release
     python3 benches/peers/presets.py [--only NAME[,NAME]] [--seeds 5] [--python PYTHON] [--write]
+    cargo build --release --examples
+    python3 benches/peers/presets.py --data FOLDER [--only NAME[,NAME]] [--seeds 5] [--write]
 
-Needs Python 3.11; PYTHON, which can import torch, adds what PyTorch takes for the same recipe: that of one step, measured
-on one and two threads, times its steps. Prints a table of the mean accuracy on the test split, which no recipe was chosen on, with its
-deviation, and of the time of a whole job; `--write` puts it into BENCHMARKS.md. Nothing else should run meanwhile.
+Needs Python 3.11; PYTHON, which can import torch, adds what PyTorch takes for the same recipe: that of one step,
+measured on one and two threads, times its steps. Prints a table of the mean accuracy on the test split, which no
+recipe was chosen on, with its deviation, and of the time of a whole job; `--write` puts it into BENCHMARKS.md.
+With a FOLDER of Fashion-MNIST, the pictures of clothes in the files of MNIST (Debian package
+`dataset-fashion-mnist`), it trains on those through the library. Nothing else should run meanwhile.
 """
 
 import argparse
@@ -23,21 +27,18 @@ sys.dont_write_bytecode = True  # the ones below would leave a __pycache__ in th
 import machine
 import report
 from figures import NONE, table
-from process import BenchError, environment
+from process import BenchError, environment, output_of
 from results import say
 from server import Server
 
 PEERS = pathlib.Path(__file__).resolve().parent
 ROOT = PEERS.parents[1]
 BENCHMARKS = ROOT / "BENCHMARKS.md"
+HEADER = ["preset", "seeds", "test accuracy, mean ± deviation", "range", "whole job, median"]
+WITH_RELU = ["mlp", "cnn-fast", "cnn", "cnn-best"]
+THEIRS = "PyTorch, its steps alone"
 JOB_SECONDS = 3_600
 PYTORCH_STEPS = 100
-
-
-def train(server, request):
-    """A job at its end, as the API has it."""
-    job_id = server.submit(request)
-    return server.wait_until(job_id, ("succeeded",), JOB_SECONDS)
 
 
 def pytorch_seconds(python, spec):
@@ -62,51 +63,83 @@ def pytorch_seconds(python, spec):
     return min(seconds)
 
 
-def measure(server, name, seeds, python):
+def measure(train, name, seeds):
+    """A row of the table: `train` makes the result of a job from its request."""
     results = []
     for seed in range(1, seeds + 1):
-        job = train(server, {"network": name, "seed": seed, "model": "measured"})
-        results.append(job["result"])
+        results.append(train({"network": name, "seed": seed, "model": "measured"}))
         say(f"{name}, seed {seed}: {results[-1]['test_accuracy']:.2%}")
     accuracies = [result["test_accuracy"] for result in results]
     seconds = [result["train_seconds"] for result in results]
     deviation = statistics.stdev(accuracies) if seeds > 1 else 0
-    theirs = pytorch_seconds(python, job["spec"]) if python else None
     return [
         f"`{name}`",
         str(seeds),
         f"{statistics.mean(accuracies):.2%} ± {deviation:.2%}",
         f"{min(accuracies):.2%} – {max(accuracies):.2%}",
         f"{statistics.median(seconds):.1f} s",
-        f"{theirs:.0f} s" if theirs else NONE,
     ]
+
+
+def check_names(wanted, known):
+    if unknown := set(wanted or ()) - set(known):
+        raise BenchError(f"no preset {', '.join(unknown)}: {', '.join(known)}")
+
+
+def on_mnist(args):
+    """The table of whole jobs through the server, with PyTorch beside it."""
+    with (
+        tempfile.TemporaryDirectory(prefix="chainrule-bench-") as folder,
+        Server(args.binary, os.path.join(folder, "data")) as server,
+    ):
+        specs = {}
+        known = [network["name"] for network in server.json("GET", "/v1/networks")["networks"]]
+        check_names(args.only, known)
+
+        def train(request):
+            job = server.wait_until(server.submit(request), ("succeeded",), JOB_SECONDS)
+            specs[request["network"]] = job["spec"]
+            return job["result"]
+
+        rows = []
+        for name in args.only or known:
+            row = measure(train, name, args.seeds)
+            theirs = f"{pytorch_seconds(args.python, specs[name]):.0f} s" if args.python else NONE
+            rows.append([*row, theirs])
+    return table([*HEADER, THEIRS], rows)
+
+
+def on_clothes(args):
+    """The table of presets trained on other images through the library."""
+    example = args.binary.parent / "examples/own_data"
+    check_names(args.only, WITH_RELU)
+
+    def train(request):
+        return json.loads(output_of([example, args.data, json.dumps(request)], JOB_SECONDS))
+
+    return table(HEADER, [measure(train, name, args.seeds) for name in args.only or WITH_RELU])
 
 
 def main():
     parser = argparse.ArgumentParser(description="What the presets reach.")
     parser.add_argument("--binary", type=pathlib.Path, default=ROOT / "target/release/chainrule")
-    parser.add_argument("--only", metavar="NAME[,NAME]", help="these presets")
+    parser.add_argument("--only", metavar="NAME[,NAME]", type=lambda names: names.split(","), help="these presets")
+    parser.add_argument("--data", metavar="FOLDER", type=pathlib.Path, help="the files of Fashion-MNIST")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--python", help="one that can import torch")
     parser.add_argument("--write", action="store_true", help="put the table into BENCHMARKS.md")
     args = parser.parse_args()
+    if args.data and args.python:
+        parser.error("--data measures no PyTorch")
+    place = "clothes" if args.data else "presets"
     try:
         if args.write:
-            report.check_place(BENCHMARKS, "presets")
-        with (
-            tempfile.TemporaryDirectory(prefix="chainrule-bench-") as folder,
-            Server(args.binary, os.path.join(folder, "data")) as server,
-        ):
-            known = [network["name"] for network in server.json("GET", "/v1/networks")["networks"]]
-            wanted = args.only.split(",") if args.only else known
-            if unknown := set(wanted) - set(known):
-                raise BenchError(f"no preset {', '.join(unknown)}: {', '.join(known)}")
-            rows = [measure(server, name, args.seeds, args.python) for name in wanted]
-        header = ["preset", "seeds", "test accuracy, mean ± deviation", "range", "whole job, median", "PyTorch, its steps alone"]
-        text = f"{machine.description()}.\n\n{table(header, rows)}"
+            report.check_place(BENCHMARKS, place)
+        rows = on_clothes(args) if args.data else on_mnist(args)
+        text = f"{machine.description()}.\n\n{rows}"
         print(text)
         if args.write:
-            report.write(BENCHMARKS, text, "presets")
+            report.write(BENCHMARKS, text, place)
     except (BenchError, OSError, http.client.HTTPException, subprocess.TimeoutExpired) as error:
         sys.exit(f"error: {error}")
 
