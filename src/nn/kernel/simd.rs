@@ -1,8 +1,3 @@
-#[cfg(target_arch = "aarch64")]
-mod neon;
-#[cfg(target_arch = "x86_64")]
-mod x86;
-
 use crate::nn::Float;
 
 /// The registers that hold numbers of a type, for each kind of instructions.
@@ -194,6 +189,38 @@ unsafe impl<T: Float> Simd for Portable<T> {
         Self(std::array::from_fn(|lane| self.0[lane] - other.0[lane]))
     }
 }
+
+/// The functions of a [`Simd`] that are one instruction each, of the same shape on every processor.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! single_instructions {
+    ($number:ty, $splat:ident, $load:ident, $store:ident, $add:ident, $sub:ident) => {
+        #[inline(always)]
+        unsafe fn splat(value: $number) -> Self {
+            unsafe { $splat(value) }
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const $number) -> Self {
+            unsafe { $load(from) }
+        }
+        #[inline(always)]
+        unsafe fn store(self, to: *mut $number) {
+            unsafe { $store(to, self) }
+        }
+        #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            unsafe { $add(self, other) }
+        }
+        #[inline(always)]
+        unsafe fn subtract(self, other: Self) -> Self {
+            unsafe { $sub(self, other) }
+        }
+    };
+}
+
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 impl Vectors for f32 {}

@@ -15,26 +15,8 @@ macro_rules! simd {
             const LANES: usize = $lanes;
             const REGISTERS: usize = $registers;
 
-            #[inline(always)]
-            unsafe fn splat(value: $number) -> Self {
-                unsafe { $splat(value) }
-            }
-            #[inline(always)]
-            unsafe fn load(from: *const $number) -> Self {
-                unsafe { $load(from) }
-            }
-            #[inline(always)]
-            unsafe fn store(self, to: *mut $number) {
-                unsafe { $store(to, self) }
-            }
-            #[inline(always)]
-            unsafe fn add(self, other: Self) -> Self {
-                unsafe { $add(self, other) }
-            }
-            #[inline(always)]
-            unsafe fn subtract(self, other: Self) -> Self {
-                unsafe { $sub(self, other) }
-            }
+            single_instructions!($number, $splat, $load, $store, $add, $sub);
+
             #[inline(always)]
             unsafe fn add_product(self, a: Self, b: Self) -> Self {
                 unsafe { $fma(a, b, self) }
