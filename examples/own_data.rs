@@ -15,7 +15,7 @@ use std::time::Instant;
 use chainrule::data::idx::{IdxLimits, parse_images, parse_labels};
 use chainrule::data::{Dataset, Split};
 use chainrule::nn::Pool;
-use chainrule::train::{EpochMetrics, Observer, Outcome, SpecLimits, StepReport, TrainState, parse, run};
+use chainrule::train::{Observer, Outcome, SpecLimits, TrainState, parse, run};
 use serde_json::json;
 
 const NAME: &str = "own";
@@ -25,14 +25,6 @@ struct Silent;
 
 impl Observer for Silent {
     type Error = Infallible;
-
-    fn step(&mut self, _: &StepReport) -> bool {
-        true
-    }
-
-    fn epoch(&mut self, _: &EpochMetrics, _: &TrainState) -> Result<(), Infallible> {
-        Ok(())
-    }
 }
 
 fn read(folder: &Path, prefix: &str) -> Result<Split, Box<dyn Error>> {

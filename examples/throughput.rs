@@ -12,9 +12,7 @@ use std::time::{Duration, Instant};
 use chainrule::data::{Dataset, DatasetShape, Split, mnist};
 use chainrule::nn::kernel::{Instructions, multiply_adds, vectorized};
 use chainrule::nn::{Init, LayerSpec, Network, Pool, Predictor};
-use chainrule::train::{
-    EpochMetrics, INPUT, Observer, Outcome, SpecLimits, StepReport, TrainState, parse, run,
-};
+use chainrule::train::{INPUT, Observer, Outcome, SpecLimits, TrainState, parse, run};
 use ndarray::{Array2, Axis};
 use serde_json::{Value, json};
 
@@ -84,14 +82,6 @@ struct Epoch;
 
 impl Observer for Epoch {
     type Error = std::convert::Infallible;
-
-    fn step(&mut self, _: &StepReport) -> bool {
-        true
-    }
-
-    fn epoch(&mut self, _: &EpochMetrics, _: &TrainState) -> Result<(), Self::Error> {
-        Ok(())
-    }
 }
 
 /// A figure of this process in `/proc/self/status`, in bytes.

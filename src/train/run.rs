@@ -9,19 +9,23 @@ use crate::nn::{
 
 use super::{EpochMetrics, INPUT, LayerMetrics, StepMetrics, TrainSpec};
 
-/// What is told about a training run, and who may stop it.
+/// What is told about a training run, and who may stop it; one that says nothing lets it run.
 pub trait Observer {
     /// What an observer can fail with.
     type Error;
 
     /// After every step; `false` stops the run.
-    fn step(&mut self, report: &StepReport) -> bool;
+    fn step(&mut self, _report: &StepReport) -> bool {
+        true
+    }
 
     /// After every epoch, with the state a run can go on from.
     ///
     /// # Errors
     /// Ends the run.
-    fn epoch(&mut self, metrics: &EpochMetrics, state: &TrainState) -> Result<(), Self::Error>;
+    fn epoch(&mut self, _metrics: &EpochMetrics, _state: &TrainState) -> Result<(), Self::Error> {
+        Ok(())
+    }
 }
 
 /// Where a run stands after a step.

@@ -138,10 +138,6 @@ struct Checkpoints;
 impl Observer for Checkpoints {
     type Error = ArtifactError;
 
-    fn step(&mut self, _: &StepReport) -> bool {
-        true
-    }
-
     fn epoch(&mut self, _: &EpochMetrics, state: &TrainState) -> Result<(), ArtifactError> {
         write_checkpoint(state).map(drop)
     }

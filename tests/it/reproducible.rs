@@ -5,9 +5,7 @@ use std::convert::Infallible;
 use chainrule::artifact::{read_checkpoint, write_checkpoint};
 use chainrule::data::{self, mnist};
 use chainrule::nn::{OptimizerSpec, Pool};
-use chainrule::train::{
-    EpochMetrics, Observer, Outcome, SpecLimits, StepReport, TrainSpec, TrainState, parse, run,
-};
+use chainrule::train::{Observer, Outcome, SpecLimits, StepReport, TrainSpec, TrainState, parse, run};
 use serde_json::{Value, json};
 
 /// Lets a run go on for some steps.
@@ -19,10 +17,6 @@ impl Observer for Steps {
     fn step(&mut self, _: &StepReport) -> bool {
         self.0 = self.0.saturating_sub(1);
         self.0 > 0
-    }
-
-    fn epoch(&mut self, _: &EpochMetrics, _: &TrainState) -> Result<(), Infallible> {
-        Ok(())
     }
 }
 
