@@ -283,16 +283,18 @@ fn seconds(text: &str) -> Result<f64, String> {
 impl Config {
     /// Threads a job trains with.
     pub fn threads_per_worker(&self) -> usize {
-        match usize::from(self.threads) {
-            0 => (cores() / usize::from(self.workers)).max(1),
-            threads => threads,
-        }
+        self.threads_or((cores() / usize::from(self.workers)).max(1))
     }
 
     /// Threads that share a prediction of many images.
     pub fn threads_per_prediction(&self) -> usize {
+        self.threads_or(cores())
+    }
+
+    /// As many as asked for, or `all`.
+    fn threads_or(&self, all: usize) -> usize {
         match usize::from(self.threads) {
-            0 => cores(),
+            0 => all,
             threads => threads,
         }
     }

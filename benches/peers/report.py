@@ -105,16 +105,15 @@ def prediction(results):
     yield (
         "Predictions of 784-128-10 as a library call, from floats in memory to probabilities."
     )
-    rows = []
-    own, rivals = ([0, 0], [0, 0])
+    rows, own, rivals = [], [], []
     for contender, runs in results.of("prediction").items():
         rates = [[run["images_per_second"][batch] for run in runs] for batch in ("1", "256")]
         rows.append([contender, *(spread(values, count) for values in rates)])
-        best = own if contender.startswith("chainrule") else rivals
-        best[:] = [max(most, statistics.median(values)) for most, values in zip(best, rates, strict=True)]
+        side = own if contender.startswith("chainrule") else rivals
+        side.append([statistics.median(values) for values in rates])
     yield table(["prediction", "one at a time, images/s", "256 at a time, images/s"], rows)
-    if all(own) and all(rivals):
-        one, many = map(ratio, own, rivals)
+    if own and rivals:
+        one, many = (ratio(max(ours), max(theirs)) for ours, theirs in zip(zip(*own), zip(*rivals)))
         yield f"{one} times the best rival one at a time, {many} times 256 at a time; needed: {PREDICTION_NEED:.1f}."
 
 

@@ -33,6 +33,13 @@ pub struct Elastic {
     pub sigma: f64,
 }
 
+impl Elastic {
+    /// Pixels on either side that are smoothed over: three deviations, or all there are.
+    pub fn radius(self) -> usize {
+        ((3.0 * self.sigma).ceil() as usize).clamp(1, IMAGE_SIDE - 1)
+    }
+}
+
 impl Augment {
     /// Writes `pixels` (784, 0–255), changed, to `image`, as pixel / 255: a function of the seed, the
     /// epoch and the number of the example.
@@ -134,7 +141,7 @@ fn field(elastic: Elastic, rng: &mut ChaCha8Rng) -> [f32; IMAGE_PIXELS] {
     for value in &mut field {
         *value = (elastic.alpha * (2.0 * rng.random::<f64>() - 1.0)) as f32;
     }
-    let radius = ((3.0 * elastic.sigma).ceil() as usize).clamp(1, IMAGE_SIDE - 1);
+    let radius = elastic.radius();
     let mut weights = [0.0; IMAGE_SIDE];
     for (distance, weight) in weights.iter_mut().enumerate().take(radius + 1) {
         let deviations = distance as f64 / elastic.sigma;

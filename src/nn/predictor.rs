@@ -1,4 +1,4 @@
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, CowArray, s};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, CowArray};
 
 use super::kernel::{Instructions, Panels, SparseRows, sparse_matmul, vectorized};
 use super::layer::values;
@@ -56,7 +56,7 @@ impl<T: Float> Predictor<T> {
     /// gets the same bits alone or in a batch.
     pub fn probabilities(&self, x: ArrayView2<T>) -> Array2<T> {
         let mut probabilities = Array2::zeros((x.nrows(), self.network.outputs()));
-        self.parts(x, &mut probabilities).for_each(|(x, p)| self.write_probabilities(x, p));
+        self.parts(&x, &mut probabilities).for_each(|(x, p)| self.write_probabilities(x, p));
         probabilities
     }
 
@@ -66,20 +66,18 @@ impl<T: Float> Predictor<T> {
             return self.probabilities(x);
         }
         let mut probabilities = Array2::zeros((x.nrows(), self.network.outputs()));
-        pool.for_each(self.parts(x, &mut probabilities), |(x, p)| self.write_probabilities(x, p));
+        pool.for_each(self.parts(&x, &mut probabilities), |(x, p)| self.write_probabilities(x, p));
         probabilities
     }
 
     /// Images that go through the layers together, and where their probabilities go.
     fn parts<'a>(
         &self,
-        x: ArrayView2<'a, T>,
+        x: &'a ArrayView2<T>,
         probabilities: &'a mut Array2<T>,
     ) -> impl Iterator<Item = (ArrayView2<'a, T>, ArrayViewMut2<'a, T>)> + Send {
-        let rows = self.rows;
-        let starts = (0..x.nrows()).step_by(rows);
-        let images = starts.map(move |start| x.slice_move(s![start..(start + rows).min(x.nrows()), ..]));
-        images.zip(probabilities.axis_chunks_iter_mut(Axis(0), rows))
+        let images = x.axis_chunks_iter(Axis(0), self.rows);
+        images.zip(probabilities.axis_chunks_iter_mut(Axis(0), self.rows))
     }
 
     fn write_probabilities(&self, x: ArrayView2<T>, mut probabilities: ArrayViewMut2<T>) {

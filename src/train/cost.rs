@@ -71,7 +71,7 @@ impl Cost {
 
 /// For one image: each pixel is drawn from four; two fields are smoothed along rows and columns.
 fn flops_of_augmentation(augment: &Augment) -> f64 {
-    let taps = augment.elastic.map_or(0.0, |elastic| 2.0 * (3.0 * elastic.sigma).ceil() + 1.0);
+    let taps = augment.elastic.map_or(0.0, |elastic| 2.0 * elastic.radius() as f64 + 1.0);
     INPUT.len() as f64 * (FLOPS_PER_PIXEL + 2.0 * 2.0 * 2.0 * taps)
 }
 

@@ -218,7 +218,7 @@ impl<T: Float> Product<'_, T> {
     /// `c` has room for them; and see [`Simd`].
     #[inline(always)]
     unsafe fn put<V: Simd<Number = T>>(&self, sum: V, c: *mut T, column: usize, width: usize) {
-        // SAFETY: `c` has room for `width` numbers; the array has it for all lanes.
+        // SAFETY: `c` has room for `width` numbers, and a row as many as the target has columns.
         unsafe {
             if width == V::LANES {
                 let sum = match self.start {

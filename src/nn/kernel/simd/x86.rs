@@ -7,7 +7,7 @@ macro_rules! simd {
         $register:ty, $number:ty, $lanes:literal, $registers:literal,
         $splat:ident, $load:ident, $store:ident, $add:ident, $sub:ident, $fma:ident, $max:ident,
         |$x:ident, $y:ident| $compare:expr, |$mask:ident, $then:ident, $otherwise:ident| $select:expr,
-        |$bits:ident| $to_bits:expr, |$bytes:ident| $bytes_to_bits:expr
+        |$bits:ident| $to_bits:expr
     ) => {
         // SAFETY: the caller runs it on a processor that has the instructions.
         unsafe impl Simd for $register {
@@ -54,8 +54,8 @@ macro_rules! simd {
                 $to_bits
             }
             #[inline(always)]
-            unsafe fn nonzero_bytes($bytes: &[u8; 64]) -> u64 {
-                unsafe { $bytes_to_bits }
+            unsafe fn nonzero_bytes(bytes: &[u8; 64]) -> u64 {
+                unsafe { nonzero_bytes(bytes) }
             }
         }
     };
@@ -75,8 +75,7 @@ simd!(
     _mm256_max_ps,
     |x, y| _mm256_cmp_ps::<OF>(x, y),
     |mask, then, otherwise| _mm256_blendv_ps(otherwise, then, mask),
-    |bits| unsafe { _mm256_movemask_ps(bits) as u32 },
-    |bytes| nonzero_bytes(bytes)
+    |bits| unsafe { _mm256_movemask_ps(bits) as u32 }
 );
 simd!(
     __m256d,
@@ -92,8 +91,7 @@ simd!(
     _mm256_max_pd,
     |x, y| _mm256_cmp_pd::<OF>(x, y),
     |mask, then, otherwise| _mm256_blendv_pd(otherwise, then, mask),
-    |bits| unsafe { _mm256_movemask_pd(bits) as u32 },
-    |bytes| nonzero_bytes(bytes)
+    |bits| unsafe { _mm256_movemask_pd(bits) as u32 }
 );
 simd!(
     __m512,
@@ -109,8 +107,7 @@ simd!(
     _mm512_max_ps,
     |x, y| _mm512_cmp_ps_mask::<OF>(x, y),
     |mask, then, otherwise| _mm512_mask_blend_ps(mask, otherwise, then),
-    |bits| u32::from(bits),
-    |bytes| nonzero_bytes(bytes)
+    |bits| u32::from(bits)
 );
 simd!(
     __m512d,
@@ -126,8 +123,7 @@ simd!(
     _mm512_max_pd,
     |x, y| _mm512_cmp_pd_mask::<OF>(x, y),
     |mask, then, otherwise| _mm512_mask_blend_pd(mask, otherwise, then),
-    |bits| u32::from(bits),
-    |bytes| nonzero_bytes(bytes)
+    |bits| u32::from(bits)
 );
 
 /// 32 bytes at a time, on AVX-512 as well: it is not worth more.
