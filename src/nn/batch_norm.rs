@@ -163,14 +163,16 @@ impl<T: Float> BatchNorm<T> {
 
     /// `y = scale x + shift` with the running statistics: what the layer is at inference.
     pub fn affine(&self) -> (Array1<T>, Array1<T>) {
-        let scale: Array1<T> = self
-            .running_var
-            .iter()
-            .zip(&self.weight)
-            .map(|(variance, &weight)| weight / (*variance + T::of(EPS)).sqrt())
-            .collect();
+        let deviations = self.running_deviations();
+        let scale: Array1<T> =
+            self.weight.iter().zip(&deviations).map(|(&weight, &deviation)| weight / deviation).collect();
         let shift = &self.bias - &(&self.running_mean * &scale);
         (scale, shift)
+    }
+
+    /// `√(σ² + ε)` of the running statistics, shape (channels).
+    pub fn running_deviations(&self) -> Array1<T> {
+        self.running_var.mapv(|variance| (variance + T::of(EPS)).sqrt())
     }
 
     /// [`Self::affine`] with the moments of a batch, into `scale` and `shift`.

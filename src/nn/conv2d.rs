@@ -37,6 +37,13 @@ pub(super) struct ConvScratch<T> {
     dy: Option<Panels<T>>,
 }
 
+impl<T: Float> ConvScratch<T> {
+    /// Numbers that it holds.
+    pub fn numbers(&self) -> usize {
+        self.padded.len() + self.dpadded.len() + self.dy.as_ref().map_or(0, Panels::numbers)
+    }
+}
+
 impl<T: Float> Conv2d<T> {
     pub(super) fn new(weight: Array2<T>, window: Window) -> Self {
         let channels = window.input.channels;

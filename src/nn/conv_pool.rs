@@ -36,6 +36,12 @@ impl<T: Float> ConvPool<T> {
         }
     }
 
+    /// Bytes that it takes.
+    pub fn memory_bytes(&self) -> usize {
+        let numbers = self.x.len() + self.dx.len() + self.dweight.len() + self.dbias.len();
+        self.lists.memory_bytes() + numbers * size_of::<T>()
+    }
+
     /// Begins the sum of the gradient.
     pub fn clear(&mut self) {
         self.dweight.fill(T::zero());

@@ -31,34 +31,78 @@ pub fn gradient_check(
     batch: Batch<f64>,
     pool: &Pool,
 ) -> Vec<GradientCheck> {
-    let mut workspace = Workspace::new(network, batch.rows.len());
-    workspace.backpropagate(network, loss, batch, pool);
-    let analytic: Vec<Vec<f64>> = workspace
-        .gradients()
-        .iter()
-        .flat_map(|gradient| [gradient.weight.iter().copied().collect(), gradient.bias.to_vec()])
-        .collect();
-
-    let mut moved = network.clone();
-    let mut loss_at = |tensor: usize, element: usize, value: f64| {
-        if let Some(values) = moved.parameters_mut().nth(tensor) {
-            values[element] = value;
-        }
-        workspace.training_loss(&moved, loss, batch, pool).loss_sum / batch.rows.len() as f64
-    };
+    let mut differences = Differences::new(network, loss, batch, pool);
+    let analytic = differences.backpropagate();
     network
         .parameters()
         .zip(analytic)
         .enumerate()
         .map(|(tensor, ((parameter, _, values), analytic))| {
-            let difference = |(element, &value): (usize, &f64)| {
-                let above = loss_at(tensor, element, value + STEP);
-                let below = loss_at(tensor, element, value - STEP);
-                loss_at(tensor, element, value);
-                (above - below) / (2.0 * STEP)
-            };
-            let numerical = values.iter().enumerate().map(difference).collect();
+            let numerical =
+                (0..values.len()).map(|element| differences.derivative(tensor, element)).collect();
             GradientCheck { parameter, analytic, numerical }
         })
         .collect()
+}
+
+/// Numerical derivatives of a training step's loss, one parameter after the other.
+pub struct Differences<'a> {
+    network: Network<f64>,
+    workspace: Workspace<f64>,
+    /// The layer of each parameter tensor.
+    layers: Vec<usize>,
+    loss: &'a Loss,
+    batch: Batch<'a, f64>,
+    pool: &'a Pool,
+}
+
+impl<'a> Differences<'a> {
+    /// Those of `network` on this batch.
+    pub fn new(network: &Network<f64>, loss: &'a Loss, batch: Batch<'a, f64>, pool: &'a Pool) -> Self {
+        let has_parameters = |index: &usize| network.layers()[*index].parameters().is_some();
+        let layers = (0..network.layers().len()).filter(has_parameters).flat_map(|index| [index; 2]);
+        Self {
+            workspace: Workspace::new(network, batch.rows.len()),
+            network: network.clone(),
+            layers: layers.collect(),
+            loss,
+            batch,
+            pool,
+        }
+    }
+
+    /// The gradient of every parameter tensor by backpropagation, in the order of [`Network::parameters`].
+    pub fn backpropagate(&mut self) -> Vec<Vec<f64>> {
+        self.workspace.backpropagate(&self.network, self.loss, self.batch, self.pool);
+        let gradients = self.workspace.gradients().iter();
+        gradients
+            .flat_map(|gradient| [gradient.weight.iter().copied().collect(), gradient.bias.to_vec()])
+            .collect()
+    }
+
+    /// The derivative after one number of the parameter tensor number `tensor`, by a central difference; once
+    /// [`Self::backpropagate`] has been called.
+    pub fn derivative(&mut self, tensor: usize, element: usize) -> f64 {
+        let Some(value) = self.network.parameters_mut().nth(tensor).map(|values| values[element]) else {
+            return 0.0;
+        };
+        let above = self.loss_at(tensor, element, value + STEP);
+        let below = self.loss_at(tensor, element, value - STEP);
+        self.set(tensor, element, value);
+        (above - below) / (2.0 * STEP)
+    }
+
+    fn loss_at(&mut self, tensor: usize, element: usize, value: f64) -> f64 {
+        self.set(tensor, element, value);
+        let Self { network, workspace, loss, batch, pool, .. } = self;
+        let result = workspace.pass(network, loss, *batch, false, pool);
+        result.loss_sum / batch.rows.len() as f64
+    }
+
+    fn set(&mut self, tensor: usize, element: usize, value: f64) {
+        if let Some(values) = self.network.parameters_mut().nth(tensor) {
+            values[element] = value;
+        }
+        self.workspace.pack_layer(&self.network, self.layers[tensor]);
+    }
 }

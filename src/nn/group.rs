@@ -19,7 +19,7 @@ use super::plan::{Op, Plan};
 use super::rows::{all, all_mut, image, image_mut};
 use super::sparse_layer::SparseLayer;
 use super::workspace::{Gradient, StepLoss};
-use super::{Activation, Batch, Dense, Float, Layer, Loss, Network, Shape, argmax};
+use super::{Activation, Batch, Float, Layer, Loss, Network, Shape, argmax};
 
 /// What all groups read in a pass.
 pub(super) struct Pass<'a, T> {
@@ -52,6 +52,23 @@ enum Scratch<T> {
 }
 
 impl<T: Float> Scratch<T> {
+    fn memory_bytes(&self) -> usize {
+        let numbers = match self {
+            Self::None => 0,
+            Self::Dense(dy) => dy.numbers(),
+            Self::Conv2d(scratch, gradient) => {
+                scratch.numbers() + gradient.weight.len() + gradient.bias.len()
+            }
+            Self::ConvPool(conv_pool, route) => {
+                return conv_pool.memory_bytes() + route.array.len() * size_of::<T>();
+            }
+            Self::BatchNorm(norm) => norm.pool.as_ref().map_or(0, |(_, route)| route.array.len()),
+            Self::Dropout(masks) => masks.array.len(),
+            Self::Relu(largest) => largest.len(),
+        };
+        numbers * size_of::<T>()
+    }
+
     /// Keeps the largest value of each channel of what came out of a relu, where units are watched.
     fn watch(&mut self, watches_units: bool, y: &[T]) {
         if let Self::Relu(largest) = self
@@ -139,6 +156,12 @@ impl<T: Float> Group<T> {
             watches_units: false,
             result: StepLoss::default(),
         }
+    }
+
+    /// Bytes that it takes.
+    pub fn memory_bytes(&self) -> usize {
+        let values = self.values.iter().chain(&self.dvalues).map(|values| values.array.len()).sum::<usize>();
+        values * size_of::<T>() + self.scratch.iter().map(Scratch::memory_bytes).sum::<usize>()
     }
 
     pub fn result(&self) -> StepLoss {
@@ -318,42 +341,19 @@ impl<T: Float> Group<T> {
             }
             let mut dx = dinputs[index].of_mut(chunk);
             let (x, y) = (self.values[index].of(chunk), self.values[index + 1].of(chunk));
-            match (layer, &pass.packed[index], &mut self.scratch[index]) {
-                (Layer::Dense(_), Packed::Dense { transposed: Some(transposed), .. }, _) => {
-                    Dense::backward_input(dy, transposed, dx);
-                }
-                (
-                    Layer::Conv2d(conv),
-                    Packed::Conv2d { transposed: Some(transposed), .. },
-                    Scratch::Conv2d(scratch, _),
-                ) => {
-                    for row in 0..chunk.count {
-                        conv.backward_input(image(&dy, row), transposed, scratch, image_mut(&mut dx, row));
-                    }
-                }
-                (Layer::BatchNorm(_), ..) => {}
-                (Layer::Pooling(pooling), ..) => {
-                    for row in 0..chunk.count {
-                        vectorized(|| {
-                            pooling.backward(
-                                image(&x, row),
-                                image(&y, row),
-                                image(&dy, row),
-                                image_mut(&mut dx, row),
-                            );
-                        });
-                    }
-                }
-                (Layer::Dropout(_), _, Scratch::Dropout(masks)) => {
+            match (layer, &mut self.scratch[index]) {
+                (Layer::BatchNorm(_), _) => {}
+                (Layer::Dropout(_), Scratch::Dropout(masks)) => {
                     let masks = masks.of(chunk);
                     ndarray::Zip::from(&mut dx).and(dy).and(masks).for_each(|dx, &dy, &mask| *dx = dy * mask);
                 }
-                (Layer::Flatten, ..) => dx.assign(&dy),
-                (Layer::Activation(activation), ..) => {
-                    let (x, y, dy, dx) = (all(&x), all(&y), all(&dy), all_mut(&mut dx));
-                    vectorized(|| activation.backward(x, y, dy, dx));
+                (_, scratch) => {
+                    let scratch = match scratch {
+                        Scratch::Conv2d(scratch, _) => Some(scratch),
+                        _ => None,
+                    };
+                    layer.backward_input(&pass.packed[index], [x, y, dy], dx, scratch);
                 }
-                (layer, ..) => unreachable!("{} has its own scratch", layer.name()),
             }
         }
     }

@@ -347,8 +347,35 @@ impl<T: Float> Layer<T> {
         }
     }
 
+    /// The same layer in numbers of another width.
+    pub(super) fn converted<U: Float>(&self) -> Layer<U> {
+        let number = |value: T| U::of(value.wide());
+        match self {
+            Self::Dense(Dense { weight, bias }) => {
+                Layer::Dense(Dense { weight: weight.mapv(number), bias: bias.mapv(number) })
+            }
+            Self::Conv2d(conv) => {
+                let mut converted = Conv2d::new(conv.weight.mapv(number), conv.window());
+                converted.bias = conv.bias.mapv(number);
+                Layer::Conv2d(converted)
+            }
+            Self::BatchNorm(BatchNorm { weight, bias, running_mean, running_var }) => {
+                Layer::BatchNorm(BatchNorm {
+                    weight: weight.mapv(number),
+                    bias: bias.mapv(number),
+                    running_mean: running_mean.mapv(number),
+                    running_var: running_var.mapv(number),
+                })
+            }
+            Self::Pooling(pooling) => Layer::Pooling(*pooling),
+            Self::Dropout(dropout) => Layer::Dropout(*dropout),
+            Self::Flatten => Layer::Flatten,
+            Self::Activation(activation) => Layer::Activation(*activation),
+        }
+    }
+
     /// See [`LayerSpec::weight_shape`].
-    pub(super) fn weight_shape(&self) -> Vec<usize> {
+    pub fn weight_shape(&self) -> Vec<usize> {
         match self {
             Self::Conv2d(conv) => {
                 vec![conv.kernel(), conv.kernel(), conv.input().channels, conv.filters()]
@@ -359,7 +386,7 @@ impl<T: Float> Layer<T> {
     }
 }
 
-/// One layer at inference, for any rows.
+/// One layer, for any rows: forward as it answers at inference, and the chain rule through it.
 impl<T: Float> Layer<T> {
     /// `y = f(x)`: x (rows, inputs), y (rows, outputs).
     pub(super) fn forward(
@@ -391,10 +418,57 @@ impl<T: Float> Layer<T> {
                 let (x, y) = (all(&x), all_mut(&mut y));
                 vectorized(|| activation.forward(x, y));
             }
-            (Self::Dense(_) | Self::Conv2d(_), ..) => unreachable!("{} has its weight packed", self.name()),
+            (Self::Dense(_) | Self::Conv2d(_), ..) => unreachable!("{PACKED}: {}", self.name()),
+        }
+    }
+
+    /// What [`Self::forward`] and [`Self::backward_input`] of a convolution need.
+    pub(super) fn conv_scratch(&self) -> Option<ConvScratch<T>> {
+        match self {
+            Self::Conv2d(conv) => Some(conv.scratch()),
+            _ => None,
+        }
+    }
+
+    /// `dx = dy · ∂y/∂x`: x and dx (rows, inputs), y and dy (rows, outputs). A `batch_norm` and a `dropout`
+    /// are taken as they are at inference.
+    pub(super) fn backward_input(
+        &self,
+        packed: &Packed<T>,
+        [x, y, dy]: [ArrayView2<T>; 3],
+        mut dx: ArrayViewMut2<T>,
+        scratch: Option<&mut ConvScratch<T>>,
+    ) {
+        match (self, packed, scratch) {
+            (Self::Dense(_), Packed::Dense { transposed: Some(transposed), .. }, _) => {
+                Dense::backward_input(dy, transposed, dx);
+            }
+            (Self::Conv2d(conv), Packed::Conv2d { transposed: Some(transposed), .. }, Some(scratch)) => {
+                for row in 0..dy.nrows() {
+                    conv.backward_input(image(&dy, row), transposed, scratch, image_mut(&mut dx, row));
+                }
+            }
+            (Self::BatchNorm(norm), ..) => {
+                let (scale, _) = norm.affine();
+                affine(all(&dy), values(&scale), &vec![T::zero(); scale.len()], all_mut(&mut dx));
+            }
+            (Self::Pooling(pooling), ..) => {
+                for row in 0..dy.nrows() {
+                    let (x, y, dy) = (image(&x, row), image(&y, row), image(&dy, row));
+                    vectorized(|| pooling.backward(x, y, dy, image_mut(&mut dx, row)));
+                }
+            }
+            (Self::Dropout(_) | Self::Flatten, ..) => dx.assign(&dy),
+            (Self::Activation(activation), ..) => {
+                let (x, y, dy, dx) = (all(&x), all(&y), all(&dy), all_mut(&mut dx));
+                vectorized(|| activation.backward(x, y, dy, dx));
+            }
+            (Self::Dense(_) | Self::Conv2d(_), ..) => unreachable!("{PACKED}: {}", self.name()),
         }
     }
 }
+
+const PACKED: &str = "a product has its weight packed";
 
 const ROW_ORDER: &str = "parameters and their gradients are made in row order and keep it";
 

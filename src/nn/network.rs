@@ -184,6 +184,20 @@ impl<T: Float> Network<T> {
             .flat_map(|(weight, bias)| [values_mut(weight), values_mut(bias)])
     }
 
+    /// The same network in numbers of another width: `f64` to prove a gradient.
+    pub fn converted<U: Float>(&self) -> Network<U> {
+        let layers = self.layers.iter().map(Layer::converted).collect();
+        Network { layers, shapes: self.shapes.clone() }
+    }
+
+    /// What the layer at `index` is called: its place and kind, as `0.dense`.
+    ///
+    /// # Panics
+    /// Where there is no such layer.
+    pub fn layer_name(&self, index: usize) -> String {
+        format!("{index}.{}", self.layers[index].name())
+    }
+
     /// The same function at inference with each `batch_norm` that follows a `dense` or `conv2d` folded
     /// into it: `γ (x W + b − μ) / √(σ² + ε) + β` is `x (W s) + (b − μ) s + β` with the scale
     /// `s = γ / √(σ² + ε)` of each column.

@@ -93,10 +93,7 @@ impl<T: Float> Predictor<T> {
         };
         for ((layer, packed), shape) in layers.skip(done) {
             let mut y = Array2::zeros((x.nrows(), shape.len()));
-            let mut scratch = match layer {
-                Layer::Conv2d(conv) => Some(conv.scratch()),
-                _ => None,
-            };
+            let mut scratch = layer.conv_scratch();
             layer.forward(packed, x.view(), y.view_mut(), scratch.as_mut());
             x = y.into();
         }

@@ -76,6 +76,12 @@ impl<T: Float> SparseLayer<T> {
         }
     }
 
+    /// Bytes that it takes.
+    pub fn memory_bytes(&self) -> usize {
+        let blocks: usize = self.blocks.iter().map(Block::numbers).sum();
+        self.rows.memory_bytes() + self.columns.memory_bytes() + blocks * size_of::<T>()
+    }
+
     /// Takes the weights over.
     pub fn pack(&mut self, weight: ArrayView2<T>) {
         for block in &mut self.blocks {
@@ -166,6 +172,12 @@ impl<T: Float> SparseLayer<T> {
 }
 
 impl<T: Float> Block<T> {
+    fn numbers(&self) -> usize {
+        let Self { weight, states, y, dy, gradient, part, .. } = self;
+        let panels = [weight, y, dy, gradient].into_iter().chain(states);
+        part.len() + panels.map(Panels::numbers).sum::<usize>()
+    }
+
     /// The columns that belong to these units.
     fn columns<'a>(&self, matrix: &ArrayView2<'a, T>) -> ArrayView2<'a, T> {
         matrix.slice_move(s![.., self.first..self.first + self.weight.columns()])

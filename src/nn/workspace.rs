@@ -91,6 +91,13 @@ impl<T: Float> Workspace<T> {
         }
     }
 
+    /// Bytes that it takes, besides the gradients: what [`numbers_of_a_step`](super::numbers_of_a_step) estimates.
+    pub fn memory_bytes(&self) -> usize {
+        let packed = self.packed.iter().map(Packed::numbers).sum::<usize>() * size_of::<T>();
+        let groups = self.groups.iter().map(Group::memory_bytes).sum::<usize>();
+        packed + groups + self.sparse.as_ref().map_or(0, SparseLayer::memory_bytes)
+    }
+
     /// Forward, loss and backward for one batch; the gradients of the mean loss are then in
     /// [`Self::gradients`]. The sums run in an order that depends on the batch alone.
     pub fn backpropagate(
@@ -190,11 +197,15 @@ impl<T: Float> Workspace<T> {
 
     /// Lays the weights out as the products read them.
     pub(super) fn pack(&mut self, network: &Network<T>) {
-        for (packed, layer) in self.packed.iter_mut().zip(network.layers()) {
-            packed.fill(layer);
-        }
-        if let Some(sparse) = &mut self.sparse
-            && let Some((weight, _)) = network.layers()[sparse.index].parameters()
+        (0..self.packed.len()).for_each(|index| self.pack_layer(network, index));
+    }
+
+    /// [`Self::pack`] of the layer at `index` alone.
+    pub(super) fn pack_layer(&mut self, network: &Network<T>, index: usize) {
+        let layer = &network.layers()[index];
+        self.packed[index].fill(layer);
+        if let (Some(sparse), Some((weight, _))) = (&mut self.sparse, layer.parameters())
+            && sparse.index == index
         {
             sparse.pack(weight.view());
         }

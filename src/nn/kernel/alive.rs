@@ -31,6 +31,11 @@ impl<T: Float> AliveLists<T> {
         }
     }
 
+    /// Bytes that they take.
+    pub fn memory_bytes(&self) -> usize {
+        size_of_val(self.entries.as_slice()) + size_of_val(self.counts.as_slice())
+    }
+
     /// Forgets all gradients.
     pub fn clear(&mut self) {
         self.counts.fill(0);

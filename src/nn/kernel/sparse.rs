@@ -46,6 +46,11 @@ impl<T: Float> SparseRows<T> {
         }
     }
 
+    /// Bytes that they take.
+    pub fn memory_bytes(&self) -> usize {
+        size_of_val(self.numbers.as_slice()) + self.bytes.len() + size_of_val(self.bits.as_slice())
+    }
+
     /// The rows of a matrix, as numbers, without room for others.
     pub fn of(matrix: ArrayView2<T>) -> Self {
         let (rows, columns) = matrix.dim();
@@ -188,6 +193,11 @@ impl SparseColumns {
     pub fn with_capacity(rows: usize, columns: usize) -> Self {
         let spans = columns.div_ceil(SPAN);
         Self { spans, words: 0, bits: vec![0; spans * rows.div_ceil(SPAN) * SPAN] }
+    }
+
+    /// Bytes that they take.
+    pub fn memory_bytes(&self) -> usize {
+        size_of_val(self.bits.as_slice())
     }
 
     /// Takes room for the columns of `rows` rows into use, a piece for each span.
