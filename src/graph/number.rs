@@ -1,0 +1,32 @@
+/// Digits of a number on the board.
+const DIGITS: usize = 6;
+
+/// A number as in Rust, without `.0`.
+pub(super) fn plain(number: f64) -> String {
+    let text = format!("{number:?}");
+    text.strip_suffix(".0").map(str::to_owned).unwrap_or(text)
+}
+
+/// A number as on the board: six significant digits, no zeros behind them, a true minus.
+pub(super) fn short(number: f64) -> String {
+    let scientific = format!("{number:.*e}", DIGITS - 1);
+    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or_default();
+    let text = if (-4..DIGITS as i32).contains(&exponent) {
+        trimmed(&format!("{number:.*}", (DIGITS as i32 - 1 - exponent) as usize)).to_owned()
+    } else {
+        format!("{}e{exponent}", trimmed(digits))
+    };
+    let text = if text == "-0" { "0".to_owned() } else { text };
+    text.replace('-', "−")
+}
+
+/// `digits` without zeros at the end of its fraction.
+fn trimmed(digits: &str) -> &str {
+    if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.') } else { digits }
+}
+
+/// The number if it is one, −0 as 0.
+pub(super) fn finite(number: f64) -> Option<f64> {
+    number.is_finite().then_some(number + 0.0)
+}

@@ -1,0 +1,115 @@
+use super::super::error::{GraphError, shown};
+use super::super::node::Op;
+use super::super::token::{Token, is_name};
+use super::super::{EXPRESSION_CHARS_MAX, INPUTS_MAX};
+use super::{LET, Parser};
+
+/// Names of which an error tells that they exist.
+const KNOWN_TOLD_MAX: usize = 20;
+
+/// The characters of `expression`, if they are not too many.
+pub(super) fn too_long(expression: &str) -> Result<Vec<char>, GraphError> {
+    let characters: Vec<char> = expression.chars().take(EXPRESSION_CHARS_MAX + 1).collect();
+    if characters.len() > EXPRESSION_CHARS_MAX {
+        let count = expression.chars().count();
+        let detail =
+            format!("the expression has {count} characters, at most {EXPRESSION_CHARS_MAX} are taken");
+        return Err(GraphError::at(EXPRESSION_CHARS_MAX + 1, detail));
+    }
+    Ok(characters)
+}
+
+/// Whether the input at this place can be one.
+pub(super) fn wrong_input(place: usize, name: &str, value: f64) -> Result<(), GraphError> {
+    let fault = if place >= INPUTS_MAX {
+        format!("is input number {}, at most {INPUTS_MAX} are taken", place + 1)
+    } else if !is_name(name) {
+        "is not a name: a letter or _, then letters, digits and _".to_owned()
+    } else if is_reserved(name) {
+        format!("is reserved: {}", reserved_words())
+    } else if !value.is_finite() {
+        format!("is {value}, must be a finite number")
+    } else {
+        return Ok(());
+    };
+    Err(GraphError::of_input(name, fault))
+}
+
+fn is_reserved(name: &str) -> bool {
+    name == LET || Op::function(name).is_some()
+}
+
+fn reserved_words() -> String {
+    format!("{}, {LET} have a meaning of their own", function_names())
+}
+
+pub(super) fn function_names() -> String {
+    Op::FUNCTIONS.map(Op::name).join(", ")
+}
+
+impl Parser {
+    /// Whether `name` can be bound.
+    pub(super) fn refuse_binding(&self, name: &str, column: usize) -> Result<(), GraphError> {
+        let short = shown(name);
+        let detail = match self.names.get(name) {
+            _ if is_reserved(name) => format!("{short} cannot be bound: {}", reserved_words()),
+            Some((_, 0)) => format!("{short} is an input and cannot be bound"),
+            Some((_, first)) => format!("{short} is bound twice, first at column {first}"),
+            None => return Ok(()),
+        };
+        Err(GraphError::at(column, detail))
+    }
+
+    /// What is wrong with a token that cannot follow an operand.
+    pub(super) fn after_operand(&self) -> GraphError {
+        let left = match &self.tokens[self.place.saturating_sub(1)].0 {
+            Token::Symbol(_) => "(…)".to_owned(),
+            other => other.to_string(),
+        };
+        let right = match self.peek(0) {
+            Token::Number(..) => self.peek(0).to_string(),
+            Token::Name(name) if Op::function(name).is_some() => format!("{name}(…)"),
+            Token::Name(name) => shown(name),
+            Token::Symbol('(') => "(…)".to_owned(),
+            Token::Symbol(')') => return self.fault("this ) closes nothing: no ( is open"),
+            Token::Symbol('=') => return self.fault("= may only follow a name at the start of a part"),
+            Token::Symbol(',') => {
+                return self.fault("a comma may only stand between the arguments of a function");
+            }
+            Token::BadNumber(text, why) => return self.fault(format!("{} {why}", shown(text))),
+            other => return self.fault(format!("expected an operator, found {other}")),
+        };
+        self.fault(format!("expected an operator between {left} and {right}: write {left}*{right}"))
+    }
+
+    /// Why `name` stands for nothing.
+    pub(super) fn unknown(&self, name: &str) -> GraphError {
+        let short = shown(name);
+        if self.binding.as_deref() == Some(name) {
+            return self.fault(format!("{short} is bound by itself: such a cycle has no value"));
+        }
+        if name == LET {
+            return self.fault("let may only stand at the start of a part");
+        }
+        if Op::function(name).is_some() {
+            return self.fault(format!("{name} is a function: write {name}(…)"));
+        }
+        let is_binding = |pair: &&[(Token, usize)]| {
+            matches!(&pair[0].0, Token::Name(later) if later == name) && pair[1].0 == Token::Symbol('=')
+        };
+        if let Some(binding) = self.tokens[self.place..].windows(2).find(is_binding) {
+            let bound = binding[0].1;
+            return self.fault(format!(
+                "{short} is used before it is bound at column {bound}: a part may use only what stands before it, \
+                 so that there is no cycle"
+            ));
+        }
+        let known: Vec<String> = self.names.keys().take(KNOWN_TOLD_MAX).map(|known| shown(known)).collect();
+        let known = match self.names.len().saturating_sub(KNOWN_TOLD_MAX) {
+            0 if known.is_empty() => "no inputs and no bindings".to_owned(),
+            0 => known.join(", "),
+            more => format!("{} and {more} more", known.join(", ")),
+        };
+        self.fault(format!("unknown name {short}, there are: {known}"))
+    }
+}

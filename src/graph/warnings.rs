@@ -1,0 +1,57 @@
+use std::collections::BTreeMap;
+
+use super::node::{Node, Op};
+use super::numerical::NoDifference;
+use super::{made_from, operands, reaching};
+
+/// What to know about a result, each said once.
+pub(super) fn warnings(
+    nodes: &[Node],
+    output: usize,
+    differences: &BTreeMap<String, Result<f64, NoDifference>>,
+) -> Vec<String> {
+    let reaches = reaching(nodes, output);
+    let varies = made_from(nodes, |node| node.op == Op::Input);
+    let mut warnings = Vec::new();
+    for node in nodes {
+        let told = match &node.name {
+            Some(name) if !reaches[node.id] => Some(unused(node.op, name)),
+            _ if reaches[node.id] && varies[node.id] => at_kink(nodes, node).map(str::to_owned),
+            _ => None,
+        };
+        warnings.extend(told.filter(|told| !warnings.contains(told)));
+    }
+    for (name, difference) in differences {
+        let why = match difference {
+            Ok(_) => continue,
+            Err(NoDifference::Kink) => "a relu, max or min has a kink there or close by",
+            Err(NoDifference::Edge) => "close by, the expression has no finite value",
+        };
+        warnings.push(format!("no numerical derivative by {name}: {why}"));
+    }
+    warnings
+}
+
+fn unused(op: Op, name: &str) -> String {
+    match op {
+        Op::Input => format!("the input {name} is not used: its gradient is 0"),
+        _ => format!("{name} is bound but not used"),
+    }
+}
+
+fn at_kink(nodes: &[Node], node: &Node) -> Option<&'static str> {
+    let x = operands(nodes, node);
+    let ties = || x.iter().filter(|&&x| x == node.value).count() > 1;
+    match node.op {
+        Op::Relu if x[0] == 0.0 => {
+            Some("the derivative of relu at 0 is taken as 0, as frameworks do; some texts take 1")
+        }
+        Op::Max if ties() => Some(
+            "the largest operands of max are equal: they share its derivative evenly, as in PyTorch's maximum",
+        ),
+        Op::Min if ties() => Some(
+            "the smallest operands of min are equal: they share its derivative evenly, as in PyTorch's minimum",
+        ),
+        _ => None,
+    }
+}

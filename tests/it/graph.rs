@@ -1,0 +1,331 @@
+//! The chain rule on scalars: the lesson's numbers, what an expression means, every derivative against
+//! central differences, and the paths.
+
+mod drawings;
+mod faults;
+mod random;
+
+use std::collections::BTreeMap;
+
+use chainrule::graph::{Graph, Node, Op, PATHS_MAX, Path, differentiate};
+
+const LESSON: &str = "x = a + b; y = b + c; x * y";
+
+fn inputs(pairs: &[(&str, f64)]) -> BTreeMap<String, f64> {
+    pairs.iter().map(|&(name, value)| (name.to_owned(), value)).collect()
+}
+
+fn graph(expression: &str, pairs: &[(&str, f64)]) -> Graph {
+    differentiate(expression, &inputs(pairs)).unwrap_or_else(|error| panic!("{expression}: {error}"))
+}
+
+fn lesson() -> Graph {
+    graph(LESSON, &[("a", -1.0), ("b", 3.0), ("c", 4.0)])
+}
+
+fn value(expression: &str) -> f64 {
+    graph(expression, &[("a", 5.0), ("b", 3.0)]).value()
+}
+
+fn named<'a>(graph: &'a Graph, name: &str) -> &'a Node {
+    graph.nodes.iter().find(|node| node.name.as_deref() == Some(name)).expect("there is such a node")
+}
+
+// What the lesson says.
+
+#[test]
+fn the_lessons_example_gives_the_lessons_numbers() {
+    let graph = lesson();
+    assert_eq!((named(&graph, "x").value, named(&graph, "y").value, graph.value()), (2.0, 7.0, 14.0));
+    assert_eq!((named(&graph, "x").gradient, named(&graph, "y").gradient), (Some(7.0), Some(2.0)));
+    let gradients = ["a", "b", "c"].map(|input| graph.gradient(input));
+    assert_eq!(gradients, [Some(7.0), Some(9.0), Some(2.0)]);
+    assert_eq!(graph.gradient("x"), None);
+    assert!(graph.max_relative_error.is_some_and(|error| error < 1e-8));
+    assert!(graph.warnings.is_empty());
+}
+
+#[test]
+fn the_lessons_two_paths_lead_into_b() {
+    let graph = lesson();
+    let paths: Vec<_> =
+        graph.paths["b"].iter().map(|path| (&path.nodes[..], &path.factors[..], path.product)).collect();
+    assert_eq!(paths[0], (&[1, 3, 5][..], &[1.0, 7.0][..], Some(7.0)));
+    assert_eq!(paths[1], (&[1, 4, 5][..], &[1.0, 2.0][..], Some(2.0)));
+    assert_eq!((paths.len(), graph.path_counts["b"], graph.path_counts["a"]), (2, 2.0, 1.0));
+}
+
+#[test]
+fn the_lessons_example_is_written_as_on_the_blackboard() {
+    let expected = "\
+x = a + b, y = b + c, f = x·y
+
+forward
+  x = a + b = −1 + 3 = 2
+  y = b + c = 3 + 4 = 7
+  f = x·y = 2·7 = 14
+
+backward
+  ∂f/∂x = y = 7
+  ∂f/∂y = x = 2
+  ∂f/∂a = ∂f/∂x·∂x/∂a = 7·1 = 7
+  ∂f/∂b = ∂f/∂x·∂x/∂b + ∂f/∂y·∂y/∂b = 7·1 + 2·1 = 9
+  ∂f/∂c = ∂f/∂y·∂y/∂c = 2·1 = 2
+";
+    let text = lesson().text();
+    assert_eq!(text.split("\ncentral differences: ").next(), Some(expected), "{text}");
+    assert!(text.contains("\ncentral differences: ∂f/∂a ≈ 7, ∂f/∂b ≈ 9, ∂f/∂c ≈ 2; largest relative error "));
+}
+
+#[test]
+fn the_answer_is_the_documented_json() {
+    let json = serde_json::to_value(graph("a*2", &[("a", -1.0)])).expect("a graph is JSON");
+    let node = serde_json::json!(
+        {"id": 2, "op": "multiply", "name": null, "inputs": [0, 1], "value": -2.0, "gradient": 1.0, "local": [2.0, -1.0]}
+    );
+    assert_eq!(json["nodes"][2], node);
+    assert_eq!(json["nodes"][0]["op"], "input");
+    assert_eq!(json["nodes"][1]["op"], "constant");
+    let step = serde_json::json!(
+        {"node": 2, "upstream": 1.0, "input": 0, "local": 2.0, "product": 2.0, "before": 0.0, "after": 2.0}
+    );
+    assert_eq!(json["steps"][0], step);
+    assert_eq!(json["paths"]["a"], serde_json::json!([{"nodes": [0, 2], "factors": [2.0], "product": 2.0}]));
+    for key in ["value", "gradients", "output", "path_counts", "numerical", "max_relative_error", "warnings"]
+    {
+        assert!(!json[key].is_null(), "{key}");
+    }
+}
+
+#[test]
+fn inner_nodes_get_names_on_the_board_that_nobody_has() {
+    let text = graph("(f + v1)*2", &[("f", -1.0), ("v1", 4.0)]).text();
+    assert!(text.starts_with("g = (f + v1)·2\n"), "{text}");
+    assert!(text.contains("  v2 = f + v1 = −1 + 4 = 3\n"), "{text}");
+    let text = graph("s = sigmoid(z); s*s - 3", &[("z", 0.0)]).text();
+    assert!(text.contains("  ∂s/∂z = s·(1 − s) = 0.5·(1 − 0.5) = 0.25\n"), "{text}");
+    assert!(text.contains("  ∂v1/∂s = s + s = 0.5 + 0.5 = 1\n"), "{text}");
+}
+
+// What an expression means.
+
+#[test]
+fn operators_bind_as_in_mathematics() {
+    let table = [
+        ("2 + 3*4", 14.0),
+        ("2 - 3 - 4", -5.0),
+        ("24/4/2", 3.0),
+        ("24/4*2", 12.0),
+        ("2^3^2", 512.0),
+        ("-2^2", -4.0),
+        ("(-2)^2", 4.0),
+        ("2^-1", 0.5),
+        ("2^-1^2", 0.5),
+        ("-a^2*b", -75.0),
+        ("--a", 5.0),
+        ("2 - -3", 5.0),
+        ("2*-3", -6.0),
+        ("a·b×2 − 1", 29.0),
+        ("1e-3 + .5 + 2. + 2.5E1", 27.501),
+        ("let x = a; let y = x + b; x*y;", 40.0),
+        ("y = a", 5.0),
+        ("가 = a; 가 * 2", 10.0),
+        ("max(a, b, 7) - min(a, b, 7)", 4.0),
+        (" a\n+\tb ", 8.0),
+    ];
+    for (expression, expected) in table {
+        assert_eq!(value(expression), expected, "{expression}");
+    }
+}
+
+#[test]
+fn a_binding_names_its_node_and_a_second_name_is_an_identity() {
+    let graph = graph("y = a*a; z = y; w = a; z + w", &[("a", 3.0)]);
+    assert_eq!(named(&graph, "y").op, Op::Multiply);
+    assert_eq!((named(&graph, "z").op, named(&graph, "w").op), (Op::Identity, Op::Identity));
+    assert_eq!((graph.value(), graph.gradient("a")), (12.0, Some(7.0)));
+}
+
+#[test]
+fn nodes_stand_behind_their_operands_and_inputs_stand_first() {
+    let graph = graph("b*a + 2^a", &[("b", 1.0), ("a", 2.0)]);
+    let inputs: Vec<_> = graph.nodes[..2].iter().map(|node| node.name.as_deref()).collect();
+    assert_eq!(inputs, [Some("a"), Some("b")]);
+    for (id, node) in graph.nodes.iter().enumerate() {
+        assert!(node.id == id && node.inputs.iter().all(|&input| input < id));
+        assert_eq!(node.local.len(), node.inputs.len());
+    }
+}
+
+// Derivatives.
+
+#[test]
+fn every_derivative_agrees_with_central_differences() {
+    let expressions = [
+        "a + b",
+        "a - b",
+        "a*b",
+        "a/b",
+        "b/a",
+        "a^b",
+        "b^a",
+        "a^3",
+        "a^-2",
+        "2^a",
+        "-a",
+        "exp(a)",
+        "log(a)",
+        "sqrt(a)",
+        "sin(a)",
+        "cos(a)",
+        "tanh(a)",
+        "sigmoid(a)",
+        "relu(a)",
+        "relu(-a)",
+        "max(a, b)",
+        "min(a, b)",
+        "max(a, b, 9, a*b)",
+        "y = a; y*b",
+        "(-3)^2*a + (0 - 2)^3*b",
+        "a*a*a",
+        "exp(-(a - b)^2)/sqrt(a + b)",
+    ];
+    for expression in expressions {
+        for (a, b) in [(0.7, 1.3), (2.1, 0.4), (1.6, 3.0)] {
+            let graph = graph(expression, &[("a", a), ("b", b)]);
+            assert!(graph.numerical.values().all(Option::is_some), "{expression}");
+            assert!(graph.max_relative_error.is_some_and(|error| error < 1e-7), "{expression}: {graph:?}");
+        }
+    }
+}
+
+#[test]
+fn a_negative_base_has_a_derivative_where_the_exponent_is_whole() {
+    let graph = graph("a^3", &[("a", -2.0)]);
+    assert_eq!((graph.value(), graph.gradient("a")), (-8.0, Some(12.0)));
+    let power = &graph.nodes[graph.output];
+    assert_eq!(power.local, [Some(12.0), None]);
+    assert_eq!(graph.nodes[1].gradient, None);
+}
+
+#[test]
+fn powers_of_0_have_the_derivatives_they_have() {
+    assert_eq!(graph("0^b", &[("b", 2.0)]).gradient("b"), Some(0.0));
+    assert_eq!(graph("a^2", &[("a", 0.0)]).gradient("a"), Some(0.0));
+    assert_eq!(graph("a^1", &[("a", 0.0)]).gradient("a"), Some(1.0));
+    assert_eq!(graph("a^0", &[("a", 0.0)]).gradient("a"), Some(0.0));
+}
+
+#[test]
+fn sigmoid_and_tanh_are_stable_far_from_0() {
+    for far in [-1000.0, 1000.0] {
+        let graph = graph("sigmoid(a) + tanh(a)", &[("a", far)]);
+        assert_eq!(graph.value(), if far > 0.0 { 2.0 } else { -1.0 });
+        assert_eq!(graph.gradient("a"), Some(0.0));
+    }
+}
+
+#[test]
+fn kinks_are_taken_as_the_frameworks_do_and_said() {
+    let relu = graph("relu(a)", &[("a", 0.0)]);
+    assert_eq!((relu.gradient("a"), relu.numerical["a"], relu.max_relative_error), (Some(0.0), None, None));
+    assert!(
+        relu.warnings[0]
+            .contains("the derivative of relu at 0 is taken as 0, as frameworks do; some texts take 1")
+    );
+    assert_eq!(relu.warnings.len(), 2);
+    let max = graph("max(a, b)", &[("a", 1.0), ("b", 1.0)]);
+    assert_eq!((max.gradient("a"), max.gradient("b")), (Some(0.5), Some(0.5)));
+    assert!(max.warnings[0].contains("share"), "{:?}", max.warnings);
+    assert_eq!(graph("min(a, a, 2)", &[("a", 1.0)]).gradient("a"), Some(1.0));
+    let near = graph("relu(a - 1)", &[("a", 1.0 + 1e-7)]);
+    assert!(
+        near.warnings.is_empty() && near.max_relative_error.is_some_and(|error| error < 1e-6),
+        "{near:?}"
+    );
+}
+
+#[test]
+fn a_central_difference_stays_inside_the_domain() {
+    let graph = graph("log(a)", &[("a", 1e-7)]);
+    assert!(graph.max_relative_error.is_some_and(|error| error < 1e-2), "{graph:?}");
+    let edge = differentiate("log(a)", &inputs(&[("a", 1e-300)])).expect("has a value and a derivative");
+    assert_eq!((edge.numerical["a"], edge.warnings.len()), (None, 1));
+}
+
+#[test]
+fn what_is_not_used_is_said_and_has_gradient_0() {
+    let graph = graph("x = b*2; log(a)", &[("a", 1.0), ("b", 3.0), ("c", 4.0)]);
+    assert_eq!((graph.gradient("b"), graph.gradient("c")), (Some(0.0), Some(0.0)));
+    let expected = [
+        "the input b is not used: its gradient is 0",
+        "the input c is not used: its gradient is 0",
+        "x is bound but not used",
+    ];
+    assert_eq!(graph.warnings, expected);
+    assert!(graph.paths["b"].is_empty() && graph.path_counts["b"] == 0.0);
+    let never_differentiated = differentiate("x = sqrt(a); b", &inputs(&[("a", 0.0), ("b", 1.0)]));
+    assert_eq!(never_differentiated.map(|graph| graph.gradient("a")), Ok(Some(0.0)));
+}
+
+#[test]
+fn the_steps_add_up_to_the_gradients() {
+    let graph = graph("x = a*b; y = x + sin(a); z = x*y; z*z + y", &[("a", 0.7), ("b", -1.2)]);
+    let mut sums: BTreeMap<usize, f64> = BTreeMap::new();
+    for step in &graph.steps {
+        let sum = sums.entry(step.input).or_default();
+        assert_eq!((step.before, step.product), (*sum, step.upstream * step.local));
+        *sum += step.product;
+        assert_eq!(step.after, *sum);
+        assert_eq!(Some(step.upstream), graph.nodes[step.node].gradient);
+    }
+    for (id, sum) in sums {
+        assert_eq!(graph.nodes[id].gradient, Some(sum));
+    }
+}
+
+// Paths.
+
+fn product_sum<'a>(paths: impl Iterator<Item = &'a Path>) -> f64 {
+    paths.filter_map(|path| path.product).sum()
+}
+
+#[test]
+fn the_products_of_the_paths_add_up_to_the_gradient_and_without_one_they_do_not() {
+    let graph = graph("x = a*b; y = x + sin(a); z = x*y; z*z + y/a", &[("a", 0.7), ("b", -1.2)]);
+    for (input, gradient) in &graph.gradients {
+        let paths = &graph.paths[input];
+        assert_eq!(paths.len() as f64, graph.path_counts[input]);
+        assert!((product_sum(paths.iter()) - gradient).abs() < 1e-12, "{input}");
+        assert!((product_sum(paths.iter().skip(1)) - gradient).abs() > 1e-3, "{input}");
+    }
+}
+
+#[test]
+fn a_square_has_a_path_for_each_factor() {
+    let graph = graph("x*x", &[("x", 3.0)]);
+    let products: Vec<_> = graph.paths["x"].iter().map(|path| path.product).collect();
+    assert_eq!(products, [Some(3.0), Some(3.0)]);
+    let itself = self::graph("x", &[("x", 3.0)]);
+    assert_eq!((itself.paths["x"][0].nodes.clone(), itself.paths["x"][0].product), (vec![0], Some(1.0)));
+}
+
+#[test]
+fn paths_beyond_the_limit_are_counted_and_not_listed() {
+    let doublings = |count: u32| {
+        let name = |level: u32| char::from_u32(0x4e00 + level).unwrap_or('x');
+        let levels = (1..count).map(|level| format!("{0}={1}+{1};", name(level), name(level - 1)));
+        let last = name(count - 1);
+        format!("{}=x+x;", name(0)) + &levels.collect::<String>() + &format!("{last}*1e-300")
+    };
+    let small = graph(&doublings(9), &[("x", 1.0)]);
+    assert_eq!((small.path_counts["x"], small.paths["x"].len()), (512.0, 512));
+    let large = graph(&doublings(10), &[("x", 1.0)]);
+    assert_eq!((large.path_counts["x"], large.paths["x"].len()), (1024.0, 0));
+    let huge = graph(&doublings(600), &[("x", 1e-100)]);
+    assert_eq!((huge.path_counts["x"], huge.paths["x"].len()), (2f64.powi(600), 0));
+    assert_eq!(huge.gradient("x"), Some(2f64.powi(600) * 1e-300));
+
+    let long = graph(&vec!["x"; PATHS_MAX].join("+"), &[("x", 1.0)]);
+    assert_eq!((long.path_counts["x"], long.paths["x"].len()), (1000.0, 0));
+}

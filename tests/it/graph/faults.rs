@@ -1,0 +1,132 @@
+//! Every fault at its column, or by the name of its input.
+
+use std::collections::BTreeMap;
+
+use chainrule::graph::{EXPRESSION_CHARS_MAX, GraphError, INPUTS_MAX, Place, differentiate};
+
+use super::{graph, inputs};
+
+fn fault(expression: &str, pairs: &[(&str, f64)]) -> GraphError {
+    match differentiate(expression, &inputs(pairs)) {
+        Err(error) => error,
+        Ok(graph) => panic!("{expression} is taken, with the value {}", graph.value()),
+    }
+}
+
+/// Asserts that `expression` of `a` = −2 and `zero` is refused at this column with these words.
+fn assert_fault(expression: &str, column: usize, words: &str) {
+    let error = fault(expression, &[("a", -2.0), ("zero", 0.0)]);
+    assert_eq!(error.place, Place::Column(column), "{expression}: {error}");
+    assert!(error.detail.contains(words), "{expression}: {error}");
+    assert!(error.to_string().starts_with(&format!("column {column}: ")), "{error}");
+}
+
+#[test]
+fn every_fault_of_the_text_is_told_at_its_column() {
+    assert_fault("", 1, "empty");
+    assert_fault("  ", 3, "empty");
+    assert_fault("(a + 2", 7, "expected ) for the ( opened at column 1, found the end");
+    assert_fault("2*(a; 3", 5, "( opened at column 3");
+    assert_fault("a + 2)", 6, "closes nothing");
+    assert_fault("a + ()", 6, "expected a number");
+    assert_fault("a +", 4, "found the end");
+    assert_fault("a + * 2", 5, "found *");
+    assert_fault("2a", 2, "expected an operator between 2 and a: write 2*a");
+    assert_fault("(a)(a)", 4, "write (…)*(…)");
+    assert_fault("a exp(2)", 3, "write a*exp(…)");
+    assert_fault("a(2)", 2, "write a*(…)");
+    assert_fault("(a 2)", 4, "write a*2");
+    assert_fault("a $ 2", 3, "found $");
+    assert_fault("a + $", 5, "unexpected '$'");
+    assert_fault("1e999", 1, "1e999 is larger than any f64");
+    assert_fault("a*1e-999", 3, "nearer to 0");
+    assert_fault("가 = a; 나", 8, "unknown name 나, there are: a, zero, 가");
+    assert_fault("foo(a)", 1, "unknown function foo, there are: exp, log");
+    assert_fault("x = y; y = a; x", 5, "used before it is bound at column 8");
+    assert_fault("x = x + 1; x", 5, "cycle");
+    assert_fault("a = 2; a", 1, "is an input");
+    assert_fault("x = 1; x = 2; x", 8, "bound twice, first at column 1");
+    assert_fault("exp = 2; exp", 1, "meaning of their own");
+    assert_fault("let = 2", 5, "needs a name");
+    assert_fault("let x; 2", 5, "needs = and a value");
+    assert_fault("2 + let", 5, "start of a part");
+    assert_fault("a = = 2", 1, "is an input");
+    assert_fault("2 = a", 3, "= may only follow a name");
+    assert_fault("a + 1; 2", 1, "only the last part");
+    assert_fault("x = 1;; 2", 7, "found ;");
+    assert_fault("a, 2", 2, "comma");
+    assert_fault("log(a, 2)", 1, "log takes 1 argument, not 2");
+    assert_fault("2 + max(a)", 5, "max takes 2 or more arguments, not 1");
+    assert_fault("exp()", 1, "exp takes 1 argument, not 0");
+    assert_fault("2*exp", 3, "write exp(…)");
+}
+
+#[test]
+fn every_value_that_is_none_is_told_at_its_operator() {
+    assert_fault("3/0", 2, "divides 3 by 0");
+    assert_fault("1 + a/zero", 6, "divides -2 by 0");
+    assert_fault("log(a + 1)", 1, "log of -1: only numbers above 0 have one");
+    assert_fault("sqrt(a)", 1, "sqrt of -2");
+    assert_fault("2*exp(1000)", 3, "exp(1000) is larger than any f64");
+    assert_fault("a^0.5", 2, "(-2)^0.5 is no real number");
+    assert_fault("zero^-1", 5, "0^-1 divides 1 by 0");
+    assert_fault("1e200*1e200", 6, "1e200 * 1e200 is larger than any f64");
+    assert_fault("-1e308 - 1e308", 8, "is below any f64");
+    assert_fault("10^400", 3, "larger than any f64");
+    assert_fault("x = 1/zero; a", 6, "divides 1 by 0");
+}
+
+#[test]
+fn a_derivative_that_does_not_exist_is_told_where_an_input_needs_it() {
+    assert_fault("sqrt(zero)", 1, "no finite derivative at 0");
+    assert_fault("(0 - 2)^(zero + 2)", 8, "by its exponent");
+    assert_fault("zero^0.5", 5, "no finite derivative by its base");
+    assert_fault("0^zero", 2, "by its exponent");
+    assert_fault("log(zero + 1e-310)", 1, "is larger than any f64");
+    assert_fault("zero*1e200*1e200", 5, "overflows");
+    assert_eq!(graph("sqrt(0) + a", &[("a", 2.0)]).gradient("a"), Some(1.0));
+}
+
+#[test]
+fn an_input_that_cannot_be_one_is_told_by_name() {
+    for (name, value, words) in [
+        ("2a", 1.0, "is not a name"),
+        ("", 1.0, "is not a name"),
+        ("a b", 1.0, "is not a name"),
+        ("exp", 1.0, "is reserved"),
+        ("let", 1.0, "is reserved"),
+        ("a", f64::NAN, "must be a finite number"),
+        ("a", f64::INFINITY, "must be a finite number"),
+    ] {
+        let error = fault("1", &[(name, value)]);
+        assert_eq!(error.place, Place::Input(name.to_owned()));
+        assert!(
+            error.to_string().starts_with(&format!("input {name}: ")) && error.detail.contains(words),
+            "{error}"
+        );
+    }
+    let many: BTreeMap<String, f64> = (0..=INPUTS_MAX).map(|place| (format!("a{place:03}"), 1.0)).collect();
+    let error = differentiate("1", &many).expect_err("too many");
+    assert_eq!(error.to_string(), "input a100: is input number 101, at most 100 are taken");
+}
+
+#[test]
+fn an_expression_that_is_too_long_or_too_deep_is_refused() {
+    let long = "1+".repeat(500_000) + "1";
+    let error = fault(&long, &[]);
+    assert!(error.detail.contains("1000001 characters, at most 4000"), "{error}");
+    for repeated in ["(", "-", "exp(", "2^", "max(1,"] {
+        let error = fault(&repeated.repeat(100_000), &[]);
+        assert!(error.detail.contains("at most 4000"), "{error}");
+        let error = fault(&repeated.repeat(EXPRESSION_CHARS_MAX / repeated.len()), &[]);
+        assert!(error.detail.contains("nested deeper than 200"), "{repeated}: {error}");
+        let error = fault(&(repeated.repeat(201) + "1"), &[]);
+        assert!(error.detail.contains("nested deeper than 200"), "{repeated}: {error}");
+    }
+    assert_fault(&("(".repeat(201) + "1"), 201, "nested deeper");
+    let deepest = "(".repeat(200) + "a" + &")".repeat(200);
+    assert_eq!(graph(&deepest, &[("a", 2.0)]).value(), 2.0);
+    assert_eq!(graph(&("-".repeat(200) + "a"), &[("a", 2.0)]).gradient("a"), Some(1.0));
+    let widest = vec!["a"; EXPRESSION_CHARS_MAX / 2].join("+");
+    assert_eq!(graph(&widest, &[("a", 1.0)]).gradient("a"), Some(2000.0));
+}
