@@ -138,6 +138,19 @@ pub struct Progress {
     pub elapsed_seconds: f64,
     /// Seconds of work left, at the mean speed so far.
     pub eta_seconds: Option<f64>,
+    /// Bytes of a step, once it has begun.
+    #[serde(default)]
+    pub memory: Option<StepMemory>,
+}
+
+/// Bytes that a step takes besides parameters, gradients and the optimiser's state: values, errors, and weights in the
+/// order of the products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepMemory {
+    /// From the spec, before the job ran.
+    pub estimated_bytes: u64,
+    /// As they are held.
+    pub measured_bytes: u64,
 }
 
 /// The figures of an epoch; those of the test split when the job has ended.

@@ -29,16 +29,10 @@ impl Cost {
     /// The cost of `spec` on `dataset`; that of layers that don't fit each other is 0.
     pub fn of(spec: &TrainSpec, dataset: &DatasetShape) -> Self {
         let shapes = shapes(INPUT, &spec.network.layers).unwrap_or_default();
-        let (mut parameters, mut forward, mut backward) = (0.0, 0.0, 0.0);
-        for (layer, pair) in spec.network.layers.iter().zip(shapes.windows(2)) {
-            let &[input, output] = pair else { continue };
-            let (of_layer, products) = parameters_and_products(layer, input, output);
-            let others = flops_per_value(layer) * output.len() as f64;
-            forward += 2.0 * products + others;
-            // The first layer with parameters has no gradient of its input.
-            backward += if parameters > 0.0 { 4.0 } else { 2.0 } * products + others;
-            parameters += of_layer;
-        }
+        let layers = LayerCost::of_all(&spec.network.layers, &shapes);
+        let sum = |figure: fn(&LayerCost) -> f64| layers.iter().map(figure).sum::<f64>();
+        let (forward, backward) = (sum(|layer| layer.flops_forward), sum(|layer| layer.flops_backward));
+        let parameters = sum(|layer| layer.parameters);
         let epochs = f64::from(spec.epochs);
         let trained = spec.training_samples(dataset.train) as f64 * epochs;
         let steps = spec.steps_per_epoch(dataset.train) as f64 * epochs;
@@ -49,23 +43,57 @@ impl Cost {
         let states = spec.optimizer.state_names().len();
         let state = states as f64 + f64::from(u8::from(spec.ema_decay.is_some()));
         let copies = 3.0 + state + 2.0 * (1.0 + state);
-        let step = match shapes.is_empty() {
-            true => 0.0,
-            false => {
-                let kinds: Vec<_> = spec.network.layers.iter().map(|layer| layer.kind()).collect();
-                // A sparse first layer takes most, so it is assumed: nothing is known of the data yet.
-                let plan = Plan::new(&kinds, spec.batch_size, 0.0);
-                numbers_of_a_step(&plan, &spec.network.layers, &shapes, states)
-            }
-        };
+        let step = step_bytes(&spec.network.layers, spec.batch_size, states);
         // All examples in the order of the job, and of them those of an epoch.
         let orders = dataset.train as f64 + spec.samples(dataset.train) as f64;
         Self {
             flops: (augmentation + forward + backward) * trained
                 + FLOPS_PER_UPDATE * parameters * steps
                 + forward * evaluated,
-            memory_bytes: 4.0 * (copies * parameters + step + orders),
+            memory_bytes: 4.0 * (copies * parameters + orders) + step,
         }
+    }
+}
+
+/// Bytes of a step's workspace for batches of `batch_size`, with the states of an optimiser where it keeps them; 0 for
+/// layers that don't fit each other.
+pub fn step_bytes(layers: &[LayerSpec], batch_size: usize, states: usize) -> f64 {
+    let Ok(shapes) = shapes(INPUT, layers) else { return 0.0 };
+    let kinds: Vec<_> = layers.iter().map(|layer| layer.kind()).collect();
+    // A sparse first layer takes most, so it is assumed: nothing is known of the data yet.
+    let plan = Plan::new(&kinds, batch_size, 0.0);
+    size_of::<f32>() as f64 * numbers_of_a_step(&plan, layers, &shapes, states)
+}
+
+/// What a layer takes for one image.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LayerCost {
+    /// Trained numbers, and the running statistics of a `batch_norm`.
+    pub parameters: f64,
+    /// Operations forward.
+    pub flops_forward: f64,
+    /// Operations backward.
+    pub flops_backward: f64,
+}
+
+impl LayerCost {
+    /// Of each of `layers`, whose values have these `shapes`.
+    pub fn of_all(layers: &[LayerSpec], shapes: &[Shape]) -> Vec<Self> {
+        let mut is_first = true;
+        let cost = |(layer, pair): (&LayerSpec, &[Shape])| {
+            let (input, output) = (pair[0], pair[1]);
+            let (parameters, products) = parameters_and_products(layer, input, output);
+            let others = flops_per_value(layer) * output.len() as f64;
+            // The first layer with parameters has no gradient of its input.
+            let products_backward = if is_first { 2.0 } else { 4.0 } * products;
+            is_first &= parameters == 0.0;
+            Self {
+                parameters,
+                flops_forward: 2.0 * products + others,
+                flops_backward: products_backward + others,
+            }
+        };
+        layers.iter().zip(shapes.windows(2)).map(cost).collect()
     }
 }
 

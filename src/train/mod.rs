@@ -4,17 +4,15 @@
 //! the state it starts from, and tells an [`Observer`] what happens.
 
 mod cost;
-mod fields;
 mod metrics;
 mod parse;
 mod preset;
 mod run;
 mod spec;
 
-pub use cost::Cost;
-pub use fields::{Fault, nearest};
+pub use cost::{Cost, LayerCost, step_bytes};
 pub use metrics::{EpochMetrics, LayerMetrics, StepMetrics};
-pub use parse::parse;
+pub use parse::{network_layers, parse};
 pub use preset::Preset;
 pub use run::{Evaluation, Observer, Outcome, StepReport, TrainError, TrainState, run};
 pub use spec::{CheckpointSpec, EarlyStopping, INPUT, NetworkSpec, SpecLimits, TrainSpec, is_name};

@@ -5,9 +5,9 @@ use serde_json::Value;
 
 use self::layers::layers;
 use self::rules::{augment, optimizer, schedule};
-use super::fields::{Bounds, Fault, Fields, kind, shown, unknown};
 use super::{CheckpointSpec, EarlyStopping, NetworkSpec, Preset, SpecLimits, TrainSpec};
 use crate::data::DatasetShape;
+use crate::fields::{Bounds, Fault, Fields, kind, shown, unknown};
 use crate::nn::{LayerSpec, LossKind};
 
 /// Turns a request into a spec.
@@ -139,6 +139,20 @@ fn train_spec(mut fields: Fields, datasets: &[DatasetShape], limits: &SpecLimits
         }
     }
     Some(spec)
+}
+
+/// The layers that the field `network` names, a preset's or its own, for images of `dataset` in so many classes; the
+/// default preset's where it is absent.
+pub fn network_layers(
+    fields: &mut Fields,
+    dataset: &str,
+    classes: usize,
+    limits: &SpecLimits,
+) -> Option<Vec<LayerSpec>> {
+    let faults = fields.faults.len();
+    let (preset, layers) = network(fields, classes, limits);
+    let layers = layers.unwrap_or_else(|| preset.recipe(dataset, classes).network.layers);
+    (fields.faults.len() == faults).then_some(layers)
 }
 
 /// The preset, and the layers where the request brings its own.

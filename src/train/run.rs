@@ -14,6 +14,9 @@ pub trait Observer {
     /// What an observer can fail with.
     type Error;
 
+    /// Before the first step, with the bytes that the workspace of a step takes.
+    fn begin(&mut self, _workspace_bytes: usize) {}
+
     /// After every step; `false` stops the run.
     fn step(&mut self, _report: &StepReport) -> bool {
         true
@@ -168,6 +171,7 @@ pub fn run<O: Observer>(
     };
     let plan = Plan::new(&state.network.kinds(), spec.batch_size, dataset.statistics().nonzero_fraction);
     let mut workspace = Workspace::planned(&state.network, plan);
+    observer.begin(workspace.memory_bytes());
     let mut before_step = state.network.clone();
 
     while !state.is_finished(spec) {
@@ -297,7 +301,7 @@ fn layer_metrics(
     layers
         .map(|(index, ((now, before), dead_fraction))| {
             let mut metrics = LayerMetrics {
-                layer: format!("{index}.{}", now.name()),
+                layer: network.layer_name(index),
                 gradient_norm: None,
                 weight_norm: None,
                 update_ratio: None,

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::Cost;
+use super::{Cost, step_bytes};
 use crate::data::{Augment, DatasetShape, IMAGE_SIDE};
 use crate::nn::{LayerSpec, LossKind, OptimizerSpec, Schedule, Shape};
 
@@ -124,6 +124,12 @@ impl TrainSpec {
     /// Steps of an epoch; the last one may be a smaller batch.
     pub fn steps_per_epoch(&self, dataset_train: usize) -> usize {
         self.training_samples(dataset_train).div_ceil(self.batch_size)
+    }
+
+    /// Bytes that a step takes besides parameters, gradients and the optimiser's state, before the data is known: with
+    /// the plan that takes most. 0 for layers that don't fit each other.
+    pub fn workspace_bytes(&self) -> f64 {
+        step_bytes(&self.network.layers, self.batch_size, 0)
     }
 
     /// What the job will take.

@@ -12,7 +12,7 @@ use super::{Worker, WorkerError};
 use crate::artifact::write_checkpoint;
 use crate::blobs::Blob;
 use crate::data::Dataset;
-use crate::job::{EpochRecord, Job, Progress};
+use crate::job::{EpochRecord, Job, Progress, StepMemory};
 use crate::store::{Claim, Heartbeat, Store};
 use crate::train::{EpochMetrics, Observer, StepMetrics, StepReport, TrainSpec, TrainState};
 
@@ -146,6 +146,14 @@ impl<'a> Recorder<'a> {
 impl Observer for Recorder<'_> {
     type Error = WorkerError;
 
+    fn begin(&mut self, workspace_bytes: usize) {
+        let memory = StepMemory {
+            estimated_bytes: self.spec.workspace_bytes().round() as u64,
+            measured_bytes: workspace_bytes as u64,
+        };
+        self.progress.send_modify(|progress| progress.memory = Some(memory));
+    }
+
     fn step(&mut self, report: &StepReport) -> bool {
         let steps = self.steps_per_epoch * u64::from(self.spec.epochs);
         let step = report.metrics.step;
@@ -162,6 +170,7 @@ impl Observer for Recorder<'_> {
             images_per_second: Some(images_per_second),
             elapsed_seconds: self.elapsed_before + in_attempt,
             eta_seconds: Some(per_step * steps.saturating_sub(step) as f64),
+            memory: self.current().memory,
         });
         if step.is_multiple_of(steps.div_ceil(STEPS_RECORDED)) {
             self.steps.push(report.metrics);

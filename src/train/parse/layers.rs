@@ -1,8 +1,8 @@
 use serde_json::Value;
 
 use crate::data::IMAGE_SIDE;
+use crate::fields::{Bounds, Fields, kind, unknown};
 use crate::nn::{Init, LayerSpec, Padding, ShapeError, shapes};
-use crate::train::fields::{Bounds, Fields, kind, unknown};
 use crate::train::{INPUT, SpecLimits};
 
 /// The layers of a request, which fit each other and the classes.

@@ -1,6 +1,6 @@
 use crate::data::{Augment, Elastic};
+use crate::fields::{Bounds, Fields, unknown};
 use crate::nn::{OptimizerSpec, Schedule};
-use crate::train::fields::{Bounds, Fields, unknown};
 
 /// ε must not vanish in the numbers a network computes with.
 const EPS: Bounds = Bounds::from(f32::MIN_POSITIVE as f64).to(1.0);
