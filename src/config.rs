@@ -7,6 +7,7 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
 
 use crate::data::picture::PictureLimits;
+use crate::lab::LabLimits;
 use crate::train::SpecLimits;
 
 /// How logs are written.
@@ -241,6 +242,28 @@ pub struct Limits {
     )]
     pub job_bytes_max: f64,
 
+    /// Floating-point operations of an answer of the lab
+    #[arg(
+        long,
+        env = "CHAINRULE_LAB_FLOPS_MAX",
+        default_value_t = LabLimits::default().flops_max,
+        value_name = "N",
+        hide_short_help = true,
+        value_parser = amount
+    )]
+    pub lab_flops_max: f64,
+
+    /// Bytes of memory of an answer of the lab
+    #[arg(
+        long,
+        env = "CHAINRULE_LAB_BYTES_MAX",
+        default_value_t = LabLimits::default().memory_bytes_max,
+        value_name = "N",
+        hide_short_help = true,
+        value_parser = amount
+    )]
+    pub lab_bytes_max: f64,
+
     /// Deaths of the server that a job may meet without completing an epoch between
     #[arg(
         long,
@@ -314,6 +337,11 @@ impl Limits {
             flops_max: self.job_flops_max,
             memory_bytes_max: self.job_bytes_max,
         }
+    }
+
+    /// What an answer of the lab may take.
+    pub fn lab(&self) -> LabLimits {
+        LabLimits { spec: self.spec(), flops_max: self.lab_flops_max, memory_bytes_max: self.lab_bytes_max }
     }
 
     /// What a picture may be.

@@ -7,6 +7,7 @@ mod ink;
 mod jpeg;
 mod paper;
 mod parts;
+mod sheet;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ use image::{ExtendedColorType, GrayImage, ImageEncoder};
 use super::{IMAGE_PIXELS, IMAGE_SIDE};
 
 pub use decode::decode;
+pub use sheet::{Shade, Tile, sheet};
 
 /// What a picture may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::extract::{ListParams, Params, accepts, path_problem};
 use super::{Problem, blocking};
 use crate::data::{self, Dataset, IMAGE_SIDE, SplitName, Statistics, picture};
-use crate::train::nearest;
+use crate::fields::nearest;
 
 /// A list of data sets.
 #[derive(Serialize)]

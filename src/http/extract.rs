@@ -190,6 +190,11 @@ impl FromRequestParts<App> for ModelPath {
     }
 }
 
+/// A word of the path, to be repeated to its client.
+pub fn path_text(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
 /// 400 for a path that can't be read.
 pub fn path_problem(rejection: &PathRejection) -> Problem {
     Problem::malformed("invalid_path", rejection.body_text())

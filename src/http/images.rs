@@ -6,7 +6,7 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAcces
 use serde_json::Value;
 
 use crate::data::{IMAGE_PIXELS, IMAGE_SIDE};
-use crate::train::Fault;
+use crate::fields::Fault;
 
 /// Faults that are told at most.
 const FAULTS_MAX: usize = 20;

@@ -12,11 +12,13 @@ use super::extract::{JobPath, Json, NoParams, Page, Params, accepts};
 use crate::app::App;
 use crate::blobs::digest;
 use crate::data;
+use crate::fields::Fault;
 use crate::job::{EpochRecord, Job, JobHistory, JobId, JobState, Progress};
+use crate::lab::{self, Finding};
 use crate::model::{ModelRef, ModelRefError};
 use crate::nn::fitting_layers;
 use crate::store::{Cancelled, Inserted, JobFilter, NewJob};
-use crate::train::{self, Fault, INPUT, Preset, SpecLimits, TrainSpec};
+use crate::train::{self, EpochMetrics, INPUT, TrainSpec};
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
@@ -178,6 +180,14 @@ pub async fn job(app: &App, id: JobId) -> Result<Job, Problem> {
     job.ok_or_else(|| Problem::not_found("unknown_job", format!("there is no job {id}")))
 }
 
+/// The course of a job, and what a teacher would say on seeing it.
+#[derive(Serialize)]
+pub struct Metrics {
+    #[serde(flatten)]
+    history: JobHistory,
+    findings: Vec<Finding>,
+}
+
 /// `GET /v1/jobs/{id}/metrics`
 pub async fn metrics(
     State(app): State<App>,
@@ -185,13 +195,16 @@ pub async fn metrics(
     Params(NoParams {}): Params<NoParams>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    job(&app, id).await?;
+    let job = job(&app, id).await?;
     if accepts(&headers, "text/csv") {
         let epochs = app.store().epochs(id, 0, u32::MAX).await?;
         return Ok(([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], csv(&epochs)).into_response());
     }
     let history: JobHistory = app.store().history(id).await?;
-    Ok(JsonResponse(history).into_response())
+    let epochs: Vec<&EpochMetrics> = history.epochs.iter().map(|epoch| &epoch.metrics).collect();
+    let has_diverged = job.error.is_some_and(|error| error.code == "diverged");
+    let findings = lab::findings(&job.spec, &epochs, has_diverged);
+    Ok(JsonResponse(Metrics { history, findings }).into_response())
 }
 
 /// The epochs as RFC 4180 has it; an absent figure is an empty field.
@@ -229,38 +242,4 @@ pub async fn cancel(State(app): State<App>, JobPath(id): JobPath) -> Result<Resp
         )),
         Cancelled::Unknown => Err(Problem::not_found("unknown_job", format!("there is no job {id}"))),
     }
-}
-
-/// The presets, with the recipe each fills into a spec.
-#[derive(Serialize)]
-pub struct NetworkList {
-    networks: Vec<NetworkEntry>,
-}
-
-/// A preset.
-#[derive(Serialize)]
-pub struct NetworkEntry {
-    name: &'static str,
-    description: &'static str,
-    spec: TrainSpec,
-}
-
-/// Presets are shown whatever this server accepts.
-const UNLIMITED: SpecLimits = SpecLimits {
-    epochs_max: u32::MAX,
-    layers_max: usize::MAX,
-    units_max: usize::MAX,
-    flops_max: f64::INFINITY,
-    memory_bytes_max: f64::INFINITY,
-};
-
-/// `GET /v1/networks`
-pub async fn networks() -> Result<JsonResponse<NetworkList>, Problem> {
-    let entry = |preset: Preset| {
-        let request = serde_json::json!({ "network": preset.name() });
-        let spec = train::parse(&request, &data::shapes(), &UNLIMITED).map_err(Problem::invalid)?;
-        Ok(NetworkEntry { name: preset.name(), description: preset.description(), spec })
-    };
-    let networks = Preset::ALL.into_iter().map(entry).collect::<Result<_, Problem>>()?;
-    Ok(JsonResponse(NetworkList { networks }))
 }

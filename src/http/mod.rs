@@ -5,8 +5,11 @@ mod datasets;
 mod events;
 mod extract;
 mod images;
+mod inside;
 mod jobs;
+mod lab;
 mod models;
+mod networks;
 mod operating;
 mod predict;
 mod problem;
@@ -46,13 +49,25 @@ pub fn router(app: App) -> Router {
         .route("/v1/jobs/{id}/metrics", get(jobs::metrics))
         .route("/v1/jobs/{id}/events", get(events::events))
         .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
-        .route("/v1/networks", get(jobs::networks))
+        .route("/v1/networks", get(networks::list))
+        .route("/v1/networks/summary", post(networks::summary))
+        .route("/v1/gradient-check", post(networks::gradient_check))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{ref}", get(models::show))
         .route("/v1/models/{ref}/predict", post(predict::predict))
+        .route("/v1/models/{ref}/explain", post(inside::explain))
+        .route("/v1/models/{ref}/trace", post(inside::trace))
+        .route("/v1/models/{ref}/microscope", post(inside::microscope))
+        .route("/v1/models/{ref}/layers/{name}/weights", get(inside::weights))
         .route("/v1/datasets", get(datasets::list))
         .route("/v1/datasets/{name}", get(datasets::show))
         .route("/v1/datasets/{name}/{split}/{index}", get(datasets::example))
+        .route("/v1/graph", post(lab::graph))
+        .route("/v1/affine", post(lab::affine))
+        .route("/v1/convolution", post(lab::convolution))
+        .route("/v1/softmax-cross-entropy", post(lab::softmax_cross_entropy))
+        .route("/v1/activations", get(lab::activations))
+        .route("/v1/activations/{name}", get(lab::activation))
         .route("/healthz", get(operating::healthz))
         .route("/readyz", get(operating::readyz))
         .route("/metrics", get(operating::metrics))

@@ -28,7 +28,7 @@ pub struct PredictParams {
 /// What is done to a picture before it is read.
 #[derive(Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Prepare {
+pub enum Prepare {
     /// It is brought to the form of MNIST.
     #[default]
     Mnist,
@@ -64,7 +64,7 @@ pub struct Prediction {
 }
 
 /// What a request holds.
-enum Input {
+pub enum Input {
     Json(Body),
     Pixels(Body),
     Picture(Body),
@@ -101,7 +101,8 @@ pub async fn predict(
     answer.await.map(JsonResponse)
 }
 
-async fn read(app: &App, request: Request) -> Result<Input, Problem> {
+/// Reads what there is to predict.
+pub async fn read(app: &App, request: Request) -> Result<Input, Problem> {
     let media_type = media_type(request.headers());
     match media_type.as_deref() {
         Some("application/json") => Body::from_request(request, app).await.map(Input::Json),
@@ -156,7 +157,7 @@ async fn pictures(app: &App, mut form: Multipart) -> Result<Vec<Bytes>, Problem>
 
 impl Input {
     /// The images as rows of 784 values from 0 to 1.
-    fn prepare(
+    pub fn prepare(
         self,
         prepare: Prepare,
         images_max: usize,

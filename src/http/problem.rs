@@ -3,10 +3,10 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use crate::data::picture::PictureError;
+use crate::fields::Fault;
 use crate::model::ModelRefError;
 use crate::registry::RegistryError;
 use crate::store::StoreError;
-use crate::train::Fault;
 
 /// An error as clients see it (RFC 9457): `application/problem+json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]

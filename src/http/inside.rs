@@ -1,0 +1,342 @@
+//! Looking into a published network: one image, and what happens to it.
+
+use std::sync::Arc;
+
+use axum::Json as JsonResponse;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::extract::{Json, ModelPath, NoParams, Params, accepts, path_text};
+use super::lab::answer_as;
+use super::predict::{self, Prepare};
+use super::{Problem, blocking, images};
+use crate::app::App;
+use crate::data::{self, IMAGE_PIXELS, SplitName};
+use crate::fields::{Bounds, Fault, Fields};
+use crate::lab::{self, Explanation, LabLimits, LayerWeights, Microscope, ParameterPlace, Trace};
+use crate::model::ModelRef;
+use crate::nn::{Layer, Network};
+use crate::registry::Model;
+
+const PNG: &str = "image/png";
+const TEXT: &str = "text/plain";
+
+/// An answer about a model.
+#[derive(Serialize)]
+pub struct About<T> {
+    /// Its name.
+    model: String,
+    /// Its version.
+    version: u32,
+    #[serde(flatten)]
+    answer: T,
+}
+
+impl<T> About<T> {
+    fn new(model: &Model, answer: T) -> Self {
+        Self { model: model.name.clone(), version: model.version, answer }
+    }
+}
+
+/// Query of [`trace`].
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TraceParams {
+    #[serde(default)]
+    arrays: bool,
+    layer: Option<String>,
+}
+
+/// `POST /v1/models/{ref}/trace`
+pub async fn trace(
+    State(app): State<App>,
+    ModelPath(reference): ModelPath,
+    Params(params): Params<TraceParams>,
+    headers: HeaderMap,
+    Json(request): Json,
+) -> Result<Response, Problem> {
+    let (wants_picture, wants_text) = (accepts(&headers, PNG), accepts(&headers, TEXT));
+    if params.layer.is_some() && !wants_picture {
+        let detail = "layer chooses what a picture shows: send Accept: image/png as well";
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_query", detail));
+    }
+    let ask = move |model: &Model, limits: &LabLimits| {
+        let network = model.predictor.network();
+        within(network, 9.0, limits)?;
+        let (shown, learning_rate) = take(&request, model, |fields| {
+            let rate = fields.number("learning_rate", Bounds::above(0.0).to(1e6)).unwrap_or(0.1);
+            (fields.faults.is_empty()).then_some(rate)
+        })?;
+        if wants_picture {
+            let layer = layer(network, params.layer.as_deref().unwrap_or("0"))?;
+            return Ok(answer_as(PNG, lab::feature_maps(network, shown.image, layer)));
+        }
+        let trace: Trace = lab::trace(network, shown.image, shown.label, learning_rate, params.arrays);
+        if !trace.loss_after.is_finite() {
+            let detail =
+                format!("a learning rate of {learning_rate} takes the loss out of the finite numbers");
+            return Err(Problem::invalid(vec![Fault { pointer: "/learning_rate".to_owned(), detail }]));
+        }
+        Ok(match wants_text {
+            true => answer_as(TEXT, trace.text()),
+            false => JsonResponse(About::new(model, trace)).into_response(),
+        })
+    };
+    about(app, &reference, ask).await
+}
+
+/// `POST /v1/models/{ref}/microscope`
+pub async fn microscope(
+    State(app): State<App>,
+    ModelPath(reference): ModelPath,
+    Params(NoParams {}): Params<NoParams>,
+    headers: HeaderMap,
+    Json(request): Json,
+) -> Result<Response, Problem> {
+    let wants_text = accepts(&headers, TEXT);
+    let ask = move |model: &Model, limits: &LabLimits| {
+        within(model.predictor.network(), 8.0, limits)?;
+        let network: Network<f64> = model.predictor.network().converted();
+        let (shown, place) = take(&request, model, |fields| parameter(fields, &network))?;
+        let image = shown.image.iter().map(|&pixel| f64::from(pixel)).collect();
+        let found: Microscope = lab::microscope(&network, image, shown.label, &place);
+        Ok(match wants_text {
+            true => answer_as(TEXT, found.text),
+            false => JsonResponse(About::new(model, found)).into_response(),
+        })
+    };
+    about(app, &reference, ask).await
+}
+
+/// The parameter that `layer`, `parameter` and `index` name.
+fn parameter(fields: &mut Fields, network: &Network<f64>) -> Option<ParameterPlace> {
+    let name = fields.required_string("layer");
+    let is_bias = fields.one_of("parameter", &[("weight", false), ("bias", true)]).unwrap_or(false);
+    let index = match fields.take("index") {
+        None => {
+            fields.fault("index", "is missing: the place along each axis, or in row order".to_owned());
+            None
+        }
+        Some(Value::Array(places)) => {
+            places.iter().map(|place| place.as_u64().map(|place| place as usize)).collect::<Option<Vec<_>>>()
+        }
+        Some(place) => place.as_u64().map(|place| vec![place as usize]),
+    };
+    if index.is_none() && fields.take("index").is_some() {
+        fields.fault(
+            "index",
+            "must be whole numbers from 0, one for each axis, or one in row order".to_owned(),
+        );
+    }
+    let layer = lab::layer_named(network, &name?).map_err(|detail| fields.fault("layer", detail)).ok()?;
+    ParameterPlace::new(network, layer, is_bias, &index?)
+        .map_err(|(field, detail)| fields.fault(field, detail))
+        .ok()
+}
+
+/// `GET /v1/models/{ref}/layers/{name}/weights`
+pub async fn weights(
+    State(app): State<App>,
+    Path((reference, name)): Path<(String, String)>,
+    Params(NoParams {}): Params<NoParams>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let reference: ModelRef = reference.parse()?;
+    let name = path_text(&name);
+    let wants_picture = accepts(&headers, PNG);
+    let ask = move |model: &Model, _: &LabLimits| {
+        let network = model.predictor.network();
+        let layer = layer(network, &name)?;
+        let without = || {
+            let detail = format!("layer {} has no parameters", network.layer_name(layer));
+            Problem::not_found("no_parameters", detail)
+        };
+        if wants_picture {
+            return Ok(answer_as(PNG, lab::weight_picture(network, layer).ok_or_else(without)?));
+        }
+        let weights: LayerWeights = lab::layer_weights(network, layer).ok_or_else(without)?;
+        Ok(JsonResponse(About::new(model, weights)).into_response())
+    };
+    about(app, &reference, ask).await
+}
+
+/// Query of [`explain`].
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainParams {
+    #[serde(default)]
+    prepare: Prepare,
+    class: Option<usize>,
+}
+
+/// Images that are explained at once.
+const EXPLAINED_MAX: usize = 16;
+
+/// Why images are taken for what they are.
+#[derive(Serialize)]
+struct Explanations {
+    explanations: Vec<Explanation>,
+}
+
+/// `POST /v1/models/{ref}/explain`
+pub async fn explain(
+    State(app): State<App>,
+    ModelPath(reference): ModelPath,
+    Params(params): Params<ExplainParams>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let wants_picture = accepts(request.headers(), PNG);
+    let input = predict::read(&app, request).await?;
+    let pictures = app.config().limits.pictures();
+    let ask = move |model: &Model, limits: &LabLimits| {
+        let network = model.predictor.network();
+        let classes = model.classes.len();
+        if params.class.is_some_and(|class| class >= classes) {
+            let detail = format!("class must be from 0 to {}", classes - 1);
+            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_query", detail));
+        }
+        let x = input.prepare(params.prepare, EXPLAINED_MAX, &pictures)?;
+        within(network, 3.0 * (lab::INTEGRATION_STEPS + 2) as f64 * x.nrows() as f64, limits)?;
+        let images: Vec<Vec<f32>> = x.rows().into_iter().map(|row| row.to_vec()).collect();
+        let explanations: Vec<Explanation> =
+            images.iter().map(|image| lab::explain(network, image, params.class)).collect();
+        if wants_picture {
+            let images: Vec<&[f32]> = images.iter().map(Vec::as_slice).collect();
+            return Ok(answer_as(PNG, lab::pictures(&images, &explanations)));
+        }
+        Ok(JsonResponse(About::new(model, Explanations { explanations })).into_response())
+    };
+    about(app, &reference, ask).await
+}
+
+/// Asks a model something that takes a while.
+async fn about(
+    app: App,
+    reference: &ModelRef,
+    ask: impl FnOnce(&Model, &LabLimits) -> Result<Response, Problem> + Send + 'static,
+) -> Result<Response, Problem> {
+    let model: Arc<Model> = app.registry().get(reference).await?;
+    let limits = app.config().limits.lab();
+    let permit = app.prediction_permit().await;
+    let answer = blocking(move || {
+        let _permit = permit;
+        ask(&model, &limits)
+    });
+    answer.await
+}
+
+/// Refuses what takes too much: so many passes of one image, forward.
+fn within(network: &Network<f32>, passes: f64, limits: &LabLimits) -> Result<(), Problem> {
+    let products = |(layer, output): (&Layer<f32>, &crate::nn::Shape)| match layer {
+        Layer::Conv2d(conv) => conv.weight.nrows() as f64 * output.len() as f64,
+        layer => layer.parameters().map_or(0.0, |(weight, _)| weight.len() as f64),
+    };
+    let outputs = network.shapes()[1..].iter();
+    let flops: f64 = network.layers().iter().zip(outputs).map(|pair| 2.0 * products(pair)).sum();
+    let values: f64 = network.shapes().iter().map(|shape| shape.len() as f64).sum();
+    let memory = 8.0 * (4.0 * network.parameter_count() as f64 + passes * values);
+    limits.check(passes * flops, memory).map_err(Problem::invalid)
+}
+
+fn layer(network: &Network<f32>, name: &str) -> Result<usize, Problem> {
+    lab::layer_named(network, name).map_err(|detail| Problem::not_found("unknown_layer", detail))
+}
+
+/// An image and what it should be taken for.
+struct Shown {
+    /// Of pixel / 255.
+    image: Vec<f32>,
+    label: u8,
+}
+
+/// The image or example and the label of a request, and what else `more` takes of it.
+fn take<T>(
+    request: &Value,
+    model: &Model,
+    more: impl FnOnce(&mut Fields) -> Option<T>,
+) -> Result<(Shown, T), Problem> {
+    let mut faults = Vec::new();
+    let taken = Fields::of(request, String::new(), &mut faults).and_then(|mut fields| {
+        let more = more(&mut fields);
+        let classes = model.classes.len() as u64;
+        let label = fields.integer("label", 0..=classes - 1).map(|label| label as u8);
+        let has_label = fields.take("label").is_some();
+        let (scale, example) = (fields.take("scale").cloned(), example(&mut fields));
+        let image = match (fields.take("image"), example) {
+            (Some(_), Ok(Some(_)) | Err(())) => {
+                fields.fault("", "send image or example, not both".to_owned());
+                None
+            }
+            (Some(image), Ok(None)) => own_image(image, scale, fields.faults),
+            (None, Ok(Some((pixels, own)))) => {
+                fields.refuse_unknown();
+                let label = label.or((!has_label).then_some(own));
+                return Some((Shown { image: pixels, label: label? }, more?));
+            }
+            (None, Err(())) => None,
+            (None, Ok(None)) => {
+                fields.fault("image", "is missing; send image, or example with its index".to_owned());
+                None
+            }
+        };
+        if !has_label && fields.take("example").is_none() {
+            fields.fault("label", format!("is missing: the class of the image, 0 to {}", classes - 1));
+        }
+        fields.refuse_unknown();
+        Some((Shown { image: image?, label: label? }, more?))
+    });
+    match taken {
+        Some(taken) if faults.is_empty() => Ok(taken),
+        _ => Err(Problem::invalid(faults)),
+    }
+}
+
+/// One image as [`predict`](predict::predict) takes it.
+fn own_image(image: &Value, scale: Option<Value>, faults: &mut Vec<Fault>) -> Option<Vec<f32>> {
+    let mut body = json!({ "image": image });
+    if let Some(scale) = scale {
+        body["scale"] = scale;
+    }
+    match images::parse(body.to_string().as_bytes(), 1) {
+        Ok(Ok(images)) => Some(images.values),
+        Ok(Err(found)) => {
+            faults.extend(found);
+            None
+        }
+        Err(error) => {
+            faults.push(Fault { pointer: "/image".to_owned(), detail: error.to_string() });
+            None
+        }
+    }
+}
+
+/// The pixels and the label of `{"dataset": "mnist", "split": "test", "index": 0}`.
+fn example(fields: &mut Fields) -> Result<Option<(Vec<f32>, u8)>, ()> {
+    if fields.take("example").is_none() {
+        return Ok(None);
+    }
+    let mut example = fields.object("example").ok_or(())?;
+    let name = example.string("dataset").unwrap_or_else(|| data::mnist::NAME.to_owned());
+    let splits = [("train", SplitName::Train), ("test", SplitName::Test)];
+    let split = example.one_of("split", &splits).unwrap_or(SplitName::Test);
+    let Some(dataset) = data::named(&name) else {
+        let shapes = data::shapes();
+        let known: Vec<&str> = shapes.iter().map(|shape| shape.name.as_str()).collect();
+        example.fault("dataset", crate::fields::unknown("dataset", &name, &known));
+        return Err(());
+    };
+    let examples = dataset.split(split);
+    let most = examples.labels().len() as u64 - 1;
+    let index = example.integer("index", 0..=most);
+    if example.take("index").is_none() {
+        example.fault("index", format!("is missing: 0 to {most}"));
+    }
+    example.refuse_unknown();
+    let index = index.ok_or(())? as usize;
+    let pixels: Vec<f32> = examples.image(index).iter().map(|&pixel| f32::from(pixel) / 255.0).collect();
+    debug_assert_eq!(pixels.len(), IMAGE_PIXELS);
+    Ok(Some((pixels, examples.labels()[index])))
+}

@@ -1,0 +1,182 @@
+//! The lab: expressions, and single layers on a few numbers.
+
+use std::collections::BTreeMap;
+
+use axum::Json as JsonResponse;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::extract::{Json, NoParams, Params, accepts, path_text};
+use super::{Problem, blocking};
+use crate::fields::{Fault, Fields, kind, nearest};
+use crate::graph::{self, GraphError, Place};
+use crate::lab;
+use crate::nn::Activation;
+
+const SVG: &str = "image/svg+xml";
+const DOT: &str = "text/vnd.graphviz";
+const TEXT: &str = "text/plain";
+
+/// What a client asks for rather than JSON.
+pub fn answer_as(media_type: &'static str, body: impl IntoResponse) -> Response {
+    let content_type = match media_type {
+        SVG | "image/png" => media_type.to_owned(),
+        text => format!("{text}; charset=utf-8"),
+    };
+    ([(header::CONTENT_TYPE, content_type)], body).into_response()
+}
+
+/// `POST /v1/graph`
+pub async fn graph(headers: HeaderMap, Json(request): Json) -> Result<Response, Problem> {
+    let answer = blocking(move || {
+        let (expression, inputs) = expression(&request).map_err(Problem::invalid)?;
+        let graph = graph::differentiate(&expression, &inputs)
+            .map_err(|error| Problem::invalid(vec![graph_fault(&error)]))?;
+        Ok(if accepts(&headers, SVG) {
+            answer_as(SVG, graph.svg())
+        } else if accepts(&headers, DOT) {
+            answer_as(DOT, graph.dot())
+        } else if accepts(&headers, TEXT) {
+            answer_as(TEXT, graph.text())
+        } else {
+            JsonResponse(graph).into_response()
+        })
+    });
+    answer.await
+}
+
+fn expression(request: &Value) -> Result<(String, BTreeMap<String, f64>), Vec<Fault>> {
+    let mut faults = Vec::new();
+    let taken = Fields::of(request, String::new(), &mut faults).and_then(|mut fields| {
+        let expression = fields.required_string("expression");
+        let mut inputs = BTreeMap::new();
+        match fields.take("inputs") {
+            None => {}
+            Some(Value::Object(values)) => {
+                for (name, value) in values {
+                    match value.as_f64() {
+                        Some(number) => {
+                            inputs.insert(name.clone(), number);
+                        }
+                        None => fields
+                            .fault(&pointer_token(name), format!("must be a number, not {}", kind(value))),
+                    }
+                }
+            }
+            Some(other) => {
+                let detail = format!("must be an object of names and numbers, not {}", kind(other));
+                fields.fault("inputs", detail);
+            }
+        }
+        fields.refuse_unknown();
+        Some((expression?, inputs))
+    });
+    match taken {
+        Some(taken) if faults.is_empty() => Ok(taken),
+        _ => Err(faults),
+    }
+}
+
+fn pointer_token(input: &str) -> String {
+    let shown: String = input.chars().take(64).collect();
+    format!("inputs/{}", shown.replace('~', "~0").replace('/', "~1"))
+}
+
+fn graph_fault(error: &GraphError) -> Fault {
+    match &error.place {
+        Place::Column(column) => {
+            Fault { pointer: "/expression".to_owned(), detail: format!("column {column}: {}", error.detail) }
+        }
+        Place::Input(name) => {
+            Fault { pointer: format!("/{}", pointer_token(name)), detail: error.detail.clone() }
+        }
+    }
+}
+
+/// `POST /v1/affine`
+pub async fn affine(Json(request): Json) -> Result<JsonResponse<lab::Affine>, Problem> {
+    by_hand(request, lab::affine).await
+}
+
+/// `POST /v1/convolution`
+pub async fn convolution(Json(request): Json) -> Result<JsonResponse<lab::Convolution>, Problem> {
+    by_hand(request, lab::convolution).await
+}
+
+/// `POST /v1/softmax-cross-entropy`
+pub async fn softmax_cross_entropy(
+    Json(request): Json,
+) -> Result<JsonResponse<lab::SoftmaxCrossEntropy>, Problem> {
+    by_hand(request, lab::softmax_cross_entropy).await
+}
+
+async fn by_hand<T: Send + 'static>(
+    request: Value,
+    layer: fn(&Value) -> Result<T, Vec<Fault>>,
+) -> Result<JsonResponse<T>, Problem> {
+    blocking(move || layer(&request).map(JsonResponse).map_err(Problem::invalid)).await
+}
+
+/// The activations.
+#[derive(Serialize)]
+pub struct ActivationList {
+    activations: Vec<lab::ActivationEntry>,
+}
+
+/// `GET /v1/activations`
+pub async fn activations(Params(NoParams {}): Params<NoParams>) -> JsonResponse<ActivationList> {
+    JsonResponse(ActivationList { activations: lab::activations() })
+}
+
+/// Query of [`activation`].
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CurveParams {
+    from: Option<f64>,
+    to: Option<f64>,
+    points: Option<usize>,
+}
+
+/// Points of a curve, and the largest number on it.
+const POINTS_MAX: usize = 10_000;
+const REACH_MAX: f64 = 1e6;
+
+/// `GET /v1/activations/{name}`
+pub async fn activation(
+    name: axum::extract::Path<String>,
+    Params(params): Params<CurveParams>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let name = path_text(&name);
+    let names = Activation::ALL.map(Activation::name);
+    let activation = Activation::ALL.into_iter().find(|activation| activation.name() == name);
+    let activation = activation.ok_or_else(|| {
+        let hint = match nearest(&name, &names) {
+            Some(nearest) => format!("did you mean {nearest:?}?"),
+            None => format!("there are: {}", names.join(", ")),
+        };
+        Problem::not_found("unknown_activation", format!("there is no activation {name:?}, {hint}"))
+    })?;
+    let (from, to) = (params.from.unwrap_or(-6.0), params.to.unwrap_or(6.0));
+    let points = params.points.unwrap_or(200);
+    let invalid = |detail| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_query", detail);
+    let is_number = |x: f64| x.abs() <= REACH_MAX;
+    if !(is_number(from) && is_number(to) && from < to) {
+        return Err(invalid(format!(
+            "from must be below to, both from -{REACH_MAX} to {REACH_MAX}: {from} and {to}"
+        )));
+    }
+    if !(2..=POINTS_MAX).contains(&points) {
+        return Err(invalid(format!("points must be from 2 to {POINTS_MAX}, not {points}")));
+    }
+    let answer = blocking(move || {
+        let curve = lab::Curve::new(activation, from, to, points);
+        Ok(match accepts(&headers, SVG) {
+            true => answer_as(SVG, curve.svg()),
+            false => JsonResponse(curve).into_response(),
+        })
+    });
+    answer.await
+}

@@ -1,0 +1,117 @@
+use std::sync::Arc;
+
+use axum::Json as JsonResponse;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::extract::{Json, accepts};
+use super::lab::answer_as;
+use super::{Problem, blocking};
+use crate::app::App;
+use crate::data;
+use crate::fields::Fault;
+use crate::lab::{self, CheckRequest, NetworkRequest};
+use crate::model::{ModelRef, ModelRefError};
+use crate::nn::LayerSpec;
+use crate::registry::Model;
+use crate::train::{self, Preset, SpecLimits, TrainSpec};
+
+/// The presets, with the recipe each fills into a spec.
+#[derive(Serialize)]
+pub struct NetworkList {
+    networks: Vec<NetworkEntry>,
+}
+
+/// A preset.
+#[derive(Serialize)]
+pub struct NetworkEntry {
+    name: &'static str,
+    description: &'static str,
+    spec: TrainSpec,
+}
+
+/// Presets are shown whatever this server accepts.
+const UNLIMITED: SpecLimits = SpecLimits {
+    epochs_max: u32::MAX,
+    layers_max: usize::MAX,
+    units_max: usize::MAX,
+    flops_max: f64::INFINITY,
+    memory_bytes_max: f64::INFINITY,
+};
+
+/// `GET /v1/networks`
+pub async fn list() -> Result<JsonResponse<NetworkList>, Problem> {
+    let entry = |preset: Preset| {
+        let request = serde_json::json!({ "network": preset.name() });
+        let spec = train::parse(&request, &data::shapes(), &UNLIMITED).map_err(Problem::invalid)?;
+        Ok(NetworkEntry { name: preset.name(), description: preset.description(), spec })
+    };
+    let networks = Preset::ALL.into_iter().map(entry).collect::<Result<_, Problem>>()?;
+    Ok(JsonResponse(NetworkList { networks }))
+}
+
+/// `POST /v1/networks/summary`
+pub async fn summary(
+    State(app): State<App>,
+    headers: HeaderMap,
+    Json(request): Json,
+) -> Result<Response, Problem> {
+    let request = NetworkRequest::parse(&request, &app.config().limits.spec()).map_err(Problem::invalid)?;
+    let summary = lab::summary(&request.layers, request.batch_size).map_err(|error| {
+        Problem::invalid(vec![Fault { pointer: "/network".to_owned(), detail: error.to_string() }])
+    })?;
+    Ok(match accepts(&headers, "text/plain") {
+        true => answer_as("text/plain", summary.text()),
+        false => JsonResponse(summary).into_response(),
+    })
+}
+
+/// `POST /v1/gradient-check`
+pub async fn gradient_check(
+    State(app): State<App>,
+    headers: HeaderMap,
+    Json(request): Json,
+) -> Result<Response, Problem> {
+    let limits = app.config().limits.lab();
+    let request = CheckRequest::parse(&request, &data::shapes(), &limits).map_err(Problem::invalid)?;
+    let dataset = data::named(&request.dataset).ok_or_else(Problem::internal)?;
+    let model = match &request.model {
+        Some(reference) => Some(checked_model(&app, reference, dataset.classes.len()).await?),
+        None => None,
+    };
+    let permit = app.prediction_permit().await;
+    let answer = blocking(move || {
+        let _permit = permit;
+        let check = match &model {
+            Some((model, layers)) => {
+                request.check_cost(layers, &limits).map_err(Problem::invalid)?;
+                lab::check(&model.predictor.network().converted(), &request, &dataset)
+            }
+            None => lab::check_drawn(&request, &dataset, &limits).map_err(Problem::invalid)?,
+        };
+        Ok(match accepts(&headers, "text/plain") {
+            true => answer_as("text/plain", check.text()),
+            false => JsonResponse(check).into_response(),
+        })
+    });
+    answer.await
+}
+
+/// The model of a check with its layers, which has as many classes as the data set.
+async fn checked_model(
+    app: &App,
+    reference: &str,
+    classes: usize,
+) -> Result<(Arc<Model>, Vec<LayerSpec>), Problem> {
+    let invalid = |detail| Problem::invalid(vec![Fault { pointer: "/model".to_owned(), detail }]);
+    let reference: ModelRef = reference.parse().map_err(|error: ModelRefError| invalid(error.to_string()))?;
+    let version = app.registry().version(&reference).map_err(|error| invalid(error.to_string()))?;
+    let model = app.registry().get(&reference).await?;
+    if model.classes.len() != classes {
+        let detail = format!("it has {} classes, the dataset has {classes}", model.classes.len());
+        return Err(invalid(detail));
+    }
+    Ok((model, version.layers))
+}

@@ -1,0 +1,216 @@
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use crate::nn::Activation;
+
+/// An activation in a list.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ActivationEntry {
+    /// Its name in a request.
+    pub name: &'static str,
+    /// `y = f(x)`.
+    pub formula: &'static str,
+    /// `f′(x)`.
+    pub derivative: &'static str,
+}
+
+/// Every activation.
+pub fn activations() -> Vec<ActivationEntry> {
+    Activation::ALL.into_iter().map(entry).collect()
+}
+
+fn entry(activation: Activation) -> ActivationEntry {
+    let (formula, derivative) = match activation {
+        Activation::Relu => ("max(x, 0)", "1 where x > 0, else 0"),
+        Activation::LeakyRelu => ("x where x > 0, else 0.01 x", "1 where x > 0, else 0.01"),
+        Activation::Gelu => ("x Φ(x), Φ the normal distribution", "Φ(x) + x φ(x)"),
+        Activation::Sigmoid => ("1 / (1 + e^−x)", "y (1 − y)"),
+        Activation::Tanh => ("(e^x − e^−x) / (e^x + e^−x)", "1 − y²"),
+    };
+    ActivationEntry { name: activation.name(), formula, derivative }
+}
+
+/// An activation and its derivative over an interval.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Curve {
+    /// What it is.
+    #[serde(flatten)]
+    pub entry: ActivationEntry,
+    /// From the left end to the right, evenly.
+    pub points: Vec<Point>,
+    /// Where the derivative is nearly 0, so that next to nothing flows back.
+    pub saturation: Saturation,
+    /// What to know of it.
+    pub note: &'static str,
+}
+
+/// A point of a [`Curve`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Point {
+    /// Where.
+    pub x: f64,
+    /// `f(x)`.
+    pub value: f64,
+    /// `f′(x)`.
+    pub derivative: f64,
+}
+
+/// Beyond which the magnitude of the derivative stays below `threshold`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Saturation {
+    /// A hundredth.
+    pub threshold: f64,
+    /// From here down, where it ever does.
+    pub below: Option<f64>,
+    /// From here up, where it ever does.
+    pub above: Option<f64>,
+}
+
+/// A derivative that lets a hundredth through is of little use to the layers before.
+const SATURATED: f64 = 0.01;
+
+/// Each of them has settled long before this far from 0, and steps this wide miss nothing on the way.
+const REACH: f64 = 20.0;
+const STEP: f64 = 1e-3;
+
+impl Curve {
+    /// `points` of `activation` from `from` to `to`.
+    pub fn new(activation: Activation, from: f64, to: f64, points: usize) -> Self {
+        let width = (to - from) / (points.max(2) - 1) as f64;
+        let x = |index: usize| if index + 1 == points { to } else { from + width * index as f64 };
+        let note = match activation {
+            Activation::Relu => {
+                "at exactly 0 the derivative is taken as 0, as PyTorch and TensorFlow do; some texts take 1 there"
+            }
+            Activation::LeakyRelu => "at exactly 0 the derivative is taken as 0.01; it never saturates",
+            Activation::Gelu => "smooth at 0; a little below 0 it falls, so its derivative is negative there",
+            Activation::Sigmoid => {
+                "the derivative is 0.25 at most: through n layers at most 0.25ⁿ flows back"
+            }
+            Activation::Tanh => "the derivative is 1 at 0 and falls to both sides",
+        };
+        Self {
+            entry: entry(activation),
+            points: (0..points).map(|index| point(activation, x(index))).collect(),
+            saturation: Saturation {
+                threshold: SATURATED,
+                below: outermost(activation, -1.0),
+                above: outermost(activation, 1.0),
+            },
+            note,
+        }
+    }
+}
+
+fn point(activation: Activation, x: f64) -> Point {
+    let (mut value, mut derivative) = ([0.0], [0.0]);
+    activation.forward(&[x], &mut value);
+    activation.backward(&[x], &value, &[1.0], &mut derivative);
+    Point { x, value: value[0], derivative: derivative[0] }
+}
+
+/// The last place on the way out from 0 in this direction where it is not saturated, where there is one.
+fn outermost(activation: Activation, direction: f64) -> Option<f64> {
+    let is_saturated =
+        |steps: u32| point(activation, direction * f64::from(steps) * STEP).derivative.abs() < SATURATED;
+    let far = (REACH / STEP) as u32;
+    if !is_saturated(far) {
+        return None;
+    }
+    let last = (0..far).rev().find(|&steps| !is_saturated(steps)).map_or(0, |steps| steps + 1);
+    Some(direction * f64::from(last) * STEP)
+}
+
+/// Size of the drawing, and its margin.
+const WIDTH: f64 = 640.0;
+const HEIGHT: f64 = 400.0;
+const MARGIN: f64 = 48.0;
+
+impl Curve {
+    /// Value and derivative as a drawing, in light and dark.
+    pub fn svg(&self) -> String {
+        let name = self.entry.name;
+        let (from, to) = (self.points[0].x, self.points[self.points.len() - 1].x);
+        let all = self.points.iter().flat_map(|point| [point.value, point.derivative]);
+        let (mut low, mut high) =
+            all.fold((0.0, 0.0), |(low, high), y| (f64::min(low, y), f64::max(high, y)));
+        let air = 0.05 * f64::max(high - low, 1e-9);
+        (low, high) = (low - air, high + air);
+        let left = |x: f64| MARGIN + (x - from) / (to - from) * (WIDTH - 2.0 * MARGIN);
+        let top = |y: f64| HEIGHT - MARGIN - (y - low) / (high - low) * (HEIGHT - 2.0 * MARGIN);
+        let mut svg = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" \
+             font-family=\"system-ui, sans-serif\" font-size=\"13\"><title>{name} and its derivative</title>\
+             <style>:root{{--paper:#fff;--ink:#222;--grid:#ddd;--value:#0b63c5;--derivative:#c2410c}}\
+             @media (prefers-color-scheme:dark){{:root{{--paper:#16181d;--ink:#e6e6e6;--grid:#3a3f47;--value:#6cb2ff;\
+             --derivative:#ff9d5c}}}}.paper{{fill:var(--paper)}}text{{fill:var(--ink)}}.grid{{stroke:var(--grid)}}\
+             .axis{{stroke:var(--ink)}}.curve{{fill:none;stroke-width:2.5}}.value{{stroke:var(--value)}}\
+             .derivative{{stroke:var(--derivative);stroke-dasharray:7 4}}text.value{{fill:var(--value);stroke:none}}\
+             text.derivative{{fill:var(--derivative);stroke:none}}</style>\
+             <rect class=\"paper\" width=\"{WIDTH}\" height=\"{HEIGHT}\"/>"
+        );
+        for tick in ticks(from, to) {
+            let x = left(tick);
+            let class = if tick == 0.0 { "axis" } else { "grid" };
+            let _ = write!(
+                svg,
+                "<path class=\"{class}\" d=\"M{x:.1} {MARGIN}V{:.1}\"/><text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
+                HEIGHT - MARGIN,
+                HEIGHT - MARGIN + 18.0,
+                number(tick),
+            );
+        }
+        for tick in ticks(low, high) {
+            let y = top(tick);
+            let class = if tick == 0.0 { "axis" } else { "grid" };
+            let _ = write!(
+                svg,
+                "<path class=\"{class}\" d=\"M{MARGIN} {y:.1}H{:.1}\"/><text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+                WIDTH - MARGIN,
+                MARGIN - 8.0,
+                y + 4.5,
+                number(tick),
+            );
+        }
+        for (class, of) in
+            [("value", (|point| point.value) as fn(&Point) -> f64), ("derivative", |point| point.derivative)]
+        {
+            let points: Vec<String> = self
+                .points
+                .iter()
+                .map(|point| format!("{:.1},{:.1}", left(point.x), top(of(point))))
+                .collect();
+            let _ = write!(svg, "<polyline class=\"curve {class}\" points=\"{}\"/>", points.join(" "));
+        }
+        let _ = write!(
+            svg,
+            "<text class=\"value\" x=\"{MARGIN}\" y=\"24\">{name}(x)</text>\
+             <text class=\"derivative\" x=\"{:.1}\" y=\"24\">derivative (dashed)</text></svg>",
+            MARGIN + 130.0,
+        );
+        svg
+    }
+}
+
+/// Round numbers inside an interval, five or so (the classic choice of 1, 2 or 5 times a power of ten).
+fn ticks(from: f64, to: f64) -> Vec<f64> {
+    let rough = (to - from) / 6.0;
+    let power = 10f64.powf(rough.log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0]
+        .into_iter()
+        .map(|times| times * power)
+        .find(|&step| step >= rough)
+        .unwrap_or(rough);
+    let first = (from / step).ceil();
+    (0..)
+        .map(|index| (first + f64::from(index)) * step)
+        .take_while(|&tick| tick <= to + step * 1e-9)
+        .collect()
+}
+
+/// A tick without the noise of binary fractions.
+fn number(tick: f64) -> String {
+    let text = format!("{:.6}", if tick == 0.0 { 0.0 } else { tick });
+    text.trim_end_matches('0').trim_end_matches('.').replace('-', "−")
+}

@@ -1,0 +1,185 @@
+use ndarray::Array2;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::request::{finite, shaped};
+use super::tensor::{Tensor, shape_text};
+use crate::fields::{Fault, Fields};
+use crate::nn::{Init, LayerSpec, Network, Shape, Tape};
+
+/// The affine layer `y = x · w + b` on a few numbers, and what flows back through it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Affine {
+    /// `x · w + b`.
+    pub y: Tensor,
+    /// `dy · wᵀ`.
+    pub dx: Option<Tensor>,
+    /// `xᵀ · dy`.
+    pub dw: Option<Tensor>,
+    /// `dy`, summed over the batch.
+    pub db: Option<Tensor>,
+    /// The shape of each.
+    pub shapes: Shapes,
+    /// Every product by its name, with the shapes of its factors.
+    pub products: Vec<String>,
+}
+
+/// The shapes of an affine layer.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Shapes {
+    x: Vec<usize>,
+    w: Vec<usize>,
+    b: Option<Vec<usize>>,
+    y: Vec<usize>,
+    dy: Option<Vec<usize>>,
+    dx: Option<Vec<usize>>,
+    dw: Option<Vec<usize>>,
+    db: Option<Vec<usize>>,
+}
+
+/// An affine layer as asked for: x (n,) or (N, n), w (n, m), b (m,), dy of the shape of y.
+struct Request {
+    x: Tensor,
+    w: Tensor,
+    b: Option<Tensor>,
+    dy: Option<Tensor>,
+}
+
+/// Forward, and backward where `dy` is given.
+///
+/// # Errors
+/// Every fault of the request, where shapes don't fit with both of them.
+pub fn affine(request: &Value) -> Result<Affine, Vec<Fault>> {
+    let mut faults = Vec::new();
+    let request = Fields::of(request, String::new(), &mut faults).and_then(Request::take);
+    match request {
+        Some(request) if faults.is_empty() => request.answer(),
+        _ => Err(faults),
+    }
+}
+
+impl Request {
+    fn take(mut fields: Fields) -> Option<Self> {
+        let x = Tensor::required(&mut fields, "x", &[1, 2]);
+        let w = Tensor::required(&mut fields, "w", &[2]);
+        let b = Tensor::take(&mut fields, "b", &[1]);
+        let dy = Tensor::take(&mut fields, "dy", &[1, 2]);
+        fields.refuse_unknown();
+        let (x, w) = (x?, w?);
+        let inputs = x.shape[x.shape.len() - 1];
+        if w.shape[0] != inputs {
+            fields.fault(
+                "w",
+                format!(
+                    "x of shape {x} does not fit w of shape {w}: {inputs} columns of x and {} rows of w",
+                    w.shape[0]
+                ),
+            );
+            return None;
+        }
+        let mut y = x.shape.clone();
+        y[x.shape.len() - 1] = w.shape[1];
+        if let Some(b) = &b {
+            shaped(&mut fields, "b", b, &w.shape[1..]);
+        }
+        if let Some(dy) = &dy {
+            shaped(&mut fields, "dy", dy, &y);
+        }
+        Some(Self { x, w, b, dy })
+    }
+
+    fn answer(self) -> Result<Affine, Vec<Fault>> {
+        let Self { x, w, b, dy } = self;
+        let (inputs, units) = (w.shape[0], w.shape[1]);
+        let rows = x.values.len() / inputs;
+        let mut y_shape = x.shape.clone();
+        y_shape[x.shape.len() - 1] = units;
+        let network = layer(&w, b.as_ref());
+        let matrix = |values: &[f64]| {
+            Array2::from_shape_fn((rows, values.len() / rows), |(row, column)| {
+                values[row * (values.len() / rows) + column]
+            })
+        };
+        let mut tape = Tape::forward(&network, matrix(&x.values));
+        let y = Tensor::new(y_shape.clone(), tape.scores().iter().copied().collect());
+        finite("y", &y)?;
+        let backward = dy.as_ref().map(|dy| {
+            tape.backward(&network, matrix(&dy.values));
+            let gradient = &tape.gradients[0];
+            (
+                Tensor::new(x.shape.clone(), tape.errors[0].iter().copied().collect()),
+                Tensor::new(w.shape.clone(), gradient.weight.iter().copied().collect()),
+                Tensor::new(vec![units], gradient.bias.to_vec()),
+            )
+        });
+        for (name, tensor) in backward.iter().flat_map(|(dx, dw, db)| [("dx", dx), ("dw", dw), ("db", db)]) {
+            finite(name, tensor)?;
+        }
+        let (dx, dw, db) = match backward {
+            Some((dx, dw, db)) => (Some(dx), Some(dw), b.as_ref().map(|_| db)),
+            None => (None, None, None),
+        };
+        let shape = |tensor: &Option<Tensor>| tensor.as_ref().map(|tensor| tensor.shape.clone());
+        Ok(Affine {
+            products: products(&x, &w, b.as_ref(), &y, dy.as_ref()),
+            shapes: Shapes {
+                x: x.shape,
+                w: w.shape,
+                b: shape(&b),
+                y: y.shape.clone(),
+                dy: shape(&dy),
+                dx: shape(&dx),
+                dw: shape(&dw),
+                db: shape(&db),
+            },
+            y,
+            dx,
+            dw,
+            db,
+        })
+    }
+}
+
+/// A network of this one layer.
+fn layer(w: &Tensor, b: Option<&Tensor>) -> Network<f64> {
+    let spec = LayerSpec::Dense { units: w.shape[1], init: Init::Normal };
+    let mut network =
+        Network::new(Shape::vector(w.shape[0]), &[spec], 0).expect("a dense layer fits any list");
+    let bias = b.map(|b| b.values.clone());
+    for (to, from) in network.parameters_mut().zip([Some(w.values.clone()), bias]) {
+        if let Some(from) = from {
+            to.copy_from_slice(&from);
+        }
+    }
+    network
+}
+
+/// `y = x·w + b: (2,)·(2, 3) + (3,) = (3,)` and so on.
+fn products(x: &Tensor, w: &Tensor, b: Option<&Tensor>, y: &Tensor, dy: Option<&Tensor>) -> Vec<String> {
+    let is_batch = x.shape.len() == 2;
+    let mut products = vec![match b {
+        Some(b) => format!("y = x·w + b: {x}·{w} + {b} = {y}"),
+        None => format!("y = x·w: {x}·{w} = {y}"),
+    }];
+    if let Some(dy) = dy {
+        let transposed = |tensor: &Tensor| {
+            let mut shape = tensor.shape.clone();
+            shape.reverse();
+            shape_text(&shape)
+        };
+        // A vector stands for one row, so that xᵀ is a column.
+        let (column, row) = match is_batch {
+            true => (transposed(x), dy.to_string()),
+            false => (format!("({}, 1)", x.shape[0]), format!("(1, {})", dy.shape[0])),
+        };
+        products.push(format!("dx = dy·wᵀ: {dy}·{} = {x}", transposed(w)));
+        products.push(format!("dw = xᵀ·dy: {column}·{row} = {w}"));
+        if let Some(b) = b {
+            products.push(match is_batch {
+                true => format!("db = Σ dy over the batch: Σ {dy} = {b}"),
+                false => format!("db = dy: {dy} = {b}"),
+            });
+        }
+    }
+    products
+}

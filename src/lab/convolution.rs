@@ -1,0 +1,229 @@
+use ndarray::Array2;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::request::{finite, shaped};
+use super::tensor::{Tensor, shape_text};
+use crate::fields::{Fault, Fields, kind};
+use crate::nn::{Init, LayerSpec, Network, Padding, Shape, Tape};
+
+/// A convolution on a small image, and what flows back through it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Convolution {
+    /// `y[i, j, f] = b[f] + Σ x[i s + u, j s + v, c] w[u, v, c, f]`.
+    pub y: Tensor,
+    /// `dx[i s + u, j s + v, c] = Σ dy[i, j, f] w[u, v, c, f]`.
+    pub dx: Option<Tensor>,
+    /// `dw[u, v, c, f] = Σ x[i s + u, j s + v, c] dy[i, j, f]`.
+    pub dfilter: Option<Tensor>,
+    /// `db[f] = Σ dy[i, j, f]`.
+    pub dbias: Option<Tensor>,
+    /// The formulas, with shapes.
+    pub products: Vec<String>,
+}
+
+/// A convolution as asked for: input (h, w) or (h, w, c), filter (k, k) or (k, k, c, filters).
+struct Request {
+    input: Tensor,
+    filter: Tensor,
+    bias: Option<Tensor>,
+    dy: Option<Tensor>,
+    stride: usize,
+    padding: Border,
+}
+
+/// Zeros around the image: so that the output is as large, or so many on each side.
+#[derive(Clone, Copy)]
+enum Border {
+    Same,
+    Of(usize),
+}
+
+/// Side of an image, and channels and filters, at most.
+const SIDE_MAX: usize = 64;
+const STRIDE_MAX: u64 = 64;
+
+/// Forward, and backward where `dy` is given.
+///
+/// # Errors
+/// Every fault of the request, where shapes don't fit with both of them.
+pub fn convolution(request: &Value) -> Result<Convolution, Vec<Fault>> {
+    let mut faults = Vec::new();
+    let request = Fields::of(request, String::new(), &mut faults).and_then(Request::take);
+    match request {
+        Some(request) if faults.is_empty() => request.answer(),
+        _ => Err(faults),
+    }
+}
+
+impl Request {
+    fn take(mut fields: Fields) -> Option<Self> {
+        let input = Tensor::required(&mut fields, "input", &[2, 3]);
+        let filter = Tensor::required(&mut fields, "filter", &[2, 4]);
+        let bias = Tensor::take(&mut fields, "bias", &[1]);
+        let dy = Tensor::take(&mut fields, "dy", &[2, 3]);
+        let stride = fields.integer("stride", 1..=STRIDE_MAX).unwrap_or(1) as usize;
+        let padding = border(&mut fields);
+        fields.refuse_unknown();
+        let (input, filter) = (input?, filter?);
+        let mut is_fit = true;
+        for (name, tensor) in [("input", &input), ("filter", &filter)] {
+            if tensor.shape.iter().any(|&length| length > SIDE_MAX) {
+                fields.fault(name, format!("its shape {tensor} is larger than {SIDE_MAX} along an axis"));
+                is_fit = false;
+            }
+        }
+        if filter.shape[0] != filter.shape[1] {
+            fields.fault("filter", format!("must be as high as wide, its shape is {filter}"));
+            is_fit = false;
+        }
+        let request = Self { input, filter, bias, dy, stride, padding };
+        let (channels, expected) = (request.image().channels, request.channels_and_filters().0);
+        if channels != expected {
+            let (input, filter) = (&request.input, &request.filter);
+            fields.fault("filter", format!("input of shape {input} has {channels} channels, filter of shape {filter} takes {expected}"));
+            is_fit = false;
+        }
+        if !is_fit {
+            return None;
+        }
+        let y = match request.y_shape() {
+            Ok(y) => y,
+            Err(detail) => {
+                fields.fault("filter", detail);
+                return None;
+            }
+        };
+        if let Some(bias) = &request.bias {
+            shaped(&mut fields, "bias", bias, &[request.channels_and_filters().1]);
+        }
+        if let Some(dy) = &request.dy {
+            shaped(&mut fields, "dy", dy, &y);
+        }
+        Some(request)
+    }
+
+    fn image(&self) -> Shape {
+        Shape {
+            height: self.input.shape[0],
+            width: self.input.shape[1],
+            channels: *self.input.shape.get(2).unwrap_or(&1),
+        }
+    }
+
+    fn channels_and_filters(&self) -> (usize, usize) {
+        match self.filter.shape[..] {
+            [_, _, channels, filters] => (channels, filters),
+            _ => (1, 1),
+        }
+    }
+
+    fn spec(&self) -> LayerSpec {
+        let padding = if matches!(self.padding, Border::Same) { Padding::Same } else { Padding::Valid };
+        let filters = self.channels_and_filters().1;
+        LayerSpec::Conv2d {
+            filters,
+            kernel: self.filter.shape[0],
+            padding,
+            stride: self.stride,
+            init: Init::Normal,
+        }
+    }
+
+    /// The image with so many zeros on each side.
+    fn bordered(&self) -> (Shape, usize) {
+        let border = if let Border::Of(border) = self.padding { border } else { 0 };
+        let image = self.image();
+        (Shape { height: image.height + 2 * border, width: image.width + 2 * border, ..image }, border)
+    }
+
+    /// Without channels where neither image nor filter has them.
+    fn y_shape(&self) -> Result<Vec<usize>, String> {
+        let y = self.spec().output(self.bordered().0)?;
+        let has_channels = self.input.shape.len() == 3 || self.filter.shape.len() == 4;
+        Ok(if has_channels { vec![y.height, y.width, y.channels] } else { vec![y.height, y.width] })
+    }
+
+    fn answer(self) -> Result<Convolution, Vec<Fault>> {
+        let (image, (padded, border)) = (self.image(), self.bordered());
+        let fault = |detail| vec![Fault { pointer: "/filter".to_owned(), detail }];
+        let y_shape = self.y_shape().map_err(fault)?;
+        let mut network = Network::new(padded, &[self.spec()], 0).map_err(|error| fault(error.detail))?;
+        let bias = self.bias.as_ref().map(|bias| bias.values.as_slice());
+        for (to, from) in network.parameters_mut().zip([Some(self.filter.values.as_slice()), bias]) {
+            if let Some(from) = from {
+                to.copy_from_slice(from);
+            }
+        }
+        let mut x = Array2::zeros((1, padded.len()));
+        // Rows of the image, each with where it begins in the border.
+        let (line, columns) = (image.width * image.channels, border * image.channels);
+        let place = |row: usize| (row + border) * padded.width * image.channels + columns;
+        for (row, values) in self.input.values.chunks(line).enumerate() {
+            values.iter().enumerate().for_each(|(at, &value)| x[[0, place(row) + at]] = value);
+        }
+        let mut tape = Tape::forward(&network, x);
+        let y = Tensor::new(y_shape, tape.scores().iter().copied().collect());
+        finite("y", &y)?;
+        let mut answer = Convolution { products: self.products(&y), y, dx: None, dfilter: None, dbias: None };
+        if let Some(dy) = &self.dy {
+            let dy = Array2::from_shape_fn((1, dy.values.len()), |(_, at)| dy.values[at]);
+            tape.backward(&network, dy);
+            let (errors, gradient) = (&tape.errors[0], &tape.gradients[0]);
+            let dx = (0..image.height)
+                .flat_map(|row| (0..line).map(move |at| place(row) + at))
+                .map(|at| errors[[0, at]]);
+            let dx = Tensor::new(self.input.shape.clone(), dx.collect());
+            let dfilter = Tensor::new(self.filter.shape.clone(), gradient.weight.iter().copied().collect());
+            let dbias = Tensor::new(vec![gradient.bias.len()], gradient.bias.to_vec());
+            finite("dx", &dx)?;
+            finite("dfilter", &dfilter)?;
+            finite("dbias", &dbias)?;
+            answer.dx = Some(dx);
+            answer.dfilter = Some(dfilter);
+            answer.dbias = Some(dbias);
+        }
+        Ok(answer)
+    }
+
+    fn products(&self, y: &Tensor) -> Vec<String> {
+        let (stride, input, filter) = (self.stride, &self.input, &self.filter);
+        let at = |index: &str, offset: &str| {
+            if stride == 1 { format!("{index} + {offset}") } else { format!("{stride}{index} + {offset}") }
+        };
+        let (row, column) = (at("i", "u"), at("j", "v"));
+        let mut products = vec![format!(
+            "y[i, j, f] = b[f] + Σ x[{row}, {column}, c]·w[u, v, c, f]: {input} * {filter} = {y}"
+        )];
+        if self.dy.is_some() {
+            products.push(format!(
+                "dx[{row}, {column}, c] = Σ dy[i, j, f]·w[u, v, c, f]: {y} and {filter} give {input}"
+            ));
+            products.push(format!(
+                "dw[u, v, c, f] = Σ x[{row}, {column}, c]·dy[i, j, f]: {input} and {y} give {filter}"
+            ));
+            products.push(format!(
+                "db[f] = Σ dy[i, j, f]: {y} gives {}",
+                shape_text(&[self.channels_and_filters().1])
+            ));
+        }
+        products
+    }
+}
+
+/// `valid`, `same`, or so many zeros on each side.
+fn border(fields: &mut Fields) -> Border {
+    match fields.take("padding") {
+        None => Border::Of(0),
+        Some(Value::Number(_)) => {
+            Border::Of(fields.integer("padding", 0..=SIDE_MAX as u64).unwrap_or(0) as usize)
+        }
+        Some(Value::String(_)) => fields
+            .one_of("padding", &[("valid", Border::Of(0)), ("same", Border::Same)])
+            .unwrap_or(Border::Of(0)),
+        Some(other) => {
+            fields.fault("padding", format!("must be \"valid\", \"same\" or a number, not {}", kind(other)));
+            Border::Of(0)
+        }
+    }
+}

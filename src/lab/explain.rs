@@ -1,0 +1,99 @@
+use ndarray::Array2;
+use serde::Serialize;
+
+use crate::data::IMAGE_SIDE;
+use crate::data::picture::{Shade, Tile, sheet};
+use crate::nn::{Network, Tape, argmax};
+
+/// Which pixels speak for the class that an image is taken for.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Explanation {
+    /// The class whose score is explained.
+    pub label: usize,
+    /// Its score before the softmax.
+    pub score: f64,
+    /// `∂score/∂pixel`, a pixel being 0 to 1: 28 rows of 28 (Simonyan, Vedaldi, Zisserman, *Deep Inside
+    /// Convolutional Networks*, 2013).
+    pub saliency: Vec<Vec<f32>>,
+    /// `pixel · ∂score/∂pixel`.
+    pub input_times_gradient: Vec<Vec<f32>>,
+    /// `pixel · mean of ∂score/∂pixel` on the straight way from a black image to this one (Sundararajan, Taly, Yan,
+    /// *Axiomatic Attribution for Deep Networks*, 2017).
+    pub integrated_gradients: Vec<Vec<f32>>,
+    /// How well the sum of `integrated_gradients` is what it must be.
+    pub completeness: Completeness,
+}
+
+/// Integrated gradients add up to what the image changes in the score.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Completeness {
+    /// `Σ integrated_gradients`.
+    pub sum: f64,
+    /// The score, less that of a black image.
+    pub difference: f64,
+    /// `|sum − difference| / max(|difference|, 10⁻⁴)`.
+    pub relative_error: f64,
+}
+
+/// Places on the way from black where the gradient is taken, each in the middle of its part.
+pub const INTEGRATION_STEPS: usize = 64;
+
+/// Why `network` takes an image of pixel / 255 for `class`, or for what it takes it.
+pub fn explain(network: &Network<f32>, image: &[f32], class: Option<usize>) -> Explanation {
+    let row = |values: Vec<f32>| Array2::from_shape_vec((1, values.len()), values).expect("one row");
+    let mut tape = Tape::forward(network, row(image.to_vec()));
+    let label = class.unwrap_or_else(|| argmax(tape.scores().iter()));
+    let onehot =
+        |rows| Array2::from_shape_fn((rows, network.outputs()), |(_, at)| f32::from(u8::from(at == label)));
+    let score = f64::from(tape.scores()[[0, label]]);
+    tape.backward(network, onehot(1));
+    let saliency: Vec<f32> = tape.errors[0].iter().copied().collect();
+
+    let way = Array2::from_shape_fn((INTEGRATION_STEPS, image.len()), |(step, pixel)| {
+        image[pixel] * ((step as f32 + 0.5) / INTEGRATION_STEPS as f32)
+    });
+    let mut along = Tape::forward(network, way);
+    along.backward(network, onehot(INTEGRATION_STEPS));
+    let times =
+        |gradients: &[f32]| image.iter().zip(gradients).map(|(pixel, gradient)| pixel * gradient).collect();
+    let mean = along.errors[0].mean_axis(ndarray::Axis(0)).map(|mean| mean.to_vec()).unwrap_or_default();
+    let integrated: Vec<f32> = times(&mean);
+
+    let black = Tape::forward(network, row(vec![0.0; image.len()]));
+    let sum: f64 = integrated.iter().copied().map(f64::from).sum();
+    let difference = score - f64::from(black.scores()[[0, label]]);
+    Explanation {
+        label,
+        score,
+        input_times_gradient: rows(&times(&saliency)),
+        saliency: rows(&saliency),
+        integrated_gradients: rows(&integrated),
+        completeness: Completeness {
+            sum,
+            difference,
+            relative_error: (sum - difference).abs() / difference.abs().max(1e-4),
+        },
+    }
+}
+
+fn rows(values: &[f32]) -> Vec<Vec<f32>> {
+    values.chunks(IMAGE_SIDE).map(<[f32]>::to_vec).collect()
+}
+
+/// Side of a pixel in [`pictures`].
+const ZOOM: usize = 6;
+
+/// A row of tiles for each image: the image, saliency, input times gradient, integrated gradients.
+pub fn pictures(images: &[&[f32]], explanations: &[Explanation]) -> Vec<u8> {
+    let tile = |values: Vec<f32>, shade| Tile { values, width: IMAGE_SIDE, shade };
+    let tiles: Vec<Tile> = images
+        .iter()
+        .zip(explanations)
+        .flat_map(|(image, found)| {
+            let signed = [&found.saliency, &found.input_times_gradient, &found.integrated_gradients]
+                .map(|rows| tile(rows.concat(), Shade::Signed));
+            [tile(image.to_vec(), Shade::Grey)].into_iter().chain(signed)
+        })
+        .collect();
+    sheet(&tiles, 4, ZOOM)
+}

@@ -1,0 +1,166 @@
+use serde::{Deserialize, Serialize};
+
+use crate::nn::{LayerSpec, LossKind};
+use crate::train::{EpochMetrics, TrainSpec};
+
+/// What a teacher would say on seeing the figures of a job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    /// A stable word.
+    pub code: String,
+    /// What is seen and what to try.
+    pub detail: String,
+    /// Where, as `0.dense`.
+    pub layer: Option<String>,
+    /// The epoch whose figure it is.
+    pub epoch: Option<u32>,
+    /// The figure; null where it is beyond all numbers.
+    pub value: Option<f64>,
+    /// What it is compared with.
+    pub threshold: f64,
+    /// Where this is written.
+    pub source: String,
+}
+
+/// The first layer's gradient, in terms of its weights, beside the last layer's.
+const VANISHED: f64 = 0.01;
+
+/// Share of units that are 0 for a whole batch.
+const DEAD: f64 = 0.5;
+
+/// Training loss, in terms of the lowest before, guessing included.
+const RISEN: f64 = 1.5;
+
+/// Accuracy on the training examples, less that on the validation examples.
+const OVERFITTED: f64 = 0.05;
+
+/// What the `epochs` of a job show, `has_diverged` where it failed so: nothing for a job that goes well.
+pub fn findings(spec: &TrainSpec, epochs: &[&EpochMetrics], has_diverged: bool) -> Vec<Finding> {
+    let mut found = Vec::new();
+    found.extend(rate_too_high(spec, epochs, has_diverged));
+    if let Some(last) = epochs.last() {
+        found.extend(vanishing(spec, last));
+        found.extend(dead(last));
+        found.extend(overfitting(last));
+    }
+    found
+}
+
+fn vanishing(spec: &TrainSpec, epoch: &EpochMetrics) -> Option<Finding> {
+    let squashes = |layer: &LayerSpec| matches!(layer, LayerSpec::Sigmoid | LayerSpec::Tanh);
+    let squashing = spec.network.layers.iter().filter(|layer| squashes(layer)).count();
+    let relative = |layer: &crate::train::LayerMetrics| {
+        Some((layer.layer.clone(), layer.gradient_norm? / layer.weight_norm.filter(|norm| *norm > 0.0)?))
+    };
+    let mut layers = epoch.layers.iter().filter_map(relative);
+    let (layer, first) = layers.next()?;
+    let (_, last) = layers.next_back()?;
+    let value = first / last;
+    (last > 0.0 && value < VANISHED).then(|| Finding {
+        code: "vanishing_gradient".to_owned(),
+        detail: format!(
+            "next to nothing of the error reaches {layer}: its gradient, beside its weights, is {value:.1e} of the last \
+             layer's, and it hardly learns. {} Try relu with He initialisation, batch_norm, or fewer layers",
+            match squashing {
+                0 => "Each layer on the way back makes it smaller.".to_owned(),
+                count => format!("Each of {count} sigmoid or tanh layers multiplies it by a derivative below 1."),
+            },
+        ),
+        layer: Some(layer),
+        epoch: Some(epoch.epoch),
+        value: Some(value),
+        threshold: VANISHED,
+        source: "Glorot, Bengio, Understanding the Difficulty of Training Deep Feedforward Neural Networks, 2010".to_owned(),
+    })
+}
+
+fn dead(epoch: &EpochMetrics) -> Vec<Finding> {
+    let finding = |layer: &crate::train::LayerMetrics| {
+        let value = layer.dead_fraction.filter(|&fraction| fraction >= DEAD)?;
+        Some(Finding {
+            code: "dead_relus".to_owned(),
+            detail: format!(
+                "{:.0} % of the units of {} were 0 for a whole batch: no gradient flows through them, so they stay so. Try a \
+                 lower learning rate, leaky_relu, or He initialisation",
+                100.0 * value,
+                layer.layer
+            ),
+            layer: Some(layer.layer.clone()),
+            epoch: Some(epoch.epoch),
+            value: Some(value),
+            threshold: DEAD,
+            source: "Maas, Hannun, Ng, Rectifier Nonlinearities Improve Neural Network Acoustic Models, 2013"
+                .to_owned(),
+        })
+    };
+    epoch.layers.iter().filter_map(finding).collect()
+}
+
+fn rate_too_high(spec: &TrainSpec, epochs: &[&EpochMetrics], has_diverged: bool) -> Option<Finding> {
+    let source = "Bengio, Practical Recommendations for Gradient-Based Training of Deep Architectures, 2012, section 3.1.1";
+    let mut lowest = guessing(spec);
+    let mut risen: Option<(u32, f64, f64)> = None;
+    for epoch in epochs {
+        let value = epoch.train_loss / lowest;
+        if risen.is_none_or(|(_, worst, _)| value > worst) {
+            risen = Some((epoch.epoch, value, epoch.learning_rate));
+        }
+        lowest = lowest.min(epoch.train_loss);
+    }
+    if has_diverged {
+        return Some(Finding {
+            code: "learning_rate_too_high".to_owned(),
+            detail: "the steps were so large that the loss left the finite numbers. Try a tenth of the learning rate, a \
+                     warm-up, or gradient_clip_norm"
+                .to_owned(),
+            layer: None,
+            epoch: epochs.last().map(|epoch| epoch.epoch + 1).or(Some(1)),
+            value: None,
+            threshold: RISEN,
+            source: source.to_owned(),
+        });
+    }
+    let (epoch, value, rate) = risen.filter(|(_, value, _)| *value >= RISEN)?;
+    Some(Finding {
+        code: "learning_rate_too_high".to_owned(),
+        detail: format!(
+            "the training loss rose to {value:.1} times its lowest so far (that of guessing at first), at a learning rate of {rate:.1e}: the steps jump over \
+             the valley. Try a third of the learning rate, a schedule that lowers it, or gradient_clip_norm"
+        ),
+        layer: None,
+        epoch: Some(epoch),
+        value: Some(value),
+        threshold: RISEN,
+        source: source.to_owned(),
+    })
+}
+
+/// The loss of a network that finds every class as likely as any other.
+fn guessing(spec: &TrainSpec) -> f64 {
+    let classes = match spec.network.layers.last() {
+        Some(LayerSpec::Dense { units, .. }) => *units as f64,
+        _ => 1.0,
+    };
+    match spec.loss {
+        LossKind::CrossEntropy => classes.ln(),
+        LossKind::MeanSquaredError => (classes - 1.0) / (classes * classes),
+    }
+}
+
+fn overfitting(epoch: &EpochMetrics) -> Option<Finding> {
+    let value = epoch.train_accuracy - epoch.validation_accuracy?;
+    (value >= OVERFITTED).then(|| Finding {
+        code: "overfitting".to_owned(),
+        detail: format!(
+            "it knows {:.1} % of the training examples but {:.1} % of those it has not seen: it learns them by heart. Try more \
+             examples, augment, dropout, weight_decay, early_stopping, or a smaller network",
+            100.0 * epoch.train_accuracy,
+            100.0 * epoch.validation_accuracy.unwrap_or_default()
+        ),
+        layer: None,
+        epoch: Some(epoch.epoch),
+        value: Some(value),
+        threshold: OVERFITTED,
+        source: "Goodfellow, Bengio, Courville, Deep Learning, 2016, section 5.2".to_owned(),
+    })
+}

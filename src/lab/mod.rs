@@ -1,0 +1,34 @@
+//! Looking into backpropagation: one layer on a few numbers, and one image in a whole network.
+//!
+//! Every figure about a layer or a network comes from [`nn`](crate::nn), from the same code that trains.
+
+mod activation;
+mod affine;
+mod check;
+mod convolution;
+mod explain;
+mod findings;
+mod microscope;
+mod number;
+mod request;
+mod softmax;
+mod statistics;
+mod summary;
+mod tensor;
+mod trace;
+mod weights;
+
+pub use activation::{ActivationEntry, Curve, activations};
+pub use affine::{Affine, affine};
+pub use check::{Check, CheckRequest, LayerCheck, check, check_drawn};
+pub use convolution::{Convolution, convolution};
+pub use explain::{Explanation, INTEGRATION_STEPS, explain, pictures};
+pub use findings::{Finding, findings};
+pub use microscope::{Microscope, ParameterPlace, microscope};
+pub use request::{LabLimits, NetworkRequest, layer_named};
+pub use softmax::{SoftmaxCrossEntropy, softmax_cross_entropy};
+pub use statistics::{Histogram, Statistics};
+pub use summary::{LayerSummary, Summary, summary};
+pub use tensor::Tensor;
+pub use trace::{LayerTrace, Trace, feature_maps, trace};
+pub use weights::{LayerWeights, layer_weights, weight_picture};

@@ -1,0 +1,113 @@
+use serde_json::Value;
+
+use super::tensor::{Tensor, shape_text};
+use crate::fields::{Fault, Fields};
+use crate::nn::{Float, LayerSpec, Network};
+use crate::train::{SpecLimits, network_layers};
+
+/// What one question may take.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LabLimits {
+    /// What a network may be.
+    pub spec: SpecLimits,
+    /// Floating-point operations of an answer.
+    pub flops_max: f64,
+    /// Bytes held for an answer.
+    pub memory_bytes_max: f64,
+}
+
+impl Default for LabLimits {
+    fn default() -> Self {
+        Self { spec: SpecLimits::default(), flops_max: 5e10, memory_bytes_max: 1e9 }
+    }
+}
+
+impl LabLimits {
+    /// Refuses what would take too much, with the estimate.
+    ///
+    /// # Errors
+    /// Where it would.
+    pub fn check(&self, flops: f64, memory_bytes: f64) -> Result<(), Vec<Fault>> {
+        let fault = |estimate: f64, what: &str, most: f64| {
+            let detail =
+                format!("the answer would take about {estimate:.1e} {what}, this server gives {most:.1e}");
+            (estimate > most).then(|| Fault { pointer: String::new(), detail })
+        };
+        let faults: Vec<Fault> = [
+            fault(flops, "floating-point operations", self.flops_max),
+            fault(memory_bytes, "bytes of memory", self.memory_bytes_max),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+}
+
+/// A network as a request names it, and how many images go through it together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NetworkRequest {
+    /// Its layers.
+    pub layers: Vec<LayerSpec>,
+    /// Images of a batch.
+    pub batch_size: usize,
+}
+
+/// Images of a batch that can be asked about.
+const BATCH_MAX: u64 = 1_000_000;
+
+impl NetworkRequest {
+    /// The layers of a preset or of the request, for ten classes, and `batch_size`, 128 unless told.
+    ///
+    /// # Errors
+    /// Every fault of the request.
+    pub fn parse(request: &Value, limits: &SpecLimits) -> Result<Self, Vec<Fault>> {
+        let mut faults = Vec::new();
+        let parsed = Fields::of(request, String::new(), &mut faults).and_then(|mut fields| {
+            let layers = network_layers(&mut fields, "mnist", CLASSES, limits);
+            let batch_size = fields.integer("batch_size", 1..=BATCH_MAX).unwrap_or(128) as usize;
+            fields.refuse_unknown();
+            Some(Self { layers: layers?, batch_size })
+        });
+        match parsed {
+            Some(parsed) if faults.is_empty() => Ok(parsed),
+            _ => Err(faults),
+        }
+    }
+}
+
+/// Classes of a network that no data set is named for.
+const CLASSES: usize = 10;
+
+/// The layer that `name` means: `0.dense`, or its place alone.
+///
+/// # Errors
+/// Where there is none; the text lists what there is.
+pub fn layer_named<T: Float>(network: &Network<T>, name: &str) -> Result<usize, String> {
+    let names: Vec<String> = (0..network.layers().len()).map(|index| network.layer_name(index)).collect();
+    let found = names.iter().enumerate().find(|(index, full)| *full == name || index.to_string() == name);
+    let shown: String = name.chars().take(64).collect();
+    found
+        .map(|(index, _)| index)
+        .ok_or_else(|| format!("there is no layer {shown:?}, there are: {}", names.join(", ")))
+}
+
+/// Whether a tensor has this shape; a fault with both where it has not.
+pub(super) fn shaped(fields: &mut Fields, name: &str, tensor: &Tensor, shape: &[usize]) -> bool {
+    let fits = tensor.shape == shape;
+    if !fits {
+        fields.fault(name, format!("must have the shape {}, not {tensor}", shape_text(shape)));
+    }
+    fits
+}
+
+/// Refuses an answer with a number that `f64` does not hold.
+pub(super) fn finite(name: &str, tensor: &Tensor) -> Result<(), Vec<Fault>> {
+    match tensor.values.iter().position(|value| !value.is_finite()) {
+        None => Ok(()),
+        Some(place) => {
+            let detail = format!("a number of {name} is beyond what f64 holds, at {place} in row order");
+            Err(vec![Fault { pointer: String::new(), detail }])
+        }
+    }
+}

@@ -1,0 +1,167 @@
+use ndarray::{Array2, ArrayViewMut2};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::request::{finite, shaped};
+use super::tensor::Tensor;
+use crate::fields::{Bounds, Fault, Fields};
+use crate::nn::{Loss, LossKind, softmax};
+
+/// Softmax and a loss behind it, on a few scores.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SoftmaxCrossEntropy {
+    /// `e^z / Σ e^z`.
+    pub probabilities: Tensor,
+    /// The loss, for a batch the mean.
+    pub loss: f64,
+    /// Of each row.
+    pub losses: Vec<f64>,
+    /// `∂loss/∂z`: with cross-entropy `(softmax − target) / rows`.
+    pub gradient: Tensor,
+    /// What the probabilities are compared with.
+    pub target: Tensor,
+}
+
+struct Request {
+    logits: Tensor,
+    /// A probability for each score.
+    target: Tensor,
+    loss: Loss,
+}
+
+/// Forward and backward.
+///
+/// # Errors
+/// Every fault of the request.
+pub fn softmax_cross_entropy(request: &Value) -> Result<SoftmaxCrossEntropy, Vec<Fault>> {
+    let mut faults = Vec::new();
+    let request = Fields::of(request, String::new(), &mut faults).and_then(Request::take);
+    match request {
+        Some(request) if faults.is_empty() => request.answer(),
+        _ => Err(faults),
+    }
+}
+
+/// Probabilities that add up to 1 but for rounding.
+const SUM_ERROR_MAX: f64 = 1e-6;
+
+/// Classes at most: a label is a byte.
+const CLASSES_MAX: usize = 256;
+
+impl Request {
+    fn take(mut fields: Fields) -> Option<Self> {
+        let logits = Tensor::required(&mut fields, "logits", &[1, 2]);
+        let kind = fields.one_of(
+            "loss",
+            &[("cross_entropy", LossKind::CrossEntropy), ("mean_squared_error", LossKind::MeanSquaredError)],
+        );
+        let smoothing = fields.number("label_smoothing", Bounds::from(0.0).below(1.0));
+        let loss =
+            Loss { kind: kind.unwrap_or(LossKind::CrossEntropy), label_smoothing: smoothing.unwrap_or(0.0) };
+        if fields.take("target").is_none() {
+            fields.fault("target", "is missing: the class of each row, or its probabilities".to_owned());
+        }
+        let Some(logits) = logits else {
+            fields.refuse_unknown();
+            return None;
+        };
+        let classes = logits.shape[logits.shape.len() - 1];
+        if classes > CLASSES_MAX {
+            fields.fault("logits", format!("its shape {logits} has more than {CLASSES_MAX} classes"));
+        }
+        let target = target(&mut fields, &logits, classes);
+        fields.refuse_unknown();
+        Some(Self { logits, target: target?, loss })
+    }
+
+    fn answer(self) -> Result<SoftmaxCrossEntropy, Vec<Fault>> {
+        let Self { logits, target, loss } = self;
+        let classes = logits.shape[logits.shape.len() - 1];
+        let rows = logits.values.len() / classes;
+        let mut probabilities = logits.values.clone();
+        softmax(matrix(&mut probabilities, classes));
+        // The loss is linear in the target: that of each class, by its share.
+        let mut losses = vec![0.0; rows];
+        let mut gradient = vec![0.0; logits.values.len()];
+        let mut scores = logits.values.clone();
+        for (row, shares) in target.values.chunks(classes).enumerate() {
+            let z = &mut scores[row * classes..][..classes];
+            for (class, &share) in shares.iter().enumerate().filter(|(_, share)| **share > 0.0) {
+                let mut dz = Array2::zeros((1, classes));
+                losses[row] +=
+                    share * loss.backward(matrix(z, classes).view(), &[class as u8], rows, dz.view_mut());
+                gradient[row * classes..].iter_mut().zip(&dz).for_each(|(sum, dz)| *sum += share * dz);
+            }
+        }
+        let answer = SoftmaxCrossEntropy {
+            loss: losses.iter().map(|loss| loss / rows as f64).sum(),
+            losses,
+            probabilities: Tensor::new(logits.shape.clone(), probabilities),
+            gradient: Tensor::new(logits.shape, gradient),
+            target,
+        };
+        finite("loss", &Tensor::new(vec![rows], answer.losses.clone()))?;
+        finite("gradient", &answer.gradient)?;
+        Ok(answer)
+    }
+}
+
+fn matrix(values: &mut [f64], columns: usize) -> ArrayViewMut2<'_, f64> {
+    ArrayViewMut2::from_shape((values.len() / columns, columns), values).expect("whole rows")
+}
+
+/// The class of each row, or a probability for each score, as probabilities.
+fn target(fields: &mut Fields, logits: &Tensor, classes: usize) -> Option<Tensor> {
+    let rows = logits.values.len() / classes;
+    let is_batch = logits.shape.len() == 2;
+    let numbers = match fields.take("target")? {
+        Value::Number(number) if !is_batch => vec![number.as_f64()],
+        Value::Array(values) if is_batch && values.iter().all(Value::is_number) => {
+            if values.len() != rows {
+                fields.fault(
+                    "target",
+                    format!("has {} classes, but logits of shape {logits} have {rows} rows", values.len()),
+                );
+                return None;
+            }
+            values.iter().map(Value::as_f64).collect()
+        }
+        Value::Array(_) => return distributions(fields, logits, classes),
+        _ => {
+            fields.fault("target", "must be the class of each row, or its probabilities".to_owned());
+            return None;
+        }
+    };
+    let mut target = Tensor::new(logits.shape.clone(), vec![0.0; logits.values.len()]);
+    for (row, number) in numbers.into_iter().enumerate() {
+        let class = number.filter(|class| class.fract() == 0.0 && (0.0..classes as f64).contains(class));
+        match class {
+            Some(class) => target.values[row * classes + class as usize] = 1.0,
+            None => {
+                let place = if is_batch { format!("target/{row}") } else { "target".to_owned() };
+                let found = number.map_or_else(String::new, |number| format!(", not {number}"));
+                fields.fault(&place, format!("must be a class from 0 to {}{found}", classes - 1));
+                return None;
+            }
+        }
+    }
+    Some(target)
+}
+
+fn distributions(fields: &mut Fields, logits: &Tensor, classes: usize) -> Option<Tensor> {
+    let target = Tensor::take(fields, "target", &[logits.shape.len()])?;
+    if !shaped(fields, "target", &target, &logits.shape) {
+        return None;
+    }
+    for (row, shares) in target.values.chunks(classes).enumerate() {
+        let sum: f64 = shares.iter().sum();
+        if shares.iter().any(|share| !(0.0..=1.0).contains(share)) || (sum - 1.0).abs() > SUM_ERROR_MAX {
+            fields.fault(
+                "target",
+                format!("row {row} is no probabilities: from 0 to 1, together 1, not {sum}"),
+            );
+            return None;
+        }
+    }
+    Some(target)
+}

@@ -1,0 +1,65 @@
+use serde::Serialize;
+
+use crate::nn::Float;
+
+/// The figures of some numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Statistics {
+    /// The least.
+    pub min: f64,
+    /// The largest.
+    pub max: f64,
+    /// Their mean.
+    pub mean: f64,
+    /// Population standard deviation.
+    pub deviation: f64,
+    /// Euclidean norm.
+    pub norm: f64,
+    /// Share of exact zeros.
+    pub zero_fraction: f64,
+}
+
+impl Statistics {
+    /// Of at least one number.
+    pub fn of<'a, T: Float>(values: impl Iterator<Item = &'a T> + Clone) -> Self {
+        let wide = || values.clone().map(|value| value.wide());
+        let count = values.clone().count() as f64;
+        let mean = wide().sum::<f64>() / count;
+        let squares = wide().map(|value| (value - mean) * (value - mean)).sum::<f64>();
+        Self {
+            min: wide().fold(f64::INFINITY, f64::min),
+            max: wide().fold(f64::NEG_INFINITY, f64::max),
+            mean,
+            deviation: (squares / count).sqrt(),
+            norm: wide().map(|value| value * value).sum::<f64>().sqrt(),
+            zero_fraction: wide().filter(|&value| value == 0.0).count() as f64 / count,
+        }
+    }
+}
+
+/// How many numbers lie where, between the least and the largest.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Histogram {
+    /// The borders of the bins, one more than there are bins.
+    pub edges: Vec<f64>,
+    /// Numbers of each; a border belongs to the bin above it, the last one to the last bin.
+    pub counts: Vec<usize>,
+}
+
+/// Bins of a [`Histogram`].
+const BINS: usize = 32;
+
+impl Histogram {
+    /// Of numbers with these figures.
+    pub fn of<'a, T: Float>(values: impl Iterator<Item = &'a T>, statistics: &Statistics) -> Self {
+        let Statistics { min, max, .. } = *statistics;
+        let width = (max - min) / BINS as f64;
+        let mut counts = vec![0; BINS];
+        for value in values {
+            let bin = if width > 0.0 { ((value.wide() - min) / width) as usize } else { 0 };
+            counts[bin.min(BINS - 1)] += 1;
+        }
+        let edge = |index: usize| if index == BINS { max } else { min + width * index as f64 };
+        Self { edges: (0..=BINS).map(edge).collect(), counts }
+    }
+}

@@ -1,0 +1,149 @@
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use super::tensor::shape_text;
+use super::trace::dimensions;
+use crate::nn::{LayerSpec, ShapeError, shapes};
+use crate::train::{INPUT, LayerCost, step_bytes};
+
+/// What a network is made of, and what a batch takes.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    /// Rows, columns and channels of an image.
+    pub input_shape: Vec<usize>,
+    /// Images of a batch.
+    pub batch_size: usize,
+    /// First to last.
+    pub layers: Vec<LayerSummary>,
+    /// Trained numbers, and the running statistics of `batch_norm`.
+    pub parameters: usize,
+    /// Floating-point operations for one image forward.
+    pub flops_forward: f64,
+    /// Floating-point operations for one image backward.
+    pub flops_backward: f64,
+    /// Bytes of every value between the layers, the images included, of a batch: what backpropagation needs kept.
+    pub kept_bytes: usize,
+    /// Bytes that the trainer holds for a step besides the parameters: values, errors and weights in the order of the
+    /// products. It is less than `kept_bytes` where some images at a time go forward and back.
+    pub workspace_bytes: f64,
+}
+
+/// What a layer is and takes.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LayerSummary {
+    /// Its place and kind, as `0.dense`.
+    pub layer: String,
+    /// Rows, columns and channels of what comes out, or its length.
+    pub output_shape: Vec<usize>,
+    /// Trained numbers, and running statistics.
+    pub parameters: usize,
+    /// Floating-point operations for one image forward.
+    pub flops_forward: f64,
+    /// Floating-point operations for one image backward.
+    pub flops_backward: f64,
+    /// Bytes of what comes out of it, of a batch: kept for the backward pass.
+    pub kept_bytes: usize,
+}
+
+/// What `layers` on images of 28×28 take, by batches of `batch_size`.
+///
+/// # Errors
+/// Where the layers don't fit each other.
+pub fn summary(layers: &[LayerSpec], batch_size: usize) -> Result<Summary, ShapeError> {
+    let shapes = shapes(INPUT, layers)?;
+    let bytes = |values: usize| values * batch_size * size_of::<f32>();
+    let costs = LayerCost::of_all(layers, &shapes);
+    let told: Vec<LayerSummary> = layers
+        .iter()
+        .zip(&costs)
+        .enumerate()
+        .map(|(index, (layer, cost))| LayerSummary {
+            layer: format!("{index}.{}", layer.name()),
+            output_shape: dimensions(shapes[index + 1]),
+            parameters: cost.parameters as usize,
+            flops_forward: cost.flops_forward,
+            flops_backward: cost.flops_backward,
+            kept_bytes: bytes(shapes[index + 1].len()),
+        })
+        .collect();
+    Ok(Summary {
+        input_shape: dimensions(INPUT),
+        batch_size,
+        parameters: told.iter().map(|layer| layer.parameters).sum(),
+        flops_forward: told.iter().map(|layer| layer.flops_forward).sum(),
+        flops_backward: told.iter().map(|layer| layer.flops_backward).sum(),
+        kept_bytes: bytes(INPUT.len()) + told.iter().map(|layer| layer.kept_bytes).sum::<usize>(),
+        workspace_bytes: step_bytes(layers, batch_size, 0),
+        layers: told,
+    })
+}
+
+impl Summary {
+    /// A table for a terminal.
+    pub fn text(&self) -> String {
+        let head = ["layer", "output", "parameters", "FLOPs forward", "backward", "kept"].map(str::to_owned);
+        let row = |layer: &LayerSummary| {
+            [
+                layer.layer.clone(),
+                shape_text(&layer.output_shape),
+                grouped(layer.parameters as f64),
+                grouped(layer.flops_forward),
+                grouped(layer.flops_backward),
+                bytes(layer.kept_bytes as f64),
+            ]
+        };
+        let total = [
+            "total".to_owned(),
+            String::new(),
+            grouped(self.parameters as f64),
+            grouped(self.flops_forward),
+            grouped(self.flops_backward),
+            bytes(self.kept_bytes as f64),
+        ];
+        let rows: Vec<[String; 6]> =
+            [head].into_iter().chain(self.layers.iter().map(row)).chain([total]).collect();
+        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let widths: [usize; 6] = std::array::from_fn(width);
+        let rule = "─".repeat(widths.iter().sum::<usize>() + 2 * (widths.len() - 1));
+        let mut text = String::new();
+        for (index, row) in rows.iter().enumerate() {
+            if index == 1 || index + 1 == rows.len() {
+                let _ = writeln!(text, "{rule}");
+            }
+            let cells = row.iter().zip(widths).enumerate();
+            let cells = cells.map(|(column, (cell, width))| match column {
+                0 | 1 => format!("{cell:<width$}"),
+                _ => format!("{cell:>width$}"),
+            });
+            let _ = writeln!(text, "{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+        }
+        let _ = writeln!(
+            text,
+            "\nFLOPs are of one image; kept: the values of a batch of {} that the way back needs, {} with the images.\n\
+             The trainer takes about {} for a step besides the parameters.",
+            self.batch_size,
+            bytes(self.kept_bytes as f64),
+            bytes(self.workspace_bytes),
+        );
+        text
+    }
+}
+
+/// `1 234 567`, with spaces that don't break.
+fn grouped(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let first = digits.len() % 3;
+    let parts = [&digits[..first]].into_iter().filter(|part| !part.is_empty());
+    let rest = digits.as_bytes()[first..].chunks(3).map(|part| std::str::from_utf8(part).unwrap_or_default());
+    parts.chain(rest).collect::<Vec<_>>().join("\u{a0}")
+}
+
+/// `1.5 MB`, in powers of 1000.
+fn bytes(value: f64) -> String {
+    let units = ["B", "kB", "MB", "GB", "TB", "PB"];
+    let power = (value.max(1.0).log10() / 3.0).floor().min(units.len() as f64 - 1.0);
+    let scaled = value / 1000f64.powf(power);
+    let decimals = if power == 0.0 || scaled >= 100.0 { 0 } else { 1 };
+    format!("{scaled:.decimals$} {}", units[power as usize])
+}

@@ -1,0 +1,227 @@
+use ndarray::Array2;
+use serde::Serialize;
+
+use super::number::number;
+use super::statistics::Statistics;
+use super::tensor::{Tensor, shape_text};
+use crate::data::picture::{Shade, Tile, sheet};
+use crate::nn::{Float, Gradient, Loss, LossKind, Network, Shape, Tape, argmax, softmax};
+
+/// One step of backpropagation on one image, looked into: what every layer held, what flowed back, and what one
+/// update did to the loss.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Trace {
+    /// The class it should be.
+    pub label: usize,
+    /// The class it is taken for before the update.
+    pub predicted: usize,
+    /// The probabilities before the update.
+    pub probabilities: Vec<f64>,
+    /// Cross-entropy before the update.
+    pub loss_before: f64,
+    /// Cross-entropy after it.
+    pub loss_after: f64,
+    /// The rate of the update `w ← w − rate · ∂L/∂w`.
+    pub learning_rate: f64,
+    /// First to last.
+    pub layers: Vec<LayerTrace>,
+}
+
+/// What a layer held and what flowed back through it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LayerTrace {
+    /// Its place and kind, as `0.dense`.
+    pub layer: String,
+    /// Rows, columns and channels of what comes out, or its length.
+    pub output_shape: Vec<usize>,
+    /// What comes out.
+    pub output: Part,
+    /// `∂L/∂output`.
+    pub error: Part,
+    /// `∂L/∂W`, where there is a weight.
+    pub weight_gradient: Option<Part>,
+    /// `∂L/∂b`.
+    pub bias_gradient: Option<Part>,
+    /// `‖ΔW‖ / ‖W‖`, biases included.
+    pub update_ratio: Option<f64>,
+}
+
+/// The figures of an array, and where they are wanted the numbers.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Part {
+    /// Its figures.
+    #[serde(flatten)]
+    pub statistics: Statistics,
+    /// Its numbers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub array: Option<Tensor>,
+}
+
+impl Part {
+    fn of<'a, T: Float>(
+        values: impl Iterator<Item = &'a T> + Clone,
+        shape: &[usize],
+        with_array: bool,
+    ) -> Self {
+        let array = || Tensor::new(shape.to_vec(), values.clone().map(|value| value.wide()).collect());
+        Self { statistics: Statistics::of(values.clone()), array: with_array.then(array) }
+    }
+}
+
+/// Rows, columns and channels, or the length of a list.
+pub fn dimensions(shape: Shape) -> Vec<usize> {
+    match shape.places() {
+        1 => vec![shape.channels],
+        _ => vec![shape.height, shape.width, shape.channels],
+    }
+}
+
+const LOSS: Loss = Loss { kind: LossKind::CrossEntropy, label_smoothing: 0.0 };
+
+/// Forward and backward with cross-entropy for one image of pixel / 255.
+pub fn passed<T: Float>(network: &Network<T>, image: Vec<T>, label: u8) -> (Tape<T>, f64) {
+    let x = Array2::from_shape_vec((1, image.len()), image).expect("one row");
+    let mut tape = Tape::forward(network, x);
+    let mut dscores = Array2::zeros((1, network.outputs()));
+    let loss = LOSS.backward(tape.scores(), &[label], 1, dscores.view_mut());
+    tape.backward(network, dscores);
+    (tape, loss)
+}
+
+/// The cross-entropy of the scores of a pass.
+pub fn loss_of<T: Float>(scores: ndarray::ArrayView2<T>, label: u8) -> f64 {
+    LOSS.forward(scores, &[label])
+}
+
+/// One image of pixel / 255 and its label through `network` and back, and one update at `learning_rate`; with the
+/// arrays themselves where `with_arrays`. Nothing of `network` is changed.
+pub fn trace(
+    network: &Network<f32>,
+    image: Vec<f32>,
+    label: u8,
+    learning_rate: f64,
+    with_arrays: bool,
+) -> Trace {
+    let (tape, loss_before) = passed(network, image.clone(), label);
+    let mut updated = network.clone();
+    let mut gradients = tape.gradients.iter().peekable();
+    let mut layers = Vec::new();
+    for (index, layer) in updated.layers_mut().iter_mut().enumerate() {
+        let (shape, weight_shape) = (dimensions(network.shapes()[index + 1]), layer.weight_shape());
+        let gradient = gradients.next_if(|gradient| gradient.layer == index);
+        let update_ratio =
+            gradient.and_then(|gradient| update(layer.parameters_mut()?, gradient, learning_rate));
+        layers.push(LayerTrace {
+            layer: network.layer_name(index),
+            output: Part::of(tape.values[index + 1].iter(), &shape, with_arrays),
+            error: Part::of(tape.errors[index + 1].iter(), &shape, with_arrays),
+            output_shape: shape,
+            weight_gradient: gradient
+                .map(|gradient| Part::of(gradient.weight.iter(), &weight_shape, with_arrays)),
+            bias_gradient: gradient
+                .map(|gradient| Part::of(gradient.bias.iter(), &[gradient.bias.len()], with_arrays)),
+            update_ratio,
+        });
+    }
+    let mut probabilities = tape.scores().to_owned();
+    softmax(probabilities.view_mut());
+    let x = Array2::from_shape_vec((1, image.len()), image).expect("one row");
+    Trace {
+        label: usize::from(label),
+        predicted: argmax(probabilities.iter()),
+        probabilities: probabilities.iter().map(|p| p.wide()).collect(),
+        loss_before,
+        loss_after: loss_of(Tape::forward(&updated, x).scores(), label),
+        learning_rate,
+        layers,
+    }
+}
+
+impl Trace {
+    /// A table for a terminal.
+    pub fn text(&self) -> String {
+        let mut text = format!(
+            "an image of class {}, taken for {} with {:.1} %\n\n\
+             {:<16}{:<14}{:>10}{:>8}{:>12}{:>14}{:>14}\n",
+            self.label,
+            self.predicted,
+            100.0 * self.probabilities[self.predicted],
+            "layer",
+            "output",
+            "mean",
+            "zeros",
+            "‖error‖",
+            "‖gradient‖",
+            "‖ΔW‖ / ‖W‖",
+        );
+        for layer in &self.layers {
+            let shape = shape_text(&layer.output_shape);
+            let (output, error) = (&layer.output.statistics, &layer.error.statistics);
+            let gradient = layer.weight_gradient.as_ref().map(|part| format!("{:.2e}", part.statistics.norm));
+            let ratio = layer.update_ratio.map(|ratio| format!("{ratio:.2e}"));
+            let row = format!(
+                "{:<16}{shape:<14}{:>10}{:>6.0} %{:>12.2e}{:>14}{:>14}",
+                layer.layer,
+                number(output.mean),
+                100.0 * output.zero_fraction,
+                error.norm,
+                gradient.unwrap_or_default(),
+                ratio.unwrap_or_default(),
+            );
+            text += row.trim_end();
+            text.push('\n');
+        }
+        text += &format!(
+            "\nloss {} → {} by one update at a learning rate of {}\n",
+            number(self.loss_before),
+            number(self.loss_after),
+            self.learning_rate
+        );
+        text
+    }
+}
+
+/// `w ← w − rate · dw`; returns `‖ΔW‖ / ‖W‖`.
+fn update(
+    (weight, bias): (&mut Array2<f32>, &mut ndarray::Array1<f32>),
+    gradient: &Gradient<f32>,
+    learning_rate: f64,
+) -> Option<f64> {
+    let norm = |weight: &Array2<f32>, bias: &ndarray::Array1<f32>| {
+        crate::nn::square_sum(weight.iter().chain(bias)).sqrt()
+    };
+    let before = norm(weight, bias);
+    let rate = learning_rate as f32;
+    weight.scaled_add(-rate, &gradient.weight);
+    bias.scaled_add(-rate, &gradient.bias);
+    (before > 0.0).then(|| learning_rate * norm(&gradient.weight, &gradient.bias) / before)
+}
+
+/// What the layer at `index` makes of an image, as a picture: one tile for each channel of an image, one
+/// row of squares for a list.
+pub fn feature_maps(network: &Network<f32>, image: Vec<f32>, index: usize) -> Vec<u8> {
+    let x = Array2::from_shape_vec((1, image.len()), image).expect("one row");
+    let values = &Tape::forward(network, x).values[index + 1];
+    let shape = network.shapes()[index + 1];
+    if shape.places() == 1 {
+        let width = shape.channels.min(LIST_WIDTH);
+        let mut values: Vec<f32> = values.iter().copied().collect();
+        values.resize(values.len().next_multiple_of(width), 0.0);
+        return sheet(&[Tile { values, width, shade: Shade::Signed }], 1, LIST_ZOOM);
+    }
+    let tile = |channel: usize| Tile {
+        values: values.iter().skip(channel).step_by(shape.channels).copied().collect(),
+        width: shape.width,
+        shade: Shade::Signed,
+    };
+    let tiles: Vec<Tile> = (0..shape.channels).map(tile).collect();
+    sheet(&tiles, MAPS_ACROSS, (MAP_SIDE / shape.width).max(1))
+}
+
+/// Numbers of a list in a row, and the side of one in pixels.
+const LIST_WIDTH: usize = 32;
+const LIST_ZOOM: usize = 16;
+
+/// Maps in a row, and about how wide one is in pixels.
+const MAPS_ACROSS: usize = 8;
+const MAP_SIDE: usize = 84;
