@@ -1,3 +1,5 @@
+//! The fields of a request, taken one by one: every fault is told, with its place.
+
 use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
@@ -19,7 +21,7 @@ pub struct Fault {
 }
 
 /// `unknown dataset "mnits", did you mean "mnist"?`, or the list of what there is.
-pub(super) fn unknown(what: &str, name: &str, known: &[&str]) -> String {
+pub fn unknown(what: &str, name: &str, known: &[&str]) -> String {
     let shown = shown(name);
     match nearest(name, known) {
         Some(nearest) => format!("unknown {what} {shown:?}, did you mean {nearest:?}?"),
@@ -28,7 +30,7 @@ pub(super) fn unknown(what: &str, name: &str, known: &[&str]) -> String {
 }
 
 /// The beginning of a client's word, to be repeated to it.
-pub(super) fn shown(word: &str) -> String {
+pub fn shown(word: &str) -> String {
     word.chars().take(SHOWN_MAX).collect()
 }
 
@@ -40,7 +42,8 @@ pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     (likeness(best) > 0.8).then_some(*best)
 }
 
-pub(super) fn kind(value: &Value) -> &'static str {
+/// What a JSON value is, in words.
+pub fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
@@ -53,7 +56,7 @@ pub(super) fn kind(value: &Value) -> &'static str {
 
 /// An interval of finite numbers, open or closed at either end.
 #[derive(Clone, Copy)]
-pub(super) struct Bounds {
+pub struct Bounds {
     least: f64,
     least_included: bool,
     most: f64,
@@ -61,19 +64,23 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    pub(super) const fn from(least: f64) -> Self {
+    /// At least this, and at most what `f32` holds.
+    pub const fn from(least: f64) -> Self {
         Self { least, least_included: true, most: f32::MAX as f64, most_included: true }
     }
 
-    pub(super) fn above(least: f64) -> Self {
+    /// Above this, and at most what `f32` holds.
+    pub fn above(least: f64) -> Self {
         Self { least_included: false, ..Self::from(least) }
     }
 
-    pub(super) const fn to(self, most: f64) -> Self {
+    /// The same up to this.
+    pub const fn to(self, most: f64) -> Self {
         Self { most, ..self }
     }
 
-    pub(super) fn below(self, most: f64) -> Self {
+    /// The same below this.
+    pub fn below(self, most: f64) -> Self {
         Self { most, most_included: false, ..self }
     }
 
@@ -90,15 +97,17 @@ impl Bounds {
 }
 
 /// The fields of an object, taken one by one; every fault is noted with its pointer.
-pub(super) struct Fields<'a> {
+pub struct Fields<'a> {
     map: &'a Map<String, Value>,
     pointer: String,
     known: Vec<&'static str>,
-    pub(super) faults: &'a mut Vec<Fault>,
+    /// Where faults are noted.
+    pub faults: &'a mut Vec<Fault>,
 }
 
 impl<'a> Fields<'a> {
-    pub(super) fn of(value: &'a Value, pointer: String, faults: &'a mut Vec<Fault>) -> Option<Self> {
+    /// The fields of `value`, which lies at `pointer`; where it is no object, a fault.
+    pub fn of(value: &'a Value, pointer: String, faults: &'a mut Vec<Fault>) -> Option<Self> {
         match value {
             Value::Object(map) => Some(Self { map, pointer, known: Vec::new(), faults }),
             other => {
@@ -108,24 +117,27 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(super) fn pointer_of(&self, name: &str) -> String {
+    /// The pointer of a field.
+    pub fn pointer_of(&self, name: &str) -> String {
         if name.is_empty() { self.pointer.clone() } else { format!("{}/{name}", self.pointer) }
     }
 
-    pub(super) fn fault(&mut self, name: &str, detail: String) {
+    /// Notes a fault of a field, or of the object itself where `name` is empty.
+    pub fn fault(&mut self, name: &str, detail: String) {
         let pointer = self.pointer_of(name);
         self.faults.push(Fault { pointer, detail });
     }
 
     /// The value, unless it is absent or null.
-    pub(super) fn take(&mut self, name: &'static str) -> Option<&'a Value> {
+    pub fn take(&mut self, name: &'static str) -> Option<&'a Value> {
         if !self.known.contains(&name) {
             self.known.push(name);
         }
         self.map.get(name).filter(|value| !value.is_null())
     }
 
-    pub(super) fn string(&mut self, name: &'static str) -> Option<String> {
+    /// The field as a string.
+    pub fn string(&mut self, name: &'static str) -> Option<String> {
         match self.take(name)? {
             Value::String(value) => Some(value.clone()),
             other => {
@@ -135,14 +147,16 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(super) fn required_string(&mut self, name: &'static str) -> Option<String> {
+    /// The field as a string; a fault where it is absent.
+    pub fn required_string(&mut self, name: &'static str) -> Option<String> {
         if self.take(name).is_none() {
             self.fault(name, "is missing".to_owned());
         }
         self.string(name)
     }
 
-    pub(super) fn one_of<T: Copy>(&mut self, name: &'static str, choices: &[(&'static str, T)]) -> Option<T> {
+    /// The field as one of some words.
+    pub fn one_of<T: Copy>(&mut self, name: &'static str, choices: &[(&'static str, T)]) -> Option<T> {
         let value = self.string(name)?;
         let choice = choices.iter().find(|(choice, _)| *choice == value).map(|(_, choice)| *choice);
         if choice.is_none() {
@@ -152,7 +166,8 @@ impl<'a> Fields<'a> {
         choice
     }
 
-    pub(super) fn integer(&mut self, name: &'static str, range: RangeInclusive<u64>) -> Option<u64> {
+    /// The field as a whole number.
+    pub fn integer(&mut self, name: &'static str, range: RangeInclusive<u64>) -> Option<u64> {
         let value = self.take(name)?;
         let integer = value.as_u64().filter(|integer| range.contains(integer));
         if integer.is_none() {
@@ -163,7 +178,8 @@ impl<'a> Fields<'a> {
         integer
     }
 
-    pub(super) fn number(&mut self, name: &'static str, bounds: Bounds) -> Option<f64> {
+    /// The field as a number.
+    pub fn number(&mut self, name: &'static str, bounds: Bounds) -> Option<f64> {
         let value = self.take(name)?;
         let number = value.as_f64().filter(|&number| bounds.hold(number));
         if number.is_none() {
@@ -173,7 +189,8 @@ impl<'a> Fields<'a> {
         number
     }
 
-    pub(super) fn boolean(&mut self, name: &'static str) -> Option<bool> {
+    /// The field as true or false.
+    pub fn boolean(&mut self, name: &'static str) -> Option<bool> {
         let value = self.take(name)?;
         if value.as_bool().is_none() {
             self.fault(name, format!("must be true or false, not {}", kind(value)));
@@ -182,11 +199,12 @@ impl<'a> Fields<'a> {
     }
 
     /// Whether the field is there and null.
-    pub(super) fn is_null(&self, name: &str) -> bool {
+    pub fn is_null(&self, name: &str) -> bool {
         self.map.get(name).is_some_and(Value::is_null)
     }
 
-    pub(super) fn betas(&mut self) -> Option<[f64; 2]> {
+    /// The decays of Adam.
+    pub fn betas(&mut self) -> Option<[f64; 2]> {
         let value = self.take("betas")?;
         let bounds = Bounds::from(0.0).below(1.0);
         let betas = value.as_array().and_then(|values| match values.as_slice() {
@@ -200,12 +218,14 @@ impl<'a> Fields<'a> {
         betas
     }
 
-    pub(super) fn object(&mut self, name: &'static str) -> Option<Fields<'_>> {
+    /// The field as an object.
+    pub fn object(&mut self, name: &'static str) -> Option<Fields<'_>> {
         let value = self.take(name)?;
         Fields::of(value, self.pointer_of(name), self.faults)
     }
 
-    pub(super) fn refuse_unknown(&mut self) {
+    /// Notes every field that was not asked for.
+    pub fn refuse_unknown(&mut self) {
         let unknown = || self.map.keys().filter(|name| !self.known.contains(&name.as_str()));
         let more = unknown().count().saturating_sub(UNKNOWN_TOLD_MAX);
         for name in unknown().take(UNKNOWN_TOLD_MAX) {

@@ -259,7 +259,7 @@ impl Models {
             self.published.get(name).and_then(|versions| Some((versions, versions.last_key_value()?.1)));
         let Some((versions, newest)) = newest else {
             let names: Vec<&str> = self.published.keys().map(String::as_str).collect();
-            let nearest = crate::train::nearest(name, &names).map(str::to_owned);
+            let nearest = crate::fields::nearest(name, &names).map(str::to_owned);
             return Err(RegistryError::UnknownModel { name: name.clone(), nearest });
         };
         match &reference.selector {

@@ -72,6 +72,13 @@ impl Client {
         self.json(self.http.post(self.url(path)).header("Content-Type", media_type).body(body)).await
     }
 
+    /// `POST path` with a body of JSON, for an answer that people read.
+    pub async fn post_for_text(&self, path: &str, body: &Value) -> Result<String, CliError> {
+        let request = self.http.post(self.url(path)).header("Accept", "text/plain").json(body);
+        let response = self.send(request).await?;
+        response.text().await.map_err(|error| CliError::failed("the server's answer can't be read", error))
+    }
+
     /// Sends a training job.
     pub async fn create_job(&self, request: &Value) -> Result<Job, CliError> {
         self.post("/v1/jobs", "application/json", request.to_string()).await

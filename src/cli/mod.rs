@@ -6,6 +6,7 @@ mod digit;
 mod error;
 mod follow;
 mod health;
+mod lab;
 mod predict;
 mod serve;
 mod style;
@@ -27,6 +28,7 @@ Examples:
   chainrule train --follow                         train MNIST on that server
   chainrule train --follow '{\"network\": \"lesson\"}'  the lesson's network instead
   chainrule predict digit.png                      what digit is it?
+  chainrule graph 'x = a + b; x*b' a=2 b=3         the chain rule, worked out
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 3 the job failed, was cancelled or missed
 --min-accuracy, 4 not authorised, 5 no server there, 130 interrupted.";
@@ -81,6 +83,14 @@ enum Command {
     Train(train::TrainArgs),
     /// Read digits from pictures
     Predict(predict::PredictArgs),
+    /// Differentiate an expression by the chain rule
+    Graph(lab::GraphArgs),
+    /// Show the layers of a network and what they take
+    Summary(lab::SummaryArgs),
+    /// Compare backpropagation with numerical differentiation
+    Check(lab::CheckArgs),
+    /// Look into one step of backpropagation on one image
+    Trace(lab::TraceArgs),
     /// Ask a server whether it is ready
     Health(health::HealthArgs),
     /// Write completions for a shell
@@ -129,6 +139,10 @@ fn run(command: Command, output: Output) -> Result<(), CliError> {
             Command::Demo(args) => demo::run(args, output).await,
             Command::Train(args) => train::run(args, output).await,
             Command::Predict(args) => predict::run(args, output).await,
+            Command::Graph(args) => lab::graph(&args, output),
+            Command::Summary(args) => lab::summary(&args, output),
+            Command::Check(args) => lab::check(&args, output),
+            Command::Trace(args) => lab::trace(args, output).await,
             Command::Health(args) => health::run(args, output).await,
             Command::Completions { .. } => Ok(()),
         }

@@ -7,20 +7,45 @@ use std::path::{Path, PathBuf};
 const ARROWS: &[(&str, &[&str])] = &[
     ("nn", &[]),
     ("data", &[]),
-    ("train", &["nn", "data"]),
+    ("fields", &[]),
+    ("graph", &[]),
+    ("train", &["data", "fields", "nn"]),
+    ("lab", &["data", "fields", "nn", "train"]),
     ("artifact", &["nn", "train"]),
     ("job", &["train"]),
     ("model", &["job", "nn", "train"]),
     ("blobs", &[]),
     ("store", &["blobs", "job", "model", "nn", "train"]),
-    ("registry", &["artifact", "blobs", "model", "nn", "store", "train"]),
+    ("registry", &["artifact", "blobs", "fields", "model", "nn", "store", "train"]),
     ("telemetry", &["config", "job"]),
     ("worker", &["artifact", "blobs", "data", "job", "nn", "registry", "store", "telemetry", "train"]),
-    ("config", &["data", "train"]),
-    ("http", &["app", "blobs", "config", "data", "job", "model", "nn", "registry", "store", "train"]),
+    ("config", &["data", "lab", "train"]),
+    (
+        "http",
+        &[
+            "app", "blobs", "config", "data", "fields", "graph", "job", "lab", "model", "nn", "registry",
+            "store", "train",
+        ],
+    ),
     ("app", &["blobs", "config", "registry", "store", "telemetry", "worker"]),
     ("server", &["app", "config", "http", "worker"]),
-    ("cli", &["app", "config", "data", "http", "job", "model", "server", "telemetry"]),
+    (
+        "cli",
+        &[
+            "app",
+            "config",
+            "data",
+            "fields",
+            "graph",
+            "http",
+            "job",
+            "lab",
+            "model",
+            "server",
+            "telemetry",
+            "train",
+        ],
+    ),
 ];
 
 /// Crates that only some rooms may name.
@@ -42,7 +67,7 @@ const CRATES: &[(&str, &[&str])] = &[
 /// Words that the pure rooms don't say.
 const IMPURE: &[&str] =
     &["std::time", "Instant", "SystemTime", "std::fs", "std::env::", "std::net", "println!"];
-const PURE: &[&str] = &["nn", "data", "train"];
+const PURE: &[&str] = &["nn", "graph", "data", "train"];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).expect("a folder") {

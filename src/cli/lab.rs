@@ -1,0 +1,241 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+use super::client::Client;
+use super::{CliError, Output, ServerArgs, print, print_json};
+use crate::data;
+use crate::fields::Fault;
+use crate::graph::{self, Graph, GraphError, Place};
+use crate::lab::{self, CheckRequest, LabLimits, NetworkRequest};
+use crate::model::ModelRef;
+use crate::train::SpecLimits;
+
+const GRAPH_EXAMPLES: &str = "\
+Examples:
+  chainrule graph 'x = a + b; y = b + c; x*y' a=-1 b=3 c=4
+  chainrule graph 'sigmoid(w*x + b)' w=2 x=-1 b=0.5 --svg graph.svg
+  chainrule graph --json 'a^2' a=3
+
+No server is asked.";
+
+/// Flags of `graph`.
+#[derive(Args)]
+#[command(after_help = GRAPH_EXAMPLES, allow_negative_numbers = true)]
+pub struct GraphArgs {
+    /// The expression, with bindings before it: x = a + b; x^2
+    #[arg(value_name = "EXPRESSION", allow_hyphen_values = true)]
+    expression: String,
+
+    /// Value of an input
+    #[arg(value_name = "NAME=VALUE", value_parser = input)]
+    inputs: Vec<(String, f64)>,
+
+    /// Draw it into this file
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+}
+
+fn input(text: &str) -> Result<(String, f64), String> {
+    let (name, value) = text.split_once('=').ok_or("must be NAME=VALUE, as a=-1")?;
+    let value = value.trim().replace('−', "-").parse().map_err(|_| format!("{value:?} is no number"))?;
+    Ok((name.trim().to_owned(), value))
+}
+
+/// The chain rule on an expression.
+pub fn graph(args: &GraphArgs, output: Output) -> Result<(), CliError> {
+    let mut inputs = BTreeMap::new();
+    for (name, value) in &args.inputs {
+        if inputs.insert(name.clone(), *value).is_some() {
+            let what = format!("input {name} is given twice");
+            return Err(CliError::Usage { what, hint: "give each input one value".to_owned() });
+        }
+    }
+    let graph: Graph = graph::differentiate(&args.expression, &inputs)
+        .map_err(|error| at_its_place(&args.expression, &error))?;
+    if let Some(file) = &args.svg {
+        let written = std::fs::write(file, graph.svg());
+        written.map_err(|error| CliError::failed(format!("can't write {}", file.display()), error))?;
+    }
+    if output.json {
+        print_json(&graph)
+    } else if output.quiet {
+        print(graph.value())
+    } else {
+        print(graph.text().trim_end())
+    }
+}
+
+/// Columns of the expression that are shown around a fault.
+const SHOWN: usize = 60;
+
+/// The fault, and below the expression a mark at its column.
+fn at_its_place(expression: &str, error: &GraphError) -> CliError {
+    let Place::Column(column) = &error.place else {
+        return CliError::Failed { what: error.to_string(), why: None, hint: None };
+    };
+    let first = column.saturating_sub(SHOWN / 2).saturating_sub(1);
+    let part: String = expression.chars().skip(first).take(SHOWN).collect();
+    let part = part.replace(char::is_whitespace, " ");
+    let mark = format!("{}^", " ".repeat(column - 1 - first));
+    CliError::Failed { what: error.to_string(), why: Some(part), hint: Some(mark) }
+}
+
+const SUMMARY_EXAMPLES: &str = "\
+Examples:
+  chainrule summary mlp
+  chainrule summary cnn-best --batch-size 64
+  chainrule summary '{\"layers\": [{\"type\": \"dense\", \"units\": 10}]}'
+
+No server is asked.";
+
+/// Flags of `summary`.
+#[derive(Args)]
+#[command(after_help = SUMMARY_EXAMPLES)]
+pub struct SummaryArgs {
+    /// A preset, or layers as JSON
+    #[arg(value_name = "NETWORK")]
+    network: String,
+
+    /// Images of a batch
+    #[arg(long, value_name = "N")]
+    batch_size: Option<u64>,
+}
+
+/// Shapes, parameters, operations and bytes of a network.
+pub fn summary(args: &SummaryArgs, output: Output) -> Result<(), CliError> {
+    let request = request(&args.network, [("batch_size", args.batch_size)])?;
+    let parsed = NetworkRequest::parse(&request, &SpecLimits::default()).map_err(|faults| told(&faults))?;
+    let summary = lab::summary(&parsed.layers, parsed.batch_size)
+        .map_err(|error| CliError::failed("the layers don't fit", error))?;
+    if output.json {
+        print_json(&summary)
+    } else if output.quiet {
+        print(summary.parameters)
+    } else {
+        print(summary.text().trim_end())
+    }
+}
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  chainrule check lesson
+  chainrule check cnn-fast --samples 4 --parameters 20
+
+No server is asked.";
+
+/// Flags of `check`.
+#[derive(Args)]
+#[command(after_help = CHECK_EXAMPLES)]
+pub struct CheckArgs {
+    /// A preset, or layers as JSON
+    #[arg(value_name = "NETWORK")]
+    network: String,
+
+    /// Examples of MNIST
+    #[arg(long, value_name = "N")]
+    samples: Option<u64>,
+
+    /// Numbers of each parameter that are checked
+    #[arg(long, value_name = "N")]
+    parameters: Option<u64>,
+
+    /// Of weights, examples and which numbers are checked
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+}
+
+/// Backpropagation beside numerical differentiation.
+pub fn check(args: &CheckArgs, output: Output) -> Result<(), CliError> {
+    let fields = [("samples", args.samples), ("parameters", args.parameters), ("seed", args.seed)];
+    let request = request(&args.network, fields)?;
+    let limits = LabLimits::default();
+    let told = |faults: Vec<Fault>| told(&faults);
+    let request = CheckRequest::parse(&request, &data::shapes(), &limits).map_err(told)?;
+    let check = lab::check_drawn(&request, &data::mnist::dataset(), &limits).map_err(told)?;
+    if output.json {
+        print_json(&check)
+    } else if output.quiet {
+        print(format!("{:e}", check.max_relative_error))
+    } else {
+        print(check.text().trim_end())
+    }
+}
+
+/// A request for a network: a preset's name or layers, and the numbers that are given.
+fn request<const N: usize>(network: &str, numbers: [(&str, Option<u64>); N]) -> Result<Value, CliError> {
+    let network: Value = match network.trim_start().starts_with('{') {
+        true => serde_json::from_str(network)
+            .map_err(|error| CliError::failed("the network is not JSON", error))?,
+        false => network.into(),
+    };
+    let mut request = Map::from_iter([("network".to_owned(), network)]);
+    for (name, number) in numbers {
+        request.extend(number.map(|number| (name.to_owned(), number.into())));
+    }
+    Ok(request.into())
+}
+
+fn told(faults: &[Fault]) -> CliError {
+    let mut lines = faults.iter().map(|fault| match fault.pointer.as_str() {
+        "" => fault.detail.clone(),
+        pointer => format!("{}: {}", pointer.trim_start_matches('/'), fault.detail),
+    });
+    let what = lines.next().unwrap_or_default();
+    let more: Vec<String> = lines.collect();
+    CliError::Failed { what, why: (!more.is_empty()).then(|| more.join("; ")), hint: None }
+}
+
+const TRACE_EXAMPLES: &str = "\
+Examples:
+  chainrule trace 0                                 the first test image of MNIST
+  chainrule trace 8 --label 6 --learning-rate 0.01
+  chainrule trace --json 0 | jq .loss_after";
+
+/// Flags of `trace`.
+#[derive(Args)]
+#[command(after_help = TRACE_EXAMPLES)]
+pub struct TraceArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+
+    /// The model: NAME, NAME@VERSION or NAME@ALIAS
+    #[arg(long, default_value = "digits", value_name = "REF")]
+    model: ModelRef,
+
+    /// The data set whose test images are numbered
+    #[arg(long, default_value = "mnist", value_name = "NAME")]
+    dataset: String,
+
+    /// The class it should be, that of the image unless given
+    #[arg(long, value_name = "CLASS")]
+    label: Option<u64>,
+
+    /// Of the one update
+    #[arg(long, default_value_t = 0.1, value_name = "RATE")]
+    learning_rate: f64,
+
+    /// Number of a test image
+    #[arg(value_name = "INDEX")]
+    index: u64,
+}
+
+/// One step of backpropagation on one image, looked into.
+pub async fn trace(args: TraceArgs, output: Output) -> Result<(), CliError> {
+    let client = Client::new(&args.server.server)?;
+    let mut request = json!({
+        "example": { "dataset": args.dataset, "split": "test", "index": args.index },
+        "learning_rate": args.learning_rate,
+    });
+    if let Some(label) = args.label {
+        request["label"] = label.into();
+    }
+    let path = format!("/v1/models/{}/trace", args.model);
+    if output.json || output.quiet {
+        let trace: Value = client.post(&path, "application/json", request.to_string()).await?;
+        return if output.json { print_json(&trace) } else { print(&trace["loss_after"]) };
+    }
+    print(client.post_for_text(&path, &request).await?.trim_end())
+}
