@@ -23,6 +23,15 @@ pub enum CliError {
         /// What to try.
         hint: String,
     },
+    /// The same, with the place in what was given.
+    UsageAt {
+        /// What is wrong.
+        what: String,
+        /// The part of what was given around it.
+        text: String,
+        /// A mark below its place.
+        mark: String,
+    },
     /// The server answered with a problem.
     Problem(Problem),
     /// The job did not end well.
@@ -50,7 +59,7 @@ impl CliError {
     pub fn exit_status(&self) -> u8 {
         match self {
             Self::Failed { .. } => 1,
-            Self::Usage { .. } => 2,
+            Self::Usage { .. } | Self::UsageAt { .. } => 2,
             Self::Problem(problem) if matches!(problem.status, 401 | 403) => 4,
             Self::Problem(_) => 1,
             Self::Job(_) => 3,
@@ -67,6 +76,7 @@ impl CliError {
                 [Some(what.clone()), why.clone(), hint.clone()].into_iter().flatten().collect()
             }
             Self::Usage { what, hint } => vec![what.clone(), hint.clone()],
+            Self::UsageAt { what, text, mark } => vec![what.clone(), text.clone(), mark.clone()],
             Self::Problem(problem) => {
                 let mut lines = vec![format!("{} ({} {})", problem.detail, problem.status, problem.code)];
                 let faults: Vec<String> = problem

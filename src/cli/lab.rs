@@ -40,8 +40,12 @@ pub struct GraphArgs {
 
 fn input(text: &str) -> Result<(String, f64), String> {
     let (name, value) = text.split_once('=').ok_or("must be NAME=VALUE, as a=-1")?;
-    let value = value.trim().replace('−', "-").parse().map_err(|_| format!("{value:?} is no number"))?;
-    Ok((name.trim().to_owned(), value))
+    let number: f64 =
+        value.trim().replace('−', "-").parse().map_err(|_| format!("{value:?} is no number"))?;
+    if !number.is_finite() {
+        return Err(format!("{value} is beyond what f64 holds"));
+    }
+    Ok((name.trim().to_owned(), number))
 }
 
 /// The chain rule on an expression.
@@ -54,7 +58,7 @@ pub fn graph(args: &GraphArgs, output: Output) -> Result<(), CliError> {
         }
     }
     let graph: Graph = graph::differentiate(&args.expression, &inputs)
-        .map_err(|error| at_its_place(&args.expression, &error))?;
+        .map_err(|errors| at_its_place(&args.expression, &errors))?;
     if let Some(file) = &args.svg {
         let written = std::fs::write(file, graph.svg());
         written.map_err(|error| CliError::failed(format!("can't write {}", file.display()), error))?;
@@ -71,17 +75,23 @@ pub fn graph(args: &GraphArgs, output: Output) -> Result<(), CliError> {
 /// Columns of the expression that are shown around a fault.
 const SHOWN: usize = 60;
 
-/// The fault, and below the expression a mark at its column.
-fn at_its_place(expression: &str, error: &GraphError) -> CliError {
-    let Place::Column(column) = &error.place else {
-        return CliError::Failed { what: error.to_string(), why: None, hint: None };
-    };
+/// The faults, and below the expression a mark at its column.
+fn at_its_place(expression: &str, errors: &[GraphError]) -> CliError {
+    let what = errors.iter().map(GraphError::to_string).collect::<Vec<_>>().join("; ");
+    let column = errors.iter().find_map(|error| match error.place {
+        Place::Column(column) => Some(column),
+        Place::Input(_) => None,
+    });
+    let Some(column) = column else { return CliError::Usage { what, hint: GRAPH_HINT.to_owned() } };
     let first = column.saturating_sub(SHOWN / 2).saturating_sub(1);
     let part: String = expression.chars().skip(first).take(SHOWN).collect();
     let part = part.replace(char::is_whitespace, " ");
-    let mark = format!("{}^", " ".repeat(column - 1 - first));
-    CliError::Failed { what: error.to_string(), why: Some(part), hint: Some(mark) }
+    let before: String = part.chars().take(column - 1 - first).collect();
+    let mark = format!("{}^", " ".repeat(console::measure_text_width(&before)));
+    CliError::UsageAt { what, text: part, mark }
 }
+
+const GRAPH_HINT: &str = "see chainrule graph --help";
 
 const SUMMARY_EXAMPLES: &str = "\
 Examples:
@@ -167,8 +177,10 @@ pub fn check(args: &CheckArgs, output: Output) -> Result<(), CliError> {
 /// A request for a network: a preset's name or layers, and the numbers that are given.
 fn request<const N: usize>(network: &str, numbers: [(&str, Option<u64>); N]) -> Result<Value, CliError> {
     let network: Value = match network.trim_start().starts_with('{') {
-        true => serde_json::from_str(network)
-            .map_err(|error| CliError::failed("the network is not JSON", error))?,
+        true => serde_json::from_str(network).map_err(|error| CliError::Usage {
+            what: "the network is not JSON".to_owned(),
+            hint: error.to_string(),
+        })?,
         false => network.into(),
     };
     let mut request = Map::from_iter([("network".to_owned(), network)]);
@@ -185,7 +197,8 @@ fn told(faults: &[Fault]) -> CliError {
     });
     let what = lines.next().unwrap_or_default();
     let more: Vec<String> = lines.collect();
-    CliError::Failed { what, why: (!more.is_empty()).then(|| more.join("; ")), hint: None }
+    let hint = if more.is_empty() { "see --help of this command".to_owned() } else { more.join("; ") };
+    CliError::Usage { what, hint }
 }
 
 const TRACE_EXAMPLES: &str = "\
@@ -214,12 +227,17 @@ pub struct TraceArgs {
     label: Option<u64>,
 
     /// Of the one update
-    #[arg(long, default_value_t = 0.1, value_name = "RATE")]
+    #[arg(long, default_value_t = 0.1, value_name = "RATE", value_parser = rate)]
     learning_rate: f64,
 
     /// Number of a test image
     #[arg(value_name = "INDEX")]
     index: u64,
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate: &f64| *rate > 0.0 && rate.is_finite());
+    rate.ok_or_else(|| "must be a number above 0".to_owned())
 }
 
 /// One step of backpropagation on one image, looked into.

@@ -1,7 +1,7 @@
 use std::fmt;
 
 /// Characters of a client's word that are repeated to it.
-const SHOWN_MAX: usize = 64;
+pub(super) const SHOWN_MAX: usize = 64;
 
 /// What is wrong with an expression or an input, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

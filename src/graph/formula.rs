@@ -14,6 +14,7 @@ pub(super) struct Formula {
 enum Tightness {
     Sum,
     Negative,
+    Quotient,
     Product,
     Power,
     Atom,
@@ -53,16 +54,16 @@ impl Formula {
 
 /// What `op` makes of `x`.
 pub(super) fn value(op: Op, x: &[Formula]) -> Formula {
-    use Tightness::{Atom, Negative, Power, Product, Sum};
+    use Tightness::{Atom, Negative, Power, Product, Quotient, Sum};
     let side = |place: usize, tightness| x[place].at_least(tightness);
     let (text, tightness) = match op {
         Op::Input | Op::Constant | Op::Identity => return x[0].clone(),
-        Op::Add => (format!("{} + {}", side(0, Sum), side(1, Product)), Sum),
-        Op::Subtract => (format!("{} − {}", side(0, Sum), side(1, Product)), Sum),
+        Op::Add => (format!("{} + {}", side(0, Sum), side(1, Quotient)), Sum),
+        Op::Subtract => (format!("{} − {}", side(0, Sum), side(1, Quotient)), Sum),
         Op::Multiply => (format!("{}·{}", side(0, Product), side(1, Power)), Product),
-        Op::Divide => (format!("{} / {}", side(0, Product), side(1, Power)), Product),
+        Op::Divide => (format!("{} / {}", side(0, Quotient), side(1, Power)), Quotient),
         Op::Power => (format!("{}^{}", side(0, Atom), side(1, Atom)), Power),
-        Op::Negate => (format!("−{}", side(0, Power)), Negative),
+        Op::Negate => (negative(side(0, Power)), Negative),
         _ => {
             let arguments: Vec<&str> = x.iter().map(|x| x.text.as_str()).collect();
             (format!("{}({})", op.name(), arguments.join(", ")), Atom)
@@ -71,8 +72,13 @@ pub(super) fn value(op: Op, x: &[Formula]) -> Formula {
     Formula::new(text, tightness)
 }
 
-/// `∂y/∂x` by the operand at this place, of the `y` that `op` makes of `x`.
-pub(super) fn local(op: Op, place: usize, x: &[Formula], y: &Formula) -> Formula {
+/// `text` with a minus before it, but 0 as it is.
+fn negative(text: String) -> String {
+    if text == "0" { text } else { format!("−{text}") }
+}
+
+/// `∂y/∂x` by the operand at this place, of the `y` that `op` makes of `x`; `slope` is its number.
+pub(super) fn local(op: Op, place: usize, x: &[Formula], y: &Formula, slope: f64) -> Formula {
     let number = Formula::number;
     let apply = |op, x: &[&Formula]| value(op, &x.iter().map(|&x| x.clone()).collect::<Vec<_>>());
     let one = number(1.0);
@@ -84,7 +90,7 @@ pub(super) fn local(op: Op, place: usize, x: &[Formula], y: &Formula) -> Formula
         (Op::Divide, _) => {
             let square = apply(Op::Power, &[&x[1], &number(2.0)]);
             Formula::new(
-                format!("−{} / {}", x[0].at_least(Tightness::Power), square.text),
+                format!("{} / {}", negative(x[0].at_least(Tightness::Power)), square.text),
                 Tightness::Negative,
             )
         }
@@ -97,9 +103,14 @@ pub(super) fn local(op: Op, place: usize, x: &[Formula], y: &Formula) -> Formula
         (Op::Sqrt, _) => apply(Op::Divide, &[&one, &apply(Op::Multiply, &[&number(2.0), y])]),
         (Op::Sin, _) => apply(Op::Cos, &[&x[0]]),
         (Op::Cos, _) => apply(Op::Negate, &[&apply(Op::Sin, &[&x[0]])]),
+        // Six digits of y don't show how far it is from ±1.
+        (Op::Tanh | Op::Sigmoid, _) if ["1", "−1"].contains(&y.text.as_str()) => number(slope),
         (Op::Tanh, _) => apply(Op::Subtract, &[&one, &apply(Op::Power, &[y, &number(2.0)])]),
         (Op::Sigmoid, _) => apply(Op::Multiply, &[y, &apply(Op::Subtract, &[&one, y])]),
         (Op::Relu, _) => Formula::name(&format!("(1 if {} > 0, else 0)", x[0].text)),
+        (Op::Max | Op::Min, _) if 0.0 < slope && slope < 1.0 => {
+            Formula::new(format!("1/{:.0}", 1.0 / slope), Tightness::Quotient)
+        }
         (Op::Max, _) => Formula::name(&format!("(1 if {} is the largest, else 0)", x[place].text)),
         (Op::Min, _) => Formula::name(&format!("(1 if {} is the smallest, else 0)", x[place].text)),
         (Op::Input | Op::Constant | Op::Identity | Op::Add | Op::Subtract, _) => one,

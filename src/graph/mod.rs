@@ -61,7 +61,7 @@ pub const DEPTH_MAX: usize = 200;
 pub const PATHS_MAX: usize = 1_000;
 
 /// Node ids in all listed paths together.
-pub const PATH_NODES_MAX: usize = 200_000;
+pub const PATH_NODES_MAX: usize = 1_000_000;
 
 /// An expression differentiated: its nodes, the gradient by each input, and where it comes from.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -79,7 +79,7 @@ pub struct Graph {
     pub paths: BTreeMap<String, Vec<Path>>,
     /// How many paths there are from each input.
     pub path_counts: BTreeMap<String, f64>,
-    /// The derivative by each input as a central difference; none where there is no difference to take.
+    /// The derivative by each input as a central difference; none where no two steps agree on one.
     pub numerical: BTreeMap<String, Option<f64>>,
     /// The largest `|a − n| / max(|a|, |n|, 10⁻⁴)` of a gradient `a` and its central difference `n`; none
     /// where there is no central difference.
@@ -93,13 +93,15 @@ pub struct Graph {
 /// Differentiates `expression` by each of `inputs`, where they have these values.
 ///
 /// # Errors
-/// Where the expression cannot be read, has no finite value, or no finite derivative by an input.
-pub fn differentiate(expression: &str, inputs: &BTreeMap<String, f64>) -> Result<Graph, GraphError> {
+/// Every input that cannot be one, and the first place where the expression cannot be read; where all
+/// that is well, the first where it has no finite value, or no finite derivative by an input. Never empty.
+pub fn differentiate(expression: &str, inputs: &BTreeMap<String, f64>) -> Result<Graph, Vec<GraphError>> {
     let (mut nodes, output) = parse::parse(expression, inputs)?;
-    forward::forward(&mut nodes)?;
-    let steps = backward::backward(&mut nodes, output)?;
+    forward::forward(&mut nodes).map_err(|fault| vec![fault])?;
+    let steps = backward::backward(&mut nodes, output).map_err(|fault| vec![fault])?;
 
     let path_counts = paths::counts(&nodes, output);
+    let paths = paths::paths(&nodes, output, &path_counts);
     let differences = numerical::differences(&nodes, output);
     let numerical: BTreeMap<_, _> = differences
         .iter()
@@ -110,8 +112,11 @@ pub fn differentiate(expression: &str, inputs: &BTreeMap<String, f64>) -> Result
     Ok(Graph {
         value: nodes[output].value,
         max_relative_error: numerical::max_relative_error(&gradients, &numerical),
-        paths: paths::paths(&nodes, output, &path_counts),
-        warnings: warnings::warnings(&nodes, output, &differences),
+        warnings: warnings::warnings(&nodes, output, &differences)
+            .into_iter()
+            .chain(warnings::left_out(&paths, &path_counts))
+            .collect(),
+        paths,
         gradients,
         output,
         path_counts,

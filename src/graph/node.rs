@@ -171,8 +171,8 @@ impl Op {
             Self::Sqrt => vec![0.5 / y],
             Self::Sin => vec![x[0].cos()],
             Self::Cos => vec![-x[0].sin()],
-            Self::Tanh => vec![1.0 - y * y],
-            Self::Sigmoid => vec![y * (1.0 - y)],
+            Self::Tanh => vec![4.0 * sigmoid_slope(2.0 * x[0])],
+            Self::Sigmoid => vec![sigmoid_slope(x[0])],
             Self::Relu => vec![if x[0] > 0.0 { 1.0 } else { 0.0 }],
             Self::Max | Self::Min => {
                 let winners = x.iter().filter(|&&x| x == y).count() as f64;
@@ -226,10 +226,16 @@ impl Op {
     }
 }
 
-/// `1 / (1 + e^−x)`, without overflow at either end.
+/// `1 / (1 + e^−x)`, without overflow.
 fn sigmoid(x: f64) -> f64 {
     let decay = (-x.abs()).exp();
     if x < 0.0 { decay / (1.0 + decay) } else { 1.0 / (1.0 + decay) }
+}
+
+/// `∂sigmoid(x)/∂x`, which is `y (1 − y)`, without that cancelling; and `tanh(x)` is `2 sigmoid(2x) − 1`.
+fn sigmoid_slope(x: f64) -> f64 {
+    let decay = (-x.abs()).exp();
+    decay / (1.0 + decay).powi(2)
 }
 
 /// `∂(a^b)/∂a = b·a^(b − 1)`; 0 where `b` is 0, as `a^0` is 1 everywhere.

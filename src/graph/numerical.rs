@@ -3,12 +3,19 @@ use std::collections::BTreeMap;
 use super::node::{Node, Op};
 use super::{inputs_of, made_from, reaching};
 
-/// Half the distance of a central difference at magnitude 1: the cube root of the `f64` rounding unit,
-/// where truncation and rounding are about equal (Press et al., *Numerical Recipes*, section 5.7).
+/// Half the widest distance of a central difference at magnitude 1: the cube root of the `f64` rounding
+/// unit, where truncation and rounding are about equal in a function whose derivatives are about as large
+/// as itself (Press et al., *Numerical Recipes*, section 5.7).
 const STEP: f64 = 6e-6;
 
-/// How often the step is made ten times smaller, to stay on this side of an edge or kink.
-const SHRINKS: i32 = 4;
+/// How often the step is made ten times smaller.
+const SHRINKS: i32 = 10;
+
+/// How far slopes that agree may be apart, as part of the steepest.
+const AGREEMENT: f64 = 1e-6;
+
+/// What rounding may do to a slope: this part of it, or this much.
+const ROUNDING_MAX: [f64; 2] = [1e-4, 1e-9];
 
 /// Why there is no difference to take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +24,8 @@ pub(super) enum NoDifference {
     Edge,
     /// A relu, max or min takes another branch on either side.
     Kink,
+    /// No two steps agree, or rounding hides the difference.
+    Unclear,
 }
 
 /// `(f(x + h) − f(x − h)) / 2h` of the node `output`, for each input.
@@ -39,51 +48,93 @@ pub(super) fn max_relative_error(
     gradients.values().zip(numerical.values()).filter_map(error).reduce(f64::max)
 }
 
+/// The slope at the widest step with which the next one agrees (the idea of Ridders' method, in the same
+/// section, without its extrapolation).
 fn difference(nodes: &[Node], output: usize, input: &Node, reaches: &[bool]) -> Result<f64, NoDifference> {
     if !reaches[input.id] {
         return Ok(0.0);
     }
     let varies = made_from(nodes, |node| node.id == input.id);
     let moved: Vec<&Node> = nodes.iter().filter(|node| reaches[node.id] && varies[node.id]).collect();
-    let slope = |step: f64| difference_of(nodes, output, &moved, input.value - step, input.value + step);
-    let step = STEP * input.value.abs().max(1.0);
-    let mut result = slope(step);
-    for shrinks in 1..=SHRINKS {
-        let Err(why) = result else { break };
-        let step = step / 10f64.powi(shrinks);
-        result = slope(step);
-        if result.is_ok() && why == NoDifference::Edge {
-            // Near an edge functions bend much.
-            result = slope(step / 100.0).or(result);
+    let mut wider: Option<Slope> = None;
+    let (mut steepest, mut why) = (0f64, NoDifference::Unclear);
+    for shrinks in 0..=SHRINKS {
+        let step = STEP * input.value.abs().max(1.0) / 10f64.powi(shrinks);
+        let narrower = match Slope::new(nodes, output, &moved, [input.value - step, input.value + step]) {
+            Ok(slope) => slope,
+            Err(reason) => {
+                (wider, why) = (None, reason);
+                continue;
+            }
+        };
+        steepest = steepest.max(narrower.central.abs());
+        if let Some(wider) = wider {
+            if wider.agrees(&narrower, steepest) {
+                return Ok(wider.central + 0.0);
+            }
+            why = NoDifference::Unclear;
         }
+        wider = Some(narrower);
     }
-    result
+    Err(why)
 }
 
-/// The slope between the inputs `low` and `high`, the first of the nodes that are `moved`.
-fn difference_of(
-    nodes: &[Node],
-    output: usize,
-    moved: &[&Node],
-    low: f64,
-    high: f64,
-) -> Result<f64, NoDifference> {
-    let mut below: Vec<f64> = nodes.iter().map(|node| node.value).collect();
-    let mut above = below.clone();
-    let mut x = Vec::new();
-    for node in moved {
-        if node.op == Op::Input {
-            (below[node.id], above[node.id]) = (low, high);
-            continue;
+/// What one step tells of the derivative.
+#[derive(Clone, Copy)]
+struct Slope {
+    /// `(f(x + h) − f(x − h)) / 2h`
+    central: f64,
+    /// `(f(x + h) − f(x)) / h − (f(x) − f(x − h)) / h`, which goes to 0 with `h` unless there is a kink.
+    bend: f64,
+    /// About the most that rounding adds to `central`.
+    rounding: f64,
+}
+
+impl Slope {
+    /// Between two values of the input, which is the first of the nodes that are `moved`.
+    fn new(
+        nodes: &[Node],
+        output: usize,
+        moved: &[&Node],
+        [low, high]: [f64; 2],
+    ) -> Result<Self, NoDifference> {
+        let at: Vec<f64> = nodes.iter().map(|node| node.value).collect();
+        let (mut below, mut above) = (at.clone(), at.clone());
+        let (mut x, mut rounding) = (Vec::new(), 0.0);
+        for node in moved {
+            if node.op == Op::Input {
+                (below[node.id], above[node.id]) = (low, high);
+                continue;
+            }
+            let branch_below = evaluate(node, &mut x, &mut below)?;
+            let branch_above = evaluate(node, &mut x, &mut above)?;
+            if branch_below != branch_above {
+                return Err(NoDifference::Kink);
+            }
+            if node.inputs.iter().any(|&input| below[input] != at[input] || above[input] != at[input]) {
+                rounding += f64::EPSILON * (node.value * node.gradient.unwrap_or(0.0)).abs();
+            }
         }
-        let branch_below = evaluate(node, &mut x, &mut below)?;
-        let branch_above = evaluate(node, &mut x, &mut above)?;
-        if branch_below != branch_above {
-            return Err(NoDifference::Kink);
-        }
+        let [below, at, above] = [&below, &at, &above].map(|values| values[output]);
+        let x = nodes[moved[0].id].value;
+        let slope = Self {
+            central: (above - below) / (high - low),
+            bend: (above - at) / (high - x) - (at - below) / (x - low),
+            rounding: rounding / (high - low),
+        };
+        let is_finite = [slope.central, slope.bend, slope.rounding].into_iter().all(f64::is_finite);
+        if is_finite { Ok(slope) } else { Err(NoDifference::Edge) }
     }
-    let slope = (above[output] - below[output]) / (high - low);
-    if slope.is_finite() { Ok(slope) } else { Err(NoDifference::Edge) }
+
+    /// Whether a narrower step has the same slope, both halves bend together, and rounding is small.
+    fn agrees(&self, narrower: &Self, steepest: f64) -> bool {
+        let [part, least] = ROUNDING_MAX;
+        let rounding = self.rounding + narrower.rounding;
+        let allowed = AGREEMENT * steepest + rounding;
+        self.rounding <= (part * self.central.abs()).max(least)
+            && (self.central - narrower.central).abs() <= allowed
+            && narrower.bend.abs() <= self.bend.abs() / 2.0 + 4.0 * allowed
+    }
 }
 
 /// The value of `node` into `values`, and the branch that it takes.

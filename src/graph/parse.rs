@@ -11,14 +11,24 @@ use super::token::{Token, tokens};
 const LET: &str = "let";
 
 /// The nodes of `expression`, which have no values yet but those of inputs and constants, and the id
-/// of the one that it stands for.
+/// of the one that it stands for; or every fault of the inputs, then the first of the expression.
 pub(super) fn parse(
     expression: &str,
     inputs: &BTreeMap<String, f64>,
-) -> Result<(Vec<Node>, usize), GraphError> {
+) -> Result<(Vec<Node>, usize), Vec<GraphError>> {
+    let mut faults = refuse::wrong_inputs(inputs);
+    match read(expression, inputs) {
+        Ok(taken) if faults.is_empty() => return Ok(taken),
+        Ok(_) => {}
+        Err(fault) => faults.push(fault),
+    }
+    Err(faults)
+}
+
+/// As [`parse`], of inputs that may have faults of their own.
+fn read(expression: &str, inputs: &BTreeMap<String, f64>) -> Result<(Vec<Node>, usize), GraphError> {
     let mut parser = Parser::new(&refuse::too_long(expression)?);
-    for (place, (name, &value)) in inputs.iter().enumerate() {
-        refuse::wrong_input(place, name, value)?;
+    for (name, &value) in inputs.iter().filter(|(name, _)| refuse::can_be_bound(name)) {
         let id = parser.push(Op::Input, vec![], 0, value);
         parser.bind(name, id, 0);
     }
@@ -185,8 +195,7 @@ impl Parser {
     /// A function and its arguments.
     fn call(&mut self, name: &str, column: usize) -> Result<usize, GraphError> {
         let Some(op) = Op::function(name) else {
-            let (name, known) = (shown(name), refuse::function_names());
-            return Err(self.fault(format!("unknown function {name}, there are: {known}")));
+            return Err(self.unknown_function(name));
         };
         let opened = column + name.chars().count();
         self.place += 2;

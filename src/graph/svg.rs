@@ -14,26 +14,33 @@ const LEGEND: f64 = 30.0;
 /// Half the height of a node, and the radius of its corners.
 const RADIUS: f64 = 19.0;
 
-/// Colours for both schemes; a reader's scheme chooses.
+/// Light colours, and over them dark ones where the reader's scheme is dark. Without custom properties,
+/// which many programs that draw SVG don't know.
 const STYLE: &str = "\
-.chainrule-graph{--paper:#ffffff;--ink:#1f2328;--faint:#656d76;--line:#8c959f;--node:#ffffff;\
---input:#e7f0fd;--input-line:#3a6ea5;--gradient:#b93a0a;font:13px system-ui,'Segoe UI',Helvetica,Arial,sans-serif;\
-font-variant-numeric:tabular-nums}\
-@media (prefers-color-scheme:dark){.chainrule-graph{--paper:#14181d;--ink:#e6e9ed;--faint:#9aa4ae;--line:#75808b;\
---node:#1d232a;--input:#1c2d44;--input-line:#6ea3dd;--gradient:#ff9a62}}\
-.chainrule-graph .paper{fill:var(--paper)}\
-.chainrule-graph text{fill:var(--ink);text-anchor:middle}\
+.chainrule-graph{font:13px system-ui,'Segoe UI',Helvetica,Arial,sans-serif;font-variant-numeric:tabular-nums}\
+.chainrule-graph .paper{fill:#ffffff}\
+.chainrule-graph text{fill:#1f2328;text-anchor:middle}\
 .chainrule-graph .name{font-style:italic;font-weight:600}\
-.chainrule-graph .gradient{fill:var(--gradient)}\
+.chainrule-graph .gradient{fill:#b93a0a}\
 .chainrule-graph .legend{font-size:12px;text-anchor:start}\
-.chainrule-graph .link{fill:none;stroke:var(--line);stroke-width:1.5}\
-.chainrule-graph .back{fill:none;stroke:var(--gradient);stroke-width:1.2}\
-.chainrule-graph .dot,.chainrule-graph .head{fill:var(--line)}\
-.chainrule-graph .back-head{fill:var(--gradient)}\
-.chainrule-graph .node{fill:var(--node);stroke:var(--ink);stroke-width:1.5}\
-.chainrule-graph .input{fill:var(--input);stroke:var(--input-line)}\
+.chainrule-graph .link{fill:none;stroke:#8c959f;stroke-width:1.5}\
+.chainrule-graph .back{fill:none;stroke:#b93a0a;stroke-width:1.2}\
+.chainrule-graph .dot,.chainrule-graph .head{fill:#8c959f}\
+.chainrule-graph .back-head{fill:#b93a0a}\
+.chainrule-graph .node{fill:#ffffff;stroke:#1f2328;stroke-width:1.5}\
+.chainrule-graph .input{fill:#e7f0fd;stroke:#3a6ea5}\
 .chainrule-graph .op{font-size:15px}\
-.chainrule-graph .unused{opacity:.45}";
+.chainrule-graph .unused{opacity:.45}\
+@media (prefers-color-scheme:dark){\
+.chainrule-graph .paper{fill:#14181d}\
+.chainrule-graph text{fill:#e6e9ed}\
+.chainrule-graph .gradient{fill:#ff9a62}\
+.chainrule-graph .link{stroke:#75808b}\
+.chainrule-graph .back{stroke:#ff9a62}\
+.chainrule-graph .dot,.chainrule-graph .head{fill:#75808b}\
+.chainrule-graph .back-head{fill:#ff9a62}\
+.chainrule-graph .node{fill:#1d232a;stroke:#e6e9ed}\
+.chainrule-graph .input{fill:#1c2d44;stroke:#6ea3dd}}";
 
 /// The drawing of a graph: the value above each edge, on its way right, and the gradient below it, on
 /// its way back.

@@ -163,7 +163,8 @@ impl<'a> Board<'a> {
         let (named, numbered) = (self.named(node), self.numbered(node));
         let places = || (0..node.inputs.len()).filter(|&place| node.inputs[place] == operand);
         let formulas = |x: &[Formula], y: &Formula| {
-            let all = places().map(|place| formula::local(node.op, place, x, y));
+            let slope = |place: usize| node.local[place].unwrap_or(0.0);
+            let all = places().map(|place| formula::local(node.op, place, x, y, slope(place)));
             all.reduce(|a, b| formula::value(Op::Add, &[a, b])).unwrap_or(Formula::number(0.0))
         };
         (

@@ -98,13 +98,13 @@ fn number(characters: &[char]) -> (Token, usize) {
     if let Some(exponent) =
         characters[length..].strip_prefix(&['e']).or(characters[length..].strip_prefix(&['E']))
     {
-        let sign = exponent.first().is_some_and(|&sign| sign == '+' || sign == '-');
+        let sign = exponent.first().is_some_and(|&sign| matches!(sign, '+' | '-' | '−'));
         let digits = digits(&exponent[usize::from(sign)..]);
         if digits > 0 {
             length += 1 + usize::from(sign) + digits;
         }
     }
-    let text: String = characters[..length].iter().collect();
+    let text: String = characters[..length].iter().map(|&c| if c == '−' { '-' } else { c }).collect();
     let token = match text.parse() {
         Ok(value) if f64::is_infinite(value) => Token::BadNumber(text, "is larger than any f64"),
         Ok(0.0) if has_value => Token::BadNumber(text, "is nearer to 0 than any f64"),

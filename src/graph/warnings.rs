@@ -1,8 +1,10 @@
 use std::collections::BTreeMap;
 
 use super::node::{Node, Op};
+use super::number::plain;
 use super::numerical::NoDifference;
-use super::{made_from, operands, reaching};
+use super::paths::Path;
+use super::{PATH_NODES_MAX, PATHS_MAX, made_from, operands, reaching};
 
 /// What to know about a result, each said once.
 pub(super) fn warnings(
@@ -26,10 +28,27 @@ pub(super) fn warnings(
             Ok(_) => continue,
             Err(NoDifference::Kink) => "a relu, max or min has a kink there or close by",
             Err(NoDifference::Edge) => "close by, the expression has no finite value",
+            Err(NoDifference::Unclear) => "the expression is too steep or too flat for a difference",
         };
         warnings.push(format!("no numerical derivative by {name}: {why}"));
     }
     warnings
+}
+
+/// Which of the paths that are counted are not listed, and why.
+pub(super) fn left_out(
+    paths: &BTreeMap<String, Vec<Path>>,
+    counts: &BTreeMap<String, f64>,
+) -> impl Iterator<Item = String> {
+    let names = counts.iter().filter(|&(name, &count)| count > 0.0 && paths[name].is_empty());
+    names.map(|(name, &count)| {
+        let why = if count > PATHS_MAX as f64 {
+            format!("at most {PATHS_MAX} of an input are")
+        } else {
+            format!("all lists together may have {PATH_NODES_MAX} nodes")
+        };
+        format!("the paths from {name} are {} and not listed: {why}", plain(count))
+    })
 }
 
 fn unused(op: Op, name: &str) -> String {

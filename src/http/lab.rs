@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 
 use axum::Json as JsonResponse;
+use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::extract::{Json, NoParams, Params, accepts, path_text};
+use super::extract::{Json, NoParams, Params, accepts, asked_for, path_problem, path_text};
 use super::{Problem, blocking};
-use crate::fields::{Fault, Fields, kind, nearest};
+use crate::fields::{Fault, kind, nearest, parsed};
 use crate::graph::{self, GraphError, Place};
 use crate::lab;
 use crate::nn::Activation;
@@ -29,27 +31,27 @@ pub fn answer_as(media_type: &'static str, body: impl IntoResponse) -> Response 
 }
 
 /// `POST /v1/graph`
-pub async fn graph(headers: HeaderMap, Json(request): Json) -> Result<Response, Problem> {
+pub async fn graph(
+    Params(NoParams {}): Params<NoParams>,
+    headers: HeaderMap,
+    Json(request): Json,
+) -> Result<Response, Problem> {
     let answer = blocking(move || {
         let (expression, inputs) = expression(&request).map_err(Problem::invalid)?;
         let graph = graph::differentiate(&expression, &inputs)
-            .map_err(|error| Problem::invalid(vec![graph_fault(&error)]))?;
-        Ok(if accepts(&headers, SVG) {
-            answer_as(SVG, graph.svg())
-        } else if accepts(&headers, DOT) {
-            answer_as(DOT, graph.dot())
-        } else if accepts(&headers, TEXT) {
-            answer_as(TEXT, graph.text())
-        } else {
-            JsonResponse(graph).into_response()
+            .map_err(|errors| Problem::invalid(errors.iter().map(graph_fault).collect()))?;
+        Ok(match asked_for(&headers, &[SVG, DOT, TEXT]) {
+            Some(SVG) => answer_as(SVG, graph.svg()),
+            Some(DOT) => answer_as(DOT, graph.dot()),
+            Some(_) => answer_as(TEXT, graph.text()),
+            None => JsonResponse(graph).into_response(),
         })
     });
     answer.await
 }
 
 fn expression(request: &Value) -> Result<(String, BTreeMap<String, f64>), Vec<Fault>> {
-    let mut faults = Vec::new();
-    let taken = Fields::of(request, String::new(), &mut faults).and_then(|mut fields| {
+    parsed(request, |mut fields| {
         let expression = fields.required_string("expression");
         let mut inputs = BTreeMap::new();
         match fields.take("inputs") {
@@ -72,11 +74,7 @@ fn expression(request: &Value) -> Result<(String, BTreeMap<String, f64>), Vec<Fa
         }
         fields.refuse_unknown();
         Some((expression?, inputs))
-    });
-    match taken {
-        Some(taken) if faults.is_empty() => Ok(taken),
-        _ => Err(faults),
-    }
+    })
 }
 
 fn pointer_token(input: &str) -> String {
@@ -96,17 +94,24 @@ fn graph_fault(error: &GraphError) -> Fault {
 }
 
 /// `POST /v1/affine`
-pub async fn affine(Json(request): Json) -> Result<JsonResponse<lab::Affine>, Problem> {
+pub async fn affine(
+    Params(NoParams {}): Params<NoParams>,
+    Json(request): Json,
+) -> Result<JsonResponse<lab::Affine>, Problem> {
     by_hand(request, lab::affine).await
 }
 
 /// `POST /v1/convolution`
-pub async fn convolution(Json(request): Json) -> Result<JsonResponse<lab::Convolution>, Problem> {
+pub async fn convolution(
+    Params(NoParams {}): Params<NoParams>,
+    Json(request): Json,
+) -> Result<JsonResponse<lab::Convolution>, Problem> {
     by_hand(request, lab::convolution).await
 }
 
 /// `POST /v1/softmax-cross-entropy`
 pub async fn softmax_cross_entropy(
+    Params(NoParams {}): Params<NoParams>,
     Json(request): Json,
 ) -> Result<JsonResponse<lab::SoftmaxCrossEntropy>, Problem> {
     by_hand(request, lab::softmax_cross_entropy).await
@@ -145,11 +150,11 @@ const REACH_MAX: f64 = 1e6;
 
 /// `GET /v1/activations/{name}`
 pub async fn activation(
-    name: axum::extract::Path<String>,
+    name: Result<Path<String>, PathRejection>,
     Params(params): Params<CurveParams>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let name = path_text(&name);
+    let name = path_text(&name.map_err(|rejection| path_problem(&rejection))?);
     let names = Activation::ALL.map(Activation::name);
     let activation = Activation::ALL.into_iter().find(|activation| activation.name() == name);
     let activation = activation.ok_or_else(|| {

@@ -1,4 +1,6 @@
-use super::super::error::{GraphError, shown};
+use std::collections::BTreeMap;
+
+use super::super::error::{GraphError, SHOWN_MAX, shown};
 use super::super::node::Op;
 use super::super::token::{Token, is_name};
 use super::super::{EXPRESSION_CHARS_MAX, INPUTS_MAX};
@@ -19,8 +21,14 @@ pub(super) fn too_long(expression: &str) -> Result<Vec<char>, GraphError> {
     Ok(characters)
 }
 
-/// Whether the input at this place can be one.
-pub(super) fn wrong_input(place: usize, name: &str, value: f64) -> Result<(), GraphError> {
+/// Why inputs cannot be what they are; of those that are too many, the first.
+pub(super) fn wrong_inputs(inputs: &BTreeMap<String, f64>) -> Vec<GraphError> {
+    let told = inputs.iter().take(INPUTS_MAX + 1).enumerate();
+    told.filter_map(|(place, (name, &value))| wrong_input(place, name, value)).collect()
+}
+
+/// Why the input at this place cannot be one.
+fn wrong_input(place: usize, name: &str, value: f64) -> Option<GraphError> {
     let fault = if place >= INPUTS_MAX {
         format!("is input number {}, at most {INPUTS_MAX} are taken", place + 1)
     } else if !is_name(name) {
@@ -30,9 +38,14 @@ pub(super) fn wrong_input(place: usize, name: &str, value: f64) -> Result<(), Gr
     } else if !value.is_finite() {
         format!("is {value}, must be a finite number")
     } else {
-        return Ok(());
+        return None;
     };
-    Err(GraphError::of_input(name, fault))
+    Some(GraphError::of_input(name, fault))
+}
+
+/// Whether `name` is a name, and without a meaning of its own.
+pub(super) fn can_be_bound(name: &str) -> bool {
+    is_name(name) && !is_reserved(name)
 }
 
 fn is_reserved(name: &str) -> bool {
@@ -43,8 +56,23 @@ fn reserved_words() -> String {
     format!("{}, {LET} have a meaning of their own", function_names())
 }
 
-pub(super) fn function_names() -> String {
+fn function_names() -> String {
     Op::FUNCTIONS.map(Op::name).join(", ")
+}
+
+/// The known name that `name` is a slip of the finger away from: one edit
+/// (in a word of five letters or more: two).
+fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let length = name.chars().count();
+    let near = known.filter_map(|known| {
+        let longer = known.chars().count().max(length);
+        if longer > SHOWN_MAX {
+            return None;
+        }
+        let distance = strsim::osa_distance(name, known);
+        (distance <= ((longer - 1) / 2).min(2)).then_some((distance, known))
+    });
+    near.min_by_key(|&(distance, _)| distance).map(|(_, known)| known)
 }
 
 impl Parser {
@@ -82,6 +110,15 @@ impl Parser {
         self.fault(format!("expected an operator between {left} and {right}: write {left}*{right}"))
     }
 
+    /// That no function is called `name`.
+    pub(super) fn unknown_function(&self, name: &str) -> GraphError {
+        let hint = match nearest(name, Op::FUNCTIONS.iter().map(|op| op.name())) {
+            Some(nearest) => format!("did you mean {nearest}?"),
+            None => format!("there are: {}", function_names()),
+        };
+        self.fault(format!("unknown function {}, {hint}", shown(name)))
+    }
+
     /// Why `name` stands for nothing.
     pub(super) fn unknown(&self, name: &str) -> GraphError {
         let short = shown(name);
@@ -103,6 +140,9 @@ impl Parser {
                 "{short} is used before it is bound at column {bound}: a part may use only what stands before it, \
                  so that there is no cycle"
             ));
+        }
+        if let Some(nearest) = nearest(name, self.names.keys().map(String::as_str)) {
+            return self.fault(format!("unknown name {short}, did you mean {nearest}?"));
         }
         let known: Vec<String> = self.names.keys().take(KNOWN_TOLD_MAX).map(|known| shown(known)).collect();
         let known = match self.names.len().saturating_sub(KNOWN_TOLD_MAX) {

@@ -47,6 +47,19 @@ fn the_drawing_has_value_and_gradient_of_each_edge() {
 }
 
 #[test]
+fn the_drawing_has_colours_that_every_program_knows() {
+    let svg = lesson().svg();
+    let style = svg.split("<style>").nth(1).and_then(|rest| rest.split("</style>").next()).expect("a style");
+    let (light, dark) = style.split_once("@media (prefers-color-scheme:dark){").expect("two schemes");
+    assert!(!style.contains("var(") && !style.contains("--"));
+    for class in ["paper", "gradient", "link", "back", "head", "back-head", "node", "input"] {
+        let rule = format!(".{class}{{");
+        assert!(light.contains(&rule) && dark.contains(&rule), "{class}");
+        assert!(svg.contains(&format!("class=\"{class}")) || svg.contains(&format!(" {class}\"")), "{class}");
+    }
+}
+
+#[test]
 fn labels_of_a_drawing_do_not_overlap() {
     let expression = "h = tanh(a*x + b*y); r = relu(b*x - y); max(h, r, a)*exp(-h^2) + sqrt(1 + r*r)/h";
     let svg = graph(expression, &[("a", 0.5), ("b", -0.3), ("x", 1.0), ("y", 2.0)]).svg();

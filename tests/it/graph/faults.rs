@@ -8,7 +8,7 @@ use super::{graph, inputs};
 
 fn fault(expression: &str, pairs: &[(&str, f64)]) -> GraphError {
     match differentiate(expression, &inputs(pairs)) {
-        Err(error) => error,
+        Err(faults) => <[GraphError; 1]>::try_from(faults).expect("one fault")[0].clone(),
         Ok(graph) => panic!("{expression} is taken, with the value {}", graph.value()),
     }
 }
@@ -106,8 +106,36 @@ fn an_input_that_cannot_be_one_is_told_by_name() {
         );
     }
     let many: BTreeMap<String, f64> = (0..=INPUTS_MAX).map(|place| (format!("a{place:03}"), 1.0)).collect();
-    let error = differentiate("1", &many).expect_err("too many");
-    assert_eq!(error.to_string(), "input a100: is input number 101, at most 100 are taken");
+    let faults = differentiate("1", &many).expect_err("too many");
+    let told: Vec<String> = faults.iter().map(GraphError::to_string).collect();
+    assert_eq!(told, ["input a100: is input number 101, at most 100 are taken"]);
+}
+
+#[test]
+fn all_faults_of_the_inputs_are_told_with_the_first_of_the_expression() {
+    let wrong = inputs(&[("2a", 1.0), ("a", f64::NAN), ("b", 1.0), ("exp", 1.0)]);
+    let places = |expression: &str| -> Vec<Place> {
+        let faults = differentiate(expression, &wrong).expect_err("faults");
+        faults.into_iter().map(|fault| fault.place).collect()
+    };
+    let inputs = ["2a", "a", "exp"].map(|name| Place::Input(name.to_owned()));
+    assert_eq!(places("a + exp(b)"), inputs);
+    assert_eq!(places("a + c + d"), [&inputs[..], &[Place::Column(5)]].concat());
+    assert_eq!(places("log(a - a)"), inputs);
+    let long = places(&"1+".repeat(EXPRESSION_CHARS_MAX));
+    assert_eq!(long, [&inputs[..], &[Place::Column(EXPRESSION_CHARS_MAX + 1)]].concat());
+}
+
+#[test]
+fn a_word_that_is_nearly_known_is_answered_with_the_known_one() {
+    assert_fault("sigmod(a)", 1, "unknown function sigmod, did you mean sigmoid?");
+    assert_fault("2*mxa(a, 2)", 3, "did you mean max?");
+    assert_fault("tahnn(a)", 1, "did you mean tanh?");
+    assert_fault("softplus(a)", 1, "there are: exp, log");
+    assert_fault("zeor + 1", 1, "unknown name zeor, did you mean zero?");
+    assert_fault("weight = a; wieght*2", 13, "did you mean weight?");
+    assert_fault("b + 1", 1, "unknown name b, there are: a, zero");
+    assert_fault(&"z".repeat(1000), 1, "there are: a, zero");
 }
 
 #[test]
@@ -129,4 +157,27 @@ fn an_expression_that_is_too_long_or_too_deep_is_refused() {
     assert_eq!(graph(&("-".repeat(200) + "a"), &[("a", 2.0)]).gradient("a"), Some(1.0));
     let widest = vec!["a"; EXPRESSION_CHARS_MAX / 2].join("+");
     assert_eq!(graph(&widest, &[("a", 1.0)]).gradient("a"), Some(2000.0));
+}
+
+#[test]
+fn the_documented_faults_are_those_that_are_told() {
+    let page = include_str!("../../../docs/graph.md");
+    let rows =
+        page.lines().filter_map(|line| line.strip_prefix("| `")?.strip_suffix("` |")?.split_once("` | `"));
+    let rows: Vec<(&str, &str)> = rows.filter(|(_, told)| told.starts_with("column ")).collect();
+    assert_eq!(rows.len(), 6);
+    for (expression, told) in rows {
+        assert_eq!(fault(expression, &[("a", -2.0)]).to_string(), told);
+    }
+}
+
+#[test]
+fn the_documented_grammar_is_that_of_the_code() {
+    let grammar = |text: &str| -> String {
+        let block =
+            text.split("```text").nth(1).and_then(|rest| rest.split("```").next()).expect("a grammar");
+        block.replace("//! ", "").replace("//!", "")
+    };
+    let [page, code] = [include_str!("../../../docs/graph.md"), include_str!("../../../src/graph/mod.rs")];
+    assert_eq!(grammar(page), grammar(code));
 }

@@ -5,11 +5,12 @@ use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestRunner};
 
 use super::drawings::assert_well_formed;
-use super::{inputs, product_sum};
+use super::inputs;
+use super::paths::product_sum;
 
 /// An expression of the inputs `a`, `b` and `c`.
 #[derive(Clone, Debug)]
-enum Tree {
+pub(super) enum Tree {
     Number(f64),
     Input(usize),
     Unary(&'static str, Box<Tree>),
@@ -17,7 +18,7 @@ enum Tree {
 }
 
 impl Tree {
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         match self {
             Self::Number(number) => format!("{number:?}"),
             Self::Input(place) => ["a", "b", "c"][*place].to_owned(),
@@ -80,7 +81,7 @@ fn near(a: f64, b: f64, tolerance: f64) -> bool {
     (a - b).abs() <= tolerance * a.abs().max(b.abs()).max(1.0)
 }
 
-fn tree() -> impl Strategy<Value = Tree> {
+pub(super) fn tree() -> impl Strategy<Value = Tree> {
     let unary = prop::sample::select(&["-", "exp", "log", "sqrt", "sin", "cos", "tanh", "relu", "sigmoid"]);
     let binary = prop::sample::select(&["+", "-", "*", "/", "^", "max", "min"]);
     let leaf = prop_oneof![
@@ -99,7 +100,7 @@ fn tree() -> impl Strategy<Value = Tree> {
     })
 }
 
-fn config(cases: u32) -> ProptestConfig {
+pub(super) fn config(cases: u32) -> ProptestConfig {
     ProptestConfig {
         rng_seed: RngSeed::Fixed(11),
         failure_persistence: None,
@@ -107,7 +108,7 @@ fn config(cases: u32) -> ProptestConfig {
     }
 }
 
-/// Asserts that what is answered is a number wherever there is one.
+/// Asserts that what is answered is a number wherever there is one, and no 0 is negative.
 fn assert_finite(graph: &Graph) {
     let steps = graph
         .steps
@@ -119,7 +120,8 @@ fn assert_finite(graph: &Graph) {
     let numbers = steps.chain(paths).chain(nodes).chain(graph.nodes.iter().map(|node| node.value));
     let ours = graph.gradients.values().chain(graph.path_counts.values()).copied();
     let rest = graph.numerical.values().flatten().copied().chain(graph.max_relative_error);
-    assert!(numbers.chain(ours).chain(rest).all(f64::is_finite), "{graph:?}");
+    let is_number = |number: f64| number.is_finite() && (number != 0.0 || number.is_sign_positive());
+    assert!(numbers.chain(ours).chain(rest).all(is_number), "{graph:?}");
 }
 
 #[test]
