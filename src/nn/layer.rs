@@ -118,8 +118,7 @@ impl LayerSpec {
         self.kind().name()
     }
 
-    /// The shape of the weight as the field has it: (inputs, units), (k, k, channels, filters), or
-    /// (channels); empty where there is none.
+    /// See [`Layer::weight_shape`].
     pub(super) fn weight_shape(self, input: Shape) -> Vec<usize> {
         match self {
             Self::Dense { units, .. } => vec![input.len(), units],
@@ -374,7 +373,8 @@ impl<T: Float> Layer<T> {
         }
     }
 
-    /// See [`LayerSpec::weight_shape`].
+    /// The shape of the weight as the field has it: (inputs, units), (k, k, channels, filters), or
+    /// (channels); empty where there is none.
     pub fn weight_shape(&self) -> Vec<usize> {
         match self {
             Self::Conv2d(conv) => {

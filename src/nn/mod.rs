@@ -48,7 +48,7 @@ pub use conv2d::Conv2d;
 pub use dense::Dense;
 pub use dropout::{Draw, Dropout};
 pub use float::Float;
-pub use gradient_check::{Differences, GradientCheck, gradient_check};
+pub use gradient_check::{Differences, GradientCheck, central_difference, gradient_check, relative_error};
 pub use init::Init;
 pub use kernel::Pool;
 pub use layer::{Layer, LayerKind, LayerSpec};

@@ -65,18 +65,25 @@ impl<T: Float> Tape<T> {
     /// Backward from `dscores`, the gradient of the scores: [`Self::errors`] and [`Self::gradients`] are
     /// then there.
     pub fn backward(&mut self, network: &Network<T>, dscores: Array2<T>) {
-        self.gradients.clear();
+        self.backward_errors(network, dscores);
+        let ends = self.values.iter().zip(&self.errors[1..]).enumerate();
+        let gradient = |(index, (x, dy)): (usize, (&Array2<T>, &Array2<T>))| {
+            network.layers()[index].gradient(index, x.view(), dy.view())
+        };
+        self.gradients = ends.filter_map(gradient).collect();
+    }
+
+    /// [`Self::backward`] without the gradients of parameters.
+    pub fn backward_errors(&mut self, network: &Network<T>, dscores: Array2<T>) {
         let mut errors = vec![dscores];
         for (index, layer) in network.layers().iter().enumerate().rev() {
             let (x, y) = (self.values[index].view(), self.values[index + 1].view());
             let dy = errors[errors.len() - 1].view();
-            self.gradients.extend(layer.gradient(index, x, dy));
             let mut dx = Array2::zeros(x.dim());
             let mut scratch = layer.conv_scratch();
             layer.backward_input(&self.packed[index], [x, y, dy], dx.view_mut(), scratch.as_mut());
             errors.push(dx);
         }
-        self.gradients.reverse();
         errors.reverse();
         self.errors = errors;
     }

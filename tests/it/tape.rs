@@ -1,6 +1,9 @@
 //! A pass that is written down: what every layer held and what flowed back, against numerical differentiation.
 
-use chainrule::nn::{Init, Layer, LayerSpec, Loss, LossKind, Network, Padding, Shape, Tape, strongest_paths};
+use chainrule::nn::{
+    Init, Layer, LayerSpec, Loss, LossKind, Network, Padding, Shape, Tape, central_difference,
+    strongest_paths,
+};
 use ndarray::{Array2, ArrayView2};
 
 const INPUT: Shape = Shape { height: 6, width: 5, channels: 2 };
@@ -172,4 +175,20 @@ fn all_paths_of_a_parameter_to_the_loss_add_up_to_its_gradient() {
         }
     }
     assert!(checked >= 9, "{checked} parameters");
+}
+
+#[test]
+fn a_central_difference_sees_a_kink_and_steps_aside_of_one_nearby() {
+    let smooth = |x: f64| (3.0 * x).sin() + 200.0 * x * x;
+    let slope = central_difference(smooth(0.0), smooth).expect("a slope");
+    assert!((slope - 3.0).abs() < 1e-6, "{slope}");
+    assert_eq!(central_difference(0.0, f64::abs), None);
+    assert_eq!(central_difference(0.0, |x| 5.0 * x + 1e-3 * x.abs()), None);
+    // Its kink is nearer than the first step.
+    let beside = |x: f64| (x - 3e-7).max(0.0) + 2.0 * x;
+    let slope = central_difference(beside(0.0), beside).expect("a slope");
+    assert!((slope - 2.0).abs() < 1e-6, "{slope}");
+    // Known bad: the one step that reaches over it.
+    let naive = (beside(1e-5) - beside(-1e-5)) / 2e-5;
+    assert!((naive - 2.0).abs() > 0.4, "{naive}");
 }
