@@ -36,7 +36,7 @@ pub fn shown(word: &str) -> String {
 
 /// The known name that `name` most likely stands for.
 pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    let short = shown(name);
+    let short = shown(name).to_lowercase();
     let likeness = |known: &&str| strsim::jaro_winkler(&short, known);
     let best = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
     (likeness(best) > 0.8).then_some(*best)
@@ -51,6 +51,19 @@ pub fn kind(value: &Value) -> &'static str {
         Value::String(_) => "a string",
         Value::Array(_) => "an array",
         Value::Object(_) => "an object",
+    }
+}
+
+/// What `take` makes of the fields of a request.
+///
+/// # Errors
+/// All faults that were noted meanwhile.
+pub fn parsed<T>(request: &Value, take: impl FnOnce(Fields) -> Option<T>) -> Result<T, Vec<Fault>> {
+    let mut faults = Vec::new();
+    let taken = Fields::of(request, String::new(), &mut faults).and_then(take);
+    match taken {
+        Some(taken) if faults.is_empty() => Ok(taken),
+        _ => Err(faults),
     }
 }
 

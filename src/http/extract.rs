@@ -83,7 +83,7 @@ pub fn too_large(body_bytes_max: usize) -> Problem {
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
 }
 
-/// A request for a job: a body of JSON.
+/// A request that says in JSON what to do: small, beside images.
 pub struct Json(pub Value);
 
 impl FromRequest<App> for Json {
@@ -124,9 +124,9 @@ pub fn unsupported_media_type(found: Option<&str>, expected: &[&str]) -> Problem
     Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
 }
 
-/// Whether the client asks for `media_type` by name, and not for JSON rather than for it (RFC 9110,
-/// section 12.5.1).
-pub fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
+/// Of some media types that an answer comes in besides JSON, the one that the client asks for by name with the most
+/// weight, and with no less than JSON (RFC 9110, section 12.5.1); the first of equals.
+pub fn asked_for<'a>(headers: &HeaderMap, media_types: &[&'a str]) -> Option<&'a str> {
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     let weight_of = |wanted: &str| {
         accept.split(',').find_map(|range| {
@@ -136,8 +136,19 @@ pub fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
             is_wanted.then(|| weight.map_or(Some(1.0), |weight| weight.parse().ok()).unwrap_or(0.0))
         })
     };
-    let weight: f64 = weight_of(media_type).unwrap_or(0.0);
-    weight > 0.0 && weight >= weight_of("application/json").unwrap_or(0.0)
+    let mut best = (weight_of("application/json").unwrap_or(0.0f64).max(f64::MIN_POSITIVE), None);
+    for media_type in media_types.iter().rev() {
+        let weight: f64 = weight_of(media_type).unwrap_or(0.0);
+        if weight >= best.0 {
+            best = (weight, Some(*media_type));
+        }
+    }
+    best.1
+}
+
+/// Whether the client asks for `media_type` rather than for JSON, see [`asked_for`].
+pub fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
+    asked_for(headers, &[media_type]).is_some()
 }
 
 /// What a path without parameters of its own is asked: nothing.

@@ -3,22 +3,23 @@
 use std::sync::Arc;
 
 use axum::Json as JsonResponse;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::extract::{Json, ModelPath, NoParams, Params, accepts, path_text};
+use super::extract::{Json, ModelPath, NoParams, Params, accepts, asked_for, path_problem, path_text};
 use super::lab::answer_as;
 use super::predict::{self, Prepare};
 use super::{Problem, blocking, images};
 use crate::app::App;
 use crate::data::{self, IMAGE_PIXELS, SplitName};
-use crate::fields::{Bounds, Fault, Fields};
-use crate::lab::{self, Explanation, LabLimits, LayerWeights, Microscope, ParameterPlace, Trace};
+use crate::fields::{Bounds, Fault, Fields, parsed};
+use crate::lab::{self, AnswerCost, Explanation, LabLimits, LayerWeights, Microscope, ParameterPlace, Trace};
 use crate::model::ModelRef;
-use crate::nn::{Layer, Network};
+use crate::nn::{LayerSpec, LossKind, Network};
 use crate::registry::Model;
 
 const PNG: &str = "image/png";
@@ -58,23 +59,29 @@ pub async fn trace(
     headers: HeaderMap,
     Json(request): Json,
 ) -> Result<Response, Problem> {
-    let (wants_picture, wants_text) = (accepts(&headers, PNG), accepts(&headers, TEXT));
+    let wanted = asked_for(&headers, &[PNG, TEXT]);
+    let (wants_picture, wants_text) = (wanted == Some(PNG), wanted == Some(TEXT));
     if params.layer.is_some() && !wants_picture {
         let detail = "layer chooses what a picture shows: send Accept: image/png as well";
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_query", detail));
     }
-    let ask = move |model: &Model, limits: &LabLimits| {
+    let ask = move |model: &Model, room: &Room| {
         let network = model.predictor.network();
-        within(network, 9.0, limits)?;
-        let (shown, learning_rate) = take(&request, model, |fields| {
+        room.check(4.0, 1.0, size_of::<f32>())?;
+        if params.arrays {
+            let numbers = AnswerCost::of_arrays(&room.layers);
+            room.limits.check(numbers).map_err(Problem::invalid)?;
+        }
+        let (shown, (learning_rate, loss)) = take(&request, model, |fields| {
             let rate = fields.number("learning_rate", Bounds::above(0.0).to(1e6)).unwrap_or(0.1);
-            (fields.faults.is_empty()).then_some(rate)
+            Some((rate, loss(fields)))
         })?;
         if wants_picture {
             let layer = layer(network, params.layer.as_deref().unwrap_or("0"))?;
             return Ok(answer_as(PNG, lab::feature_maps(network, shown.image, layer)));
         }
-        let trace: Trace = lab::trace(network, shown.image, shown.label, learning_rate, params.arrays);
+        let image = (shown.image, shown.label);
+        let trace: Trace = lab::trace(network, loss, image, learning_rate, params.arrays);
         if !trace.loss_after.is_finite() {
             let detail =
                 format!("a learning rate of {learning_rate} takes the loss out of the finite numbers");
@@ -97,18 +104,28 @@ pub async fn microscope(
     Json(request): Json,
 ) -> Result<Response, Problem> {
     let wants_text = accepts(&headers, TEXT);
-    let ask = move |model: &Model, limits: &LabLimits| {
-        within(model.predictor.network(), 8.0, limits)?;
+    let ask = move |model: &Model, room: &Room| {
+        room.check(14.0, 1.0, size_of::<f64>())?;
         let network: Network<f64> = model.predictor.network().converted();
-        let (shown, place) = take(&request, model, |fields| parameter(fields, &network))?;
+        let (shown, (place, loss)) = take(&request, model, |fields| {
+            let (place, loss) = (parameter(fields, &network), loss(fields));
+            Some((place?, loss))
+        })?;
         let image = shown.image.iter().map(|&pixel| f64::from(pixel)).collect();
-        let found: Microscope = lab::microscope(&network, image, shown.label, &place);
+        let found: Microscope = lab::microscope(&network, loss, (image, shown.label), &place);
         Ok(match wants_text {
             true => answer_as(TEXT, found.text),
             false => JsonResponse(About::new(model, found)).into_response(),
         })
     };
     about(app, &reference, ask).await
+}
+
+/// The loss that is differentiated, cross-entropy unless told.
+fn loss(fields: &mut Fields) -> LossKind {
+    let losses =
+        [("cross_entropy", LossKind::CrossEntropy), ("mean_squared_error", LossKind::MeanSquaredError)];
+    fields.one_of("loss", &losses).unwrap_or(LossKind::CrossEntropy)
 }
 
 /// The parameter that `layer`, `parameter` and `index` name.
@@ -140,14 +157,15 @@ fn parameter(fields: &mut Fields, network: &Network<f64>) -> Option<ParameterPla
 /// `GET /v1/models/{ref}/layers/{name}/weights`
 pub async fn weights(
     State(app): State<App>,
-    Path((reference, name)): Path<(String, String)>,
+    path: Result<Path<(String, String)>, PathRejection>,
     Params(NoParams {}): Params<NoParams>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let Path((reference, name)) = path.map_err(|rejection| path_problem(&rejection))?;
     let reference: ModelRef = reference.parse()?;
     let name = path_text(&name);
     let wants_picture = accepts(&headers, PNG);
-    let ask = move |model: &Model, _: &LabLimits| {
+    let ask = move |model: &Model, _: &Room| {
         let network = model.predictor.network();
         let layer = layer(network, &name)?;
         let without = || {
@@ -191,7 +209,7 @@ pub async fn explain(
     let wants_picture = accepts(request.headers(), PNG);
     let input = predict::read(&app, request).await?;
     let pictures = app.config().limits.pictures();
-    let ask = move |model: &Model, limits: &LabLimits| {
+    let ask = move |model: &Model, room: &Room| {
         let network = model.predictor.network();
         let classes = model.classes.len();
         if params.class.is_some_and(|class| class >= classes) {
@@ -199,7 +217,8 @@ pub async fn explain(
             return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_query", detail));
         }
         let x = input.prepare(params.prepare, EXPLAINED_MAX, &pictures)?;
-        within(network, 3.0 * (lab::INTEGRATION_STEPS + 2) as f64 * x.nrows() as f64, limits)?;
+        let steps = lab::INTEGRATION_STEPS as f64;
+        room.check(3.0 * (steps + 2.0) * x.nrows() as f64, steps, size_of::<f32>())?;
         let images: Vec<Vec<f32>> = x.rows().into_iter().map(|row| row.to_vec()).collect();
         let explanations: Vec<Explanation> =
             images.iter().map(|image| lab::explain(network, image, params.class)).collect();
@@ -212,33 +231,35 @@ pub async fn explain(
     about(app, &reference, ask).await
 }
 
-/// Asks a model something that takes a while.
+/// Asks a model, whose layers these are, something that takes a while.
 async fn about(
     app: App,
     reference: &ModelRef,
-    ask: impl FnOnce(&Model, &LabLimits) -> Result<Response, Problem> + Send + 'static,
+    ask: impl FnOnce(&Model, &Room) -> Result<Response, Problem> + Send + 'static,
 ) -> Result<Response, Problem> {
+    let layers = app.registry().version(reference)?.layers;
     let model: Arc<Model> = app.registry().get(reference).await?;
-    let limits = app.config().limits.lab();
+    let room = Room { layers, limits: app.config().limits.lab() };
     let permit = app.prediction_permit().await;
     let answer = blocking(move || {
         let _permit = permit;
-        ask(&model, &limits)
+        ask(&model, &room)
     });
     answer.await
 }
 
-/// Refuses what takes too much: so many passes of one image, forward.
-fn within(network: &Network<f32>, passes: f64, limits: &LabLimits) -> Result<(), Problem> {
-    let products = |(layer, output): (&Layer<f32>, &crate::nn::Shape)| match layer {
-        Layer::Conv2d(conv) => conv.weight.nrows() as f64 * output.len() as f64,
-        layer => layer.parameters().map_or(0.0, |(weight, _)| weight.len() as f64),
-    };
-    let outputs = network.shapes()[1..].iter();
-    let flops: f64 = network.layers().iter().zip(outputs).map(|pair| 2.0 * products(pair)).sum();
-    let values: f64 = network.shapes().iter().map(|shape| shape.len() as f64).sum();
-    let memory = 8.0 * (4.0 * network.parameter_count() as f64 + passes * values);
-    limits.check(passes * flops, memory).map_err(Problem::invalid)
+/// What a question about a model may take.
+struct Room {
+    layers: Vec<LayerSpec>,
+    limits: LabLimits,
+}
+
+impl Room {
+    /// Refuses what takes too much, see [`AnswerCost::of_passes`].
+    fn check(&self, images: f64, rows: f64, number_bytes: usize) -> Result<(), Problem> {
+        let cost = AnswerCost::of_passes(&self.layers, images, rows, number_bytes);
+        self.limits.check(cost).map_err(Problem::invalid)
+    }
 }
 
 fn layer(network: &Network<f32>, name: &str) -> Result<usize, Problem> {
@@ -258,8 +279,7 @@ fn take<T>(
     model: &Model,
     more: impl FnOnce(&mut Fields) -> Option<T>,
 ) -> Result<(Shown, T), Problem> {
-    let mut faults = Vec::new();
-    let taken = Fields::of(request, String::new(), &mut faults).and_then(|mut fields| {
+    let taken = parsed(request, |mut fields| {
         let more = more(&mut fields);
         let classes = model.classes.len() as u64;
         let label = fields.integer("label", 0..=classes - 1).map(|label| label as u8);
@@ -272,6 +292,9 @@ fn take<T>(
             }
             (Some(image), Ok(None)) => own_image(image, scale, fields.faults),
             (None, Ok(Some((pixels, own)))) => {
+                if scale.is_some() {
+                    fields.fault("scale", "belongs to image; an example has its own".to_owned());
+                }
                 fields.refuse_unknown();
                 let label = label.or((!has_label).then_some(own));
                 return Some((Shown { image: pixels, label: label? }, more?));
@@ -288,10 +311,7 @@ fn take<T>(
         fields.refuse_unknown();
         Some((Shown { image: image?, label: label? }, more?))
     });
-    match taken {
-        Some(taken) if faults.is_empty() => Ok(taken),
-        _ => Err(Problem::invalid(faults)),
-    }
+    taken.map_err(Problem::invalid)
 }
 
 /// One image as [`predict`](predict::predict) takes it.

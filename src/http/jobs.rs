@@ -203,7 +203,10 @@ pub async fn metrics(
     let history: JobHistory = app.store().history(id).await?;
     let epochs: Vec<&EpochMetrics> = history.epochs.iter().map(|epoch| &epoch.metrics).collect();
     let has_diverged = job.error.is_some_and(|error| error.code == "diverged");
-    let findings = lab::findings(&job.spec, &epochs, has_diverged);
+    let shapes = data::shapes();
+    let examples = shapes.iter().find(|shape| shape.name == job.spec.dataset).map_or(0, |shape| shape.train);
+    let validation = job.spec.validation_samples(examples);
+    let findings = lab::findings(&job.spec, validation, &epochs, has_diverged);
     Ok(JsonResponse(Metrics { history, findings }).into_response())
 }
 

@@ -6,7 +6,7 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::extract::{Json, accepts};
+use super::extract::{Json, NoParams, Params, accepts};
 use super::lab::answer_as;
 use super::{Problem, blocking};
 use crate::app::App;
@@ -55,6 +55,7 @@ pub async fn list() -> Result<JsonResponse<NetworkList>, Problem> {
 /// `POST /v1/networks/summary`
 pub async fn summary(
     State(app): State<App>,
+    Params(NoParams {}): Params<NoParams>,
     headers: HeaderMap,
     Json(request): Json,
 ) -> Result<Response, Problem> {
@@ -71,6 +72,7 @@ pub async fn summary(
 /// `POST /v1/gradient-check`
 pub async fn gradient_check(
     State(app): State<App>,
+    Params(NoParams {}): Params<NoParams>,
     headers: HeaderMap,
     Json(request): Json,
 ) -> Result<Response, Problem> {

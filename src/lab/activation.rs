@@ -2,6 +2,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
+use super::number::number;
 use crate::nn::Activation;
 
 /// An activation in a list.
@@ -34,6 +35,8 @@ fn entry(activation: Activation) -> ActivationEntry {
 /// An activation and its derivative over an interval.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Curve {
+    #[serde(skip)]
+    activation: Activation,
     /// What it is.
     #[serde(flatten)]
     pub entry: ActivationEntry,
@@ -84,13 +87,16 @@ impl Curve {
                 "at exactly 0 the derivative is taken as 0, as PyTorch and TensorFlow do; some texts take 1 there"
             }
             Activation::LeakyRelu => "at exactly 0 the derivative is taken as 0.01; it never saturates",
-            Activation::Gelu => "smooth at 0; a little below 0 it falls, so its derivative is negative there",
+            Activation::Gelu => {
+                "smooth at 0; below about −0.75 it falls, so its derivative is negative there"
+            }
             Activation::Sigmoid => {
                 "the derivative is 0.25 at most: through n layers at most 0.25ⁿ flows back"
             }
             Activation::Tanh => "the derivative is 1 at 0 and falls to both sides",
         };
         Self {
+            activation,
             entry: entry(activation),
             points: (0..points).map(|index| point(activation, x(index))).collect(),
             saturation: Saturation {
@@ -119,7 +125,7 @@ fn outermost(activation: Activation, direction: f64) -> Option<f64> {
         return None;
     }
     let last = (0..far).rev().find(|&steps| !is_saturated(steps)).map_or(0, |steps| steps + 1);
-    Some(direction * f64::from(last) * STEP)
+    Some(if last == 0 { 0.0 } else { direction * f64::from(last) * STEP })
 }
 
 /// Size of the drawing, and its margin.
@@ -142,12 +148,12 @@ impl Curve {
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" \
              font-family=\"system-ui, sans-serif\" font-size=\"13\"><title>{name} and its derivative</title>\
-             <style>:root{{--paper:#fff;--ink:#222;--grid:#ddd;--value:#0b63c5;--derivative:#c2410c}}\
-             @media (prefers-color-scheme:dark){{:root{{--paper:#16181d;--ink:#e6e6e6;--grid:#3a3f47;--value:#6cb2ff;\
-             --derivative:#ff9d5c}}}}.paper{{fill:var(--paper)}}text{{fill:var(--ink)}}.grid{{stroke:var(--grid)}}\
-             .axis{{stroke:var(--ink)}}.curve{{fill:none;stroke-width:2.5}}.value{{stroke:var(--value)}}\
-             .derivative{{stroke:var(--derivative);stroke-dasharray:7 4}}text.value{{fill:var(--value);stroke:none}}\
-             text.derivative{{fill:var(--derivative);stroke:none}}</style>\
+             <style>.paper{{fill:#fff}}text{{fill:#222}}.grid{{stroke:#ddd}}.axis{{stroke:#222}}.curve{{fill:none}}\
+             .value{{stroke:#0b63c5;stroke-width:4}}.derivative{{stroke:#c2410c;stroke-width:2;stroke-dasharray:7 4}}\
+             text.value{{fill:#0b63c5;stroke:none}}text.derivative{{fill:#c2410c;stroke:none}}\
+             @media (prefers-color-scheme:dark){{.paper{{fill:#16181d}}text{{fill:#e6e6e6}}.grid{{stroke:#3a3f47}}\
+             .axis{{stroke:#e6e6e6}}.value{{stroke:#6cb2ff}}.derivative{{stroke:#ff9d5c}}text.value{{fill:#6cb2ff}}\
+             text.derivative{{fill:#ff9d5c}}}}</style>\
              <rect class=\"paper\" width=\"{WIDTH}\" height=\"{HEIGHT}\"/>"
         );
         for tick in ticks(from, to) {
@@ -158,7 +164,7 @@ impl Curve {
                 "<path class=\"{class}\" d=\"M{x:.1} {MARGIN}V{:.1}\"/><text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
                 HEIGHT - MARGIN,
                 HEIGHT - MARGIN + 18.0,
-                number(tick),
+                number(tick, 6),
             );
         }
         for tick in ticks(low, high) {
@@ -170,14 +176,14 @@ impl Curve {
                 WIDTH - MARGIN,
                 MARGIN - 8.0,
                 y + 4.5,
-                number(tick),
+                number(tick, 6),
             );
         }
-        for (class, of) in
-            [("value", (|point| point.value) as fn(&Point) -> f64), ("derivative", |point| point.derivative)]
-        {
+        let value = |point: &Point| point.value;
+        let derivative = |point: &Point| point.derivative;
+        for (class, of) in [("value", value as fn(&Point) -> f64), ("derivative", derivative)] {
             let points: Vec<String> = self
-                .points
+                .drawn()
                 .iter()
                 .map(|point| format!("{:.1},{:.1}", left(point.x), top(of(point))))
                 .collect();
@@ -190,6 +196,21 @@ impl Curve {
             MARGIN + 130.0,
         );
         svg
+    }
+}
+
+impl Curve {
+    /// The points, and where the derivative jumps at 0 one on each side of it.
+    fn drawn(&self) -> Vec<Point> {
+        let mut drawn = self.points.clone();
+        let at = drawn.partition_point(|point| point.x < 0.0);
+        let jumps = matches!(self.activation, Activation::Relu | Activation::LeakyRelu);
+        if jumps && (1..drawn.len()).contains(&at) {
+            let beside = |x: f64| Point { x: 0.0, ..point(self.activation, x) };
+            let behind = at + usize::from(drawn[at].x == 0.0);
+            drawn.splice(at..behind, [beside(-f64::MIN_POSITIVE), beside(f64::MIN_POSITIVE)]);
+        }
+        drawn
     }
 }
 
@@ -207,10 +228,4 @@ fn ticks(from: f64, to: f64) -> Vec<f64> {
         .map(|index| (first + f64::from(index)) * step)
         .take_while(|&tick| tick <= to + step * 1e-9)
         .collect()
-}
-
-/// A tick without the noise of binary fractions.
-fn number(tick: f64) -> String {
-    let text = format!("{:.6}", if tick == 0.0 { 0.0 } else { tick });
-    text.trim_end_matches('0').trim_end_matches('.').replace('-', "−")
 }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::request::{finite, shaped};
 use super::tensor::{Tensor, shape_text};
-use crate::fields::{Fault, Fields};
+use crate::fields::{Fault, Fields, parsed};
 use crate::nn::{Init, LayerSpec, Network, Shape, Tape};
 
 /// The affine layer `y = x · w + b` on a few numbers, and what flows back through it.
@@ -50,12 +50,7 @@ struct Request {
 /// # Errors
 /// Every fault of the request, where shapes don't fit with both of them.
 pub fn affine(request: &Value) -> Result<Affine, Vec<Fault>> {
-    let mut faults = Vec::new();
-    let request = Fields::of(request, String::new(), &mut faults).and_then(Request::take);
-    match request {
-        Some(request) if faults.is_empty() => request.answer(),
-        _ => Err(faults),
-    }
+    parsed(request, Request::take)?.answer()
 }
 
 impl Request {

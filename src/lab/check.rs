@@ -4,11 +4,14 @@ use ndarray::Array2;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::request::LabLimits;
+use super::number::number;
+use super::request::{AnswerCost, LabLimits};
 use crate::data::{Dataset, DatasetShape};
-use crate::fields::{Bounds, Fault, Fields, unknown};
-use crate::nn::{Batch, Differences, Draw, LayerSpec, Loss, LossKind, Network, Pool, ShapeError, shapes};
-use crate::train::{INPUT, LayerCost, network_layers};
+use crate::fields::{Bounds, Fault, Fields, parsed, unknown};
+use crate::nn::{
+    Batch, Differences, Draw, LayerSpec, Loss, LossKind, Network, Pool, ShapeError, relative_error,
+};
+use crate::train::{INPUT, network_layers};
 
 /// A gradient check as asked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,13 +43,7 @@ impl CheckRequest {
     /// # Errors
     /// Every fault of the request.
     pub fn parse(request: &Value, datasets: &[DatasetShape], limits: &LabLimits) -> Result<Self, Vec<Fault>> {
-        let mut faults = Vec::new();
-        let parsed = Fields::of(request, String::new(), &mut faults)
-            .and_then(|fields| Self::take(fields, datasets, limits));
-        match parsed {
-            Some(parsed) if faults.is_empty() => Ok(parsed),
-            _ => Err(faults),
-        }
+        parsed(request, |fields| Self::take(fields, datasets, limits))
     }
 
     fn take(mut fields: Fields, datasets: &[DatasetShape], limits: &LabLimits) -> Option<Self> {
@@ -85,17 +82,11 @@ impl CheckRequest {
     /// # Errors
     /// With the estimate.
     pub fn check_cost(&self, layers: &[LayerSpec], limits: &LabLimits) -> Result<(), Vec<Fault>> {
-        let shapes = shapes(INPUT, layers).unwrap_or_default();
-        let costs = LayerCost::of_all(layers, &shapes);
-        let forward: f64 = costs.iter().map(|cost| cost.flops_forward).sum();
-        let parameters: f64 = costs.iter().map(|cost| cost.parameters).sum();
-        let tensors = 2.0 * costs.iter().filter(|cost| cost.parameters > 0.0).count() as f64;
-        let evaluations = 3.0 + 2.0 * tensors * self.per_tensor as f64;
-        let values: f64 = shapes.iter().map(|shape| shape.len() as f64).sum();
-        // A step also lays the weights of one layer out.
-        let flops = evaluations * (forward * self.samples as f64 + parameters);
-        let memory = 8.0 * (6.0 * parameters + 3.0 * values * self.samples as f64);
-        limits.check(flops, memory)
+        let tensors = 2 * layers.iter().filter(|layer| layer.kind().has_parameters()).count();
+        // Three passes back and forth for the time of one, and two forward for each number.
+        let images = self.samples as f64 * (9.0 + 2.0 * (tensors * self.per_tensor) as f64);
+        let cost = AnswerCost::of_passes(layers, images, self.samples as f64, size_of::<f64>());
+        limits.check(cost)
     }
 }
 
@@ -131,10 +122,12 @@ pub struct LayerCheck {
     pub parameters: usize,
     /// Numbers that were checked.
     pub checked: usize,
-    /// The largest `|a − n| / max(|a|, |n|, 10⁻⁴)`.
+    /// Of them those on a kink of relu or max-pooling, where there is no slope to compare with.
+    pub kinks: usize,
+    /// The largest [`relative_error`] of the others.
     pub max_relative_error: f64,
-    /// The parameter with it.
-    pub worst: WorstParameter,
+    /// The parameter with it; none where all are on kinks.
+    pub worst: Option<WorstParameter>,
 }
 
 /// Both gradients of one parameter.
@@ -149,6 +142,9 @@ pub struct WorstParameter {
     /// By a central difference.
     pub numerical: f64,
 }
+
+/// Different biases that are drawn.
+const BIASES: usize = 1 << 32;
 
 /// [`check`] of the layers of the request, with weights and biases drawn from its seed.
 ///
@@ -168,9 +164,9 @@ pub fn check_drawn(
         if let Some((_, bias)) = layer.parameters_mut() {
             // With a bias of 0 a relu would stand on its kink wherever an image is empty, and no difference tells the
             // slope there.
-            let start = chosen(usize::MAX >> 16, bias.len(), request.seed);
+            let start = chosen(BIASES, bias.len(), request.seed);
             bias.iter_mut().zip(start).for_each(|(bias, place)| {
-                *bias = 0.01 + 0.1 * place as f64 / (usize::MAX >> 16) as f64;
+                *bias = 0.01 + 0.1 * place as f64 / BIASES as f64;
             });
         }
     }
@@ -202,33 +198,30 @@ pub fn check(network: &Network<f64>, request: &CheckRequest, dataset: &Dataset) 
     let started = Instant::now();
     for (tensor, analytic) in analytic.iter().enumerate() {
         let parameter = if tensor % 2 == 0 { "weight" } else { "bias" };
-        let chosen = chosen(analytic.len(), request.per_tensor, request.seed + tensor as u64);
-        let (mut worst, mut error_max) = (None, -1.0);
-        for &index in &chosen {
-            let (backpropagation, numerical) = (analytic[index], differences.derivative(tensor, index));
-            let error =
-                (backpropagation - numerical).abs() / backpropagation.abs().max(numerical.abs()).max(1e-4);
-            if error > error_max {
-                (worst, error_max) =
-                    (Some(WorstParameter { parameter, index, backpropagation, numerical }), error);
-            }
-        }
-        let Some(worst) = worst else { continue };
-        match layers.last_mut().filter(|_| tensor % 2 == 1) {
-            Some(layer) => {
-                layer.parameters += analytic.len();
-                layer.checked += chosen.len();
-                if error_max > layer.max_relative_error {
-                    (layer.max_relative_error, layer.worst) = (error_max, worst);
-                }
-            }
-            None => layers.push(LayerCheck {
+        if tensor % 2 == 0 {
+            layers.push(LayerCheck {
                 layer: network.layer_name(with_parameters(network, tensor / 2)),
-                parameters: analytic.len(),
-                checked: chosen.len(),
-                max_relative_error: error_max,
-                worst,
-            }),
+                parameters: 0,
+                checked: 0,
+                kinks: 0,
+                max_relative_error: 0.0,
+                worst: None,
+            });
+        }
+        let Some(layer) = layers.last_mut() else { continue };
+        layer.parameters += analytic.len();
+        for index in chosen(analytic.len(), request.per_tensor, request.seed + tensor as u64) {
+            layer.checked += 1;
+            let backpropagation = analytic[index];
+            let Some(numerical) = differences.derivative(tensor, index) else {
+                layer.kinks += 1;
+                continue;
+            };
+            let error = relative_error(backpropagation, numerical);
+            if layer.worst.is_none() || error > layer.max_relative_error {
+                layer.max_relative_error = error;
+                layer.worst = Some(WorstParameter { parameter, index, backpropagation, numerical });
+            }
         }
     }
     let checked: usize = layers.iter().map(|layer| layer.checked).sum();
@@ -289,11 +282,17 @@ impl Check {
             "{:<18}{:>12}{:>9}{:>16}   worst parameter: backpropagation, numerical\n",
             "layer", "parameters", "checked", "relative error"
         );
-        for LayerCheck { layer, parameters, checked, max_relative_error, worst } in &self.layers {
-            text += &format!(
-                "{layer:<18}{parameters:>12}{checked:>9}{max_relative_error:>16.1e}   {}[{}]: {:.9}, {:.9}\n",
-                worst.parameter, worst.index, worst.backpropagation, worst.numerical
-            );
+        for LayerCheck { layer, parameters, checked, kinks, max_relative_error, worst } in &self.layers {
+            let error = number(*max_relative_error, 2);
+            text += &format!("{layer:<18}{parameters:>12}{checked:>9}{error:>16}");
+            if let Some(worst) = worst {
+                let both = [worst.backpropagation, worst.numerical].map(|value| number(value, 9));
+                text += &format!("   {}[{}]: {}", worst.parameter, worst.index, both.join(", "));
+            }
+            if *kinks > 0 {
+                text += &format!("   ({kinks} on a kink of relu or max-pooling left out)");
+            }
+            text.push('\n');
         }
         let seconds = |seconds: f64| match seconds {
             _ if seconds < 1e-3 => format!("{:.0} µs", seconds * 1e6),

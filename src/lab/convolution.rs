@@ -4,19 +4,19 @@ use serde_json::Value;
 
 use super::request::{finite, shaped};
 use super::tensor::{Tensor, shape_text};
-use crate::fields::{Fault, Fields, kind};
+use crate::fields::{Fault, Fields, kind, parsed};
 use crate::nn::{Init, LayerSpec, Network, Padding, Shape, Tape};
 
 /// A convolution on a small image, and what flows back through it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Convolution {
-    /// `y[i, j, f] = b[f] + Σ x[i s + u, j s + v, c] w[u, v, c, f]`.
+    /// `y[i, j, f] = Σ x[i s + u − p, j s + v − p, c] w[u, v, c, f] + b[f]`, with stride s and p zeros at the border.
     pub y: Tensor,
-    /// `dx[i s + u, j s + v, c] = Σ dy[i, j, f] w[u, v, c, f]`.
+    /// `dx[i s + u − p, j s + v − p, c] = Σ dy[i, j, f] w[u, v, c, f]`.
     pub dx: Option<Tensor>,
-    /// `dw[u, v, c, f] = Σ x[i s + u, j s + v, c] dy[i, j, f]`.
+    /// `dw[u, v, c, f] = Σ x[i s + u − p, j s + v − p, c] dy[i, j, f]`.
     pub dfilter: Option<Tensor>,
-    /// `db[f] = Σ dy[i, j, f]`.
+    /// `db[f] = Σ dy[i, j, f]`, where there is a bias.
     pub dbias: Option<Tensor>,
     /// The formulas, with shapes.
     pub products: Vec<String>,
@@ -48,12 +48,7 @@ const STRIDE_MAX: u64 = 64;
 /// # Errors
 /// Every fault of the request, where shapes don't fit with both of them.
 pub fn convolution(request: &Value) -> Result<Convolution, Vec<Fault>> {
-    let mut faults = Vec::new();
-    let request = Fields::of(request, String::new(), &mut faults).and_then(Request::take);
-    match request {
-        Some(request) if faults.is_empty() => request.answer(),
-        _ => Err(faults),
-    }
+    parsed(request, Request::take)?.answer()
 }
 
 impl Request {
@@ -181,31 +176,30 @@ impl Request {
             finite("dbias", &dbias)?;
             answer.dx = Some(dx);
             answer.dfilter = Some(dfilter);
-            answer.dbias = Some(dbias);
+            answer.dbias = self.bias.as_ref().map(|_| dbias);
         }
         Ok(answer)
     }
 
+    /// The formulas; of `p` zeros on each side, or as many as make the output as large, the index is less.
     fn products(&self, y: &Tensor) -> Vec<String> {
         let (stride, input, filter) = (self.stride, &self.input, &self.filter);
-        let at = |index: &str, offset: &str| {
-            if stride == 1 { format!("{index} + {offset}") } else { format!("{stride}{index} + {offset}") }
+        let border = match self.padding {
+            Border::Of(0) => String::new(),
+            Border::Of(border) => format!(" − {border}"),
+            Border::Same => " − p".to_owned(),
         };
-        let (row, column) = (at("i", "u"), at("j", "v"));
-        let mut products = vec![format!(
-            "y[i, j, f] = b[f] + Σ x[{row}, {column}, c]·w[u, v, c, f]: {input} * {filter} = {y}"
-        )];
+        let step = if stride == 1 { String::new() } else { stride.to_string() };
+        let x = format!("x[{step}i + u{border}, {step}j + v{border}, c]");
+        let (bias, filters) = (self.bias.is_some(), shape_text(&[self.channels_and_filters().1]));
+        let plus = if bias { " + b[f]" } else { "" };
+        let mut products = vec![format!("y[i, j, f] = Σ {x}·w[u, v, c, f]{plus}: {input} * {filter} = {y}")];
         if self.dy.is_some() {
-            products.push(format!(
-                "dx[{row}, {column}, c] = Σ dy[i, j, f]·w[u, v, c, f]: {y} and {filter} give {input}"
-            ));
-            products.push(format!(
-                "dw[u, v, c, f] = Σ x[{row}, {column}, c]·dy[i, j, f]: {input} and {y} give {filter}"
-            ));
-            products.push(format!(
-                "db[f] = Σ dy[i, j, f]: {y} gives {}",
-                shape_text(&[self.channels_and_filters().1])
-            ));
+            products.push(format!("d{x} = Σ dy[i, j, f]·w[u, v, c, f]: {y} and {filter} give {input}"));
+            products.push(format!("dfilter[u, v, c, f] = Σ {x}·dy[i, j, f]: {input} and {y} give {filter}"));
+            if bias {
+                products.push(format!("dbias[f] = Σ dy[i, j, f]: {y} gives {filters}"));
+            }
         }
         products
     }

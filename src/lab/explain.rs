@@ -3,7 +3,7 @@ use serde::Serialize;
 
 use crate::data::IMAGE_SIDE;
 use crate::data::picture::{Shade, Tile, sheet};
-use crate::nn::{Network, Tape, argmax};
+use crate::nn::{Network, Tape, argmax, relative_error};
 
 /// Which pixels speak for the class that an image is taken for.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -31,7 +31,7 @@ pub struct Completeness {
     pub sum: f64,
     /// The score, less that of a black image.
     pub difference: f64,
-    /// `|sum − difference| / max(|difference|, 10⁻⁴)`.
+    /// See [`relative_error`].
     pub relative_error: f64,
 }
 
@@ -46,14 +46,14 @@ pub fn explain(network: &Network<f32>, image: &[f32], class: Option<usize>) -> E
     let onehot =
         |rows| Array2::from_shape_fn((rows, network.outputs()), |(_, at)| f32::from(u8::from(at == label)));
     let score = f64::from(tape.scores()[[0, label]]);
-    tape.backward(network, onehot(1));
+    tape.backward_errors(network, onehot(1));
     let saliency: Vec<f32> = tape.errors[0].iter().copied().collect();
 
     let way = Array2::from_shape_fn((INTEGRATION_STEPS, image.len()), |(step, pixel)| {
         image[pixel] * ((step as f32 + 0.5) / INTEGRATION_STEPS as f32)
     });
     let mut along = Tape::forward(network, way);
-    along.backward(network, onehot(INTEGRATION_STEPS));
+    along.backward_errors(network, onehot(INTEGRATION_STEPS));
     let times =
         |gradients: &[f32]| image.iter().zip(gradients).map(|(pixel, gradient)| pixel * gradient).collect();
     let mean = along.errors[0].mean_axis(ndarray::Axis(0)).map(|mean| mean.to_vec()).unwrap_or_default();
@@ -68,11 +68,7 @@ pub fn explain(network: &Network<f32>, image: &[f32], class: Option<usize>) -> E
         input_times_gradient: rows(&times(&saliency)),
         saliency: rows(&saliency),
         integrated_gradients: rows(&integrated),
-        completeness: Completeness {
-            sum,
-            difference,
-            relative_error: (sum - difference).abs() / difference.abs().max(1e-4),
-        },
+        completeness: Completeness { sum, difference, relative_error: relative_error(sum, difference) },
     }
 }
 

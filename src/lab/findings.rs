@@ -25,25 +25,66 @@ pub struct Finding {
 /// The first layer's gradient, in terms of its weights, beside the last layer's.
 const VANISHED: f64 = 0.01;
 
-/// Share of units that are 0 for a whole batch.
+/// Share of units that are 0 for a whole batch, and the least images of one that tells.
 const DEAD: f64 = 0.5;
+const BATCH_MIN: usize = 100;
 
 /// Training loss, in terms of the lowest before, guessing included.
 const RISEN: f64 = 1.5;
 
+/// A rise that is less than this share of the loss of guessing is noise.
+const RISE_MIN: f64 = 0.1;
+
+/// Training loss, in terms of that of guessing, at which nothing is learned.
+const GUESSED: f64 = 0.98;
+
 /// Accuracy on the training examples, less that on the validation examples.
 const OVERFITTED: f64 = 0.05;
 
+/// Validation examples that tell so much.
+const VALIDATION_MIN: usize = 100;
+
 /// What the `epochs` of a job show, `has_diverged` where it failed so: nothing for a job that goes well.
-pub fn findings(spec: &TrainSpec, epochs: &[&EpochMetrics], has_diverged: bool) -> Vec<Finding> {
+pub fn findings(
+    spec: &TrainSpec,
+    validation_examples: usize,
+    epochs: &[&EpochMetrics],
+    has_diverged: bool,
+) -> Vec<Finding> {
     let mut found = Vec::new();
     found.extend(rate_too_high(spec, epochs, has_diverged));
     if let Some(last) = epochs.last() {
-        found.extend(vanishing(spec, last));
-        found.extend(dead(last));
-        found.extend(overfitting(last));
+        let dead = if spec.batch_size >= BATCH_MIN { dead(last) } else { Vec::new() };
+        // Behind dead units no gradient vanishes: there is none.
+        if dead.is_empty() {
+            found.extend(vanishing(spec, last));
+        }
+        found.extend(dead);
+        if found.is_empty() {
+            found.extend(guessing_still(spec, last));
+        }
+        if validation_examples >= VALIDATION_MIN {
+            found.extend(overfitting(last));
+        }
     }
     found
+}
+
+fn guessing_still(spec: &TrainSpec, epoch: &EpochMetrics) -> Option<Finding> {
+    let value = epoch.train_loss / guessing(spec);
+    (value >= GUESSED).then(|| Finding {
+        code: "not_learning".to_owned(),
+        detail: format!(
+            "after {} epochs the training loss {:.3} is still that of guessing. Try another learning rate, normal or xavier \
+             initialisation for sigmoid and tanh, relu, or batch_norm",
+            epoch.epoch, epoch.train_loss
+        ),
+        layer: None,
+        epoch: Some(epoch.epoch),
+        value: Some(value),
+        threshold: GUESSED,
+        source: "Goodfellow, Bengio, Courville, Deep Learning, 2016, section 11.5".to_owned(),
+    })
 }
 
 fn vanishing(spec: &TrainSpec, epoch: &EpochMetrics) -> Option<Finding> {
@@ -80,7 +121,7 @@ fn dead(epoch: &EpochMetrics) -> Vec<Finding> {
         Some(Finding {
             code: "dead_relus".to_owned(),
             detail: format!(
-                "{:.0} % of the units of {} were 0 for a whole batch: no gradient flows through them, so they stay so. Try a \
+                "{:.0} % of the units of {} were 0 for all images of a batch, so that nothing flowed back through them. Try a \
                  lower learning rate, leaky_relu, or He initialisation",
                 100.0 * value,
                 layer.layer
@@ -102,7 +143,8 @@ fn rate_too_high(spec: &TrainSpec, epochs: &[&EpochMetrics], has_diverged: bool)
     let mut risen: Option<(u32, f64, f64)> = None;
     for epoch in epochs {
         let value = epoch.train_loss / lowest;
-        if risen.is_none_or(|(_, worst, _)| value > worst) {
+        let is_noise = epoch.train_loss - lowest < RISE_MIN * guessing(spec);
+        if !is_noise && risen.is_none_or(|(_, worst, _)| value > worst) {
             risen = Some((epoch.epoch, value, epoch.learning_rate));
         }
         lowest = lowest.min(epoch.train_loss);
@@ -110,7 +152,7 @@ fn rate_too_high(spec: &TrainSpec, epochs: &[&EpochMetrics], has_diverged: bool)
     if has_diverged {
         return Some(Finding {
             code: "learning_rate_too_high".to_owned(),
-            detail: "the steps were so large that the loss left the finite numbers. Try a tenth of the learning rate, a \
+            detail: "the steps were so large that the loss left the finite numbers. Try a third of the learning rate, a \
                      warm-up, or gradient_clip_norm"
                 .to_owned(),
             layer: None,
@@ -121,10 +163,11 @@ fn rate_too_high(spec: &TrainSpec, epochs: &[&EpochMetrics], has_diverged: bool)
         });
     }
     let (epoch, value, rate) = risen.filter(|(_, value, _)| *value >= RISEN)?;
+    let times = if value < 1e4 { format!("{value:.1}") } else { format!("{value:.0e}") };
     Some(Finding {
         code: "learning_rate_too_high".to_owned(),
         detail: format!(
-            "the training loss rose to {value:.1} times its lowest so far (that of guessing at first), at a learning rate of {rate:.1e}: the steps jump over \
+            "the training loss rose to {times} times its lowest so far (that of guessing at first), at a learning rate of {rate:.1e}: the steps jump over \
              the valley. Try a third of the learning rate, a schedule that lowers it, or gradient_clip_norm"
         ),
         layer: None,

@@ -1,8 +1,11 @@
+mod worked;
+
 use serde::Serialize;
 
-use super::number::{factor, number};
-use super::trace::{loss_of, passed};
-use crate::nn::{Layer, Network, Path, Tape, strongest_paths};
+use super::trace::passed;
+use crate::nn::{
+    Layer, Loss, LossKind, Network, Path, Tape, central_difference, relative_error, strongest_paths,
+};
 
 /// The chain rule for one parameter of a network on one image: `∂L/∂w` is the value that enters it times the error
 /// that reaches it, summed over the places where it is used.
@@ -18,17 +21,19 @@ pub struct Microscope {
     pub value: f64,
     /// The class the image should be.
     pub label: usize,
-    /// Cross-entropy.
+    /// The loss.
     pub loss: f64,
     /// `∂L/∂w` by backpropagation.
     pub gradient: f64,
-    /// `(L(w + h) − L(w − h)) / 2h`.
-    pub numerical: f64,
-    /// `|gradient − numerical| / max(|gradient|, |numerical|, 10⁻⁴)`.
-    pub relative_error: f64,
+    /// `(L(w + h) − L(w − h)) / 2h`; none on a kink of relu or max-pooling, where there is no slope.
+    pub numerical: Option<f64>,
+    /// See [`relative_error`].
+    pub relative_error: Option<f64>,
     /// Places where it is used.
     pub uses: usize,
-    /// The strongest of them that are not 0.
+    /// Places where neither what enters nor the error that comes back is 0.
+    pub reached: usize,
+    /// The strongest of them, one at least.
     pub terms: Vec<Term>,
     /// The strongest paths from it to the loss.
     pub paths: Vec<PathTrace>,
@@ -86,8 +91,8 @@ pub struct ParameterPlace {
 const TERMS_TOLD: usize = 10;
 const PATHS_TOLD: usize = 5;
 
-/// Half the distance of the central difference, see [`gradient_check`](crate::nn::gradient_check).
-const STEP: f64 = 1e-5;
+/// Axes of a wrong index that are repeated.
+const AXES_SHOWN: usize = 6;
 
 impl ParameterPlace {
     /// The parameter of this layer, `weight` or `bias`, at `index`: the place along each axis, or in row order.
@@ -111,10 +116,12 @@ impl ParameterPlace {
             _ => index.to_vec(),
         };
         if index.len() != shape.len() || index.iter().zip(&shape).any(|(at, length)| at >= length) {
-            return Err((
-                "index",
-                format!("{index:?} is no place in the {tensor} of {name}, whose shape is {shape:?}"),
-            ));
+            let more = if index.len() > AXES_SHOWN { ", …" } else { "" };
+            let index: Vec<String> = index.iter().take(AXES_SHOWN).map(usize::to_string).collect();
+            let index = index.join(", ");
+            let detail =
+                format!("[{index}{more}] is no place in the {tensor} of {name}, whose shape is {shape:?}");
+            return Err(("index", detail));
         }
         Ok(Self { layer, is_bias, index })
     }
@@ -144,8 +151,13 @@ fn unravelled(mut flat: usize, shape: &[usize]) -> Vec<usize> {
 }
 
 /// The chain rule for the parameter at `place`, on an image of pixel / 255.
-pub fn microscope(network: &Network<f64>, image: Vec<f64>, label: u8, place: &ParameterPlace) -> Microscope {
-    let (mut tape, loss) = passed(network, image, label);
+pub fn microscope(
+    network: &Network<f64>,
+    kind: LossKind,
+    (image, label): (Vec<f64>, u8),
+    place: &ParameterPlace,
+) -> Microscope {
+    let (mut tape, loss) = passed(network, kind, image, label);
     let layer = &network.layers()[place.layer];
     let (row, column) = place.row_and_column(&layer.weight_shape());
     let values: Vec<f64> = tape.values[place.layer].iter().copied().collect();
@@ -173,12 +185,16 @@ pub fn microscope(network: &Network<f64>, image: Vec<f64>, label: u8, place: &Pa
         .collect();
     let gradient = terms.iter().map(|term| term.product).sum();
     terms.sort_by(|a, b| b.product.abs().total_cmp(&a.product.abs()));
-    terms.retain(|term| term.product != 0.0);
-    terms.truncate(TERMS_TOLD);
+    let reached = terms.iter().filter(|term| term.product != 0.0).count();
+    terms.truncate(TERMS_TOLD.min(reached.max(1)));
     let paths = strongest_paths(network, &tape, place.layer, uses.iter().copied(), PATHS_TOLD);
     let paths = paths.iter().map(|path| told(network, &tape, place, path, loss)).collect();
-    let value = parameter(&mut network.clone(), place, (row, column), 0.0);
-    let numerical = numerical(network, &mut tape, place, (row, column), label);
+    let mut moved = network.clone();
+    let value = *parameter(&mut moved, place.layer, (row, column));
+    let numerical = central_difference(loss, |step| {
+        *parameter(&mut moved, place.layer, (row, column)) = value + step;
+        Loss::new(kind).forward(tape.forward_from(&moved, place.layer), &[label])
+    });
     let mut found = Microscope {
         layer: network.layer_name(place.layer),
         parameter: if place.is_bias { "bias" } else { "weight" },
@@ -188,8 +204,9 @@ pub fn microscope(network: &Network<f64>, image: Vec<f64>, label: u8, place: &Pa
         loss,
         gradient,
         numerical,
-        relative_error: (gradient - numerical).abs() / gradient.abs().max(numerical.abs()).max(1e-4),
+        relative_error: numerical.map(|numerical| relative_error(gradient, numerical)),
         uses: uses.len(),
+        reached,
         terms,
         paths,
         text: String::new(),
@@ -198,37 +215,13 @@ pub fn microscope(network: &Network<f64>, image: Vec<f64>, label: u8, place: &Pa
     found
 }
 
-/// The parameter once `step` is added to it.
-fn parameter(
-    network: &mut Network<f64>,
-    place: &ParameterPlace,
-    (row, column): (Option<usize>, usize),
-    step: f64,
-) -> f64 {
-    let (weight, bias) = network.layers_mut()[place.layer].parameters_mut().expect("a layer with parameters");
-    let value = match row {
+/// The parameter itself.
+fn parameter(network: &mut Network<f64>, layer: usize, (row, column): (Option<usize>, usize)) -> &mut f64 {
+    let (weight, bias) = network.layers_mut()[layer].parameters_mut().expect("a layer with parameters");
+    match row {
         Some(row) => &mut weight[[row, column]],
         None => &mut bias[column],
-    };
-    *value += step;
-    *value
-}
-
-fn numerical(
-    network: &Network<f64>,
-    tape: &mut Tape<f64>,
-    place: &ParameterPlace,
-    at: (Option<usize>, usize),
-    label: u8,
-) -> f64 {
-    let mut moved = network.clone();
-    let mut loss_at = |step: f64| {
-        parameter(&mut moved, place, at, step);
-        loss_of(tape.forward_from(&moved, place.layer), label)
-    };
-    let above = loss_at(STEP);
-    let below = loss_at(-2.0 * STEP);
-    (above - below) / (2.0 * STEP)
+    }
 }
 
 /// The values on a path with the local derivative of each.
@@ -251,66 +244,4 @@ fn told(
     let local = path.locals[path.units.len()];
     steps.push(PathStep { layer: "loss".to_owned(), unit: Vec::new(), value: loss, local });
     PathTrace { product: path.product, steps }
-}
-
-impl Microscope {
-    fn worked(&self) -> String {
-        let place = |index: &[usize]| index.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
-        let name = if self.parameter == "bias" { "b" } else { "w" };
-        let own = format!("∂L/∂{name}[{}]", place(&self.index));
-        let mut text = format!(
-            "{} of {}, {name}[{}] = {}, for an image of class {}: L = {}\n",
-            self.parameter,
-            self.layer,
-            place(&self.index),
-            number(self.value),
-            self.label,
-            number(self.loss)
-        );
-        let product = |term: &Term| format!("{}·{}", factor(term.input), factor(term.error));
-        match (self.uses, self.terms.as_slice()) {
-            (uses, []) => {
-                let what = "at each of them the value that enters or the error that comes back is 0";
-                text += &format!("{own} = 0 over {uses} places: {what}\n");
-            }
-            (1, [term]) => {
-                let output = place(&term.output);
-                let enters = if self.parameter == "bias" { "1".to_owned() } else { "x".to_owned() };
-                text += &format!(
-                    "{own} = {enters}·∂L/∂y[{output}] = {} = {}\n",
-                    product(term),
-                    number(self.gradient)
-                );
-            }
-            _ => {
-                let told = self.terms.iter().map(product).collect::<Vec<_>>().join(" + ");
-                let more = self.uses - self.terms.len();
-                let rest = if more > 0 { format!(" + {more} smaller ones") } else { String::new() };
-                text += &format!(
-                    "{own} = Σ x·∂L/∂y over {} places = {told}{rest} = {}\n",
-                    self.uses,
-                    number(self.gradient)
-                );
-            }
-        }
-        text += &format!(
-            "numerically (L(w + h) − L(w − h)) / 2h = {}, relative error {:.0e}\n",
-            number(self.numerical),
-            self.relative_error
-        );
-        for path in &self.paths {
-            let names: Vec<String> = path
-                .steps
-                .iter()
-                .map(|step| match step.layer.as_str() {
-                    "loss" => "L".to_owned(),
-                    layer => format!("{layer}[{}]", place(&step.unit)),
-                })
-                .collect();
-            let locals: Vec<String> = path.steps.iter().map(|step| factor(step.local)).collect();
-            text +=
-                &format!("{name} → {}: {} = {}\n", names.join(" → "), locals.join("·"), number(path.product));
-        }
-        text
-    }
 }

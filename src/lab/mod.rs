@@ -1,6 +1,7 @@
 //! Looking into backpropagation: one layer on a few numbers, and one image in a whole network.
 //!
-//! Every figure about a layer or a network comes from [`nn`](crate::nn), from the same code that trains.
+//! Every figure about a layer or a network comes from [`nn`](crate::nn): its layers, losses and products are those that
+//! train. A gradient check goes through a training step itself; all else through a [`Tape`](crate::nn::Tape), layer by layer.
 
 mod activation;
 mod affine;
@@ -25,7 +26,7 @@ pub use convolution::{Convolution, convolution};
 pub use explain::{Explanation, INTEGRATION_STEPS, explain, pictures};
 pub use findings::{Finding, findings};
 pub use microscope::{Microscope, ParameterPlace, microscope};
-pub use request::{LabLimits, NetworkRequest, layer_named};
+pub use request::{AnswerCost, LabLimits, NetworkRequest, layer_named};
 pub use softmax::{SoftmaxCrossEntropy, softmax_cross_entropy};
 pub use statistics::{Histogram, Statistics};
 pub use summary::{LayerSummary, Summary, summary};

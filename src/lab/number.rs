@@ -1,23 +1,24 @@
-/// Four significant digits, with a true minus.
-pub fn number(value: f64) -> String {
+/// A number with so many significant digits, and a true minus.
+pub fn number(value: f64, digits: usize) -> String {
     let magnitude = value.abs();
     let text = match magnitude {
         0.0 => "0".to_owned(),
-        _ if !(1e-3..1e5).contains(&magnitude) => format!("{value:.3e}"),
+        _ if !(1e-3..1e5).contains(&magnitude) => format!("{value:.*e}", digits - 1),
         _ => {
-            let decimals = (3 - magnitude.log10().floor() as i32).max(0) as usize;
+            let decimals = (digits as i32 - 1 - magnitude.log10().floor() as i32).max(0) as usize;
             let text = format!("{value:.decimals$}");
-            if text.contains('.') {
-                text.trim_end_matches('0').trim_end_matches('.').to_owned()
-            } else {
-                text
-            }
+            let has_zeros = text.contains('.');
+            if has_zeros { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
         }
     };
     text.replace('-', "−")
 }
 
+/// Significant digits of a factor on a board.
+pub const DIGITS: usize = 4;
+
 /// A number in a product.
 pub fn factor(value: f64) -> String {
-    if value < 0.0 { format!("({})", number(value)) } else { number(value) }
+    let text = number(value, DIGITS);
+    if value < 0.0 { format!("({text})") } else { text }
 }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::request::{finite, shaped};
 use super::tensor::Tensor;
-use crate::fields::{Bounds, Fault, Fields};
+use crate::fields::{Bounds, Fault, Fields, parsed};
 use crate::nn::{Loss, LossKind, softmax};
 
 /// Softmax and a loss behind it, on a few scores.
@@ -18,7 +18,7 @@ pub struct SoftmaxCrossEntropy {
     pub losses: Vec<f64>,
     /// `∂loss/∂z`: with cross-entropy `(softmax − target) / rows`.
     pub gradient: Tensor,
-    /// What the probabilities are compared with.
+    /// What was asked for, as probabilities: before any smoothing.
     pub target: Tensor,
 }
 
@@ -34,12 +34,7 @@ struct Request {
 /// # Errors
 /// Every fault of the request.
 pub fn softmax_cross_entropy(request: &Value) -> Result<SoftmaxCrossEntropy, Vec<Fault>> {
-    let mut faults = Vec::new();
-    let request = Fields::of(request, String::new(), &mut faults).and_then(Request::take);
-    match request {
-        Some(request) if faults.is_empty() => request.answer(),
-        _ => Err(faults),
-    }
+    parsed(request, Request::take)?.answer()
 }
 
 /// Probabilities that add up to 1 but for rounding.
@@ -70,6 +65,14 @@ impl Request {
             fields.fault("logits", format!("its shape {logits} has more than {CLASSES_MAX} classes"));
         }
         let target = target(&mut fields, &logits, classes);
+        let is_spread =
+            target.as_ref().is_some_and(|target| target.values.iter().any(|&share| share.fract() != 0.0));
+        if is_spread && loss.kind == LossKind::MeanSquaredError {
+            fields.fault(
+                "target",
+                "must be the class of each row: mean_squared_error takes no spread target".to_owned(),
+            );
+        }
         fields.refuse_unknown();
         Some(Self { logits, target: target?, loss })
     }
@@ -80,7 +83,7 @@ impl Request {
         let rows = logits.values.len() / classes;
         let mut probabilities = logits.values.clone();
         softmax(matrix(&mut probabilities, classes));
-        // The loss is linear in the target: that of each class, by its share.
+        // Cross-entropy is linear in the target: that of each class, by its share.
         let mut losses = vec![0.0; rows];
         let mut gradient = vec![0.0; logits.values.len()];
         let mut scores = logits.values.clone();

@@ -16,12 +16,14 @@ pub struct Summary {
     pub batch_size: usize,
     /// First to last.
     pub layers: Vec<LayerSummary>,
-    /// Trained numbers, and the running statistics of `batch_norm`.
+    /// Trained numbers.
     pub parameters: usize,
     /// Floating-point operations for one image forward.
     pub flops_forward: f64,
     /// Floating-point operations for one image backward.
     pub flops_backward: f64,
+    /// Bytes of the images of a batch.
+    pub input_bytes: usize,
     /// Bytes of every value between the layers, the images included, of a batch: what backpropagation needs kept.
     pub kept_bytes: usize,
     /// Bytes that the trainer holds for a step besides the parameters: values, errors and weights in the order of the
@@ -36,7 +38,7 @@ pub struct LayerSummary {
     pub layer: String,
     /// Rows, columns and channels of what comes out, or its length.
     pub output_shape: Vec<usize>,
-    /// Trained numbers, and running statistics.
+    /// Trained numbers.
     pub parameters: usize,
     /// Floating-point operations for one image forward.
     pub flops_forward: f64,
@@ -73,6 +75,7 @@ pub fn summary(layers: &[LayerSpec], batch_size: usize) -> Result<Summary, Shape
         parameters: told.iter().map(|layer| layer.parameters).sum(),
         flops_forward: told.iter().map(|layer| layer.flops_forward).sum(),
         flops_backward: told.iter().map(|layer| layer.flops_backward).sum(),
+        input_bytes: bytes(INPUT.len()),
         kept_bytes: bytes(INPUT.len()) + told.iter().map(|layer| layer.kept_bytes).sum::<usize>(),
         workspace_bytes: step_bytes(layers, batch_size, 0),
         layers: told,
@@ -93,6 +96,14 @@ impl Summary {
                 bytes(layer.kept_bytes as f64),
             ]
         };
+        let input = [
+            "input".to_owned(),
+            shape_text(&self.input_shape),
+            String::new(),
+            String::new(),
+            String::new(),
+            bytes(self.input_bytes as f64),
+        ];
         let total = [
             "total".to_owned(),
             String::new(),
@@ -102,7 +113,7 @@ impl Summary {
             bytes(self.kept_bytes as f64),
         ];
         let rows: Vec<[String; 6]> =
-            [head].into_iter().chain(self.layers.iter().map(row)).chain([total]).collect();
+            [head, input].into_iter().chain(self.layers.iter().map(row)).chain([total]).collect();
         let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
         let widths: [usize; 6] = std::array::from_fn(width);
         let rule = "─".repeat(widths.iter().sum::<usize>() + 2 * (widths.len() - 1));
@@ -120,10 +131,9 @@ impl Summary {
         }
         let _ = writeln!(
             text,
-            "\nFLOPs are of one image; kept: the values of a batch of {} that the way back needs, {} with the images.\n\
+            "\nFLOPs are of one image; kept: the values of a batch of {} that the way back needs.\n\
              The trainer takes about {} for a step besides the parameters.",
             self.batch_size,
-            bytes(self.kept_bytes as f64),
             bytes(self.workspace_bytes),
         );
         text

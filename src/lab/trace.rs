@@ -17,9 +17,13 @@ pub struct Trace {
     pub predicted: usize,
     /// The probabilities before the update.
     pub probabilities: Vec<f64>,
-    /// Cross-entropy before the update.
+    /// What is differentiated.
+    pub loss: LossKind,
+    /// Of the layers: a `batch_norm` takes its running statistics, a `dropout` lets all through.
+    pub mode: &'static str,
+    /// The loss before the update.
     pub loss_before: f64,
-    /// Cross-entropy after it.
+    /// The loss after it.
     pub loss_after: f64,
     /// The rate of the update `w ← w − rate · ∂L/∂w`.
     pub learning_rate: f64,
@@ -76,33 +80,26 @@ pub fn dimensions(shape: Shape) -> Vec<usize> {
     }
 }
 
-const LOSS: Loss = Loss { kind: LossKind::CrossEntropy, label_smoothing: 0.0 };
-
-/// Forward and backward with cross-entropy for one image of pixel / 255.
-pub fn passed<T: Float>(network: &Network<T>, image: Vec<T>, label: u8) -> (Tape<T>, f64) {
+/// Forward and backward for one image of pixel / 255.
+pub fn passed<T: Float>(network: &Network<T>, loss: LossKind, image: Vec<T>, label: u8) -> (Tape<T>, f64) {
     let x = Array2::from_shape_vec((1, image.len()), image).expect("one row");
     let mut tape = Tape::forward(network, x);
     let mut dscores = Array2::zeros((1, network.outputs()));
-    let loss = LOSS.backward(tape.scores(), &[label], 1, dscores.view_mut());
+    let loss = Loss::new(loss).backward(tape.scores(), &[label], 1, dscores.view_mut());
     tape.backward(network, dscores);
     (tape, loss)
-}
-
-/// The cross-entropy of the scores of a pass.
-pub fn loss_of<T: Float>(scores: ndarray::ArrayView2<T>, label: u8) -> f64 {
-    LOSS.forward(scores, &[label])
 }
 
 /// One image of pixel / 255 and its label through `network` and back, and one update at `learning_rate`; with the
 /// arrays themselves where `with_arrays`. Nothing of `network` is changed.
 pub fn trace(
     network: &Network<f32>,
-    image: Vec<f32>,
-    label: u8,
+    loss: LossKind,
+    (image, label): (Vec<f32>, u8),
     learning_rate: f64,
     with_arrays: bool,
 ) -> Trace {
-    let (tape, loss_before) = passed(network, image.clone(), label);
+    let (tape, loss_before) = passed(network, loss, image.clone(), label);
     let mut updated = network.clone();
     let mut gradients = tape.gradients.iter().peekable();
     let mut layers = Vec::new();
@@ -130,8 +127,10 @@ pub fn trace(
         label: usize::from(label),
         predicted: argmax(probabilities.iter()),
         probabilities: probabilities.iter().map(|p| p.wide()).collect(),
+        loss,
+        mode: "inference",
         loss_before,
-        loss_after: loss_of(Tape::forward(&updated, x).scores(), label),
+        loss_after: Loss::new(loss).forward(Tape::forward(&updated, x).scores(), &[label]),
         learning_rate,
         layers,
     }
@@ -157,14 +156,14 @@ impl Trace {
         for layer in &self.layers {
             let shape = shape_text(&layer.output_shape);
             let (output, error) = (&layer.output.statistics, &layer.error.statistics);
-            let gradient = layer.weight_gradient.as_ref().map(|part| format!("{:.2e}", part.statistics.norm));
-            let ratio = layer.update_ratio.map(|ratio| format!("{ratio:.2e}"));
+            let gradient = layer.weight_gradient.as_ref().map(|part| number(part.statistics.norm, 3));
+            let ratio = layer.update_ratio.map(|ratio| number(ratio, 3));
             let row = format!(
-                "{:<16}{shape:<14}{:>10}{:>6.0} %{:>12.2e}{:>14}{:>14}",
+                "{:<16}{shape:<14}{:>10}{:>6.0} %{:>12}{:>14}{:>14}",
                 layer.layer,
-                number(output.mean),
+                number(output.mean, 3),
                 100.0 * output.zero_fraction,
-                error.norm,
+                number(error.norm, 3),
                 gradient.unwrap_or_default(),
                 ratio.unwrap_or_default(),
             );
@@ -173,8 +172,8 @@ impl Trace {
         }
         text += &format!(
             "\nloss {} → {} by one update at a learning rate of {}\n",
-            number(self.loss_before),
-            number(self.loss_after),
+            number(self.loss_before, 6),
+            number(self.loss_after, 6),
             self.learning_rate
         );
         text
@@ -197,8 +196,8 @@ fn update(
     (before > 0.0).then(|| learning_rate * norm(&gradient.weight, &gradient.bias) / before)
 }
 
-/// What the layer at `index` makes of an image, as a picture: one tile for each channel of an image, one
-/// row of squares for a list.
+/// What the layer at `index` makes of an image, as a picture: one tile for each channel of an image,
+/// rows of squares for a list.
 pub fn feature_maps(network: &Network<f32>, image: Vec<f32>, index: usize) -> Vec<u8> {
     let x = Array2::from_shape_vec((1, image.len()), image).expect("one row");
     let values = &Tape::forward(network, x).values[index + 1];

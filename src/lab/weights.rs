@@ -1,4 +1,4 @@
-use ndarray::Array2;
+use ndarray::{Array2, s};
 use serde::Serialize;
 
 use super::statistics::{Histogram, Statistics};
@@ -40,7 +40,10 @@ pub fn layer_weights<T: Float>(network: &Network<T>, index: usize) -> Option<Lay
 /// Tiles in a picture at most: of more units or filters the first.
 const TILES_MAX: usize = 256;
 
-/// About how wide a picture is, and the least side of a number, in pixels.
+/// Inputs and units of a matrix in a picture at most: of more the first.
+const MATRIX_MAX: usize = 1_024;
+
+/// About how wide a picture is in pixels.
 const WIDTH: usize = 900;
 
 /// The weight of the layer at `index` as a picture, or `None` where it has none.
@@ -95,6 +98,15 @@ fn unit_tile(weight: &Array2<f32>, unit: usize, image: Shape) -> Tile {
     Tile { values, width: image.width, shade: Shade::Signed }
 }
 
+/// A row for each column of the weight; what is one row stays one.
 fn matrix_tile(weight: &Array2<f32>) -> Tile {
+    let weight = weight.slice(s![..weight.nrows().min(MATRIX_MAX), ..weight.ncols().min(MATRIX_MAX)]);
+    if weight.nrows() == 1 {
+        return Tile {
+            values: weight.iter().copied().collect(),
+            width: weight.ncols(),
+            shade: Shade::Signed,
+        };
+    }
     Tile { values: weight.t().iter().copied().collect(), width: weight.nrows(), shade: Shade::Signed }
 }

@@ -32,7 +32,7 @@ impl Cost {
         let layers = LayerCost::of_all(&spec.network.layers, &shapes);
         let sum = |figure: fn(&LayerCost) -> f64| layers.iter().map(figure).sum::<f64>();
         let (forward, backward) = (sum(|layer| layer.flops_forward), sum(|layer| layer.flops_backward));
-        let parameters = sum(|layer| layer.parameters);
+        let parameters = sum(|layer| layer.parameters + layer.buffers);
         let epochs = f64::from(spec.epochs);
         let trained = spec.training_samples(dataset.train) as f64 * epochs;
         let steps = spec.steps_per_epoch(dataset.train) as f64 * epochs;
@@ -68,8 +68,10 @@ pub fn step_bytes(layers: &[LayerSpec], batch_size: usize, states: usize) -> f64
 /// What a layer takes for one image.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LayerCost {
-    /// Trained numbers, and the running statistics of a `batch_norm`.
+    /// Trained numbers.
     pub parameters: f64,
+    /// Numbers that are kept beside them: the running statistics of a `batch_norm`.
+    pub buffers: f64,
     /// Operations forward.
     pub flops_forward: f64,
     /// Operations backward.
@@ -84,11 +86,13 @@ impl LayerCost {
             let (input, output) = (pair[0], pair[1]);
             let (parameters, products) = parameters_and_products(layer, input, output);
             let others = flops_per_value(layer) * output.len() as f64;
+            let is_norm = matches!(layer, LayerSpec::BatchNorm);
             // The first layer with parameters has no gradient of its input.
             let products_backward = if is_first { 2.0 } else { 4.0 } * products;
             is_first &= parameters == 0.0;
             Self {
                 parameters,
+                buffers: if is_norm { parameters } else { 0.0 },
                 flops_forward: 2.0 * products + others,
                 flops_backward: products_backward + others,
             }
@@ -104,7 +108,9 @@ fn flops_of_augmentation(augment: &Augment) -> f64 {
 }
 
 fn flops_per_value(layer: &LayerSpec) -> f64 {
-    match layer {
+    match *layer {
+        LayerSpec::Flatten => 0.0,
+        LayerSpec::MaxPool2d { size } | LayerSpec::AvgPool2d { size } => (size * size) as f64 - 1.0,
         LayerSpec::Sigmoid | LayerSpec::Tanh | LayerSpec::Gelu => FLOPS_PER_EXPONENTIAL,
         _ => FLOPS_PER_VALUE,
     }
@@ -122,7 +128,7 @@ fn parameters_and_products(layer: &LayerSpec, input: Shape, output: Shape) -> (f
             let taps = (kernel * kernel) as f64 * channels;
             ((taps + 1.0) * filters as f64, taps * output.len() as f64)
         }
-        LayerSpec::BatchNorm => (4.0 * channels, 0.0),
+        LayerSpec::BatchNorm => (2.0 * channels, 0.0),
         _ => (0.0, 0.0),
     }
 }

@@ -7,7 +7,7 @@ use self::layers::layers;
 use self::rules::{augment, optimizer, schedule};
 use super::{CheckpointSpec, EarlyStopping, NetworkSpec, Preset, SpecLimits, TrainSpec};
 use crate::data::DatasetShape;
-use crate::fields::{Bounds, Fault, Fields, kind, shown, unknown};
+use crate::fields::{Bounds, Fault, Fields, kind, parsed, shown, unknown};
 use crate::nn::{LayerSpec, LossKind};
 
 /// Turns a request into a spec.
@@ -19,13 +19,7 @@ pub fn parse(
     datasets: &[DatasetShape],
     limits: &SpecLimits,
 ) -> Result<TrainSpec, Vec<Fault>> {
-    let mut faults = Vec::new();
-    let spec = Fields::of(request, String::new(), &mut faults)
-        .and_then(|fields| train_spec(fields, datasets, limits));
-    match spec {
-        Some(spec) if faults.is_empty() => Ok(spec),
-        _ => Err(faults),
-    }
+    parsed(request, |fields| train_spec(fields, datasets, limits))
 }
 
 const MODEL_NAME: &str = "must be 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit";

@@ -154,7 +154,9 @@ fn wrong_usage_ends_with_2() {
 
 #[test]
 fn help_teaches_by_example_and_completions_are_written() {
-    for command in ["serve", "demo", "train", "predict", "health", "completions"] {
+    for command in
+        ["serve", "demo", "train", "predict", "graph", "summary", "check", "trace", "health", "completions"]
+    {
         let help = output(&[command, "--help"]);
         assert!(text(&help.stdout).contains("Example"), "{command}");
     }
@@ -231,4 +233,52 @@ fn a_server_that_can_not_start_says_why_and_what_to_try() {
         .expect("written");
     let error = serve("127.0.0.1:0", other.path().to_str().expect("UTF-8"));
     assert!(error.contains("can't open the database") && error.contains("move it away"), "{error}");
+}
+
+#[test]
+fn the_lab_works_without_a_server_and_a_trace_with_one() {
+    let lesson = ["graph", "x = a + b; y = b + c; x*y", "a=-1", "b=3", "c=4"];
+    let worked = output(&lesson);
+    assert_eq!(status(&worked), Some(0));
+    assert!(text(&worked.stdout).contains("∂f/∂b = ∂f/∂x·∂x/∂b + ∂f/∂y·∂y/∂b = 7·1 + 2·1 = 9"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let drawing = folder.path().join("graph.svg");
+    let drawn = output(&[&lesson[..], &["--json", "--svg", drawing.to_str().expect("UTF-8")]].concat());
+    assert_eq!(json_lines(&drawn.stdout)[0]["gradients"]["b"], 9.0);
+    assert!(std::fs::read_to_string(&drawing).expect("a drawing").starts_with("<svg"));
+    let wrong = output(&["graph", "a + (b", "a=1", "b=2"]);
+    assert_eq!(status(&wrong), Some(2));
+    let lines: Vec<&str> = text(&wrong.stderr).lines().collect();
+    assert_eq!(lines[1..], ["  a + (b", "        ^"], "{lines:?}");
+    assert_eq!(status(&output(&["graph", "a", "a=x"])), Some(2));
+    assert_eq!(status(&output(&["trace", "0", "--learning-rate", "nan"])), Some(2));
+    let wide = output(&["graph", "가 + )", "가=1"]);
+    assert_eq!(
+        text(&wide.stderr).lines().last(),
+        Some("       ^"),
+        "below the parenthesis, for 가 is two wide"
+    );
+
+    let summary = output(&["summary", "lesson", "--json", "--batch-size", "100"]);
+    assert_eq!(json_lines(&summary.stdout)[0]["parameters"], 39_760);
+    assert!(text(&output(&["summary", "cnn"]).stdout).contains("max_pool2d"));
+    let unknown = output(&["summary", "cn"]);
+    assert_eq!(status(&unknown), Some(2));
+    assert!(text(&unknown.stderr).contains("did you mean \"cnn\"?"), "{}", text(&unknown.stderr));
+
+    let check = output(&["check", "lesson", "--samples", "2", "--json"]);
+    assert!(json_lines(&check.stdout)[0]["max_relative_error"].as_f64() < Some(1e-4));
+
+    let process = Process::serve(folder.path());
+    let server = process.url.as_str();
+    let request = r#"{"train_samples": 2000, "epochs": 1}"#;
+    assert_eq!(
+        status(&output(&["train", "--server", server, "--follow", "--progress", "none", request])),
+        Some(0)
+    );
+    let trace = output(&["trace", "--server", server, "0"]);
+    assert!(text(&trace.stdout).contains("an image of class 7") && text(&trace.stdout).contains("0.dense"));
+    let missing = output(&["trace", "--server", server, "--model", "digit", "0"]);
+    assert_eq!(status(&missing), Some(1));
+    assert!(text(&missing.stderr).contains("did you mean \"digits\"?"));
 }

@@ -30,7 +30,8 @@ const BELOW: [f32; 3] = [33.0, 102.0, 172.0];
 const ABOVE: [f32; 3] = [178.0, 24.0, 43.0];
 const WHITE: f32 = 255.0;
 
-/// A PNG of all tiles, which are of one size, in rows of `columns`; each number is a square of `zoom` pixels.
+/// A PNG of all tiles, which are of one size, in rows of `columns`; each number is a square of `zoom` pixels, and the colours
+/// of each tile go as far as its own numbers.
 ///
 /// # Panics
 /// Where there is no tile, or one is empty.

@@ -1,0 +1,98 @@
+use super::{Microscope, PathTrace, Term};
+use crate::lab::number::{DIGITS, factor, number};
+
+impl Microscope {
+    /// All of it as a teacher would write it.
+    pub(super) fn worked(&self) -> String {
+        let name = format!("{}[{}]", self.letter(), place(&self.index));
+        let mut lines = vec![format!(
+            "{} of {}, {name} = {}, for an image of class {}: L = {}",
+            self.parameter,
+            self.layer,
+            number(self.value, DIGITS),
+            self.label,
+            number(self.loss, DIGITS)
+        )];
+        lines.push(format!("∂L/∂{name} = {}", self.sum()));
+        lines.push(match (self.numerical, self.relative_error) {
+            (Some(numerical), Some(error)) => format!(
+                "numerically (L(w + h) − L(w − h)) / 2h = {}, relative error {}",
+                number(numerical, DIGITS),
+                number(error, 1)
+            ),
+            _ => "numerically there is no slope: it lies on a kink of relu or max-pooling".to_owned(),
+        });
+        lines.extend(self.paths.iter().map(|path| path.worked(self.letter())));
+        lines.push(String::new());
+        lines.join("\n")
+    }
+
+    fn letter(&self) -> &'static str {
+        match (self.parameter, self.layer.ends_with("batch_norm")) {
+            ("bias", true) => "β",
+            ("bias", false) => "b",
+            (_, true) => "γ",
+            _ => "w",
+        }
+    }
+
+    /// What enters, by its letter.
+    fn enters(&self) -> &'static str {
+        match self.letter() {
+            "w" => "x",
+            "γ" => "x̂",
+            _ => "1",
+        }
+    }
+
+    fn sum(&self) -> String {
+        let product = |term: &Term| format!("{}·{}", factor(term.input), factor(term.error));
+        let (enters, gradient) = (self.enters(), number(self.gradient, DIGITS));
+        match (self.uses, self.terms.as_slice()) {
+            (1, [term]) => {
+                let why = match (term.input == 0.0, term.error == 0.0) {
+                    (true, _) => ": the value that enters is 0",
+                    (_, true) => ": no error comes back, what lies behind lets nothing through",
+                    _ => "",
+                };
+                format!("{enters}·∂L/∂y[{}] = {} = {gradient}{why}", place(&term.output), product(term))
+            }
+            (uses, _) if self.reached == 0 => {
+                format!(
+                    "Σ {enters}·∂L/∂y over {uses} places = 0: at each of them what enters or what comes back is 0"
+                )
+            }
+            (uses, terms) => {
+                let told: Vec<String> = terms.iter().map(product).collect();
+                let rest = match self.reached - terms.len() {
+                    0 => String::new(),
+                    more => format!(" + {more} smaller ones"),
+                };
+                let reached = match self.reached == uses {
+                    true => String::new(),
+                    false => format!(", {} of them not 0,", self.reached),
+                };
+                format!(
+                    "Σ {enters}·∂L/∂y over {uses} places{reached} = {}{rest} = {gradient}",
+                    told.join(" + ")
+                )
+            }
+        }
+    }
+}
+
+impl PathTrace {
+    fn worked(&self, letter: &str) -> String {
+        let steps = self.steps.iter().map(|step| match step.layer.as_str() {
+            "loss" => "L".to_owned(),
+            layer => format!("{layer}[{}]", place(&step.unit)),
+        });
+        let names: Vec<String> = steps.collect();
+        let locals: Vec<String> = self.steps.iter().map(|step| factor(step.local)).collect();
+        format!("{letter} → {}: {} = {}", names.join(" → "), locals.join("·"), number(self.product, DIGITS))
+    }
+}
+
+fn place(index: &[usize]) -> String {
+    index.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
+}
