@@ -1,6 +1,6 @@
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, CowArray};
 
-use super::kernel::{Instructions, Panels, SparseRows, sparse_matmul, vectorized};
+use super::kernel::{Instructions, NonzeroBits, Panels, sparse_matmul};
 use super::layer::values;
 use super::packed::Packed;
 use super::plan::SPARSE_MAX;
@@ -110,12 +110,12 @@ impl<T: Float> Predictor<T> {
             return None;
         };
         let numbers = x.to_slice()?;
-        let nonzero = vectorized(|| numbers.iter().map(|&x| u32::from(x != T::zero())).sum::<u32>());
-        if f64::from(nonzero) >= SPARSE_MAX * numbers.len() as f64 {
+        let bits = NonzeroBits::of(numbers, x.ncols());
+        if bits.count() as f64 >= SPARSE_MAX * numbers.len() as f64 {
             return None;
         }
         let mut panels = Panels::zeros(x.nrows(), dense.bias.len());
-        sparse_matmul(Instructions::best(), &SparseRows::of(x), weight, values(&dense.bias), &mut panels);
+        sparse_matmul(Instructions::best(), bits.rows_of(numbers), weight, values(&dense.bias), &mut panels);
         let mut y = Array2::zeros((x.nrows(), dense.bias.len()));
         panels.copy_to(0, y.view_mut());
         Some((first + 1, y))

@@ -3,8 +3,8 @@ use std::ops::Range;
 use ndarray::{ArrayView2, ArrayViewMut2, s};
 
 use super::kernel::{
-    Instructions, PANEL, Panels, Pool, SPAN, SparseColumns, SparseRows, SparseSpan, sparse_matmul,
-    sparse_outer,
+    Instructions, PANEL, Panels, Pool, SPAN, SparseColumns, SparseRows, SparseSpan, SparseView,
+    sparse_matmul, sparse_outer,
 };
 use super::optimizer::Rule;
 use super::rows::{matrix, matrix_mut};
@@ -142,7 +142,7 @@ impl<T: Float> SparseLayer<T> {
             });
         });
         let Self { rows, columns, blocks, .. } = self;
-        let rows = &*rows;
+        let rows = rows.view();
         let spans = backward.then(|| columns.refill(size)).into_iter().flatten().map(Start::Span);
         pool.for_each_from_both_ends(blocks.iter_mut().map(Start::Block), spans, |start| match start {
             Start::Block(Block { first, weight, y, .. }) => {
@@ -162,7 +162,7 @@ impl<T: Float> SparseLayer<T> {
     pub fn steps(&mut self) -> impl DoubleEndedIterator<Item = BlockStep<'_, T>> + Send {
         let Self { rows, columns, blocks, .. } = self;
         let (rows, columns) = (&*rows, &*columns);
-        blocks.iter_mut().map(move |block| BlockStep { rows, columns, block })
+        blocks.iter_mut().map(move |block| BlockStep { rows: rows.view(), columns, block })
     }
 
     /// Copies what [`BlockStep::sum_gradient`] has summed.
@@ -191,7 +191,7 @@ impl<T: Float> Block<T> {
 
 /// Some units in a step.
 pub(super) struct BlockStep<'a, T> {
-    rows: &'a SparseRows<T>,
+    rows: SparseView<'a, T>,
     columns: &'a SparseColumns,
     block: &'a mut Block<T>,
 }

@@ -2,9 +2,9 @@
 
 use chainrule::nn::Pool;
 use chainrule::nn::kernel::{
-    AliveLists, Instructions, PANEL, Panels, PooledWindows, Routed, SPAN, SparseColumns, SparseRows, Squares,
-    Start, Windows, add_input_gradient, affine_relu_pool, collect_alive, conv_relu_pool, matmul_windows,
-    matmul_with, pixel, routed_backward, routed_sums, sparse_matmul, sparse_outer,
+    AliveLists, Instructions, NonzeroBits, PANEL, Panels, PooledWindows, Routed, SPAN, SparseColumns,
+    SparseRows, Squares, Start, Windows, add_input_gradient, affine_relu_pool, collect_alive, conv_relu_pool,
+    matmul_windows, matmul_with, pixel, routed_backward, routed_sums, sparse_matmul, sparse_outer,
 };
 use ndarray::{Array2, ArrayView2, Axis, s};
 use proptest::prelude::*;
@@ -88,9 +88,12 @@ proptest! {
         let number = |&byte: &u8| if are_bytes { pixel(byte) } else { (f32::from(byte) - 100.0) * f32::from(u8::from(byte != 0)) };
         let a = bytes.map(number);
         let (b, dy, bias) = (matrix(k, n, seed + 1), matrix(m, n, seed + 2), matrix(1, n, seed + 3));
-        let (mut rows, mut columns) = (SparseRows::of(a.view()), SparseColumns::with_capacity(m, k));
+        let mut columns = SparseColumns::with_capacity(m, k);
+        let bits = NonzeroBits::of(a.as_slice().expect("in row order"), k);
+        prop_assert_eq!(bits.count(), a.iter().filter(|&&number| number != 0.0).count());
+        let mut of_bytes = SparseRows::with_capacity(m, k);
         if are_bytes {
-            rows = SparseRows::with_capacity(m, k);
+            let rows = &mut of_bytes;
             let chunks = rows.refill(m, 7, true).zip(bytes.axis_chunks_iter(Axis(0), 7));
             for (mut chunk, bytes) in chunks {
                 for (row, bytes) in bytes.rows().into_iter().enumerate() {
@@ -98,13 +101,14 @@ proptest! {
                 }
             }
         }
-        columns.refill(m).for_each(|span| span.fill(&rows));
+        let rows = if are_bytes { of_bytes.view() } else { bits.rows_of(a.as_slice().expect("in row order")) };
+        columns.refill(m).for_each(|span| span.fill(rows));
         for kind in Instructions::available() {
             let mut dense = Array2::zeros((m, n));
             matmul_with(kind, [(a.view(), &Panels::of(b.view()))], &mut dense.view_mut(), Start::Zero);
             dense = &bias + &dense;
             let (mut panels, mut found) = (Panels::zeros(m, n), Array2::zeros((m, n)));
-            sparse_matmul(kind, &rows, &Panels::of(b.view()), bias.as_slice().expect("a row"), &mut panels);
+            sparse_matmul(kind, rows, &Panels::of(b.view()), bias.as_slice().expect("a row"), &mut panels);
             panels.copy_to(0, found.view_mut());
             prop_assert_eq!(&dense, &found, "{:?}", kind);
 
@@ -113,7 +117,7 @@ proptest! {
             let dy = Panels::of(dy.view());
             for (span, expected) in dense.axis_chunks_iter(Axis(0), SPAN).enumerate() {
                 let mut found = vec![1.0; n.div_ceil(PANEL) * expected.nrows() * PANEL];
-                sparse_outer(kind, &rows, &columns, span, &dy, &mut found);
+                sparse_outer(kind, rows, &columns, span, &dy, &mut found);
                 for ((row, column), &expected) in expected.indexed_iter() {
                     let place = (column / PANEL * dense.slice(s![span * SPAN.., ..]).nrows().min(SPAN) + row) * PANEL;
                     prop_assert_eq!(expected, found[place + column % PANEL], "{:?}", kind);
@@ -126,13 +130,16 @@ proptest! {
     #[test]
     fn no_row_beyond_the_last_is_read(m in 1usize..130, n in 1usize..40) {
         let all = Array2::from_elem((m.next_multiple_of(64), 3), 1.0);
-        let few = all.slice(s![..m, ..]);
+        let numbers = all.as_slice().expect("in row order");
+        let few = &numbers[..m * 3];
+        let few_bits = NonzeroBits::of(few, 3);
         let mut columns = SparseColumns::with_capacity(all.nrows(), 3);
-        columns.refill(all.nrows()).for_each(|span| span.fill(&SparseRows::of(all.view())));
+        let bits = NonzeroBits::of(numbers, 3);
+        columns.refill(all.nrows()).for_each(|span| span.fill(bits.rows_of(numbers)));
         let dy = Panels::of(Array2::from_elem((m, n), 1.0_f32).view());
         for kind in Instructions::available() {
             let mut found = vec![0.0; n.div_ceil(PANEL) * 3 * PANEL];
-            sparse_outer(kind, &SparseRows::of(few), &columns, 0, &dy, &mut found);
+            sparse_outer(kind, few_bits.rows_of(few), &columns, 0, &dy, &mut found);
             prop_assert!(found[..n.min(PANEL)].iter().all(|&sum| sum == m as f32), "{:?}", kind);
         }
     }

@@ -27,5 +27,5 @@ pub use peak::multiply_adds;
 pub use pool::Pool;
 pub use pooled::{POOL, PooledWindows, Routed, conv_relu_pool};
 pub use simd::{LANES_MAX, Vectors};
-pub use sparse::{SPAN, SparseColumns, SparseRows, SparseSpan, pixel};
+pub use sparse::{NonzeroBits, SPAN, SparseColumns, SparseRows, SparseSpan, SparseView, pixel};
 pub use sparse_product::{sparse_matmul, sparse_outer};

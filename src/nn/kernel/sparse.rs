@@ -1,7 +1,5 @@
 use std::marker::PhantomData;
 
-use ndarray::ArrayView2;
-
 use super::simd::{Kernel, Simd};
 use super::{Instructions, vectorized};
 use crate::nn::Float;
@@ -13,15 +11,15 @@ use crate::nn::Float;
 /// with these rows has the bits of the one with all numbers, wherever the other factor is finite and the full product one chain.
 #[derive(Clone, Debug)]
 pub struct SparseRows<T> {
-    pub(super) columns: usize,
-    pub(super) rows: usize,
-    pub(super) are_bytes: bool,
-    pub(super) numbers: Vec<T>,
-    pub(super) bytes: Vec<u8>,
+    columns: usize,
+    rows: usize,
+    are_bytes: bool,
+    numbers: Vec<T>,
+    bytes: Vec<u8>,
     /// What each byte stands for.
-    pub(super) of_bytes: [T; 256],
+    of_bytes: [T; 256],
     /// For each row a word for each span of columns.
-    pub(super) bits: Vec<u64>,
+    bits: Vec<u64>,
 }
 
 /// Columns of which a word of bits tells.
@@ -51,26 +49,14 @@ impl<T: Float> SparseRows<T> {
         size_of_val(self.numbers.as_slice()) + self.bytes.len() + size_of_val(self.bits.as_slice())
     }
 
-    /// The rows of a matrix, as numbers, without room for others.
-    pub fn of(matrix: ArrayView2<T>) -> Self {
-        let (rows, columns) = matrix.dim();
-        let numbers = matrix.as_slice().map_or_else(|| matrix.iter().copied().collect(), <[T]>::to_vec);
-        let mut bits = vec![0; rows * columns.div_ceil(SPAN)];
-        let rows_of_bits = bits.chunks_exact_mut(columns.div_ceil(SPAN).max(1));
-        for (values, bits) in numbers.chunks_exact(columns.max(1)).zip(rows_of_bits) {
-            Instructions::best().run(Bits { values, bits });
-        }
-        Self { columns, rows, are_bytes: false, numbers, bytes: Vec::new(), of_bytes: [T::zero(); 256], bits }
-    }
-
-    /// Rows in use.
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-
-    /// Columns.
-    pub fn columns(&self) -> usize {
-        self.columns
+    /// The rows in use.
+    pub fn view(&self) -> SparseView<'_, T> {
+        let Self { columns, rows, .. } = *self;
+        let numbers = match self.are_bytes {
+            true => Numbers::OfBytes(&self.bytes[..rows * columns], &self.of_bytes),
+            false => Numbers::All(&self.numbers[..rows * columns]),
+        };
+        SparseView { columns, rows, numbers, bits: &self.bits[..rows * columns.div_ceil(SPAN)] }
     }
 
     /// Takes `rows` into use, to be written `chunk` at a time: all as bytes of pixels, or all as numbers.
@@ -83,7 +69,7 @@ impl<T: Float> SparseRows<T> {
         chunk: usize,
         are_bytes: bool,
     ) -> impl Iterator<Item = SparseChunk<'_, T>> + Send {
-        let (chunk, columns, words) = (chunk.max(1), self.columns, self.words());
+        let (chunk, columns, words) = (chunk.max(1), self.columns, self.columns.div_ceil(SPAN));
         assert!(rows * columns <= self.numbers.len().min(self.bytes.len()), "room for rows");
         (self.rows, self.are_bytes) = (rows, are_bytes);
         let length = (chunk * columns).max(1);
@@ -93,9 +79,80 @@ impl<T: Float> SparseRows<T> {
         let parts = numbers.zip(bytes).zip(bits);
         parts.map(move |((numbers, bytes), bits)| SparseChunk { columns, are_bytes, numbers, bytes, bits })
     }
+}
 
+/// Rows as products read them.
+#[derive(Clone, Copy, Debug)]
+pub struct SparseView<'a, T> {
+    pub(super) columns: usize,
+    pub(super) rows: usize,
+    pub(super) numbers: Numbers<'a, T>,
+    /// For each row a word for each span of columns, with no bit beyond the last column.
+    pub(super) bits: &'a [u64],
+}
+
+/// The numbers of rows, row after row.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Numbers<'a, T> {
+    /// As they are.
+    All(&'a [T]),
+    /// As bytes, with what each byte stands for.
+    OfBytes(&'a [u8], &'a [T; 256]),
+}
+
+impl<T> SparseView<'_, T> {
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns of each.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Words of a row.
     pub(super) fn words(&self) -> usize {
         self.columns.div_ceil(SPAN)
+    }
+}
+
+/// A bit for each number of some rows, which lie elsewhere, that tells whether it is not 0.
+#[derive(Clone, Debug)]
+pub struct NonzeroBits {
+    columns: usize,
+    rows: usize,
+    bits: Vec<u64>,
+}
+
+impl NonzeroBits {
+    /// Of whole rows of `columns` numbers.
+    ///
+    /// # Panics
+    /// Where the last row is not whole.
+    pub fn of<T: Float>(numbers: &[T], columns: usize) -> Self {
+        let (words, rows) = (columns.div_ceil(SPAN), numbers.len() / columns.max(1));
+        assert_eq!(rows * columns, numbers.len(), "whole rows");
+        let mut bits = vec![0; rows * words];
+        for (values, bits) in numbers.chunks_exact(columns.max(1)).zip(bits.chunks_exact_mut(words.max(1))) {
+            Instructions::best().run(Bits { values, bits });
+        }
+        Self { columns, rows, bits }
+    }
+
+    /// Numbers that are not 0.
+    pub fn count(&self) -> usize {
+        self.bits.iter().map(|bits| bits.count_ones() as usize).sum()
+    }
+
+    /// Rows of these `numbers`.
+    ///
+    /// # Panics
+    /// Where there are not as many as there are bits for.
+    pub fn rows_of<'a, T>(&'a self, numbers: &'a [T]) -> SparseView<'a, T> {
+        let Self { columns, rows, .. } = *self;
+        assert_eq!(numbers.len(), rows * columns, "as many numbers as bits");
+        SparseView { columns, rows, numbers: Numbers::All(numbers), bits: &self.bits }
     }
 }
 
@@ -226,9 +283,9 @@ pub struct SparseSpan<'a> {
 
 impl SparseSpan<'_> {
     /// Turns the bits of `rows` over.
-    pub fn fill<T: Float>(self, rows: &SparseRows<T>) {
+    pub fn fill<T: Float>(self, rows: SparseView<T>) {
         let words = rows.words();
-        let mut left = &rows.bits[..rows.rows * words];
+        let mut left = rows.bits;
         for square in self.bits.chunks_exact_mut(SPAN) {
             let (these, rest) = left.split_at(left.len().min(SPAN * words));
             left = rest;

@@ -1,5 +1,5 @@
 use super::simd::{Kernel, Simd};
-use super::sparse::{SPAN, SparseColumns, SparseRows};
+use super::sparse::{Numbers, SPAN, SparseColumns, SparseView};
 use super::{Instructions, PANEL, Panels};
 use crate::nn::Float;
 
@@ -126,7 +126,7 @@ unsafe fn add_row<V: Simd, const NP: usize, const NR: usize>(
 /// Where the shapes don't fit, `c` has no room, or this processor can't run `instructions`.
 pub fn sparse_matmul<T: Float>(
     instructions: Instructions,
-    a: &SparseRows<T>,
+    a: SparseView<T>,
     b: &Panels<T>,
     bias: &[T],
     c: &mut Panels<T>,
@@ -134,11 +134,11 @@ pub fn sparse_matmul<T: Float>(
     assert_eq!((a.columns, b.columns()), (b.rows(), bias.len()), "shapes of a product");
     assert_eq!(c.columns(), b.columns(), "shapes of a product");
     c.clear(a.rows);
-    if a.are_bytes {
-        let source = (a.bytes.as_slice(), &a.of_bytes);
-        instructions.run(Forward { a, source, b, c: c.values_mut() });
-    } else {
-        instructions.run(Forward { a, source: a.numbers.as_slice(), b, c: c.values_mut() });
+    match a.numbers {
+        Numbers::All(source) => instructions.run(Forward { a, source, b, c: c.values_mut() }),
+        Numbers::OfBytes(bytes, of_bytes) => {
+            instructions.run(Forward { a, source: (bytes, of_bytes), b, c: c.values_mut() });
+        }
     }
     for (panel, bias) in c.values_mut().chunks_exact_mut((a.rows * PANEL).max(1)).zip(bias.chunks(PANEL)) {
         for row in panel.chunks_exact_mut(PANEL) {
@@ -148,7 +148,7 @@ pub fn sparse_matmul<T: Float>(
 }
 
 struct Forward<'a, T, S> {
-    a: &'a SparseRows<T>,
+    a: SparseView<'a, T>,
     source: S,
     b: &'a Panels<T>,
     /// Panel after panel, of all rows.
@@ -210,7 +210,7 @@ impl<T: Float, S: Source<T>> InPanels<T> for Forward<'_, T, S> {
 /// Where the shapes don't fit, or this processor can't run `instructions`.
 pub fn sparse_outer<T: Float>(
     instructions: Instructions,
-    a: &SparseRows<T>,
+    a: SparseView<T>,
     columns: &SparseColumns,
     span: usize,
     dy: &Panels<T>,
@@ -219,13 +219,15 @@ pub fn sparse_outer<T: Float>(
     let width = a.columns.saturating_sub(span * SPAN).min(SPAN);
     assert_eq!((dy.rows(), columns.words), (a.rows, a.rows.div_ceil(SPAN)), "shapes of a product");
     assert_eq!(c.len(), dy.columns().div_ceil(PANEL) * width * PANEL, "shapes of a product");
-    let bits = columns.span(span);
-    if a.are_bytes {
-        let source = (a.bytes.as_slice(), &a.of_bytes);
-        instructions.run(Outer { columns: a.columns, source, bits, span, words: 0, width, dy, c });
-    } else {
-        let source = a.numbers.as_slice();
-        instructions.run(Outer { columns: a.columns, source, bits, span, words: 0, width, dy, c });
+    let (columns, bits) = (a.columns, columns.span(span));
+    match a.numbers {
+        Numbers::All(source) => {
+            instructions.run(Outer { columns, source, bits, span, words: 0, width, dy, c });
+        }
+        Numbers::OfBytes(bytes, of_bytes) => {
+            let source = (bytes, of_bytes);
+            instructions.run(Outer { columns, source, bits, span, words: 0, width, dy, c });
+        }
     }
 }
 
