@@ -122,7 +122,7 @@ pub struct LayerCheck {
     pub parameters: usize,
     /// Numbers that were checked.
     pub checked: usize,
-    /// Of them those on a kink of relu or max-pooling, where there is no slope to compare with.
+    /// Of them those on a kink of relu or max-pooling or too near one, where there is no slope to compare with.
     pub kinks: usize,
     /// The largest [`relative_error`] of the others.
     pub max_relative_error: f64,
@@ -290,7 +290,7 @@ impl Check {
                 text += &format!("   {}[{}]: {}", worst.parameter, worst.index, both.join(", "));
             }
             if *kinks > 0 {
-                text += &format!("   ({kinks} on a kink of relu or max-pooling left out)");
+                text += &format!("   ({kinks} on or too near a kink of relu or max-pooling left out)");
             }
             text.push('\n');
         }

@@ -25,7 +25,7 @@ pub struct Microscope {
     pub loss: f64,
     /// `∂L/∂w` by backpropagation.
     pub gradient: f64,
-    /// `(L(w + h) − L(w − h)) / 2h`; none on a kink of relu or max-pooling, where there is no slope.
+    /// `(L(w + h) − L(w − h)) / 2h`; none on a kink of relu or max-pooling or too near one.
     pub numerical: Option<f64>,
     /// See [`relative_error`].
     pub relative_error: Option<f64>,

@@ -27,7 +27,7 @@ pub fn relative_error(a: f64, n: f64) -> f64 {
 }
 
 /// The derivative of a loss at 0, `(f(h) − f(−h)) / 2h` with `f(0) = at`; `None` on a kink, where a relu is at 0 or two
-/// places of a pooled square are equal.
+/// places of a pooled square are equal, and so near one that rounding hides the slope beside it.
 ///
 /// Where the slopes to the right and to the left are the same, the place is smooth. Else a tenth of the step tells: on a smooth
 /// place the difference of the two is less then, and their mean the same; where the step only reaches over a kink nearby,

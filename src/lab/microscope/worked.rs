@@ -20,7 +20,8 @@ impl Microscope {
                 number(numerical, DIGITS),
                 number(error, 1)
             ),
-            _ => "numerically there is no slope: it lies on a kink of relu or max-pooling".to_owned(),
+            _ => "numerically there is no slope: it lies on a kink of relu or max-pooling, or too near one"
+                .to_owned(),
         });
         lines.extend(self.paths.iter().map(|path| path.worked(self.letter())));
         lines.push(String::new());
