@@ -123,9 +123,7 @@ pub async fn microscope(
 
 /// The loss that is differentiated, cross-entropy unless told.
 fn loss(fields: &mut Fields) -> LossKind {
-    let losses =
-        [("cross_entropy", LossKind::CrossEntropy), ("mean_squared_error", LossKind::MeanSquaredError)];
-    fields.one_of("loss", &losses).unwrap_or(LossKind::CrossEntropy)
+    fields.one_of("loss", &LossKind::NAMED).unwrap_or(LossKind::CrossEntropy)
 }
 
 /// The parameter that `layer`, `parameter` and `index` name.

@@ -66,10 +66,7 @@ impl CheckRequest {
         let samples = fields.integer("samples", 1..=SAMPLES_MAX).unwrap_or(8) as usize;
         let seed = fields.integer("seed", 0..=i64::MAX as u64).unwrap_or(1);
         let per_tensor = fields.integer("parameters", 1..=PER_TENSOR_MAX).unwrap_or(PER_TENSOR) as usize;
-        let kind = fields.one_of(
-            "loss",
-            &[("cross_entropy", LossKind::CrossEntropy), ("mean_squared_error", LossKind::MeanSquaredError)],
-        );
+        let kind = fields.one_of("loss", &LossKind::NAMED);
         let smoothing = fields.number("label_smoothing", Bounds::from(0.0).below(1.0));
         fields.refuse_unknown();
         let loss =

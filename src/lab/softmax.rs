@@ -46,10 +46,7 @@ const CLASSES_MAX: usize = 256;
 impl Request {
     fn take(mut fields: Fields) -> Option<Self> {
         let logits = Tensor::required(&mut fields, "logits", &[1, 2]);
-        let kind = fields.one_of(
-            "loss",
-            &[("cross_entropy", LossKind::CrossEntropy), ("mean_squared_error", LossKind::MeanSquaredError)],
-        );
+        let kind = fields.one_of("loss", &LossKind::NAMED);
         let smoothing = fields.number("label_smoothing", Bounds::from(0.0).below(1.0));
         let loss =
             Loss { kind: kind.unwrap_or(LossKind::CrossEntropy), label_smoothing: smoothing.unwrap_or(0.0) };

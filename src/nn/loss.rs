@@ -18,6 +18,10 @@ pub enum LossKind {
 impl LossKind {
     /// Every loss.
     pub const ALL: [Self; 2] = [Self::CrossEntropy, Self::MeanSquaredError];
+
+    /// Every loss by the word for it in a request.
+    pub const NAMED: [(&'static str, Self); 2] =
+        [("cross_entropy", Self::CrossEntropy), ("mean_squared_error", Self::MeanSquaredError)];
 }
 
 /// A loss of scores z (n, classes) against labels, the mean over the batch, with

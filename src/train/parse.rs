@@ -43,10 +43,7 @@ fn train_spec(mut fields: Fields, datasets: &[DatasetShape], limits: &SpecLimits
         }
         spec.model = model;
     }
-    if let Some(loss) = fields.one_of(
-        "loss",
-        &[("cross_entropy", LossKind::CrossEntropy), ("mean_squared_error", LossKind::MeanSquaredError)],
-    ) {
+    if let Some(loss) = fields.one_of("loss", &LossKind::NAMED) {
         spec.loss = loss;
     }
     spec.optimizer = optimizer(&mut fields, spec.optimizer);
