@@ -15,7 +15,7 @@ use super::lab::answer_as;
 use super::predict::{self, Prepare};
 use super::{Problem, blocking, images};
 use crate::app::App;
-use crate::data::{self, IMAGE_PIXELS, SplitName};
+use crate::data::{self, SplitName};
 use crate::fields::{Bounds, Fault, Fields, parsed};
 use crate::lab::{self, AnswerCost, Explanation, LabLimits, LayerWeights, Microscope, ParameterPlace, Trace};
 use crate::model::ModelRef;
@@ -78,9 +78,9 @@ pub async fn trace(
         })?;
         if wants_picture {
             let layer = layer(network, params.layer.as_deref().unwrap_or("0"))?;
-            return Ok(answer_as(PNG, lab::feature_maps(network, shown.image, layer)));
+            return Ok(answer_as(PNG, lab::feature_maps(network, &shown.image, layer)));
         }
-        let image = (shown.image, shown.label);
+        let image = (shown.image.as_slice(), shown.label);
         let trace: Trace = lab::trace(network, loss, image, learning_rate, params.arrays);
         if !trace.loss_after.is_finite() {
             let detail =
@@ -111,8 +111,8 @@ pub async fn microscope(
             let (place, loss) = (parameter(fields, &network), loss(fields));
             Some((place?, loss))
         })?;
-        let image = shown.image.iter().map(|&pixel| f64::from(pixel)).collect();
-        let found: Microscope = lab::microscope(&network, loss, (image, shown.label), &place);
+        let image: Vec<f64> = shown.image.iter().map(|&pixel| f64::from(pixel)).collect();
+        let found: Microscope = lab::microscope(&network, loss, (&image, shown.label), &place);
         Ok(match wants_text {
             true => answer_as(TEXT, found.text),
             false => JsonResponse(About::new(model, found)).into_response(),
@@ -354,7 +354,5 @@ fn example(fields: &mut Fields) -> Result<Option<(Vec<f32>, u8)>, ()> {
     }
     example.refuse_unknown();
     let index = index.ok_or(())? as usize;
-    let pixels: Vec<f32> = examples.image(index).iter().map(|&pixel| f32::from(pixel) / 255.0).collect();
-    debug_assert_eq!(pixels.len(), IMAGE_PIXELS);
-    Ok(Some((pixels, examples.labels()[index])))
+    Ok(Some((predict::from_pixels(examples.image(index)).collect(), examples.labels()[index])))
 }

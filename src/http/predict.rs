@@ -211,7 +211,8 @@ fn pixels(bytes: &[u8], prepare: Prepare, limits: &PictureLimits) -> Result<Vec<
     Ok(from_pixels(&pixels).collect())
 }
 
-fn from_pixels(pixels: &[u8]) -> impl Iterator<Item = f32> {
+/// Pixels as a network takes them.
+pub fn from_pixels(pixels: &[u8]) -> impl Iterator<Item = f32> {
     pixels.iter().map(|&pixel| f32::from(pixel) / 255.0)
 }
 

@@ -40,8 +40,7 @@ pub const INTEGRATION_STEPS: usize = 64;
 
 /// Why `network` takes an image of pixel / 255 for `class`, or for what it takes it.
 pub fn explain(network: &Network<f32>, image: &[f32], class: Option<usize>) -> Explanation {
-    let row = |values: Vec<f32>| Array2::from_shape_vec((1, values.len()), values).expect("one row");
-    let mut tape = Tape::forward(network, row(image.to_vec()));
+    let mut tape = Tape::of_image(network, image);
     let label = class.unwrap_or_else(|| argmax(tape.scores().iter()));
     let onehot =
         |rows| Array2::from_shape_fn((rows, network.outputs()), |(_, at)| f32::from(u8::from(at == label)));
@@ -59,7 +58,7 @@ pub fn explain(network: &Network<f32>, image: &[f32], class: Option<usize>) -> E
     let mean = along.errors[0].mean_axis(ndarray::Axis(0)).map(|mean| mean.to_vec()).unwrap_or_default();
     let integrated: Vec<f32> = times(&mean);
 
-    let black = Tape::forward(network, row(vec![0.0; image.len()]));
+    let black = Tape::of_image(network, &vec![0.0; image.len()]);
     let sum: f64 = integrated.iter().copied().map(f64::from).sum();
     let difference = score - f64::from(black.scores()[[0, label]]);
     Explanation {

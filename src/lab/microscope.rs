@@ -154,7 +154,7 @@ fn unravelled(mut flat: usize, shape: &[usize]) -> Vec<usize> {
 pub fn microscope(
     network: &Network<f64>,
     kind: LossKind,
-    (image, label): (Vec<f64>, u8),
+    (image, label): (&[f64], u8),
     place: &ParameterPlace,
 ) -> Microscope {
     let (mut tape, loss) = passed(network, kind, image, label);

@@ -81,9 +81,8 @@ pub fn dimensions(shape: Shape) -> Vec<usize> {
 }
 
 /// Forward and backward for one image of pixel / 255.
-pub fn passed<T: Float>(network: &Network<T>, loss: LossKind, image: Vec<T>, label: u8) -> (Tape<T>, f64) {
-    let x = Array2::from_shape_vec((1, image.len()), image).expect("one row");
-    let mut tape = Tape::forward(network, x);
+pub fn passed<T: Float>(network: &Network<T>, loss: LossKind, image: &[T], label: u8) -> (Tape<T>, f64) {
+    let mut tape = Tape::of_image(network, image);
     let mut dscores = Array2::zeros((1, network.outputs()));
     let loss = Loss::new(loss).backward(tape.scores(), &[label], 1, dscores.view_mut());
     tape.backward(network, dscores);
@@ -95,11 +94,11 @@ pub fn passed<T: Float>(network: &Network<T>, loss: LossKind, image: Vec<T>, lab
 pub fn trace(
     network: &Network<f32>,
     loss: LossKind,
-    (image, label): (Vec<f32>, u8),
+    (image, label): (&[f32], u8),
     learning_rate: f64,
     with_arrays: bool,
 ) -> Trace {
-    let (tape, loss_before) = passed(network, loss, image.clone(), label);
+    let (tape, loss_before) = passed(network, loss, image, label);
     let mut updated = network.clone();
     let mut gradients = tape.gradients.iter().peekable();
     let mut layers = Vec::new();
@@ -122,7 +121,6 @@ pub fn trace(
     }
     let mut probabilities = tape.scores().to_owned();
     softmax(probabilities.view_mut());
-    let x = Array2::from_shape_vec((1, image.len()), image).expect("one row");
     Trace {
         label: usize::from(label),
         predicted: argmax(probabilities.iter()),
@@ -130,7 +128,7 @@ pub fn trace(
         loss,
         mode: "inference",
         loss_before,
-        loss_after: Loss::new(loss).forward(Tape::forward(&updated, x).scores(), &[label]),
+        loss_after: Loss::new(loss).forward(Tape::of_image(&updated, image).scores(), &[label]),
         learning_rate,
         layers,
     }
@@ -198,9 +196,8 @@ fn update(
 
 /// What the layer at `index` makes of an image, as a picture: one tile for each channel of an image,
 /// rows of squares for a list.
-pub fn feature_maps(network: &Network<f32>, image: Vec<f32>, index: usize) -> Vec<u8> {
-    let x = Array2::from_shape_vec((1, image.len()), image).expect("one row");
-    let values = &Tape::forward(network, x).values[index + 1];
+pub fn feature_maps(network: &Network<f32>, image: &[f32], index: usize) -> Vec<u8> {
+    let values = &Tape::of_image(network, image).values[index + 1];
     let shape = network.shapes()[index + 1];
     if shape.places() == 1 {
         let width = shape.channels.min(LIST_WIDTH);

@@ -1,4 +1,4 @@
-use ndarray::{Array2, ArrayView2, Axis};
+use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
 
 use super::kernel::{Panels, Start, matmul};
 use super::packed::Packed;
@@ -37,6 +37,11 @@ impl<T: Float> Tape<T> {
         };
         tape.run(network, 0);
         tape
+    }
+
+    /// [`Self::forward`] of one image.
+    pub fn of_image(network: &Network<T>, image: &[T]) -> Self {
+        Self::forward(network, ArrayView1::from(image).insert_axis(Axis(0)).to_owned())
     }
 
     /// The scores once more, after the parameters of the layer at `index` have changed.
