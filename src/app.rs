@@ -4,16 +4,26 @@ use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::blobs::{BlobError, Blobs};
 use crate::config::Config;
+use crate::inventory::InventoryError;
+use crate::job::Job;
 use crate::registry::Registry;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
+use crate::upkeep::Upkeep;
 use crate::worker::Worker;
+
+/// How long a server waits for another one that starts on the same folder.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often it looks meanwhile.
+const LOCK_POLL: Duration = Duration::from_millis(20);
 
 /// Bytes in which the memory for bodies is counted.
 const BODY_UNIT: usize = 1 << 10;
@@ -36,8 +46,15 @@ struct Shared {
     predictions: Arc<Semaphore>,
     bodies: Arc<Semaphore>,
     /// Held for as long as the folder is used.
-    _lock: File,
+    lock: FolderLock,
 }
+
+/// The database in the data folder.
+pub const DATABASE: &str = "chainrule.db";
+
+/// A lock on the data folder: servers share it, who must be alone has it whole.
+#[derive(Debug)]
+pub struct FolderLock(File);
 
 /// Why a server can't start.
 #[derive(Debug, thiserror::Error)]
@@ -50,9 +67,12 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
-    /// Another server uses the data folder.
-    #[error("the data folder {path} is in use by another chainrule server", path = .0.display())]
+    /// Another process holds the data folder for itself.
+    #[error("the data folder {path} is held by another chainrule process", path = .0.display())]
     InUse(PathBuf),
+    /// The files and the rows can't be compared.
+    #[error("can't look through the data folder: {0}")]
+    Inventory(#[from] InventoryError),
     /// The database can't be used.
     #[error("can't open the database {path}: {source}", path = path.display())]
     Database {
@@ -92,10 +112,14 @@ impl StartError {
                 path.display()
             )),
             Self::DataFolder { path, .. } => Some(ownership_hint(path)),
-            Self::InUse(_) => Some("stop that server, or name another folder with --data-dir".to_owned()),
+            Self::InUse(_) => Some(
+                "servers of this version share a folder; stop the older server, the restore or the repair that holds it"
+                    .to_owned(),
+            ),
             Self::Database { path, source } if source.is_denied() && !path.is_dir() => {
                 Some(ownership_hint(path))
             }
+            Self::Database { source: StoreError::Newer { .. } | StoreError::Older, .. } => None,
             Self::Database { path, .. } => Some(format!(
                 "if {} is no chainrule database, move it away or name another folder with --data-dir",
                 path.display()
@@ -110,22 +134,21 @@ impl StartError {
 }
 
 impl App {
-    /// Opens the data folder of `config`, and puts the jobs of a server that died back in the queue.
+    /// Opens the data folder of `config`. The first server on a folder puts the jobs of those that died back in the
+    /// queue, and sweeps what they left; others that share it leave this to the leases.
     ///
     /// # Errors
     /// Where it, or what is in it, can't be used.
     pub async fn open(config: Config) -> Result<Self, StartError> {
-        let lock = lock(&config.data_dir)?;
-        let path = config.data_dir.join("chainrule.db");
+        #[cfg(debug_assertions)]
+        crate::fault::arm(&config.fault);
+        let (lock, is_alone) = lock(&config.data_dir).await?;
+        let path = config.data_dir.join(DATABASE);
         let database_error = |source| StartError::Database { path: path.clone(), source };
         let store = Store::open(&path).await.map_err(database_error)?;
         let blobs = Blobs::open(&blob_folder(&config.data_dir)?)?;
-        let recovered = store.recover(config.limits.crashes_max).await.map_err(database_error)?;
-        if recovered > 0 {
-            tracing::info!(jobs = recovered, "jobs of an earlier run go on");
-        }
         let registry = Registry::open(
-            &store,
+            store.clone(),
             blobs.clone(),
             config.limits.model_bytes_max,
             config.threads_per_prediction(),
@@ -133,7 +156,7 @@ impl App {
         .await;
         let registry = registry.map_err(database_error)?;
         let limits = &config.limits;
-        Ok(Self {
+        let app = Self {
             shared: Arc::new(Shared {
                 requests: Arc::new(Semaphore::new(limits.requests_max)),
                 streams: Arc::new(Semaphore::new(limits.streams_max)),
@@ -145,20 +168,63 @@ impl App {
                 store,
                 blobs,
                 registry,
-                _lock: lock,
+                lock,
             }),
-        })
+        };
+        if is_alone {
+            let upkeep = app.upkeep();
+            let rescued = upkeep.rescue_all().await.map_err(database_error)?;
+            if rescued > 0 {
+                tracing::info!(jobs = rescued, "jobs of an earlier run go on");
+            }
+            upkeep.tidy(true).await?;
+        }
+        app.shared
+            .lock
+            .share()
+            .map_err(|source| StartError::DataFolder { path: app.config().data_dir.clone(), source })?;
+        Ok(app)
     }
 
     /// A worker of this server.
     pub fn worker(&self, number: usize, stop: CancellationToken) -> Worker {
+        let config = self.config();
         Worker {
             store: self.shared.store.clone(),
             blobs: self.shared.blobs.clone(),
             registry: self.shared.registry.clone(),
             metrics: Arc::clone(&self.shared.metrics),
             number,
+            lease: Duration::from_secs_f64(config.lease_seconds),
+            checkpoint_every: Duration::from_secs_f64(config.checkpoint_seconds),
             stop,
+        }
+    }
+
+    /// What the server does beside serving and training.
+    pub fn upkeep(&self) -> Upkeep {
+        let config = self.config();
+        Upkeep {
+            store: self.shared.store.clone(),
+            blobs: self.shared.blobs.clone(),
+            registry: self.shared.registry.clone(),
+            metrics: Arc::clone(&self.shared.metrics),
+            lease: Duration::from_secs_f64(config.lease_seconds),
+            crashes_max: config.limits.crashes_max,
+            every: Duration::from_secs_f64(config.upkeep_seconds),
+            keep_jobs: config.keep_jobs,
+            keep_versions: config.keep_versions,
+        }
+    }
+
+    /// Sees to it that whoever is told of this job's model is served it, be it that another server has published it.
+    ///
+    /// # Errors
+    /// Where the rows can't be read.
+    pub async fn catch_up_with(&self, job: &Job) -> Result<(), StoreError> {
+        match &job.result {
+            Some(result) if !self.registry().knows(result) => self.registry().refresh().await,
+            _ => Ok(()),
         }
     }
 
@@ -234,22 +300,61 @@ fn ownership_hint(path: &Path) -> String {
 /// The folder of checkpoints and models, made when missing and seen to be writable.
 fn blob_folder(folder: &Path) -> Result<PathBuf, StartError> {
     let path = folder.join("blobs");
-    let probe = path.join("probe");
     std::fs::create_dir_all(&path)
-        .and_then(|()| std::fs::write(&probe, b""))
-        .and_then(|()| std::fs::remove_file(&probe))
+        .and_then(|()| rustix::fs::access(&path, rustix::fs::Access::WRITE_OK).map_err(Into::into))
         .map_err(|source| StartError::DataFolder { path: path.clone(), source })?;
     Ok(path)
 }
 
-/// Makes the data folder and holds it for this process alone.
-fn lock(folder: &Path) -> Result<File, StartError> {
-    let error = |source| StartError::DataFolder { path: folder.to_owned(), source };
-    std::fs::create_dir_all(folder).map_err(error)?;
-    let file = File::create(folder.join("lock")).map_err(error)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StartError::InUse(folder.to_owned())),
-        Err(TryLockError::Error(source)) => Err(error(source)),
+impl FolderLock {
+    /// Takes the whole folder, made when missing; `None` where another process has it, or a share of it.
+    ///
+    /// # Errors
+    /// Where the folder can't be used.
+    pub fn whole(folder: &Path) -> Result<Option<Self>, StartError> {
+        let error = |source| StartError::DataFolder { path: folder.to_owned(), source };
+        std::fs::create_dir_all(folder).map_err(error)?;
+        let file = File::create(folder.join("lock")).map_err(error)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(source)) => Err(error(source)),
+        }
+    }
+
+    /// Takes a share of the folder, which exists; `None` where another process has it whole.
+    ///
+    /// # Errors
+    /// Where the folder can't be used.
+    pub fn shared(folder: &Path) -> Result<Option<Self>, StartError> {
+        let error = |source| StartError::DataFolder { path: folder.to_owned(), source };
+        let file = File::create(folder.join("lock")).map_err(error)?;
+        match file.try_lock_shared() {
+            Ok(()) => Ok(Some(Self(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(source)) => Err(error(source)),
+        }
+    }
+
+    /// Gives the rest of the folder to others.
+    fn share(&self) -> std::io::Result<()> {
+        self.0.lock_shared()
+    }
+}
+
+/// Takes the whole folder where nobody else has it, or a share of it; and whether it was the whole.
+async fn lock(folder: &Path) -> Result<(FolderLock, bool), StartError> {
+    let begun = std::time::Instant::now();
+    loop {
+        if let Some(lock) = FolderLock::whole(folder)? {
+            return Ok((lock, true));
+        }
+        if let Some(lock) = FolderLock::shared(folder)? {
+            return Ok((lock, false));
+        }
+        if begun.elapsed() > LOCK_PATIENCE {
+            return Err(StartError::InUse(folder.to_owned()));
+        }
+        tokio::time::sleep(LOCK_POLL).await;
     }
 }

@@ -1,6 +1,6 @@
 //! Bytes at rest: a folder of files, each written whole or not at all.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,6 +13,24 @@ use sha2::{Digest, Sha256};
 #[derive(Clone, Debug)]
 pub struct Blobs {
     store: Arc<dyn ObjectStore>,
+    folder: Arc<Path>,
+}
+
+/// Where blobs are put that are damaged: kept to be looked at, and never read.
+const SET_ASIDE: &str = "damaged";
+
+/// What [`Blobs::probe`] writes.
+pub const PROBE: &str = "probe";
+
+/// A file in the folder of blobs.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StoredFile {
+    /// Its path in the folder, as the key of the blob it holds or becomes.
+    pub key: String,
+    /// Its size.
+    pub size_bytes: u64,
+    /// Whether it is a put under way, or one that was cut: `KEY#N` beside its target.
+    pub is_temporary: bool,
 }
 
 /// What was written: the row that names a blob keeps these.
@@ -32,6 +50,12 @@ pub enum BlobError {
     /// The folder or service failed.
     #[error("storage failed: {0}")]
     Storage(#[from] object_store::Error),
+    /// The folder failed.
+    #[error("storage failed: {0}")]
+    Folder(#[from] std::io::Error),
+    /// There is nothing under the key.
+    #[error("blob {0} is missing")]
+    Missing(String),
     /// The bytes are not those that were written.
     #[error("blob {key} has the digest {found}, its row says {expected}")]
     Digest {
@@ -44,14 +68,31 @@ pub enum BlobError {
     },
 }
 
+impl BlobError {
+    /// Whether the bytes under the key are gone or are others, for good.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Digest { .. } | Self::Missing(_))
+    }
+}
+
 impl Blobs {
     /// Opens `folder`, which exists.
     ///
     /// # Errors
     /// Where it can't be used.
     pub fn open(folder: &Path) -> Result<Self, BlobError> {
-        let store = LocalFileSystem::new_with_prefix(folder)?.with_fsync(true);
-        Ok(Self { store: Arc::new(store) })
+        // A folder that is left empty goes with its last file.
+        let store = LocalFileSystem::new_with_prefix(folder)?.with_fsync(true).with_automatic_cleanup(true);
+        Ok(Self { store: Arc::new(store), folder: folder.into() })
+    }
+
+    /// Bytes that may still be written where the blobs are.
+    ///
+    /// # Errors
+    /// Where the system doesn't say.
+    pub fn free_bytes(&self) -> Result<u64, BlobError> {
+        let system = rustix::fs::statvfs(&*self.folder).map_err(std::io::Error::from)?;
+        Ok(system.f_bavail.saturating_mul(system.f_frsize))
     }
 
     /// Writes `bytes` under `key`; they survive a power cut once this returns.
@@ -69,7 +110,11 @@ impl Blobs {
     /// # Errors
     /// Where they are missing or have changed.
     pub async fn get(&self, key: &str, sha256: &str) -> Result<Bytes, BlobError> {
-        let bytes = self.store.get(&Key::from(key)).await?.bytes().await?;
+        let bytes = match self.store.get(&Key::from(key)).await {
+            Ok(found) => found.bytes().await?,
+            Err(object_store::Error::NotFound { .. }) => return Err(BlobError::Missing(key.to_owned())),
+            Err(error) => return Err(error.into()),
+        };
         let (bytes, found) = tokio::task::spawn_blocking(move || {
             let found = digest(&bytes);
             (bytes, found)
@@ -87,8 +132,63 @@ impl Blobs {
     /// # Errors
     /// Where it can't.
     pub async fn probe(&self) -> Result<(), BlobError> {
-        self.put("probe", b"probe".to_vec()).await?;
-        self.delete("probe").await
+        self.put(PROBE, PROBE.into()).await?;
+        self.delete(PROBE).await
+    }
+
+    /// Every file in the folder but those that were set aside.
+    ///
+    /// # Errors
+    /// Where the folder can't be read.
+    pub async fn list(&self) -> Result<Vec<StoredFile>, BlobError> {
+        let folder = Arc::clone(&self.folder);
+        let listed = tokio::task::spawn_blocking(move || {
+            let mut found = Vec::new();
+            list(&folder, &folder, &mut found)?;
+            found.retain(|file: &StoredFile| !file.key.starts_with(&format!("{SET_ASIDE}/")));
+            found.sort();
+            Ok::<_, std::io::Error>(found)
+        });
+        Ok(listed.await.map_err(object_store::Error::from)??)
+    }
+
+    /// Removes a file that [`Self::list`] has shown, if it is still there, and the folder it leaves empty.
+    ///
+    /// # Errors
+    /// Where the folder can't be changed.
+    pub async fn remove(&self, file: &StoredFile) -> Result<(), BlobError> {
+        let path = self.folder.join(&file.key);
+        let folder = Arc::clone(&self.folder);
+        let removed = tokio::task::spawn_blocking(move || {
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            if let Some(parent) = path.parent().filter(|parent| parent.parent() != Some(&folder)) {
+                // It fails where something is in it, as it shall.
+                let _ = std::fs::remove_dir(parent);
+            }
+            Ok(())
+        });
+        Ok(removed.await.map_err(object_store::Error::from)??)
+    }
+
+    /// Moves the bytes under `key`, if there are any, to where nobody reads them; returns their new place.
+    ///
+    /// # Errors
+    /// Where the folder can't be changed.
+    pub async fn set_aside(&self, key: &str) -> Result<Option<String>, BlobError> {
+        let aside = format!("{SET_ASIDE}/{key}");
+        match self.store.rename(&Key::from(key), &Key::from(aside.as_str())).await {
+            Ok(()) => Ok(Some(aside)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The file of a blob, for whoever copies it.
+    pub fn path(&self, key: &str) -> PathBuf {
+        self.folder.join(key)
     }
 
     /// Removes the bytes under `key`, if there are any.
@@ -101,6 +201,27 @@ impl Blobs {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+fn list(root: &Path, folder: &Path, found: &mut Vec<StoredFile>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        // What is removed meanwhile is not there.
+        let Ok(metadata) = entry.metadata() else { continue };
+        let path = entry.path();
+        if metadata.is_dir() {
+            match list(root, &path, found) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => continue,
+            }
+        }
+        let Some(key) = path.strip_prefix(root).ok().and_then(Path::to_str) else { continue };
+        let is_temporary = key.rsplit_once('#').is_some_and(|(_, number)| {
+            !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+        });
+        found.push(StoredFile { key: key.to_owned(), size_bytes: metadata.len(), is_temporary });
+    }
+    Ok(())
 }
 
 /// SHA-256 in hex.

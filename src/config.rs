@@ -1,7 +1,10 @@
 //! What the server is told at its start: the only reader of flags and environment.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
@@ -47,9 +50,73 @@ pub struct Config {
     #[arg(long, env = "CHAINRULE_LOG", default_value = "info", value_name = "FILTER")]
     pub log: String,
 
+    /// Ended jobs that are kept: the newest N, or those younger than an age, as 30d, 12h, 30m or 90s; all, unless told
+    #[arg(long, env = "CHAINRULE_KEEP_JOBS", value_name = "N|AGE")]
+    pub keep_jobs: Option<Keep>,
+
+    /// Versions of each model that are kept; the newest stays, and what an alias or a job needs
+    #[arg(long, env = "CHAINRULE_KEEP_VERSIONS", value_name = "N|AGE")]
+    pub keep_versions: Option<Keep>,
+
+    /// Seconds that a job runs at most without a checkpoint
+    #[arg(long, env = "CHAINRULE_CHECKPOINT_SECONDS", default_value_t = 30.0, value_name = "N", hide_short_help = true, value_parser = seconds)]
+    pub checkpoint_seconds: f64,
+
+    /// Seconds after which a worker that shows no sign of life has lost its job to another server
+    #[arg(long, env = "CHAINRULE_LEASE_SECONDS", default_value_t = 30.0, value_name = "N", hide_short_help = true, value_parser = lease_seconds)]
+    pub lease_seconds: f64,
+
+    /// Seconds from one look for orphaned files and expired jobs to the next
+    #[arg(long, env = "CHAINRULE_UPKEEP_SECONDS", default_value_t = 3600.0, value_name = "N", hide_short_help = true, value_parser = upkeep_seconds)]
+    pub upkeep_seconds: f64,
+
+    /// What shall go wrong, for tests: see `chainrule faults`
+    #[cfg(debug_assertions)]
+    #[arg(long, hide = true, value_name = "FAULT")]
+    pub fault: Vec<crate::fault::Fault>,
+
     /// What the server takes on at most
     #[command(flatten)]
     pub limits: Limits,
+}
+
+/// How much of what has ended is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// The newest so many.
+    Newest(u64),
+    /// What is younger.
+    Younger(Duration),
+}
+
+impl FromStr for Keep {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const WANTED: &str = "must be a number, as 1000, or an age, as 90s, 30m, 12h or 30d";
+        if let Ok(count) = text.parse() {
+            return Ok(Self::Newest(count));
+        }
+        let unit = text.chars().last().ok_or(WANTED)?;
+        let seconds: u64 = match unit {
+            's' => 1,
+            'm' => 60,
+            'h' => 3_600,
+            'd' => 86_400,
+            _ => return Err(WANTED),
+        };
+        let count: u32 = text[..text.len() - 1].parse().map_err(|_| WANTED)?;
+        Ok(Self::Younger(Duration::from_secs(u64::from(count) * seconds)))
+    }
+}
+
+impl fmt::Display for Keep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Newest(count) => write!(f, "{count}"),
+            Self::Younger(age) => write!(f, "{}s", age.as_secs()),
+        }
+    }
 }
 
 /// What the server takes on at most.
@@ -264,11 +331,15 @@ pub struct Limits {
     )]
     pub lab_bytes_max: f64,
 
-    /// Deaths of the server that a job may meet without completing an epoch between
+    /// Bytes that must be free on the disk for a job to be accepted
+    #[arg(long, env = "CHAINRULE_MIN_FREE_BYTES", default_value_t = 64 << 20, value_name = "N", hide_short_help = true)]
+    pub min_free_bytes: u64,
+
+    /// Deaths of the server that a job may meet without a checkpoint between
     #[arg(
         long,
         env = "CHAINRULE_CRASHES_MAX",
-        default_value_t = 5,
+        default_value_t = 3,
         value_name = "N",
         hide_short_help = true,
         value_parser = clap::value_parser!(u32).range(1..)
@@ -301,6 +372,16 @@ fn amount(text: &str) -> Result<f64, String> {
 fn seconds(text: &str) -> Result<f64, String> {
     let value = text.parse().ok().filter(|value| (0.0..=3600.0).contains(value));
     value.ok_or_else(|| "must be a number from 0 to 3600".to_owned())
+}
+
+fn lease_seconds(text: &str) -> Result<f64, String> {
+    let value = text.parse().ok().filter(|value| (0.2..=3600.0).contains(value));
+    value.ok_or_else(|| "must be a number from 0.2 to 3600".to_owned())
+}
+
+fn upkeep_seconds(text: &str) -> Result<f64, String> {
+    let value = text.parse().ok().filter(|value| (0.1..=1e6).contains(value));
+    value.ok_or_else(|| "must be a number from 0.1 to 1000000".to_owned())
 }
 
 impl Config {

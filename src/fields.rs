@@ -181,8 +181,22 @@ impl<'a> Fields<'a> {
 
     /// The field as a whole number.
     pub fn integer(&mut self, name: &'static str, range: RangeInclusive<u64>) -> Option<u64> {
+        self.whole(name, range, Value::as_u64)
+    }
+
+    /// The field as a whole number that may be below 0.
+    pub fn signed(&mut self, name: &'static str, range: RangeInclusive<i64>) -> Option<i64> {
+        self.whole(name, range, Value::as_i64)
+    }
+
+    fn whole<T: PartialOrd + std::fmt::Display>(
+        &mut self,
+        name: &'static str,
+        range: RangeInclusive<T>,
+        read: impl Fn(&Value) -> Option<T>,
+    ) -> Option<T> {
         let value = self.take(name)?;
-        let integer = value.as_u64().filter(|integer| range.contains(integer));
+        let integer = read(value).filter(|integer| range.contains(integer));
         if integer.is_none() {
             let (least, most) = range.into_inner();
             let found = if value.is_number() { value.to_string() } else { kind(value).to_owned() };

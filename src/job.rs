@@ -41,8 +41,8 @@ impl FromStr for JobId {
     }
 }
 
-/// Where a job stands. `queued → running → succeeded | failed | cancelled`; a queued job can be
-/// cancelled, and a running one goes back to the queue when its server stops.
+/// Where a job stands: `queued → running → succeeded | failed | cancelled`. A queued job can be cancelled; a running
+/// one goes back to the queue when its server stops or dies; one that failed or was cancelled can be resumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
@@ -78,7 +78,17 @@ impl JobState {
         Self::ALL.into_iter().find(|state| state.as_str() == word)
     }
 
-    /// Whether nothing follows.
+    /// The states that may follow.
+    pub fn followers(self) -> &'static [Self] {
+        match self {
+            Self::Queued => &[Self::Running, Self::Cancelled],
+            Self::Running => &[Self::Queued, Self::Succeeded, Self::Failed, Self::Cancelled],
+            Self::Failed | Self::Cancelled => &[Self::Queued],
+            Self::Succeeded => &[],
+        }
+    }
+
+    /// Whether it is at its end; only a client's wish leads on from there.
     pub fn is_ended(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
     }
@@ -141,6 +151,26 @@ pub struct Progress {
     /// Bytes of a step, once it has begun.
     #[serde(default)]
     pub memory: Option<StepMemory>,
+    /// Whether the job waits until the disk takes what it has to write.
+    #[serde(default)]
+    pub waiting_for_disk: bool,
+}
+
+/// A state of training that a job can go on from, as the API shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The epoch it was made in, or after.
+    pub epoch: u32,
+    /// Steps taken by then.
+    pub step: u64,
+    /// Size of its file.
+    pub size_bytes: u64,
+    /// SHA-256 of its file.
+    pub sha256: String,
+    /// Validation accuracy of the epoch, where it has ended.
+    pub validation_accuracy: Option<f64>,
+    /// When it was recorded.
+    pub created_at: Timestamp,
 }
 
 /// Bytes that a step takes besides parameters, gradients and the optimiser's state: values, errors, and weights in the

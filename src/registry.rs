@@ -10,9 +10,13 @@ use ndarray::{Array2, ArrayView2};
 
 use crate::artifact::{ArtifactError, read_model};
 use crate::blobs::{BlobError, Blobs};
+use crate::job::JobResult;
 use crate::model::{ModelEntry, ModelRef, ModelVersion, Selector};
 use crate::nn::{Network, Pool, Predictor};
 use crate::store::{PublishedModel, Store, StoreError};
+
+/// The alias that a bare name means, where it is set.
+pub const DEFAULT_ALIAS: &str = "default";
 
 /// A handle to the models; clones share it.
 #[derive(Clone, Debug)]
@@ -22,6 +26,7 @@ pub struct Registry {
 
 #[derive(Debug)]
 struct Shared {
+    store: Store,
     blobs: Blobs,
     bytes_max: u64,
     models: Mutex<Models>,
@@ -29,11 +34,16 @@ struct Shared {
     pool: Pool,
     /// Held while weights are read, so that they are read once.
     reading: tokio::sync::Mutex<()>,
+    /// Held while rows are read, so that older ones never replace younger ones.
+    refreshing: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
 struct Models {
     published: BTreeMap<String, BTreeMap<u32, PublishedModel>>,
+    aliases: BTreeMap<String, BTreeMap<String, u32>>,
+    /// Of the rows that were read last.
+    revision: i64,
     loaded: HashMap<(String, u32), Loaded>,
     uses: u64,
 }
@@ -79,19 +89,34 @@ pub enum RegistryError {
         newest: u32,
     },
     /// The model has no such alias.
-    #[error("model {name:?} has no alias {alias:?}")]
+    #[error("model {name:?} has no alias {alias:?}{}", did_you_mean(nearest))]
     UnknownAlias {
         /// Its name.
         name: String,
         /// The alias.
         alias: String,
+        /// An alias much like it.
+        nearest: Option<String>,
     },
+    /// The rows can't be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// Its bytes can't be had.
     #[error(transparent)]
     Blob(#[from] BlobError),
     /// Its bytes are no model.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
+    /// Its bytes are damaged or gone.
+    #[error("the bytes of {name}@{version} are damaged: {source}")]
+    Damaged {
+        /// Its name.
+        name: String,
+        /// Its version.
+        version: u32,
+        /// How.
+        source: Box<RegistryError>,
+    },
     /// Reading it panicked.
     #[error("reading a model panicked")]
     Panic,
@@ -99,6 +124,17 @@ pub enum RegistryError {
 
 fn did_you_mean(nearest: &Option<String>) -> String {
     nearest.as_ref().map(|nearest| format!(", did you mean {nearest:?}?")).unwrap_or_default()
+}
+
+impl RegistryError {
+    /// Whether the bytes of the model are damaged or missing, for good.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Blob(error) => error.is_damage(),
+            Self::Artifact(_) | Self::Damaged { .. } => true,
+            _ => false,
+        }
+    }
 }
 
 impl Model {
@@ -124,24 +160,24 @@ impl Registry {
     /// # Errors
     /// Where the rows can't be read.
     pub async fn open(
-        store: &Store,
+        store: Store,
         blobs: Blobs,
         bytes_max: u64,
         threads: usize,
     ) -> Result<Self, StoreError> {
-        let mut models = Models::default();
-        for model in store.models().await? {
-            models.insert(model);
-        }
-        Ok(Self {
+        let registry = Self {
             shared: Arc::new(Shared {
+                store,
                 blobs,
                 bytes_max,
-                models: Mutex::new(models),
+                models: Mutex::default(),
                 pool: Pool::new(threads),
                 reading: Default::default(),
+                refreshing: Default::default(),
             }),
-        })
+        };
+        registry.refresh().await?;
+        Ok(registry)
     }
 
     /// The probability of each class, see [`Predictor::probabilities`]; many images are shared by
@@ -150,25 +186,40 @@ impl Registry {
         model.predictor.probabilities_on(&self.shared.pool, x)
     }
 
-    /// Makes a newly published model known, its weights at hand: the next request for its name
-    /// gets it, one under way keeps what it has.
-    pub fn publish(&self, published: PublishedModel, network: Network<f32>) {
-        let model = Model::new(&published, network);
-        let mut models = self.models();
-        models.insert(published);
-        models.keep(model, self.shared.bytes_max);
+    /// Serves a model whose row is committed, its weights at hand: the next request for its name gets it, one under
+    /// way keeps what it has. Where the row isn't at hand the weights are read when asked for.
+    ///
+    /// # Errors
+    /// Where the rows can't be read: it is then served after the next [`Self::refresh`].
+    pub async fn publish(
+        &self,
+        published: Option<&PublishedModel>,
+        network: Network<f32>,
+    ) -> Result<(), StoreError> {
+        if let Some(published) = published {
+            self.models().keep(Model::new(published, network), self.shared.bytes_max);
+        }
+        self.refresh().await
     }
 
-    /// Takes back a version whose row could not be written after all.
-    pub fn withdraw(&self, name: &str, version: u32) {
-        let mut models = self.models();
-        models.loaded.remove(&(name.to_owned(), version));
-        if let Some(versions) = models.published.get_mut(name) {
-            versions.remove(&version);
-            if versions.is_empty() {
-                models.published.remove(name);
-            }
+    /// Serves what the rows say now. Costs next to nothing where they have not changed.
+    ///
+    /// # Errors
+    /// Where they can't be read.
+    pub async fn refresh(&self) -> Result<(), StoreError> {
+        let _one_at_a_time = self.shared.refreshing.lock().await;
+        if self.shared.store.model_revision().await? == self.models().revision {
+            return Ok(());
         }
+        let rows = self.shared.store.models().await?;
+        self.models().replace(rows);
+        Ok(())
+    }
+
+    /// Whether it serves the version that a job has published.
+    pub fn knows(&self, result: &JobResult) -> bool {
+        let models = self.models();
+        models.published.get(&result.model).is_some_and(|versions| versions.contains_key(&result.version))
     }
 
     /// The model that `reference` means.
@@ -184,11 +235,19 @@ impl Registry {
             Ok(model) => return Ok(model),
             Err(published) => published,
         };
-        let bytes = self.shared.blobs.get(&published.blob_key, &published.row.sha256).await?;
-        let read = tokio::task::spawn_blocking(move || Ok(Model::new(&published, read_model(&bytes)?.1)));
-        let model = read.await.map_err(|_| RegistryError::Panic)?.map_err(RegistryError::Artifact)?;
+        let (name, version) = (published.name.clone(), published.row.version);
+        let model = self.read(published).await.map_err(|error| match error {
+            error if error.is_damage() => RegistryError::Damaged { name, version, source: Box::new(error) },
+            error => error,
+        })?;
         self.models().keep(Arc::clone(&model), self.shared.bytes_max);
         Ok(model)
+    }
+
+    async fn read(&self, published: PublishedModel) -> Result<Arc<Model>, RegistryError> {
+        let bytes = self.shared.blobs.get(&published.blob_key, &published.row.sha256).await?;
+        let read = tokio::task::spawn_blocking(move || Ok(Model::new(&published, read_model(&bytes)?.1)));
+        read.await.map_err(|_| RegistryError::Panic)?.map_err(RegistryError::Artifact)
     }
 
     /// The model in memory, or what there is to read.
@@ -218,7 +277,7 @@ impl Registry {
             Selector::Default => models.versions(&reference.name),
             Selector::Version(_) | Selector::Alias(_) => vec![version.row.clone()],
         };
-        Ok(ModelEntry { name: reference.name.clone(), versions, aliases: BTreeMap::new() })
+        Ok(ModelEntry { name: reference.name.clone(), versions, aliases: models.aliases(&reference.name) })
     }
 
     /// Every model, the one published last first.
@@ -230,7 +289,7 @@ impl Registry {
             .map(|name| ModelEntry {
                 name: name.clone(),
                 versions: models.versions(name),
-                aliases: BTreeMap::new(),
+                aliases: models.aliases(name),
             })
             .collect();
         entries
@@ -244,8 +303,24 @@ impl Registry {
 }
 
 impl Models {
-    fn insert(&mut self, model: PublishedModel) {
-        self.published.entry(model.name.clone()).or_default().insert(model.row.version, model);
+    fn replace(&mut self, rows: crate::store::Models) {
+        self.published.clear();
+        for model in rows.versions {
+            self.published.entry(model.name.clone()).or_default().insert(model.row.version, model);
+        }
+        self.aliases.clear();
+        for (name, alias, version) in rows.aliases {
+            self.aliases.entry(name).or_default().insert(alias, version);
+        }
+        self.revision = rows.revision;
+        let published = &self.published;
+        self.loaded.retain(|(name, version), _| {
+            published.get(name).is_some_and(|versions| versions.contains_key(version))
+        });
+    }
+
+    fn aliases(&self, name: &str) -> BTreeMap<String, u32> {
+        self.aliases.get(name).cloned().unwrap_or_default()
     }
 
     fn versions(&self, name: &str) -> Vec<ModelVersion> {
@@ -262,19 +337,23 @@ impl Models {
             let nearest = crate::fields::nearest(name, &names).map(str::to_owned);
             return Err(RegistryError::UnknownModel { name: name.clone(), nearest });
         };
-        match &reference.selector {
-            Selector::Default => Ok(newest),
-            Selector::Version(version) => {
-                versions.get(version).ok_or_else(|| RegistryError::UnknownVersion {
-                    name: name.clone(),
-                    version: *version,
-                    newest: newest.row.version,
-                })
-            }
-            Selector::Alias(alias) => {
-                Err(RegistryError::UnknownAlias { name: name.clone(), alias: alias.clone() })
-            }
-        }
+        let aliases = self.aliases.get(name);
+        let meant = |alias: &str| aliases.and_then(|aliases| aliases.get(alias)).copied();
+        let version = match &reference.selector {
+            Selector::Default => meant(DEFAULT_ALIAS).unwrap_or(newest.row.version),
+            Selector::Version(version) => *version,
+            Selector::Alias(alias) => meant(alias).ok_or_else(|| {
+                let known: Vec<&str> =
+                    aliases.into_iter().flatten().map(|(known, _)| known.as_str()).collect();
+                let nearest = crate::fields::nearest(alias, &known).map(str::to_owned);
+                RegistryError::UnknownAlias { name: name.clone(), alias: alias.clone(), nearest }
+            })?,
+        };
+        versions.get(&version).ok_or_else(|| RegistryError::UnknownVersion {
+            name: name.clone(),
+            version,
+            newest: newest.row.version,
+        })
     }
 
     fn loaded(&mut self, name: &str, version: u32) -> Option<Arc<Model>> {

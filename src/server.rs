@@ -58,6 +58,25 @@ impl Server {
     pub async fn run(self, stop: CancellationToken) {
         let Self { app, listener, workers, stop_workers } = self;
         let draining = app.draining().clone();
+        let upkeep = app.upkeep();
+        let store = app.store().clone();
+        let registry = app.registry().clone();
+        let stopped = stop.clone();
+        let keeping_up = tokio::spawn(async move {
+            let refresh = || {
+                let registry = registry.clone();
+                async move {
+                    if let Err(error) = registry.refresh().await {
+                        tracing::warn!(%error, "models of other servers can't be read");
+                    }
+                }
+            };
+            tokio::join!(
+                upkeep.run(&stopped),
+                upkeep.watch_leases(&stopped),
+                store.follow(&stopped, refresh)
+            );
+        });
         let serving =
             http::serve(listener, http::router(app.clone()), &app.config().limits, draining.clone());
         let stopping = async {
@@ -72,7 +91,10 @@ impl Server {
                 );
             }
         };
-        tokio::join!(serving, stopping);
+        let (_, _, kept_up) = tokio::join!(serving, stopping, keeping_up);
+        if kept_up.is_err() {
+            tracing::error!("the upkeep panicked");
+        }
         app.store().close().await;
         tracing::info!("stopped");
     }

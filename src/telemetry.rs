@@ -35,6 +35,8 @@ pub struct Metrics {
     train_accuracy: Family<WorkerLabels, FloatGauge>,
     validation_loss: Family<WorkerLabels, FloatGauge>,
     validation_accuracy: Family<WorkerLabels, FloatGauge>,
+    checkpoints_damaged: Counter,
+    jobs_rescued: Counter,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -80,6 +82,8 @@ impl Default for Metrics {
             train_accuracy: Family::default(),
             validation_loss: Family::default(),
             validation_accuracy: Family::default(),
+            checkpoints_damaged: Counter::default(),
+            jobs_rescued: Counter::default(),
         };
         metrics.register();
         metrics
@@ -105,6 +109,16 @@ impl Metrics {
             self.images_per_second.clone(),
         );
         registry.register("training_epochs", "Epochs completed", self.epochs.clone());
+        registry.register(
+            "checkpoints_damaged",
+            "Checkpoints that were set aside because their bytes had changed",
+            self.checkpoints_damaged.clone(),
+        );
+        registry.register(
+            "jobs_rescued",
+            "Jobs taken from a worker that was gone",
+            self.jobs_rescued.clone(),
+        );
         for (name, help, gauge) in [
             ("epoch_train_loss", "Mean training loss of the newest epoch", &self.train_loss),
             ("epoch_train_accuracy", "Training accuracy of the newest epoch", &self.train_accuracy),
@@ -136,6 +150,16 @@ impl Metrics {
     /// Sets the training rate of a worker.
     pub fn training_images_per_second(&self, worker: usize, rate: f64) {
         self.images_per_second.get_or_create(&labels(worker)).set(rate);
+    }
+
+    /// Counts a damaged checkpoint.
+    pub fn checkpoint_damaged(&self) {
+        self.checkpoints_damaged.inc();
+    }
+
+    /// Counts a job that was taken from a worker that was gone.
+    pub fn job_rescued(&self) {
+        self.jobs_rescued.inc();
     }
 
     /// Sets the figures of a worker's newest epoch.

@@ -1,28 +1,34 @@
 //! Takes jobs from the queue, trains them, records their course, publishes their models.
 //!
 //! A worker has a thread of its own, and a pool of threads to train with, all at a lower priority
-//! than the ones that serve. While it trains, a task beside it writes the progress a few times a
-//! second and hears whether the job shall go on; epochs and checkpoints are written by the worker
-//! itself, so that none is lost.
+//! than the ones that serve. While it trains, a task beside it renews the lease by which it holds the
+//! job and hears whether it is lost ([`lease`]), and a thread writes epochs and checkpoints, in their order ([`scribe`]).
 
+mod lease;
 mod recorder;
+mod scribe;
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use self::recorder::{Recorder, Signal, heartbeat};
+use self::lease::Lease;
+use self::recorder::Recorder;
+use self::scribe::ENTRIES;
 use crate::artifact::{ArtifactError, read_checkpoint, write_model};
 use crate::blobs::{BlobError, Blobs};
 use crate::data::{self, Dataset};
+use crate::fault::{self, Point};
 use crate::job::{Job, JobError, JobId, JobState, Progress};
 use crate::nn::{Pool, ShapeError};
 use crate::registry::{Registry, RegistryError};
-use crate::store::{Claim, Heartbeat, NewModel, Store, StoreError};
+use crate::store::{Claim, NewModel, Store, StoreError};
 use crate::telemetry::Metrics;
 use crate::train::{Evaluation, Outcome, TrainError, TrainSpec, TrainState};
 
@@ -44,6 +50,10 @@ pub struct Worker {
     pub metrics: Arc<Metrics>,
     /// Its number, from 0.
     pub number: usize,
+    /// How long a job is its own without a sign of life.
+    pub lease: Duration,
+    /// How long a job runs without a checkpoint.
+    pub checkpoint_every: Duration,
     /// Cancelled when the server stops: the job is then given back to the queue.
     pub stop: CancellationToken,
 }
@@ -73,8 +83,23 @@ pub enum WorkerError {
     #[error(transparent)]
     Registry(#[from] RegistryError),
     /// The trainer is broken.
-    #[error("the trainer panicked")]
-    Panic,
+    #[error("the trainer panicked: {0}")]
+    Panic(String),
+    /// What is told can't be written any more; the scribe says why.
+    #[error("nobody writes the job's course")]
+    ScribeGone,
+}
+
+impl WorkerError {
+    fn is_fenced(&self) -> bool {
+        matches!(self, Self::Store(StoreError::Fenced { .. }))
+    }
+
+    fn of_panic(panic: Box<dyn Any + Send>) -> Self {
+        let message = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let message = message.or_else(|| panic.downcast_ref::<String>().cloned());
+        Self::Panic(message.unwrap_or_else(|| "no message".to_owned()))
+    }
 }
 
 /// What [`Worker::run_next`] did.
@@ -82,8 +107,8 @@ pub enum WorkerError {
 pub struct Ran {
     /// The job.
     pub id: JobId,
-    /// The state it was left in.
-    pub state: JobState,
+    /// The state it was left in; `None` where it was cancelled, or taken by another worker.
+    pub state: Option<JobState>,
 }
 
 /// The threads of some workers.
@@ -133,7 +158,12 @@ impl Worker {
         while !self.stop.is_cancelled() {
             queued.mark_unchanged();
             match self.run_next(pool, runtime) {
-                Ok(Some(ran)) => tracing::info!(job = %ran.id, state = %ran.state, "job left the worker"),
+                Ok(Some(Ran { id, state: Some(state) })) => {
+                    tracing::info!(job = %id, %state, "job left the worker");
+                }
+                Ok(Some(Ran { id, state: None })) => {
+                    tracing::info!(job = %id, "job was cancelled, or taken by another worker");
+                }
                 Ok(None) => runtime.block_on(async {
                     tokio::select! {
                         _ = queued.changed() => {}
@@ -153,7 +183,7 @@ impl Worker {
         }
     }
 
-    /// Takes the oldest queued job and brings it to its end, or back to the queue where the token
+    /// Takes the next job of the queue and brings it to its end, or back to the queue where the token
     /// is cancelled meanwhile. `None` where no job waits.
     ///
     /// # Errors
@@ -162,12 +192,13 @@ impl Worker {
         let Some(job) = runtime.block_on(self.store.claim())? else { return Ok(None) };
         let claim = Claim { id: job.id, attempt: job.attempt };
         tracing::info!(job = %job.id, attempt = job.attempt, "job started");
-        let ran = catch_unwind(AssertUnwindSafe(|| self.run_job(&job, claim, pool, runtime)));
-        match ran.unwrap_or(Err(WorkerError::Panic)) {
-            Ok(state) => Ok(Some(Ran { id: job.id, state })),
-            Err(WorkerError::Store(StoreError::Fenced { .. })) => {
-                Ok(Some(Ran { id: job.id, state: JobState::Running }))
-            }
+        let lease = Lease::start(self.store.clone(), claim, job.progress, self.lease, &self.stop, runtime);
+        let ran = catch_unwind(AssertUnwindSafe(|| self.run_job(&job, &lease, pool, runtime)));
+        let ran = ran.unwrap_or_else(|panic| Err(WorkerError::of_panic(panic)));
+        self.metrics.training_images_per_second(self.number, 0.0);
+        let left = match ran {
+            Ok(state) => Ok(Some(state)),
+            Err(error) if lease.is_lost() || error.is_fenced() => Ok(None),
             Err(error @ (WorkerError::Store(_) | WorkerError::Blob(_))) => {
                 tracing::error!(job = %job.id, %error, "job goes back to the queue");
                 runtime.block_on(self.until_written(|| self.store.release(claim)));
@@ -177,9 +208,11 @@ impl Worker {
                 tracing::error!(job = %job.id, %error, "job failed");
                 let failure = failure(&error);
                 runtime.block_on(self.until_written(|| self.store.fail(claim, &failure)));
-                Ok(Some(Ran { id: job.id, state: JobState::Failed }))
+                Ok(Some(JobState::Failed))
             }
-        }
+        };
+        runtime.block_on(lease.end());
+        left.map(|state| Some(Ran { id: job.id, state }))
     }
 
     /// Tries again until the row says how a job left this worker, another attempt has it, or the
@@ -200,77 +233,84 @@ impl Worker {
     fn run_job(
         &self,
         job: &Job,
-        claim: Claim,
+        lease: &Lease,
         pool: &Pool,
         runtime: &Handle,
     ) -> Result<JobState, WorkerError> {
         let spec = &job.spec;
         let dataset =
             data::named(&spec.dataset).ok_or_else(|| WorkerError::UnknownDataset(spec.dataset.clone()))?;
-        let state = runtime.block_on(self.state_of(job))?;
-        let signal = Arc::new(Signal::default());
-        let ended = CancellationToken::new();
-        let mut recorder = Recorder::new(self, job, claim, &dataset, &state, Arc::clone(&signal), runtime);
-        let heartbeat = runtime.spawn(heartbeat(
-            self.store.clone(),
-            claim,
-            recorder.progress.subscribe(),
-            Arc::clone(&signal),
-            ended.clone(),
-        ));
-        let outcome =
-            catch_unwind(AssertUnwindSafe(|| crate::train::run(spec, &dataset, state, pool, &mut recorder)));
-        ended.cancel();
-        // The task only ends early by a panic, which its own report has shown.
-        let _ = runtime.block_on(heartbeat);
-        self.metrics.training_images_per_second(self.number, 0.0);
-
-        match outcome.map_err(|_| WorkerError::Panic)? {
+        let state = runtime.block_on(self.state_of(job, lease.claim))?;
+        let (entries, told) = mpsc::channel(ENTRIES);
+        let mut recorder = Recorder::new(self, job, lease, &dataset, &state, entries, runtime);
+        let (outcome, progress) = std::thread::scope(|scope| {
+            let keep = spec.checkpoint.keep;
+            let scribe = scope.spawn(move || runtime.block_on(self.scribe(lease, keep, told)));
+            let train = || crate::train::run(spec, &dataset, state, pool, &mut recorder);
+            let outcome = catch_unwind(AssertUnwindSafe(train));
+            let outcome = match outcome.map_err(WorkerError::of_panic) {
+                Ok(Ok(Outcome::Stopped { state })) if !lease.is_lost() => {
+                    recorder.pause(state).map(|()| Ok(Outcome::Interrupted))
+                }
+                outcome => outcome,
+            };
+            let progress = recorder.finished();
+            drop(recorder);
+            // What the trainer told is written before what became of it.
+            scribe.join().map_err(WorkerError::of_panic)??;
+            Ok::<_, WorkerError>((outcome?, progress))
+        })?;
+        match outcome {
             Ok(Outcome::Finished { state, test }) => {
-                runtime.block_on(self.publish(spec, claim, &dataset, &state, test, recorder.finished()))
+                runtime.block_on(self.publish(spec, lease, &dataset, &state, test, progress))
             }
-            Ok(Outcome::Stopped { state }) => match signal.get() {
-                Heartbeat::Cancel => {
-                    runtime.block_on(self.store.end_cancelled(claim))?;
-                    Ok(JobState::Cancelled)
-                }
-                Heartbeat::Fenced => Err(StoreError::Fenced { id: claim.id, attempt: claim.attempt }.into()),
-                Heartbeat::GoOn => {
-                    let blob = recorder.write_checkpoint(&state)?;
-                    let progress = recorder.current();
-                    let requeued = self.store.requeue(claim, &progress, &recorder.steps, Some(&blob));
-                    runtime.block_on(requeued)?;
-                    Ok(JobState::Queued)
-                }
-            },
+            Ok(Outcome::Stopped { .. } | Outcome::Interrupted) => {
+                runtime.block_on(self.store.release(lease.claim))?;
+                Ok(JobState::Queued)
+            }
             Err(TrainError::Observer(error)) => Err(error),
             Err(error @ TrainError::Diverged { .. }) => {
                 let error = JobError { code: "diverged".to_owned(), detail: error.to_string() };
-                runtime.block_on(self.store.fail(claim, &error))?;
+                runtime.block_on(
+                    self.until_taken(lease, async || Ok(self.store.fail(lease.claim, &error).await?)),
+                )?;
                 Ok(JobState::Failed)
             }
         }
     }
 
-    /// The state a job goes on from: its newest checkpoint that can be read, or the beginning.
-    async fn state_of(&self, job: &Job) -> Result<TrainState, WorkerError> {
+    /// The state a job goes on from: its newest checkpoint that can be read, or the beginning. One whose bytes are
+    /// damaged is set aside.
+    async fn state_of(&self, job: &Job, claim: Claim) -> Result<TrainState, WorkerError> {
         for checkpoint in self.store.checkpoints(job.id).await? {
-            let bytes = self.blobs.get(&checkpoint.blob_key, &checkpoint.sha256).await;
+            let key = &checkpoint.blob_key;
+            let bytes = self.blobs.get(key, &checkpoint.sha256).await;
             let state =
                 bytes.map_err(WorkerError::from).and_then(|bytes| Ok(read_checkpoint(&bytes, &job.spec)?));
-            match state {
+            let error = match state {
                 Ok(state) => {
                     tracing::info!(job = %job.id, epoch = state.epoch, step = state.step, "job goes on");
                     return Ok(state);
                 }
-                Err(error) => tracing::warn!(job = %job.id, %error, "checkpoint passed over"),
+                Err(error) => error,
+            };
+            let is_damaged = match &error {
+                WorkerError::Blob(error) => error.is_damage(),
+                error => matches!(error, WorkerError::Artifact(_)),
+            };
+            tracing::error!(job = %job.id, step = checkpoint.step, %error, "checkpoint passed over");
+            if is_damaged && self.store.is_held(claim).await? {
+                let aside = self.blobs.set_aside(key).await?;
+                self.store.forget_damaged(claim, key).await?;
+                self.metrics.checkpoint_damaged();
+                tracing::error!(job = %job.id, step = checkpoint.step, aside, "damaged checkpoint set aside");
             }
         }
         let mut state = TrainState::new(&job.spec)?;
         if let Some(reference) = &job.spec.initial_model {
             let reference = reference.parse().map_err(|_| WorkerError::UnknownModel(reference.clone()))?;
             let model = self.registry.get(&reference).await.map_err(|error| match error {
-                RegistryError::Blob(error) => WorkerError::Blob(error),
+                RegistryError::Blob(error) if !error.is_damage() => WorkerError::Blob(error),
                 error => WorkerError::Registry(error),
             })?;
             state.network.adopt(model.predictor.network());
@@ -282,15 +322,18 @@ impl Worker {
     async fn publish(
         &self,
         spec: &TrainSpec,
-        claim: Claim,
+        lease: &Lease,
         dataset: &Dataset,
         state: &TrainState,
         test: Evaluation,
         progress: Progress,
     ) -> Result<JobState, WorkerError> {
+        let claim = lease.claim;
         let bytes = write_model(state.published(), &spec.network.layers, &dataset.classes)?;
         let key = format!("models/{}-{}.safetensors", claim.id, claim.attempt);
-        let blob = self.blobs.put(&key, bytes).await?;
+        fault::point(Point::BeforeModelBlob);
+        let blob = self.until_taken(lease, async || Ok(self.blobs.put(&key, bytes.clone()).await?)).await?;
+        fault::point(Point::AfterModelBlob);
         let model = NewModel {
             name: spec.model.clone(),
             test_accuracy: test.accuracy,
@@ -300,25 +343,25 @@ impl Worker {
             classes: dataset.classes.clone(),
             blob,
         };
-        let mut version = None;
-        let succeeded = self.store.succeed(claim, &model, &progress, |published| {
-            version = Some(published.row.version);
-            self.registry.publish(published, state.published().clone());
-        });
-        match (succeeded.await, version) {
-            (Ok(true), _) => Ok(JobState::Succeeded),
-            (Ok(false), _) => {
-                self.blobs.delete(&key).await?;
-                self.store.end_cancelled(claim).await?;
-                Ok(JobState::Cancelled)
-            }
-            (Err(error), version) => {
-                if let Some(version) = version {
-                    self.registry.withdraw(&spec.model, version);
-                }
-                Err(error.into())
-            }
+        let published = self
+            .until_taken(lease, async || match self.store.succeed(claim, &model, &progress).await {
+                Ok(published) => Ok(Some(published)),
+                // A commit can be written though it was told to have failed.
+                Err(StoreError::Fenced { .. }) if self.has_succeeded(claim).await? => Ok(None),
+                Err(error) => Err(error.into()),
+            })
+            .await?;
+        let network = state.published().clone();
+        if let Err(error) = self.registry.publish(published.as_ref(), network).await {
+            tracing::error!(%error, "a new model is served when the rows can be read again");
         }
+        self.store.succeeded(claim);
+        Ok(JobState::Succeeded)
+    }
+
+    async fn has_succeeded(&self, claim: Claim) -> Result<bool, StoreError> {
+        let job = self.store.job(claim.id).await?;
+        Ok(job.is_some_and(|job| job.state == JobState::Succeeded && job.attempt == claim.attempt))
     }
 }
 
@@ -333,7 +376,13 @@ fn failure(error: &WorkerError) -> JobError {
             ("unknown_model", "the model to start from is gone or can't be read")
         }
         WorkerError::UnknownDataset(_) => ("unknown_dataset", "the dataset of the job is gone"),
-        WorkerError::Panic | WorkerError::Shape(_) | WorkerError::Store(_) | WorkerError::Blob(_) => {
+        WorkerError::Panic(message) => {
+            return JobError {
+                code: "panicked".to_owned(),
+                detail: format!("the trainer panicked: {message}; the log of the server says where"),
+            };
+        }
+        WorkerError::Shape(_) | WorkerError::Store(_) | WorkerError::Blob(_) | WorkerError::ScribeGone => {
             ("internal", "the trainer failed; the log of the server says where")
         }
     };

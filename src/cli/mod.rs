@@ -93,6 +93,10 @@ enum Command {
     Trace(lab::TraceArgs),
     /// Ask a server whether it is ready
     Health(health::HealthArgs),
+    /// Name the places where a test can let the server die
+    #[cfg(debug_assertions)]
+    #[command(hide = true)]
+    Faults,
     /// Write completions for a shell
     #[command(after_help = COMPLETIONS)]
     Completions {
@@ -144,6 +148,8 @@ fn run(command: Command, output: Output) -> Result<(), CliError> {
             Command::Check(args) => lab::check(&args, output),
             Command::Trace(args) => lab::trace(args, output).await,
             Command::Health(args) => health::run(args, output).await,
+            #[cfg(debug_assertions)]
+            Command::Faults => crate::fault::Point::ALL.iter().try_for_each(|point| print(point.name())),
             Command::Completions { .. } => Ok(()),
         }
     });

@@ -41,7 +41,8 @@ pub async fn run(args: ServeArgs, output: Output) -> Result<(), CliError> {
     Ok(())
 }
 
-/// A token that the first SIGTERM or Ctrl-C cancels.
+/// A token that the first SIGTERM or Ctrl-C cancels. The second one ends the process at once: what is lost goes back to
+/// the last checkpoint.
 pub fn stop_signal() -> Result<CancellationToken, CliError> {
     use tokio::signal::unix::{SignalKind, signal};
     let listen = |kind| signal(kind).map_err(|error| CliError::failed("can't listen for signals", error));
@@ -49,11 +50,15 @@ pub fn stop_signal() -> Result<CancellationToken, CliError> {
     let stop = CancellationToken::new();
     let token = stop.clone();
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        let mut next = async || {
+            tokio::select! {
+                _ = terminate.recv() => 128 + 15,
+                _ = interrupt.recv() => 128 + 2,
+            }
+        };
+        next().await;
         token.cancel();
+        std::process::exit(next().await);
     });
     Ok(stop)
 }

@@ -1,9 +1,11 @@
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
@@ -15,6 +17,10 @@ use crate::config::Limits;
 
 /// How long the accept loop rests when the system gives no connection.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
+
+/// The address a request came from: an extension of each.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub IpAddr);
 
 /// Answers on `listener` until `stop`, then lets the requests under way end, for as long as
 /// `limits.drain_seconds`.
@@ -30,10 +36,10 @@ pub async fn serve(listener: TcpListener, router: Router, limits: &Limits, stop:
             Some(_) = connections.join_next() => continue,
             () = stop.cancelled() => break,
         };
-        let Some((stream, permit)) = accepted else { continue };
+        let Some((stream, peer, permit)) = accepted else { continue };
         let (router, stop) = (router.clone(), stop.clone());
         connections.spawn(async move {
-            answer(stream, router, header_timeout, stop).await;
+            answer(stream, peer, router, header_timeout, stop).await;
             drop(permit);
         });
     }
@@ -50,13 +56,13 @@ pub async fn serve(listener: TcpListener, router: Router, limits: &Limits, stop:
 async fn accept(
     listener: &TcpListener,
     free: &Arc<Semaphore>,
-) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> Option<(TcpStream, Peer, tokio::sync::OwnedSemaphorePermit)> {
     let permit = Arc::clone(free).acquire_owned().await.ok()?;
     match listener.accept().await {
-        Ok((stream, _)) => {
+        Ok((stream, address)) => {
             // Without it small answers wait for an acknowledgement; where it fails they do.
             let _ = stream.set_nodelay(true);
-            Some((stream, permit))
+            Some((stream, Peer(address.ip().to_canonical()), permit))
         }
         Err(error) => {
             tracing::warn!(%error, "no connection was accepted");
@@ -66,11 +72,22 @@ async fn accept(
     }
 }
 
-async fn answer(stream: TcpStream, router: Router, header_timeout: Duration, stop: CancellationToken) {
+async fn answer(
+    stream: TcpStream,
+    peer: Peer,
+    router: Router,
+    header_timeout: Duration,
+    stop: CancellationToken,
+) {
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(peer);
+        router.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(header_timeout)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,

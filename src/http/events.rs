@@ -101,7 +101,7 @@ struct Follower {
     app: App,
     id: JobId,
     seen: Seen,
-    changes: broadcast::Receiver<JobId>,
+    changes: broadcast::Receiver<Option<JobId>>,
     waiting: VecDeque<Event>,
     _permit: OwnedSemaphorePermit,
 }
@@ -136,6 +136,7 @@ impl Follower {
             self.seen.phase = CLOSED;
             return Ok(());
         };
+        self.app.catch_up_with(&job).await?;
         let epochs = self.app.store().epochs(self.id, self.seen.epoch, EPOCHS_AT_A_TIME).await?;
         let has_more = epochs.len() >= EPOCHS_AT_A_TIME as usize;
         if self.seen.phase < QUEUED {

@@ -181,11 +181,19 @@ impl FromRequestParts<App> for JobPath {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let Path(text): Path<String> =
             Path::from_request_parts(parts, app).await.map_err(|rejection| path_problem(&rejection))?;
-        let shown: String = text.chars().take(64).collect();
-        text.parse().map(Self).map_err(|_| {
-            Problem::malformed("invalid_job_id", format!("{shown:?} is no job id; it must be a UUID"))
-        })
+        parse_job_id(&text).map(Self)
     }
+}
+
+/// The id of a job.
+///
+/// # Errors
+/// 400 where it is none.
+pub fn parse_job_id(text: &str) -> Result<JobId, Problem> {
+    text.parse().map_err(|_| {
+        let shown = path_text(text);
+        Problem::malformed("invalid_job_id", format!("{shown:?} is no job id; it must be a UUID"))
+    })
 }
 
 /// A model reference, in the path.

@@ -1,23 +1,24 @@
 use std::time::Duration;
 
-use axum::Json as JsonResponse;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json as JsonResponse};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::Problem;
-use super::extract::{JobPath, Json, NoParams, Page, Params, accepts};
+use super::connections::Peer;
+use super::extract::{JobPath, Json, NoParams, Page, Params, accepts, parse_job_id, path_text};
 use crate::app::App;
 use crate::blobs::digest;
 use crate::data;
 use crate::fields::Fault;
-use crate::job::{EpochRecord, Job, JobHistory, JobId, JobState, Progress};
+use crate::job::{Checkpoint, EpochRecord, Job, JobHistory, JobId, JobState, Progress};
 use crate::lab::{self, Finding};
 use crate::model::{ModelRef, ModelRefError};
 use crate::nn::fitting_layers;
-use crate::store::{Cancelled, Inserted, JobFilter, NewJob};
+use crate::store::{Cancelled, Deleted, Inserted, JobFilter, NewJob, Resumed};
 use crate::train::{self, EpochMetrics, INPUT, TrainSpec};
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -25,9 +26,13 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// Longest `Idempotency-Key`, in bytes.
 const KEY_BYTES_MAX: usize = 255;
 
+/// Seconds after which a refused client may come again, where none is measured, and at most.
+const RETRY_AFTER: (u32, u32) = (10, 3_600);
+
 /// `POST /v1/jobs`
 pub async fn create(
     State(app): State<App>,
+    peer: Option<Extension<Peer>>,
     headers: HeaderMap,
     Json(request): Json,
 ) -> Result<Response, Problem> {
@@ -43,8 +48,10 @@ pub async fn create(
     if let Some(reference) = &spec.initial_model {
         spec.initial_model = Some(initial_model(&app, reference, &spec)?);
     }
+    has_room(&app)?;
     let examples = shapes.iter().find(|shape| shape.name == spec.dataset).map_or(0, |shape| shape.train);
     let job = NewJob {
+        client: peer.map(|Extension(Peer(address))| address.to_string()).unwrap_or_default(),
         progress: Progress {
             epochs: spec.epochs,
             steps: spec.steps_per_epoch(examples) as u64 * u64::from(spec.epochs),
@@ -54,7 +61,7 @@ pub async fn create(
         idempotency_key,
         request_sha256,
     };
-    answer(&app, app.store().insert_job(&job, app.config().limits.queue_max).await?)
+    answer(&app, app.store().insert_job(job, app.config().limits.queue_max).await?)
 }
 
 fn answer(app: &App, inserted: Inserted) -> Result<Response, Problem> {
@@ -68,10 +75,30 @@ fn answer(app: &App, inserted: Inserted) -> Result<Response, Problem> {
             "idempotency_key_reused",
             "this Idempotency-Key came before with another body",
         )),
-        Inserted::QueueFull => Err(Problem::busy(
-            "queue_full",
-            format!("{} jobs wait already; try again later", app.config().limits.queue_max),
-        )),
+        Inserted::QueueFull => Err(queue_full(app)),
+    }
+}
+
+/// 429, to come again when a job will have left the queue, as fast as they left it of late.
+fn queue_full(app: &App) -> Problem {
+    let measured = app.store().queue_interval().map(|interval| interval.as_secs_f64().ceil());
+    let seconds = measured.map_or(RETRY_AFTER.0, |seconds| seconds.clamp(1.0, RETRY_AFTER.1.into()) as u32);
+    let detail = format!("{} jobs wait already; try again later", app.config().limits.queue_max);
+    Problem::too_many("queue_full", detail, seconds)
+}
+
+/// That the disk has room for what a job will write.
+fn has_room(app: &App) -> Result<(), Problem> {
+    let least = app.config().limits.min_free_bytes;
+    match app.blobs().free_bytes() {
+        Ok(free) if free < least => Err(Problem::disk_full(format!(
+            "the disk of the server has {free} bytes left, and takes no more jobs below {least}"
+        ))),
+        Ok(_) => Ok(()),
+        Err(error) => {
+            tracing::warn!(%error, "the room on the disk is not known");
+            Ok(())
+        }
     }
 }
 
@@ -127,6 +154,9 @@ pub async fn list(
     let mut jobs = app.store().jobs(&filter, page.limit + 1).await?;
     let has_more = jobs.len() > page.limit as usize;
     jobs.truncate(page.limit as usize);
+    for job in &jobs {
+        app.catch_up_with(job).await?;
+    }
     let next_cursor = if has_more { jobs.last().map(|job| job.id) } else { None };
     Ok(JsonResponse(JobList { jobs, next_cursor }))
 }
@@ -166,9 +196,9 @@ pub async fn show(
 }
 
 /// Waits until `id`, or something that was missed, has changed.
-pub async fn changed(changes: &mut tokio::sync::broadcast::Receiver<JobId>, id: JobId) {
+pub async fn changed(changes: &mut tokio::sync::broadcast::Receiver<Option<JobId>>, id: JobId) {
     while let Ok(other) = changes.recv().await {
-        if other == id {
+        if other.is_none_or(|other| other == id) {
             return;
         }
     }
@@ -176,8 +206,13 @@ pub async fn changed(changes: &mut tokio::sync::broadcast::Receiver<JobId>, id: 
 
 /// The job called `id`, or 404.
 pub async fn job(app: &App, id: JobId) -> Result<Job, Problem> {
-    let job = app.store().job(id).await?;
-    job.ok_or_else(|| Problem::not_found("unknown_job", format!("there is no job {id}")))
+    let job = app.store().job(id).await?.ok_or_else(|| unknown(id))?;
+    app.catch_up_with(&job).await?;
+    Ok(job)
+}
+
+fn unknown(id: JobId) -> Problem {
+    Problem::not_found("unknown_job", format!("there is no job {id}"))
 }
 
 /// The course of a job, and what a teacher would say on seeing it.
@@ -238,11 +273,95 @@ fn csv(epochs: &[EpochRecord]) -> String {
 pub async fn cancel(State(app): State<App>, JobPath(id): JobPath) -> Result<Response, Problem> {
     match app.store().cancel(id).await? {
         Cancelled::Accepted(job) => Ok((StatusCode::ACCEPTED, JsonResponse(job)).into_response()),
-        Cancelled::Ended(job) => Err(Problem::new(
-            StatusCode::CONFLICT,
-            "job_ended",
-            format!("job {id} has {} already", job.state),
-        )),
-        Cancelled::Unknown => Err(Problem::not_found("unknown_job", format!("there is no job {id}"))),
+        Cancelled::Ended(job) => {
+            Err(Problem::conflict("job_ended", format!("job {id} has {} already", ended(job.state))))
+        }
+        Cancelled::Unknown => Err(unknown(id)),
     }
+}
+
+/// The end of a job as the end of "it has …".
+fn ended(state: JobState) -> &'static str {
+    match state {
+        JobState::Cancelled => "been cancelled",
+        other => other.as_str(),
+    }
+}
+
+/// `POST /v1/jobs/{id}/resume`
+pub async fn resume(State(app): State<App>, JobPath(id): JobPath) -> Result<Response, Problem> {
+    has_room(&app)?;
+    match app.store().resume(id, app.config().limits.queue_max).await? {
+        Resumed::Accepted(job) => Ok((StatusCode::ACCEPTED, JsonResponse(job)).into_response()),
+        Resumed::NotStopped(job) => Err(Problem::conflict(
+            "job_not_stopped",
+            format!("job {id} is {}; only one that failed or was cancelled is resumed", job.state),
+        )),
+        Resumed::QueueFull => Err(queue_full(&app)),
+        Resumed::Unknown => Err(unknown(id)),
+    }
+}
+
+/// `DELETE /v1/jobs/{id}`
+pub async fn delete(State(app): State<App>, JobPath(id): JobPath) -> Result<StatusCode, Problem> {
+    match app.store().delete_job(id).await? {
+        Deleted::Gone(keys) => {
+            for key in keys {
+                if let Err(error) = app.blobs().delete(&key).await {
+                    tracing::warn!(key, %error, "a checkpoint is left to be swept");
+                }
+            }
+            Ok(StatusCode::NO_CONTENT)
+        }
+        Deleted::NotEnded(job) => Err(Problem::conflict(
+            "job_not_ended",
+            format!("job {id} is {}; cancel it, or wait until it has ended", job.state),
+        )),
+        Deleted::Unknown => Err(unknown(id)),
+    }
+}
+
+/// The checkpoints of a job, newest first.
+#[derive(Serialize)]
+pub struct CheckpointList {
+    checkpoints: Vec<Checkpoint>,
+}
+
+/// `GET /v1/jobs/{id}/checkpoints`
+pub async fn checkpoints(
+    State(app): State<App>,
+    JobPath(id): JobPath,
+) -> Result<JsonResponse<CheckpointList>, Problem> {
+    job(&app, id).await?;
+    let rows = app.store().checkpoints(id).await?;
+    let checkpoints = rows.iter().map(|row| row.shown()).collect::<Result<_, _>>()?;
+    Ok(JsonResponse(CheckpointList { checkpoints }))
+}
+
+/// `GET /v1/jobs/{id}/checkpoints/{epoch}`: the newest that was made in this epoch, or after it.
+pub async fn checkpoint(
+    State(app): State<App>,
+    Path((id, epoch)): Path<(String, String)>,
+) -> Result<Response, Problem> {
+    let id: JobId = parse_job_id(&id)?;
+    job(&app, id).await?;
+    let rows = app.store().checkpoints(id).await?;
+    let found = rows.iter().find(|row| epoch.parse() == Ok(row.epoch)).ok_or_else(|| {
+        let epochs: Vec<String> = rows.iter().map(|row| row.epoch.to_string()).collect();
+        let there = if epochs.is_empty() { "none".to_owned() } else { epochs.join(", ") };
+        let epoch = path_text(&epoch);
+        Problem::not_found(
+            "unknown_checkpoint",
+            format!("job {id} keeps no checkpoint of epoch {epoch}; of these it does: {there}"),
+        )
+    })?;
+    let bytes = app.blobs().get(&found.blob_key, &found.sha256).await.map_err(|error| {
+        tracing::error!(job = %id, %error, "a checkpoint can't be read");
+        let detail = format!("the bytes of the checkpoint of epoch {epoch} are damaged or missing");
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "checkpoint_damaged", detail)
+    })?;
+    let name = format!("attachment; filename=\"{id}-{epoch}.safetensors\"");
+    let headers =
+        [(header::CONTENT_TYPE, "application/octet-stream".to_owned()), (header::CONTENT_DISPOSITION, name)];
+    Ok((headers, bytes).into_response())
 }

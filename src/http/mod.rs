@@ -22,7 +22,7 @@ use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use futures_util::FutureExt;
 use tracing::Instrument;
 use uuid::Uuid;
@@ -45,15 +45,19 @@ const REQUEST_ID_BYTES_MAX: usize = 64;
 pub fn router(app: App) -> Router {
     Router::new()
         .route("/v1/jobs", post(jobs::create).get(jobs::list))
-        .route("/v1/jobs/{id}", get(jobs::show))
+        .route("/v1/jobs/{id}", get(jobs::show).delete(jobs::delete))
         .route("/v1/jobs/{id}/metrics", get(jobs::metrics))
         .route("/v1/jobs/{id}/events", get(events::events))
         .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
+        .route("/v1/jobs/{id}/resume", post(jobs::resume))
+        .route("/v1/jobs/{id}/checkpoints", get(jobs::checkpoints))
+        .route("/v1/jobs/{id}/checkpoints/{epoch}", get(jobs::checkpoint))
         .route("/v1/networks", get(networks::list))
         .route("/v1/networks/summary", post(networks::summary))
         .route("/v1/gradient-check", post(networks::gradient_check))
         .route("/v1/models", get(models::list))
-        .route("/v1/models/{ref}", get(models::show))
+        .route("/v1/models/{ref}", get(models::show).delete(models::delete))
+        .route("/v1/models/{ref}/aliases/{alias}", put(models::set_alias).delete(models::delete_alias))
         .route("/v1/models/{ref}/predict", post(predict::predict))
         .route("/v1/models/{ref}/explain", post(inside::explain))
         .route("/v1/models/{ref}/trace", post(inside::trace))

@@ -1,11 +1,15 @@
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use serde::Serialize;
 
 use super::Problem;
-use super::extract::{ListParams, ModelPath, Params};
+use super::extract::{self, ListParams, ModelPath, Params, path_text};
 use crate::app::App;
-use crate::model::ModelEntry;
+use crate::fields::{Fault, parsed};
+use crate::model::{ModelEntry, ModelRef, Selector};
+use crate::store::DeletedVersion;
+use crate::train::is_name;
 
 /// A list of models, the one published last first.
 #[derive(Serialize)]
@@ -39,4 +43,98 @@ pub async fn show(
     ModelPath(reference): ModelPath,
 ) -> Result<Json<ModelEntry>, Problem> {
     Ok(Json(app.registry().entry(&reference)?))
+}
+
+/// `DELETE /v1/models/{ref}`
+pub async fn delete(State(app): State<App>, ModelPath(reference): ModelPath) -> Result<StatusCode, Problem> {
+    let Selector::Version(version) = reference.selector else {
+        return Err(Problem::malformed(
+            "invalid_model_reference",
+            format!(
+                "{reference} can mean another version tomorrow; name the one to delete, as {}@1",
+                reference.name
+            ),
+        ));
+    };
+    app.registry().version(&reference)?;
+    match app.store().delete_version(&reference.name, version).await? {
+        DeletedVersion::Gone(key) => {
+            app.registry().refresh().await?;
+            if let Err(error) = app.blobs().delete(&key).await {
+                tracing::warn!(key, %error, "a model is left to be swept");
+            }
+            Ok(StatusCode::NO_CONTENT)
+        }
+        DeletedVersion::Aliased(alias) => Err(Problem::conflict(
+            "model_aliased",
+            format!("{}@{alias} is {reference}; move the alias or delete it first", reference.name),
+        )),
+        DeletedVersion::Needed(job) => Err(Problem::conflict(
+            "model_needed",
+            format!("job {job} starts from {reference} and has not ended"),
+        )),
+        DeletedVersion::Unknown => Err(unknown(&app, reference)),
+    }
+}
+
+/// `PUT /v1/models/{name}/aliases/{alias}`
+pub async fn set_alias(
+    State(app): State<App>,
+    Path((name, alias)): Path<(String, String)>,
+    extract::Json(request): extract::Json,
+) -> Result<Json<ModelEntry>, Problem> {
+    let reference = alias_reference(&name, &alias)?;
+    let version = parsed(&request, |mut fields| {
+        let version = fields.integer("version", 1..=u64::from(u32::MAX));
+        if version.is_none() && fields.faults.is_empty() {
+            fields.fault("version", "is missing: the number of the version to be meant".to_owned());
+        }
+        fields.refuse_unknown();
+        version
+    })
+    .map_err(Problem::invalid)? as u32;
+    if !app.store().set_alias(&name, &alias, version).await? {
+        let meant = ModelRef { name: name.clone(), selector: Selector::Version(version) };
+        let detail = app.registry().version(&meant).err().map_or_else(String::new, |error| error.to_string());
+        if app.registry().version(&ModelRef { name, selector: Selector::Default }).is_err() {
+            return Err(Problem::not_found("unknown_model", detail));
+        }
+        return Err(Problem::invalid(vec![Fault { pointer: "/version".to_owned(), detail }]));
+    }
+    app.registry().refresh().await?;
+    Ok(Json(app.registry().entry(&ModelRef { name: reference.name, selector: Selector::Default })?))
+}
+
+/// `DELETE /v1/models/{name}/aliases/{alias}`
+pub async fn delete_alias(
+    State(app): State<App>,
+    Path((name, alias)): Path<(String, String)>,
+) -> Result<StatusCode, Problem> {
+    let reference = alias_reference(&name, &alias)?;
+    if !app.store().delete_alias(&name, &alias).await? {
+        return Err(unknown(&app, reference));
+    }
+    app.registry().refresh().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The reference `name@alias`; an alias is a name, and no number.
+fn alias_reference(name: &str, alias: &str) -> Result<ModelRef, Problem> {
+    if !is_name(alias) || alias.parse::<u32>().is_ok() {
+        let detail = format!(
+            "{:?} can't be an alias: 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit, \
+             and not a number",
+            path_text(alias)
+        );
+        return Err(Problem::malformed("invalid_alias", detail));
+    }
+    Ok(format!("{name}@{alias}").parse()?)
+}
+
+/// 404 that names what is missing of a reference.
+fn unknown(app: &App, reference: ModelRef) -> Problem {
+    match app.registry().version(&reference) {
+        Err(error) => error.into(),
+        Ok(_) => Problem::not_found("unknown_model", format!("there is no {reference}")),
+    }
 }

@@ -89,6 +89,23 @@ impl Problem {
         problem
     }
 
+    /// 429: the client may try again after so many seconds.
+    pub fn too_many(code: &str, detail: impl Into<String>, retry_after_seconds: u32) -> Self {
+        let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, code, detail);
+        problem.0.retry_after_seconds = Some(retry_after_seconds);
+        problem
+    }
+
+    /// 507: there is no room to keep what the client sends.
+    pub fn disk_full(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", detail)
+    }
+
+    /// 409: not in this state.
+    pub fn conflict(code: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, code, detail)
+    }
+
     /// 500: a fault of the server. What it was stands in the log.
     pub fn internal() -> Self {
         let detail = "the server failed; its log names the cause under this request_id";
@@ -144,11 +161,7 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         tracing::error!(%error, "the store failed");
         if error.is_full() {
-            return Self::new(
-                StatusCode::INSUFFICIENT_STORAGE,
-                "disk_full",
-                "the disk of the server is full",
-            );
+            return Self::disk_full("the disk of the server is full");
         }
         Self::busy("database_unavailable", "the database of the server failed; its log says why")
     }
@@ -160,7 +173,15 @@ impl From<RegistryError> for Problem {
             RegistryError::UnknownModel { .. } => "unknown_model",
             RegistryError::UnknownVersion { .. } => "unknown_version",
             RegistryError::UnknownAlias { .. } => "unknown_alias",
-            RegistryError::Blob(_) | RegistryError::Artifact(_) | RegistryError::Panic => {
+            RegistryError::Damaged { name, version, .. } => {
+                tracing::error!(%error, "a model is damaged");
+                let detail = format!("the bytes of {name}@{version} are damaged or missing: it can't answer");
+                return Self::new(StatusCode::INTERNAL_SERVER_ERROR, "model_damaged", detail);
+            }
+            RegistryError::Store(_)
+            | RegistryError::Blob(_)
+            | RegistryError::Artifact(_)
+            | RegistryError::Panic => {
                 tracing::error!(%error, "a model can't be read");
                 return Self::internal();
             }

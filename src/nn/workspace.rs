@@ -125,8 +125,16 @@ impl<T: Float> Workspace<T> {
         self.pass(network, loss, batch, false, pool)
     }
 
-    /// Loss and accuracy on a batch of any size, as the network answers at inference.
-    pub fn evaluate(&mut self, network: &Network<T>, loss: &Loss, batch: Batch<T>, pool: &Pool) -> StepLoss {
+    /// Loss and accuracy on a batch of any size, as the network answers at inference; `None` where `go_on`, asked
+    /// every some hundred images, says no.
+    pub fn evaluate(
+        &mut self,
+        network: &Network<T>,
+        loss: &Loss,
+        batch: Batch<T>,
+        pool: &Pool,
+        go_on: impl Fn() -> bool,
+    ) -> Option<StepLoss> {
         self.pack(network);
         for (norm, layer) in self.norms.iter_mut().zip(network.layers()) {
             if let (Some(norm), Layer::BatchNorm(layer)) = (norm, layer) {
@@ -136,6 +144,9 @@ impl<T: Float> Workspace<T> {
         let Plan { groups, rows, chunk_rows, .. } = self.plan;
         let mut total = StepLoss::default();
         for rows in batch.rows.chunks(groups * rows) {
+            if !go_on() {
+                return None;
+            }
             self.deal(rows);
             self.start(network, &Batch { rows, ..batch }, false, pool);
             let Self { plan, packed, norms, groups, sparse, .. } = self;
@@ -160,7 +171,7 @@ impl<T: Float> Workspace<T> {
             total.loss_sum += part.loss_sum;
             total.correct += part.correct;
         }
-        total
+        Some(total)
     }
 
     /// The gradients of the last [`Self::backpropagate`], one for each layer with parameters.

@@ -1,42 +1,43 @@
+use std::time::Duration;
+
 use sqlx::FromRow;
 
 use super::{Store, StoreError, committed, from_json, now, row_error, timestamp, to_json};
-use crate::job::{EpochRecord, Job, JobHistory, JobId, JobState, Progress};
-use crate::train::{StepMetrics, TrainSpec};
-
-/// A job to be accepted.
-#[derive(Clone, Debug)]
-pub struct NewJob {
-    /// What it trains.
-    pub spec: TrainSpec,
-    /// Its progress before the first step.
-    pub progress: Progress,
-    /// The client's key for this request.
-    pub idempotency_key: Option<String>,
-    /// Digest of the request, to tell whether a key comes with another one.
-    pub request_sha256: String,
-}
-
-/// What became of a [`NewJob`].
-#[derive(Clone, Debug, PartialEq)]
-pub enum Inserted {
-    /// It is in the queue.
-    Accepted(Job),
-    /// The same request came before.
-    Repeated(Job),
-    /// The key came before with another request.
-    OtherRequest,
-    /// The queue is full.
-    QueueFull,
-}
+use crate::fault::{self, Point};
+use crate::job::{EpochRecord, Job, JobHistory, JobId, JobState};
+use crate::train::StepMetrics;
 
 /// What became of a wish to cancel.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cancelled {
-    /// It is cancelled, or will be at its next step.
+    /// It is cancelled.
     Accepted(Job),
     /// It had ended before.
     Ended(Job),
+    /// There is no such job.
+    Unknown,
+}
+
+/// What became of a wish to resume.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Resumed {
+    /// It is in the queue.
+    Accepted(Job),
+    /// It is in the queue, runs or has succeeded.
+    NotStopped(Job),
+    /// The queue is full.
+    QueueFull,
+    /// There is no such job.
+    Unknown,
+}
+
+/// What became of a wish to delete.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Deleted {
+    /// It is gone; the bytes under these keys are named by nobody any more.
+    Gone(Vec<String>),
+    /// It has not ended.
+    NotEnded(Job),
     /// There is no such job.
     Unknown,
 }
@@ -60,7 +61,7 @@ pub(super) struct JobRow {
     model: String,
     spec: String,
     attempt: i64,
-    request_sha256: String,
+    pub(super) request_sha256: String,
     progress: String,
     metrics: Option<String>,
     result: Option<String>,
@@ -95,65 +96,6 @@ impl TryFrom<JobRow> for Job {
 }
 
 impl Store {
-    /// Puts a job in the queue, unless `queue_max` wait there already. It survives a power cut once
-    /// this returns.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn insert_job(&self, job: &NewJob, queue_max: u32) -> Result<Inserted, StoreError> {
-        let id = JobId::new();
-        let row: Option<JobRow> = committed(sqlx::query_as(
-            "INSERT INTO jobs (id, state, model, spec, idempotency_key, request_sha256, progress, created_at)
-             SELECT $1, 'queued', $2, $3, $4, $5, $6, $7
-             WHERE (SELECT COUNT(*) FROM jobs WHERE state = 'queued') < $8
-             ON CONFLICT DO NOTHING
-             RETURNING *",
-        )
-        .bind(id.to_string())
-        .bind(&job.spec.model)
-        .bind(to_json("spec", id, &job.spec)?)
-        .bind(&job.idempotency_key)
-        .bind(&job.request_sha256)
-        .bind(to_json("progress", id, &job.progress)?)
-        .bind(now())
-        .bind(queue_max)
-        .fetch_all(&self.writer))
-        .await?;
-        match row {
-            Some(row) => {
-                self.changed(id);
-                self.queued.send_replace(());
-                Ok(Inserted::Accepted(row.try_into()?))
-            }
-            None => match &job.idempotency_key {
-                Some(key) => {
-                    let earlier = self.by_key(key, &job.request_sha256).await?;
-                    Ok(earlier.unwrap_or(Inserted::QueueFull))
-                }
-                None => Ok(Inserted::QueueFull),
-            },
-        }
-    }
-
-    /// What became of an earlier request with this key.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn by_key(&self, key: &str, request_sha256: &str) -> Result<Option<Inserted>, StoreError> {
-        let row: Option<JobRow> = sqlx::query_as("SELECT * FROM jobs WHERE idempotency_key = $1")
-            .bind(key)
-            .fetch_optional(&self.writer)
-            .await?;
-        row.map(|row| {
-            if row.request_sha256 == request_sha256 {
-                Ok(Inserted::Repeated(row.try_into()?))
-            } else {
-                Ok(Inserted::OtherRequest)
-            }
-        })
-        .transpose()
-    }
-
     /// The job called `id`.
     ///
     /// # Errors
@@ -163,7 +105,7 @@ impl Store {
             .bind(id.to_string())
             .fetch_optional(&self.reader)
             .await?;
-        row.map(Job::try_from).transpose()
+        Ok(row.map(Job::try_from).transpose()?.map(|job| self.live.on(job)))
     }
 
     /// Jobs, newest first, `limit` at most. One whose row can't be read is logged and left out.
@@ -184,7 +126,8 @@ impl Store {
         .await?;
         let readable = |row: JobRow| {
             let job = Job::try_from(row);
-            job.inspect_err(|error| tracing::error!(%error, "a job is left out of a list")).ok()
+            let job = job.inspect_err(|error| tracing::error!(%error, "a job is left out of a list"));
+            job.ok().map(|job| self.live.on(job))
         };
         Ok(rows.into_iter().filter_map(readable).collect())
     }
@@ -195,7 +138,7 @@ impl Store {
     /// Where the database fails.
     pub async fn counts(&self) -> Result<Vec<(JobState, u64)>, StoreError> {
         let rows: Vec<(String, i64)> =
-            sqlx::query_as("SELECT state, COUNT(*) FROM jobs GROUP BY state").fetch_all(&self.reader).await?;
+            sqlx::query_as("SELECT state, jobs FROM job_counts").fetch_all(&self.reader).await?;
         let count = |state: JobState| {
             let count = rows.iter().find(|(word, _)| word == state.as_str()).map_or(0, |(_, count)| *count);
             (state, count.unsigned_abs())
@@ -203,32 +146,143 @@ impl Store {
         Ok(JobState::ALL.map(count).to_vec())
     }
 
-    /// Ends a queued job, or asks the worker of a running one to.
+    /// Ends a job that has not ended; the worker of one that runs stops when it hears of it.
     ///
     /// # Errors
     /// Where the database fails.
     pub async fn cancel(&self, id: JobId) -> Result<Cancelled, StoreError> {
+        let live = self.live.of(id);
+        let progress = live.map(|(_, progress)| to_json("progress", id, &progress)).transpose()?;
         let row: Option<JobRow> = committed(
             sqlx::query_as(
-                "UPDATE jobs SET
-                 cancel_requested = TRUE,
-                 finished_at = CASE state WHEN 'queued' THEN $2 ELSE finished_at END,
-                 state = CASE state WHEN 'queued' THEN 'cancelled' ELSE state END
-             WHERE id = $1 AND state IN ('queued', 'running')
-             RETURNING *",
+                "UPDATE jobs SET state = 'cancelled', finished_at = $2,
+                     progress = CASE WHEN state = 'running' AND attempt = $3 THEN $4 ELSE progress END
+                 WHERE id = $1 AND state IN ('queued', 'running')
+                 RETURNING *",
             )
             .bind(id.to_string())
             .bind(now())
+            .bind(live.map(|(attempt, _)| attempt))
+            .bind(progress)
             .fetch_all(&self.writer),
         )
         .await?;
+        fault::point(Point::AfterCancel);
         match row {
             Some(row) => {
-                self.changed(id);
+                self.ended(id);
                 Ok(Cancelled::Accepted(row.try_into()?))
             }
             None => Ok(self.job(id).await?.map_or(Cancelled::Unknown, Cancelled::Ended)),
         }
+    }
+
+    /// Puts a job that failed or was cancelled back in the queue, behind those of its model that wait.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn resume(&self, id: JobId, queue_max: u32) -> Result<Resumed, StoreError> {
+        let row: Option<JobRow> = committed(
+            sqlx::query_as(
+                "UPDATE jobs SET
+                     state = 'queued', error = NULL, finished_at = NULL, crashes = 0,
+                     sequence = (SELECT MAX(sequence) + 1 FROM jobs),
+                     turn = COALESCE(
+                         (SELECT MAX(turn) + 1 FROM jobs AS other WHERE other.client = jobs.client
+                              AND other.priority = jobs.priority AND other.state = 'queued'),
+                         (SELECT MIN(turn) FROM jobs AS other
+                          WHERE other.priority = jobs.priority AND other.state = 'queued'), 0),
+                     is_next = NOT EXISTS (SELECT 1 FROM jobs AS other
+                          WHERE other.model = jobs.model AND other.state IN ('queued', 'running'))
+                 WHERE id = $1 AND state IN ('failed', 'cancelled')
+                     AND (SELECT jobs FROM job_counts WHERE state = 'queued') < $2
+                 RETURNING *",
+            )
+            .bind(id.to_string())
+            .bind(queue_max)
+            .fetch_all(&self.writer),
+        )
+        .await?;
+        fault::point(Point::AfterResume);
+        if let Some(row) = row {
+            self.changed(id);
+            self.queued.send_replace(());
+            return Ok(Resumed::Accepted(row.try_into()?));
+        }
+        Ok(match self.job(id).await? {
+            None => Resumed::Unknown,
+            Some(job) if matches!(job.state, JobState::Failed | JobState::Cancelled) => Resumed::QueueFull,
+            Some(job) => Resumed::NotStopped(job),
+        })
+    }
+
+    /// Deletes a job that has ended, its course and its checkpoints. Its model stays.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn delete_job(&self, id: JobId) -> Result<Deleted, StoreError> {
+        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let keys = sqlx::query_scalar("SELECT blob_key FROM checkpoints WHERE job_id = $1")
+            .bind(id.to_string())
+            .fetch_all(&mut *transaction)
+            .await?;
+        let deleted =
+            sqlx::query("DELETE FROM jobs WHERE id = $1 AND state IN ('succeeded', 'failed', 'cancelled')")
+                .bind(id.to_string())
+                .execute(&mut *transaction)
+                .await?;
+        transaction.commit().await?;
+        fault::point(Point::AfterDelete);
+        if deleted.rows_affected() == 1 {
+            self.changed(id);
+            return Ok(Deleted::Gone(keys));
+        }
+        Ok(self.job(id).await?.map_or(Deleted::Unknown, Deleted::NotEnded))
+    }
+
+    /// The jobs that ended before the newest `keep` of those that have.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn ended_beyond(&self, keep: u64) -> Result<Vec<JobId>, StoreError> {
+        self.ids(
+            sqlx::query_scalar(
+                "SELECT id FROM jobs WHERE state IN ('succeeded', 'failed', 'cancelled')
+                 ORDER BY sequence DESC LIMIT -1 OFFSET $1",
+            )
+            .bind(keep as i64),
+        )
+        .await
+    }
+
+    /// The jobs that ended longer ago than `age`.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn ended_for(&self, age: Duration) -> Result<Vec<JobId>, StoreError> {
+        self.ids(
+            sqlx::query_scalar(
+                "SELECT id FROM jobs WHERE state IN ('succeeded', 'failed', 'cancelled') AND finished_at < $1",
+            )
+            .bind(now() - age.as_micros() as i64),
+        )
+        .await
+    }
+
+    async fn ids(
+        &self,
+        query: sqlx::query::QueryScalar<'_, sqlx::Sqlite, String, sqlx::sqlite::SqliteArguments>,
+    ) -> Result<Vec<JobId>, StoreError> {
+        let ids = query.fetch_all(&self.reader).await?;
+        ids.iter().map(|id| id.parse().map_err(|error| row_error("id", id, &error))).collect()
+    }
+
+    /// Tells that a job has ended.
+    pub(super) fn ended(&self, id: JobId) {
+        self.pace.ended();
+        self.changed(id);
+        // The next job of its model may run now.
+        self.queued.send_replace(());
     }
 
     /// The epochs of a job after number `after`, `limit` at most.

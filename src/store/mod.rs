@@ -3,27 +3,46 @@
 //!
 //! One connection writes, several read. A change of state is one guarded statement, or a
 //! transaction that begins with one; a worker's write carries the attempt it was given and touches
-//! one row or nothing.
+//! one row or nothing. Several processes of one machine may share the rows.
 
+mod blobs;
 mod checkpoints;
+mod guard;
+mod insert;
 mod jobs;
+mod leases;
+mod live;
 mod models;
+mod pace;
 mod work;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::SqlitePool;
-use sqlx::migrate::MigrateError;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::sqlite::{
+    SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+};
 use tokio::sync::{broadcast, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-pub use checkpoints::Checkpoint;
-pub use jobs::{Cancelled, Inserted, JobFilter, NewJob};
-pub use models::{NewModel, PublishedModel};
-pub use work::{Claim, Heartbeat};
+pub use blobs::{BlobOwner, BlobRow, JobStanding};
+pub use checkpoints::{Checkpoint, NewCheckpoint};
+pub use insert::{Inserted, NewJob};
+pub use jobs::{Cancelled, Deleted, JobFilter, Resumed};
+pub use leases::Held;
+pub use models::{DeletedVersion, Models, NewModel, PublishedModel};
+pub use work::{Claim, Recorded};
 
+use self::insert::Pending;
+use self::live::Live;
+use self::pace::Pace;
 use crate::job::JobId;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// WAL loses committed rows below this version: <https://sqlite.org/wal.html#walresetbug>.
 const SQLITE_VERSION_LEAST: (u32, u32, u32) = (3, 51, 3);
@@ -37,13 +56,20 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Changes a listener may lag behind before it is told that it missed some.
 const CHANGES_KEPT: usize = 1_024;
 
+/// How often it is looked whether another process has written.
+const FOLLOW: Duration = Duration::from_millis(50);
+
 /// A handle to the rows; clones share it.
 #[derive(Clone, Debug)]
 pub struct Store {
     writer: SqlitePool,
     reader: SqlitePool,
-    changes: broadcast::Sender<JobId>,
+    changes: broadcast::Sender<Option<JobId>>,
     queued: watch::Sender<()>,
+    live: Live,
+    pending: Pending,
+    pace: Arc<Pace>,
+    tasks: TaskTracker,
 }
 
 /// What the rows can't do.
@@ -54,7 +80,24 @@ pub enum StoreError {
     Database(#[from] sqlx::Error),
     /// The database is of another program or version.
     #[error("migration: {0}")]
-    Migration(#[from] MigrateError),
+    Migration(#[source] MigrateError),
+    /// A younger chainrule has written the database.
+    #[error("a newer chainrule has written it: its rows are of version {found}, this one knows {known}")]
+    Newer {
+        /// The version of its rows.
+        found: i64,
+        /// The last version that this program knows.
+        known: i64,
+    },
+    /// An older chainrule has written the database, and it is not to be changed.
+    #[error("an older chainrule has written it; start the server on it once, which brings it up to date")]
+    Older,
+    /// The commit that this was part of failed.
+    #[error(transparent)]
+    Commit(Arc<sqlx::Error>),
+    /// The store is closed.
+    #[error("the store is closed")]
+    Closed,
     /// The database library loses rows.
     #[error("sqlite {found} is older than {}.{}.{}", SQLITE_VERSION_LEAST.0, SQLITE_VERSION_LEAST.1, SQLITE_VERSION_LEAST.2)]
     Version {
@@ -85,6 +128,7 @@ pub enum StoreError {
 mod code {
     pub const PERM: i32 = 3;
     pub const READONLY: i32 = 8;
+    pub const IOERR: i32 = 10;
     pub const FULL: i32 = 13;
     pub const CANTOPEN: i32 = 14;
 }
@@ -100,10 +144,17 @@ impl StoreError {
         matches!(self.code(), Some(code::PERM | code::READONLY | code::CANTOPEN))
     }
 
+    /// Whether the disk is full, or fails.
+    pub fn is_of_disk(&self) -> bool {
+        matches!(self.code(), Some(code::FULL | code::IOERR | code::READONLY | code::CANTOPEN))
+    }
+
     /// The primary result code, without what extends it.
     fn code(&self) -> Option<i32> {
-        let (Self::Database(error) | Self::Migration(MigrateError::Execute(error))) = self else {
-            return None;
+        let error = match self {
+            Self::Database(error) | Self::Migration(MigrateError::Execute(error)) => error,
+            Self::Commit(error) => error.as_ref(),
+            _ => return None,
         };
         let extended: i32 = error.as_database_error()?.code()?.parse().ok()?;
         Some(extended & 0xff)
@@ -114,42 +165,123 @@ impl Store {
     /// Opens the database at `path`, made when missing, and brings it up to date.
     ///
     /// # Errors
-    /// Where the file can't be written or is no database of this program.
+    /// Where the file can't be written, is no database of this program, or one of a younger one.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(BUSY_TIMEOUT);
-        let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
-        let version: String = sqlx::query_scalar("SELECT sqlite_version()").fetch_one(&writer).await?;
-        if version_of(&version).is_none_or(|version| version < SQLITE_VERSION_LEAST) {
-            return Err(StoreError::Version { found: version });
+        let writer = connect(options(path).create_if_missing(true)).await?;
+        if let Some(found) = version_of_rows(&writer).await?.filter(|found| *found > known()) {
+            return Err(StoreError::Newer { found, known: known() });
         }
-        sqlx::migrate!("./migrations").run(&writer).await?;
-        let reader = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .connect_with(options.create_if_missing(false).read_only(true))
-            .await?;
-        Ok(Self { writer, reader, changes: broadcast::channel(CHANGES_KEPT).0, queued: watch::channel(()).0 })
+        MIGRATIONS.run(&writer).await.map_err(StoreError::Migration)?;
+        Self::of(path, writer).await
+    }
+
+    /// Opens the database at `path` as it is.
+    ///
+    /// # Errors
+    /// Where the file is no database of this very version.
+    pub async fn open_existing(path: &Path) -> Result<Self, StoreError> {
+        let writer = connect(options(path)).await?;
+        match version_of_rows(&writer).await? {
+            Some(found) if found > known() => Err(StoreError::Newer { found, known: known() }),
+            Some(found) if found == known() => Self::of(path, writer).await,
+            _ => Err(StoreError::Older),
+        }
+    }
+
+    async fn of(path: &Path, writer: SqlitePool) -> Result<Self, StoreError> {
+        let reader =
+            SqlitePoolOptions::new().max_connections(READERS).connect_with(options(path).read_only(true));
+        Ok(Self {
+            writer,
+            reader: reader.await?,
+            changes: broadcast::channel(CHANGES_KEPT).0,
+            queued: watch::channel(()).0,
+            live: Live::default(),
+            pending: Pending::default(),
+            pace: Arc::default(),
+            tasks: TaskTracker::new(),
+        })
     }
 
     /// Closes every connection, after the writes under way.
     pub async fn close(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
         self.reader.close().await;
         self.writer.close().await;
     }
 
-    /// Hears of every job that changes from now on.
-    pub fn changes(&self) -> broadcast::Receiver<JobId> {
+    /// Hears of every job that changes from now on; `None` stands for any of them.
+    pub fn changes(&self) -> broadcast::Receiver<Option<JobId>> {
         self.changes.subscribe()
     }
 
-    /// Hears when a job enters the queue.
+    /// Hears when a job may have entered the queue.
     pub fn queued(&self) -> watch::Receiver<()> {
         self.queued.subscribe()
+    }
+
+    /// How long it takes on average until a place in the queue is free, as measured.
+    pub fn queue_interval(&self) -> Option<Duration> {
+        self.pace.interval()
+    }
+
+    /// Tells those who listen, and `changed`, when other processes have written; ends with `stop`.
+    pub async fn follow<F: Future<Output = ()>>(&self, stop: &CancellationToken, changed: impl Fn() -> F) {
+        let mut ticks = tokio::time::interval(FOLLOW);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut seen = None;
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = stop.cancelled() => return,
+            }
+            // It counts the commits of all connections but the one that asks, which is the only one here that writes:
+            // <https://sqlite.org/pragma.html#pragma_data_version>.
+            let version: Result<i64, _> =
+                sqlx::query_scalar("PRAGMA data_version").fetch_one(&self.writer).await;
+            match version {
+                Ok(version) if seen.replace(version).is_some_and(|seen| seen != version) => {
+                    // Nobody listening is no fault.
+                    let _ = self.changes.send(None);
+                    self.queued.send_replace(());
+                    changed().await;
+                }
+                Ok(_) => {}
+                Err(error) => tracing::debug!(%error, "other processes can't be followed"),
+            }
+        }
+    }
+
+    /// A whole and consistent copy of the rows in a new file at `path`, while others read and write:
+    /// <https://sqlite.org/lang_vacuum.html#vacuuminto>.
+    ///
+    /// # Errors
+    /// Where the file exists or can't be written.
+    pub async fn snapshot(&self, path: &Path) -> Result<(), StoreError> {
+        let path = path.to_string_lossy().into_owned();
+        sqlx::query("VACUUM INTO $1").bind(path).execute(&self.writer).await?;
+        Ok(())
+    }
+
+    /// Whether every page of the database is sound; what is wrong, in words.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    pub async fn integrity(&self) -> Result<Vec<String>, StoreError> {
+        let mut found: Vec<String> =
+            sqlx::query_scalar("PRAGMA integrity_check").fetch_all(&self.reader).await?;
+        found.retain(|line| line != "ok");
+        Ok(found)
+    }
+
+    /// Gives pages that hold nothing back to the file system.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn shrink(&self) -> Result<(), StoreError> {
+        sqlx::query("PRAGMA incremental_vacuum").fetch_all(&self.writer).await?;
+        Ok(())
     }
 
     /// Answers where the database does, for reading and for writing.
@@ -164,8 +296,45 @@ impl Store {
 
     fn changed(&self, id: JobId) {
         // Nobody listening is no fault.
-        let _ = self.changes.send(id);
+        let _ = self.changes.send(Some(id));
     }
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+}
+
+/// The connection that writes, to a library that loses nothing.
+async fn connect(options: SqliteConnectOptions) -> Result<SqlitePool, StoreError> {
+    let options = options.auto_vacuum(SqliteAutoVacuum::Incremental);
+    let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options).await?;
+    let version: String = sqlx::query_scalar("SELECT sqlite_version()").fetch_one(&writer).await?;
+    if version_of(&version).is_none_or(|version| version < SQLITE_VERSION_LEAST) {
+        return Err(StoreError::Version { found: version });
+    }
+    Ok(writer)
+}
+
+/// The last migration that this program knows.
+fn known() -> i64 {
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default()
+}
+
+/// The last migration that was run on a database; `None` on a new one.
+async fn version_of_rows(pool: &SqlitePool) -> Result<Option<i64>, StoreError> {
+    let is_there: Option<i64> =
+        sqlx::query_scalar("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'")
+            .fetch_optional(pool)
+            .await?;
+    if is_there.is_none() {
+        return Ok(None);
+    }
+    Ok(sqlx::query_scalar("SELECT MAX(version) FROM _sqlx_migrations WHERE success").fetch_one(pool).await?)
 }
 
 /// The row that a statement of one row at most has changed, once the change is committed.

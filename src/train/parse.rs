@@ -106,6 +106,9 @@ fn train_spec(mut fields: Fields, datasets: &[DatasetShape], limits: &SpecLimits
         decay => decay.or(spec.ema_decay),
     };
     spec.initial_model = fields.string("initial_model");
+    if let Some(priority) = fields.signed("priority", -100..=100) {
+        spec.priority = priority as i32;
+    }
     fields.refuse_unknown();
 
     if let (true, Some(dataset)) = (fields.faults.is_empty(), dataset) {

@@ -76,6 +76,7 @@ impl Preset {
             early_stopping: None,
             checkpoint: CheckpointSpec { every_epochs: 1, keep: 3 },
             initial_model: None,
+            priority: 0,
         };
         match self {
             Self::Lesson => TrainSpec {

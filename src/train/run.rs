@@ -22,6 +22,24 @@ pub trait Observer {
         true
     }
 
+    /// Asked after every step but the last of an epoch: whether it shall be told the state now.
+    fn is_checkpoint_due(&self) -> bool {
+        false
+    }
+
+    /// In the middle of an epoch, with the state a run can go on from.
+    ///
+    /// # Errors
+    /// Ends the run.
+    fn checkpoint(&mut self, _state: &TrainState) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    /// Asked while a split is measured: whether the run shall end there.
+    fn is_stopped(&self) -> bool {
+        false
+    }
+
     /// After every epoch, with the state a run can go on from.
     ///
     /// # Errors
@@ -89,6 +107,8 @@ pub enum Outcome {
         /// The state it can go on from.
         state: Box<TrainState>,
     },
+    /// The observer stopped it while a split was measured, between two states that it could go on from.
+    Interrupted,
 }
 
 /// Why a run ended early.
@@ -178,50 +198,72 @@ pub fn run<O: Observer>(
         let order = epoch_order(&partition.train, spec.seed, state.epoch);
         let mut last = None;
         let epoch = state.epoch;
-        let TrainState { network, optimizer, average, running, step, .. } = &mut state;
-        let mut trainer = Trainer::new(&mut workspace, network, optimizer);
-        for rows in order.chunks(spec.batch_size).skip(*step) {
-            let done = trainer.steps();
-            let rate =
-                spec.schedule.rate(spec.optimizer.learning_rate(), done, steps, steps_per_epoch as u64);
-            let is_last = *step + 1 == steps_per_epoch;
-            trainer.watch(is_last);
-            if is_last {
-                before_step.copy_from(trainer.network());
+        while state.step < steps_per_epoch {
+            let TrainState { network, optimizer, average, running, step, .. } = &mut state;
+            let mut trainer = Trainer::new(&mut workspace, network, optimizer);
+            let mut pause = Pause::EpochEnd;
+            for rows in order.chunks(spec.batch_size).skip(*step) {
+                let done = trainer.steps();
+                let rate =
+                    spec.schedule.rate(spec.optimizer.learning_rate(), done, steps, steps_per_epoch as u64);
+                let is_last = *step + 1 == steps_per_epoch;
+                trainer.watch(is_last);
+                if is_last {
+                    before_step.copy_from(trainer.network());
+                }
+                let draw = Draw { seed: spec.seed, epoch };
+                let batch = Batch { images: images.as_ref(), labels: dataset.train.labels(), rows, draw };
+                let result = trainer.step(&loss, batch, rate, spec.gradient_clip_norm, pool);
+                let metrics = StepMetrics {
+                    step: done + 1,
+                    loss: result.loss_sum / rows.len() as f64,
+                    learning_rate: rate,
+                };
+                if !metrics.loss.is_finite() {
+                    return Err(TrainError::Diverged { epoch: epoch + 1, step: metrics.step });
+                }
+                match (average.as_mut(), spec.ema_decay) {
+                    (Some(average), _) if done == 0 => average.copy_from(trainer.network()),
+                    (Some(average), Some(decay)) => average.average_with(trainer.network(), decay),
+                    _ => {}
+                }
+                *step += 1;
+                running.loss_sum += result.loss_sum;
+                running.correct += result.correct;
+                last = Some(rate);
+                let report = StepReport { epoch: epoch + 1, images: rows.len(), metrics };
+                let goes_on = observer.step(&report);
+                if is_last {
+                    break;
+                }
+                if !goes_on {
+                    pause = Pause::Stop;
+                    break;
+                }
+                if observer.is_checkpoint_due() {
+                    pause = Pause::Checkpoint;
+                    break;
+                }
             }
-            let draw = Draw { seed: spec.seed, epoch };
-            let batch = Batch { images: images.as_ref(), labels: dataset.train.labels(), rows, draw };
-            let result = trainer.step(&loss, batch, rate, spec.gradient_clip_norm, pool);
-            let metrics = StepMetrics {
-                step: done + 1,
-                loss: result.loss_sum / rows.len() as f64,
-                learning_rate: rate,
-            };
-            if !metrics.loss.is_finite() {
-                return Err(TrainError::Diverged { epoch: epoch + 1, step: metrics.step });
-            }
-            match (average.as_mut(), spec.ema_decay) {
-                (Some(average), _) if done == 0 => average.copy_from(trainer.network()),
-                (Some(average), Some(decay)) => average.average_with(trainer.network(), decay),
-                _ => {}
-            }
-            *step += 1;
-            running.loss_sum += result.loss_sum;
-            running.correct += result.correct;
-            last = Some(rate);
-            let report = StepReport { epoch: epoch + 1, images: rows.len(), metrics };
-            if !observer.step(&report) && !is_last {
-                drop(trainer);
-                return Ok(Outcome::Stopped { state: Box::new(state) });
+            drop(trainer);
+            match pause {
+                Pause::EpochEnd => {}
+                Pause::Checkpoint => observer.checkpoint(&state).map_err(TrainError::Observer)?,
+                Pause::Stop => return Ok(Outcome::Stopped { state: Box::new(state) }),
             }
         }
-        drop(trainer);
         let layers = layer_metrics(&state.network, &before_step, &workspace);
         let trained = partition.train.len() as f64;
-        let validation = (!partition.validation.is_empty()).then(|| {
+        let validation = if partition.validation.is_empty() {
+            None
+        } else {
             let batch = batch(&dataset.train, &pixels, &partition.validation);
-            evaluation(workspace.evaluate(state.published(), &loss, batch, pool), partition.validation.len())
-        });
+            let go_on = || !observer.is_stopped();
+            let Some(sum) = workspace.evaluate(state.published(), &loss, batch, pool, go_on) else {
+                return Ok(Outcome::Interrupted);
+            };
+            Some(evaluation(sum, partition.validation.len()))
+        };
         if validation.is_some_and(|validation| !validation.loss.is_finite()) {
             return Err(diverged(&state));
         }
@@ -250,12 +292,23 @@ pub fn run<O: Observer>(
 
     let rows: Vec<u32> = (0..dataset.test.labels().len() as u32).collect();
     let pixels = dataset.test.images().view();
-    let test = workspace.evaluate(state.published(), &loss, batch(&dataset.test, &pixels, &rows), pool);
-    let test = evaluation(test, rows.len());
+    let batch = batch(&dataset.test, &pixels, &rows);
+    let go_on = || !observer.is_stopped();
+    let Some(sum) = workspace.evaluate(state.published(), &loss, batch, pool, go_on) else {
+        return Ok(Outcome::Interrupted);
+    };
+    let test = evaluation(sum, rows.len());
     if !test.loss.is_finite() {
         return Err(diverged(&state));
     }
     Ok(Outcome::Finished { state: Box::new(state), test })
+}
+
+/// Why steps are interrupted: the network is then whole again.
+enum Pause {
+    EpochEnd,
+    Checkpoint,
+    Stop,
 }
 
 /// The last step taken has ruined the weights.

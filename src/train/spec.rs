@@ -50,6 +50,9 @@ pub struct TrainSpec {
     pub checkpoint: CheckpointSpec,
     /// A model whose weights the layers that fit start from, as `name@version`.
     pub initial_model: Option<String>,
+    /// Jobs of a higher priority run first; it changes nothing of the result.
+    #[serde(default)]
+    pub priority: i32,
 }
 
 /// Whether `name` can be the name of a model or an alias.

@@ -14,12 +14,18 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("artifact", &["nn", "train"]),
     ("job", &["train"]),
     ("model", &["job", "nn", "train"]),
+    ("fault", &[]),
     ("blobs", &[]),
-    ("store", &["blobs", "job", "model", "nn", "train"]),
-    ("registry", &["artifact", "blobs", "fields", "model", "nn", "store", "train"]),
+    ("store", &["blobs", "fault", "job", "model", "nn", "train"]),
+    ("inventory", &["blobs", "fault", "job", "store"]),
+    ("registry", &["artifact", "blobs", "fields", "job", "model", "nn", "store", "train"]),
     ("telemetry", &["config", "job"]),
-    ("worker", &["artifact", "blobs", "data", "job", "nn", "registry", "store", "telemetry", "train"]),
-    ("config", &["data", "lab", "train"]),
+    (
+        "worker",
+        &["artifact", "blobs", "data", "fault", "job", "nn", "registry", "store", "telemetry", "train"],
+    ),
+    ("upkeep", &["blobs", "config", "inventory", "job", "registry", "store", "telemetry"]),
+    ("config", &["data", "fault", "lab", "train"]),
     (
         "http",
         &[
@@ -27,7 +33,21 @@ const ARROWS: &[(&str, &[&str])] = &[
             "store", "train",
         ],
     ),
-    ("app", &["blobs", "config", "registry", "store", "telemetry", "worker"]),
+    (
+        "app",
+        &[
+            "blobs",
+            "config",
+            "fault",
+            "inventory",
+            "job",
+            "registry",
+            "store",
+            "telemetry",
+            "upkeep",
+            "worker",
+        ],
+    ),
     ("server", &["app", "config", "http", "worker"]),
     (
         "cli",
@@ -35,6 +55,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "app",
             "config",
             "data",
+            "fault",
             "fields",
             "graph",
             "http",
@@ -60,8 +81,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("safetensors", &["artifact"]),
     ("image", &["data"]),
     ("flate2", &["data"]),
-    ("tokio", &["app", "blobs", "cli", "http", "registry", "server", "store", "worker"]),
-    ("tracing", &["app", "http", "registry", "server", "store", "worker"]),
+    ("tokio", &["app", "blobs", "cli", "http", "registry", "server", "store", "upkeep", "worker"]),
+    ("tracing", &["app", "http", "inventory", "registry", "server", "store", "upkeep", "worker"]),
 ];
 
 /// Words that the pure rooms don't say.

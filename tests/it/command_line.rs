@@ -224,9 +224,11 @@ fn a_server_that_can_not_start_says_why_and_what_to_try() {
     let error = serve("127.0.0.1:0", "Cargo.toml");
     assert!(error.contains("is no folder"), "{error}");
 
-    let process = Process::serve(folder.path());
-    assert!(serve("127.0.0.1:0", path).contains("in use by another chainrule server"));
-    drop(process);
+    let held = std::fs::File::create(folder.path().join("lock")).expect("a file");
+    held.lock().expect("a lock");
+    let error = serve("127.0.0.1:0", path);
+    assert!(error.contains("held by another chainrule process"), "{error}");
+    drop(held);
 
     let other = tempfile::tempdir().expect("a folder");
     std::fs::write(other.path().join("chainrule.db"), "this is no database, but a text of some length")

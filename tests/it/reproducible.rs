@@ -68,7 +68,7 @@ fn train(spec: &TrainSpec, threads: usize, state: TrainState, steps: u64) -> Out
 fn undisturbed(spec: &TrainSpec, threads: usize) -> (Vec<u8>, f64) {
     match train(spec, threads, TrainState::new(spec).expect("layers that fit"), u64::MAX) {
         Outcome::Finished { state, test } => (write_checkpoint(&state).expect("a checkpoint"), test.loss),
-        Outcome::Stopped { .. } => panic!("nobody stopped it"),
+        Outcome::Stopped { .. } | Outcome::Interrupted => panic!("nobody stopped it"),
     }
 }
 
@@ -97,6 +97,7 @@ fn a_run_stopped_after_any_step_and_resumed_from_its_checkpoint_gives_the_same_b
         for steps in [1, 3, 9, 10, 11, 12, 23, 29] {
             let state = match train(&spec, 2, TrainState::new(&spec).expect("layers that fit"), steps) {
                 Outcome::Stopped { state } | Outcome::Finished { state, .. } => state,
+                Outcome::Interrupted => panic!("it is stopped by a step"),
             };
             let bytes = write_checkpoint(&state).expect("a checkpoint");
             let state = read_checkpoint(&bytes, &spec).expect("the same state");
@@ -107,6 +108,70 @@ fn a_run_stopped_after_any_step_and_resumed_from_its_checkpoint_gives_the_same_b
             assert!(found == expected, "{:?} stopped after {steps} steps", spec.optimizer);
         }
     }
+}
+
+/// Asks for a checkpoint after every so many steps.
+struct Kept {
+    every: u64,
+    steps: u64,
+    checkpoints: Vec<Vec<u8>>,
+}
+
+impl Observer for Kept {
+    type Error = Infallible;
+
+    fn step(&mut self, _: &StepReport) -> bool {
+        self.steps += 1;
+        true
+    }
+
+    fn is_checkpoint_due(&self) -> bool {
+        self.steps.is_multiple_of(self.every)
+    }
+
+    fn checkpoint(&mut self, state: &TrainState) -> Result<(), Infallible> {
+        self.checkpoints.push(write_checkpoint(state).expect("a checkpoint"));
+        Ok(())
+    }
+}
+
+#[test]
+fn checkpoints_within_an_epoch_change_nothing_and_a_run_goes_on_from_any_of_them() {
+    for spec in [small("adam", None), small("momentum", Some(1.0)), convolutional()] {
+        let expected = undisturbed(&spec, 2);
+        let mut kept = Kept { every: 3, steps: 0, checkpoints: Vec::new() };
+        let state = TrainState::new(&spec).expect("layers that fit");
+        let outcome = run(&spec, &mnist::dataset(), state, &Pool::new(2), &mut kept);
+        let Ok(Outcome::Finished { state, test }) = outcome else { panic!("nobody stopped it") };
+        assert!((write_checkpoint(&state).expect("a checkpoint"), test.loss) == expected);
+        assert!(kept.checkpoints.len() >= 2);
+        for bytes in kept.checkpoints {
+            let state = read_checkpoint(&bytes, &spec).expect("a state");
+            let Outcome::Finished { state, test } = train(&spec, 1, state, u64::MAX) else {
+                panic!("nobody stopped it")
+            };
+            assert!((write_checkpoint(&state).expect("a checkpoint"), test.loss) == expected);
+        }
+    }
+}
+
+/// Stops a run while the validation examples are measured.
+struct Impatient;
+
+impl Observer for Impatient {
+    type Error = Infallible;
+
+    fn is_stopped(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn a_run_ends_while_it_measures_when_it_is_told_to() {
+    let spec = small("adam", None);
+    let state = TrainState::new(&spec).expect("layers that fit");
+    let outcome = run(&spec, &mnist::dataset(), state, &Pool::new(2), &mut Impatient);
+    assert_eq!(outcome, Ok(Outcome::Interrupted));
 }
 
 #[test]

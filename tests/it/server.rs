@@ -80,6 +80,23 @@ impl TestServer {
         request.send().await.expect("an answer")
     }
 
+    /// A request whose client is at another address of this machine.
+    pub async fn create_from(&self, address: [u8; 4], request: Value) -> Value {
+        let client = Client::builder().no_proxy().local_address(std::net::IpAddr::from(address)).build();
+        let request = client.expect("a client").post(self.path("/v1/jobs")).json(&request);
+        let response = request.send().await.expect("an answer");
+        assert_eq!(response.status(), StatusCode::ACCEPTED);
+        response.json().await.expect("a job")
+    }
+
+    pub async fn delete(&self, path: &str) -> Response {
+        self.http.delete(self.path(path)).send().await.expect("an answer")
+    }
+
+    pub async fn put(&self, path: &str, body: Value) -> Response {
+        self.http.put(self.path(path)).json(&body).send().await.expect("an answer")
+    }
+
     pub async fn create(&self, request: Value) -> Value {
         let response = self.post("/v1/jobs", "application/json", request.to_string()).await;
         assert_eq!(response.status(), StatusCode::ACCEPTED);

@@ -1,4 +1,5 @@
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -30,6 +31,8 @@ struct Shared {
     data: AtomicPtr<()>,
     unfinished: AtomicUsize,
     panicked: AtomicBool,
+    /// What the first task that panicked said.
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
     sleepers: AtomicUsize,
     caller_sleeps: AtomicBool,
     closing: AtomicBool,
@@ -49,6 +52,7 @@ impl Pool {
             data: AtomicPtr::default(),
             unfinished: AtomicUsize::new(0),
             panicked: AtomicBool::new(false),
+            panic: Mutex::default(),
             sleepers: AtomicUsize::new(0),
             caller_sleeps: AtomicBool::new(false),
             closing: AtomicBool::new(false),
@@ -135,8 +139,10 @@ impl Pool {
         }
         shared.work_on_claims(0);
         shared.wait_until_finished();
-        if shared.panicked.swap(false, SeqCst) {
-            panic!("a task of the pool panicked");
+        if shared.panicked.swap(false, SeqCst)
+            && let Some(panic) = shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take()
+        {
+            resume_unwind(panic);
         }
     }
 }
@@ -193,7 +199,9 @@ impl Shared {
                     // SAFETY: a successful claim makes `call` and `data` those of the loop whose
                     // task it is; `call` was stored from a `Call`.
                     let task = || unsafe { std::mem::transmute::<*mut (), Call>(call)(data, thread) };
-                    if catch_unwind(AssertUnwindSafe(task)).is_err() {
+                    if let Err(panic) = catch_unwind(AssertUnwindSafe(task)) {
+                        let mut first = self.panic.lock().unwrap_or_else(PoisonError::into_inner);
+                        first.get_or_insert(panic);
                         self.panicked.store(true, SeqCst);
                     }
                     self.finish_one();

@@ -1,0 +1,190 @@
+//! Fail points: where a test lets the process die, or a thread panic. In builds without debug assertions there are none.
+//!
+//! A point stands before or behind each step that has to survive a crash. Tests arm one by name and check, after
+//! another start, that nothing is lost (the manner of <https://docs.rs/fail>).
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Where a process can be told to die. "Before" and "after" are meant as of the moment from which on the step survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Point {
+    /// A job is not yet in the queue.
+    BeforeInsert,
+    /// A job is in the queue, and its client has not heard of it.
+    AfterInsert,
+    /// A job belongs to a worker that has not begun.
+    AfterClaim,
+    /// The bytes of a checkpoint are not yet written.
+    BeforeCheckpointBlob,
+    /// The bytes of a checkpoint are written, its row is not.
+    AfterCheckpointBlob,
+    /// The rows of an epoch or a checkpoint are written.
+    AfterRecord,
+    /// Old checkpoints have no rows any more, their bytes are there.
+    AfterForget,
+    /// A network is trained, its bytes are not written.
+    BeforeModelBlob,
+    /// The bytes of a model are written, its row is not.
+    AfterModelBlob,
+    /// A model is published in the rows, and not in memory.
+    AfterPublish,
+    /// A job is back in the queue.
+    AfterRelease,
+    /// A job is cancelled.
+    AfterCancel,
+    /// A job is in the queue again.
+    AfterResume,
+    /// A job is deleted, the bytes of its checkpoints are there.
+    AfterDelete,
+    /// A version is deleted, its bytes are there.
+    AfterDeleteVersion,
+    /// An alias is moved.
+    AfterAlias,
+    /// Jobs of a server that died are back in the queue.
+    AfterRescue,
+    /// The bytes of one orphan are gone.
+    AfterSweepOne,
+    /// A step of training is done.
+    Step,
+}
+
+impl Point {
+    /// Every point.
+    pub const ALL: [Self; 19] = [
+        Self::BeforeInsert,
+        Self::AfterInsert,
+        Self::AfterClaim,
+        Self::BeforeCheckpointBlob,
+        Self::AfterCheckpointBlob,
+        Self::AfterRecord,
+        Self::AfterForget,
+        Self::BeforeModelBlob,
+        Self::AfterModelBlob,
+        Self::AfterPublish,
+        Self::AfterRelease,
+        Self::AfterCancel,
+        Self::AfterResume,
+        Self::AfterDelete,
+        Self::AfterDeleteVersion,
+        Self::AfterAlias,
+        Self::AfterRescue,
+        Self::AfterSweepOne,
+        Self::Step,
+    ];
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::BeforeInsert => "before-insert",
+            Self::AfterInsert => "after-insert",
+            Self::AfterClaim => "after-claim",
+            Self::BeforeCheckpointBlob => "before-checkpoint-blob",
+            Self::AfterCheckpointBlob => "after-checkpoint-blob",
+            Self::AfterRecord => "after-record",
+            Self::AfterForget => "after-forget",
+            Self::BeforeModelBlob => "before-model-blob",
+            Self::AfterModelBlob => "after-model-blob",
+            Self::AfterPublish => "after-publish",
+            Self::AfterRelease => "after-release",
+            Self::AfterCancel => "after-cancel",
+            Self::AfterResume => "after-resume",
+            Self::AfterDelete => "after-delete",
+            Self::AfterDeleteVersion => "after-delete-version",
+            Self::AfterAlias => "after-alias",
+            Self::AfterRescue => "after-rescue",
+            Self::AfterSweepOne => "after-sweep-one",
+            Self::Step => "step",
+        }
+    }
+}
+
+/// What a test wants to go wrong: `kill@POINT`, `kill@POINT:N` (the Nth time), the same with `panic`, or `no-fencing`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The process dies as by `kill -9`.
+    Kill(Point, u32),
+    /// The thread panics.
+    Panic(Point, u32),
+    /// A worker's writes don't carry their attempt: the known-bad twin of a fenced server.
+    NoFencing,
+}
+
+impl FromStr for Fault {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "no-fencing" {
+            return Ok(Self::NoFencing);
+        }
+        let (what, place) = text.split_once('@').ok_or("must be kill@POINT, panic@POINT or no-fencing")?;
+        let (name, times) = place.split_once(':').unwrap_or((place, "1"));
+        let times = times.parse().map_err(|_| format!("{times:?} is no number"))?;
+        let point = Point::ALL.into_iter().find(|point| point.name() == name);
+        let point = point.ok_or_else(|| format!("there is no point {name:?}"))?;
+        match what {
+            "kill" => Ok(Self::Kill(point, times)),
+            "panic" => Ok(Self::Panic(point, times)),
+            _ => Err(format!("{what:?} is neither kill nor panic")),
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kill(point, times) => write!(f, "kill@{}:{times}", point.name()),
+            Self::Panic(point, times) => write!(f, "panic@{}:{times}", point.name()),
+            Self::NoFencing => f.write_str("no-fencing"),
+        }
+    }
+}
+
+#[cfg(debug_assertions)]
+mod armed {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::{Fault, Point};
+
+    static FAULTS: OnceLock<Vec<(Fault, AtomicU32)>> = OnceLock::new();
+
+    /// Lets these faults happen in this process; only the first call does.
+    pub fn arm(faults: &[Fault]) {
+        // Servers of one test process share its faults, and have none.
+        let _ = FAULTS.set(faults.iter().map(|&fault| (fault, AtomicU32::new(0))).collect());
+    }
+
+    /// Comes to a point.
+    pub fn point(here: Point) {
+        for (fault, reached) in FAULTS.get().into_iter().flatten() {
+            let is_due = |times: u32| reached.fetch_add(1, Ordering::Relaxed) + 1 == times;
+            match *fault {
+                Fault::Kill(point, times) if point == here && is_due(times) => die(),
+                Fault::Panic(point, times) if point == here && is_due(times) => {
+                    panic!("the fault {fault} was asked for")
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether worker's writes carry no attempt.
+    pub fn is_unfenced() -> bool {
+        FAULTS.get().into_iter().flatten().any(|(fault, _)| *fault == Fault::NoFencing)
+    }
+
+    fn die() -> ! {
+        // Only a process that may not signal itself goes on to the abort.
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        std::process::abort()
+    }
+}
+
+#[cfg(debug_assertions)]
+pub use armed::{arm, is_unfenced, point};
+
+/// Comes to a point.
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub fn point(_here: Point) {}

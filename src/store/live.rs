@@ -1,0 +1,42 @@
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::Claim;
+use crate::job::{Job, JobId, JobState, Progress};
+
+/// How far the jobs are that run in this process: younger than their rows, and known though the disk takes no more.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Live(Arc<Mutex<HashMap<JobId, (u32, Progress)>>>);
+
+impl Live {
+    pub fn set(&self, claim: Claim, progress: Progress) {
+        self.jobs().insert(claim.id, (claim.attempt, progress));
+    }
+
+    pub fn forget(&self, claim: Claim) {
+        let mut jobs = self.jobs();
+        if jobs.get(&claim.id).is_some_and(|(attempt, _)| *attempt == claim.attempt) {
+            jobs.remove(&claim.id);
+        }
+    }
+
+    /// The attempt that runs in this process, and how far it is.
+    pub fn of(&self, id: JobId) -> Option<(u32, Progress)> {
+        self.jobs().get(&id).copied()
+    }
+
+    /// The job with what is known beyond its row.
+    pub fn on(&self, mut job: Job) -> Job {
+        if job.state == JobState::Running
+            && let Some((attempt, progress)) = self.jobs().get(&job.id)
+            && *attempt == job.attempt
+        {
+            job.progress = *progress;
+        }
+        job
+    }
+
+    fn jobs(&self) -> MutexGuard<'_, HashMap<JobId, (u32, Progress)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

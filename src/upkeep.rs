@@ -1,0 +1,180 @@
+//! What a server does beside serving and training: takes jobs from workers that are gone, sweeps what nobody names, and
+//! removes what is older than it shall be kept.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::blobs::Blobs;
+use crate::config::Keep;
+use crate::inventory::{InventoryError, sweep};
+use crate::job::JobId;
+use crate::registry::Registry;
+use crate::store::{Claim, Deleted, DeletedVersion, Held, Store, StoreError};
+use crate::telemetry::Metrics;
+
+/// How often, within the time of a lease, it is looked whether it was renewed.
+const LOOKS: u32 = 10;
+
+/// A handle to what the upkeep looks after.
+#[derive(Clone)]
+pub struct Upkeep {
+    /// The rows.
+    pub store: Store,
+    /// The bytes.
+    pub blobs: Blobs,
+    /// The models in memory.
+    pub registry: Registry,
+    /// What is measured.
+    pub metrics: Arc<Metrics>,
+    /// How long a worker holds its job without a sign of life.
+    pub lease: Duration,
+    /// Deaths of its process that a job may meet.
+    pub crashes_max: u32,
+    /// How often files and rows are looked through.
+    pub every: Duration,
+    /// Ended jobs that are kept; all, where it isn't said.
+    pub keep_jobs: Option<Keep>,
+    /// Versions of each model that are kept; all, where it isn't said.
+    pub keep_versions: Option<Keep>,
+}
+
+impl Upkeep {
+    /// Puts the jobs of all workers back in the queue, when none can be alive; returns how many.
+    ///
+    /// # Errors
+    /// Where the rows fail.
+    pub async fn rescue_all(&self) -> Result<usize, StoreError> {
+        let held = self.store.held().await?;
+        for &held in &held {
+            self.store.rescue(held, self.crashes_max).await?;
+        }
+        Ok(held.len())
+    }
+
+    /// Takes jobs from workers whose lease has run out, until `stop`.
+    ///
+    /// No clock of another machine or of the wall has a say: a worker that lives counts up its beat, and one whose
+    /// beat stood still for the whole time of a lease, as this process counts it, is gone. Looks are counted, not time,
+    /// so that a process which was itself suspended does not take its own jobs away. (The manner of Kubernetes' leader
+    /// election: <https://pkg.go.dev/k8s.io/client-go/tools/leaderelection>.)
+    pub async fn watch_leases(&self, stop: &CancellationToken) {
+        let mut ticks = tokio::time::interval(self.lease / LOOKS);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut seen: HashMap<Claim, (i64, u32)> = HashMap::new();
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = stop.cancelled() => return,
+            }
+            let held = match self.store.held().await {
+                Ok(held) => held,
+                Err(error) => {
+                    tracing::warn!(%error, "leases can't be looked at");
+                    continue;
+                }
+            };
+            seen.retain(|claim, _| held.iter().any(|held| held.claim == *claim));
+            for held in held {
+                let (beat, looks) = seen.entry(held.claim).or_insert((held.beat, 0));
+                if *beat != held.beat {
+                    (*beat, *looks) = (held.beat, 0);
+                }
+                *looks += 1;
+                if *looks > LOOKS {
+                    self.rescue(held).await;
+                }
+            }
+        }
+    }
+
+    async fn rescue(&self, held: Held) {
+        match self.store.rescue(held, self.crashes_max).await {
+            Ok(None) => {}
+            Ok(Some(state)) => {
+                self.metrics.job_rescued();
+                tracing::warn!(job = %held.claim.id, attempt = held.claim.attempt, %state, "the worker of a job is gone");
+            }
+            Err(error) => tracing::warn!(job = %held.claim.id, %error, "a job was not taken from its worker"),
+        }
+    }
+
+    /// Sweeps and removes now and then until `stop`.
+    pub async fn run(&self, stop: &CancellationToken) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(self.every) => {}
+                () = stop.cancelled() => return,
+            }
+            if let Err(error) = self.tidy(false).await {
+                tracing::warn!(%error, "the folder was not tidied");
+            }
+        }
+    }
+
+    /// Removes what is older than it shall be kept, then every file that is surely dead.
+    ///
+    /// # Errors
+    /// Where rows or bytes fail: the next time goes on from there.
+    pub async fn tidy(&self, is_alone: bool) -> Result<(), InventoryError> {
+        let jobs = self.remove_jobs().await?;
+        let versions = self.remove_versions().await?;
+        let files = sweep(&self.store, &self.blobs, is_alone).await?;
+        if jobs + versions > 0 {
+            self.store.shrink().await?;
+            self.registry.refresh().await?;
+        }
+        if jobs + versions + files > 0 {
+            tracing::info!(jobs, versions, files, "tidied");
+        }
+        Ok(())
+    }
+
+    async fn remove_jobs(&self) -> Result<u64, InventoryError> {
+        let ids: Vec<JobId> = match self.keep_jobs {
+            None => return Ok(0),
+            Some(Keep::Newest(count)) => self.store.ended_beyond(count).await?,
+            Some(Keep::Younger(age)) => self.store.ended_for(age).await?,
+        };
+        let mut removed = 0;
+        for id in ids {
+            if let Deleted::Gone(keys) = self.store.delete_job(id).await? {
+                for key in keys {
+                    self.blobs.delete(&key).await?;
+                }
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Of each model the newest version stays, and what an alias means or a job starts from.
+    async fn remove_versions(&self) -> Result<u64, InventoryError> {
+        let Some(keep) = self.keep_versions else { return Ok(0) };
+        let models = self.store.models().await?;
+        let mut removed = 0;
+        for versions in models.versions.chunk_by(|one, next| one.name == next.name) {
+            let older = versions.iter().rev().enumerate().skip(1);
+            let is_due = |index: usize, created_at: Timestamp| match keep {
+                Keep::Newest(count) => index as u64 >= count,
+                Keep::Younger(age) => Timestamp::now().duration_since(created_at) > jiff_age(age),
+            };
+            for (_, model) in older.filter(|(index, model)| is_due(*index, model.row.created_at)) {
+                let deleted = self.store.delete_version(&model.name, model.row.version).await?;
+                if let DeletedVersion::Gone(key) = deleted {
+                    self.blobs.delete(&key).await?;
+                    removed += 1;
+                }
+            }
+        }
+        Ok(removed)
+    }
+}
+
+fn jiff_age(age: Duration) -> jiff::SignedDuration {
+    jiff::SignedDuration::try_from(age).unwrap_or(jiff::SignedDuration::MAX)
+}

@@ -1,0 +1,126 @@
+//! The lease by which a worker holds a job.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use crate::job::Progress;
+use crate::store::{Claim, Store, StoreError};
+
+/// How often the progress of a job is told to those who follow it.
+const TELL: Duration = Duration::from_millis(250);
+
+/// How often it is written, at the least.
+const WRITE: Duration = Duration::from_secs(2);
+
+/// Renewals within the time of a lease.
+const RENEWALS: u32 = 3;
+
+/// A job that is held: renewed by a task until it is let go.
+pub(super) struct Lease {
+    pub claim: Claim,
+    pub progress: Arc<watch::Sender<Progress>>,
+    /// Cancelled when the job shall stop: it is lost, or the server stops.
+    pub halt: CancellationToken,
+    /// Whether the job waits for the disk.
+    pub is_waiting: Arc<AtomicBool>,
+    /// Cancelled when the job belongs to another attempt, or has ended.
+    lost: CancellationToken,
+    ended: CancellationToken,
+    store: Store,
+    renewing: JoinHandle<()>,
+}
+
+impl Lease {
+    /// Holds `claim`, which has just been given; `stop` is the server's.
+    pub fn start(
+        store: Store,
+        claim: Claim,
+        progress: Progress,
+        length: Duration,
+        stop: &CancellationToken,
+        runtime: &Handle,
+    ) -> Self {
+        let progress = Arc::new(watch::Sender::new(progress));
+        let is_waiting = Arc::new(AtomicBool::new(false));
+        let (halt, lost, ended) = (stop.child_token(), CancellationToken::new(), CancellationToken::new());
+        let renewing = runtime.spawn(renew(
+            store.clone(),
+            claim,
+            (length / RENEWALS).min(WRITE),
+            (Arc::clone(&progress), Arc::clone(&is_waiting)),
+            (halt.clone(), lost.clone()),
+            ended.clone(),
+        ));
+        Self { claim, progress, halt, is_waiting, lost, ended, store, renewing }
+    }
+
+    /// Whether the job belongs to another attempt, or has ended, as far as it was heard.
+    pub fn is_lost(&self) -> bool {
+        self.lost.is_cancelled()
+    }
+
+    /// Gives up the job, which belongs to another attempt.
+    pub fn lose(&self) {
+        self.lost.cancel();
+        self.halt.cancel();
+    }
+
+    /// Renews it no more.
+    pub async fn end(self) {
+        self.ended.cancel();
+        // It ends early by a panic alone, which has shown its own report.
+        let _ = self.renewing.await;
+        self.store.forget(self.claim);
+    }
+}
+
+async fn renew(
+    store: Store,
+    claim: Claim,
+    every: Duration,
+    (progress, is_waiting): (Arc<watch::Sender<Progress>>, Arc<AtomicBool>),
+    (halt, lost): (CancellationToken, CancellationToken),
+    ended: CancellationToken,
+) {
+    let mut changes = store.changes();
+    let mut ticks = tokio::time::interval(TELL.min(every));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut renewed = Instant::now();
+    loop {
+        let held = tokio::select! {
+            () = ended.cancelled() => return,
+            _ = ticks.tick() => {
+                let waiting_for_disk = is_waiting.load(Ordering::Relaxed);
+                let now = Progress { waiting_for_disk, ..*progress.borrow() };
+                store.tell(claim, now);
+                if renewed.elapsed() < every {
+                    continue;
+                }
+                renewed = Instant::now();
+                store.renew(claim, &now).await.map(|()| true)
+            }
+            changed = changes.recv() => match changed {
+                Ok(Some(other)) if other != claim.id => continue,
+                Err(RecvError::Closed) => return,
+                Ok(_) | Err(RecvError::Lagged(_)) => store.is_held(claim).await,
+            },
+        };
+        match held {
+            Ok(true) => {}
+            Ok(false) | Err(StoreError::Fenced { .. }) => {
+                lost.cancel();
+                halt.cancel();
+                return;
+            }
+            Err(error) => tracing::warn!(job = %claim.id, %error, "the lease was not renewed"),
+        }
+    }
+}

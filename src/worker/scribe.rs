@@ -1,0 +1,138 @@
+//! Writes what the trainer tells, beside it: training waits for no disk, until the disk falls far behind.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::lease::Lease;
+use super::{Worker, WorkerError};
+use crate::artifact::write_checkpoint;
+use crate::fault::{self, Point};
+use crate::job::{EpochRecord, Progress};
+use crate::store::{NewCheckpoint, Recorded, StoreError};
+use crate::train::{StepMetrics, TrainState};
+
+/// Entries that may wait: beyond, training waits as well.
+pub(super) const ENTRIES: usize = 4;
+
+/// How long it waits after a write has failed, at first and at most.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+
+/// What the trainer tells at a time.
+pub(super) struct Entry {
+    /// The epoch that has ended, if one has.
+    pub epoch: Option<EpochRecord>,
+    /// Steps sampled since the last entry.
+    pub steps: Vec<StepMetrics>,
+    /// The state to be kept, if it shall be.
+    pub state: Option<Box<TrainState>>,
+    /// How far the job is.
+    pub progress: Progress,
+}
+
+impl Worker {
+    /// Writes entries, in their order, until there are no more. What came while another was written goes into one
+    /// commit.
+    ///
+    /// # Errors
+    /// Where the job belongs to another attempt, or the server stops before the disk has taken all.
+    pub(super) async fn scribe(
+        &self,
+        lease: &Lease,
+        keep: u32,
+        mut entries: mpsc::Receiver<Entry>,
+    ) -> Result<(), WorkerError> {
+        while let Some(entry) = entries.recv().await {
+            let mut batch = vec![entry];
+            while let Ok(entry) = entries.try_recv() {
+                batch.push(entry);
+            }
+            self.write(lease, keep, batch).await.inspect_err(|_| lease.halt.cancel())?;
+        }
+        Ok(())
+    }
+
+    async fn write(&self, lease: &Lease, keep: u32, batch: Vec<Entry>) -> Result<(), WorkerError> {
+        let mut recorded = Recorded::default();
+        for entry in batch {
+            if let Some(state) = entry.state {
+                recorded.checkpoints.push(self.write_state(lease, state, entry.epoch.is_some()).await?);
+            }
+            recorded.epochs.extend(entry.epoch);
+            recorded.steps.extend(entry.steps);
+            recorded.progress = entry.progress;
+        }
+        self.until_taken(lease, async || Ok(self.store.record(lease.claim, &recorded).await?)).await?;
+        if recorded.checkpoints.is_empty() {
+            return Ok(());
+        }
+        // What can't be removed now is swept later.
+        let forgotten = self.store.forget_checkpoints(lease.claim, keep).await;
+        for key in forgotten.unwrap_or_default() {
+            if let Err(error) = self.blobs.delete(&key).await {
+                tracing::warn!(%key, %error, "an old checkpoint was not removed");
+            }
+        }
+        Ok(())
+    }
+
+    async fn write_state(
+        &self,
+        lease: &Lease,
+        state: Box<TrainState>,
+        is_epoch: bool,
+    ) -> Result<NewCheckpoint, WorkerError> {
+        let step = state.optimizer.steps();
+        let epoch = state.epoch + u32::from(state.step > 0);
+        let validation_accuracy = state.validation_accuracy.filter(|_| is_epoch);
+        let bytes = tokio::task::spawn_blocking(move || write_checkpoint(&state));
+        let bytes =
+            bytes.await.map_err(|_| WorkerError::Panic("writing a checkpoint panicked".to_owned()))??;
+        let key = format!("jobs/{}/{}-{step}.safetensors", lease.claim.id, lease.claim.attempt);
+        fault::point(Point::BeforeCheckpointBlob);
+        let blob = self.until_taken(lease, async || Ok(self.blobs.put(&key, bytes.clone()).await?)).await?;
+        fault::point(Point::AfterCheckpointBlob);
+        Ok(NewCheckpoint { epoch, step, validation_accuracy, blob })
+    }
+
+    /// Tries a write again until the disk takes it, saying that the job waits. Ends with the first failure once the
+    /// server stops.
+    ///
+    /// # Errors
+    /// Where the job belongs to another attempt, or the server stops.
+    pub(super) async fn until_taken<T>(
+        &self,
+        lease: &Lease,
+        write: impl AsyncFn() -> Result<T, WorkerError>,
+    ) -> Result<T, WorkerError> {
+        let mut pause = PAUSES.0;
+        loop {
+            let error = match write().await {
+                Ok(written) => {
+                    if lease.is_waiting.swap(false, Ordering::Relaxed) {
+                        tracing::info!(job = %lease.claim.id, "the disk takes the job's data again");
+                    }
+                    return Ok(written);
+                }
+                Err(error @ WorkerError::Store(StoreError::Fenced { .. })) => {
+                    lease.lose();
+                    return Err(error);
+                }
+                Err(error @ (WorkerError::Store(_) | WorkerError::Blob(_))) => error,
+                Err(error) => return Err(error),
+            };
+            if !lease.is_waiting.swap(true, Ordering::Relaxed) {
+                tracing::error!(job = %lease.claim.id, %error, "the job waits for the disk");
+            }
+            if lease.halt.is_cancelled() {
+                return Err(error);
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = lease.halt.cancelled() => {}
+            }
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+}

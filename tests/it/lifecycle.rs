@@ -1,0 +1,175 @@
+//! What can be done with a job that has ended, and with what it left.
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::server::{TestServer, endless, problem};
+
+fn job(model: &str, seed: u32, epochs: u32) -> Value {
+    json!({
+        "model": model, "seed": seed, "epochs": epochs, "train_samples": 1_000, "checkpoint": { "every_epochs": 1, "keep": 2 },
+        "network": { "layers": [{ "type": "dense", "units": 16 }, { "type": "relu" }, { "type": "dense", "units": 10 }] },
+    })
+}
+
+async fn run(server: &TestServer, request: Value) -> Value {
+    let created = server.create(request).await;
+    let job = server.ended(created["id"].as_str().expect("an id")).await;
+    assert_eq!(job["state"], "succeeded", "{job}");
+    job
+}
+
+fn id(job: &Value) -> &str {
+    job["id"].as_str().expect("an id")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_job_is_cancelled_in_the_answer_and_resumes_from_its_checkpoint_to_the_same_weights() {
+    let server = TestServer::start(&[]).await;
+    let request = json!({ "model": "a", "seed": 3, "epochs": 6, "network": { "layers": [{ "type": "dense", "units": 64 },
+        { "type": "relu" }, { "type": "dense", "units": 10 }] } });
+    let expected = run(&server, request.clone()).await;
+
+    let resumed = server.create(request).await;
+    let path = format!("/v1/jobs/{}", id(&resumed));
+    server.in_epoch(id(&resumed), 3).await;
+    let cancelled: Value = server.post(&format!("{path}/cancel"), "", "").await.json().await.expect("JSON");
+    assert_eq!(cancelled["state"], "cancelled");
+    problem(server.post(&format!("{path}/cancel"), "", "").await, 409, "job_ended").await;
+    let response = server.post(&format!("{path}/resume"), "", "").await;
+    assert_eq!(response.status(), StatusCode::ACCEPTED);
+    let queued: Value = response.json().await.expect("JSON");
+    assert_eq!((&queued["state"], &queued["finished_at"]), (&json!("queued"), &Value::Null));
+    let job = server.ended(id(&resumed)).await;
+    assert_eq!((&job["state"], &job["attempt"]), (&json!("succeeded"), &json!(2)));
+    assert_eq!(job["result"]["test_loss"], expected["result"]["test_loss"]);
+    problem(server.post(&format!("{path}/resume"), "", "").await, 409, "job_not_stopped").await;
+    let unknown = "/v1/jobs/01a21758-978f-772f-9300-caa228d9fc2a";
+    problem(server.post(&format!("{unknown}/resume"), "", "").await, 404, "unknown_job").await;
+    problem(server.delete(unknown).await, 404, "unknown_job").await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_job_is_gone_with_its_checkpoints_and_its_model_stays() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = TestServer::start_in(folder.path(), &[]).await;
+    let job = run(&server, job("a", 1, 3)).await;
+    let path = format!("/v1/jobs/{}", id(&job));
+
+    let checkpoints = server.get_json(&format!("{path}/checkpoints")).await;
+    let epochs: Vec<&Value> =
+        checkpoints["checkpoints"].as_array().expect("a list").iter().map(|one| &one["epoch"]).collect();
+    assert_eq!(epochs, [3, 2]);
+    let response = server.get(&format!("{path}/checkpoints/2")).await;
+    assert_eq!(response.headers()["content-type"], "application/octet-stream");
+    let bytes = response.bytes().await.expect("bytes");
+    assert_eq!(json!(chainrule::blobs::digest(&bytes)), checkpoints["checkpoints"][1]["sha256"]);
+    problem(server.get(&format!("{path}/checkpoints/1")).await, 404, "unknown_checkpoint").await;
+    problem(server.get(&format!("{path}/checkpoints/x")).await, 404, "unknown_checkpoint").await;
+
+    let running = server.create(endless()).await;
+    problem(server.delete(&format!("/v1/jobs/{}", id(&running))).await, 409, "job_not_ended").await;
+    assert_eq!(server.delete(&path).await.status(), StatusCode::NO_CONTENT);
+    problem(server.get(&path).await, 404, "unknown_job").await;
+    problem(server.delete(&path).await, 404, "unknown_job").await;
+    let kept = folder.path().join("blobs/jobs").join(id(&job));
+    let files = std::fs::read_dir(kept).map_or(0, Iterator::count);
+    assert_eq!(files, 0);
+    let digits = server.post("/v1/models/a/predict", "application/octet-stream", vec![0; 784]).await;
+    assert_eq!(digits.status(), StatusCode::OK);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alias_moves_at_once_protects_its_version_and_a_bare_name_means_default() {
+    let server = TestServer::start(&[]).await;
+    for seed in 1..=3 {
+        run(&server, job("a", seed, 1)).await;
+    }
+    let answers_with = async |reference: &str| {
+        let path = format!("/v1/models/{reference}/predict");
+        let answer = server.post(&path, "application/octet-stream", vec![0; 784]).await;
+        answer.json::<Value>().await.expect("JSON")["version"].clone()
+    };
+    let put = async |alias: &str, version: u32| {
+        server.put(&format!("/v1/models/a/aliases/{alias}"), json!({ "version": version })).await
+    };
+    assert_eq!(answers_with("a").await, 3);
+    let entry: Value = put("default", 2).await.json().await.expect("JSON");
+    assert_eq!(entry["aliases"], json!({ "default": 2 }));
+    assert_eq!(put("champion", 1).await.status(), StatusCode::OK);
+    assert_eq!((answers_with("a").await, answers_with("a@champion").await), (json!(2), json!(1)));
+    assert_eq!(put("champion", 3).await.status(), StatusCode::OK);
+    assert_eq!(answers_with("a@champion").await, 3);
+
+    problem(put("champion", 9).await, 422, "invalid_request").await;
+    problem(put("7", 1).await, 400, "invalid_alias").await;
+    problem(put("Champion", 1).await, 400, "invalid_alias").await;
+    problem(
+        server.put("/v1/models/a/aliases/champion", json!({ "versoin": 1 })).await,
+        422,
+        "invalid_request",
+    )
+    .await;
+    let unknown = server.put("/v1/models/b/aliases/champion", json!({ "version": 1 })).await;
+    problem(unknown, 404, "unknown_model").await;
+    problem(server.get("/v1/models/a@chamption").await, 404, "unknown_alias").await;
+
+    problem(server.delete("/v1/models/a").await, 400, "invalid_model_reference").await;
+    problem(server.delete("/v1/models/a@3").await, 409, "model_aliased").await;
+    assert_eq!(server.delete("/v1/models/a/aliases/champion").await.status(), StatusCode::NO_CONTENT);
+    problem(server.delete("/v1/models/a/aliases/champion").await, 404, "unknown_alias").await;
+    assert_eq!(server.delete("/v1/models/a@3").await.status(), StatusCode::NO_CONTENT);
+    problem(server.delete("/v1/models/a@3").await, 404, "unknown_version").await;
+    let next = run(&server, job("a", 4, 1)).await;
+    assert_eq!(next["result"]["version"], 4, "the number of a version is not given twice");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_a_waiting_job_starts_from_is_not_deleted() {
+    let server = TestServer::start(&[]).await;
+    run(&server, job("a", 1, 1)).await;
+    server.create(endless()).await;
+    let mut request = job("b", 2, 1);
+    request["initial_model"] = json!("a");
+    let waiting = server.create(request).await;
+    problem(server.delete("/v1/models/a@1").await, 409, "model_needed").await;
+    server.post(&format!("/v1/jobs/{}/cancel", id(&waiting)), "", "").await;
+    assert_eq!(server.delete("/v1/models/a@1").await.status(), StatusCode::NO_CONTENT);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_newest_jobs_and_versions_are_kept_and_what_an_alias_means() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = TestServer::start_in(folder.path(), &[]).await;
+    let mut ids = Vec::new();
+    for seed in 1..=5 {
+        ids.push(id(&run(&server, job("a", seed, 1)).await).to_owned());
+    }
+    server.put("/v1/models/a/aliases/champion", json!({ "version": 2 })).await;
+    server.stop().await;
+
+    let flags = ["--keep-jobs", "2", "--keep-versions", "2"];
+    let server = TestServer::start_in(folder.path(), &flags).await;
+    let jobs = server.get_json("/v1/jobs").await;
+    let kept: Vec<&str> =
+        jobs["jobs"].as_array().expect("jobs").iter().filter_map(|job| job["id"].as_str()).collect();
+    assert_eq!(kept, [&ids[4], &ids[3]]);
+    let models = server.get_json("/v1/models/a").await;
+    let versions: Vec<&Value> =
+        models["versions"].as_array().expect("versions").iter().map(|version| &version["version"]).collect();
+    assert_eq!(versions, [5, 4, 2]);
+    let files = |folder: &std::path::Path| std::fs::read_dir(folder).map_or(0, Iterator::count);
+    assert_eq!(files(&folder.path().join("blobs/models")), 3);
+    assert_eq!(files(&folder.path().join("blobs/jobs")), 2);
+    server.stop().await;
+
+    let server = TestServer::start_in(folder.path(), &["--keep-jobs", "0s", "--keep-versions", "0s"]).await;
+    assert_eq!(server.get_json("/v1/jobs").await["jobs"], json!([]));
+    let models = server.get_json("/v1/models/a").await;
+    assert_eq!(models["versions"].as_array().map(Vec::len), Some(2), "the newest and the champion: {models}");
+    server.stop().await;
+}
