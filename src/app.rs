@@ -11,7 +11,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::blobs::{BlobError, Blobs};
 use crate::config::Config;
-use crate::inventory::InventoryError;
 use crate::job::Job;
 use crate::registry::Registry;
 use crate::store::{Store, StoreError};
@@ -70,9 +69,6 @@ pub enum StartError {
     /// Another process holds the data folder for itself.
     #[error("the data folder {path} is held by another chainrule process", path = .0.display())]
     InUse(PathBuf),
-    /// The files and the rows can't be compared.
-    #[error("can't look through the data folder: {0}")]
-    Inventory(#[from] InventoryError),
     /// The database can't be used.
     #[error("can't open the database {path}: {source}", path = path.display())]
     Database {
@@ -172,18 +168,27 @@ impl App {
             }),
         };
         if is_alone {
-            let upkeep = app.upkeep();
-            let rescued = upkeep.rescue_all().await.map_err(database_error)?;
-            if rescued > 0 {
-                tracing::info!(jobs = rescued, "jobs of an earlier run go on");
-            }
-            upkeep.tidy(true).await?;
+            app.clear_up().await;
         }
         app.shared
             .lock
             .share()
             .map_err(|source| StartError::DataFolder { path: app.config().data_dir.clone(), source })?;
         Ok(app)
+    }
+
+    /// Puts the jobs of servers that died back in the queue, and removes what they left. Where the disk takes no more
+    /// models are served all the same; the leases and the next upkeep see to the rest.
+    async fn clear_up(&self) {
+        let upkeep = self.upkeep();
+        match upkeep.rescue_all().await {
+            Ok(0) => {}
+            Ok(jobs) => tracing::info!(jobs, "jobs of an earlier run go on"),
+            Err(error) => tracing::error!(%error, "jobs of an earlier run wait for their leases to run out"),
+        }
+        if let Err(error) = upkeep.tidy(true).await {
+            tracing::error!(%error, "the data folder was not tidied");
+        }
     }
 
     /// A worker of this server.

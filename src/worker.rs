@@ -95,6 +95,15 @@ impl WorkerError {
         matches!(self, Self::Store(StoreError::Fenced { .. }))
     }
 
+    /// Whether the same may succeed later: a disk that is full or fails, a database that others hold.
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_transient(),
+            Self::Blob(error) => !error.is_damage(),
+            _ => false,
+        }
+    }
+
     fn of_panic(panic: Box<dyn Any + Send>) -> Self {
         let message = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let message = message.or_else(|| panic.downcast_ref::<String>().cloned());
@@ -199,7 +208,7 @@ impl Worker {
         let left = match ran {
             Ok(state) => Ok(Some(state)),
             Err(error) if lease.is_lost() || error.is_fenced() => Ok(None),
-            Err(error @ (WorkerError::Store(_) | WorkerError::Blob(_))) => {
+            Err(error) if error.is_transient() => {
                 tracing::error!(job = %job.id, %error, "job goes back to the queue");
                 runtime.block_on(self.until_written(|| self.store.release(claim)));
                 Err(error)

@@ -128,7 +128,6 @@ pub enum StoreError {
 mod code {
     pub const PERM: i32 = 3;
     pub const READONLY: i32 = 8;
-    pub const IOERR: i32 = 10;
     pub const FULL: i32 = 13;
     pub const CANTOPEN: i32 = 14;
 }
@@ -144,9 +143,16 @@ impl StoreError {
         matches!(self.code(), Some(code::PERM | code::READONLY | code::CANTOPEN))
     }
 
-    /// Whether the disk is full, or fails.
-    pub fn is_of_disk(&self) -> bool {
-        matches!(self.code(), Some(code::FULL | code::IOERR | code::READONLY | code::CANTOPEN))
+    /// Whether the same statement may succeed later: the disk is full or fails, others hold the database.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Database(sqlx::Error::Database(error)) => {
+                matches!(error.kind(), sqlx::error::ErrorKind::Other)
+            }
+            Self::Database(sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)) => false,
+            Self::Database(_) | Self::Commit(_) | Self::Closed => true,
+            _ => false,
+        }
     }
 
     /// The primary result code, without what extends it.

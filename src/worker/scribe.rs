@@ -10,7 +10,7 @@ use super::{Worker, WorkerError};
 use crate::artifact::write_checkpoint;
 use crate::fault::{self, Point};
 use crate::job::{EpochRecord, Progress};
-use crate::store::{NewCheckpoint, Recorded, StoreError};
+use crate::store::{NewCheckpoint, Recorded};
 use crate::train::{StepMetrics, TrainState};
 
 /// Entries that may wait: beyond, training waits as well.
@@ -115,12 +115,13 @@ impl Worker {
                     }
                     return Ok(written);
                 }
-                Err(error @ WorkerError::Store(StoreError::Fenced { .. })) => {
-                    lease.lose();
+                Err(error) if error.is_transient() => error,
+                Err(error) => {
+                    if error.is_fenced() {
+                        lease.lose();
+                    }
                     return Err(error);
                 }
-                Err(error @ (WorkerError::Store(_) | WorkerError::Blob(_))) => error,
-                Err(error) => return Err(error),
             };
             if !lease.is_waiting.swap(true, Ordering::Relaxed) {
                 tracing::error!(job = %lease.claim.id, %error, "the job waits for the disk");

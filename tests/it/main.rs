@@ -20,5 +20,6 @@ mod pytorch;
 mod queue;
 mod reproducible;
 mod server;
+mod shared_folder;
 mod survival;
 mod tape;

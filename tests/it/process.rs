@@ -35,16 +35,13 @@ pub fn text(bytes: &[u8]) -> &str {
 
 impl Process {
     pub fn serve(folder: &Path) -> Self {
+        Self::serve_with(folder, &[])
+    }
+
+    pub fn serve_with(folder: &Path, flags: &[&str]) -> Self {
         let folder = folder.to_str().expect("a path in UTF-8");
-        Self::listening(chainrule(&[
-            "serve",
-            "--listen",
-            "127.0.0.1:0",
-            "--data-dir",
-            folder,
-            "--log",
-            "warn",
-        ]))
+        let serve = ["serve", "--listen", "127.0.0.1:0", "--data-dir", folder, "--log", "warn"];
+        Self::listening(chainrule(&[&serve, flags].concat()))
     }
 
     /// A server that can write no file beyond so many blocks of 1,024 bytes.
@@ -72,6 +69,12 @@ impl Process {
 
     pub fn post_job(&self, body: &str) -> Value {
         self.try_post_job(body).1
+    }
+
+    pub fn post(&self, path: &str) -> (u16, Value) {
+        let head =
+            format!("POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        try_request(&self.url, &head)
     }
 
     /// The status and the answer.
