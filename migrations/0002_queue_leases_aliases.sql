@@ -23,19 +23,28 @@ UPDATE jobs SET is_next = TRUE WHERE sequence IN
 
 DROP INDEX jobs_queued;
 -- The claim of the queue reads the first row of this index.
-CREATE INDEX jobs_queue ON jobs (priority DESC, turn, sequence) WHERE state = 'queued' AND is_next;
-CREATE INDEX jobs_turns ON jobs (priority, turn) WHERE state = 'queued';
+CREATE INDEX jobs_queue ON jobs (state, priority DESC, turn, sequence) WHERE state = 'queued' AND is_next;
 CREATE INDEX jobs_turns_of_client ON jobs (client, priority, turn) WHERE state = 'queued';
 CREATE INDEX jobs_of_model_to_do ON jobs (model, sequence) WHERE state IN ('queued', 'running');
 CREATE UNIQUE INDEX jobs_running ON jobs (model) WHERE state = 'running';
 CREATE UNIQUE INDEX jobs_sequence ON jobs (sequence);
-CREATE INDEX jobs_ended ON jobs (sequence) WHERE state IN ('succeeded', 'failed', 'cancelled');
 
 CREATE TRIGGER jobs_next AFTER UPDATE OF state ON jobs
 WHEN OLD.state IN ('queued', 'running') AND NEW.state NOT IN ('queued', 'running')
 BEGIN
     UPDATE jobs SET is_next = TRUE WHERE id =
         (SELECT id FROM jobs WHERE model = NEW.model AND state IN ('queued', 'running') ORDER BY sequence LIMIT 1);
+END;
+
+-- The turn that each priority has come to: whoever has no job in the queue joins behind it.
+CREATE TABLE turns (
+    priority BIGINT NOT NULL PRIMARY KEY,
+    turn     BIGINT NOT NULL
+);
+CREATE TRIGGER jobs_turn AFTER UPDATE OF state ON jobs WHEN NEW.state = 'running'
+BEGIN
+    INSERT INTO turns (priority, turn) VALUES (NEW.priority, NEW.turn)
+    ON CONFLICT (priority) DO UPDATE SET turn = MAX(turn, excluded.turn);
 END;
 
 -- How many jobs are in each state: counting a long table at each request would take too long.

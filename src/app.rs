@@ -151,6 +151,9 @@ impl App {
         )
         .await;
         let registry = registry.map_err(database_error)?;
+        // SQLite syncs its files, and not that they are there.
+        sync_names(&config.data_dir)
+            .map_err(|source| StartError::DataFolder { path: config.data_dir.clone(), source })?;
         let limits = &config.limits;
         let app = Self {
             shared: Arc::new(Shared {
@@ -302,10 +305,24 @@ fn ownership_hint(path: &Path) -> String {
     )
 }
 
+/// Makes a folder, and those above it that are missing, so that a power cut does not take it away.
+fn make_folder(folder: &Path) -> std::io::Result<()> {
+    let missing =
+        folder.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists()).count();
+    std::fs::create_dir_all(folder)?;
+    folder.ancestors().skip(1).take(missing).try_for_each(sync_names)
+}
+
+/// Lets the names in a folder survive a power cut.
+fn sync_names(folder: &Path) -> std::io::Result<()> {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    File::open(folder)?.sync_all()
+}
+
 /// The folder of checkpoints and models, made when missing and seen to be writable.
 fn blob_folder(folder: &Path) -> Result<PathBuf, StartError> {
     let path = folder.join("blobs");
-    std::fs::create_dir_all(&path)
+    make_folder(&path)
         .and_then(|()| rustix::fs::access(&path, rustix::fs::Access::WRITE_OK).map_err(Into::into))
         .map_err(|source| StartError::DataFolder { path: path.clone(), source })?;
     Ok(path)
@@ -318,7 +335,7 @@ impl FolderLock {
     /// Where the folder can't be used.
     pub fn whole(folder: &Path) -> Result<Option<Self>, StartError> {
         let error = |source| StartError::DataFolder { path: folder.to_owned(), source };
-        std::fs::create_dir_all(folder).map_err(error)?;
+        make_folder(folder).map_err(error)?;
         let file = File::create(folder.join("lock")).map_err(error)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Self(file))),

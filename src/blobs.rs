@@ -1,5 +1,7 @@
 //! Bytes at rest: a folder of files, each written whole or not at all.
 
+mod verify;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,6 +10,8 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt};
 use sha2::{Digest, Sha256};
+
+pub use verify::{Digesting, digest_of};
 
 /// A handle to the bytes; clones share it.
 #[derive(Clone, Debug)]
@@ -56,6 +60,16 @@ pub enum BlobError {
     /// There is nothing under the key.
     #[error("blob {0} is missing")]
     Missing(String),
+    /// The bytes are more or fewer than were written.
+    #[error("blob {key} has {found} bytes, its row says {expected}")]
+    Size {
+        /// Where it is.
+        key: String,
+        /// Their number.
+        found: u64,
+        /// The number in its row.
+        expected: u64,
+    },
     /// The bytes are not those that were written.
     #[error("blob {key} has the digest {found}, its row says {expected}")]
     Digest {
@@ -71,7 +85,7 @@ pub enum BlobError {
 impl BlobError {
     /// Whether the bytes under the key are gone or are others, for good.
     pub fn is_damage(&self) -> bool {
-        matches!(self, Self::Digest { .. } | Self::Missing(_))
+        matches!(self, Self::Digest { .. } | Self::Size { .. } | Self::Missing(_))
     }
 }
 
@@ -141,11 +155,24 @@ impl Blobs {
     /// # Errors
     /// Where the folder can't be read.
     pub async fn list(&self) -> Result<Vec<StoredFile>, BlobError> {
+        self.files(false).await
+    }
+
+    /// Every file that was set aside.
+    ///
+    /// # Errors
+    /// Where the folder can't be read.
+    pub async fn damaged(&self) -> Result<Vec<StoredFile>, BlobError> {
+        self.files(true).await
+    }
+
+    async fn files(&self, is_set_aside: bool) -> Result<Vec<StoredFile>, BlobError> {
         let folder = Arc::clone(&self.folder);
         let listed = tokio::task::spawn_blocking(move || {
             let mut found = Vec::new();
             list(&folder, &folder, &mut found)?;
-            found.retain(|file: &StoredFile| !file.key.starts_with(&format!("{SET_ASIDE}/")));
+            let aside = format!("{SET_ASIDE}/");
+            found.retain(|file: &StoredFile| file.key.starts_with(&aside) == is_set_aside);
             found.sort();
             Ok::<_, std::io::Error>(found)
         });

@@ -50,6 +50,11 @@ impl Inventory {
         Ok(Self { rows, files, jobs })
     }
 
+    /// Every job there is.
+    pub fn jobs(&self) -> impl ExactSizeIterator<Item = JobId> {
+        self.jobs.keys().copied()
+    }
+
     /// Every file that no row names, and what it is; `is_alone` where no server lives on the folder.
     pub fn strays(&self, is_alone: bool) -> Vec<(&StoredFile, Stray)> {
         let named: HashSet<&str> = self.rows.iter().map(|row| row.key.as_str()).collect();

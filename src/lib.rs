@@ -6,14 +6,17 @@
 
 pub mod app;
 pub mod artifact;
+pub mod backup;
 pub mod blobs;
 pub mod cli;
 pub mod config;
 pub mod data;
 pub mod fault;
 pub mod fields;
+pub mod folder;
 pub mod graph;
 pub mod http;
+pub mod integrity;
 pub mod inventory;
 pub mod job;
 pub mod lab;

@@ -129,38 +129,13 @@ pub fn summary(args: &SummaryArgs, output: Output) -> Result<(), CliError> {
     }
 }
 
-const CHECK_EXAMPLES: &str = "\
-Examples:
-  chainrule check lesson
-  chainrule check cnn-fast --samples 4 --parameters 20
-
-No server is asked.";
-
-/// Flags of `check`.
-#[derive(Args)]
-#[command(after_help = CHECK_EXAMPLES)]
-pub struct CheckArgs {
-    /// A preset, or layers as JSON
-    #[arg(value_name = "NETWORK")]
-    network: String,
-
-    /// Examples of MNIST
-    #[arg(long, value_name = "N")]
-    samples: Option<u64>,
-
-    /// Numbers of each parameter that are checked
-    #[arg(long, value_name = "N")]
-    parameters: Option<u64>,
-
-    /// Of weights, examples and which numbers are checked
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
-}
-
 /// Backpropagation beside numerical differentiation.
-pub fn check(args: &CheckArgs, output: Output) -> Result<(), CliError> {
-    let fields = [("samples", args.samples), ("parameters", args.parameters), ("seed", args.seed)];
-    let request = request(&args.network, fields)?;
+pub fn check<const N: usize>(
+    network: &str,
+    fields: [(&str, Option<u64>); N],
+    output: Output,
+) -> Result<(), CliError> {
+    let request = request(network, fields)?;
     let limits = LabLimits::default();
     let told = |faults: Vec<Fault>| told(&faults);
     let request = CheckRequest::parse(&request, &data::shapes(), &limits).map_err(told)?;

@@ -1,20 +1,26 @@
 //! The command line: one file a command. Results go to standard output, all else to standard error.
 
+mod backup;
+mod check;
 mod client;
 mod demo;
 mod digit;
 mod error;
+mod folder;
 mod follow;
 mod health;
 mod lab;
 mod predict;
+mod restore;
 mod serve;
 mod style;
 mod train;
 
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 
 pub use error::CliError;
@@ -87,12 +93,16 @@ enum Command {
     Graph(lab::GraphArgs),
     /// Show the layers of a network and what they take
     Summary(lab::SummaryArgs),
-    /// Compare backpropagation with numerical differentiation
-    Check(lab::CheckArgs),
+    /// Check a data folder, or, given a NETWORK, backpropagation by numerical differentiation
+    Check(check::CheckArgs),
     /// Look into one step of backpropagation on one image
     Trace(lab::TraceArgs),
     /// Ask a server whether it is ready
     Health(health::HealthArgs),
+    /// Write a data folder into one file, while servers run
+    Backup(backup::BackupArgs),
+    /// Make a data folder from a backup
+    Restore(restore::RestoreArgs),
     /// Name the places where a test can let the server die
     #[cfg(debug_assertions)]
     #[command(hide = true)]
@@ -107,7 +117,7 @@ enum Command {
 
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match parse() {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
             let error = CliError::from(error);
@@ -132,6 +142,20 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Reads the command line. `check NETWORK --data-dir FOLDER` is refused here: to clap what the environment says is given as
+/// well, and `CHAINRULE_DATA_DIR` would be in conflict with every network.
+fn parse() -> Result<Cli, clap::Error> {
+    let matches = Cli::command().try_get_matches()?;
+    if let Some(check) = matches.subcommand_matches("check")
+        && check.value_source("network").is_some()
+        && check.value_source("data_dir") == Some(ValueSource::CommandLine)
+    {
+        let what = "the argument '[NETWORK]' cannot be used with '--data-dir <FOLDER>'";
+        return Err(Cli::command().error(ErrorKind::ArgumentConflict, what));
+    }
+    Cli::from_arg_matches(&matches)
+}
+
 fn run(command: Command, output: Output) -> Result<(), CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -145,9 +169,11 @@ fn run(command: Command, output: Output) -> Result<(), CliError> {
             Command::Predict(args) => predict::run(args, output).await,
             Command::Graph(args) => lab::graph(&args, output),
             Command::Summary(args) => lab::summary(&args, output),
-            Command::Check(args) => lab::check(&args, output),
+            Command::Check(args) => check::run(args, output).await,
             Command::Trace(args) => lab::trace(args, output).await,
             Command::Health(args) => health::run(args, output).await,
+            Command::Backup(args) => backup::run(args, output).await,
+            Command::Restore(args) => restore::run(args, output).await,
             #[cfg(debug_assertions)]
             Command::Faults => crate::fault::Point::ALL.iter().try_for_each(|point| print(point.name())),
             Command::Completions { .. } => Ok(()),

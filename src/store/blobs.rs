@@ -1,6 +1,8 @@
 use std::collections::HashMap;
+use std::fmt;
 
 use super::{Store, StoreError, row_error};
+use crate::blobs::Blob;
 use crate::job::{JobId, JobState};
 
 /// Whose bytes a blob holds.
@@ -22,6 +24,15 @@ pub enum BlobOwner {
     },
 }
 
+impl fmt::Display for BlobOwner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Checkpoint { job, step } => write!(f, "the checkpoint of job {job} at step {step}"),
+            Self::Model { name, version } => write!(f, "model {name}@{version}"),
+        }
+    }
+}
+
 /// A blob that a row names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlobRow {
@@ -33,6 +44,13 @@ pub struct BlobRow {
     pub sha256: String,
     /// Whose they are.
     pub owner: BlobOwner,
+}
+
+impl BlobRow {
+    /// The bytes as the row names them.
+    pub fn blob(&self) -> Blob {
+        Blob { key: self.key.clone(), size_bytes: self.size_bytes, sha256: self.sha256.clone() }
+    }
 }
 
 /// Where a job stands, for whoever asks what its files are for.

@@ -141,7 +141,8 @@ async fn insert_all(
 
 /// Clients take turns by start-time fair queueing (Goyal, Vin, Cheng: "Start-time Fair Queuing", SIGCOMM 1996): the
 /// jobs of one priority run in the order of their turns. A client's next job has the turn behind its last one in
-/// the queue; one who has none there joins those whose turn it is now.
+/// the queue; one who has none there has the turn behind the last one that was given to a worker, so that those who come
+/// again and again never overtake one who waits.
 async fn insert(
     connection: &mut SqliteConnection,
     job: &NewJob,
@@ -160,7 +161,7 @@ async fn insert(
                 (SELECT COALESCE(MAX(sequence), 0) + 1 FROM jobs),
                 COALESCE((SELECT MAX(turn) + 1 FROM jobs
                           WHERE client = $11 AND priority = $10 AND state = 'queued'),
-                         (SELECT MIN(turn) FROM jobs WHERE priority = $10 AND state = 'queued'), 0),
+                         (SELECT turn + 1 FROM turns WHERE priority = $10), 0),
                 NOT EXISTS (SELECT 1 FROM jobs WHERE model = $2 AND state IN ('queued', 'running'))
          WHERE (SELECT jobs FROM job_counts WHERE state = 'queued') < $8
          RETURNING *",

@@ -151,6 +151,21 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn cancel(&self, id: JobId) -> Result<Cancelled, StoreError> {
+        loop {
+            if let Some(job) = self.try_cancel(id).await? {
+                self.ended(id);
+                return Ok(Cancelled::Accepted(job));
+            }
+            match self.job(id).await? {
+                None => return Ok(Cancelled::Unknown),
+                Some(job) if job.state.is_ended() => return Ok(Cancelled::Ended(job)),
+                // It was resumed in between.
+                Some(_) => {}
+            }
+        }
+    }
+
+    async fn try_cancel(&self, id: JobId) -> Result<Option<Job>, StoreError> {
         let live = self.live.of(id);
         let progress = live.map(|(_, progress)| to_json("progress", id, &progress)).transpose()?;
         let row: Option<JobRow> = committed(
@@ -168,13 +183,7 @@ impl Store {
         )
         .await?;
         fault::point(Point::AfterCancel);
-        match row {
-            Some(row) => {
-                self.ended(id);
-                Ok(Cancelled::Accepted(row.try_into()?))
-            }
-            None => Ok(self.job(id).await?.map_or(Cancelled::Unknown, Cancelled::Ended)),
-        }
+        row.map(Job::try_from).transpose()
     }
 
     /// Puts a job that failed or was cancelled back in the queue, behind those of its model that wait.
@@ -182,6 +191,27 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn resume(&self, id: JobId, queue_max: u32) -> Result<Resumed, StoreError> {
+        loop {
+            if let Some(job) = self.try_resume(id, queue_max).await? {
+                self.changed(id);
+                self.queued.send_replace(());
+                return Ok(Resumed::Accepted(job));
+            }
+            match self.job(id).await? {
+                None => return Ok(Resumed::Unknown),
+                Some(job) if !matches!(job.state, JobState::Failed | JobState::Cancelled) => {
+                    return Ok(Resumed::NotStopped(job));
+                }
+                Some(_) if self.queue_length().await? >= u64::from(queue_max) => {
+                    return Ok(Resumed::QueueFull);
+                }
+                // It was stopped, or the queue had room, in between.
+                Some(_) => {}
+            }
+        }
+    }
+
+    async fn try_resume(&self, id: JobId, queue_max: u32) -> Result<Option<Job>, StoreError> {
         let row: Option<JobRow> = committed(
             sqlx::query_as(
                 "UPDATE jobs SET
@@ -190,8 +220,7 @@ impl Store {
                      turn = COALESCE(
                          (SELECT MAX(turn) + 1 FROM jobs AS other WHERE other.client = jobs.client
                               AND other.priority = jobs.priority AND other.state = 'queued'),
-                         (SELECT MIN(turn) FROM jobs AS other
-                          WHERE other.priority = jobs.priority AND other.state = 'queued'), 0),
+                         (SELECT turn + 1 FROM turns WHERE turns.priority = jobs.priority), 0),
                      is_next = NOT EXISTS (SELECT 1 FROM jobs AS other
                           WHERE other.model = jobs.model AND other.state IN ('queued', 'running'))
                  WHERE id = $1 AND state IN ('failed', 'cancelled')
@@ -204,16 +233,12 @@ impl Store {
         )
         .await?;
         fault::point(Point::AfterResume);
-        if let Some(row) = row {
-            self.changed(id);
-            self.queued.send_replace(());
-            return Ok(Resumed::Accepted(row.try_into()?));
-        }
-        Ok(match self.job(id).await? {
-            None => Resumed::Unknown,
-            Some(job) if matches!(job.state, JobState::Failed | JobState::Cancelled) => Resumed::QueueFull,
-            Some(job) => Resumed::NotStopped(job),
-        })
+        row.map(Job::try_from).transpose()
+    }
+
+    async fn queue_length(&self) -> Result<u64, StoreError> {
+        let counts = self.counts().await?;
+        Ok(counts.iter().find(|(state, _)| *state == JobState::Queued).map_or(0, |(_, count)| *count))
     }
 
     /// Deletes a job that has ended, its course and its checkpoints. Its model stays.
@@ -222,22 +247,23 @@ impl Store {
     /// Where the database fails.
     pub async fn delete_job(&self, id: JobId) -> Result<Deleted, StoreError> {
         let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let row: Option<JobRow> = sqlx::query_as("SELECT * FROM jobs WHERE id = $1")
+            .bind(id.to_string())
+            .fetch_optional(&mut *transaction)
+            .await?;
+        let Some(job) = row.map(Job::try_from).transpose()? else { return Ok(Deleted::Unknown) };
+        if !job.state.is_ended() {
+            return Ok(Deleted::NotEnded(self.live.on(job)));
+        }
         let keys = sqlx::query_scalar("SELECT blob_key FROM checkpoints WHERE job_id = $1")
             .bind(id.to_string())
             .fetch_all(&mut *transaction)
             .await?;
-        let deleted =
-            sqlx::query("DELETE FROM jobs WHERE id = $1 AND state IN ('succeeded', 'failed', 'cancelled')")
-                .bind(id.to_string())
-                .execute(&mut *transaction)
-                .await?;
+        sqlx::query("DELETE FROM jobs WHERE id = $1").bind(id.to_string()).execute(&mut *transaction).await?;
         transaction.commit().await?;
         fault::point(Point::AfterDelete);
-        if deleted.rows_affected() == 1 {
-            self.changed(id);
-            return Ok(Deleted::Gone(keys));
-        }
-        Ok(self.job(id).await?.map_or(Deleted::Unknown, Deleted::NotEnded))
+        self.changed(id);
+        Ok(Deleted::Gone(keys))
     }
 
     /// The jobs that ended before the newest `keep` of those that have.

@@ -12,6 +12,7 @@ mod insert;
 mod jobs;
 mod leases;
 mod live;
+mod mend;
 mod models;
 mod pace;
 mod work;
@@ -20,11 +21,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::SqlitePool;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{
     SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
 };
+use sqlx::{Connection, SqlitePool};
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -34,6 +35,7 @@ pub use checkpoints::{Checkpoint, NewCheckpoint};
 pub use insert::{Inserted, NewJob};
 pub use jobs::{Cancelled, Deleted, JobFilter, Resumed};
 pub use leases::Held;
+pub use mend::Dropped;
 pub use models::{DeletedVersion, Models, NewModel, PublishedModel};
 pub use work::{Claim, Recorded};
 
@@ -270,7 +272,8 @@ impl Store {
         Ok(())
     }
 
-    /// Whether every page of the database is sound; what is wrong, in words.
+    /// Whether every page of the database is sound, and every row that another refers to is there; what is wrong, in
+    /// words.
     ///
     /// # Errors
     /// Where it can't be read.
@@ -278,6 +281,12 @@ impl Store {
         let mut found: Vec<String> =
             sqlx::query_scalar("PRAGMA integrity_check").fetch_all(&self.reader).await?;
         found.retain(|line| line != "ok");
+        let dangling: Vec<(String, Option<i64>, String, i64)> =
+            sqlx::query_as("PRAGMA foreign_key_check").fetch_all(&self.reader).await?;
+        found.extend(dangling.into_iter().map(|(table, row, parent, _)| {
+            let row = row.map_or_else(String::new, |row| format!("row {row} of "));
+            format!("{row}{table} refers to a row of {parent} that is not there")
+        }));
         Ok(found)
     }
 
@@ -318,7 +327,13 @@ fn options(path: &Path) -> SqliteConnectOptions {
 /// The connection that writes, to a library that loses nothing.
 async fn connect(options: SqliteConnectOptions) -> Result<SqlitePool, StoreError> {
     let options = options.auto_vacuum(SqliteAutoVacuum::Incremental);
-    let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options).await?;
+    let writer = SqlitePoolOptions::new()
+        .max_connections(1)
+        // SQLite itself rolls back when a disk fails, and then refuses the rollback that sqlx sends: the connection would count as
+        // in a transaction for good. Another takes its place. <https://sqlite.org/lang_transaction.html>, section 3.2.
+        .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
+        .connect_with(options)
+        .await?;
     let version: String = sqlx::query_scalar("SELECT sqlite_version()").fetch_one(&writer).await?;
     if version_of(&version).is_none_or(|version| version < SQLITE_VERSION_LEAST) {
         return Err(StoreError::Version { found: version });

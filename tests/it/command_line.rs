@@ -154,9 +154,20 @@ fn wrong_usage_ends_with_2() {
 
 #[test]
 fn help_teaches_by_example_and_completions_are_written() {
-    for command in
-        ["serve", "demo", "train", "predict", "graph", "summary", "check", "trace", "health", "completions"]
-    {
+    for command in [
+        "serve",
+        "demo",
+        "train",
+        "predict",
+        "graph",
+        "summary",
+        "check",
+        "trace",
+        "health",
+        "backup",
+        "restore",
+        "completions",
+    ] {
         let help = output(&[command, "--help"]);
         assert!(text(&help.stdout).contains("Example"), "{command}");
     }

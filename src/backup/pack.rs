@@ -1,0 +1,146 @@
+use std::fs::File;
+use std::io::{Seek, SeekFrom};
+use std::path::Path;
+
+use tar::{Builder, Header};
+
+use super::partial::Partial;
+use super::{BackupError, Contents, DIGEST, file_error};
+use crate::app::DATABASE;
+use crate::blobs::{BlobError, Digesting, digest_of};
+use crate::folder::{BLOBS, Folder};
+use crate::integrity::Counts;
+use crate::store::{BlobOwner, BlobRow, Store};
+
+/// How often it is begun anew because a model was deleted while it was copied.
+const TRIES: u32 = 3;
+
+/// Writes a backup of `folder` under the name `file`, in place of another if `replace` says so, while servers may work on
+/// it; returns what is in it, and what had to be left out.
+///
+/// It holds the rows as of one moment, and the bytes that they name. A checkpoint that its job has dropped meanwhile is
+/// dropped from the rows too, and so is one that is damaged.
+///
+/// # Errors
+/// Where a model or the database is damaged, or something can't be read or written: then nothing is under the name that
+/// wasn't there before.
+pub async fn backup(
+    folder: &Folder,
+    file: &Path,
+    replace: bool,
+) -> Result<(Contents, Vec<String>), BackupError> {
+    if !replace && file.exists() {
+        return Err(BackupError::Exists(file.to_owned()));
+    }
+    let partial = Partial::begin(file)?;
+    for _ in 0..TRIES {
+        let Some((counts, left_out)) = pack(folder, &partial).await? else { continue };
+        let bytes = partial.finish(replace)?;
+        return Ok((Contents { counts, bytes }, left_out));
+    }
+    Err(BackupError::Restless)
+}
+
+/// Writes all of it; `None` where a model was deleted while it was copied.
+async fn pack(folder: &Folder, partial: &Partial) -> Result<Option<(Counts, Vec<String>)>, BackupError> {
+    let path = partial.scratch.join(DATABASE);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(file_error("can't remove", path)(error));
+        }
+        _ => {}
+    }
+    folder.store.snapshot(&path).await?;
+    let rows = Store::open_existing(&path).await?;
+    let packed = pack_blobs(folder, &rows, partial).await;
+    // Closed in any case: it writes what is not yet in its one file.
+    rows.close().await;
+    let Some((tar, counts, left_out)) = packed? else { return Ok(None) };
+    append_rows(tar, &path)?;
+    Ok(Some((counts, left_out)))
+}
+
+type Packed = (Builder<File>, Counts, Vec<String>);
+
+async fn pack_blobs(folder: &Folder, rows: &Store, partial: &Partial) -> Result<Option<Packed>, BackupError> {
+    if let Some(finding) = rows.integrity().await?.into_iter().next() {
+        return Err(BackupError::Unsound { what: "the database".to_owned(), finding });
+    }
+    let mut tar = Builder::new(partial.writer()?);
+    let (mut blobs, jobs) = rows.blob_rows().await?;
+    blobs.sort_by(|one, other| one.key.cmp(&other.key));
+    let mut counts = Counts { jobs: jobs.len(), ..Counts::default() };
+    let mut left_out = Vec::new();
+    for row in blobs {
+        let Err(error) = append_blob(&mut tar, folder, &row)? else {
+            match row.owner {
+                BlobOwner::Checkpoint { .. } => counts.checkpoints += 1,
+                BlobOwner::Model { .. } => counts.models += 1,
+            }
+            continue;
+        };
+        let is_dropped = !folder.store.blob_rows().await?.0.contains(&row);
+        match &row.owner {
+            BlobOwner::Model { .. } if is_dropped => return Ok(None),
+            BlobOwner::Model { .. } => {
+                return Err(BackupError::Model { owner: row.owner.to_string(), source: error });
+            }
+            BlobOwner::Checkpoint { job, .. } => {
+                rows.drop_checkpoint(*job, &row.key).await?;
+                if !is_dropped {
+                    left_out.push(format!("{}: {error}", row.owner));
+                }
+            }
+        }
+    }
+    Ok(Some((tar, counts, left_out)))
+}
+
+/// Adds a blob while it is compared with its row; one that is damaged leaves no trace.
+fn append_blob(
+    tar: &mut Builder<File>,
+    folder: &Folder,
+    row: &BlobRow,
+) -> Result<Result<(), BlobError>, BackupError> {
+    let blob = row.blob();
+    let mut reader = match folder.blobs.reader(&blob) {
+        Err(error) if error.is_damage() => return Ok(Err(error)),
+        reader => reader?,
+    };
+    let name = format!("{BLOBS}/{}", row.key);
+    let error = |source| file_error("can't copy", folder.blobs.path(&row.key))(source);
+    let begin = tar.get_mut().stream_position().map_err(error)?;
+    append(tar, &name, blob.size_bytes, &mut reader).map_err(error)?;
+    let compared = blob.compare(reader.finish());
+    if compared.is_err() {
+        let file = tar.get_mut();
+        file.set_len(begin).and_then(|()| file.seek(SeekFrom::Start(begin))).map_err(error)?;
+    }
+    match compared {
+        Err(error) if !error.is_damage() => Err(error.into()),
+        compared => Ok(compared),
+    }
+}
+
+/// Adds the rows, with their digest, and ends the file.
+fn append_rows(mut tar: Builder<File>, path: &Path) -> Result<(), BackupError> {
+    let error = |source| file_error("can't copy", path)(source);
+    let open = || File::open(path).map_err(error);
+    let (size_bytes, sha256) = digest_of(open()?).map_err(error)?;
+    tar.append_pax_extensions([(DIGEST, sha256.as_bytes())]).map_err(error)?;
+    append(&mut tar, DATABASE, size_bytes, &mut Digesting::new(open()?)).map_err(error)?;
+    tar.into_inner().map_err(error)?;
+    Ok(())
+}
+
+fn append(
+    tar: &mut Builder<File>,
+    name: &str,
+    size_bytes: u64,
+    reader: &mut Digesting<File>,
+) -> std::io::Result<()> {
+    let mut header = Header::new_gnu();
+    header.set_size(size_bytes);
+    header.set_mode(0o644);
+    tar.append_data(&mut header, name, reader)
+}

@@ -1,0 +1,99 @@
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::{BackupError, file_error, sync_folder};
+
+/// A file that gets its name once it is whole: until then it is called `NAME.partial`. What is left unfinished is
+/// removed.
+pub(super) struct Partial {
+    file: File,
+    path: PathBuf,
+    target: PathBuf,
+    /// A folder beside it for what is made meanwhile.
+    pub scratch: PathBuf,
+    is_renamed: bool,
+}
+
+impl Partial {
+    /// Begins the file that shall be called `target`, in place of what a process left that died.
+    pub fn begin(target: &Path) -> Result<Self, BackupError> {
+        let (path, scratch) = (beside(target, ".partial"), beside(target, ".partial-rows"));
+        let error = |error| file_error("can't write", &path)(error);
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let file = file.map_err(error)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(BackupError::UnderWay(target.to_owned())),
+            Err(TryLockError::Error(source)) => return Err(error(source)),
+        }
+        // Who had the lock before may have given the file its name.
+        let of_file = file.metadata().map_err(error)?;
+        let is_ours = std::fs::metadata(&path)
+            .is_ok_and(|of_path| (of_path.dev(), of_path.ino()) == (of_file.dev(), of_file.ino()));
+        if !is_ours {
+            return Err(BackupError::UnderWay(target.to_owned()));
+        }
+        let begun = Self { file, path, target: target.to_owned(), scratch, is_renamed: false };
+        begun.clear()?;
+        std::fs::create_dir(&begun.scratch).map_err(file_error("can't make", &begun.scratch))?;
+        Ok(begun)
+    }
+
+    /// Forgets what was written so far.
+    fn clear(&self) -> Result<(), BackupError> {
+        self.file.set_len(0).map_err(file_error("can't write", &self.path))?;
+        match std::fs::remove_dir_all(&self.scratch) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(file_error("can't remove", &self.scratch)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Another handle to the file, at its beginning and empty.
+    pub fn writer(&self) -> Result<File, BackupError> {
+        use std::io::Seek;
+        let rewound = || {
+            self.file.set_len(0)?;
+            let mut file = self.file.try_clone()?;
+            file.rewind()?;
+            Ok(file)
+        };
+        rewound().map_err(file_error("can't write", &self.path))
+    }
+
+    /// Gives the file its name, for good; returns its size.
+    pub fn finish(mut self, replace: bool) -> Result<u64, BackupError> {
+        self.file.sync_all().map_err(file_error("can't write", &self.path))?;
+        let bytes = self.file.metadata().map_err(file_error("can't read", &self.path))?.len();
+        if !replace && self.target.exists() {
+            return Err(BackupError::Exists(self.target.clone()));
+        }
+        std::fs::rename(&self.path, &self.target).map_err(file_error("can't write", &self.target))?;
+        self.is_renamed = true;
+        sync_folder(parent(&self.target))?;
+        Ok(bytes)
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // What can't be removed now the next backup removes.
+        let _ = std::fs::remove_dir_all(&self.scratch);
+        if !self.is_renamed {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn beside(target: &Path, ending: &str) -> PathBuf {
+    let mut name = target.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
+/// The folder that a path lies in.
+pub(super) fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}

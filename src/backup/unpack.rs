@@ -1,0 +1,177 @@
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::{Component, Path, PathBuf};
+
+use tar::{Archive, Entry};
+
+use super::partial::parent;
+use super::{BackupError, Contents, DIGEST, file_error, sync_folder};
+use crate::app::{DATABASE, FolderLock};
+use crate::blobs::{Blobs, Digesting};
+use crate::folder::BLOBS;
+use crate::integrity::{Counts, check};
+use crate::store::Store;
+
+/// The rows until all is there: the first file to be made, the last to be named.
+const PARTIAL: &str = "chainrule.db.partial";
+
+/// What may lie in a folder that counts as empty: the lock, and what the system puts at the root of a file system.
+const EMPTY: &[&str] = &["lock", "lost+found"];
+
+/// What a restore that was cut may have left beside [`PARTIAL`].
+const LEFT: &[&str] =
+    &[BLOBS, PARTIAL, "chainrule.db.partial-wal", "chainrule.db.partial-shm", "chainrule.db.partial-journal"];
+
+/// Makes the data folder `folder`, which is empty or not there, from the backup `file`, and checks it; returns what is
+/// in it.
+///
+/// What a restore left that was cut is begun anew. The rows get their name last: before, it is no data folder.
+///
+/// # Errors
+/// Where the file is no whole and sound backup, or the folder holds something, is in use or can't be written: then it is
+/// as empty as before.
+pub async fn restore(file: &Path, folder: &Path) -> Result<Contents, BackupError> {
+    let tar = File::open(file).map_err(file_error("can't read", file))?;
+    let bytes = tar.metadata().map_err(file_error("can't read", file))?.len();
+    let is_new = !folder.exists();
+    be_empty(folder)?;
+    let lock = FolderLock::whole(folder)?.ok_or_else(|| BackupError::InUse(folder.to_owned()))?;
+    // Another restore may have been faster.
+    be_empty(folder)?;
+    clear(folder)?;
+    let restored = fill(tar, file, folder).await;
+    if restored.is_err() {
+        clear(folder)?;
+    } else if is_new {
+        sync_folder(parent(folder))?;
+    }
+    drop(lock);
+    Ok(Contents { counts: restored?, bytes })
+}
+
+/// Sees that nothing is in a folder but what a restore may take away.
+fn be_empty(folder: &Path) -> Result<(), BackupError> {
+    let error = |source| file_error("can't read", folder)(source);
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(error)?,
+    };
+    let name = |entry: std::io::Result<std::fs::DirEntry>| {
+        entry.map(|entry| entry.file_name().to_string_lossy().into_owned())
+    };
+    let names = entries.map(name).collect::<Result<BTreeSet<_>, _>>().map_err(error)?;
+    let was_cut = names.contains(PARTIAL);
+    let may_be = |name: &str| EMPTY.contains(&name) || (was_cut && LEFT.contains(&name));
+    match names.into_iter().find(|name| !may_be(name)) {
+        Some(name) => Err(BackupError::NotEmpty { path: folder.to_owned(), name }),
+        None => Ok(()),
+    }
+}
+
+/// Takes away what a restore has made, the rows last: they tell whose the rest is.
+fn clear(folder: &Path) -> Result<(), BackupError> {
+    for name in LEFT.iter().filter(|name| **name != PARTIAL).chain([&PARTIAL]) {
+        let path = folder.join(name);
+        let removed =
+            if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        match removed {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(file_error("can't remove", path)(error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+async fn fill(tar: File, file: &Path, folder: &Path) -> Result<Counts, BackupError> {
+    let (rows, blobs) = (folder.join(PARTIAL), folder.join(BLOBS));
+    File::create(&rows).map_err(file_error("can't write", &rows))?;
+    std::fs::create_dir(&blobs).map_err(file_error("can't make", &blobs))?;
+    unpack(tar, file, folder)?;
+    // An older backup is brought up to date, as a server would.
+    let store = Store::open(&rows).await?;
+    let report = check(&store, &Blobs::open(&blobs)?, true).await;
+    store.close().await;
+    let report = report?;
+    if let Some(finding) = report.faults().next() {
+        return Err(BackupError::Unsound { what: file.display().to_string(), finding: finding.to_string() });
+    }
+    let error = |source| file_error("can't write", &rows)(source);
+    File::open(&rows).and_then(|rows| rows.sync_all()).map_err(error)?;
+    std::fs::rename(&rows, folder.join(DATABASE)).map_err(error)?;
+    sync_folder(folder)?;
+    Ok(report.counts)
+}
+
+/// Writes what a tar holds into a folder, each file to be there after a power cut.
+fn unpack(tar: File, file: &Path, folder: &Path) -> Result<(), BackupError> {
+    let refuse = |why: String| BackupError::NoBackup { path: file.to_owned(), why };
+    let mut archive = Archive::new(tar);
+    let mut folders = BTreeSet::from([folder.to_owned()]);
+    let mut has_rows = false;
+    for entry in archive.entries().map_err(|error| refuse(error.to_string()))? {
+        let mut entry = entry.map_err(|error| refuse(error.to_string()))?;
+        let name = name_of(&entry).map_err(refuse)?;
+        let is_rows = name == Path::new(DATABASE);
+        let path = folder.join(if is_rows { Path::new(PARTIAL) } else { &name });
+        let error = |source| file_error("can't write", &path)(source);
+        if !is_rows {
+            make_folders(folder, &name, &mut folders)?;
+        }
+        if is_rows && std::mem::replace(&mut has_rows, true) {
+            return Err(refuse(format!("it holds {DATABASE} twice")));
+        }
+        let expected = if is_rows { Some(digest_in(&mut entry).map_err(refuse)?) } else { None };
+        let size_bytes = entry.size();
+        let mut target =
+            if is_rows { File::create(&path) } else { File::create_new(&path) }.map_err(error)?;
+        let mut reader = Digesting::new(entry);
+        std::io::copy(&mut reader, &mut target).map_err(error)?;
+        let (found_bytes, sha256) = reader.finish();
+        if found_bytes < size_bytes {
+            return Err(refuse(format!("it ends within {}", name.display())));
+        }
+        if expected.is_some_and(|expected| expected != sha256) {
+            return Err(refuse(format!("its {DATABASE} has not the digest that it was written with")));
+        }
+        target.sync_all().map_err(error)?;
+    }
+    if !has_rows {
+        return Err(refuse(format!("{DATABASE} is missing in it")));
+    }
+    folders.iter().try_for_each(|folder| sync_folder(folder))
+}
+
+/// The name of an entry that a backup may hold: a plain file, the rows or one among the blobs.
+fn name_of<R: Read>(entry: &Entry<R>) -> Result<PathBuf, String> {
+    let name = entry.path().map_err(|error| error.to_string())?.into_owned();
+    let mut parts = name.components();
+    let is_plain = parts.clone().all(|part| matches!(part, Component::Normal(_)));
+    let is_blob = parts.next() == Some(Component::Normal(BLOBS.as_ref())) && parts.next().is_some();
+    if !entry.header().entry_type().is_file() || !is_plain || !(is_blob || name == Path::new(DATABASE)) {
+        return Err(format!("{:?} has no place in a backup", name.to_string_lossy()));
+    }
+    Ok(name)
+}
+
+/// Makes the folders that a file lies in.
+fn make_folders(folder: &Path, name: &Path, made: &mut BTreeSet<PathBuf>) -> Result<(), BackupError> {
+    let between: Vec<&Path> = name.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty()).collect();
+    for path in between.into_iter().rev() {
+        let path = folder.join(path);
+        if made.insert(path.clone()) {
+            std::fs::create_dir_all(&path).map_err(file_error("can't make", path))?;
+        }
+    }
+    Ok(())
+}
+
+/// The digest that the rows were written with.
+fn digest_in<R: Read>(entry: &mut Entry<R>) -> Result<String, String> {
+    let extensions = entry.pax_extensions().map_err(|error| error.to_string())?;
+    let digest = extensions.into_iter().flatten().flatten().find(|extension| extension.key() == Ok(DIGEST));
+    let digest = digest.and_then(|digest| digest.value().ok().map(str::to_owned));
+    digest.ok_or_else(|| format!("its {DATABASE} has no digest"))
+}

@@ -1,0 +1,70 @@
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use super::check::listed;
+use super::folder::FolderArgs;
+use super::{CliError, Output, print, print_json};
+use crate::backup::{self, Contents};
+use crate::folder::Folder;
+
+const EXAMPLES: &str = "\
+Examples:
+  chainrule backup chainrule-2026-07-01.tar --data-dir /var/lib/chainrule
+  chainrule backup --force /mnt/backup/chainrule.tar && echo saved
+
+Servers may run. The file is a tar, as large as the data: the rows as of one moment, and the models
+and checkpoints that they name, each compared with its digest. It is called FILE.partial until it is
+whole. A checkpoint that is damaged is left out, a model that is damaged ends the backup.";
+
+/// Flags of `backup`.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct BackupArgs {
+    #[command(flatten)]
+    folder: FolderArgs,
+
+    /// Replace FILE where it exists
+    #[arg(long)]
+    force: bool,
+
+    /// The file to write
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+/// Writes a data folder into one file.
+pub async fn run(args: BackupArgs, output: Output) -> Result<(), CliError> {
+    if args.file.as_os_str() == "-" {
+        return Err(CliError::Usage {
+            what: "a backup can't be written to standard output".to_owned(),
+            hint: "name a file: it gets its name once it is whole, and a pipe can be cut".to_owned(),
+        });
+    }
+    let folder = Folder::beside(&args.folder.data_dir).await?;
+    let backup = backup::backup(&folder, &args.file, args.force).await;
+    folder.close().await;
+    let (contents, left_out) = backup?;
+    for left_out in &left_out {
+        eprintln!("warning: left out {left_out}");
+    }
+    if output.json {
+        let Contents { counts, bytes } = contents;
+        return print_json(&json!({
+            "file": args.file.to_string_lossy(), "jobs": counts.jobs, "models": counts.models,
+            "checkpoints": counts.checkpoints, "bytes": bytes, "left_out": left_out,
+        }));
+    }
+    if output.quiet {
+        return print(args.file.display());
+    }
+    print(format!("{}: {}", args.file.display(), told(&contents)))
+}
+
+/// What a backup holds, in words.
+pub fn told(contents: &Contents) -> String {
+    let counts = contents.counts;
+    let parts = [("job", counts.jobs), ("model", counts.models), ("checkpoint", counts.checkpoints)];
+    format!("{}, {} bytes", listed(&parts), contents.bytes)
+}

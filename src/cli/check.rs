@@ -1,0 +1,157 @@
+use std::path::Path;
+
+use clap::Args;
+use serde_json::json;
+
+use super::folder::FolderArgs;
+use super::{CliError, Output, lab, print, print_json};
+use crate::folder::Folder;
+use crate::integrity::{self, Finding, RepairError, Report};
+
+const EXAMPLES: &str = "\
+Examples:
+  chainrule check --data-dir /var/lib/chainrule            is all there and sound? servers may run
+  chainrule check --data-dir /var/lib/chainrule --repair   mend it; no server may run
+  chainrule check lesson                                   the gradients of a network
+  chainrule check cnn-fast --samples 4 --parameters 20
+
+No server is asked. Status 0 where nothing is to be repaired, 1 where something is, or can't be.";
+
+/// Flags of `check`.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct CheckArgs {
+    /// A preset, or layers as JSON: its gradients are checked, and no data folder
+    #[arg(value_name = "NETWORK")]
+    network: Option<String>,
+
+    #[command(flatten)]
+    folder: FolderArgs,
+
+    /// Mend what can be mended; the rest is set aside
+    #[arg(long, conflicts_with = "network")]
+    repair: bool,
+
+    /// Examples of MNIST
+    #[arg(long, value_name = "N", requires = "network", help_heading = "Gradients")]
+    samples: Option<u64>,
+
+    /// Numbers of each parameter that are checked
+    #[arg(long, value_name = "N", requires = "network", help_heading = "Gradients")]
+    parameters: Option<u64>,
+
+    /// Of weights, examples and which numbers are checked
+    #[arg(long, value_name = "N", requires = "network", help_heading = "Gradients")]
+    seed: Option<u64>,
+}
+
+/// Checks a data folder, or backpropagation.
+pub async fn run(args: CheckArgs, output: Output) -> Result<(), CliError> {
+    if let Some(network) = &args.network {
+        let fields = [("samples", args.samples), ("parameters", args.parameters), ("seed", args.seed)];
+        return lab::check(network, fields, output);
+    }
+    let path = &args.folder.data_dir;
+    let folder = if args.repair { Folder::alone(path).await? } else { Folder::beside(path).await? };
+    let checked = check(&folder, args.repair, output).await;
+    folder.close().await;
+    checked
+}
+
+async fn check(folder: &Folder, repair: bool, output: Output) -> Result<(), CliError> {
+    let look = async || integrity::check(&folder.store, &folder.blobs, repair).await;
+    let failed = |error| CliError::failed(format!("can't check {}", folder.path.display()), error);
+    let mut report = look().await.map_err(failed)?;
+    let mut done = Vec::new();
+    if repair && !report.is_sound() {
+        match integrity::repair(&folder.store, &folder.blobs, &report).await {
+            Ok(sentences) => done = sentences,
+            // Nothing was done: the findings say why, and what is told of them is printed as without a repair.
+            Err(RepairError::Database) => {}
+            Err(error) => {
+                return Err(CliError::failed(format!("can't repair {}", folder.path.display()), error));
+            }
+        }
+        if !done.is_empty() {
+            report = look().await.map_err(failed)?;
+        }
+    }
+    tell(&folder.path, &report, &done, output)?;
+    if report.is_sound() { Ok(()) } else { Err(unsound(&folder.path, &report)) }
+}
+
+fn tell(path: &Path, report: &Report, done: &[String], output: Output) -> Result<(), CliError> {
+    let counts = report.counts;
+    if output.json {
+        let shown = |finding: &Finding| {
+            json!({
+                "kind": finding.kind(), "is_fault": finding.is_fault(), "detail": finding.to_string(),
+                "repair": finding.remedy(),
+            })
+        };
+        let findings: Vec<_> = report.findings.iter().map(shown).collect();
+        return print_json(&json!({
+            "folder": path.to_string_lossy(), "is_sound": report.is_sound(), "jobs": counts.jobs,
+            "models": counts.models, "checkpoints": counts.checkpoints, "findings": findings, "repaired": done,
+        }));
+    }
+    if !output.quiet {
+        done.iter().try_for_each(print)?;
+        for finding in &report.findings {
+            match finding.remedy() {
+                Some(remedy) => print(format!("{finding} (--repair {remedy})"))?,
+                None => print(finding)?,
+            }
+        }
+    }
+    if !report.is_sound() {
+        return Ok(());
+    }
+    if output.quiet {
+        return print("sound");
+    }
+    let parts = [("job", counts.jobs), ("model", counts.models), ("checkpoint", counts.checkpoints)];
+    print(format!("{} is sound: {}", path.display(), listed(&parts)))
+}
+
+/// Things and how many of them.
+pub fn listed(parts: &[(&str, usize)]) -> String {
+    let counted = parts.iter().map(|(word, count)| {
+        let ending = if *count == 1 { "" } else { "s" };
+        format!("{count} {word}{ending}")
+    });
+    counted.collect::<Vec<_>>().join(", ")
+}
+
+/// Files that nobody names put no data at risk; all else does.
+fn unsound(path: &Path, report: &Report) -> CliError {
+    let is_stray = |finding: &&Finding| matches!(finding, Finding::Stray(_));
+    let strays = report.faults().filter(is_stray).count();
+    let faults = report.faults().count() - strays;
+    let can_repair = report.faults().any(|finding| finding.remedy().is_some());
+    let is_damaged = report.faults().any(|fault| matches!(fault, Finding::Pages(_) | Finding::Rows(_)));
+    let (word, parts, hint) = if faults == 0 {
+        let hint = "no data is at risk: a server removes them when it starts, and now and then; --repair does so now";
+        ("not tidy", vec![("stray file", strays)], Some(hint))
+    } else {
+        let hint = if is_damaged {
+            Some(
+                "nothing mends a damaged database: restore a backup into a new folder with chainrule restore",
+            )
+        } else if can_repair {
+            Some("stop the servers on it and run the same with --repair")
+        } else {
+            Some("see that the disk is well, and check again")
+        };
+        let mut parts = vec![("fault", faults)];
+        if strays > 0 {
+            parts.push(("stray file", strays));
+        }
+        ("not sound", parts, hint)
+    };
+    CliError::Failed {
+        what: format!("the data folder {} is {word}: {}", path.display(), listed(&parts)),
+        why: None,
+        hint: hint.map(str::to_owned),
+    }
+}

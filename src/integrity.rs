@@ -1,0 +1,177 @@
+//! Whether a data folder is sound: the pages of its database, its rows, and the bytes that they name.
+
+mod blob;
+mod finding;
+mod repair;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+pub use finding::Finding;
+pub use repair::{RepairError, repair};
+
+use self::blob::{Trouble, examine, rebuilt};
+use crate::blobs::{Blobs, StoredFile};
+use crate::inventory::{Inventory, InventoryError, Stray};
+use crate::store::{BlobOwner, BlobRow, Models, PublishedModel, Store, StoreError};
+
+/// After this time it is looked again for a file that nobody names: a server deletes the row first, then the file.
+const SECOND_LOOK: Duration = Duration::from_millis(200);
+
+/// What was found in a data folder.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// What is to be told, faults among it.
+    pub findings: Vec<Finding>,
+    /// What there is.
+    pub counts: Counts,
+}
+
+/// What a data folder holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Jobs.
+    pub jobs: usize,
+    /// Versions of models.
+    pub models: usize,
+    /// Checkpoints.
+    pub checkpoints: usize,
+}
+
+impl Counts {
+    /// Of what an inventory lists.
+    pub fn of(inventory: &Inventory) -> Self {
+        let is_model = |row: &&BlobRow| matches!(row.owner, BlobOwner::Model { .. });
+        let models = inventory.rows.iter().filter(is_model).count();
+        Self { jobs: inventory.jobs().len(), models, checkpoints: inventory.rows.len() - models }
+    }
+}
+
+impl Report {
+    /// What a repair would change, or can't.
+    pub fn faults(&self) -> impl Iterator<Item = &Finding> {
+        self.findings.iter().filter(|finding| finding.is_fault())
+    }
+
+    /// Whether there is nothing to be repaired.
+    pub fn is_sound(&self) -> bool {
+        self.faults().next().is_none()
+    }
+}
+
+/// Looks through all of it, while others may write; `is_alone` where no server lives on the folder.
+///
+/// # Errors
+/// Where the folder can't be read. What is wrong with the rows is a finding.
+pub async fn check(store: &Store, blobs: &Blobs, is_alone: bool) -> Result<Report, InventoryError> {
+    let mut report = Report::default();
+    match store.integrity().await {
+        Ok(lines) => report.findings.extend(lines.into_iter().map(Finding::Pages)),
+        Err(error) => report.findings.push(Finding::Pages(error.to_string())),
+    }
+    match look(store, blobs, is_alone, &mut report).await {
+        Err(InventoryError::Store(error)) => report.findings.push(Finding::Rows(error.to_string())),
+        looked => looked?,
+    }
+    Ok(report)
+}
+
+async fn look(
+    store: &Store,
+    blobs: &Blobs,
+    is_alone: bool,
+    report: &mut Report,
+) -> Result<(), InventoryError> {
+    let inventory = Inventory::take(store, blobs).await?;
+    report.counts = Counts::of(&inventory);
+    for id in inventory.jobs() {
+        match store.job(id).await {
+            Err(error @ StoreError::Row { .. }) => report.findings.push(Finding::Rows(error.to_string())),
+            found => _ = found?,
+        }
+    }
+
+    let models = store.models().await?;
+    let of_row = by_version(&models);
+    let mut suspects = Vec::new();
+    for row in &inventory.rows {
+        if let Some(trouble) = examine(store, blobs, row, &of_row).await? {
+            suspects.push((row, trouble));
+        }
+    }
+    if !suspects.is_empty() {
+        // What a server has dropped meanwhile is no fault.
+        let (now, _) = store.blob_rows().await?;
+        suspects.retain(|(row, _)| now.contains(row));
+    }
+    for (row, trouble) in suspects {
+        report.findings.push(match trouble {
+            Trouble::Unreadable(why) => Finding::Unreadable { owner: row.owner.clone(), why },
+            Trouble::Lost(why) => lost(store, blobs, row, why, &models, &of_row).await?,
+        });
+    }
+    strays(store, blobs, &inventory, is_alone, report).await?;
+    report.findings.extend(blobs.damaged().await?.into_iter().map(Finding::SetAside));
+    Ok(())
+}
+
+type ByVersion<'a> = HashMap<(&'a str, u32), &'a PublishedModel>;
+
+fn by_version(models: &Models) -> ByVersion<'_> {
+    models.versions.iter().map(|model| ((model.name.as_str(), model.row.version), model)).collect()
+}
+
+/// Bytes that are not what was written, and what can be done for them.
+async fn lost(
+    store: &Store,
+    blobs: &Blobs,
+    row: &BlobRow,
+    why: String,
+    models: &Models,
+    of_row: &ByVersion<'_>,
+) -> Result<Finding, StoreError> {
+    Ok(match &row.owner {
+        BlobOwner::Checkpoint { job, step } => {
+            Finding::Checkpoint { job: *job, step: *step, key: row.key.clone(), why }
+        }
+        BlobOwner::Model { name, version } => {
+            let can_be_rebuilt = match of_row.get(&(name.as_str(), *version)) {
+                Some(model) => rebuilt(store, blobs, model).await?.is_some(),
+                None => false,
+            };
+            let aliases = models.aliases.iter().filter(|(of, _, means)| of == name && means == version);
+            let aliases = aliases.map(|(_, alias, _)| alias.clone()).collect();
+            let (name, version, key) = (name.clone(), *version, row.key.clone());
+            Finding::Model { name, version, key, aliases, can_be_rebuilt, why }
+        }
+    })
+}
+
+async fn strays(
+    store: &Store,
+    blobs: &Blobs,
+    inventory: &Inventory,
+    is_alone: bool,
+    report: &mut Report,
+) -> Result<(), InventoryError> {
+    let mut dead: Vec<StoredFile> = Vec::new();
+    for (file, stray) in inventory.strays(is_alone) {
+        match stray {
+            Stray::Foreign => report.findings.push(Finding::Foreign(file.clone())),
+            Stray::Dead => dead.push(file.clone()),
+            // With nobody else on the folder, no worker lives that could name it.
+            Stray::Alive if is_alone => dead.push(file.clone()),
+            Stray::Alive => {}
+        }
+    }
+    if !is_alone && !dead.is_empty() {
+        tokio::time::sleep(SECOND_LOOK).await;
+        let again = Inventory::take(store, blobs).await?;
+        let again = again.strays(is_alone);
+        dead.retain(|file| again.contains(&(file, Stray::Dead)));
+    }
+    report.findings.extend(dead.into_iter().map(Finding::Stray));
+    Ok(())
+}

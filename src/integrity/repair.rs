@@ -1,0 +1,91 @@
+use super::blob::rebuilt;
+use super::finding::counted;
+use super::{Finding, Report, by_version};
+use crate::blobs::{BlobError, Blobs};
+use crate::store::{BlobOwner, Dropped, Store, StoreError};
+
+/// Why a folder can't be repaired.
+#[derive(Debug, thiserror::Error)]
+pub enum RepairError {
+    /// What the rows say can't be trusted.
+    #[error("the database is damaged, and rows can't be made anew")]
+    Database,
+    /// The rows failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The bytes failed.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+}
+
+/// Does what can be done about the faults of a report on a folder that nobody else uses; returns what it did, a
+/// sentence each.
+///
+/// # Errors
+/// Where the pages or rows of the database are damaged, which nothing here mends: then nothing is done. Where rows or
+/// bytes can't be written: another repair goes on from there.
+pub async fn repair(store: &Store, blobs: &Blobs, report: &Report) -> Result<Vec<String>, RepairError> {
+    if report.findings.iter().any(|finding| matches!(finding, Finding::Pages(_) | Finding::Rows(_))) {
+        return Err(RepairError::Database);
+    }
+    let mut done = Vec::new();
+    // A model may need a checkpoint, and no checkpoint a model.
+    for finding in &report.findings {
+        if let Finding::Model { name, version, key, .. } = finding {
+            done.push(mend_model(store, blobs, name, *version, key).await?);
+        }
+    }
+    for finding in &report.findings {
+        match finding {
+            Finding::Checkpoint { job, step, key, .. } => {
+                // The row last: until then another repair finds the same fault.
+                let aside = blobs.set_aside(key).await?;
+                store.drop_checkpoint(*job, key).await?;
+                let owner = BlobOwner::Checkpoint { job: *job, step: *step };
+                done.push(format!("{owner} is forgotten{}", kept(aside)));
+            }
+            Finding::Stray(file) => {
+                blobs.remove(file).await?;
+                done.push(format!("blobs/{} is removed", file.key));
+            }
+            _ => {}
+        }
+    }
+    Ok(done)
+}
+
+async fn mend_model(
+    store: &Store,
+    blobs: &Blobs,
+    name: &str,
+    version: u32,
+    key: &str,
+) -> Result<String, RepairError> {
+    let owner = BlobOwner::Model { name: name.to_owned(), version };
+    let models = store.models().await?;
+    let bytes = match by_version(&models).get(&(name, version)) {
+        Some(model) => rebuilt(store, blobs, model).await?,
+        None => None,
+    };
+    let aside = blobs.set_aside(key).await?;
+    if let Some(bytes) = bytes {
+        blobs.put(key, bytes).await?;
+        return Ok(format!("{owner} is written again, with the digest of its row{}", kept(aside)));
+    }
+    let dropped = store.drop_version(name, version, key).await?;
+    let Dropped { aliases, needed_by } =
+        dropped.unwrap_or(Dropped { aliases: Vec::new(), needed_by: Vec::new() });
+    let mut sentence = format!("{owner} is deleted");
+    if !aliases.is_empty() {
+        sentence += &format!(", and with it its {}", counted("alias", &aliases));
+    }
+    for job in needed_by {
+        sentence += &format!("; job {job} starts from it and fails unless it has a checkpoint");
+    }
+    Ok(sentence + &kept(aside))
+}
+
+/// Where bytes were put that are damaged.
+fn kept(aside: Option<String>) -> String {
+    aside.map_or_else(String::new, |aside| format!("; the damaged file is kept as blobs/{aside}"))
+}

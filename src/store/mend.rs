@@ -1,0 +1,70 @@
+use super::{Store, StoreError, row_error};
+use crate::job::JobId;
+
+/// What went with a version whose bytes are lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    /// Aliases that meant it.
+    pub aliases: Vec<String>,
+    /// Jobs that have not ended and start from it.
+    pub needed_by: Vec<JobId>,
+}
+
+/// For whoever has the rows for itself: no worker writes.
+impl Store {
+    /// Forgets a checkpoint whose bytes are lost; `false` where its row is gone, or names other bytes.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn drop_checkpoint(&self, id: JobId, blob_key: &str) -> Result<bool, StoreError> {
+        let dropped = sqlx::query("DELETE FROM checkpoints WHERE job_id = $1 AND blob_key = $2")
+            .bind(id.to_string())
+            .bind(blob_key)
+            .execute(&self.writer)
+            .await?;
+        Ok(dropped.rows_affected() > 0)
+    }
+
+    /// Deletes a version whose bytes are lost, and every alias that means it; `None` where its row is gone, or names
+    /// other bytes.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn drop_version(
+        &self,
+        name: &str,
+        version: u32,
+        blob_key: &str,
+    ) -> Result<Option<Dropped>, StoreError> {
+        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let aliases = sqlx::query_scalar(
+            "DELETE FROM model_aliases WHERE name = $1 AND version = $2 AND EXISTS
+                 (SELECT 1 FROM model_versions WHERE name = $1 AND version = $2 AND blob_key = $3)
+             RETURNING alias",
+        )
+        .bind(name)
+        .bind(version)
+        .bind(blob_key)
+        .fetch_all(&mut *transaction)
+        .await?;
+        let deleted =
+            sqlx::query("DELETE FROM model_versions WHERE name = $1 AND version = $2 AND blob_key = $3")
+                .bind(name)
+                .bind(version)
+                .bind(blob_key)
+                .execute(&mut *transaction)
+                .await?;
+        let jobs: Vec<String> = sqlx::query_scalar(
+            "SELECT id FROM jobs WHERE state IN ('queued', 'running') AND initial_model = $1",
+        )
+        .bind(format!("{name}@{version}"))
+        .fetch_all(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        if deleted.rows_affected() == 0 {
+            return Ok(None);
+        }
+        let needed_by = jobs.iter().map(|id| id.parse().map_err(|error| row_error("id", id, &error)));
+        Ok(Some(Dropped { aliases, needed_by: needed_by.collect::<Result<_, _>>()? }))
+    }
+}

@@ -1,0 +1,104 @@
+//! The process dies at each point that it knows, and everything is as if it had not.
+
+mod scenario;
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::time::Duration;
+
+use self::scenario::{FLAGS, before, finish, play};
+use crate::checker::{History, Rules, check, check_command, in_words, settled};
+use crate::folders::copy_into;
+use crate::process::{Serve, output};
+use crate::workload::{SOON, specs, weights};
+
+/// SIGKILL.
+const KILLED: i32 = 9;
+
+/// So long after the scenario's end the death may come: a release on SIGTERM, a sweep.
+const DIES_WITHIN: Duration = Duration::from_secs(30);
+
+/// The names of all points, as the binary says them.
+fn points() -> Vec<String> {
+    let output = output(&["faults"]);
+    assert!(output.status.success(), "chainrule faults: {output:?}");
+    let text = String::from_utf8(output.stdout).expect("names in UTF-8");
+    let names: Vec<String> = text.lines().map(str::to_owned).collect();
+    assert!(!names.is_empty(), "chainrule faults names no point");
+    names
+}
+
+/// Plays the scenario on a copy of the folder of [`before`] until the process dies at `point` for the `nth` time, and
+/// then without fault to its end; what is wrong with that.
+fn dies_at(point: &str, nth: u32) -> Result<(), String> {
+    let folder = tempfile::tempdir().expect("a folder");
+    copy_into(before().folder.path(), folder.path()).expect("a copy");
+    let history = History::after(before().events.clone());
+    let fault = format!("kill@{point}:{nth}");
+    match Serve::new(folder.path()).args(&FLAGS).args(&["--fault", &fault]).try_start() {
+        Err(words) if words.contains("signal: 9") || words.contains("unix_wait_status(9)") => {}
+        Err(words) => return Err(format!("it did not start: {words}")),
+        Ok(mut server) => {
+            let was_played = play(&server.client(), &history);
+            if was_played.is_some() {
+                server.signal("TERM");
+            }
+            let status = server.wait(DIES_WITHIN).ok_or("it has not died, nor ended on SIGTERM")?;
+            if status.signal() != Some(KILLED) {
+                return Err(format!(
+                    "the scenario never comes to {point} {nth} times: it ended with {status}"
+                ));
+            }
+        }
+    }
+    ends_well(folder.path(), &history).inspect_err(|_| {
+        println!("{fault}: the folder stays in {}", folder.keep().display());
+    })
+}
+
+/// Starts without fault, plays to the end, checks; and checks once more after another start.
+fn ends_well(folder: &Path, history: &History) -> Result<(), String> {
+    let rules = Rules {
+        weights: weights().clone(),
+        keep_jobs: Some(scenario::KEEP_JOBS),
+        keep_versions: Some(scenario::KEEP_VERSIONS),
+        ..Rules::default()
+    };
+    let mut server = Serve::new(folder).args(&FLAGS).try_start()?;
+    finish(&server.client(), history);
+    crate::checker::all_ended(&server.client(), SOON)?;
+    server.terminate(DIES_WITHIN);
+    let mut server = Serve::new(folder).args(&FLAGS).try_start()?;
+    let seen = settled(&server.client(), folder, history, specs(), SOON)?;
+    server.terminate(DIES_WITHIN);
+    let violations = check(history, &seen, &rules);
+    check_command(folder)?;
+    if violations.is_empty() { Ok(()) } else { Err(in_words(&violations)) }
+}
+
+fn assert_all(name: &str, nths: &[u32]) {
+    let points = points();
+    let mut failures = Vec::new();
+    for point in &points {
+        for nth in nths {
+            if let Err(words) = dies_at(point, *nth) {
+                println!("kill@{point}:{nth}: {words}");
+                failures.push(format!("kill@{point}:{nth}: {words}"));
+            }
+        }
+    }
+    let runs = points.len() * nths.len();
+    println!("figures: {name} points={} runs={runs} failures={}", points.len(), failures.len());
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn nothing_is_lost_by_a_death_at_any_point() {
+    assert_all("crash_points", &[1]);
+}
+
+#[test]
+#[ignore = "long"]
+fn nothing_is_lost_by_a_later_death_at_any_point() {
+    assert_all("crash_points_long", &[1, 2]);
+}

@@ -1,0 +1,156 @@
+//! A course of requests that comes to every point at least twice, and the folder it begins on.
+
+use std::fs;
+use std::sync::OnceLock;
+
+use tempfile::TempDir;
+
+use crate::checker::{Event, History};
+use crate::process::{Client, Serve, has_ended};
+use crate::script::Script;
+use crate::workload::specs;
+
+pub const KEEP_JOBS: usize = 2;
+pub const KEEP_VERSIONS: usize = 1;
+
+/// Two workers, so that two jobs are rescued, released and claimed.
+pub const FLAGS: [&str; 16] = [
+    "--threads",
+    "1",
+    "--workers",
+    "2",
+    "--lease-seconds",
+    "1",
+    "--checkpoint-seconds",
+    "0.05",
+    "--keep-jobs",
+    "2",
+    "--keep-versions",
+    "1",
+    "--upkeep-seconds",
+    "1",
+    "--crashes-max",
+    "1000",
+];
+
+/// A folder after a server was killed while it ran two jobs, with files of nobody.
+pub struct Before {
+    pub folder: TempDir,
+    pub events: Vec<Event>,
+}
+
+/// The folder, made once.
+pub fn before() -> &'static Before {
+    static BEFORE: OnceLock<Before> = OnceLock::new();
+    BEFORE.get_or_init(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let history = History::new();
+        let mut server = Serve::new(folder.path()).args(&FLAGS).start();
+        let script = Script { client: server.client(), history: &history };
+        let first = post(&script, "before-0", "a0").expect("an answer");
+        script.until(&first, has_ended).expect("an answer");
+        let running = [post(&script, "before-1", "a3"), post(&script, "before-2", "b3")];
+        for id in running.iter().flatten() {
+            script.until(id, |job| job["progress"]["epoch"].as_u64() >= Some(2)).expect("an answer");
+        }
+        server.kill();
+        let blobs = folder.path().join("blobs");
+        let nobody = "01900000-0000-7000-8000-000000000000";
+        fs::create_dir_all(blobs.join("jobs").join(nobody)).expect("a folder");
+        for name in [
+            format!("jobs/{nobody}/1-10.safetensors"),
+            format!("jobs/{nobody}/1-20.safetensors#1"),
+            format!("models/{nobody}-1.safetensors"),
+        ] {
+            fs::write(blobs.join(name), b"of nobody").expect("a file");
+        }
+        Before { events: history.events(), folder }
+    })
+}
+
+fn post(script: &Script, key: &str, spec: &str) -> Option<String> {
+    script.post(key, spec, &specs()[spec])
+}
+
+/// The posts of the scenario: the key, and the spec.
+const POSTS: [(&str, &str); 13] = [
+    ("first", "a1"),
+    ("second", "b0"),
+    ("third", "a2"),
+    ("cancelled", "b3"),
+    ("cancelled-too", "a3"),
+    ("deleted", "b3"),
+    ("deleted-too", "a3"),
+    ("one-version", "c0"),
+    ("another-version", "c0"),
+    ("third-version", "c0"),
+    ("pointed-at", "b0"),
+    ("released", "a3"),
+    ("released-too", "b3"),
+];
+
+/// Plays the scenario; nothing where the server was gone before its end.
+pub fn play(client: &Client, history: &History) -> Option<()> {
+    let script = &Script { client: *client, history };
+    let post = |key: &str| {
+        let (_, spec) = POSTS.iter().find(|(other, _)| *other == key).expect("a key of the scenario");
+        post(script, key, spec)
+    };
+    // Checkpoints are written and forgotten, models published.
+    let trained = [post("first")?, post("second")?, post("third")?];
+    for id in &trained {
+        script.until(id, has_ended)?;
+    }
+    // Cancelled in the middle, then resumed.
+    for key in ["cancelled", "cancelled-too"] {
+        let id = post(key)?;
+        script.until(&id, |job| job["progress"]["epoch"].as_u64() >= Some(1) || has_ended(job))?;
+        script.cancel(&id)?;
+        script.resume(&id)?;
+    }
+    for key in ["deleted", "deleted-too"] {
+        let id = post(key)?;
+        script.cancel(&id)?;
+        script.delete(&id)?;
+    }
+    aliases_and_versions(script, &post)?;
+    // Given back to the queue, once the server is told to end.
+    let released = [post("released")?, post("released-too")?];
+    for id in &released {
+        script.until(id, |job| job["state"] == "running" || has_ended(job))?;
+    }
+    Some(())
+}
+
+/// Two aliases are set, two versions deleted. Retention may have taken a version or a job before: then the next is taken.
+fn aliases_and_versions(script: &Script, post: &dyn Fn(&str) -> Option<String>) -> Option<()> {
+    let version_of = |key: &str| -> Option<Option<u64>> {
+        let id = post(key)?;
+        let job = script.until(&id, has_ended)?;
+        Some(job.and_then(|job| job["result"]["version"].as_u64()))
+    };
+    if let Some(version) = version_of("pointed-at")? {
+        script.point("b", "best", version)?;
+        script.point("b", "next", version)?;
+    }
+    for key in ["one-version", "another-version", "third-version"] {
+        if let Some(version) = version_of(key)? {
+            script.delete_version("c", version)?;
+        }
+    }
+    Some(())
+}
+
+/// Posts once more whatever was never answered.
+pub fn finish(client: &Client, history: &History) {
+    let script = Script { client: *client, history };
+    let events = history.events();
+    for (key, spec) in POSTS {
+        let of_key = |event: &&Event| matches!(&event.what, crate::checker::What::Posted { key: other, .. } if other == key);
+        let posted: Vec<&Event> = events.iter().filter(of_key).collect();
+        let is_answered = posted.iter().any(|event| event.told != crate::checker::NEVER);
+        if !posted.is_empty() && !is_answered {
+            post(&script, key, spec).expect("an answer");
+        }
+    }
+}

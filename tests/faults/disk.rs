@@ -1,0 +1,278 @@
+//! Disks that are full, read-only or broken, for a while.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::checker::{self, History, Law, What};
+use crate::jobs::{ENDED_WITHIN, spec};
+use crate::process::{Client, Serve, Server, poll};
+use crate::scenario::{STOPPED_WITHIN, post, settled};
+use crate::shim::{
+    CREATES, EIO, ENOSPC, EROFS, Failure, Number, Place, REMOVES, SYNCS, Shim, WRITES, scratch,
+};
+
+/// How soon a job says that it waits, and goes on once it can.
+const NOTICED_WITHIN: Duration = Duration::from_secs(30);
+
+const LASTING: i64 = -1;
+
+/// So low that the small file system lies above it.
+const FLOOR: [&str; 2] = ["--min-free-bytes", "100000"];
+
+/// A short job whose model answers throughout, one that trains meanwhile, one that is posted then.
+fn specs() -> Vec<Value> {
+    vec![spec("first", 1, 1), spec("long", 600, 2), spec("late", 1, 3)]
+}
+
+/// A server with a model, and a job that trains.
+struct Working {
+    server: Server,
+    client: Client,
+    history: History,
+    long: String,
+}
+
+impl Working {
+    fn begin(serve: Serve) -> Self {
+        // A checkpoint each epoch is work for the disk all the time.
+        let server = serve.args(&["--threads", "1", "--checkpoint-seconds", "0.05"]).args(&FLOOR).start();
+        let client = server.client();
+        let history = History::new();
+        let specs = specs();
+        let first = post(&client, &history, &specs[0], "first").unwrap_or_else(|_| panic!("no answer"));
+        client.ended(&first, ENDED_WITHIN).expect("an end");
+        let long = post(&client, &history, &specs[1], "long").unwrap_or_else(|_| panic!("no answer"));
+        let working = Self { server, client, history, long };
+        working.trains_on();
+        working
+    }
+
+    fn epoch(&self) -> Option<u64> {
+        self.client.job(&self.long)?["progress"]["epoch"].as_u64()
+    }
+
+    /// The job comes further.
+    fn trains_on(&self) {
+        let before = self.epoch().unwrap_or(0);
+        let further = poll(NOTICED_WITHIN, || {
+            let job = self.client.job(&self.long)?;
+            let epoch = job["progress"]["epoch"].as_u64()?;
+            (epoch > before || job["state"] == "succeeded").then_some(())
+        });
+        assert!(further.is_some(), "it stands still: {:?}", self.client.job(&self.long));
+    }
+
+    /// The job says that it waits, and predictions go on.
+    fn waits(&self, words: &str) {
+        let waits = |job: &Value| job["progress"]["waiting_for_disk"] == json!(true);
+        if let Err(job) = self.client.until(&self.long, NOTICED_WITHIN, waits) {
+            panic!("{words}: the job does not say that it waits: {job}");
+        }
+        let answer = self.client.predict("first").expect("an answer");
+        assert_eq!(answer.status, 200, "{words}: {}", answer.text());
+    }
+
+    /// A job that is posted now is refused with one of these, or is accepted and then kept.
+    fn posts(&self, words: &str, refusals: &[u16], may_be_accepted: bool) {
+        let spec = &specs()[2];
+        let asked = self.history.now();
+        let posted = |id| What::Posted { key: "late".to_owned(), spec: spec.to_string(), id };
+        let answer = self.client.post_job(spec, Some("late")).expect("an answer");
+        match answer.status {
+            202 => {
+                assert!(may_be_accepted, "{words}: accepted: {}", answer.text());
+                self.history.told(asked, posted(answer.json()["id"].as_str().map(str::to_owned)));
+            }
+            status => {
+                assert!(refusals.contains(&status), "{words}: {status} {}", answer.text());
+                self.history.unanswered(asked, posted(None));
+            }
+        }
+    }
+
+    /// All is well again: the job goes on by itself, jobs are accepted, and all ends as if nothing had been.
+    fn recovers(mut self, words: &str) {
+        self.trains_on();
+        let after = post(&self.client, &self.history, &specs()[2], "after");
+        assert!(after.is_ok(), "{words}: the server is gone: {}", self.server.errors());
+        checker::all_ended(&self.client, ENDED_WITHIN).unwrap_or_else(|why| panic!("{words}: {why}"));
+        let status = self.server.terminate(STOPPED_WITHIN);
+        assert!(status.success(), "{words}: {status}: {}", self.server.errors());
+        // A file that could not be removed stays until the next start.
+        let server = Serve::new(&self.server.folder).args(&FLOOR).start();
+        let violations = settled(server, &self.history, &specs());
+        assert!(violations.is_empty(), "{words}:{}", checker::in_words(&violations));
+    }
+}
+
+fn lasting(error: i64, classes: i64, place: Place) -> Failure {
+    Failure { error, classes, place, shots: LASTING }
+}
+
+/// A disk that fails for a while under a job that trains.
+fn fails_for_a_while(failure: Failure, refusals: &[u16]) {
+    let words = format!("{failure:?}");
+    let (folder, aside) = (scratch(), scratch());
+    let shim = Shim::new(folder.path(), aside.path());
+    let working = Working::begin(shim.serve(&shim.folder.join("data")));
+    shim.fail(failure);
+    working.waits(&words);
+    // Where only blobs fail, a job can be accepted and kept.
+    working.posts(&words, refusals, matches!(failure.place, Place::Blobs));
+    assert!(shim.get(Number::Refused) > 0, "{words}: nothing was refused");
+    shim.heal();
+    working.recovers(&words);
+}
+
+/// A disk that refuses one operation, or a few.
+fn fails_so_often(failure: Failure) {
+    let words = format!("{failure:?}");
+    let (folder, aside) = (scratch(), scratch());
+    let shim = Shim::new(folder.path(), aside.path());
+    let working = Working::begin(shim.serve(&shim.folder.join("data")));
+    shim.fail(failure);
+    working.posts(&words, &[500, 503, 507], true);
+    let all = poll(NOTICED_WITHIN, || (shim.get(Number::Refused) >= failure.shots).then_some(()));
+    assert!(all.is_some(), "{words}: {} were refused", shim.get(Number::Refused));
+    shim.heal();
+    working.recovers(&words);
+}
+
+#[test]
+fn a_job_waits_for_a_disk_that_is_full_and_goes_on() {
+    let (folder, aside) = (scratch(), scratch());
+    let shim = Shim::new(folder.path(), aside.path());
+    let working = Working::begin(shim.serve(&shim.folder.join("data")));
+    shim.set(Number::Quota, 10_000);
+    working.waits("a quota");
+    // What the job gave back when it failed to write may still hold a row; a few jobs fill that.
+    let refused = poll(NOTICED_WITHIN, || {
+        let number = working.history.now();
+        let (key, spec) = (format!("fill-{number}"), &specs()[2]);
+        let answer = working.client.post_job(spec, Some(&key)).expect("an answer");
+        let id = (answer.status == 202).then(|| answer.json()["id"].as_str().expect("an id").to_owned());
+        let what = What::Posted { key, spec: spec.to_string(), id };
+        match answer.status {
+            202 => working.history.told(number, what),
+            _ => working.history.unanswered(number, what),
+        }
+        (answer.status != 202).then_some((answer.status, answer.text()))
+    });
+    let (status, text) = refused.expect("a refusal");
+    assert_eq!(status, 507, "{text}");
+    shim.heal();
+    working.recovers("a quota");
+}
+
+#[test]
+fn a_job_waits_for_a_disk_that_is_read_only_and_goes_on() {
+    fails_for_a_while(lasting(EROFS, WRITES | CREATES | REMOVES, Place::Anywhere), &[503, 507]);
+}
+
+#[test]
+fn a_job_waits_for_a_disk_that_does_not_sync_and_goes_on() {
+    fails_for_a_while(lasting(EIO, SYNCS, Place::Anywhere), &[503, 507]);
+}
+
+#[test]
+fn one_failed_sync_is_no_failed_job() {
+    fails_so_often(Failure { error: EIO, classes: SYNCS, place: Place::Anywhere, shots: 1 });
+}
+
+#[test]
+#[ignore = "long"]
+fn a_job_waits_for_each_kind_of_disk_that_fails() {
+    let (mut kinds, mut shots) = (0, 0);
+    for place in [Place::Anywhere, Place::Rows, Place::Blobs] {
+        for (error, classes, refusals) in [
+            (ENOSPC, WRITES | CREATES, [507, 507]),
+            (EROFS, WRITES | CREATES | REMOVES, [503, 507]),
+            (EIO, WRITES, [503, 507]),
+            (EIO, SYNCS, [503, 507]),
+        ] {
+            fails_for_a_while(lasting(error, classes, place), &refusals);
+            kinds += 1;
+            for count in [1, 2, 5] {
+                fails_so_often(Failure { error, classes, place, shots: count });
+                shots += count;
+            }
+        }
+    }
+    println!("figures: disk kinds={kinds} single_refusals={shots} bad=0");
+}
+
+#[test]
+fn below_the_floor_a_job_is_refused() {
+    let folder = scratch();
+    let floor = (1_u64 << 60).to_string();
+    let server = Serve::new(folder.path()).args(&["--min-free-bytes", &floor]).start();
+    let answer = server.client().post_job(&specs()[0], Some("first")).expect("an answer");
+    assert_eq!(answer.status, 507, "{}", answer.text());
+    assert_eq!(answer.json()["code"], "disk_full", "{}", answer.text());
+    assert_eq!(server.client().jobs().expect("jobs"), Vec::<Value>::new());
+}
+
+/// The known-bad twin: a disk that says that it has written, and has not.
+#[test]
+fn the_checks_find_a_job_that_was_accepted_and_not_written() {
+    let (folder, aside) = (scratch(), scratch());
+    let shim = Shim::new(folder.path(), aside.path());
+    let data = shim.folder.join("data");
+    let mut server = shim.serve(&data).start();
+    let history = History::new();
+    shim.set(Number::Where, Place::Rows as i64);
+    shim.set(Number::Lies, 1);
+    assert!(post(&server.client(), &history, &specs()[2], "late").is_ok());
+    server.kill();
+    let violations = settled(Serve::new(&data).start(), &history, &specs());
+    assert!(checker::count(&violations, Law::Lost) > 0, "found: {}", checker::in_words(&violations));
+}
+
+/// A small file system in memory; gone when dropped.
+struct Small {
+    at: PathBuf,
+}
+
+impl Small {
+    /// Nothing where this machine lets nobody mount.
+    fn mounted(at: &Path) -> Option<Self> {
+        let arguments = ["-t", "tmpfs", "-o", "size=8m", "chainrule-test"];
+        let status = Command::new("mount").args(arguments).arg(at).stderr(Stdio::null()).status();
+        status.is_ok_and(|status| status.success()).then(|| Self { at: at.to_owned() })
+    }
+
+    /// Fills it to the last byte.
+    fn fill(&self) -> PathBuf {
+        let ballast = self.at.join("ballast");
+        let mut file = std::fs::File::create(&ballast).expect("a file");
+        for size in [64 * 1024, 4096, 1] {
+            while std::io::Write::write_all(&mut file, &vec![1; size]).is_ok() {}
+        }
+        ballast
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        // A test that failed has failed already.
+        let _ = Command::new("umount").arg("--lazy").arg(&self.at).status();
+    }
+}
+
+#[test]
+fn a_job_waits_for_a_small_file_system_and_goes_on() {
+    let folder = scratch();
+    let Some(small) = Small::mounted(folder.path()) else {
+        println!("skipped: nothing can be mounted here");
+        return;
+    };
+    let working = Working::begin(Serve::new(&small.at.join("data")));
+    let ballast = small.fill();
+    working.waits("8 MiB");
+    working.posts("8 MiB", &[507], false);
+    std::fs::remove_file(ballast).expect("removed");
+    working.recovers("8 MiB");
+}

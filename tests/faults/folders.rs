@@ -1,0 +1,23 @@
+//! Copies of data folders.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// Copies all files of `from` into `to`.
+///
+/// # Errors
+/// Where one can't be read or written.
+pub fn copy_into(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_into(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}

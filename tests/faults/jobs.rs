@@ -1,0 +1,66 @@
+//! Jobs of small nets, and the weights they have where nothing disturbs them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::process::{Client, Serve};
+use crate::shim::scratch;
+
+/// How long jobs may take until they have ended, on a busy machine.
+pub const ENDED_WITHIN: Duration = Duration::from_secs(120);
+
+/// A job that trains so many epochs; 8 hidden units and 400 images take milliseconds each.
+pub fn spec(model: &str, epochs: u32, seed: u32) -> Value {
+    json!({
+        "model": model, "epochs": epochs, "seed": seed, "train_samples": 400,
+        "checkpoint": { "every_epochs": 1, "keep": 2 },
+        "network": { "layers": [
+            { "type": "dense", "units": 8 }, { "type": "relu" }, { "type": "dense", "units": 10 }
+        ] },
+    })
+}
+
+/// Posts a job that must be accepted; its id.
+pub fn posted(client: &Client, spec: &Value, key: &str) -> String {
+    let answer = client.post_job(spec, Some(key)).expect("an answer");
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    answer.json()["id"].as_str().expect("an id").to_owned()
+}
+
+/// The digests of all listed versions, by the id of their job.
+pub fn digests(client: &Client) -> BTreeMap<String, String> {
+    let models = client.get("/v1/models").expect("an answer").json();
+    let models = models["models"].as_array().expect("models").iter();
+    let versions = models.flat_map(|model| model["versions"].as_array().expect("versions"));
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    versions.map(|version| (text(&version["job_id"]), text(&version["sha256"]))).collect()
+}
+
+/// The digests of undisturbed runs of these specs, by the text of the spec.
+pub fn undisturbed(specs: &[Value]) -> HashMap<String, String> {
+    static KNOWN: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let missing: Vec<&Value> = specs.iter().filter(|spec| !known.contains_key(&spec.to_string())).collect();
+    if !missing.is_empty() {
+        let folder = scratch();
+        let server = Serve::new(folder.path()).start();
+        let client = server.client();
+        let ids: Vec<String> = missing.iter().map(|spec| posted(&client, spec, &spec.to_string())).collect();
+        for id in &ids {
+            let job = client.ended(id, ENDED_WITHIN).expect("an end");
+            assert_eq!(job["state"], "succeeded", "{job}");
+        }
+        let digests = digests(&client);
+        known.extend(missing.iter().zip(&ids).map(|(spec, id)| (spec.to_string(), digests[id].clone())));
+    }
+    let weights = |spec: &Value| (spec.to_string(), known[&spec.to_string()].clone());
+    specs.iter().map(weights).collect()
+}
+
+/// The specs by their text, as the checker wants them.
+pub fn by_text(specs: &[Value]) -> HashMap<String, Value> {
+    specs.iter().map(|spec| (spec.to_string(), spec.clone())).collect()
+}

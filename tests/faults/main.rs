@@ -1,0 +1,25 @@
+//! What stays true of the server whatever happens to it: deaths at each step, power cuts, full and failing disks, stalls,
+//! damaged bytes, wrong clocks.
+//!
+//! The short proofs run with `cargo test`, the long ones by
+//! `cargo test --test faults -- --ignored --nocapture --test-threads 1`, which prints their figures.
+
+mod bit_rot;
+mod checker;
+mod clock;
+mod crash_points;
+mod disk;
+mod folders;
+mod jobs;
+mod log;
+mod power_cut;
+mod process;
+mod random;
+mod scenario;
+mod script;
+mod shim;
+mod soak;
+mod stall;
+mod storm;
+mod syscalls;
+mod workload;

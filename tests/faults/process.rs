@@ -1,0 +1,437 @@
+//! The binary under test as a process, and an HTTP/1.1 client that always comes back.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// How long a server may take until it listens.
+const START_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long one request may take unless told otherwise.
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+
+/// Between two looks at something awaited.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// The binary under test.
+pub fn binary() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_chainrule"))
+}
+
+/// The binary, with an environment that sets nothing.
+pub fn chainrule(arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    command.args(arguments).stdin(Stdio::null());
+    for (name, _) in std::env::vars() {
+        if name.starts_with("CHAINRULE_") || name.starts_with("CLICOLOR") || name == "NO_COLOR" {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Runs the binary to its end.
+pub fn output(arguments: &[&str]) -> Output {
+    chainrule(arguments).output().expect("the binary runs")
+}
+
+/// Looks again and again until there is something; nothing where `within` has passed.
+pub fn poll<T>(within: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + within;
+    loop {
+        if let Some(found) = look() {
+            return Some(found);
+        }
+        if Instant::now() >= deadline {
+            return None;
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+/// How a server is started.
+pub struct Serve {
+    folder: PathBuf,
+    command: Command,
+}
+
+impl Serve {
+    /// `chainrule serve` on `folder` and a free port of the loopback.
+    pub fn new(folder: &Path) -> Self {
+        let mut command = chainrule(&["serve", "--listen", "127.0.0.1:0", "--log", "warn"]);
+        command.arg("--data-dir").arg(folder);
+        Self { folder: folder.to_owned(), command }
+    }
+
+    /// Adds arguments.
+    pub fn args(mut self, arguments: &[&str]) -> Self {
+        self.command.args(arguments);
+        self
+    }
+
+    /// Adds a variable of the environment.
+    pub fn env(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Starts it and waits until it listens.
+    pub fn start(self) -> Server {
+        self.try_start().unwrap_or_else(|why| panic!("no server: {why}"))
+    }
+
+    /// Starts it and waits until it listens.
+    ///
+    /// # Errors
+    /// How it ended instead, with what it wrote to standard error.
+    pub fn try_start(mut self) -> Result<Server, String> {
+        let mut child = self
+            .command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("{}: {error}", binary().display()))?;
+        let errors = collected(child.stderr.take().expect("a pipe"));
+        let lines = lines_of(child.stdout.take().expect("a pipe"));
+        let mut server =
+            Server { child, address: ([127, 0, 0, 1], 0).into(), folder: self.folder, errors, status: None };
+        let deadline = Instant::now() + START_WITHIN;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match lines.recv_timeout(left) {
+                Ok(line) => {
+                    let Some(address) = line.trim().strip_prefix("listening on http://") else { continue };
+                    server.address = address.parse().expect("an address");
+                    return Ok(server);
+                }
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    let status = server.wait(START_WITHIN);
+                    return Err(format!("it ended with {status:?}: {}", server.errors()));
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    return Err(format!("it doesn't listen after {START_WITHIN:?}: {}", server.errors()));
+                }
+            }
+        }
+    }
+}
+
+/// A running server; killed when dropped.
+pub struct Server {
+    child: Child,
+    pub address: SocketAddr,
+    pub folder: PathBuf,
+    errors: Arc<Mutex<String>>,
+    status: Option<ExitStatus>,
+}
+
+impl Server {
+    pub fn client(&self) -> Client {
+        Client { address: self.address, within: ANSWER_WITHIN }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has written to standard error so far.
+    pub fn errors(&self) -> String {
+        self.errors.lock().expect("a lock").clone()
+    }
+
+    pub fn is_alive(&mut self) -> bool {
+        self.wait(Duration::ZERO).is_none()
+    }
+
+    /// SIGKILL, and the end of it.
+    pub fn kill(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        self.status = Some(self.child.wait().expect("a process"));
+    }
+
+    /// Sends a signal by its name, as `TERM`, `STOP` or `CONT`.
+    pub fn signal(&self, name: &str) {
+        if self.status.is_some() {
+            return;
+        }
+        let pid = self.pid().to_string();
+        let status = Command::new("kill").args([&format!("-{name}"), &pid]).stderr(Stdio::null()).status();
+        // It may have ended in between.
+        status.expect("kill runs");
+    }
+
+    /// How it ended; nothing where it still runs after `within`.
+    pub fn wait(&mut self, within: Duration) -> Option<ExitStatus> {
+        if self.status.is_none() {
+            self.status = poll(within, || self.child.try_wait().expect("a process"));
+        }
+        self.status
+    }
+
+    /// SIGTERM, and how it ended.
+    pub fn terminate(&mut self, within: Duration) -> ExitStatus {
+        self.signal("TERM");
+        self.wait(within).unwrap_or_else(|| panic!("it runs {within:?} after SIGTERM: {}", self.errors()))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.status.is_none() {
+            self.kill();
+        }
+    }
+}
+
+/// What a server answered.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub status: u16,
+    /// Names are in lower case.
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The body as JSON; null where it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+}
+
+/// A client of one server. Each request has a connection of its own and a deadline.
+#[derive(Debug, Clone, Copy)]
+pub struct Client {
+    pub address: SocketAddr,
+    pub within: Duration,
+}
+
+impl Client {
+    /// Sends a request and reads the answer to its end.
+    ///
+    /// # Errors
+    /// Where no whole answer comes in time.
+    pub fn request(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> io::Result<Answer> {
+        let deadline = Instant::now() + self.within;
+        let mut stream = TcpStream::connect_timeout(&self.address, self.within)?;
+        stream.set_nodelay(true)?;
+        stream.set_write_timeout(Some(self.within))?;
+        let mut message =
+            format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", self.address);
+        for (name, value) in headers {
+            message.push_str(&format!("{name}: {value}\r\n"));
+        }
+        message.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
+        let mut message = message.into_bytes();
+        message.extend_from_slice(body);
+        // A refusal may come before all is sent; then the answer is there to be read.
+        let sent = stream.write_all(&message);
+        let received = read_to_end(&mut stream, deadline)?;
+        parse(&received).ok_or_else(|| {
+            sent.err().unwrap_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "no whole answer"))
+        })
+    }
+
+    /// # Errors
+    /// Where no whole answer comes in time.
+    pub fn get(&self, path: &str) -> io::Result<Answer> {
+        self.request("GET", path, &[], b"")
+    }
+
+    /// # Errors
+    /// Where no whole answer comes in time.
+    pub fn send_json(&self, method: &str, path: &str, body: &Value) -> io::Result<Answer> {
+        self.request(method, path, &[("Content-Type", "application/json")], body.to_string().as_bytes())
+    }
+
+    /// Posts a job, with an idempotency key where there is one.
+    ///
+    /// # Errors
+    /// Where no whole answer comes in time.
+    pub fn post_job(&self, spec: &Value, key: Option<&str>) -> io::Result<Answer> {
+        let mut headers = vec![("Content-Type", "application/json")];
+        headers.extend(key.map(|key| ("Idempotency-Key", key)));
+        self.request("POST", "/v1/jobs", &headers, spec.to_string().as_bytes())
+    }
+
+    /// # Errors
+    /// Where no whole answer comes in time.
+    pub fn cancel(&self, id: &str) -> io::Result<Answer> {
+        self.request("POST", &format!("/v1/jobs/{id}/cancel"), &[], b"")
+    }
+
+    /// # Errors
+    /// Where no whole answer comes in time.
+    pub fn delete(&self, path: &str) -> io::Result<Answer> {
+        self.request("DELETE", path, &[], b"")
+    }
+
+    /// Predicts one blank image.
+    ///
+    /// # Errors
+    /// Where no whole answer comes in time.
+    pub fn predict(&self, model: &str) -> io::Result<Answer> {
+        let headers = [("Content-Type", "application/octet-stream")];
+        self.request("POST", &format!("/v1/models/{model}/predict"), &headers, &[0; 784])
+    }
+
+    /// The job; nothing where there is no answer 200.
+    pub fn job(&self, id: &str) -> Option<Value> {
+        let answer = self.get(&format!("/v1/jobs/{id}")).ok()?;
+        (answer.status == 200).then(|| answer.json())
+    }
+
+    /// All jobs, over all pages.
+    ///
+    /// # Errors
+    /// Where no whole answer 200 comes in time.
+    pub fn jobs(&self) -> io::Result<Vec<Value>> {
+        let mut jobs = Vec::new();
+        let mut path = "/v1/jobs?limit=200".to_owned();
+        loop {
+            let answer = self.get(&path)?;
+            if answer.status != 200 {
+                return Err(io::Error::other(format!("GET {path}: {} {}", answer.status, answer.text())));
+            }
+            let page = answer.json();
+            jobs.extend(page["jobs"].as_array().cloned().unwrap_or_default());
+            let Some(cursor) = page["next_cursor"].as_str() else { return Ok(jobs) };
+            path = format!("/v1/jobs?limit=200&cursor={cursor}");
+        }
+    }
+
+    /// Asks for a job until it is so; the error is the job as it was last.
+    ///
+    /// # Errors
+    /// Where it isn't so in time.
+    pub fn until(&self, id: &str, within: Duration, is_so: impl Fn(&Value) -> bool) -> Result<Value, Value> {
+        let mut last = Value::Null;
+        let found = poll(within, || {
+            last = self.job(id)?;
+            is_so(&last).then(|| last.clone())
+        });
+        found.ok_or(last)
+    }
+
+    /// Asks for a job until it has ended; the error is the job as it was last.
+    ///
+    /// # Errors
+    /// Where it hasn't ended in time.
+    pub fn ended(&self, id: &str, within: Duration) -> Result<Value, Value> {
+        self.until(id, within, has_ended)
+    }
+}
+
+/// Whether a job is in an end state.
+pub fn has_ended(job: &Value) -> bool {
+    matches!(job["state"].as_str(), Some("succeeded" | "failed" | "cancelled"))
+}
+
+fn read_to_end(stream: &mut TcpStream, deadline: Instant) -> io::Result<Vec<u8>> {
+    let mut received = Vec::new();
+    let mut piece = [0; 16 * 1024];
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut piece) {
+            Ok(0) => return Ok(received),
+            Ok(count) => received.extend_from_slice(&piece[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            // A peer that is killed resets; what came may be whole.
+            Err(error) if received.is_empty() => return Err(error),
+            Err(_) => return Ok(received),
+        }
+    }
+}
+
+/// The answer in these bytes, if it is there to its end.
+fn parse(received: &[u8]) -> Option<Answer> {
+    let split = received.windows(4).position(|window| window == b"\r\n\r\n")?;
+    let head = std::str::from_utf8(&received[..split]).ok()?;
+    let rest = &received[split + 4..];
+    let mut lines = head.split("\r\n");
+    let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
+    let headers: Vec<(String, String)> = lines
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+        .collect();
+    let mut answer = Answer { status, headers, body: Vec::new() };
+    answer.body = if answer.header("transfer-encoding") == Some("chunked") {
+        unchunked(rest)?
+    } else {
+        match answer.header("content-length") {
+            Some(length) => rest.get(..length.parse().ok()?)?.to_vec(),
+            None => rest.to_vec(),
+        }
+    };
+    Some(answer)
+}
+
+fn unchunked(mut rest: &[u8]) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let end = rest.windows(2).position(|window| window == b"\r\n")?;
+        let size = std::str::from_utf8(&rest[..end]).ok()?.split(';').next()?;
+        let size = usize::from_str_radix(size.trim(), 16).ok()?;
+        rest = &rest[end + 2..];
+        if size == 0 {
+            return Some(body);
+        }
+        body.extend_from_slice(rest.get(..size)?);
+        rest = rest.get(size + 2..)?;
+    }
+}
+
+/// The lines of standard output, read to its end so that the pipe never fills.
+fn lines_of(stdout: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (sender, lines) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            // Nobody waits for lines after the first.
+            let _ = sender.send(line);
+        }
+    });
+    lines
+}
+
+fn collected(mut stderr: impl Read + Send + 'static) -> Arc<Mutex<String>> {
+    let text = Arc::new(Mutex::new(String::new()));
+    let shared = Arc::clone(&text);
+    thread::spawn(move || {
+        let mut piece = [0; 4096];
+        while let Ok(count) = stderr.read(&mut piece) {
+            if count == 0 {
+                break;
+            }
+            shared.lock().expect("a lock").push_str(&String::from_utf8_lossy(&piece[..count]));
+        }
+    });
+    text
+}

@@ -1,0 +1,155 @@
+//! The library between a server and its folder (`shim.c`), and the numbers that steer it.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use crate::process::Serve;
+
+/// `errno.h`
+pub const EIO: i64 = 5;
+pub const ENOSPC: i64 = 28;
+pub const EROFS: i64 = 30;
+
+/// Classes of operations; they add up.
+pub const WRITES: i64 = 1;
+pub const CREATES: i64 = 2;
+pub const REMOVES: i64 = 4;
+pub const SYNCS: i64 = 8;
+
+/// The numbers of the control file, in its order.
+#[derive(Clone, Copy)]
+pub enum Number {
+    Operations,
+    DieAt,
+    Clock,
+    Error,
+    Classes,
+    Shots,
+    From,
+    Where,
+    Quota,
+    Refused,
+    Log,
+    Lies,
+}
+
+const NUMBERS: usize = Number::Lies as usize + 1;
+
+/// Where operations fail.
+#[derive(Clone, Copy, Debug)]
+pub enum Place {
+    Anywhere,
+    Rows,
+    Blobs,
+}
+
+/// What fails, and how often.
+#[derive(Clone, Copy, Debug)]
+pub struct Failure {
+    pub error: i64,
+    pub classes: i64,
+    pub place: Place,
+    /// Negative: until told otherwise.
+    pub shots: i64,
+}
+
+/// The shim around one folder, for the servers that are started with it.
+pub struct Shim {
+    /// The folder that is watched; a server's data folder lies beneath.
+    pub folder: PathBuf,
+    control: File,
+    control_path: PathBuf,
+    log_path: Option<PathBuf>,
+}
+
+impl Shim {
+    /// Watches `folder`; its own files lie in `aside`.
+    pub fn new(folder: &Path, aside: &Path) -> Self {
+        let control_path = aside.join("control");
+        let control = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&control_path)
+            .expect("a control file");
+        control.set_len(8 * NUMBERS as u64).expect("a length");
+        let folder = folder.canonicalize().expect("a folder");
+        let shim = Self { folder, control, control_path, log_path: None };
+        shim.set(Number::Quota, -1);
+        shim
+    }
+
+    /// The same with a log of the operations at `path`.
+    pub fn with_log(mut self, path: &Path) -> Self {
+        self.log_path = Some(path.to_owned());
+        self.set(Number::Log, 1);
+        self
+    }
+
+    pub fn set(&self, number: Number, value: i64) {
+        self.control.write_all_at(&value.to_le_bytes(), 8 * number as u64).expect("a control file");
+    }
+
+    pub fn get(&self, number: Number) -> i64 {
+        let mut bytes = [0; 8];
+        self.control.read_exact_at(&mut bytes, 8 * number as u64).expect("a control file");
+        i64::from_le_bytes(bytes)
+    }
+
+    /// From now on operations fail like this.
+    pub fn fail(&self, failure: Failure) {
+        self.set(Number::Error, 0);
+        self.set(Number::Classes, failure.classes);
+        self.set(Number::Where, failure.place as i64);
+        self.set(Number::Shots, failure.shots);
+        self.set(Number::Error, failure.error);
+    }
+
+    /// From now on nothing fails.
+    pub fn heal(&self) {
+        self.set(Number::Error, 0);
+        self.set(Number::Quota, -1);
+    }
+
+    /// A server that runs behind the shim.
+    pub fn serve(&self, data: &Path) -> Serve {
+        let serve = Serve::new(data)
+            .env("LD_PRELOAD", library())
+            .env("SHIM_FOLDER", &self.folder)
+            .env("SHIM_CONTROL", &self.control_path);
+        match &self.log_path {
+            Some(path) => serve.env("SHIM_LOG", path),
+            None => serve,
+        }
+    }
+}
+
+/// The library, built once in a process.
+fn library() -> &'static Path {
+    static LIBRARY: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
+    let (_, path) = LIBRARY.get_or_init(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let source = folder.path().join("shim.c");
+        std::fs::write(&source, include_str!("shim.c")).expect("a source");
+        let path = folder.path().join("shim.so");
+        let built = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-o"])
+            .args([&path, &source])
+            .arg("-ldl")
+            .output()
+            .expect("a C compiler");
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        (folder, path)
+    });
+    path
+}
+
+/// A folder for data that needs no real disk: in memory where the machine offers that.
+pub fn scratch() -> tempfile::TempDir {
+    let in_memory = tempfile::tempdir_in("/dev/shm");
+    in_memory.or_else(|_| tempfile::tempdir()).expect("a folder")
+}

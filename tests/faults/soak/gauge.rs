@@ -1,0 +1,85 @@
+//! What a server takes, as the system sees it.
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+use crate::checker::files_under;
+use crate::process::Client;
+
+/// One look at a server.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    memory_bytes: f64,
+    open_files: f64,
+    threads: f64,
+    jobs: f64,
+    versions: f64,
+    folder_bytes: f64,
+}
+
+impl fmt::Display for Sample {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { memory_bytes, open_files, threads, jobs, versions, folder_bytes } = self;
+        write!(
+            f,
+            "memory_bytes={memory_bytes:.0} open_files={open_files:.0} threads={threads:.0} jobs={jobs:.0} \
+             versions={versions:.0} folder_bytes={folder_bytes:.0}"
+        )
+    }
+}
+
+impl Sample {
+    /// Nothing where the server can't be asked at this moment.
+    pub fn of(pid: u32, client: &Client, folder: &Path) -> Option<Self> {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let field = |name: &str| -> Option<f64> {
+            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+            line.split_whitespace().next()?.parse().ok()
+        };
+        let models = client.get("/v1/models").ok()?.json();
+        let models = models["models"].as_array()?;
+        let versions = models.iter().filter_map(|model| Some(model["versions"].as_array()?.len()));
+        // One may be removed while it is looked at.
+        let bytes = |name: &String| fs::metadata(folder.join(name)).map_or(0, |file| file.len());
+        Some(Self {
+            memory_bytes: field("VmRSS:")? * 1024.0,
+            open_files: fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count() as f64,
+            threads: field("Threads:")?,
+            jobs: client.jobs().ok()?.len() as f64,
+            versions: versions.sum::<usize>() as f64,
+            folder_bytes: files_under(folder).ok()?.iter().map(bytes).sum::<u64>() as f64,
+        })
+    }
+}
+
+/// A figure: its name, what it is of a sample, and the factor and the sum by which it may be more.
+type Limit = (&'static str, fn(&Sample) -> f64, f64, f64);
+
+/// Fails where the mean of the last quarter lies above that of the third.
+pub fn assert_flat(samples: &[Sample]) {
+    let quarter = samples.len() / 4;
+    assert!(quarter > 0, "{} samples are too few", samples.len());
+    let (third, last) = (&samples[2 * quarter..3 * quarter], &samples[samples.len() - quarter..]);
+    let mean = |samples: &[Sample], what: fn(&Sample) -> f64| {
+        samples.iter().map(what).sum::<f64>() / samples.len() as f64
+    };
+    let mebibytes = f64::from(1 << 20);
+    let limits: [Limit; 6] = [
+        ("memory_bytes", |sample| sample.memory_bytes, 1.1, 8.0 * mebibytes),
+        ("open_files", |sample| sample.open_files, 1.0, 2.0),
+        ("threads", |sample| sample.threads, 1.0, 2.0),
+        ("jobs", |sample| sample.jobs, 1.1, 5.0),
+        ("versions", |sample| sample.versions, 1.1, 2.0),
+        ("folder_bytes", |sample| sample.folder_bytes, 1.1, 8.0 * mebibytes),
+    ];
+    let mut grown = Vec::new();
+    for (name, what, factor, more) in limits {
+        let (before, after) = (mean(third, what), mean(last, what));
+        println!("figures: soak_{name} third_quarter={before:.0} last_quarter={after:.0}");
+        if after > before * factor + more {
+            grown.push(format!("{name} grew from {before:.0} to {after:.0}"));
+        }
+    }
+    assert!(grown.is_empty(), "{}", grown.join(", "));
+}

@@ -1,0 +1,139 @@
+//! The server dies, or is refused, at each durable operation of a short life.
+
+use std::time::Duration;
+
+use crate::checker::{self, History, Violation};
+use crate::random::Random;
+use crate::scenario::{PATIENT, STOPPED_WITHIN, aftermath, live};
+use crate::shim::{CREATES, EIO, ENOSPC, Failure, Number, Place, REMOVES, SYNCS, Shim, WRITES, scratch};
+
+const SEED: u64 = 5;
+
+/// What became of one life.
+struct Life {
+    /// Operations until its end.
+    operations: i64,
+    /// How many were refused.
+    refused: i64,
+    died: bool,
+    violations: Vec<Violation>,
+}
+
+/// A life on an empty folder with a fault at its operation `at`, the deaths of so many servers
+/// after it at the operation `again` of each, and what is there in the end.
+fn life(at: i64, failure: Option<Failure>, again: &[i64]) -> Life {
+    let (folder, aside) = (scratch(), scratch());
+    let shim = Shim::new(folder.path(), aside.path());
+    let data = shim.folder.join("data");
+    match failure {
+        None => shim.set(Number::DieAt, at),
+        Some(failure) => {
+            shim.set(Number::From, at);
+            shim.fail(failure);
+        }
+    }
+    let history = History::new();
+    let serve = || shim.serve(&data).args(&PATIENT).try_start();
+    let died = serve().map_or(true, |mut server| {
+        // What it had promised until it was gone is in the history.
+        let _ = live(&server.client(), &history);
+        server.signal("TERM");
+        server.wait(STOPPED_WITHIN).is_none_or(|status| !status.success())
+    });
+    let operations = shim.get(Number::Operations);
+    for at in again {
+        shim.set(Number::Operations, 0);
+        shim.set(Number::DieAt, *at);
+        if let Ok(mut server) = serve() {
+            // It dies when it comes there; one that never does has nothing left to do.
+            server.wait(Duration::from_secs(2));
+        }
+    }
+    let violations = aftermath(&data, &history);
+    Life { operations, refused: shim.get(Number::Refused), died, violations }
+}
+
+/// How many operations a life without a fault has.
+fn operations() -> i64 {
+    let life = life(0, None, &[]);
+    assert!(life.violations.is_empty() && !life.died, "{}", checker::in_words(&life.violations));
+    life.operations
+}
+
+fn assert_sound(life: &Life, words: &str) {
+    let violations = &life.violations;
+    assert!(violations.is_empty(), "{words}:{}", checker::in_words(violations));
+}
+
+fn single_shots() -> Vec<Failure> {
+    let shot = |error, classes| Failure { error, classes, place: Place::Anywhere, shots: 1 };
+    vec![shot(EIO, SYNCS), shot(EIO, WRITES), shot(ENOSPC, WRITES | CREATES), shot(EIO, CREATES | REMOVES)]
+}
+
+#[test]
+fn a_death_at_some_operations_loses_nothing() {
+    let all = operations();
+    let mut random = Random::new(SEED);
+    for part in 0..10 {
+        let at = 1 + all * part / 10 + random.below(all as usize / 10) as i64;
+        assert_sound(&life(at, None, &[]), &format!("seed {SEED}: died at operation {at} of {all}"));
+    }
+}
+
+#[test]
+fn a_refusal_of_some_operations_loses_nothing() {
+    let all = operations();
+    let mut random = Random::new(SEED);
+    for failure in single_shots() {
+        let at = 1 + random.below(all as usize) as i64;
+        let words = format!("seed {SEED}: {failure:?} from operation {at} of {all}");
+        assert_sound(&life(at, Some(failure), &[]), &words);
+    }
+}
+
+#[test]
+#[ignore = "long"]
+fn a_death_at_each_operation_loses_nothing() {
+    let all = operations();
+    let (mut at, mut deaths) = (1, 0);
+    // Timing makes a life longer or shorter: on until one lives to its end beyond all.
+    loop {
+        let life = life(at, None, &[]);
+        assert_sound(&life, &format!("died at operation {at} of {all}"));
+        deaths += i32::from(life.died);
+        if !life.died && at > all {
+            break;
+        }
+        at += 1;
+    }
+    println!("figures: syscalls_deaths operations={all} deaths={deaths} bad=0");
+}
+
+#[test]
+#[ignore = "long"]
+fn deaths_again_and_again_lose_nothing() {
+    let all = operations() as usize;
+    let mut random = Random::new(SEED);
+    for number in 0..60 {
+        let at = 1 + random.below(all) as i64;
+        let again: Vec<i64> = (0..1 + random.below(2)).map(|_| 1 + random.below(60) as i64).collect();
+        let words = format!("seed {SEED}, number {number}: died at operation {at}, then at {again:?}");
+        assert_sound(&life(at, None, &again), &words);
+    }
+    println!("figures: syscalls_deaths_again lives=60 seed={SEED} bad=0");
+}
+
+#[test]
+#[ignore = "long"]
+fn a_refusal_of_each_operation_loses_nothing() {
+    let all = operations();
+    let (mut lives, mut refused) = (0, 0);
+    for failure in single_shots() {
+        for at in (1..=all).step_by(2) {
+            let life = life(at, Some(failure), &[]);
+            assert_sound(&life, &format!("{failure:?} from operation {at} of {all}"));
+            (lives, refused) = (lives + 1, refused + life.refused);
+        }
+    }
+    println!("figures: syscalls_refusals lives={lives} refused={refused} bad=0");
+}

@@ -1,0 +1,452 @@
+//! A data folder is checked, repaired, put into one file and taken out again.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+
+use crate::process::{Process, chainrule, output, text};
+use crate::server::TestServer;
+
+/// A job of some seconds.
+const LONG: &str = r#"{"model": "long", "epochs": 12, "seed": 5, "checkpoint": {"every_epochs": 1, "keep": 100},
+    "network": {"layers": [{"type": "dense", "units": 256}, {"type": "relu"}, {"type": "dense", "units": 10}]}}"#;
+
+fn utf8(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+/// Runs a command on a data folder; its status, results and errors.
+fn on(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = output(&[arguments, &["--data-dir", utf8(folder)]].concat());
+    let (results, errors) = (text(&stdout).to_owned(), text(&stderr).to_owned());
+    assert!(!errors.contains("panicked") && errors.lines().count() <= 3, "{errors}");
+    (status.code(), results, errors)
+}
+
+/// Runs a command that does what it is asked to; its results.
+fn done(folder: &Path, arguments: &[&str]) -> String {
+    let (status, results, errors) = on(folder, arguments);
+    assert_eq!(status, Some(0), "{arguments:?}: {results}{errors}");
+    results
+}
+
+/// Runs a command that refuses; what it said.
+fn refused(folder: &Path, arguments: &[&str]) -> String {
+    let (status, results, errors) = on(folder, arguments);
+    assert_eq!(status, Some(1), "{arguments:?}: {results}{errors}");
+    assert!(errors.starts_with("error: "), "{errors}");
+    results + &errors
+}
+
+/// A data folder with one job, its two checkpoints and the model it published, and no server any more.
+async fn trained(folder: &Path) -> Value {
+    let server = TestServer::start_in(folder, &[]).await;
+    let request =
+        json!({ "train_samples": 2_000, "epochs": 2, "checkpoint": { "every_epochs": 1, "keep": 2 } });
+    let id = server.create(request).await["id"].as_str().expect("an id").to_owned();
+    let job = server.ended(&id).await;
+    assert_eq!(job["state"], "succeeded", "{job}");
+    server.stop().await;
+    job
+}
+
+/// The only file in a folder of blobs that has such a name, or the last of them.
+fn blob(folder: &Path, of: &str) -> PathBuf {
+    let files = fs::read_dir(folder.join("blobs").join(of)).expect("a folder");
+    let files = files.map(|entry| entry.expect("an entry").path());
+    // By the steps: the attempt is one digit.
+    files.max_by_key(|path| (utf8(path).len(), path.clone())).expect("a file")
+}
+
+fn flip(path: &Path, at: usize) {
+    let mut bytes = fs::read(path).expect("a file");
+    bytes[at] ^= 1;
+    fs::write(path, bytes).expect("written");
+}
+
+fn flip_middle(path: &Path) {
+    flip(path, fs::metadata(path).expect("a file").len() as usize / 2);
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("a folder");
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8")).collect();
+    names.sort();
+    names
+}
+
+fn weights(process: &Process, model: &str) -> Value {
+    process.get(&format!("/v1/models/{model}"))["versions"][0]["sha256"].clone()
+}
+
+#[test]
+fn a_backup_beside_a_server_holds_all_it_has_acknowledged_and_jobs_go_on_from_it() {
+    let (folder, restored) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let file = folder.path().join("backup.tar");
+    let process = Process::serve(folder.path());
+    let post = |body: &str| process.post_job(body)["id"].as_str().expect("an id").to_owned();
+    let first = post(r#"{"model": "first", "train_samples": 2000, "epochs": 2}"#);
+    assert_eq!(process.ended(&first)["state"], "succeeded");
+    let long = post(LONG);
+    let waiting = post(r#"{"model": "waiting", "train_samples": 2000, "epochs": 1}"#);
+    process.in_epoch(&long, 4);
+    let told = done(folder.path(), &["backup", utf8(&file), "--json"]);
+    assert_eq!(process.get(&format!("/v1/jobs/{long}"))["state"], "running", "it trains meanwhile");
+    let told: Value = serde_json::from_str(&told).expect("JSON");
+    assert_eq!((&told["jobs"], &told["models"]), (&json!(3), &json!(1)), "{told}");
+    assert_eq!(told["bytes"], json!(fs::metadata(&file).expect("a file").len()));
+    assert_eq!(names(folder.path()).iter().filter(|name| name.contains("partial")).count(), 0);
+    done(folder.path(), &["check"]);
+    for id in [&long, &waiting] {
+        assert_eq!(process.ended(id)["state"], "succeeded");
+    }
+
+    let told = done(restored.path(), &["restore", utf8(&file)]);
+    assert!(told.contains("3 jobs, 1 model, "), "{told}");
+    done(restored.path(), &["check"]);
+    let again = Process::serve(restored.path());
+    for id in [&first, &long, &waiting] {
+        assert_eq!(again.ended(id)["state"], "succeeded");
+    }
+    assert_eq!(again.get(&format!("/v1/jobs/{long}"))["attempt"], 2, "it went on");
+    let digits = folder.path().join("digits.raw");
+    fs::write(&digits, [7; 784 * 3]).expect("written");
+    for model in ["first", "long", "waiting"] {
+        assert_eq!(weights(&again, model), weights(&process, model), "{model}");
+        let read = |of: &Process| {
+            let read = output(&["predict", "--json", "--server", &of.url, "--model", model, utf8(&digits)]);
+            assert!(read.status.success(), "{}", text(&read.stderr));
+            text(&read.stdout).to_owned()
+        };
+        assert_eq!(read(&again), read(&process));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flipped_bit_of_a_model_is_found_by_check_and_by_backup() {
+    let folder = tempfile::tempdir().expect("a folder");
+    trained(folder.path()).await;
+    assert!(done(folder.path(), &["check"]).contains("is sound: 1 job, 1 model, 2 checkpoints"));
+    flip_middle(&blob(folder.path(), "models"));
+    let found = refused(folder.path(), &["check"]);
+    assert!(found.contains("model digits@1: ") && found.contains("has the digest"), "{found}");
+    let file = folder.path().join("backup.tar");
+    let found = refused(folder.path(), &["backup", utf8(&file)]);
+    assert!(found.contains("model digits@1 can't be backed up"), "{found}");
+    assert!(!names(folder.path()).iter().any(|name| name.starts_with("backup.tar")), "nothing half is left");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_checkpoint_is_found_by_check_and_left_out_of_a_backup() {
+    let (folder, restored) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let id = trained(folder.path()).await["id"].as_str().expect("an id").to_owned();
+    flip_middle(&blob(folder.path(), &format!("jobs/{id}")));
+    let found = refused(folder.path(), &["check"]);
+    assert!(found.contains(&format!("the checkpoint of job {id} at step ")), "{found}");
+    let file = folder.path().join("backup.tar");
+    let (status, told, errors) = on(folder.path(), &["backup", utf8(&file)]);
+    assert_eq!(status, Some(0), "{errors}");
+    assert!(told.contains("1 job, 1 model, 1 checkpoint, "), "{told}");
+    assert!(errors.starts_with("warning: left out the checkpoint of job"), "{errors}");
+    done(restored.path(), &["restore", utf8(&file)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flipped_bit_and_a_cut_of_a_backup_are_found_by_restore_which_leaves_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let restored = folder.path().join("restored");
+    trained(folder.path()).await;
+    let (file, bad) = (folder.path().join("backup.tar"), folder.path().join("bad.tar"));
+    done(folder.path(), &["backup", utf8(&file)]);
+    let bytes = fs::read(&file).expect("a file");
+    let refused_as = |why: &str| {
+        let found = refused(&restored, &["restore", utf8(&bad)]);
+        assert!(found.contains(why), "{why} is not in {found}");
+        assert_eq!(names(&restored), ["lock"], "nothing but the lock is left");
+    };
+    // In the first blob, and in the rows, which come before the 1,024 bytes that end a tar.
+    for (at, why) in
+        [(4_096, "has the digest"), (bytes.len() - 1_024 - 2_048, "digest that it was written with")]
+    {
+        fs::write(&bad, &bytes).expect("written");
+        flip(&bad, at);
+        refused_as(why);
+    }
+    for length in [0, 512, 5_000, bytes.len() / 2, bytes.len() - 4_096] {
+        fs::write(&bad, &bytes[..length]).expect("written");
+        refused_as("is no whole backup");
+    }
+    fs::write(&bad, "this is no tar, but a text that is a little longer than a block is".repeat(20))
+        .expect("written");
+    refused_as("is no whole backup");
+
+    done(&restored, &["restore", utf8(&file)]);
+    assert_eq!(names(&restored), ["blobs", "chainrule.db", "lock"]);
+    done(&restored, &["check"]);
+}
+
+/// A tar of one file, whatever its name and kind.
+fn tar_of(name: &str, kind: tar::EntryType) -> Vec<u8> {
+    let mut header = tar::Header::new_gnu();
+    header.as_gnu_mut().expect("a header of GNU").name[..name.len()].copy_from_slice(name.as_bytes());
+    header.set_entry_type(kind);
+    header.set_link_name("/etc/passwd").expect("a name");
+    header.set_size(4);
+    header.set_mode(0o644);
+    header.set_cksum();
+    let mut tar = tar::Builder::new(Vec::new());
+    tar.append(&header, &b"evil"[..]).expect("written");
+    tar.into_inner().expect("written")
+}
+
+#[test]
+fn a_backup_can_not_write_outside_its_folder() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let restored = folder.path().join("restored");
+    let bad = folder.path().join("bad.tar");
+    let file = tar::EntryType::Regular;
+    for (name, kind) in [
+        ("../evil", file),
+        ("blobs/../../evil", file),
+        ("/tmp/chainrule-evil", file),
+        ("blobs/../evil", file),
+        ("evil", file),
+        ("blobs", file),
+        ("blobs/evil", tar::EntryType::Symlink),
+        ("blobs/evil", tar::EntryType::Link),
+        ("blobs/evil", tar::EntryType::Directory),
+    ] {
+        fs::write(&bad, tar_of(name, kind)).expect("written");
+        let found = refused(&restored, &["restore", utf8(&bad)]);
+        assert!(found.contains("has no place in a backup"), "{name}: {found}");
+        assert_eq!(names(&restored), ["lock"]);
+    }
+    assert_eq!(names(folder.path()), ["bad.tar", "restored"]);
+    assert!(!Path::new("/tmp/chainrule-evil").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_model_is_written_again_from_the_last_checkpoint_of_its_job() {
+    let folder = tempfile::tempdir().expect("a folder");
+    trained(folder.path()).await;
+    let model = blob(folder.path(), "models");
+    let bytes = fs::read(&model).expect("a file");
+    fs::remove_file(&model).expect("removed");
+    let found = refused(folder.path(), &["check"]);
+    assert!(found.contains("is missing (--repair writes it again"), "{found}");
+    let told = done(folder.path(), &["check", "--repair"]);
+    assert!(told.contains("model digits@1 is written again"), "{told}");
+    assert!(fs::read(&model).expect("a file") == bytes, "the very same bytes");
+    done(folder.path(), &["check"]);
+
+    // The same of one that is damaged, which is kept to be looked at.
+    flip_middle(&model);
+    done(folder.path(), &["check", "--repair"]);
+    assert!(fs::read(&model).expect("a file") == bytes, "the very same bytes");
+    let told = done(folder.path(), &["check"]);
+    assert!(told.contains("set aside earlier"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_model_that_no_checkpoint_makes_again_is_deleted_with_its_aliases() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let id = trained(folder.path()).await["id"].as_str().expect("an id").to_owned();
+    let server = TestServer::start_in(folder.path(), &[]).await;
+    let alias =
+        server.http.put(server.path("/v1/models/digits/aliases/champion")).json(&json!({ "version": 1 }));
+    assert!(alias.send().await.expect("an answer").status().is_success());
+    let deleted = server.http.delete(server.path(&format!("/v1/jobs/{id}"))).send().await.expect("an answer");
+    assert!(deleted.status().is_success());
+    server.stop().await;
+
+    flip_middle(&blob(folder.path(), "models"));
+    let found = refused(folder.path(), &["check"]);
+    assert!(
+        found.contains("(--repair sets it aside and deletes the version and its alias champion)"),
+        "{found}"
+    );
+    let told = done(folder.path(), &["check", "--repair"]);
+    assert!(told.contains("model digits@1 is deleted, and with it its alias champion"), "{told}");
+    done(folder.path(), &["check"]);
+    let process = Process::serve(folder.path());
+    assert_eq!(process.get("/v1/models")["models"], json!([]));
+}
+
+#[test]
+fn a_job_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before_after_a_repair() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut process = Process::serve(folder.path());
+    let id = process.post_job(LONG)["id"].as_str().expect("an id").to_owned();
+    process.in_epoch(&id, 4);
+    process.kill();
+    let checkpoints = names(&folder.path().join("blobs/jobs").join(&id)).len();
+    assert!(checkpoints >= 2, "{checkpoints}");
+    let newest = blob(folder.path(), &format!("jobs/{id}"));
+    fs::write(&newest, b"cut").expect("written");
+    let found = refused(folder.path(), &["check"]);
+    assert!(found.contains("has 3 bytes, its row says"), "{found}");
+    let told = done(folder.path(), &["check", "--repair"]);
+    assert!(told.contains("is forgotten; the damaged file is kept as blobs/damaged/jobs/"), "{told}");
+    done(folder.path(), &["check"]);
+
+    let process = Process::serve(folder.path());
+    let job = process.ended(&id);
+    assert_eq!((&job["state"], &job["attempt"]), (&json!("succeeded"), &json!(2)), "{job}");
+    let undisturbed = LONG.replace(r#""model": "long""#, r#""model": "undisturbed""#);
+    let undisturbed = process.post_job(&undisturbed)["id"].as_str().expect("an id").to_owned();
+    assert_eq!(process.ended(&undisturbed)["attempt"], 1);
+    assert_eq!(weights(&process, "long"), weights(&process, "undisturbed"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_nobody_names_are_not_tidy_and_a_repair_removes_them_but_not_those_of_others() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let id = trained(folder.path()).await["id"].as_str().expect("an id").to_owned();
+    let blobs = folder.path().join("blobs");
+    let orphan = blobs.join(format!("jobs/{id}/7-9.safetensors"));
+    let temporary = blobs.join(format!("models/{id}-7.safetensors#2"));
+    let foreign = blobs.join("README");
+    for path in [&orphan, &temporary, &foreign] {
+        fs::write(path, b"x").expect("written");
+    }
+    let found = refused(folder.path(), &["check"]);
+    assert!(found.contains("is not tidy: 2 stray files"), "{found}");
+    assert!(
+        found.contains("no row names blobs/jobs/") && found.contains("was not written to its end"),
+        "{found}"
+    );
+    assert!(found.contains("blobs/README is not chainrule's"), "{found}");
+    let (status, found, _) = on(folder.path(), &["check", "--json"]);
+    let found: Value = serde_json::from_str(&found).expect("one object");
+    assert_eq!((status, &found["is_sound"]), (Some(1), &json!(false)));
+    let kinds: Vec<&str> =
+        found["findings"].as_array().expect("a list").iter().filter_map(|one| one["kind"].as_str()).collect();
+    assert_eq!(kinds, ["foreign_file", "orphan", "temporary_file"]);
+    done(folder.path(), &["check", "--repair"]);
+    assert!(!orphan.exists() && !temporary.exists() && foreign.exists());
+    done(folder.path(), &["check"]);
+}
+
+/// As many files and rows as there should be, and one of them too short.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_that_was_cut_is_found_though_all_rows_have_their_files() {
+    let folder = tempfile::tempdir().expect("a folder");
+    trained(folder.path()).await;
+    let model = blob(folder.path(), "models");
+    let length = fs::metadata(&model).expect("a file").len();
+    fs::OpenOptions::new().write(true).open(&model).and_then(|file| file.set_len(length - 1)).expect("cut");
+    let found = refused(folder.path(), &["check"]);
+    assert!(found.contains(&format!("has {} bytes, its row says {length}", length - 1)), "{found}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_pages_are_found_and_not_repaired() {
+    let folder = tempfile::tempdir().expect("a folder");
+    trained(folder.path()).await;
+    let database = folder.path().join("chainrule.db");
+    let mut bytes = fs::read(&database).expect("a file");
+    let length = bytes.len();
+    bytes[8_192..length - 4_096].fill(0x5a);
+    fs::write(&database, bytes).expect("written");
+    for arguments in [&["check"][..], &["check", "--repair"]] {
+        let found = refused(folder.path(), arguments);
+        assert!(found.contains("database"), "{found}");
+    }
+    let file = folder.path().join("backup.tar");
+    refused(folder.path(), &["backup", utf8(&file)]);
+    assert!(!file.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_can_not_be_done_is_refused_and_changes_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path();
+    trained(path).await;
+    let file = path.join("backup.tar");
+
+    fs::write(&file, "precious").expect("written");
+    let found = refused(path, &["backup", utf8(&file)]);
+    assert!(found.contains("exists") && found.contains("--force"), "{found}");
+    assert_eq!(fs::read(&file).expect("a file"), b"precious");
+    done(path, &["backup", "--force", utf8(&file)]);
+    let (status, _, errors) = on(path, &["backup", "-"]);
+    assert_eq!(status, Some(2), "{errors}");
+
+    let found = refused(path, &["restore", utf8(&file)]);
+    assert!(found.contains("is not empty: it holds"), "{found}");
+    let other = tempfile::tempdir().expect("a folder");
+    fs::create_dir(other.path().join("blobs")).expect("a folder");
+    refused(other.path(), &["restore", utf8(&file)]);
+    assert_eq!(names(other.path()), ["blobs"]);
+
+    let nowhere = path.join("nowhere");
+    for arguments in [&["check"][..], &["check", "--repair"], &["backup", utf8(&path.join("other.tar"))]] {
+        let found = refused(&nowhere, arguments);
+        assert!(found.contains("there is no chainrule data folder at"), "{found}");
+    }
+    refused(&nowhere, &["restore", "nowhere.tar"]);
+    assert!(!nowhere.exists() && !path.join("other.tar").exists());
+    let empty = tempfile::tempdir().expect("a folder");
+    refused(empty.path(), &["check"]);
+    assert!(names(empty.path()).is_empty());
+
+    let process = Process::serve(path);
+    done(path, &["check"]);
+    let found = refused(path, &["check", "--repair"]);
+    assert!(found.contains("in use by another chainrule process"), "{found}");
+    drop(process);
+    let held = fs::File::open(path.join("lock")).expect("a file");
+    held.lock().expect("a lock");
+    let found = refused(path, &["check"]);
+    assert!(found.contains("is held by another chainrule process"), "{found}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_was_cut_is_begun_anew() {
+    let folder = tempfile::tempdir().expect("a folder");
+    trained(folder.path()).await;
+    let file = folder.path().join("backup.tar");
+    done(folder.path(), &["backup", utf8(&file)]);
+    let cut = tempfile::tempdir().expect("a folder");
+    fs::create_dir_all(cut.path().join("blobs/models")).expect("a folder");
+    fs::write(cut.path().join("blobs/models/half"), b"half").expect("written");
+    fs::write(cut.path().join("chainrule.db.partial"), b"").expect("written");
+    refused(cut.path(), &["check"]);
+    done(cut.path(), &["restore", utf8(&file)]);
+    assert_eq!(names(cut.path()), ["blobs", "chainrule.db", "lock"]);
+    assert!(!cut.path().join("blobs/models/half").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_the_disk_does_not_take_leaves_the_one_before() {
+    let folder = tempfile::tempdir().expect("a folder");
+    trained(folder.path()).await;
+    let file = folder.path().join("backup.tar");
+    fs::write(&file, "the one before").expect("written");
+    let script = "trap '' XFSZ; ulimit -f 300; exec \"$0\" backup --force \"$1\" --data-dir \"$2\"";
+    let mut command = Command::new("bash");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_chainrule")]).arg(&file).arg(folder.path());
+    let refused = command.output().expect("bash runs");
+    assert_eq!(refused.status.code(), Some(1), "{}", text(&refused.stderr));
+    assert_eq!(fs::read(&file).expect("a file"), b"the one before");
+    assert!(!names(folder.path()).iter().any(|name| name.contains("partial")));
+}
+
+#[test]
+fn a_check_is_of_a_folder_or_of_a_network() {
+    for arguments in [
+        &["check", "lesson", "--data-dir", "x"][..],
+        &["check", "lesson", "--repair"],
+        &["check", "--samples", "2"],
+        &["check", "--data-dir", "x", "--seed", "2"],
+    ] {
+        let refused = output(arguments);
+        assert_eq!(refused.status.code(), Some(2), "{arguments:?}: {}", text(&refused.stderr));
+    }
+    let mut beside = chainrule(&["check", "lesson", "--samples", "1", "--quiet"]);
+    let beside = beside.env("CHAINRULE_DATA_DIR", "/nowhere").output().expect("the binary runs");
+    assert!(beside.status.success(), "the environment is for the other: {}", text(&beside.stderr));
+}

@@ -1,0 +1,149 @@
+//! The queue against a model of it: whatever is called in whatever order, and from however many threads, the answers are
+//! those of one queue whose calls happen one after the other.
+
+mod controls;
+mod fairness;
+mod history;
+mod model;
+mod plan;
+mod sequential;
+mod threads;
+mod traffic;
+
+use std::path::Path;
+use std::sync::LazyLock;
+
+use chainrule::blobs::Blob;
+use chainrule::data;
+use chainrule::job::{Job, JobError, JobId, Progress};
+use chainrule::store::{Claim, Inserted, NewCheckpoint, NewJob, NewModel, Recorded, Store, StoreError};
+use chainrule::train::{SpecLimits, TrainSpec, parse};
+use proptest::prelude::ProptestConfig;
+use proptest::test_runner::RngSeed;
+use serde_json::json;
+use tempfile::TempDir;
+
+/// More jobs than any test has.
+const NO_LIMIT: u32 = 1_000_000;
+
+static SPEC: LazyLock<TrainSpec> = LazyLock::new(|| {
+    let small = json!({ "epochs": 1, "network": { "layers": [{ "type": "dense", "units": 10 }] } });
+    parse(&small, &data::shapes(), &SpecLimits::default()).expect("a spec")
+});
+
+/// A folder in memory where the system has one: what is tested here is order, not the disk.
+fn folder() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    folder.expect("a folder")
+}
+
+fn config(cases: u32, seed: u64) -> ProptestConfig {
+    ProptestConfig {
+        rng_seed: RngSeed::Fixed(seed),
+        failure_persistence: None,
+        max_shrink_iters: 400,
+        ..ProptestConfig::with_cases(cases)
+    }
+}
+
+async fn open(folder: &Path) -> Store {
+    Store::open(&folder.join("chainrule.db")).await.expect("a store")
+}
+
+fn new_job(model: &str, client: &str, priority: i32) -> NewJob {
+    NewJob {
+        spec: TrainSpec { model: model.to_owned(), priority, ..SPEC.clone() },
+        progress: Progress::default(),
+        client: client.to_owned(),
+        idempotency_key: None,
+        request_sha256: String::new(),
+    }
+}
+
+async fn insert(store: &Store, job: NewJob) -> Job {
+    match store.insert_job(job, NO_LIMIT).await.expect("rows") {
+        Inserted::Accepted(job) => job,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn at_step(step: u64) -> Progress {
+    Progress { step, ..Progress::default() }
+}
+
+fn checkpoint(step: u64, key: String) -> NewCheckpoint {
+    let blob = Blob { key, size_bytes: 1, sha256: String::new() };
+    NewCheckpoint { epoch: 1, step, validation_accuracy: None, blob }
+}
+
+fn failure() -> JobError {
+    JobError { code: "diverged".to_owned(), detail: "as the test wants it".to_owned() }
+}
+
+/// What workers call, by whatever claim they once got.
+struct WorkerSide {
+    store: Store,
+    /// Where it isn't, every write carries the attempt that the row has: the known-bad twin of a queue with fencing.
+    is_fenced: bool,
+}
+
+impl WorkerSide {
+    async fn current(&self, claim: Claim) -> Claim {
+        if self.is_fenced {
+            return claim;
+        }
+        let job = self.store.job(claim.id).await.expect("rows");
+        job.map_or(claim, |job| Claim { attempt: job.attempt, ..claim })
+    }
+
+    async fn renew(&self, claim: Claim, step: u64) -> bool {
+        is_taken(self.store.renew(self.current(claim).await, &at_step(step)).await)
+    }
+
+    async fn record(&self, claim: Claim, step: u64, checkpoints: Vec<NewCheckpoint>) -> bool {
+        let recorded = Recorded { checkpoints, progress: at_step(step), ..Recorded::default() };
+        is_taken(self.store.record(self.current(claim).await, &recorded).await)
+    }
+
+    async fn release(&self, claim: Claim) -> bool {
+        is_taken(self.store.release(self.current(claim).await).await)
+    }
+
+    async fn fail(&self, claim: Claim) -> bool {
+        is_taken(self.store.fail(self.current(claim).await, &failure()).await)
+    }
+
+    /// The version that was published.
+    async fn succeed(&self, claim: Claim, model: &str, step: u64) -> Option<u32> {
+        let model = new_model(model, claim.id);
+        let published = self.store.succeed(self.current(claim).await, &model, &at_step(step)).await;
+        let version = published.as_ref().ok().map(|published| published.row.version);
+        is_taken(published.map(|_| ())).then_some(version).flatten()
+    }
+
+    async fn is_held(&self, claim: Claim) -> bool {
+        self.store.is_held(self.current(claim).await).await.expect("rows")
+    }
+}
+
+fn new_model(name: &str, job: JobId) -> NewModel {
+    NewModel {
+        name: name.to_owned(),
+        test_accuracy: 0.5,
+        test_loss: 1.0,
+        parameters: 1,
+        layers: SPEC.network.layers.clone(),
+        classes: Vec::new(),
+        blob: Blob { key: format!("models/{job}"), size_bytes: 1, sha256: String::new() },
+    }
+}
+
+/// Whether a worker's write was taken; nothing but its fence may stop it.
+fn is_taken(written: Result<(), StoreError>) -> bool {
+    match written {
+        Ok(()) => true,
+        Err(StoreError::Fenced { .. }) => false,
+        Err(error) => panic!("{error}"),
+    }
+}

@@ -1,0 +1,107 @@
+//! Clients take turns, whoever comes when.
+
+use std::collections::HashMap;
+
+use chainrule::job::JobId;
+use chainrule::store::{Claim, Store};
+use proptest::prelude::*;
+use proptest::test_runner::{TestError, TestRunner};
+use tokio::runtime::Runtime;
+
+use super::{config, failure, folder, insert, new_job, open};
+
+const SEED: u64 = 1_996;
+const CLIENTS: usize = 3;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Submit {
+        client: usize,
+    },
+    /// A worker takes a job and ends it.
+    Serve,
+}
+
+/// A queue of jobs that all have models of their own, and how many claims each job has waited for.
+struct Service {
+    store: Store,
+    submitted: usize,
+    claims: usize,
+    /// Whose it is, and the number of the claim that must have given it.
+    due: HashMap<JobId, (usize, usize)>,
+}
+
+impl Service {
+    async fn step(&mut self, step: &Step) -> Result<(), String> {
+        match *step {
+            Step::Submit { client } => {
+                self.submitted += 1;
+                let job = new_job(&format!("m{}", self.submitted), &format!("client {client}"), 0);
+                let id = insert(&self.store, job).await.id;
+                let before = self.due.values().filter(|(of, _)| *of == client).count();
+                self.due.insert(id, (client, self.claims + CLIENTS * (before + 1) + CLIENTS));
+                Ok(())
+            }
+            Step::Serve => {
+                let Some(job) = self.store.claim().await.expect("rows") else {
+                    return if self.due.is_empty() { Ok(()) } else { Err("nothing was given".to_owned()) };
+                };
+                self.claims += 1;
+                let claim = Claim { id: job.id, attempt: job.attempt };
+                self.store.fail(claim, &failure()).await.expect("rows");
+                self.due.remove(&job.id);
+                let late = self.due.values().find(|(_, due)| *due <= self.claims);
+                late.map_or(Ok(()), |(client, due)| {
+                    Err(format!("client {client} still waits after claim {due}"))
+                })
+            }
+        }
+    }
+}
+
+async fn serve(steps: &[Step]) -> Result<(), String> {
+    let folder = folder();
+    let store = open(folder.path()).await;
+    let mut service = Service { store, submitted: 0, claims: 0, due: HashMap::new() };
+    let mut served = Ok(());
+    for step in steps {
+        served = served.and(service.step(step).await);
+    }
+    while served.is_ok() && !service.due.is_empty() {
+        served = service.step(&Step::Serve).await;
+    }
+    service.store.close().await;
+    served
+}
+
+#[test]
+fn the_kth_job_of_a_client_waits_for_no_more_than_k_of_every_other_and_one() {
+    let step = prop_oneof![(0..CLIENTS).prop_map(|client| Step::Submit { client }), Just(Step::Serve)];
+    let runtime = Runtime::new().expect("a runtime");
+    let ran = TestRunner::new(config(24, SEED)).run(&prop::collection::vec(step, 1..80), |steps| {
+        runtime.block_on(serve(&steps)).map_err(TestCaseError::fail)
+    });
+    match ran {
+        Ok(()) => {}
+        Err(TestError::Fail(why, steps)) => panic!("seed {SEED}: {why}\n{steps:?}"),
+        Err(TestError::Abort(why)) => panic!("{why}"),
+    }
+}
+
+#[tokio::test]
+async fn a_client_of_few_jobs_does_not_wait_for_all_of_one_who_sent_many() {
+    let mut steps = vec![Step::Submit { client: 0 }; 60];
+    steps.extend(vec![Step::Submit { client: 1 }; 6]);
+    assert_eq!(serve(&steps).await, Ok(()));
+}
+
+/// Two clients who each send a job whenever their last one has ended always have one in the queue between them.
+#[tokio::test]
+async fn a_client_of_two_jobs_does_not_wait_for_those_who_come_again_and_again() {
+    let mut steps = vec![Step::Submit { client: 0 }, Step::Submit { client: 0 }];
+    steps.extend([Step::Submit { client: 1 }, Step::Submit { client: 2 }, Step::Serve]);
+    for turn in 0..20 {
+        steps.extend([Step::Serve, Step::Submit { client: 1 + turn % 2 }]);
+    }
+    assert_eq!(serve(&steps).await, Ok(()));
+}

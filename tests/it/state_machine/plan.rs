@@ -1,0 +1,134 @@
+//! How SQLite finds what the queue asks for: never by a look at every job, <https://sqlite.org/eqp.html>.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::Stdio;
+
+use serde_json::Value;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions, Connection};
+
+use super::{folder, insert, new_job, open};
+use crate::process::{chainrule, output, text};
+
+const ROWS: u32 = 100_000;
+
+/// What the sweep compares files with, at a time of its own choosing: all of it.
+const OF_ALL_JOBS: &str = "SELECT id, state, attempt FROM jobs";
+
+async fn connect(folder: &Path) -> SqliteConnection {
+    let options = SqliteConnectOptions::new().filename(folder.join("chainrule.db"));
+    options.connect().await.expect("a connection")
+}
+
+/// Jobs as the one that is there: of a hundred one is in the queue, the others have ended.
+async fn fill(connection: &mut SqliteConnection) {
+    sqlx::query(
+        "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < $1)
+         INSERT INTO jobs (id, state, model, spec, request_sha256, progress, created_at, priority, client, sequence,
+                           turn, is_next)
+         SELECT printf('00000000-0000-7000-8000-%012x', n), iif(n % 100 = 0, 'queued', 'succeeded'), 'm' || n, spec,
+                request_sha256, progress, created_at, n % 3, 'client ' || n % 7, sequence + n, n, n % 100 = 0
+         FROM jobs, numbers",
+    )
+    .bind(ROWS)
+    .execute(connection)
+    .await
+    .expect("rows");
+}
+
+/// The indexes of jobs that wait or run: as long as the queue, not as the table.
+const OF_THE_QUEUE: [&str; 4] = ["jobs_queue", "jobs_running", "jobs_of_model_to_do", "jobs_turns_of_client"];
+
+/// What is wrong with a plan: a look at every job, or at every one of a state, and a sort.
+fn faults(plan: &[String]) -> Vec<&String> {
+    let is_long = |line: &&String| {
+        let is_of_the_queue = line.split(' ').any(|word| OF_THE_QUEUE.contains(&word));
+        let is_scan = *line == "SCAN jobs" || line.starts_with("SCAN jobs ");
+        let is_of_a_state = line.starts_with("SEARCH jobs ") && line.ends_with("(state=?)");
+        is_scan && !is_of_the_queue || is_of_a_state || line.contains("USE TEMP B-TREE")
+    };
+    plan.iter().filter(is_long).collect()
+}
+
+#[tokio::test]
+async fn the_claim_reads_the_first_row_of_its_index_however_many_jobs_there_are() {
+    let folder = folder();
+    let store = open(folder.path()).await;
+    let first = insert(&store, new_job("a", "x", 100)).await;
+    let before = store.plan_of_claim().await.expect("a plan");
+    fill(&mut connect(folder.path()).await).await;
+    let plan = store.plan_of_claim().await.expect("a plan");
+    assert_eq!(plan, before);
+    let reads_the_index = |line: &&String| line.ends_with("INDEX jobs_queue");
+    assert_eq!(plan.iter().filter(reads_the_index).count(), 1, "{plan:?}");
+    assert!(faults(&plan).is_empty(), "{plan:?}");
+    assert_eq!(store.claim().await.expect("rows").map(|job| job.id), Some(first.id));
+    let counted: u64 = store.counts().await.expect("rows").iter().map(|(_, count)| count).sum();
+    assert_eq!(counted, u64::from(ROWS) + 1);
+    store.close().await;
+}
+
+/// Every statement that a server runs while it takes a job, trains it and publishes its model: from its log.
+fn statements(folder: &Path) -> BTreeSet<String> {
+    let log = folder.join("log");
+    let path = folder.to_str().expect("UTF-8");
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--data-dir", path, "--log-format", "json"];
+    let mut serving = chainrule(&[&serve[..], &["--log", "sqlx=debug"]].concat())
+        .stdout(Stdio::piped())
+        .stderr(File::create(&log).expect("a log"))
+        .spawn()
+        .expect("the binary runs");
+    let mut line = String::new();
+    BufReader::new(serving.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+    let url = line.trim().strip_prefix("listening on ").expect("an address").to_owned();
+    let request =
+        r#"{"train_samples": 100, "epochs": 1, "network": {"layers": [{"type": "dense", "units": 10}]}}"#;
+    let trained = output(&["train", "--server", &url, "--follow", "--progress", "none", request]);
+    serving.kill().expect("a process");
+    serving.wait().expect("a process");
+    assert!(trained.status.success(), "{}", text(&trained.stderr));
+    let lines = BufReader::new(File::open(&log).expect("a log")).lines();
+    let statement = |line: std::io::Result<String>| {
+        let entry: Value = serde_json::from_str(&line.expect("a line")).expect("JSON");
+        let whole = entry["db.statement"].as_str().map(str::trim).filter(|statement| !statement.is_empty());
+        whole.or(entry["summary"].as_str()).map(str::to_owned)
+    };
+    lines.filter_map(statement).collect()
+}
+
+#[tokio::test]
+async fn no_statement_on_the_way_of_a_job_looks_at_every_job_or_sorts_them() {
+    let folder = folder();
+    let statements = statements(folder.path());
+    for told in
+        ["INSERT INTO jobs", "UPDATE jobs SET state = 'running'", "UPDATE jobs SET state = 'succeeded'"]
+    {
+        assert!(statements.iter().any(|statement| statement.starts_with(told)), "{told} in {statements:#?}");
+    }
+    assert!(statements.iter().any(|statement| statement.contains("FROM job_counts")), "{statements:#?}");
+    let mut connection = connect(folder.path()).await;
+    let is_planned = |statement: &&String| {
+        let first = statement.split(' ').next();
+        matches!(first, Some("SELECT" | "UPDATE" | "INSERT" | "DELETE" | "WITH"))
+            && statement.contains("jobs")
+    };
+    for statement in statements.iter().filter(is_planned).filter(|statement| *statement != OF_ALL_JOBS) {
+        let plan = plan(&mut connection, statement).await;
+        assert!(faults(&plan).is_empty(), "{statement}\n{plan:#?}");
+    }
+    let slow = plan(&mut connection, "SELECT id FROM jobs WHERE client = 'x' ORDER BY created_at").await;
+    assert_eq!(faults(&slow).len(), 2, "a plan that scans and sorts is found: {slow:?}");
+    connection.close().await.expect("closed");
+}
+
+async fn plan(connection: &mut SqliteConnection, statement: &str) -> Vec<String> {
+    let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
+    let rows: Vec<(i64, i64, i64, String)> = sqlx::query_as(explain)
+        .fetch_all(connection)
+        .await
+        .unwrap_or_else(|error| panic!("{statement}: {error}"));
+    rows.into_iter().map(|(.., detail)| detail).collect()
+}

@@ -1,0 +1,141 @@
+//! Many threads at once: for each job there is an order of the calls, each between its beginning and its end, in which every
+//! answer is right.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use chainrule::job::{JobId, JobState};
+use chainrule::store::Store;
+
+use super::history::{Event, Told, after, explain, linearize};
+use super::traffic::{Record, traffic};
+use super::{folder, open};
+
+const THREADS: usize = 6;
+const CALLS: usize = 100;
+
+/// When an attempt surely ran, from the end of its claim to the beginning of what ended it.
+struct Ran {
+    attempt: u32,
+    from: u64,
+    to: u64,
+}
+
+/// What an order of a job's calls says of it.
+struct Course {
+    state: Option<JobState>,
+    ran: Vec<Ran>,
+}
+
+fn course(events: &[Event], order: &[usize]) -> Course {
+    let mut job = None;
+    let mut ran: Vec<Ran> = Vec::new();
+    for event in order.iter().map(|&place| events[place]) {
+        let was_running = job.is_some_and(|job: super::history::OneJob| job.state == JobState::Running);
+        job = after(job, event.told).expect("an order that explains every answer");
+        let is_running = job.is_some_and(|job| job.state == JobState::Running);
+        match (was_running, is_running, job) {
+            (false, true, Some(job)) => ran.push(Ran { attempt: job.attempt, from: event.end, to: u64::MAX }),
+            (true, false, _) => ran.last_mut().expect("a claim").to = event.begin,
+            _ => {}
+        }
+    }
+    Course { state: job.map(|job| job.state), ran }
+}
+
+/// The course of every job; `Err` where the calls about one have no order.
+pub(super) fn courses(record: &Record) -> Result<BTreeMap<JobId, (Vec<Event>, Vec<usize>)>, String> {
+    let histories = record.histories();
+    let order = |(id, events): (JobId, Vec<Event>)| match linearize(&events) {
+        Ok(order) => Ok((id, (events, order))),
+        Err(longest) => Err(format!("job {id}: {}", explain(&events, &longest))),
+    };
+    histories.into_iter().map(order).collect()
+}
+
+/// That never two jobs of one model ran at the same time.
+fn assert_one_of_a_model_runs(record: &Record, courses: &BTreeMap<JobId, Course>) {
+    for (_, _, held) in &record.looks {
+        let mut running = BTreeSet::new();
+        for held in held {
+            let model = record.models.get(&held.claim.id).expect("a job of this test");
+            assert!(running.insert(model), "two jobs of {model} run: {held:?}");
+        }
+    }
+    let mut spans: BTreeMap<&str, Vec<(u64, u64, JobId, u32)>> = BTreeMap::new();
+    for (id, course) in courses {
+        let spans = spans.entry(&record.models[id]).or_default();
+        spans.extend(
+            course.ran.iter().filter(|ran| ran.from < ran.to).map(|ran| (ran.from, ran.to, *id, ran.attempt)),
+        );
+    }
+    for (model, mut spans) in spans {
+        spans.sort_unstable();
+        for pair in spans.windows(2) {
+            assert!(pair[0].1 <= pair[1].0, "two jobs of {model} run: {pair:?}");
+        }
+    }
+}
+
+/// That each success published one version, that of a model are 1, 2, 3 …, and later ones are higher.
+async fn assert_versions(record: &Record, histories: &BTreeMap<JobId, Vec<Event>>, store: &Store) {
+    let mut published: HashMap<&str, Vec<(u32, JobId, Event)>> = HashMap::new();
+    for (id, events) in histories {
+        for event in events {
+            if let Told::Succeeded { version: Some(version), .. } = event.told {
+                published.entry(&record.models[id]).or_default().push((version, *id, *event));
+            }
+        }
+    }
+    let models = store.models().await.expect("rows");
+    for (model, mut versions) in published.clone() {
+        versions.sort_unstable_by_key(|(version, ..)| *version);
+        let numbers: Vec<u32> = versions.iter().map(|(version, ..)| *version).collect();
+        assert_eq!(numbers, (1..=versions.len() as u32).collect::<Vec<_>>(), "{model}");
+        for pair in versions.windows(2) {
+            assert!(
+                pair[0].2.begin < pair[1].2.end,
+                "{model}: a later success has a lower version: {pair:?}"
+            );
+        }
+        let rows = models.versions.iter().filter(|row| row.name == model);
+        let rows: Vec<_> = rows.map(|row| (row.row.version, row.row.job_id)).collect();
+        assert_eq!(rows, versions.iter().map(|(version, id, _)| (*version, *id)).collect::<Vec<_>>());
+    }
+    assert_eq!(models.versions.len(), published.values().map(Vec::len).sum::<usize>());
+}
+
+async fn check(stores: &[Store], seed: u64) {
+    let record = traffic(stores, CALLS, seed, true).await;
+    let found = courses(&record).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+    let histories = found.iter().map(|(id, (events, _))| (*id, events.clone())).collect();
+    let courses: BTreeMap<JobId, Course> =
+        found.iter().map(|(id, (events, order))| (*id, course(events, order))).collect();
+    assert_one_of_a_model_runs(&record, &courses);
+    assert_versions(&record, &histories, &stores[0]).await;
+    for (state, count) in stores[0].counts().await.expect("rows") {
+        let expected = courses.values().filter(|course| course.state == Some(state)).count() as u64;
+        assert_eq!(count, expected, "seed {seed}: {state}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn calls_of_many_threads_have_an_order_that_explains_them() {
+    for seed in 1..=4 {
+        let folder = folder();
+        let store = open(folder.path()).await;
+        check(&vec![store.clone(); THREADS], seed).await;
+        store.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn so_have_those_of_two_processes_on_one_file() {
+    for seed in 11..=14 {
+        let folder = folder();
+        let stores = [open(folder.path()).await, open(folder.path()).await];
+        check(&stores.iter().cycle().take(THREADS).cloned().collect::<Vec<_>>(), seed).await;
+        for store in &stores {
+            store.close().await;
+        }
+    }
+}
