@@ -135,7 +135,7 @@ async fn a_server_goes_on_where_version_1_was_killed() {
     let again = json!({ "train_samples": 500, "epochs": 2, "seed": 5 }).to_string();
     let repeated = server.http.post(server.path("/v1/jobs")).header("Content-Type", "application/json");
     let repeated = repeated.header("Idempotency-Key", "first").body(again).send().await.expect("an answer");
-    assert_eq!(repeated.status(), 409, "the keys of version 1 are known, and this is another request");
+    assert_eq!(repeated.status(), 422, "the keys of version 1 are known, and this is another request");
     server.stop().await;
 }
 

@@ -5,7 +5,7 @@ use chainrule::store::Store;
 
 use super::history::{Event, Told, linearize};
 use super::model::{Answer, Twist};
-use super::sequential::{Call, difference, shortest};
+use super::sequential::{Call, difference, run, shortest};
 use super::threads::courses;
 use super::traffic::{Record, traffic};
 use super::{folder, open};
@@ -29,16 +29,44 @@ fn a_model_whose_rescue_ignores_the_beat_is_found_and_told_in_five_calls() {
     assert!(is_shortest && why.contains("rescued: found None, expected Some(Queued)"), "{why}\n{calls:?}");
 }
 
-#[test]
-fn every_other_wrong_model_is_found() {
-    for twist in [
-        Twist::CrashesOutliveCheckpoints,
-        Twist::VersionsComeBack,
-        Twist::ModelsRunTwice,
-        Twist::ClientsTakeNoTurns,
-        Twist::ResumedJobsKeepTheirPlace,
+#[tokio::test]
+async fn every_other_wrong_model_is_found() {
+    let insert = |model, client| Call::Insert { model, client, priority: 0 };
+    for (twist, calls) in [
+        (
+            Twist::CrashesOutliveCheckpoints,
+            vec![
+                insert(0, 0),
+                Call::Claim,
+                Call::Look,
+                Call::Rescue { seen: 0 },
+                Call::Claim,
+                Call::Checkpoint { claim: 0 },
+                Call::Look,
+                Call::Rescue { seen: 0 },
+            ],
+        ),
+        (
+            Twist::VersionsComeBack,
+            vec![
+                insert(0, 0),
+                Call::Claim,
+                Call::Succeed { claim: 0 },
+                Call::DeleteVersion { model: 0, version: 1 },
+                insert(0, 0),
+                Call::Claim,
+                Call::Succeed { claim: 0 },
+            ],
+        ),
+        (Twist::ModelsRunTwice, vec![insert(0, 0), insert(0, 0), Call::Claim, Call::Claim]),
+        (Twist::ClientsTakeNoTurns, vec![insert(0, 0), insert(1, 0), insert(2, 1), Call::Claim, Call::Claim]),
+        (
+            Twist::ResumedJobsKeepTheirPlace,
+            vec![insert(0, 0), insert(0, 0), Call::Cancel { job: 1 }, Call::Resume { job: 1 }, Call::Claim],
+        ),
     ] {
-        assert!(difference(CASES, twist, true).is_some(), "{twist:?}");
+        assert_eq!(run(&calls, Twist::None, true).await, Ok(()), "{twist:?}");
+        assert!(run(&calls, twist, true).await.is_err(), "{twist:?}");
     }
 }
 
