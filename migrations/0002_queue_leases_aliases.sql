@@ -22,12 +22,15 @@ UPDATE jobs SET is_next = TRUE WHERE sequence IN
     (SELECT MIN(sequence) FROM jobs WHERE state IN ('queued', 'running') GROUP BY model);
 
 DROP INDEX jobs_queued;
+-- SQLite would take it before the ones below, and read and sort every job of a state.
+DROP INDEX jobs_by_state;
 -- The claim of the queue reads the first row of this index.
 CREATE INDEX jobs_queue ON jobs (state, priority DESC, turn, sequence) WHERE state = 'queued' AND is_next;
 CREATE INDEX jobs_turns_of_client ON jobs (client, priority, turn) WHERE state = 'queued';
 CREATE INDEX jobs_of_model_to_do ON jobs (model, sequence) WHERE state IN ('queued', 'running');
 CREATE UNIQUE INDEX jobs_running ON jobs (model) WHERE state = 'running';
 CREATE UNIQUE INDEX jobs_sequence ON jobs (sequence);
+CREATE INDEX jobs_ended ON jobs (sequence) WHERE state IN ('succeeded', 'failed', 'cancelled');
 
 CREATE TRIGGER jobs_next AFTER UPDATE OF state ON jobs
 WHEN OLD.state IN ('queued', 'running') AND NEW.state NOT IN ('queued', 'running')

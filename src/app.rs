@@ -69,6 +69,9 @@ pub enum StartError {
     /// Another process holds the data folder for itself.
     #[error("the data folder {path} is held by another chainrule process", path = .0.display())]
     InUse(PathBuf),
+    /// A restore into the data folder was cut.
+    #[error("a restore into the data folder {path} was cut", path = .0.display())]
+    CutRestore(PathBuf),
     /// The database can't be used.
     #[error("can't open the database {path}: {source}", path = path.display())]
     Database {
@@ -115,6 +118,7 @@ impl StartError {
             Self::Database { path, source } if source.is_denied() && !path.is_dir() => {
                 Some(ownership_hint(path))
             }
+            Self::CutRestore(_) => Some("run chainrule restore once more: it begins anew".to_owned()),
             Self::Database { source: StoreError::Newer { .. } | StoreError::Older, .. } => None,
             Self::Database { path, .. } => Some(format!(
                 "if {} is no chainrule database, move it away or name another folder with --data-dir",
@@ -139,6 +143,9 @@ impl App {
         #[cfg(debug_assertions)]
         crate::fault::arm(&config.fault);
         let (lock, is_alone) = lock(&config.data_dir).await?;
+        if config.data_dir.join(format!("{DATABASE}.partial")).exists() {
+            return Err(StartError::CutRestore(config.data_dir));
+        }
         let path = config.data_dir.join(DATABASE);
         let database_error = |source| StartError::Database { path: path.clone(), source };
         let store = Store::open(&path).await.map_err(database_error)?;

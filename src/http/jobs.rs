@@ -313,9 +313,9 @@ pub async fn delete(State(app): State<App>, JobPath(id): JobPath) -> Result<Stat
             }
             Ok(StatusCode::NO_CONTENT)
         }
-        Deleted::NotEnded(job) => Err(Problem::conflict(
+        Deleted::NotEnded(state) => Err(Problem::conflict(
             "job_not_ended",
-            format!("job {id} is {}; cancel it, or wait until it has ended", job.state),
+            format!("job {id} is {state}; cancel it, or wait until it has ended"),
         )),
         Deleted::Unknown => Err(unknown(id)),
     }

@@ -59,29 +59,42 @@ impl Store {
     /// Where the database fails.
     pub async fn insert_job(&self, job: NewJob, queue_max: u32) -> Result<Inserted, StoreError> {
         let (answer, answered) = oneshot::channel();
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner).push(Waiting { job, queue_max, answer });
-        // A client that hangs up must not take the jobs of others along.
-        self.tasks.spawn(self.clone().insert_pending());
+        let is_first = {
+            let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+            pending.push(Waiting { job, queue_max, answer });
+            pending.len() == 1
+        };
+        if is_first {
+            // A client that hangs up must not take the jobs of others along.
+            self.tasks.spawn(self.clone().insert_pending());
+        }
         answered.await.unwrap_or(Err(StoreError::Closed))
     }
 
-    /// Takes jobs that wait, in the order they came; none where another call has taken them.
+    /// Takes the jobs that wait, in the order they came, until none does; those that come meanwhile to an empty list have
+    /// a call of their own.
     async fn insert_pending(self) {
-        let writer = self.writer.acquire().await;
-        let batch: Vec<Waiting> = {
-            let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = pending.len().min(BATCH);
-            pending.drain(..count).collect()
-        };
-        if batch.is_empty() {
-            return;
+        loop {
+            let writer = self.writer.acquire().await;
+            let (batch, is_last) = {
+                let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+                let count = pending.len().min(BATCH);
+                (pending.drain(..count).collect::<Vec<_>>(), pending.is_empty())
+            };
+            fault::point(Point::BeforeInsert);
+            let inserted = match writer {
+                Ok(mut writer) => insert_all(&mut writer, &batch).await,
+                Err(error) => Err(error.into()),
+            };
+            fault::point(Point::AfterInsert);
+            self.answer(batch, inserted);
+            if is_last {
+                return;
+            }
         }
-        fault::point(Point::BeforeInsert);
-        let inserted = match writer {
-            Ok(mut writer) => insert_all(&mut writer, &batch).await,
-            Err(error) => Err(error.into()),
-        };
-        fault::point(Point::AfterInsert);
+    }
+
+    fn answer(&self, batch: Vec<Waiting>, inserted: Result<Vec<Result<Inserted, StoreError>>, StoreError>) {
         match inserted {
             Ok(inserted) => {
                 let mut is_any_new = false;

@@ -36,8 +36,8 @@ pub enum Resumed {
 pub enum Deleted {
     /// It is gone; the bytes under these keys are named by nobody any more.
     Gone(Vec<String>),
-    /// It has not ended.
-    NotEnded(Job),
+    /// It has not ended, but is in this state.
+    NotEnded(JobState),
     /// There is no such job.
     Unknown,
 }
@@ -253,7 +253,7 @@ impl Store {
             .await?;
         let Some(job) = row.map(Job::try_from).transpose()? else { return Ok(Deleted::Unknown) };
         if !job.state.is_ended() {
-            return Ok(Deleted::NotEnded(self.live.on(job)));
+            return Ok(Deleted::NotEnded(job.state));
         }
         let keys = sqlx::query_scalar("SELECT blob_key FROM checkpoints WHERE job_id = $1")
             .bind(id.to_string())

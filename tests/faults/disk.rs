@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::checker::{self, History, Law, What};
 use crate::jobs::{ENDED_WITHIN, spec};
 use crate::process::{Client, Serve, Server, poll};
-use crate::scenario::{STOPPED_WITHIN, post, settled};
+use crate::scenario::{PATIENT, STOPPED_WITHIN, post, settled};
 use crate::shim::{
     CREATES, EIO, ENOSPC, EROFS, Failure, Number, Place, REMOVES, SYNCS, Shim, WRITES, scratch,
 };
@@ -24,7 +24,7 @@ const FLOOR: [&str; 2] = ["--min-free-bytes", "100000"];
 
 /// A short job whose model answers throughout, one that trains meanwhile, one that is posted then.
 fn specs() -> Vec<Value> {
-    vec![spec("first", 1, 1), spec("long", 600, 2), spec("late", 1, 3)]
+    vec![spec("first", 1, 1), spec("long", 200, 2), spec("late", 1, 3)]
 }
 
 /// A server with a model, and a job that trains.
@@ -102,7 +102,7 @@ impl Working {
         let status = self.server.terminate(STOPPED_WITHIN);
         assert!(status.success(), "{words}: {status}: {}", self.server.errors());
         // A file that could not be removed stays until the next start.
-        let server = Serve::new(&self.server.folder).args(&FLOOR).start();
+        let server = Serve::new(&self.server.folder).args(&PATIENT).args(&FLOOR).start();
         let violations = settled(server, &self.history, &specs());
         assert!(violations.is_empty(), "{words}:{}", checker::in_words(&violations));
     }
@@ -227,7 +227,7 @@ fn the_checks_find_a_job_that_was_accepted_and_not_written() {
     shim.set(Number::Lies, 1);
     assert!(post(&server.client(), &history, &specs()[2], "late").is_ok());
     server.kill();
-    let violations = settled(Serve::new(&data).start(), &history, &specs());
+    let violations = settled(Serve::new(&data).args(&PATIENT).start(), &history, &specs());
     assert!(checker::count(&violations, Law::Lost) > 0, "found: {}", checker::in_words(&violations));
 }
 

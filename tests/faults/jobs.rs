@@ -46,7 +46,8 @@ pub fn undisturbed(specs: &[Value]) -> HashMap<String, String> {
     let missing: Vec<&Value> = specs.iter().filter(|spec| !known.contains_key(&spec.to_string())).collect();
     if !missing.is_empty() {
         let folder = scratch();
-        let server = Serve::new(folder.path()).start();
+        // Threads that wait for each other are slow where others want the cores.
+        let server = Serve::new(folder.path()).args(&["--threads", "1"]).start();
         let client = server.client();
         let ids: Vec<String> = missing.iter().map(|spec| posted(&client, spec, &spec.to_string())).collect();
         for id in &ids {

@@ -129,7 +129,7 @@ fn a_refusal_of_each_operation_loses_nothing() {
     let all = operations();
     let (mut lives, mut refused) = (0, 0);
     for failure in single_shots() {
-        for at in (1..=all).step_by(2) {
+        for at in (1..=all).step_by(4) {
             let life = life(at, Some(failure), &[]);
             assert_sound(&life, &format!("{failure:?} from operation {at} of {all}"));
             (lives, refused) = (lives + 1, refused + life.refused);

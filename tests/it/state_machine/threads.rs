@@ -42,8 +42,11 @@ fn course(events: &[Event], order: &[usize]) -> Course {
     Course { state: job.map(|job| job.state), ran }
 }
 
-/// The course of every job; `Err` where the calls about one have no order.
-pub(super) fn courses(record: &Record) -> Result<BTreeMap<JobId, (Vec<Event>, Vec<usize>)>, String> {
+/// The calls about a job, and an order of them that explains every answer.
+type Explained = (Vec<Event>, Vec<usize>);
+
+/// An order for every job; `Err` where the calls about one have no order.
+pub(super) fn courses(record: &Record) -> Result<BTreeMap<JobId, Explained>, String> {
     let histories = record.histories();
     let order = |(id, events): (JobId, Vec<Event>)| match linearize(&events) {
         Ok(order) => Ok((id, (events, order))),

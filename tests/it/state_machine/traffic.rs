@@ -235,7 +235,7 @@ impl Caller {
             },
             18 if self.below(3) == 0 => match store.delete_job(id).await.expect("rows") {
                 Deleted::Gone(_) => Told::Deleted(Answer::Done, None),
-                Deleted::NotEnded(job) => Told::Deleted(Answer::NotThen, state(job)),
+                Deleted::NotEnded(state) => Told::Deleted(Answer::NotThen, Some(state)),
                 Deleted::Unknown => Told::Deleted(Answer::Unknown, None),
             },
             _ => return self.see(id).await,
