@@ -2,7 +2,7 @@
 //!
 //! A worker has a thread of its own, and a pool of threads to train with, all at a lower priority
 //! than the ones that serve. While it trains, a task beside it renews the lease by which it holds the
-//! job and hears whether it is lost ([`lease`]), and a thread writes epochs and checkpoints, in their order ([`scribe`]).
+//! job and hears whether it is lost (`lease`), and a thread writes epochs and checkpoints, in their order (`scribe`).
 
 mod lease;
 mod recorder;

@@ -62,10 +62,7 @@ const CHANGES_KEPT: usize = 1_024;
 const FOLLOW: Duration = Duration::from_millis(50);
 
 /// How often the log of the database is written back into it.
-const WRITE_BACK: Duration = Duration::from_millis(500);
-
-/// Pages of the log at which a commit writes them back itself, should nobody else do it.
-const LOG_PAGES: &str = "16384";
+const WRITE_BACK: Duration = Duration::from_millis(100);
 
 /// A handle to the rows; clones share it.
 #[derive(Clone, Debug)]
@@ -230,7 +227,8 @@ impl Store {
         self.writer.close().await;
     }
 
-    /// Writes the log of the database back into it now and then, until `stop`: no commit has to wait for that.
+    /// Writes the log of the database back into it now and then, until `stop`: a commit that finds the log long has then
+    /// little left to do.
     pub async fn write_back(&self, stop: &CancellationToken) {
         loop {
             tokio::select! {
@@ -347,7 +345,6 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
-        .pragma("wal_autocheckpoint", LOG_PAGES)
         .busy_timeout(BUSY_TIMEOUT)
 }
 
