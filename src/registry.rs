@@ -236,10 +236,15 @@ impl Registry {
             Err(published) => published,
         };
         let (name, version) = (published.name.clone(), published.row.version);
-        let model = self.read(published).await.map_err(|error| match error {
-            error if error.is_damage() => RegistryError::Damaged { name, version, source: Box::new(error) },
-            error => error,
-        })?;
+        let model = match self.read(published).await {
+            Err(error) if error.is_damage() => {
+                // It may have been deleted since its row was read.
+                self.refresh().await?;
+                self.version(&ModelRef { name: name.clone(), selector: Selector::Version(version) })?;
+                return Err(RegistryError::Damaged { name, version, source: Box::new(error) });
+            }
+            read => read?,
+        };
         self.models().keep(Arc::clone(&model), self.shared.bytes_max);
         Ok(model)
     }
