@@ -61,16 +61,11 @@ const CHANGES_KEPT: usize = 1_024;
 /// How often it is looked whether another process has written.
 const FOLLOW: Duration = Duration::from_millis(50);
 
-/// How often the log of the database is written back into it.
-const WRITE_BACK: Duration = Duration::from_millis(100);
-
 /// A handle to the rows; clones share it.
 #[derive(Clone, Debug)]
 pub struct Store {
     writer: SqlitePool,
     reader: SqlitePool,
-    /// Writes the log back, beside the one that writes it.
-    keeper: SqlitePool,
     changes: broadcast::Sender<Option<JobId>>,
     queued: watch::Sender<()>,
     live: Live,
@@ -204,11 +199,9 @@ impl Store {
     async fn of(path: &Path, writer: SqlitePool) -> Result<Self, StoreError> {
         let reader =
             SqlitePoolOptions::new().max_connections(READERS).connect_with(options(path).read_only(true));
-        let keeper = SqlitePoolOptions::new().max_connections(1).connect_lazy_with(options(path));
         Ok(Self {
             writer,
             reader: reader.await?,
-            keeper,
             changes: broadcast::channel(CHANGES_KEPT).0,
             queued: watch::channel(()).0,
             live: Live::default(),
@@ -222,25 +215,8 @@ impl Store {
     pub async fn close(&self) {
         self.tasks.close();
         self.tasks.wait().await;
-        self.keeper.close().await;
         self.reader.close().await;
         self.writer.close().await;
-    }
-
-    /// Writes the log of the database back into it now and then, until `stop`: a commit that finds the log long has then
-    /// little left to do.
-    pub async fn write_back(&self, stop: &CancellationToken) {
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(WRITE_BACK) => {}
-                () = stop.cancelled() => return,
-            }
-            // It waits for nobody: <https://sqlite.org/pragma.html#pragma_wal_checkpoint>.
-            let written = sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").fetch_all(&self.keeper).await;
-            if let Err(error) = written {
-                tracing::debug!(%error, "the log was not written back");
-            }
-        }
     }
 
     /// Hears of every job that changes from now on; `None` stands for any of them.
