@@ -51,6 +51,12 @@ struct Shared {
 /// The database in the data folder.
 pub const DATABASE: &str = "chainrule.db";
 
+/// The rows of a restore until all is there: its first file to be made, its last to be named.
+pub const DATABASE_PARTIAL: &str = "chainrule.db.partial";
+
+/// The bytes in the data folder.
+pub const BLOBS: &str = "blobs";
+
 /// A lock on the data folder: servers share it, who must be alone has it whole.
 #[derive(Debug)]
 pub struct FolderLock(File);
@@ -143,7 +149,7 @@ impl App {
         #[cfg(debug_assertions)]
         crate::fault::arm(&config.fault);
         let (lock, is_alone) = lock(&config.data_dir).await?;
-        if config.data_dir.join(format!("{DATABASE}.partial")).exists() {
+        if config.data_dir.join(DATABASE_PARTIAL).exists() {
             return Err(StartError::CutRestore(config.data_dir));
         }
         let path = config.data_dir.join(DATABASE);
@@ -320,15 +326,18 @@ fn make_folder(folder: &Path) -> std::io::Result<()> {
     folder.ancestors().skip(1).take(missing).try_for_each(sync_names)
 }
 
-/// Lets the names in a folder survive a power cut.
-fn sync_names(folder: &Path) -> std::io::Result<()> {
+/// Lets the names in a folder survive a power cut: of what was made, renamed or removed there.
+///
+/// # Errors
+/// Where it can't be read or synced.
+pub fn sync_names(folder: &Path) -> std::io::Result<()> {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     File::open(folder)?.sync_all()
 }
 
 /// The folder of checkpoints and models, made when missing and seen to be writable.
 fn blob_folder(folder: &Path) -> Result<PathBuf, StartError> {
-    let path = folder.join("blobs");
+    let path = folder.join(BLOBS);
     make_folder(&path)
         .and_then(|()| rustix::fs::access(&path, rustix::fs::Access::WRITE_OK).map_err(Into::into))
         .map_err(|source| StartError::DataFolder { path: path.clone(), source })?;
@@ -341,14 +350,8 @@ impl FolderLock {
     /// # Errors
     /// Where the folder can't be used.
     pub fn whole(folder: &Path) -> Result<Option<Self>, StartError> {
-        let error = |source| StartError::DataFolder { path: folder.to_owned(), source };
-        make_folder(folder).map_err(error)?;
-        let file = File::create(folder.join("lock")).map_err(error)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Self(file))),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(source)) => Err(error(source)),
-        }
+        make_folder(folder).map_err(|source| StartError::DataFolder { path: folder.to_owned(), source })?;
+        Self::take(folder, File::try_lock)
     }
 
     /// Takes a share of the folder, which exists; `None` where another process has it whole.
@@ -356,9 +359,16 @@ impl FolderLock {
     /// # Errors
     /// Where the folder can't be used.
     pub fn shared(folder: &Path) -> Result<Option<Self>, StartError> {
+        Self::take(folder, File::try_lock_shared)
+    }
+
+    fn take(
+        folder: &Path,
+        lock: impl Fn(&File) -> Result<(), TryLockError>,
+    ) -> Result<Option<Self>, StartError> {
         let error = |source| StartError::DataFolder { path: folder.to_owned(), source };
         let file = File::create(folder.join("lock")).map_err(error)?;
-        match file.try_lock_shared() {
+        match lock(&file) {
             Ok(()) => Ok(Some(Self(file))),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(source)) => Err(error(source)),

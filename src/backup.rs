@@ -7,14 +7,14 @@ mod pack;
 mod partial;
 mod unpack;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 pub use pack::backup;
 pub use unpack::restore;
 
-use crate::app::StartError;
+use crate::app::{StartError, sync_names};
 use crate::blobs::BlobError;
 use crate::integrity::Counts;
 use crate::inventory::InventoryError;
@@ -90,6 +90,9 @@ pub enum BackupError {
         /// Why.
         source: std::io::Error,
     },
+    /// The log of a database could not be written back into it.
+    #[error("{} can't be written: its log stays beside it", .0.display())]
+    Log(PathBuf),
     /// The rows failed.
     #[error("the rows can't be copied: {0}")]
     Store(#[from] StoreError),
@@ -111,7 +114,17 @@ fn file_error(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::
 }
 
 /// Sees to it that what was made, renamed or removed in a folder is so after a power cut.
-fn sync_folder(path: &std::path::Path) -> Result<(), BackupError> {
-    let synced = std::fs::File::open(path).and_then(|folder| folder.sync_all());
-    synced.map_err(file_error("can't sync", path))
+fn sync_folder(path: &Path) -> Result<(), BackupError> {
+    sync_names(path).map_err(file_error("can't sync", path))
+}
+
+/// Sees that the database at `path`, which was closed, is all in its one file: on a full disk SQLite leaves its log beside
+/// it.
+fn be_one_file(path: &Path) -> Result<(), BackupError> {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    match std::fs::metadata(&log) {
+        Ok(found) if found.len() > 0 => Err(BackupError::Log(path.to_owned())),
+        _ => Ok(()),
+    }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::app::{DATABASE, FolderLock, StartError};
+use crate::app::{BLOBS, DATABASE, FolderLock, StartError};
 use crate::blobs::{BlobError, Blobs};
 use crate::store::{Store, StoreError};
 
@@ -89,9 +89,6 @@ impl Folder {
         self.store.close().await;
     }
 }
-
-/// The bytes in the data folder.
-pub const BLOBS: &str = "blobs";
 
 /// Sees that all parts of a data folder are there: an empty folder of bytes in place of a missing one, as of a disk that
 /// is not mounted, would make every row a damaged one.

@@ -74,6 +74,7 @@ impl Server {
             tokio::join!(
                 upkeep.run(&stopped),
                 upkeep.watch_leases(&stopped),
+                store.write_back(&stopped),
                 store.follow(&stopped, refresh)
             );
         });

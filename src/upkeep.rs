@@ -85,8 +85,10 @@ impl Upkeep {
                     (*beat, *looks) = (held.beat, 0);
                 }
                 *looks += 1;
-                if *looks > LOOKS {
+                // This process knows of its own that they live, also while the disk takes no renewal.
+                if *looks > LOOKS && !self.store.is_told(held.claim) {
                     self.rescue(held).await;
+                    *looks = 0;
                 }
             }
         }
@@ -121,17 +123,21 @@ impl Upkeep {
     /// # Errors
     /// Where rows or bytes fail: the next time goes on from there.
     pub async fn tidy(&self, is_alone: bool) -> Result<(), InventoryError> {
-        let jobs = self.remove_jobs().await?;
-        let versions = self.remove_versions().await?;
+        let removed = self.remove().await;
+        self.registry.refresh().await?;
+        let (jobs, versions) = removed?;
         let files = sweep(&self.store, &self.blobs, is_alone).await?;
         if jobs + versions > 0 {
             self.store.shrink().await?;
-            self.registry.refresh().await?;
         }
         if jobs + versions + files > 0 {
             tracing::info!(jobs, versions, files, "tidied");
         }
         Ok(())
+    }
+
+    async fn remove(&self) -> Result<(u64, u64), InventoryError> {
+        Ok((self.remove_jobs().await?, self.remove_versions().await?))
     }
 
     async fn remove_jobs(&self) -> Result<u64, InventoryError> {

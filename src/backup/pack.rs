@@ -5,10 +5,10 @@ use std::path::Path;
 use tar::{Builder, Header};
 
 use super::partial::Partial;
-use super::{BackupError, Contents, DIGEST, file_error};
-use crate::app::DATABASE;
+use super::{BackupError, Contents, DIGEST, be_one_file, file_error};
+use crate::app::{BLOBS, DATABASE};
 use crate::blobs::{BlobError, Digesting, digest_of};
-use crate::folder::{BLOBS, Folder};
+use crate::folder::Folder;
 use crate::integrity::Counts;
 use crate::store::{BlobOwner, BlobRow, Store};
 
@@ -56,6 +56,7 @@ async fn pack(folder: &Folder, partial: &Partial) -> Result<Option<(Counts, Vec<
     // Closed in any case: it writes what is not yet in its one file.
     rows.close().await;
     let Some((tar, counts, left_out)) = packed? else { return Ok(None) };
+    be_one_file(&path)?;
     append_rows(tar, &path)?;
     Ok(Some((counts, left_out)))
 }

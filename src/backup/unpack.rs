@@ -6,22 +6,23 @@ use std::path::{Component, Path, PathBuf};
 use tar::{Archive, Entry};
 
 use super::partial::parent;
-use super::{BackupError, Contents, DIGEST, file_error, sync_folder};
-use crate::app::{DATABASE, FolderLock};
+use super::{BackupError, Contents, DIGEST, be_one_file, file_error, sync_folder};
+use crate::app::{BLOBS, DATABASE, DATABASE_PARTIAL, FolderLock};
 use crate::blobs::{Blobs, Digesting};
-use crate::folder::BLOBS;
 use crate::integrity::{Counts, check};
 use crate::store::Store;
-
-/// The rows until all is there: the first file to be made, the last to be named.
-const PARTIAL: &str = "chainrule.db.partial";
 
 /// What may lie in a folder that counts as empty: the lock, and what the system puts at the root of a file system.
 const EMPTY: &[&str] = &["lock", "lost+found"];
 
-/// What a restore that was cut may have left beside [`PARTIAL`].
-const LEFT: &[&str] =
-    &[BLOBS, PARTIAL, "chainrule.db.partial-wal", "chainrule.db.partial-shm", "chainrule.db.partial-journal"];
+/// What a restore that was cut may have left beside [`DATABASE_PARTIAL`].
+const LEFT: &[&str] = &[
+    BLOBS,
+    DATABASE_PARTIAL,
+    "chainrule.db.partial-wal",
+    "chainrule.db.partial-shm",
+    "chainrule.db.partial-journal",
+];
 
 /// Makes the data folder `folder`, which is empty or not there, from the backup `file`, and checks it; returns what is
 /// in it.
@@ -61,7 +62,7 @@ fn be_empty(folder: &Path) -> Result<(), BackupError> {
         entry.map(|entry| entry.file_name().to_string_lossy().into_owned())
     };
     let names = entries.map(name).collect::<Result<BTreeSet<_>, _>>().map_err(error)?;
-    let was_cut = names.contains(PARTIAL);
+    let was_cut = names.contains(DATABASE_PARTIAL);
     let may_be = |name: &str| EMPTY.contains(&name) || (was_cut && LEFT.contains(&name));
     match names.into_iter().find(|name| !may_be(name)) {
         Some(name) => Err(BackupError::NotEmpty { path: folder.to_owned(), name }),
@@ -71,7 +72,7 @@ fn be_empty(folder: &Path) -> Result<(), BackupError> {
 
 /// Takes away what a restore has made, the rows last: they tell whose the rest is.
 fn clear(folder: &Path) -> Result<(), BackupError> {
-    for name in LEFT.iter().filter(|name| **name != PARTIAL).chain([&PARTIAL]) {
+    for name in LEFT.iter().filter(|name| **name != DATABASE_PARTIAL).chain([&DATABASE_PARTIAL]) {
         let path = folder.join(name);
         let removed =
             if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
@@ -86,7 +87,7 @@ fn clear(folder: &Path) -> Result<(), BackupError> {
 }
 
 async fn fill(tar: File, file: &Path, folder: &Path) -> Result<Counts, BackupError> {
-    let (rows, blobs) = (folder.join(PARTIAL), folder.join(BLOBS));
+    let (rows, blobs) = (folder.join(DATABASE_PARTIAL), folder.join(BLOBS));
     File::create(&rows).map_err(file_error("can't write", &rows))?;
     std::fs::create_dir(&blobs).map_err(file_error("can't make", &blobs))?;
     unpack(tar, file, folder)?;
@@ -94,6 +95,7 @@ async fn fill(tar: File, file: &Path, folder: &Path) -> Result<Counts, BackupErr
     let store = Store::open(&rows).await?;
     let report = check(&store, &Blobs::open(&blobs)?, true).await;
     store.close().await;
+    be_one_file(&rows)?;
     let report = report?;
     if let Some(finding) = report.faults().next() {
         return Err(BackupError::Unsound { what: file.display().to_string(), finding: finding.to_string() });
@@ -115,7 +117,7 @@ fn unpack(tar: File, file: &Path, folder: &Path) -> Result<(), BackupError> {
         let mut entry = entry.map_err(|error| refuse(error.to_string()))?;
         let name = name_of(&entry).map_err(refuse)?;
         let is_rows = name == Path::new(DATABASE);
-        let path = folder.join(if is_rows { Path::new(PARTIAL) } else { &name });
+        let path = folder.join(if is_rows { Path::new(DATABASE_PARTIAL) } else { &name });
         let error = |source| file_error("can't write", &path)(source);
         if !is_rows {
             make_folders(folder, &name, &mut folders)?;
@@ -128,7 +130,7 @@ fn unpack(tar: File, file: &Path, folder: &Path) -> Result<(), BackupError> {
         let mut target =
             if is_rows { File::create(&path) } else { File::create_new(&path) }.map_err(error)?;
         let mut reader = Digesting::new(entry);
-        std::io::copy(&mut reader, &mut target).map_err(error)?;
+        std::io::copy(&mut reader, &mut target).map_err(file_error("can't copy to", &path))?;
         let (found_bytes, sha256) = reader.finish();
         if found_bytes < size_bytes {
             return Err(refuse(format!("it ends within {}", name.display())));

@@ -3,7 +3,7 @@ use std::io::{ErrorKind, Read};
 
 use sha2::{Digest, Sha256};
 
-use super::{Blob, BlobError, Blobs};
+use super::{Blob, BlobError, Blobs, hex};
 
 /// A reader that counts and digests what passes through it.
 pub struct Digesting<R> {
@@ -20,8 +20,7 @@ impl<R: Read> Digesting<R> {
 
     /// Number and SHA-256, in hex, of the bytes that have passed.
     pub fn finish(self) -> (u64, String) {
-        let digest = self.sha256.finalize();
-        (self.size_bytes, digest.iter().map(|byte| format!("{byte:02x}")).collect())
+        (self.size_bytes, hex(&self.sha256.finalize()))
     }
 }
 

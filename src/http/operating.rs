@@ -47,9 +47,7 @@ pub async fn readyz(State(app): State<App>) -> Result<Json<Health>, Problem> {
         tracing::warn!(%error, "the disk is not ready");
         return Err(unready("disk", "the data folder can't be written"));
     }
-    let counts = app.store().counts().await?;
-    let queued = counts.iter().find(|(state, _)| *state == JobState::Queued).map_or(0, |(_, count)| *count);
-    if queued >= u64::from(app.config().limits.queue_max) {
+    if app.store().queue_length().await? >= u64::from(app.config().limits.queue_max) {
         return Err(unready("queue", "the queue is full"));
     }
     Ok(healthz().await)

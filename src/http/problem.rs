@@ -163,6 +163,9 @@ impl From<StoreError> for Problem {
         if error.is_full() {
             return Self::disk_full("the disk of the server is full");
         }
+        if !error.is_transient() {
+            return Self::internal();
+        }
         Self::busy("database_unavailable", "the database of the server failed; its log says why")
     }
 }

@@ -1,5 +1,7 @@
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde::Serialize;
 use sqlx::SqliteConnection;
 use tokio::sync::oneshot;
 
@@ -46,8 +48,11 @@ pub(super) type Pending = Arc<Mutex<Vec<Waiting>>>;
 /// A job that waits, and where its answer goes.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    job: NewJob,
-    queue_max: u32,
+    id: JobId,
+    idempotency_key: Option<String>,
+    request_sha256: String,
+    /// A [`Given`] as JSON.
+    given: String,
     answer: oneshot::Sender<Result<Inserted, StoreError>>,
 }
 
@@ -58,10 +63,25 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn insert_job(&self, job: NewJob, queue_max: u32) -> Result<Inserted, StoreError> {
+        let id = JobId::new();
+        let given = Given {
+            id,
+            model: &job.spec.model,
+            spec: to_json("spec", id, &job.spec)?,
+            idempotency_key: job.idempotency_key.as_deref(),
+            request_sha256: &job.request_sha256,
+            progress: to_json("progress", id, &job.progress)?,
+            initial_model: job.spec.initial_model.as_deref(),
+            priority: job.spec.priority,
+            client: &job.client,
+            queue_max,
+        };
+        let given = to_json("job", id, &given)?;
+        let NewJob { idempotency_key, request_sha256, .. } = job;
         let (answer, answered) = oneshot::channel();
         let is_first = {
             let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-            pending.push(Waiting { job, queue_max, answer });
+            pending.push(Waiting { id, idempotency_key, request_sha256, given, answer });
             pending.len() == 1
         };
         if is_first {
@@ -134,66 +154,84 @@ impl Store {
     }
 }
 
-/// Inserts all in one commit. What is wrong with one of them is its own answer.
+/// Inserts all by one statement, and tells what became of each.
 async fn insert_all(
     writer: &mut SqliteConnection,
     batch: &[Waiting],
 ) -> Result<Vec<Result<Inserted, StoreError>>, StoreError> {
-    use sqlx::Connection;
-    let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
+    let mut keys = HashSet::new();
+    let mut is_first = |key: &Option<String>| key.as_ref().is_none_or(|key| keys.insert(key.clone()));
+    let given: Vec<&str> = batch
+        .iter()
+        .filter(|waiting| is_first(&waiting.idempotency_key))
+        .map(|waiting| waiting.given.as_str())
+        .collect();
+    let given = format!("[{}]", given.join(","));
+    let rows: Vec<JobRow> = sqlx::query_as(INSERT).bind(given).bind(now()).fetch_all(&mut *writer).await?;
+    let mut rows: HashMap<String, JobRow> = rows.into_iter().map(|row| (row.id.clone(), row)).collect();
     let mut inserted = Vec::with_capacity(batch.len());
-    for waiting in batch {
-        match insert(&mut transaction, &waiting.job, waiting.queue_max).await {
-            Err(StoreError::Database(error)) => return Err(error.into()),
-            answer => inserted.push(answer),
-        }
+    for Waiting { id, idempotency_key, request_sha256, .. } in batch {
+        inserted.push(match (rows.remove(&id.to_string()), idempotency_key) {
+            (Some(row), _) => row.try_into().map(Inserted::Accepted),
+            (None, None) => Ok(Inserted::QueueFull),
+            (None, Some(key)) => earlier(writer, key, request_sha256)
+                .await
+                .map(|earlier| earlier.unwrap_or(Inserted::QueueFull)),
+        });
     }
-    transaction.commit().await?;
     Ok(inserted)
+}
+
+/// A job of a batch as [`INSERT`] reads it.
+#[derive(Serialize)]
+struct Given<'a> {
+    id: JobId,
+    model: &'a str,
+    spec: String,
+    idempotency_key: Option<&'a str>,
+    request_sha256: &'a str,
+    progress: String,
+    initial_model: Option<&'a str>,
+    priority: i32,
+    client: &'a str,
+    queue_max: u32,
 }
 
 /// Clients take turns by start-time fair queueing (Goyal, Vin, Cheng: "Start-time Fair Queuing", SIGCOMM 1996): the
 /// jobs of one priority run in the order of their turns. A client's next job has the turn behind its last one in
 /// the queue; one who has none there has the turn behind the last one that was given to a worker, so that those who come
 /// again and again never overtake one who waits.
-async fn insert(
-    connection: &mut SqliteConnection,
-    job: &NewJob,
-    queue_max: u32,
-) -> Result<Inserted, StoreError> {
-    if let Some(key) = &job.idempotency_key
-        && let Some(earlier) = earlier(connection, key, &job.request_sha256).await?
-    {
-        return Ok(earlier);
-    }
-    let id = JobId::new();
-    let rows: Vec<JobRow> = sqlx::query_as(
-        "INSERT INTO jobs (id, state, model, spec, idempotency_key, request_sha256, progress, created_at,
-                           initial_model, priority, client, sequence, turn, is_next)
-         SELECT $1, 'queued', $2, $3, $4, $5, $6, $7, $9, $10, $11,
-                (SELECT COALESCE(MAX(sequence), 0) + 1 FROM jobs),
-                COALESCE((SELECT MAX(turn) + 1 FROM jobs
-                          WHERE client = $11 AND priority = $10 AND state = 'queued'),
-                         (SELECT turn + 1 FROM turns WHERE priority = $10), 0),
-                NOT EXISTS (SELECT 1 FROM jobs WHERE model = $2 AND state IN ('queued', 'running'))
-         WHERE (SELECT jobs FROM job_counts WHERE state = 'queued') < $8
-         RETURNING *",
+///
+/// What it reads of `jobs` are the rows before the batch; `ROW_NUMBER` counts those of the batch itself.
+const INSERT: &str = "
+    WITH given AS (
+        SELECT key AS place,
+               value ->> 'id' AS id, value ->> 'model' AS model, value ->> 'spec' AS spec,
+               value ->> 'idempotency_key' AS idempotency_key, value ->> 'request_sha256' AS request_sha256,
+               value ->> 'progress' AS progress, value ->> 'initial_model' AS initial_model,
+               value ->> 'priority' AS priority, value ->> 'client' AS client, value ->> 'queue_max' AS queue_max
+        FROM json_each($1)
+    ),
+    new AS (
+        SELECT *, ROW_NUMBER() OVER (ORDER BY place) AS number
+        FROM given
+        WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.idempotency_key = given.idempotency_key)
     )
-    .bind(id.to_string())
-    .bind(&job.spec.model)
-    .bind(to_json("spec", id, &job.spec)?)
-    .bind(&job.idempotency_key)
-    .bind(&job.request_sha256)
-    .bind(to_json("progress", id, &job.progress)?)
-    .bind(now())
-    .bind(queue_max)
-    .bind(&job.spec.initial_model)
-    .bind(job.spec.priority)
-    .bind(&job.client)
-    .fetch_all(connection)
-    .await?;
-    rows.into_iter().next().map_or(Ok(Inserted::QueueFull), |row| Ok(Inserted::Accepted(row.try_into()?)))
-}
+    INSERT INTO jobs (id, state, model, spec, idempotency_key, request_sha256, progress, created_at,
+                      initial_model, priority, client, sequence, turn, is_next)
+    SELECT id, 'queued', model, spec, idempotency_key, request_sha256, progress, $2, initial_model, priority, client,
+           (SELECT COALESCE(MAX(sequence), 0) FROM jobs) + number,
+           COALESCE((SELECT MAX(turn) FROM jobs
+                     WHERE jobs.client = new.client AND jobs.priority = new.priority AND jobs.state = 'queued'),
+                    (SELECT turn FROM turns WHERE turns.priority = new.priority), -1)
+               + ROW_NUMBER() OVER (PARTITION BY client, priority ORDER BY number),
+           ROW_NUMBER() OVER (PARTITION BY model ORDER BY number) = 1
+               AND NOT EXISTS (SELECT 1 FROM jobs
+                               WHERE jobs.model = new.model AND jobs.state IN ('queued', 'running'))
+    FROM new
+    WHERE (SELECT jobs FROM job_counts WHERE state = 'queued') + number <= queue_max
+    ORDER BY number
+    RETURNING *";
 
 async fn earlier(
     connection: &mut SqliteConnection,

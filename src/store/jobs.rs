@@ -56,7 +56,7 @@ pub struct JobFilter {
 /// The row of a job.
 #[derive(FromRow)]
 pub(super) struct JobRow {
-    id: String,
+    pub(super) id: String,
     state: String,
     model: String,
     spec: String,
@@ -236,7 +236,11 @@ impl Store {
         row.map(Job::try_from).transpose()
     }
 
-    async fn queue_length(&self) -> Result<u64, StoreError> {
+    /// How many jobs wait in the queue.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn queue_length(&self) -> Result<u64, StoreError> {
         let counts = self.counts().await?;
         Ok(counts.iter().find(|(state, _)| *state == JobState::Queued).map_or(0, |(_, count)| *count))
     }
@@ -276,7 +280,7 @@ impl Store {
                 "SELECT id FROM jobs WHERE state IN ('succeeded', 'failed', 'cancelled')
                  ORDER BY sequence DESC LIMIT -1 OFFSET $1",
             )
-            .bind(keep as i64),
+            .bind(i64::try_from(keep).unwrap_or(i64::MAX)),
         )
         .await
     }
@@ -290,7 +294,7 @@ impl Store {
             sqlx::query_scalar(
                 "SELECT id FROM jobs WHERE state IN ('succeeded', 'failed', 'cancelled') AND finished_at < $1",
             )
-            .bind(now() - age.as_micros() as i64),
+            .bind(now().saturating_sub(i64::try_from(age.as_micros()).unwrap_or(i64::MAX))),
         )
         .await
     }

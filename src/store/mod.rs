@@ -1,7 +1,7 @@
 //! Rows: jobs, their course, their checkpoints, and the models they published. The only room that
 //! knows SQL.
 //!
-//! One connection writes, several read. A change of state is one guarded statement, or a
+//! One connection writes, another writes the log back, several read. A change of state is one guarded statement, or a
 //! transaction that begins with one; a worker's write carries the attempt it was given and touches
 //! one row or nothing. Several processes of one machine may share the rows.
 
@@ -61,11 +61,16 @@ const CHANGES_KEPT: usize = 1_024;
 /// How often it is looked whether another process has written.
 const FOLLOW: Duration = Duration::from_millis(50);
 
+/// How long the log of the database grows before it is written back.
+const WRITE_BACK: Duration = Duration::from_millis(20);
+
 /// A handle to the rows; clones share it.
 #[derive(Clone, Debug)]
 pub struct Store {
     writer: SqlitePool,
     reader: SqlitePool,
+    /// Writes the log back, beside the one that writes it.
+    keeper: SqlitePool,
     changes: broadcast::Sender<Option<JobId>>,
     queued: watch::Sender<()>,
     live: Live,
@@ -130,8 +135,10 @@ pub enum StoreError {
 mod code {
     pub const PERM: i32 = 3;
     pub const READONLY: i32 = 8;
+    pub const CORRUPT: i32 = 11;
     pub const FULL: i32 = 13;
     pub const CANTOPEN: i32 = 14;
+    pub const NOTADB: i32 = 26;
 }
 
 impl StoreError {
@@ -148,6 +155,7 @@ impl StoreError {
     /// Whether the same statement may succeed later: the disk is full or fails, others hold the database.
     pub fn is_transient(&self) -> bool {
         match self {
+            _ if matches!(self.code(), Some(code::CORRUPT | code::NOTADB)) => false,
             Self::Database(sqlx::Error::Database(error)) => {
                 matches!(error.kind(), sqlx::error::ErrorKind::Other)
             }
@@ -197,11 +205,11 @@ impl Store {
     }
 
     async fn of(path: &Path, writer: SqlitePool) -> Result<Self, StoreError> {
-        let reader =
-            SqlitePoolOptions::new().max_connections(READERS).connect_with(options(path).read_only(true));
+        let reader = pool(READERS).connect_with(options(path).read_only(true));
         Ok(Self {
             writer,
             reader: reader.await?,
+            keeper: pool(1).connect_lazy_with(options(path)),
             changes: broadcast::channel(CHANGES_KEPT).0,
             queued: watch::channel(()).0,
             live: Live::default(),
@@ -215,8 +223,26 @@ impl Store {
     pub async fn close(&self) {
         self.tasks.close();
         self.tasks.wait().await;
+        self.keeper.close().await;
         self.reader.close().await;
         self.writer.close().await;
+    }
+
+    /// Writes the log of the database back into it while jobs come, until `stop`. SQLite leaves that to the commit that
+    /// finds the log long, and those who wait for this one wait ten times as long.
+    pub async fn write_back(&self, stop: &CancellationToken) {
+        let mut queued = self.queued();
+        let paced = async {
+            while queued.changed().await.is_ok() {
+                // It waits for nobody: <https://sqlite.org/pragma.html#pragma_wal_checkpoint>.
+                let written = sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").fetch_all(&self.keeper).await;
+                if let Err(error) = written {
+                    tracing::debug!(%error, "the log was not written back");
+                }
+                tokio::time::sleep(WRITE_BACK).await;
+            }
+        };
+        stop.run_until_cancelled(paced).await;
     }
 
     /// Hears of every job that changes from now on; `None` stands for any of them.
@@ -324,11 +350,15 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .busy_timeout(BUSY_TIMEOUT)
 }
 
+/// A connection to a file is never stale, and needs no test before each use.
+fn pool(connections: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new().max_connections(connections).test_before_acquire(false)
+}
+
 /// The connection that writes, to a library that loses nothing.
 async fn connect(options: SqliteConnectOptions) -> Result<SqlitePool, StoreError> {
     let options = options.auto_vacuum(SqliteAutoVacuum::Incremental);
-    let writer = SqlitePoolOptions::new()
-        .max_connections(1)
+    let writer = pool(1)
         // SQLite itself rolls back when a disk fails, and then refuses the rollback that sqlx sends: the connection would count as
         // in a transaction for good. Another takes its place. <https://sqlite.org/lang_transaction.html>, section 3.2.
         .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))

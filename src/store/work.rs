@@ -71,6 +71,11 @@ impl Store {
         self.changed(claim.id);
     }
 
+    /// Whether this process holds a job: it tells how far it is.
+    pub fn is_told(&self, claim: Claim) -> bool {
+        self.live.of(claim.id).is_some_and(|(attempt, _)| attempt == claim.attempt)
+    }
+
     /// Forgets what was told.
     pub fn forget(&self, claim: Claim) {
         self.live.forget(claim);

@@ -32,6 +32,8 @@ pub(super) struct Recorder<'a> {
     epoch_started: Instant,
     epoch_images: usize,
     checkpoint_told: Instant,
+    /// Whether an entry was dropped: what comes after it would leave a hole.
+    is_cut: bool,
 }
 
 impl<'a> Recorder<'a> {
@@ -70,6 +72,7 @@ impl<'a> Recorder<'a> {
             epoch_started: now,
             epoch_images: 0,
             checkpoint_told: now,
+            is_cut: false,
         }
     }
 
@@ -88,12 +91,15 @@ impl<'a> Recorder<'a> {
         self.tell(None, Some(state))
     }
 
-    /// Waits only where the scribe is far behind; when the job shall stop meanwhile the entry is dropped.
+    /// Waits only where the scribe is far behind; when the job shall stop meanwhile, the entry and all after it are dropped.
     fn tell(
         &mut self,
         epoch: Option<EpochRecord>,
         state: Option<Box<TrainState>>,
     ) -> Result<(), WorkerError> {
+        if self.is_cut {
+            return Ok(());
+        }
         if state.is_some() {
             self.checkpoint_told = Instant::now();
         }
@@ -106,7 +112,10 @@ impl<'a> Recorder<'a> {
             Err(mpsc::error::TrySendError::Full(entry)) => self.runtime.block_on(async {
                 tokio::select! {
                     sent = self.entries.send(entry) => sent.map_err(|_| WorkerError::ScribeGone),
-                    () = halt.cancelled() => Ok(()),
+                    () = halt.cancelled() => {
+                        self.is_cut = true;
+                        Ok(())
+                    }
                 }
             }),
         }

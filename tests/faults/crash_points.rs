@@ -6,9 +6,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::time::Duration;
 
-use self::scenario::{FLAGS, before, finish, play};
+use self::scenario::{FLAGS, KEEP_JOBS, KEEP_VERSIONS, RETENTION, before, finish, play};
 use crate::checker::{History, Rules, check, check_command, in_words, settled};
-use crate::folders::copy_into;
+use crate::folders::{copy_into, put_back};
 use crate::process::{Serve, output};
 use crate::workload::{SOON, specs, weights};
 
@@ -29,13 +29,13 @@ fn points() -> Vec<String> {
 }
 
 /// Plays the scenario on a copy of the folder of [`before`] until the process dies at `point` for the `nth` time, and
-/// then without fault to its end; what is wrong with that.
-fn dies_at(point: &str, nth: u32) -> Result<(), String> {
+/// then, after `meanwhile`, without fault to its end; what is wrong with that. `retention` is nothing or [`RETENTION`].
+fn dies_at(point: &str, nth: u32, retention: &[&str], meanwhile: impl Fn(&Path)) -> Result<(), String> {
     let folder = tempfile::tempdir().expect("a folder");
     copy_into(before().folder.path(), folder.path()).expect("a copy");
     let history = History::after(before().events.clone());
     let fault = format!("kill@{point}:{nth}");
-    match Serve::new(folder.path()).args(&FLAGS).args(&["--fault", &fault]).try_start() {
+    match Serve::new(folder.path()).args(&FLAGS).args(retention).args(&["--fault", &fault]).try_start() {
         Err(words) if words.contains("signal: 9") || words.contains("unix_wait_status(9)") => {}
         Err(words) => return Err(format!("it did not start: {words}")),
         Ok(mut server) => {
@@ -45,30 +45,29 @@ fn dies_at(point: &str, nth: u32) -> Result<(), String> {
             }
             let status = server.wait(DIES_WITHIN).ok_or("it has not died, nor ended on SIGTERM")?;
             if status.signal() != Some(KILLED) {
-                return Err(format!(
-                    "the scenario never comes to {point} {nth} times: it ended with {status}"
-                ));
+                return Err(format!("the scenario never comes to {fault}: it ended with {status}"));
             }
         }
     }
-    ends_well(folder.path(), &history).inspect_err(|_| {
-        println!("{fault}: the folder stays in {}", folder.keep().display());
-    })
+    meanwhile(folder.path());
+    let ended = ends_well(folder.path(), &history, retention);
+    ended.map_err(|words| format!("{fault} {}: {words}", retention.join(" ")))
 }
 
 /// Starts without fault, plays to the end, checks; and checks once more after another start.
-fn ends_well(folder: &Path, history: &History) -> Result<(), String> {
+fn ends_well(folder: &Path, history: &History, retention: &[&str]) -> Result<(), String> {
+    let keeps_all = retention.is_empty();
     let rules = Rules {
         weights: weights().clone(),
-        keep_jobs: Some(scenario::KEEP_JOBS),
-        keep_versions: Some(scenario::KEEP_VERSIONS),
+        keep_jobs: (!keeps_all).then_some(KEEP_JOBS),
+        keep_versions: (!keeps_all).then_some(KEEP_VERSIONS),
         ..Rules::default()
     };
-    let mut server = Serve::new(folder).args(&FLAGS).try_start()?;
+    let mut server = Serve::new(folder).args(&FLAGS).args(retention).try_start()?;
     finish(&server.client(), history);
     crate::checker::all_ended(&server.client(), SOON)?;
     server.terminate(DIES_WITHIN);
-    let mut server = Serve::new(folder).args(&FLAGS).try_start()?;
+    let mut server = Serve::new(folder).args(&FLAGS).args(retention).try_start()?;
     let seen = settled(&server.client(), folder, history, specs(), SOON)?;
     server.terminate(DIES_WITHIN);
     let violations = check(history, &seen, &rules);
@@ -76,29 +75,38 @@ fn ends_well(folder: &Path, history: &History) -> Result<(), String> {
     if violations.is_empty() { Ok(()) } else { Err(in_words(&violations)) }
 }
 
-fn assert_all(name: &str, nths: &[u32]) {
+fn assert_all(name: &str, nths: &[u32], retentions: &[&[&str]]) {
     let points = points();
     let mut failures = Vec::new();
-    for point in &points {
-        for nth in nths {
-            if let Err(words) = dies_at(point, *nth) {
-                println!("kill@{point}:{nth}: {words}");
-                failures.push(format!("kill@{point}:{nth}: {words}"));
+    for retention in retentions {
+        for (point, nth) in points.iter().flat_map(|point| nths.iter().map(move |nth| (point, nth))) {
+            if let Err(words) = dies_at(point, *nth, retention, |_| {}) {
+                println!("{words}");
+                failures.push(words);
             }
         }
     }
-    let runs = points.len() * nths.len();
+    let runs = points.len() * nths.len() * retentions.len();
     println!("figures: {name} points={} runs={runs} failures={}", points.len(), failures.len());
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 #[test]
 fn nothing_is_lost_by_a_death_at_any_point() {
-    assert_all("crash_points", &[1]);
+    assert_all("crash_points", &[1], &[&[]]);
+}
+
+/// The known-bad process: one that forgets at its death what it had answered must be found, else the test above proves
+/// nothing.
+#[test]
+fn a_death_that_takes_the_last_jobs_along_is_found() {
+    let forget = |folder: &Path| put_back(before().folder.path(), folder);
+    let words = dies_at("after-release", 1, &[], forget).expect_err("jobs were lost and nothing was found");
+    assert!(words.contains("was acknowledged"), "{words}");
 }
 
 #[test]
 #[ignore = "long"]
 fn nothing_is_lost_by_a_later_death_at_any_point() {
-    assert_all("crash_points_long", &[1, 2]);
+    assert_all("crash_points_long", &[1, 2], &[&[], &RETENTION]);
 }

@@ -19,6 +19,9 @@ const NOTICED_WITHIN: Duration = Duration::from_secs(30);
 
 const LASTING: i64 = -1;
 
+/// More renewals than a lease is long: there are three in it.
+const RENEWALS: usize = 6;
+
 /// So low that the small file system lies above it.
 const FLOOR: [&str; 2] = ["--min-free-bytes", "100000"];
 
@@ -38,7 +41,8 @@ struct Working {
 impl Working {
     fn begin(serve: Serve) -> Self {
         // A checkpoint each epoch is work for the disk all the time.
-        let server = serve.args(&["--threads", "1", "--checkpoint-seconds", "0.05"]).args(&FLOOR).start();
+        let flags = ["--threads", "1", "--checkpoint-seconds", "0.05", "--lease-seconds", "1"];
+        let server = serve.args(&flags).args(&FLOOR).start();
         let client = server.client();
         let history = History::new();
         let specs = specs();
@@ -75,6 +79,13 @@ impl Working {
         assert_eq!(answer.status, 200, "{words}: {}", answer.text());
     }
 
+    /// The disk takes no renewal of the job for longer than its lease.
+    fn outlasts_its_lease(&self) {
+        let refused = || self.server.errors().matches("the lease was not renewed").count();
+        let outlasted = poll(NOTICED_WITHIN, || (refused() >= RENEWALS).then_some(()));
+        assert!(outlasted.is_some(), "{} renewals were refused", refused());
+    }
+
     /// A job that is posted now is refused with one of these, or is accepted and then kept.
     fn posts(&self, words: &str, refusals: &[u16], may_be_accepted: bool) {
         let spec = &specs()[2];
@@ -99,6 +110,8 @@ impl Working {
         let after = post(&self.client, &self.history, &specs()[2], "after");
         assert!(after.is_ok(), "{words}: the server is gone: {}", self.server.errors());
         checker::all_ended(&self.client, ENDED_WITHIN).unwrap_or_else(|why| panic!("{words}: {why}"));
+        let job = self.client.job(&self.long).expect("a job");
+        assert_eq!(job["attempt"], 1, "{words}: a server that waits takes its own job away: {job}");
         let status = self.server.terminate(STOPPED_WITHIN);
         assert!(status.success(), "{words}: {status}: {}", self.server.errors());
         // A file that could not be removed stays until the next start.
@@ -161,6 +174,7 @@ fn a_job_waits_for_a_disk_that_is_full_and_goes_on() {
         }
         (answer.status != 202).then_some((answer.status, answer.text()))
     });
+    working.outlasts_its_lease();
     let (status, text) = refused.expect("a refusal");
     assert_eq!(status, 507, "{text}");
     shim.heal();

@@ -21,3 +21,9 @@ pub fn copy_into(from: &Path, to: &Path) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// Makes `folder` as `copy` is.
+pub fn put_back(copy: &Path, folder: &Path) {
+    fs::remove_dir_all(folder).expect("an old folder");
+    copy_into(copy, folder).expect("a copy");
+}

@@ -163,8 +163,17 @@ fn differences(before: &BTreeMap<String, String>, after: &BTreeMap<String, Strin
     changed.collect()
 }
 
-/// Stops the server that trains at `moment`, lets another take the job, and lets the first go on; what is wrong then.
-fn stall(moment: Moment, faults: &[&str], patience: Duration) -> (Came, Vec<String>) {
+/// What a stall led to.
+struct Stalled {
+    came: Came,
+    /// What the stale server has changed of the job that was taken from it.
+    changed: Vec<String>,
+    /// What else is wrong.
+    wrong: Vec<String>,
+}
+
+/// Stops the server that trains at `moment`, lets another take the job, and lets the first go on.
+fn stall(moment: Moment, faults: &[&str], patience: Duration) -> Stalled {
     let weights = weights();
     let folder = tempfile::tempdir().expect("a folder");
     let folder = folder.path();
@@ -204,12 +213,12 @@ fn stall(moment: Moment, faults: &[&str], patience: Duration) -> (Came, Vec<Stri
         Ok(job) if job["state"] == "succeeded" => {}
         Ok(job) | Err(job) => wrong.push(format!("the stale server did not run the next job: {job}")),
     }
-    wrong.extend(differences(&before, &everything(&stale.client(), folder, &id)));
+    let mut changed = differences(&before, &everything(&stale.client(), folder, &id));
     stale.terminate(ENDS_WITHIN);
     drop((stale, other));
 
     let mut fresh = Serve::new(folder).args(&FLAGS).start();
-    wrong.extend(differences(&before, &everything(&fresh.client(), folder, &id)));
+    changed.extend(differences(&before, &everything(&fresh.client(), folder, &id)));
     let asked = history.now();
     history.told(
         asked,
@@ -229,7 +238,7 @@ fn stall(moment: Moment, faults: &[&str], patience: Duration) -> (Came, Vec<Stri
     }
     fresh.terminate(ENDS_WITHIN);
     wrong.extend(check_command(folder).err());
-    (came, wrong)
+    Stalled { came, changed, wrong }
 }
 
 /// The moments that every run looks at, and some more that the seed gives.
@@ -252,7 +261,8 @@ fn assert_all(name: &str, seed: u64, more: usize) {
     let moments = moments(seed, more);
     let mut failures = Vec::new();
     for moment in &moments {
-        let (came, wrong) = stall(*moment, &[], SOON);
+        let Stalled { came, changed, mut wrong } = stall(*moment, &[], SOON);
+        wrong.extend(changed);
         match came {
             Came::Taken => taken += 1,
             Came::EndedBefore => ended_before += 1,
@@ -283,9 +293,13 @@ fn without_fencing_the_damage_is_found() {
     let patience = Duration::from_secs(5);
     for at in 1_u32..4 {
         let moment = Moment::Fraction(f64::from(at) * 0.2);
-        let (came, wrong) = stall(moment, &["--fault", "no-fencing"], patience);
-        if came == Came::Taken {
-            assert!(!wrong.is_empty(), "a server without fencing came back and nothing was found");
+        let stalled = stall(moment, &["--fault", "no-fencing"], patience);
+        if stalled.came == Came::Taken {
+            assert!(
+                !stalled.changed.is_empty(),
+                "a server without fencing changed nothing: {:?}",
+                stalled.wrong
+            );
             return;
         }
     }

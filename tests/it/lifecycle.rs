@@ -152,6 +152,14 @@ async fn only_the_newest_jobs_and_versions_are_kept_and_what_an_alias_means() {
     server.put("/v1/models/a/aliases/champion", json!({ "version": 2 })).await;
     server.stop().await;
 
+    for much in ["18446744073709551615", "4294967295d"] {
+        let flags = ["--keep-jobs", much, "--keep-versions", much];
+        let server = TestServer::start_in(folder.path(), &flags).await;
+        let jobs = server.get_json("/v1/jobs").await;
+        assert_eq!(jobs["jobs"].as_array().map(Vec::len), Some(5), "{much}");
+        server.stop().await;
+    }
+
     let flags = ["--keep-jobs", "2", "--keep-versions", "2"];
     let server = TestServer::start_in(folder.path(), &flags).await;
     let jobs = server.get_json("/v1/jobs").await;

@@ -13,8 +13,11 @@ use crate::workload::specs;
 pub const KEEP_JOBS: usize = 2;
 pub const KEEP_VERSIONS: usize = 1;
 
+/// Removes what has ended while the scenario runs; what is lost can then be told less surely.
+pub const RETENTION: [&str; 4] = ["--keep-jobs", "2", "--keep-versions", "1"];
+
 /// Two workers, so that two jobs are rescued, released and claimed.
-pub const FLAGS: [&str; 16] = [
+pub const FLAGS: [&str; 12] = [
     "--threads",
     "1",
     "--workers",
@@ -23,10 +26,6 @@ pub const FLAGS: [&str; 16] = [
     "1",
     "--checkpoint-seconds",
     "0.05",
-    "--keep-jobs",
-    "2",
-    "--keep-versions",
-    "1",
     "--upkeep-seconds",
     "1",
     "--crashes-max",

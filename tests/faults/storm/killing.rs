@@ -1,7 +1,6 @@
 //! Servers on one folder, and the one who kills them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::PoisonError;
@@ -14,7 +13,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::clients::{Clerk, Shared};
 use crate::checker::{Law, Rules, Seen, Violation, What, check, check_command, count, settled};
-use crate::folders::copy_into;
+use crate::folders::{copy_into, put_back};
 use crate::process::{Serve, Server, chainrule};
 use crate::workload::{self, THREADS};
 
@@ -120,7 +119,7 @@ impl Storm {
             if kill + 1 == self.kills
                 && let Some(copy) = copy.take()
             {
-                put_back(&copy, folder);
+                put_back(copy.path(), folder);
             }
             servers.push(start(folder));
         }
@@ -226,9 +225,4 @@ fn copy_of(folder: &Path) -> tempfile::TempDir {
     let copy = tempfile::tempdir().expect("a folder");
     copy_into(folder, copy.path()).expect("a copy");
     copy
-}
-
-fn put_back(copy: &tempfile::TempDir, folder: &Path) {
-    fs::remove_dir_all(folder).expect("an old folder");
-    copy_into(copy.path(), folder).expect("a copy");
 }

@@ -45,13 +45,15 @@ async fn fill(connection: &mut SqliteConnection) {
 /// The indexes of jobs that wait or run: as long as the queue, not as the table.
 const OF_THE_QUEUE: [&str; 4] = ["jobs_queue", "jobs_running", "jobs_of_model_to_do", "jobs_turns_of_client"];
 
-/// What is wrong with a plan: a look at every job, or at every one of a state, and a sort.
+/// What is wrong with a plan: a look at every job, or at every one of a state, and a sort of more than the jobs that came
+/// together.
 fn faults(plan: &[String]) -> Vec<&String> {
+    let is_of_a_batch = plan.iter().any(|line| line.starts_with("SCAN json_each"));
     let is_long = |line: &&String| {
         let is_of_the_queue = line.split(' ').any(|word| OF_THE_QUEUE.contains(&word));
         let is_scan = *line == "SCAN jobs" || line.starts_with("SCAN jobs ");
         let is_of_a_state = line.starts_with("SEARCH jobs ") && line.ends_with("(state=?)");
-        (is_scan || is_of_a_state) && !is_of_the_queue || line.contains("USE TEMP B-TREE")
+        (is_scan || is_of_a_state) && !is_of_the_queue || line.contains("USE TEMP B-TREE") && !is_of_a_batch
     };
     plan.iter().filter(is_long).collect()
 }
@@ -106,15 +108,17 @@ fn statements(folder: &Path) -> BTreeSet<String> {
 async fn no_statement_on_the_way_of_a_job_looks_at_every_job_or_sorts_them() {
     let folder = folder();
     let statements = statements(folder.path());
-    for told in
-        ["INSERT INTO jobs", "UPDATE jobs SET state = 'running'", "UPDATE jobs SET state = 'succeeded'"]
-    {
-        assert!(statements.iter().any(|statement| statement.starts_with(told)), "{told} in {statements:#?}");
+    for told in [
+        "INSERT INTO jobs",
+        "UPDATE jobs SET state = 'running'",
+        "UPDATE jobs SET state = 'succeeded'",
+        "FROM job_counts",
+    ] {
+        assert!(statements.iter().any(|statement| statement.contains(told)), "{told} in {statements:#?}");
     }
-    assert!(statements.iter().any(|statement| statement.contains("FROM job_counts")), "{statements:#?}");
     let mut connection = connect(folder.path()).await;
     let is_planned = |statement: &&String| {
-        let first = statement.split(' ').next();
+        let first = statement.split_whitespace().next();
         matches!(first, Some("SELECT" | "UPDATE" | "INSERT" | "DELETE" | "WITH"))
             && statement.contains("jobs")
     };
