@@ -14,8 +14,8 @@ use serde::Serialize;
 pub use pack::backup;
 pub use unpack::restore;
 
-use crate::app::{StartError, sync_names};
 use crate::blobs::BlobError;
+use crate::folder::{FolderError, sync_names};
 use crate::integrity::Counts;
 use crate::inventory::InventoryError;
 use crate::store::StoreError;
@@ -69,9 +69,6 @@ pub enum BackupError {
         /// Something in it.
         name: String,
     },
-    /// Another process has the folder.
-    #[error("the folder {} is in use by another chainrule process", .0.display())]
-    InUse(PathBuf),
     /// The file is no backup, or not a whole one.
     #[error("{path} is no whole backup: {why}", path = .path.display())]
     NoBackup {
@@ -104,7 +101,7 @@ pub enum BackupError {
     Inventory(#[from] InventoryError),
     /// The folder can't be used.
     #[error(transparent)]
-    Start(#[from] StartError),
+    Folder(#[from] FolderError),
 }
 
 /// A failure of `path`, for `map_err`.

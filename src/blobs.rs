@@ -113,10 +113,11 @@ impl Blobs {
     ///
     /// # Errors
     /// Where the folder can't be written.
-    pub async fn put(&self, key: &str, bytes: Vec<u8>) -> Result<Blob, BlobError> {
-        let blob = Blob { key: key.to_owned(), size_bytes: bytes.len() as u64, sha256: digest(&bytes) };
+    pub async fn put(&self, key: &str, bytes: Bytes) -> Result<Blob, BlobError> {
+        let size_bytes = bytes.len() as u64;
+        let (bytes, sha256) = digested(bytes).await?;
         self.store.put(&Key::from(key), bytes.into()).await?;
-        Ok(blob)
+        Ok(Blob { key: key.to_owned(), size_bytes, sha256 })
     }
 
     /// The bytes under `key`, if they are those with the digest `sha256`.
@@ -129,16 +130,20 @@ impl Blobs {
             Err(object_store::Error::NotFound { .. }) => return Err(BlobError::Missing(key.to_owned())),
             Err(error) => return Err(error.into()),
         };
-        let (bytes, found) = tokio::task::spawn_blocking(move || {
-            let found = digest(&bytes);
-            (bytes, found)
-        })
-        .await
-        .map_err(object_store::Error::from)?;
+        let (bytes, found) = digested(bytes).await?;
         if found != sha256 {
             return Err(BlobError::Digest { key: key.to_owned(), found, expected: sha256.to_owned() });
         }
         Ok(bytes)
+    }
+
+    /// Deletes what is under these keys, which no row names any more; what can't be deleted now is left to be swept.
+    pub async fn delete_dead(&self, keys: impl IntoIterator<Item = String>) {
+        for key in keys {
+            if let Err(error) = self.delete(&key).await {
+                tracing::warn!(key, %error, "bytes that no row names are left to be swept");
+            }
+        }
     }
 
     /// Writes and removes a few bytes, to see whether it can be done.
@@ -146,7 +151,7 @@ impl Blobs {
     /// # Errors
     /// Where it can't.
     pub async fn probe(&self) -> Result<(), BlobError> {
-        self.put(PROBE, PROBE.into()).await?;
+        self.put(PROBE, Bytes::from_static(PROBE.as_bytes())).await?;
         self.delete(PROBE).await
     }
 
@@ -254,6 +259,15 @@ fn list(root: &Path, folder: &Path, found: &mut Vec<StoredFile>) -> std::io::Res
 /// SHA-256 in hex.
 pub fn digest(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
+}
+
+/// The bytes with their digest, made where it holds up nobody.
+async fn digested(bytes: Bytes) -> Result<(Bytes, String), BlobError> {
+    let digested = tokio::task::spawn_blocking(move || {
+        let sha256 = digest(&bytes);
+        (bytes, sha256)
+    });
+    Ok(digested.await.map_err(object_store::Error::from)?)
 }
 
 fn hex(digest: &[u8]) -> String {

@@ -335,7 +335,7 @@ pub struct Limits {
     #[arg(long, env = "CHAINRULE_MIN_FREE_BYTES", default_value_t = 64 << 20, value_name = "N", hide_short_help = true)]
     pub min_free_bytes: u64,
 
-    /// Deaths of the server that a job may meet without a checkpoint between
+    /// Deaths of the server, with no checkpoint between, at which a job fails
     #[arg(
         long,
         env = "CHAINRULE_CRASHES_MAX",

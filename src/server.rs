@@ -15,6 +15,9 @@ use crate::worker::Workers;
 /// one of a huge network takes longer, and what it loses is in the checkpoint before.
 const STOP_WORKERS: Duration = Duration::from_secs(4);
 
+/// How long the rows may take to be closed then: another process may hold them.
+const CLOSE: Duration = Duration::from_secs(1);
+
 /// A server that listens.
 pub struct Server {
     app: App,
@@ -61,8 +64,7 @@ impl Server {
         let upkeep = app.upkeep();
         let store = app.store().clone();
         let registry = app.registry().clone();
-        let stopped = stop.clone();
-        let keeping_up = tokio::spawn(async move {
+        let keeping_up = stop.clone().run_until_cancelled_owned(async move {
             let refresh = || {
                 let registry = registry.clone();
                 async move {
@@ -71,13 +73,9 @@ impl Server {
                     }
                 }
             };
-            tokio::join!(
-                upkeep.run(&stopped),
-                upkeep.watch_leases(&stopped),
-                store.write_back(&stopped),
-                store.follow(&stopped, refresh)
-            );
+            tokio::join!(upkeep.run(), upkeep.watch_leases(), store.write_back(), store.follow(refresh));
         });
+        let keeping_up = tokio::spawn(keeping_up);
         let serving =
             http::serve(listener, http::router(app.clone()), &app.config().limits, draining.clone());
         let stopping = async {
@@ -96,7 +94,16 @@ impl Server {
         if kept_up.is_err() {
             tracing::error!("the upkeep panicked");
         }
-        app.store().close().await;
+        let closing = async {
+            app.tasks().close();
+            app.tasks().wait().await;
+            app.store().close().await;
+        };
+        if tokio::time::timeout(CLOSE, closing).await.is_err() {
+            tracing::warn!(
+                "the database was left in the middle of a statement; the next start finds it whole"
+            );
+        }
         tracing::info!("stopped");
     }
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::MissedTickBehavior;
-use tokio_util::sync::CancellationToken;
 
 use crate::blobs::Blobs;
 use crate::config::Keep;
@@ -33,7 +32,7 @@ pub struct Upkeep {
     pub metrics: Arc<Metrics>,
     /// How long a worker holds its job without a sign of life.
     pub lease: Duration,
-    /// Deaths of its process that a job may meet.
+    /// Deaths of its process, with no checkpoint between, at which a job fails.
     pub crashes_max: u32,
     /// How often files and rows are looked through.
     pub every: Duration,
@@ -56,21 +55,20 @@ impl Upkeep {
         Ok(held.len())
     }
 
-    /// Takes jobs from workers whose lease has run out, until `stop`.
+    /// Takes jobs from workers whose lease has run out.
     ///
     /// No clock of another machine or of the wall has a say: a worker that lives counts up its beat, and one whose
     /// beat stood still for the whole time of a lease, as this process counts it, is gone. Looks are counted, not time,
     /// so that a process which was itself suspended does not take its own jobs away. (The manner of Kubernetes' leader
     /// election: <https://pkg.go.dev/k8s.io/client-go/tools/leaderelection>.)
-    pub async fn watch_leases(&self, stop: &CancellationToken) {
+    ///
+    /// A disk that takes nothing makes every beat stand still: at half time it is seen whether a row can be written.
+    pub async fn watch_leases(&self) {
         let mut ticks = tokio::time::interval(self.lease / LOOKS);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut seen: HashMap<Claim, (i64, u32)> = HashMap::new();
         loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                () = stop.cancelled() => return,
-            }
+            ticks.tick().await;
             let held = match self.store.held().await {
                 Ok(held) => held,
                 Err(error) => {
@@ -85,13 +83,20 @@ impl Upkeep {
                     (*beat, *looks) = (held.beat, 0);
                 }
                 *looks += 1;
-                // This process knows of its own that they live, also while the disk takes no renewal.
-                if *looks > LOOKS && !self.store.is_told(held.claim) {
+                // This process knows of its own that they live.
+                if self.store.is_told(held.claim) || *looks == LOOKS / 2 && !self.can_write().await {
+                    *looks = 0;
+                } else if *looks > LOOKS {
                     self.rescue(held).await;
                     *looks = 0;
                 }
             }
         }
+    }
+
+    async fn can_write(&self) -> bool {
+        let written = self.store.probe().await;
+        written.inspect_err(|error| tracing::warn!(%error, "leases can't be renewed")).is_ok()
     }
 
     async fn rescue(&self, held: Held) {
@@ -105,28 +110,22 @@ impl Upkeep {
         }
     }
 
-    /// Sweeps and removes now and then until `stop`.
-    pub async fn run(&self, stop: &CancellationToken) {
+    /// Removes and sweeps now, and then now and then. It may be stopped at any time: the next one goes on from there.
+    pub async fn run(&self) {
         loop {
-            tokio::select! {
-                () = tokio::time::sleep(self.every) => {}
-                () = stop.cancelled() => return,
-            }
-            if let Err(error) = self.tidy(false).await {
+            if let Err(error) = self.tidy().await {
                 tracing::warn!(%error, "the folder was not tidied");
             }
+            tokio::time::sleep(self.every).await;
         }
     }
 
     /// Removes what is older than it shall be kept, then every file that is surely dead.
-    ///
-    /// # Errors
-    /// Where rows or bytes fail: the next time goes on from there.
-    pub async fn tidy(&self, is_alone: bool) -> Result<(), InventoryError> {
+    async fn tidy(&self) -> Result<(), InventoryError> {
         let removed = self.remove().await;
         self.registry.refresh().await?;
         let (jobs, versions) = removed?;
-        let files = sweep(&self.store, &self.blobs, is_alone).await?;
+        let files = sweep(&self.store, &self.blobs, false).await?;
         if jobs + versions > 0 {
             self.store.shrink().await?;
         }
@@ -149,9 +148,7 @@ impl Upkeep {
         let mut removed = 0;
         for id in ids {
             if let Deleted::Gone(keys) = self.store.delete_job(id).await? {
-                for key in keys {
-                    self.blobs.delete(&key).await?;
-                }
+                self.blobs.delete_dead(keys).await;
                 removed += 1;
             }
         }
@@ -172,7 +169,7 @@ impl Upkeep {
             for (_, model) in older.filter(|(index, model)| is_due(*index, model.row.created_at)) {
                 let deleted = self.store.delete_version(&model.name, model.row.version).await?;
                 if let DeletedVersion::Gone(key) = deleted {
-                    self.blobs.delete(&key).await?;
+                    self.blobs.delete_dead([key]).await;
                     removed += 1;
                 }
             }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -82,7 +83,7 @@ pub enum WorkerError {
     /// The model to start from can't be had.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// The trainer is broken.
+    /// The trainer, or what is around it, is broken.
     #[error("the trainer panicked: {0}")]
     Panic(String),
     /// What is told can't be written any more; the scribe says why.
@@ -166,7 +167,8 @@ impl Worker {
         let mut queued = self.store.queued();
         while !self.stop.is_cancelled() {
             queued.mark_unchanged();
-            match self.run_next(pool, runtime) {
+            let ran = catch_unwind(AssertUnwindSafe(|| self.run_next(pool, runtime)));
+            match ran.unwrap_or_else(|panic| Err(WorkerError::of_panic(panic))) {
                 Ok(Some(Ran { id, state: Some(state) })) => {
                     tracing::info!(job = %id, %state, "job left the worker");
                 }
@@ -338,7 +340,7 @@ impl Worker {
         progress: Progress,
     ) -> Result<JobState, WorkerError> {
         let claim = lease.claim;
-        let bytes = write_model(state.published(), &spec.network.layers, &dataset.classes)?;
+        let bytes = Bytes::from(write_model(state.published(), &spec.network.layers, &dataset.classes)?);
         let key = format!("models/{}-{}.safetensors", claim.id, claim.attempt);
         fault::point(Point::BeforeModelBlob);
         let blob = self.until_taken(lease, async || Ok(self.blobs.put(&key, bytes.clone()).await?)).await?;

@@ -6,9 +6,8 @@ use tar::{Builder, Header};
 
 use super::partial::Partial;
 use super::{BackupError, Contents, DIGEST, be_one_file, file_error};
-use crate::app::{BLOBS, DATABASE};
 use crate::blobs::{BlobError, Digesting, digest_of};
-use crate::folder::Folder;
+use crate::folder::{BLOBS, DATABASE, Folder};
 use crate::integrity::Counts;
 use crate::store::{BlobOwner, BlobRow, Store};
 

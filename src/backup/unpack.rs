@@ -5,15 +5,14 @@ use std::path::{Component, Path, PathBuf};
 
 use tar::{Archive, Entry};
 
-use super::partial::parent;
 use super::{BackupError, Contents, DIGEST, be_one_file, file_error, sync_folder};
-use crate::app::{BLOBS, DATABASE, DATABASE_PARTIAL, FolderLock};
 use crate::blobs::{Blobs, Digesting};
+use crate::folder::{BLOBS, DATABASE, DATABASE_PARTIAL, FolderError, FolderLock, LOCK};
 use crate::integrity::{Counts, check};
 use crate::store::Store;
 
 /// What may lie in a folder that counts as empty: the lock, and what the system puts at the root of a file system.
-const EMPTY: &[&str] = &["lock", "lost+found"];
+const EMPTY: &[&str] = &[LOCK, "lost+found"];
 
 /// What a restore that was cut may have left beside [`DATABASE_PARTIAL`].
 const LEFT: &[&str] = &[
@@ -35,17 +34,15 @@ const LEFT: &[&str] = &[
 pub async fn restore(file: &Path, folder: &Path) -> Result<Contents, BackupError> {
     let tar = File::open(file).map_err(file_error("can't read", file))?;
     let bytes = tar.metadata().map_err(file_error("can't read", file))?.len();
-    let is_new = !folder.exists();
     be_empty(folder)?;
-    let lock = FolderLock::whole(folder)?.ok_or_else(|| BackupError::InUse(folder.to_owned()))?;
+    let lock = FolderLock::whole(folder)?.ok_or_else(|| FolderError::Shared(folder.to_owned()))?;
     // Another restore may have been faster.
     be_empty(folder)?;
     clear(folder)?;
     let restored = fill(tar, file, folder).await;
     if restored.is_err() {
-        clear(folder)?;
-    } else if is_new {
-        sync_folder(parent(folder))?;
+        // Why it failed says more than that something stays.
+        let _ = clear(folder);
     }
     drop(lock);
     Ok(Contents { counts: restored?, bytes })
@@ -113,8 +110,10 @@ fn unpack(tar: File, file: &Path, folder: &Path) -> Result<(), BackupError> {
     let mut archive = Archive::new(tar);
     let mut folders = BTreeSet::from([folder.to_owned()]);
     let mut has_rows = false;
-    for entry in archive.entries().map_err(|error| refuse(error.to_string()))? {
-        let mut entry = entry.map_err(|error| refuse(error.to_string()))?;
+    // Errors of a tar quote what they find, be it bytes that no terminal should get.
+    let unreadable = |error: std::io::Error| refuse(error.to_string().escape_debug().to_string());
+    for entry in archive.entries().map_err(unreadable)? {
+        let mut entry = entry.map_err(unreadable)?;
         let name = name_of(&entry).map_err(refuse)?;
         let is_rows = name == Path::new(DATABASE);
         let path = folder.join(if is_rows { Path::new(DATABASE_PARTIAL) } else { &name });

@@ -28,7 +28,7 @@ pub struct CheckArgs {
     #[command(flatten)]
     folder: FolderArgs,
 
-    /// Mend what can be mended; the rest is set aside
+    /// Mend what can be mended; forget what is lost, and set damaged files aside
     #[arg(long, conflicts_with = "network")]
     repair: bool,
 

@@ -3,7 +3,6 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::CliError;
-use crate::app::StartError;
 use crate::backup::BackupError;
 use crate::folder::FolderError;
 
@@ -18,10 +17,8 @@ pub struct FolderArgs {
 impl From<FolderError> for CliError {
     fn from(error: FolderError) -> Self {
         let hint = match &error {
-            FolderError::Missing { .. } => Some(MISSING_HINT.to_owned()),
             FolderError::Shared(_) => Some(SHARED_HINT.to_owned()),
-            FolderError::Start(error) => hint_of(error),
-            FolderError::Blob(_) => None,
+            error => error.hint(),
         };
         Self::Failed { what: error.to_string(), why: None, hint }
     }
@@ -33,23 +30,15 @@ impl From<BackupError> for CliError {
             BackupError::Exists(_) => Some("name another file, or replace it with --force".to_owned()),
             BackupError::Model { .. } | BackupError::Unsound { .. } => Some(UNSOUND_HINT.to_owned()),
             BackupError::NotEmpty { .. } => Some(NOT_EMPTY_HINT.to_owned()),
-            BackupError::InUse(_) => Some("stop it first, or restore into another folder".to_owned()),
-            BackupError::Start(error) => hint_of(error),
+            BackupError::Folder(FolderError::Shared(_)) => {
+                Some("stop it first, or restore into another folder".to_owned())
+            }
+            BackupError::Folder(error) => error.hint(),
             _ => None,
         };
         Self::Failed { what: error.to_string(), why: None, hint }
     }
 }
-
-/// What to try where a folder can't be opened; a server that holds it was waited for.
-fn hint_of(error: &StartError) -> Option<String> {
-    match error {
-        StartError::InUse(_) => Some("wait until the restore or the repair that holds it is done".to_owned()),
-        error => error.hint(),
-    }
-}
-
-const MISSING_HINT: &str = "name the data folder of a server with --data-dir";
 
 const SHARED_HINT: &str =
     "stop the servers on it first: a repair needs it alone; without --repair it is checked beside them";

@@ -76,6 +76,10 @@ fn answer(app: &App, inserted: Inserted) -> Result<Response, Problem> {
             "this Idempotency-Key came before with another body",
         )),
         Inserted::QueueFull => Err(queue_full(app)),
+        Inserted::InitialModelGone => Err(Problem::invalid(vec![Fault {
+            pointer: "/initial_model".to_owned(),
+            detail: "names a version that has just been deleted".to_owned(),
+        }])),
     }
 }
 
@@ -298,6 +302,10 @@ pub async fn resume(State(app): State<App>, JobPath(id): JobPath) -> Result<Resp
             format!("job {id} is {}; only one that failed or was cancelled is resumed", job.state),
         )),
         Resumed::QueueFull => Err(queue_full(&app)),
+        Resumed::InitialModelGone => Err(Problem::conflict(
+            "initial_model_gone",
+            format!("job {id} starts from a version that has been deleted"),
+        )),
         Resumed::Unknown => Err(unknown(id)),
     }
 }
@@ -306,11 +314,7 @@ pub async fn resume(State(app): State<App>, JobPath(id): JobPath) -> Result<Resp
 pub async fn delete(State(app): State<App>, JobPath(id): JobPath) -> Result<StatusCode, Problem> {
     match app.store().delete_job(id).await? {
         Deleted::Gone(keys) => {
-            for key in keys {
-                if let Err(error) = app.blobs().delete(&key).await {
-                    tracing::warn!(key, %error, "a checkpoint is left to be swept");
-                }
-            }
+            app.blobs().delete_dead(keys).await;
             Ok(StatusCode::NO_CONTENT)
         }
         Deleted::NotEnded(state) => Err(Problem::conflict(

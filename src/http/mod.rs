@@ -22,7 +22,7 @@ use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{MethodRouter, delete, get, post, put};
 use futures_util::FutureExt;
 use tracing::Instrument;
 use uuid::Uuid;
@@ -43,21 +43,25 @@ const REQUEST_ID_BYTES_MAX: usize = 64;
 
 /// Every route.
 pub fn router(app: App) -> Router {
+    let carried = |handlers: MethodRouter<App>| handlers.layer(from_fn_with_state(app.clone(), to_its_end));
     Router::new()
-        .route("/v1/jobs", post(jobs::create).get(jobs::list))
-        .route("/v1/jobs/{id}", get(jobs::show).delete(jobs::delete))
+        .route("/v1/jobs", carried(post(jobs::create)).get(jobs::list))
+        .route("/v1/jobs/{id}", carried(delete(jobs::delete)).get(jobs::show))
         .route("/v1/jobs/{id}/metrics", get(jobs::metrics))
         .route("/v1/jobs/{id}/events", get(events::events))
-        .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
-        .route("/v1/jobs/{id}/resume", post(jobs::resume))
+        .route("/v1/jobs/{id}/cancel", carried(post(jobs::cancel)))
+        .route("/v1/jobs/{id}/resume", carried(post(jobs::resume)))
         .route("/v1/jobs/{id}/checkpoints", get(jobs::checkpoints))
         .route("/v1/jobs/{id}/checkpoints/{epoch}", get(jobs::checkpoint))
         .route("/v1/networks", get(networks::list))
         .route("/v1/networks/summary", post(networks::summary))
         .route("/v1/gradient-check", post(networks::gradient_check))
         .route("/v1/models", get(models::list))
-        .route("/v1/models/{ref}", get(models::show).delete(models::delete))
-        .route("/v1/models/{ref}/aliases/{alias}", put(models::set_alias).delete(models::delete_alias))
+        .route("/v1/models/{ref}", carried(delete(models::delete)).get(models::show))
+        .route(
+            "/v1/models/{ref}/aliases/{alias}",
+            carried(put(models::set_alias).delete(models::delete_alias)),
+        )
         .route("/v1/models/{ref}/predict", post(predict::predict))
         .route("/v1/models/{ref}/explain", post(inside::explain))
         .route("/v1/models/{ref}/trace", post(inside::trace))
@@ -81,6 +85,17 @@ pub fn router(app: App) -> Router {
         .layer(DefaultBodyLimit::max(app.config().limits.body_bytes_max))
         .layer(from_fn_with_state(app.clone(), observe))
         .with_state(app)
+}
+
+/// Carries a request to its end though its client hangs up: what is in memory, and who waits, must follow what was
+/// committed.
+async fn to_its_end(State(app): State<App>, request: Request, next: Next) -> Response {
+    let answering = next.run(request).instrument(tracing::Span::current());
+    match app.tasks().spawn(answering).await {
+        Ok(response) => response,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Problem::internal().into_response(),
+    }
 }
 
 /// Gives a request its id, refuses it where too many are under way, and logs, counts and completes

@@ -60,9 +60,7 @@ pub async fn delete(State(app): State<App>, ModelPath(reference): ModelPath) -> 
     match app.store().delete_version(&reference.name, version).await? {
         DeletedVersion::Gone(key) => {
             app.registry().refresh().await?;
-            if let Err(error) = app.blobs().delete(&key).await {
-                tracing::warn!(key, %error, "a model is left to be swept");
-            }
+            app.blobs().delete_dead([key]).await;
             Ok(StatusCode::NO_CONTENT)
         }
         DeletedVersion::Aliased(alias) => Err(Problem::conflict(

@@ -160,8 +160,8 @@ impl IntoResponse for Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         tracing::error!(%error, "the store failed");
-        if error.is_full() {
-            return Self::disk_full("the disk of the server is full");
+        if error.is_of_disk() {
+            return Self::disk_full("the disk of the server is full, read-only or fails; its log says which");
         }
         if !error.is_transient() {
             return Self::internal();

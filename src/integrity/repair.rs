@@ -69,7 +69,7 @@ async fn mend_model(
     };
     let aside = blobs.set_aside(key).await?;
     if let Some(bytes) = bytes {
-        blobs.put(key, bytes).await?;
+        blobs.put(key, bytes.into()).await?;
         return Ok(format!("{owner} is written again, with the digest of its row{}", kept(aside)));
     }
     let dropped = store.drop_version(name, version, key).await?;

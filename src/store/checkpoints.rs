@@ -121,12 +121,12 @@ impl Store {
         Ok(keys)
     }
 
-    /// Forgets a checkpoint whose bytes are damaged; `false` where the job belongs to another attempt.
+    /// Forgets a checkpoint whose bytes are damaged, unless the job belongs to another attempt.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn forget_damaged(&self, claim: Claim, blob_key: &str) -> Result<bool, StoreError> {
-        let forgotten = sqlx::query(guarded(
+    pub async fn forget_damaged(&self, claim: Claim, blob_key: &str) -> Result<(), StoreError> {
+        sqlx::query(guarded(
             "DELETE FROM checkpoints WHERE job_id = $1 AND blob_key = $3
                  AND EXISTS (SELECT 1 FROM jobs WHERE id = $1 AND attempt = $2 AND state = 'running')",
         ))
@@ -135,6 +135,6 @@ impl Store {
         .bind(blob_key)
         .execute(&self.writer)
         .await?;
-        Ok(forgotten.rows_affected() > 0)
+        Ok(())
     }
 }

@@ -2,10 +2,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
-use sqlx::SqliteConnection;
+use sqlx::{Connection, SqliteConnection};
 use tokio::sync::oneshot;
 
 use super::jobs::JobRow;
+use super::models::is_version;
 use super::{Store, StoreError, now, to_json};
 use crate::fault::{self, Point};
 use crate::job::{Job, JobId, Progress};
@@ -40,6 +41,8 @@ pub enum Inserted {
     OtherRequest,
     /// The queue is full.
     QueueFull,
+    /// The version that it starts from has been deleted.
+    InitialModelGone,
 }
 
 /// Jobs that wait for a commit to take them.
@@ -51,6 +54,7 @@ pub(super) struct Waiting {
     id: JobId,
     idempotency_key: Option<String>,
     request_sha256: String,
+    initial_model: Option<String>,
     /// A [`Given`] as JSON.
     given: String,
     answer: oneshot::Sender<Result<Inserted, StoreError>>,
@@ -77,11 +81,18 @@ impl Store {
             queue_max,
         };
         let given = to_json("job", id, &given)?;
-        let NewJob { idempotency_key, request_sha256, .. } = job;
+        let NewJob { spec, idempotency_key, request_sha256, .. } = job;
         let (answer, answered) = oneshot::channel();
         let is_first = {
             let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-            pending.push(Waiting { id, idempotency_key, request_sha256, given, answer });
+            pending.push(Waiting {
+                id,
+                idempotency_key,
+                request_sha256,
+                initial_model: spec.initial_model,
+                given,
+                answer,
+            });
             pending.len() == 1
         };
         if is_first {
@@ -154,29 +165,54 @@ impl Store {
     }
 }
 
-/// Inserts all by one statement, and tells what became of each.
-async fn insert_all(
+/// What became of each job of a batch.
+type Answers = Vec<Result<Inserted, StoreError>>;
+
+/// Inserts all, in one commit.
+async fn insert_all(writer: &mut SqliteConnection, batch: &[Waiting]) -> Result<Answers, StoreError> {
+    let initial_models: HashSet<&str> =
+        batch.iter().filter_map(|waiting| waiting.initial_model.as_deref()).collect();
+    if initial_models.is_empty() {
+        return insert_but(writer, batch, &HashSet::new()).await;
+    }
+    let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
+    let mut gone = HashSet::new();
+    for initial_model in initial_models {
+        if !is_version(&mut transaction, initial_model).await? {
+            gone.insert(initial_model);
+        }
+    }
+    let inserted = insert_but(&mut transaction, batch, &gone).await?;
+    transaction.commit().await?;
+    Ok(inserted)
+}
+
+/// Inserts by one statement all that don't start from one of the versions that are gone.
+async fn insert_but(
     writer: &mut SqliteConnection,
     batch: &[Waiting],
-) -> Result<Vec<Result<Inserted, StoreError>>, StoreError> {
+    gone: &HashSet<&str>,
+) -> Result<Answers, StoreError> {
+    let is_gone = |waiting: &Waiting| waiting.initial_model.as_deref().is_some_and(|one| gone.contains(one));
     let mut keys = HashSet::new();
     let mut is_first = |key: &Option<String>| key.as_ref().is_none_or(|key| keys.insert(key.clone()));
     let given: Vec<&str> = batch
         .iter()
-        .filter(|waiting| is_first(&waiting.idempotency_key))
+        .filter(|waiting| !is_gone(waiting) && is_first(&waiting.idempotency_key))
         .map(|waiting| waiting.given.as_str())
         .collect();
     let given = format!("[{}]", given.join(","));
     let rows: Vec<JobRow> = sqlx::query_as(INSERT).bind(given).bind(now()).fetch_all(&mut *writer).await?;
     let mut rows: HashMap<String, JobRow> = rows.into_iter().map(|row| (row.id.clone(), row)).collect();
     let mut inserted = Vec::with_capacity(batch.len());
-    for Waiting { id, idempotency_key, request_sha256, .. } in batch {
-        inserted.push(match (rows.remove(&id.to_string()), idempotency_key) {
+    for waiting in batch {
+        let refused = if is_gone(waiting) { Inserted::InitialModelGone } else { Inserted::QueueFull };
+        inserted.push(match (rows.remove(&waiting.id.to_string()), &waiting.idempotency_key) {
             (Some(row), _) => row.try_into().map(Inserted::Accepted),
-            (None, None) => Ok(Inserted::QueueFull),
-            (None, Some(key)) => earlier(writer, key, request_sha256)
-                .await
-                .map(|earlier| earlier.unwrap_or(Inserted::QueueFull)),
+            (None, None) => Ok(refused),
+            (None, Some(key)) => {
+                earlier(writer, key, &waiting.request_sha256).await.map(|earlier| earlier.unwrap_or(refused))
+            }
         });
     }
     Ok(inserted)

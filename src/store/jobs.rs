@@ -2,10 +2,11 @@ use std::time::Duration;
 
 use sqlx::FromRow;
 
+use super::models::is_version;
 use super::{Store, StoreError, committed, from_json, now, row_error, timestamp, to_json};
 use crate::fault::{self, Point};
 use crate::job::{EpochRecord, Job, JobHistory, JobId, JobState};
-use crate::train::StepMetrics;
+use crate::train::{StepMetrics, TrainSpec};
 
 /// What became of a wish to cancel.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +28,8 @@ pub enum Resumed {
     NotStopped(Job),
     /// The queue is full.
     QueueFull,
+    /// The version that it starts from has been deleted.
+    InitialModelGone,
     /// There is no such job.
     Unknown,
 }
@@ -202,6 +205,11 @@ impl Store {
                 Some(job) if !matches!(job.state, JobState::Failed | JobState::Cancelled) => {
                     return Ok(Resumed::NotStopped(job));
                 }
+                Some(Job { spec: TrainSpec { initial_model: Some(model), .. }, .. })
+                    if !is_version(&mut *self.reader.acquire().await?, &model).await? =>
+                {
+                    return Ok(Resumed::InitialModelGone);
+                }
                 Some(_) if self.queue_length().await? >= u64::from(queue_max) => {
                     return Ok(Resumed::QueueFull);
                 }
@@ -212,6 +220,17 @@ impl Store {
     }
 
     async fn try_resume(&self, id: JobId, queue_max: u32) -> Result<Option<Job>, StoreError> {
+        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let initial_model: Option<String> =
+            sqlx::query_scalar("SELECT initial_model FROM jobs WHERE id = $1 AND initial_model IS NOT NULL")
+                .bind(id.to_string())
+                .fetch_optional(&mut *transaction)
+                .await?;
+        if let Some(initial_model) = initial_model
+            && !is_version(&mut transaction, &initial_model).await?
+        {
+            return Ok(None);
+        }
         let row: Option<JobRow> = committed(
             sqlx::query_as(
                 "UPDATE jobs SET
@@ -229,9 +248,10 @@ impl Store {
             )
             .bind(id.to_string())
             .bind(queue_max)
-            .fetch_all(&self.writer),
+            .fetch_all(&mut *transaction),
         )
         .await?;
+        transaction.commit().await?;
         fault::point(Point::AfterResume);
         row.map(Job::try_from).transpose()
     }

@@ -38,7 +38,7 @@ impl Store {
         let error = JobError {
             code: "crash_loop".to_owned(),
             detail: format!(
-                "the server died {crashes_max} times while this job ran, with no checkpoint between"
+                "its worker was gone {crashes_max} times while this job ran, with no checkpoint between"
             ),
         };
         let id = held.claim.id.to_string();

@@ -12,17 +12,17 @@ pub struct Dropped {
 
 /// For whoever has the rows for itself: no worker writes.
 impl Store {
-    /// Forgets a checkpoint whose bytes are lost; `false` where its row is gone, or names other bytes.
+    /// Forgets a checkpoint whose bytes are lost.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn drop_checkpoint(&self, id: JobId, blob_key: &str) -> Result<bool, StoreError> {
-        let dropped = sqlx::query("DELETE FROM checkpoints WHERE job_id = $1 AND blob_key = $2")
+    pub async fn drop_checkpoint(&self, id: JobId, blob_key: &str) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM checkpoints WHERE job_id = $1 AND blob_key = $2")
             .bind(id.to_string())
             .bind(blob_key)
             .execute(&self.writer)
             .await?;
-        Ok(dropped.rows_affected() > 0)
+        Ok(())
     }
 
     /// Deletes a version whose bytes are lost, and every alias that means it; `None` where its row is gone, or names

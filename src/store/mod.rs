@@ -27,7 +27,6 @@ use sqlx::sqlite::{
 };
 use sqlx::{Connection, SqlitePool};
 use tokio::sync::{broadcast, watch};
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use blobs::{BlobOwner, BlobRow, JobStanding};
@@ -135,6 +134,7 @@ pub enum StoreError {
 mod code {
     pub const PERM: i32 = 3;
     pub const READONLY: i32 = 8;
+    pub const IOERR: i32 = 10;
     pub const CORRUPT: i32 = 11;
     pub const FULL: i32 = 13;
     pub const CANTOPEN: i32 = 14;
@@ -142,9 +142,9 @@ mod code {
 }
 
 impl StoreError {
-    /// Whether the disk is full.
-    pub fn is_full(&self) -> bool {
-        self.code() == Some(code::FULL)
+    /// Whether the disk takes nothing: it is full, or read-only, or fails.
+    pub fn is_of_disk(&self) -> bool {
+        matches!(self.code(), Some(code::FULL | code::READONLY | code::IOERR | code::CANTOPEN))
     }
 
     /// Whether the file may not be opened or written.
@@ -228,21 +228,18 @@ impl Store {
         self.writer.close().await;
     }
 
-    /// Writes the log of the database back into it while jobs come, until `stop`. SQLite leaves that to the commit that
+    /// Writes the log of the database back into it while jobs come. SQLite leaves that to the commit that
     /// finds the log long, and those who wait for this one wait ten times as long.
-    pub async fn write_back(&self, stop: &CancellationToken) {
+    pub async fn write_back(&self) {
         let mut queued = self.queued();
-        let paced = async {
-            while queued.changed().await.is_ok() {
-                // It waits for nobody: <https://sqlite.org/pragma.html#pragma_wal_checkpoint>.
-                let written = sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").fetch_all(&self.keeper).await;
-                if let Err(error) = written {
-                    tracing::debug!(%error, "the log was not written back");
-                }
-                tokio::time::sleep(WRITE_BACK).await;
+        while queued.changed().await.is_ok() {
+            // It waits for nobody: <https://sqlite.org/pragma.html#pragma_wal_checkpoint>.
+            let written = sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").fetch_all(&self.keeper).await;
+            if let Err(error) = written {
+                tracing::debug!(%error, "the log was not written back");
             }
-        };
-        stop.run_until_cancelled(paced).await;
+            tokio::time::sleep(WRITE_BACK).await;
+        }
     }
 
     /// Hears of every job that changes from now on; `None` stands for any of them.
@@ -260,16 +257,13 @@ impl Store {
         self.pace.interval()
     }
 
-    /// Tells those who listen, and `changed`, when other processes have written; ends with `stop`.
-    pub async fn follow<F: Future<Output = ()>>(&self, stop: &CancellationToken, changed: impl Fn() -> F) {
+    /// Tells those who listen, and `changed`, when other processes have written.
+    pub async fn follow<F: Future<Output = ()>>(&self, changed: impl Fn() -> F) {
         let mut ticks = tokio::time::interval(FOLLOW);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut seen = None;
         loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                () = stop.cancelled() => return,
-            }
+            ticks.tick().await;
             // It counts the commits of all connections but the one that asks, which is the only one here that writes:
             // <https://sqlite.org/pragma.html#pragma_data_version>.
             let version: Result<i64, _> =
@@ -332,6 +326,15 @@ impl Store {
     pub async fn ping(&self) -> Result<(), StoreError> {
         sqlx::query("SELECT 1").execute(&self.reader).await?;
         sqlx::query("UPDATE jobs SET attempt = attempt WHERE 1 = 0").execute(&self.writer).await?;
+        Ok(())
+    }
+
+    /// Sees whether a row can be written.
+    ///
+    /// # Errors
+    /// Where it can't.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        sqlx::query("UPDATE model_revision SET revision = revision").execute(&self.writer).await?;
         Ok(())
     }
 

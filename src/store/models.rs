@@ -235,3 +235,18 @@ impl Store {
 }
 
 const REVISION: &str = "SELECT revision FROM model_revision";
+
+/// Whether `reference`, as `name@version`, is a version that is there.
+pub(super) async fn is_version(
+    connection: &mut sqlx::SqliteConnection,
+    reference: &str,
+) -> Result<bool, StoreError> {
+    let found: Option<i64> = sqlx::query_scalar(
+        "SELECT 1 FROM model_versions
+         WHERE name = substr($1, 1, instr($1, '@') - 1) AND version = CAST(substr($1, instr($1, '@') + 1) AS INTEGER)",
+    )
+    .bind(reference)
+    .fetch_optional(connection)
+    .await?;
+    Ok(found.is_some())
+}

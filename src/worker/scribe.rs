@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::lease::Lease;
@@ -67,12 +68,9 @@ impl Worker {
         if recorded.checkpoints.is_empty() {
             return Ok(());
         }
-        // What can't be removed now is swept later.
-        let forgotten = self.store.forget_checkpoints(lease.claim, keep).await;
-        for key in forgotten.unwrap_or_default() {
-            if let Err(error) = self.blobs.delete(&key).await {
-                tracing::warn!(%key, %error, "an old checkpoint was not removed");
-            }
+        match self.store.forget_checkpoints(lease.claim, keep).await {
+            Ok(keys) => self.blobs.delete_dead(keys).await,
+            Err(error) => tracing::warn!(job = %lease.claim.id, %error, "old checkpoints are kept"),
         }
         Ok(())
     }
@@ -89,6 +87,7 @@ impl Worker {
         let bytes = tokio::task::spawn_blocking(move || write_checkpoint(&state));
         let bytes =
             bytes.await.map_err(|_| WorkerError::Panic("writing a checkpoint panicked".to_owned()))??;
+        let bytes = Bytes::from(bytes);
         let key = format!("jobs/{}/{}-{step}.safetensors", lease.claim.id, lease.claim.attempt);
         fault::point(Point::BeforeCheckpointBlob);
         let blob = self.until_taken(lease, async || Ok(self.blobs.put(&key, bytes.clone()).await?)).await?;

@@ -11,7 +11,7 @@ use crate::jobs::{ENDED_WITHIN, spec};
 use crate::process::{Client, Serve, Server, poll};
 use crate::scenario::{PATIENT, STOPPED_WITHIN, post, settled};
 use crate::shim::{
-    CREATES, EIO, ENOSPC, EROFS, Failure, Number, Place, REMOVES, SYNCS, Shim, WRITES, scratch,
+    CREATES, EDQUOT, EIO, ENOSPC, EROFS, Failure, Number, Place, REMOVES, SYNCS, Shim, WRITES, scratch,
 };
 
 /// How soon a job says that it waits, and goes on once it can.
@@ -126,7 +126,7 @@ fn lasting(error: i64, classes: i64, place: Place) -> Failure {
 }
 
 /// A disk that fails for a while under a job that trains.
-fn fails_for_a_while(failure: Failure, refusals: &[u16]) {
+fn fails_for_a_while(failure: Failure) {
     let words = format!("{failure:?}");
     let (folder, aside) = (scratch(), scratch());
     let shim = Shim::new(folder.path(), aside.path());
@@ -134,7 +134,7 @@ fn fails_for_a_while(failure: Failure, refusals: &[u16]) {
     shim.fail(failure);
     working.waits(&words);
     // Where only blobs fail, a job can be accepted and kept.
-    working.posts(&words, refusals, matches!(failure.place, Place::Blobs));
+    working.posts(&words, &[507], matches!(failure.place, Place::Blobs));
     assert!(shim.get(Number::Refused) > 0, "{words}: nothing was refused");
     shim.heal();
     working.recovers(&words);
@@ -181,14 +181,30 @@ fn a_job_waits_for_a_disk_that_is_full_and_goes_on() {
     working.recovers("a quota");
 }
 
+/// Nor does another server that shares the folder: it can't write either, and doesn't blame the worker for it.
+#[test]
+fn a_job_that_waits_for_the_disk_is_not_taken_by_a_server_beside() {
+    let (folder, aside) = (scratch(), scratch());
+    let shim = Shim::new(folder.path(), aside.path());
+    let working = Working::begin(shim.serve(&shim.folder.join("data")));
+    let mut beside = shim.serve(&working.server.folder).args(&["--lease-seconds", "1"]).args(&FLOOR).start();
+    shim.fail(lasting(ENOSPC, WRITES | CREATES, Place::Anywhere));
+    working.waits("a full disk");
+    working.outlasts_its_lease();
+    shim.heal();
+    working.trains_on();
+    beside.terminate(STOPPED_WITHIN);
+    working.recovers("a full disk");
+}
+
 #[test]
 fn a_job_waits_for_a_disk_that_is_read_only_and_goes_on() {
-    fails_for_a_while(lasting(EROFS, WRITES | CREATES | REMOVES, Place::Anywhere), &[503, 507]);
+    fails_for_a_while(lasting(EROFS, WRITES | CREATES | REMOVES, Place::Anywhere));
 }
 
 #[test]
 fn a_job_waits_for_a_disk_that_does_not_sync_and_goes_on() {
-    fails_for_a_while(lasting(EIO, SYNCS, Place::Anywhere), &[503, 507]);
+    fails_for_a_while(lasting(EIO, SYNCS, Place::Anywhere));
 }
 
 #[test]
@@ -201,13 +217,14 @@ fn one_failed_sync_is_no_failed_job() {
 fn a_job_waits_for_each_kind_of_disk_that_fails() {
     let (mut kinds, mut shots) = (0, 0);
     for place in [Place::Anywhere, Place::Rows, Place::Blobs] {
-        for (error, classes, refusals) in [
-            (ENOSPC, WRITES | CREATES, [507, 507]),
-            (EROFS, WRITES | CREATES | REMOVES, [503, 507]),
-            (EIO, WRITES, [503, 507]),
-            (EIO, SYNCS, [503, 507]),
+        for (error, classes) in [
+            (ENOSPC, WRITES | CREATES),
+            (EDQUOT, WRITES | CREATES),
+            (EROFS, WRITES | CREATES | REMOVES),
+            (EIO, WRITES),
+            (EIO, SYNCS),
         ] {
-            fails_for_a_while(lasting(error, classes, place), &refusals);
+            fails_for_a_while(lasting(error, classes, place));
             kinds += 1;
             for count in [1, 2, 5] {
                 fails_so_often(Failure { error, classes, place, shots: count });

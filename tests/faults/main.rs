@@ -7,6 +7,8 @@
 mod bit_rot;
 mod checker;
 mod clock;
+#[path = "../shared/command.rs"]
+mod command;
 mod crash_points;
 mod disk;
 mod folders;

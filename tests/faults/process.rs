@@ -3,12 +3,15 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+use crate::command::BINARY;
+pub use crate::command::{chainrule, output};
 
 /// How long a server may take until it listens.
 const START_WITHIN: Duration = Duration::from_secs(60);
@@ -18,28 +21,6 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
 /// Between two looks at something awaited.
 const PAUSE: Duration = Duration::from_millis(5);
-
-/// The binary under test.
-pub fn binary() -> PathBuf {
-    PathBuf::from(env!("CARGO_BIN_EXE_chainrule"))
-}
-
-/// The binary, with an environment that sets nothing.
-pub fn chainrule(arguments: &[&str]) -> Command {
-    let mut command = Command::new(binary());
-    command.args(arguments).stdin(Stdio::null());
-    for (name, _) in std::env::vars() {
-        if name.starts_with("CHAINRULE_") || name.starts_with("CLICOLOR") || name == "NO_COLOR" {
-            command.env_remove(name);
-        }
-    }
-    command
-}
-
-/// Runs the binary to its end.
-pub fn output(arguments: &[&str]) -> Output {
-    chainrule(arguments).output().expect("the binary runs")
-}
 
 /// Looks again and again until there is something; nothing where `within` has passed.
 pub fn poll<T>(within: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
@@ -96,7 +77,7 @@ impl Serve {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(|error| format!("{}: {error}", binary().display()))?;
+            .map_err(|error| format!("{BINARY}: {error}"))?;
         let errors = collected(child.stderr.take().expect("a pipe"));
         let lines = lines_of(child.stdout.take().expect("a pipe"));
         let mut server =

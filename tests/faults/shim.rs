@@ -12,6 +12,7 @@ use crate::process::Serve;
 pub const EIO: i64 = 5;
 pub const ENOSPC: i64 = 28;
 pub const EROFS: i64 = 30;
+pub const EDQUOT: i64 = 122;
 
 /// Classes of operations; they add up.
 pub const WRITES: i64 = 1;

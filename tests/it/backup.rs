@@ -165,6 +165,8 @@ async fn a_flipped_bit_and_a_cut_of_a_backup_are_found_by_restore_which_leaves_n
     let refused_as = |why: &str| {
         let found = refused(&restored, &["restore", utf8(&bad)]);
         assert!(found.contains(why), "{why} is not in {found}");
+        let is_plain = |c: char| c == '\n' || !c.is_control() && c != char::REPLACEMENT_CHARACTER;
+        assert!(found.chars().all(is_plain), "{found:?}");
         assert_eq!(names(&restored), ["lock"], "nothing but the lock is left");
     };
     // In the first blob, and in the rows, which come before the 1,024 bytes that end a tar.
@@ -181,6 +183,8 @@ async fn a_flipped_bit_and_a_cut_of_a_backup_are_found_by_restore_which_leaves_n
     }
     fs::write(&bad, "this is no tar, but a text that is a little longer than a block is".repeat(20))
         .expect("written");
+    refused_as("is no whole backup");
+    fs::write(&bad, [0x1b, 0x80, 7, 0xff].repeat(1_000)).expect("written");
     refused_as("is no whole backup");
 
     done(&restored, &["restore", utf8(&file)]);

@@ -232,6 +232,11 @@ fn a_server_that_can_not_start_says_why_and_what_to_try() {
         error.contains(&format!("can't write the data folder {locked}")) && error.contains("sudo chown -R"),
         "{error}"
     );
+    let unmounted = tempfile::tempdir().expect("a folder");
+    std::fs::write(unmounted.path().join("chainrule.db"), "").expect("a file");
+    let error = serve("127.0.0.1:0", unmounted.path().to_str().expect("UTF-8"));
+    assert!(error.contains("blobs is missing, and the database beside it names"), "{error}");
+    assert!(!unmounted.path().join("blobs").exists());
     let error = serve("127.0.0.1:0", "Cargo.toml");
     assert!(error.contains("is no folder"), "{error}");
 
@@ -244,6 +249,7 @@ fn a_server_that_can_not_start_says_why_and_what_to_try() {
     let other = tempfile::tempdir().expect("a folder");
     std::fs::write(other.path().join("chainrule.db"), "this is no database, but a text of some length")
         .expect("written");
+    std::fs::create_dir(other.path().join("blobs")).expect("a folder");
     let error = serve("127.0.0.1:0", other.path().to_str().expect("UTF-8"));
     assert!(error.contains("can't open the database") && error.contains("move it away"), "{error}");
 }

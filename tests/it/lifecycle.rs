@@ -1,7 +1,12 @@
 //! What can be done with a job that has ended, and with what it left.
 
+use std::time::Duration;
+
+use chainrule::store::Store;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use sqlx::{ConnectOptions, Connection};
+use tokio::io::AsyncWriteExt;
 
 use crate::server::{TestServer, endless, problem};
 
@@ -21,6 +26,19 @@ async fn run(server: &TestServer, request: Value) -> Value {
 
 fn id(job: &Value) -> &str {
     job["id"].as_str().expect("an id")
+}
+
+fn count(value: &Value, list: &str) -> usize {
+    value[list].as_array().map_or(0, Vec::len)
+}
+
+async fn until(server: &TestServer, path: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+    loop {
+        let value = server.get_json(path).await;
+        if is_so(&value) {
+            return value;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,6 +156,8 @@ async fn a_version_that_a_waiting_job_starts_from_is_not_deleted() {
     problem(server.delete("/v1/models/a@1").await, 409, "model_needed").await;
     server.post(&format!("/v1/jobs/{}/cancel", id(&waiting)), "", "").await;
     assert_eq!(server.delete("/v1/models/a@1").await.status(), StatusCode::NO_CONTENT);
+    let resumed = server.post(&format!("/v1/jobs/{}/resume", id(&waiting)), "", "").await;
+    problem(resumed, 409, "initial_model_gone").await;
     server.stop().await;
 }
 
@@ -152,32 +172,70 @@ async fn only_the_newest_jobs_and_versions_are_kept_and_what_an_alias_means() {
     server.put("/v1/models/a/aliases/champion", json!({ "version": 2 })).await;
     server.stop().await;
 
-    for much in ["18446744073709551615", "4294967295d"] {
-        let flags = ["--keep-jobs", much, "--keep-versions", much];
-        let server = TestServer::start_in(folder.path(), &flags).await;
-        let jobs = server.get_json("/v1/jobs").await;
-        assert_eq!(jobs["jobs"].as_array().map(Vec::len), Some(5), "{much}");
-        server.stop().await;
-    }
+    let store = Store::open(&folder.path().join("chainrule.db")).await.expect("rows");
+    assert_eq!(store.ended_beyond(u64::MAX).await.expect("rows"), []);
+    assert_eq!(store.ended_for(Duration::MAX).await.expect("rows"), []);
+    store.close().await;
 
     let flags = ["--keep-jobs", "2", "--keep-versions", "2"];
     let server = TestServer::start_in(folder.path(), &flags).await;
-    let jobs = server.get_json("/v1/jobs").await;
+    let jobs = until(&server, "/v1/jobs", |list| count(list, "jobs") <= 2).await;
     let kept: Vec<&str> =
         jobs["jobs"].as_array().expect("jobs").iter().filter_map(|job| job["id"].as_str()).collect();
     assert_eq!(kept, [&ids[4], &ids[3]]);
+    until(&server, "/v1/models/a", |model| count(model, "versions") <= 3).await;
     let models = server.get_json("/v1/models/a").await;
     let versions: Vec<&Value> =
         models["versions"].as_array().expect("versions").iter().map(|version| &version["version"]).collect();
     assert_eq!(versions, [5, 4, 2]);
     let files = |folder: &std::path::Path| std::fs::read_dir(folder).map_or(0, Iterator::count);
+    server.stop().await;
+    let server = TestServer::start_in(folder.path(), &[]).await;
     assert_eq!(files(&folder.path().join("blobs/models")), 3);
     assert_eq!(files(&folder.path().join("blobs/jobs")), 2);
     server.stop().await;
 
     let server = TestServer::start_in(folder.path(), &["--keep-jobs", "0s", "--keep-versions", "0s"]).await;
-    assert_eq!(server.get_json("/v1/jobs").await["jobs"], json!([]));
-    let models = server.get_json("/v1/models/a").await;
-    assert_eq!(models["versions"].as_array().map(Vec::len), Some(2), "the newest and the champion: {models}");
+    until(&server, "/v1/jobs", |list| count(list, "jobs") == 0).await;
+    let models = until(&server, "/v1/models/a", |model| count(model, "versions") <= 2).await;
+    assert_eq!(count(&models, "versions"), 2, "the newest and the champion: {models}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_committed_counts_though_the_client_has_hung_up() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = TestServer::start_in(folder.path(), &[]).await;
+    run(&server, job("a", 1, 1)).await;
+    run(&server, job("a", 2, 1)).await;
+    let stopped = server.create(endless()).await;
+    server.stepped(id(&stopped)).await;
+    let stopped = format!("/v1/jobs/{}", id(&stopped));
+    server.post(&format!("{stopped}/cancel"), "", "").await;
+
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(folder.path().join("chainrule.db"));
+    let mut other = options.connect().await.expect("a connection");
+    let held = other.begin_with("BEGIN IMMEDIATE").await.expect("the lock");
+    let address = server.url.strip_prefix("http://").expect("an address");
+    for (request, body) in [
+        ("PUT /v1/models/a/aliases/default".to_owned(), r#"{"version":1}"#),
+        (format!("POST {stopped}/resume"), ""),
+    ] {
+        let mut stream = tokio::net::TcpStream::connect(address).await.expect("a connection");
+        let head = format!("{request} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n");
+        let message = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+        stream.write_all(message.as_bytes()).await.expect("sent");
+        // Many answers later the server has taken this request up, and then seen that nobody waits for it.
+        for _ in 0..100 {
+            assert_eq!(server.get("/healthz").await.status(), StatusCode::OK);
+        }
+        drop(stream);
+        for _ in 0..100 {
+            assert_eq!(server.get("/healthz").await.status(), StatusCode::OK);
+        }
+    }
+    held.rollback().await.expect("released");
+    until(&server, "/v1/models/a", |model| model["aliases"]["default"] == 1).await;
+    until(&server, &stopped, |job| job["state"] == "running").await;
     server.stop().await;
 }

@@ -5,6 +5,8 @@ mod allocation;
 mod architecture;
 mod backup;
 mod bad_requests;
+#[path = "../shared/command.rs"]
+mod command;
 mod command_line;
 mod engine;
 mod graph;

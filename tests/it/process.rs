@@ -2,31 +2,17 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use serde_json::Value;
+
+use crate::command::BINARY;
+pub use crate::command::{chainrule, output};
 
 /// A `chainrule serve` of its own; killed when dropped.
 pub struct Process {
     child: Child,
     pub url: String,
-}
-
-/// The binary, with an environment that sets nothing.
-pub fn chainrule(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_chainrule"));
-    command.args(arguments).stdin(Stdio::null());
-    for (name, _) in std::env::vars() {
-        if name.starts_with("CHAINRULE_") || name.starts_with("CLICOLOR") || name == "NO_COLOR" {
-            command.env_remove(name);
-        }
-    }
-    command
-}
-
-/// Runs the binary to its end.
-pub fn output(arguments: &[&str]) -> Output {
-    chainrule(arguments).output().expect("the binary runs")
 }
 
 pub fn text(bytes: &[u8]) -> &str {
@@ -49,7 +35,7 @@ impl Process {
         let serve =
             "trap '' XFSZ; ulimit -f $0; exec \"$1\" serve --listen 127.0.0.1:0 --data-dir \"$2\" --log off";
         let mut command = Command::new("bash");
-        command.args(["-c", serve, &blocks.to_string(), env!("CARGO_BIN_EXE_chainrule")]).arg(folder);
+        command.args(["-c", serve, &blocks.to_string(), BINARY]).arg(folder);
         Self::listening(command)
     }
 

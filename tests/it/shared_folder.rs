@@ -90,6 +90,16 @@ fn a_second_sigterm_ends_a_server_at_once_and_its_job_goes_on_from_a_checkpoint(
     assert_eq!((&job["state"], &job["attempt"]), (&json!("succeeded"), &json!(2)), "{job}");
 }
 
+/// A worker that dies between jobs would leave the queue to nobody.
+#[test]
+fn a_panic_outside_training_costs_no_worker() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let flags = ["--fault", "panic@after-claim", "--workers", "1", "--lease-seconds", "1"];
+    let process = Process::serve_with(folder.path(), &flags);
+    let job = process.ended(&id(&process.post_job(&job(6))));
+    assert_eq!((&job["state"], &job["attempt"]), (&json!("succeeded"), &json!(2)), "{job}");
+}
+
 #[test]
 fn a_panic_in_training_fails_its_job_with_its_message_and_the_server_goes_on() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -68,6 +68,46 @@ async fn insert(store: &Store, job: NewJob) -> Job {
     }
 }
 
+#[tokio::test]
+async fn a_job_starts_from_a_version_that_is_there_or_is_not_accepted() {
+    let folder = folder();
+    let store = open(folder.path()).await;
+    let mut job = new_job("b", "x", 0);
+    job.spec.initial_model = Some("a@1".to_owned());
+    let gone = store.insert_job(job.clone(), NO_LIMIT).await.expect("rows");
+    assert_eq!(gone, Inserted::InitialModelGone);
+    job.idempotency_key = Some("key".to_owned());
+    assert_eq!(store.insert_job(job, NO_LIMIT).await.expect("rows"), Inserted::InitialModelGone);
+    insert(&store, new_job("b", "x", 0)).await;
+    store.close().await;
+}
+
+/// Those that come together are one statement.
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_that_come_together_keep_their_keys_and_the_limit() {
+    let folder = folder();
+    let store = open(folder.path()).await;
+    let mut waiting = tokio::task::JoinSet::new();
+    for number in 0..300 {
+        let store = store.clone();
+        let idempotency_key = Some(format!("key {}", number % 50));
+        let job = NewJob { idempotency_key, ..new_job("a", "x", 0) };
+        waiting.spawn(async move { store.insert_job(job, 40).await.expect("rows") });
+    }
+    let (mut accepted, mut repeated, mut full) = (0, 0, 0);
+    while let Some(inserted) = waiting.join_next().await {
+        match inserted.expect("no panic") {
+            Inserted::Accepted(_) => accepted += 1,
+            Inserted::Repeated(_) => repeated += 1,
+            Inserted::QueueFull => full += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((accepted, repeated + full), (40, 260), "{repeated} repeated, {full} refused");
+    assert!(repeated > 0 && full > 0, "{repeated} repeated, {full} refused");
+    store.close().await;
+}
+
 fn at_step(step: u64) -> Progress {
     Progress { step, ..Progress::default() }
 }

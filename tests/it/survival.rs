@@ -4,6 +4,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection};
 
 use crate::process::Process;
 use crate::server::TestServer;
@@ -37,6 +39,22 @@ fn assert_resumed(folder: &Path, id: &str) {
 
 fn weights(process: &Process) -> Value {
     process.get("/v1/models/digits")["versions"][0]["sha256"].clone()
+}
+
+#[tokio::test]
+async fn sigterm_ends_a_server_whose_database_another_process_holds() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut process = Process::serve(folder.path());
+    process.post_job(JOB);
+    let options = SqliteConnectOptions::new().filename(folder.path().join("chainrule.db"));
+    let mut other = options.connect().await.expect("a connection");
+    let held = other.begin_with("BEGIN IMMEDIATE").await.expect("the lock");
+    let told = Instant::now();
+    process.signal("TERM");
+    let status = process.wait();
+    assert!(status.success(), "{status}");
+    assert!(told.elapsed() < Duration::from_secs(15), "{:?}", told.elapsed());
+    held.rollback().await.expect("released");
 }
 
 #[test]

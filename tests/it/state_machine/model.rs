@@ -41,6 +41,7 @@ pub(super) enum Answer {
     Done,
     NotThen,
     QueueFull,
+    InitialModelGone,
     Unknown,
 }
 
@@ -93,17 +94,28 @@ impl Queue {
         last.or_else(|| self.turns.get(&priority).copied()).map_or(0, |turn| turn + 1)
     }
 
-    /// Its number; `None` where the queue is full.
-    pub fn insert(&mut self, job: ModelJob, queue_max: u32) -> Option<usize> {
+    /// Whether the version that a job starts from, if it does from one, is there.
+    fn can_start(&self, job: &ModelJob) -> bool {
+        let is_there = |reference: &String| {
+            self.versions.iter().any(|(name, version)| format!("{name}@{version}") == *reference)
+        };
+        job.starts_from.as_ref().is_none_or(is_there)
+    }
+
+    /// Its number.
+    pub fn insert(&mut self, job: ModelJob, queue_max: u32) -> Result<usize, Answer> {
+        if !self.can_start(&job) {
+            return Err(Answer::InitialModelGone);
+        }
         if self.count(JobState::Queued) >= u64::from(queue_max) {
-            return None;
+            return Err(Answer::QueueFull);
         }
         let number = self.accepted;
         self.accepted += 1;
         self.sequence += 1;
         let turn = self.next_turn(&job.client, job.priority);
         self.jobs.insert(number, ModelJob { turn, sequence: self.sequence, ..job });
-        Some(number)
+        Ok(number)
     }
 
     fn is_next_of_its_model(&self, job: &ModelJob) -> bool {
@@ -204,6 +216,9 @@ impl Queue {
         let Some(job) = self.jobs.get(&number) else { return Answer::Unknown };
         if !matches!(job.state, JobState::Failed | JobState::Cancelled) {
             return Answer::NotThen;
+        }
+        if !self.can_start(job) {
+            return Answer::InitialModelGone;
         }
         if is_full {
             return Answer::QueueFull;

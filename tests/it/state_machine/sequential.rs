@@ -268,11 +268,12 @@ impl Course {
             };
         }
         match (inserted, self.queue.insert(job, QUEUE_MAX)) {
-            (Inserted::Accepted(job), Some(number)) => {
+            (Inserted::Accepted(job), Ok(number)) => {
                 self.ids.push(job.id);
                 expect("the number of jobs", self.ids.len(), number + 1)
             }
-            (Inserted::QueueFull, None) => Ok(()),
+            (Inserted::QueueFull, Err(Answer::QueueFull))
+            | (Inserted::InitialModelGone, Err(Answer::InitialModelGone)) => Ok(()),
             (inserted, expected) => Err(format!("found {inserted:?}, expected {expected:?}")),
         }
     }
@@ -307,6 +308,7 @@ impl Course {
             Resumed::Accepted(job) if job.state == JobState::Queued => Answer::Done,
             Resumed::NotStopped(_) => Answer::NotThen,
             Resumed::QueueFull => Answer::QueueFull,
+            Resumed::InitialModelGone => Answer::InitialModelGone,
             Resumed::Unknown => Answer::Unknown,
             other @ Resumed::Accepted(_) => return Err(format!("{other:?}")),
         };

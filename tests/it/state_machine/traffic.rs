@@ -232,6 +232,7 @@ impl Caller {
                 Resumed::NotStopped(job) => Told::Resumed(Answer::NotThen, state(job)),
                 Resumed::QueueFull => Told::Resumed(Answer::QueueFull, None),
                 Resumed::Unknown => Told::Resumed(Answer::Unknown, None),
+                Resumed::InitialModelGone => panic!("no job here starts from a model"),
             },
             18 if self.below(3) == 0 => match store.delete_job(id).await.expect("rows") {
                 Deleted::Gone(_) => Told::Deleted(Answer::Done, None),
