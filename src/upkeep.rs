@@ -19,6 +19,9 @@ use crate::telemetry::Metrics;
 /// How often, within the time of a lease, it is looked whether it was renewed.
 const LOOKS: u32 = 10;
 
+/// The look at which it is seen whether a row can be written.
+const PROBE: u32 = 3;
+
 /// A handle to what the upkeep looks after.
 #[derive(Clone)]
 pub struct Upkeep {
@@ -62,7 +65,8 @@ impl Upkeep {
     /// so that a process which was itself suspended does not take its own jobs away. (The manner of Kubernetes' leader
     /// election: <https://pkg.go.dev/k8s.io/client-go/tools/leaderelection>.)
     ///
-    /// A disk that takes nothing makes every beat stand still: at half time it is seen whether a row can be written.
+    /// A disk that takes nothing makes every beat stand still: a worker is gone only if a row could be written, and two
+    /// renewals of the lease are missing since.
     pub async fn watch_leases(&self) {
         let mut ticks = tokio::time::interval(self.lease / LOOKS);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -84,7 +88,7 @@ impl Upkeep {
                 }
                 *looks += 1;
                 // This process knows of its own that they live.
-                if self.store.is_told(held.claim) || *looks == LOOKS / 2 && !self.can_write().await {
+                if self.store.is_told(held.claim) || *looks == PROBE && !self.can_write().await {
                     *looks = 0;
                 } else if *looks > LOOKS {
                     self.rescue(held).await;

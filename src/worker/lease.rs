@@ -91,7 +91,8 @@ async fn renew(
     ended: CancellationToken,
 ) {
     let mut changes = store.changes();
-    let mut ticks = tokio::time::interval(TELL.min(every));
+    let tick = TELL.min(every);
+    let mut ticks = tokio::time::interval(tick);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut renewed = Instant::now();
     loop {
@@ -101,7 +102,7 @@ async fn renew(
                 let waiting_for_disk = is_waiting.load(Ordering::Relaxed);
                 let now = Progress { waiting_for_disk, ..*progress.borrow() };
                 store.tell(claim, now);
-                if renewed.elapsed() < every {
+                if renewed.elapsed() + tick < every {
                     continue;
                 }
                 renewed = Instant::now();
