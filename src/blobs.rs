@@ -13,6 +13,8 @@ use sha2::{Digest, Sha256};
 
 pub use verify::{Digesting, digest_of};
 
+use crate::fault::{self, Fault};
+
 /// A handle to the bytes; clones share it.
 #[derive(Clone, Debug)]
 pub struct Blobs {
@@ -131,7 +133,7 @@ impl Blobs {
             Err(error) => return Err(error.into()),
         };
         let (bytes, found) = digested(bytes).await?;
-        if found != sha256 {
+        if found != sha256 && !fault::has(Fault::NoDigests) {
             return Err(BlobError::Digest { key: key.to_owned(), found, expected: sha256.to_owned() });
         }
         Ok(bytes)

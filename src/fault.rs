@@ -99,7 +99,8 @@ impl Point {
     }
 }
 
-/// What a test wants to go wrong: `kill@POINT`, `kill@POINT:N` (the Nth time), the same with `panic`, or `no-fencing`.
+/// What a test wants to go wrong: `kill@POINT`, `kill@POINT:N` (the Nth time), the same with `panic`, `no-fencing` or
+/// `no-digests`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The process dies as by `kill -9`.
@@ -108,16 +109,21 @@ pub enum Fault {
     Panic(Point, u32),
     /// A worker's writes don't carry their attempt: the known-bad twin of a fenced server.
     NoFencing,
+    /// Bytes are read without a look at their digest: the known-bad twin of a server that notices damage.
+    NoDigests,
 }
 
 impl FromStr for Fault {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text == "no-fencing" {
-            return Ok(Self::NoFencing);
+        match text {
+            "no-fencing" => return Ok(Self::NoFencing),
+            "no-digests" => return Ok(Self::NoDigests),
+            _ => {}
         }
-        let (what, place) = text.split_once('@').ok_or("must be kill@POINT, panic@POINT or no-fencing")?;
+        let (what, place) =
+            text.split_once('@').ok_or("must be kill@POINT, panic@POINT, no-fencing or no-digests")?;
         let (name, times) = place.split_once(':').unwrap_or((place, "1"));
         let times = times.parse().map_err(|_| format!("{times:?} is no number"))?;
         let point = Point::ALL.into_iter().find(|point| point.name() == name);
@@ -136,6 +142,7 @@ impl fmt::Display for Fault {
             Self::Kill(point, times) => write!(f, "kill@{}:{times}", point.name()),
             Self::Panic(point, times) => write!(f, "panic@{}:{times}", point.name()),
             Self::NoFencing => f.write_str("no-fencing"),
+            Self::NoDigests => f.write_str("no-digests"),
         }
     }
 }
@@ -169,9 +176,9 @@ mod armed {
         }
     }
 
-    /// Whether worker's writes carry no attempt.
-    pub fn is_unfenced() -> bool {
-        FAULTS.get().into_iter().flatten().any(|(fault, _)| *fault == Fault::NoFencing)
+    /// Whether the process is to have this fault all the time.
+    pub fn has(wanted: Fault) -> bool {
+        FAULTS.get().into_iter().flatten().any(|(fault, _)| *fault == wanted)
     }
 
     fn die() -> ! {
@@ -182,9 +189,16 @@ mod armed {
 }
 
 #[cfg(debug_assertions)]
-pub use armed::{arm, is_unfenced, point};
+pub use armed::{arm, has, point};
 
 /// Comes to a point.
 #[cfg(not(debug_assertions))]
 #[inline(always)]
 pub fn point(_here: Point) {}
+
+/// Whether the process is to have this fault all the time.
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub fn has(_wanted: Fault) -> bool {
+    false
+}

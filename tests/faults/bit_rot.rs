@@ -223,6 +223,20 @@ fn repair_leaves_jobs_that_go_on() {
     server.terminate(ENDS_WITHIN);
 }
 
+/// The known-bad twin: one who takes no look at digests serves another's weights.
+#[test]
+fn a_server_that_looks_at_no_digest_is_found() {
+    let before = before();
+    let folder = tempfile::tempdir().expect("a folder");
+    copy_into(before.folder.path(), folder.path()).expect("a copy");
+    let expected = truth("good");
+    swap(folder.path(), &before.model, &before.other_model);
+    let server = serve(folder.path()).args(&["--fault", "no-digests"]).start();
+    let answer = server.client().predict("good").expect("an answer");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_ne!(answer.json()["predictions"], expected);
+}
+
 #[test]
 fn an_undamaged_folder_is_sound() {
     let (status, said) = check(before().folder.path(), &[]);
