@@ -119,7 +119,7 @@ async fn main() {
     store.close().await;
 
     let data = folder.path().join("data");
-    std::fs::create_dir(&data).expect("a folder");
+    std::fs::create_dir_all(data.join("blobs")).expect("a folder");
     let store = Store::open(&data.join("chainrule.db")).await.expect("a database");
     let begun = Instant::now();
     fill(&store, rows).await;

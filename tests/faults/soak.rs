@@ -15,9 +15,11 @@ use serde_json::{Value, json};
 
 use self::gauge::{Sample, assert_flat};
 use crate::checker::check_command;
-use crate::process::{Client, Serve, has_ended};
+use crate::process::{Client, Serve, has_ended, poll};
 use crate::workload::{MODELS, SOON, THREADS, names, specs};
 
+const JOBS_KEPT: usize = 50;
+const VERSIONS_KEPT: usize = 5;
 const FLAGS: [&str; 6] = ["--keep-jobs", "50", "--keep-versions", "5", "--upkeep-seconds", "5"];
 
 /// A server has so long to end on SIGTERM.
@@ -201,6 +203,13 @@ fn nothing_grows() {
     crate::checker::all_ended(&client, SOON).expect("an end");
     let jobs = client.jobs().expect("jobs");
     assert!(jobs.iter().all(has_ended), "a job has not ended");
+    // Retention comes in a while: the versions of each model that are kept, and one that an alias means.
+    let kept = poll(SOON, || {
+        Sample::of(pid, &client, folder.path())?
+            .has_at_most(JOBS_KEPT, MODELS.len() * (VERSIONS_KEPT + 1))
+            .then_some(())
+    });
+    assert!(kept.is_some(), "retention leaves {:?}", Sample::of(pid, &client, folder.path()));
     let failed: Vec<&Value> = jobs.iter().filter(|job| job["state"] == "failed").collect();
     assert!(failed.is_empty(), "{failed:?}");
     server.terminate(ENDS_WITHIN);

@@ -30,6 +30,11 @@ impl fmt::Display for Sample {
 }
 
 impl Sample {
+    /// Whether there are no more rows than these.
+    pub fn has_at_most(&self, jobs: usize, versions: usize) -> bool {
+        self.jobs <= jobs as f64 && self.versions <= versions as f64
+    }
+
     /// Nothing where the server can't be asked at this moment.
     pub fn of(pid: u32, client: &Client, folder: &Path) -> Option<Self> {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
@@ -56,7 +61,7 @@ impl Sample {
 /// A figure: its name, what it is of a sample, and the factor and the sum by which it may be more.
 type Limit = (&'static str, fn(&Sample) -> f64, f64, f64);
 
-/// Fails where the mean of the last quarter lies above that of the third.
+/// Fails where the mean of the last quarter lies above that of the third. Rows come and go with the pace of the clients.
 pub fn assert_flat(samples: &[Sample]) {
     let quarter = samples.len() / 4;
     assert!(quarter > 0, "{} samples are too few", samples.len());
@@ -65,12 +70,10 @@ pub fn assert_flat(samples: &[Sample]) {
         samples.iter().map(what).sum::<f64>() / samples.len() as f64
     };
     let mebibytes = f64::from(1 << 20);
-    let limits: [Limit; 6] = [
+    let limits: [Limit; 4] = [
         ("memory_bytes", |sample| sample.memory_bytes, 1.1, 8.0 * mebibytes),
         ("open_files", |sample| sample.open_files, 1.0, 2.0),
         ("threads", |sample| sample.threads, 1.0, 2.0),
-        ("jobs", |sample| sample.jobs, 1.1, 5.0),
-        ("versions", |sample| sample.versions, 1.1, 2.0),
         ("folder_bytes", |sample| sample.folder_bytes, 1.1, 8.0 * mebibytes),
     ];
     let mut grown = Vec::new();
