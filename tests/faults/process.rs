@@ -93,6 +93,8 @@ impl Serve {
                 }
                 Err(mpsc::RecvTimeoutError::Disconnected) => {
                     let status = server.wait(START_WITHIN);
+                    // Who reads it has a share for as long as there is more.
+                    poll(START_WITHIN, || (Arc::strong_count(&server.errors) == 1).then_some(()));
                     return Err(format!("it ended with {status:?}: {}", server.errors()));
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) => {
