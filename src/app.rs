@@ -166,14 +166,16 @@ impl App {
         }
     }
 
-    /// Sees to it that whoever is told of this job's model is served it, be it that another server has published it.
+    /// Sees to it that whoever is told of these jobs' models is served them, be it that another server has published them.
     ///
     /// # Errors
     /// Where the rows can't be read.
-    pub async fn catch_up_with(&self, job: &Job) -> Result<(), StoreError> {
-        match &job.result {
-            Some(result) if !self.registry().knows(result) => self.registry().refresh().await,
-            _ => Ok(()),
+    pub async fn catch_up_with(&self, jobs: &[Job]) -> Result<(), StoreError> {
+        let mut results = jobs.iter().filter_map(|job| job.result.as_ref());
+        if results.all(|result| self.registry().knows(result)) {
+            Ok(())
+        } else {
+            self.registry().refresh().await
         }
     }
 

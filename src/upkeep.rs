@@ -130,9 +130,7 @@ impl Upkeep {
         self.registry.refresh().await?;
         let (jobs, versions) = removed?;
         let files = sweep(&self.store, &self.blobs, false).await?;
-        if jobs + versions > 0 {
-            self.store.shrink().await?;
-        }
+        self.store.shrink().await?;
         if jobs + versions + files > 0 {
             tracing::info!(jobs, versions, files, "tidied");
         }

@@ -136,7 +136,7 @@ impl Follower {
             self.seen.phase = CLOSED;
             return Ok(());
         };
-        self.app.catch_up_with(&job).await?;
+        self.app.catch_up_with(std::slice::from_ref(&job)).await?;
         let epochs = self.app.store().epochs(self.id, self.seen.epoch, EPOCHS_AT_A_TIME).await?;
         let has_more = epochs.len() >= EPOCHS_AT_A_TIME as usize;
         if self.seen.phase < QUEUED {

@@ -158,9 +158,7 @@ pub async fn list(
     let mut jobs = app.store().jobs(&filter, page.limit + 1).await?;
     let has_more = jobs.len() > page.limit as usize;
     jobs.truncate(page.limit as usize);
-    for job in &jobs {
-        app.catch_up_with(job).await?;
-    }
+    app.catch_up_with(&jobs).await?;
     let next_cursor = if has_more { jobs.last().map(|job| job.id) } else { None };
     Ok(JsonResponse(JobList { jobs, next_cursor }))
 }
@@ -211,7 +209,7 @@ pub async fn changed(changes: &mut tokio::sync::broadcast::Receiver<Option<JobId
 /// The job called `id`, or 404.
 pub async fn job(app: &App, id: JobId) -> Result<Job, Problem> {
     let job = app.store().job(id).await?.ok_or_else(|| unknown(id))?;
-    app.catch_up_with(&job).await?;
+    app.catch_up_with(std::slice::from_ref(&job)).await?;
     Ok(job)
 }
 
