@@ -110,8 +110,11 @@ fn unpack(tar: File, file: &Path, folder: &Path) -> Result<(), BackupError> {
     let mut archive = Archive::new(tar);
     let mut folders = BTreeSet::from([folder.to_owned()]);
     let mut has_rows = false;
-    // Errors of a tar quote what they find, be it bytes that no terminal should get.
-    let unreadable = |error: std::io::Error| refuse(error.to_string().escape_debug().to_string());
+    let unreadable = |error: std::io::Error| match error.raw_os_error() {
+        Some(_) => refuse(error.to_string()),
+        // It quotes what it finds, be it bytes that no terminal should get.
+        None => refuse("it is no tar, or a damaged one".to_owned()),
+    };
     for entry in archive.entries().map_err(unreadable)? {
         let mut entry = entry.map_err(unreadable)?;
         let name = name_of(&entry).map_err(refuse)?;
