@@ -152,8 +152,10 @@ fn fails_so_often(failure: Failure) {
     let has_ended = || working.client.job(&working.long).is_some_and(|job| has_ended(&job));
     let all =
         poll(NOTICED_WITHIN, || (shim.get(Number::Refused) >= failure.shots || has_ended()).then_some(()));
-    assert!(all.is_some(), "{words}: {} were refused", shim.get(Number::Refused));
-    assert!(shim.get(Number::Refused) > 0, "{words}: nothing was refused");
+    let job = working.client.job(&working.long);
+    let refused = shim.get(Number::Refused);
+    assert!(all.is_some(), "{words}: {refused} were refused: {job:?}: {}", working.server.errors());
+    assert!(refused > 0, "{words}: nothing was refused");
     shim.heal();
     working.recovers(&words);
 }
