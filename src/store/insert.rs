@@ -60,6 +60,9 @@ pub(super) struct Waiting {
     answer: oneshot::Sender<Result<Inserted, StoreError>>,
 }
 
+/// What became of each job of a batch.
+type Answers = Vec<Result<Inserted, StoreError>>;
+
 impl Store {
     /// Puts a job in the queue, unless `queue_max` wait there already. It survives a power cut once
     /// this returns. Those that come while a commit is written share the next one.
@@ -125,7 +128,7 @@ impl Store {
         }
     }
 
-    fn answer(&self, batch: Vec<Waiting>, inserted: Result<Vec<Result<Inserted, StoreError>>, StoreError>) {
+    fn answer(&self, batch: Vec<Waiting>, inserted: Result<Answers, StoreError>) {
         match inserted {
             Ok(inserted) => {
                 let mut is_any_new = false;
@@ -164,9 +167,6 @@ impl Store {
         earlier(&mut *self.reader.acquire().await?, key, request_sha256).await
     }
 }
-
-/// What became of each job of a batch.
-type Answers = Vec<Result<Inserted, StoreError>>;
 
 /// Inserts all, in one commit.
 async fn insert_all(writer: &mut SqliteConnection, batch: &[Waiting]) -> Result<Answers, StoreError> {

@@ -86,7 +86,7 @@ impl<'a> Recorder<'a> {
         Progress { fraction: 1.0, elapsed_seconds, eta_seconds: Some(0.0), ..self.current() }
     }
 
-    /// Tells that the job stops here for now.
+    /// Tells that the job stops here, to be gone on with later.
     pub fn pause(&mut self, state: Box<TrainState>) -> Result<(), WorkerError> {
         self.tell(None, Some(state))
     }

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use self::damage::{Damage, apply};
 use crate::checker::{files_under, sha256};
-use crate::folders::copy_into;
+use crate::folders::copy_of;
 use crate::process::{Serve, Server, chainrule};
 use crate::workload::{SOON, THREADS, digest_of, measured, post};
 
@@ -94,8 +94,7 @@ fn serve(folder: &Path) -> Serve {
 
 /// A copy of the folder of [`before`], with this damage done to `name` below `blobs`.
 fn damaged(name: &str, damage: Damage, rng: &mut ChaCha8Rng) -> TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
-    copy_into(before().folder.path(), folder.path()).expect("a copy");
+    let folder = copy_of(before().folder.path());
     apply(damage, &folder.path().join("blobs").join(name), rng);
     folder
 }
@@ -227,8 +226,7 @@ fn repair_leaves_jobs_that_go_on() {
 #[test]
 fn a_server_that_looks_at_no_digest_is_found() {
     let before = before();
-    let folder = tempfile::tempdir().expect("a folder");
-    copy_into(before.folder.path(), folder.path()).expect("a copy");
+    let folder = copy_of(before.folder.path());
     let expected = truth("good");
     swap(folder.path(), &before.model, &before.other_model);
     let server = serve(folder.path()).args(&["--fault", "no-digests"]).start();
@@ -246,8 +244,7 @@ fn an_undamaged_folder_is_sound() {
 /// A damaged database: no start and a sentence, or a start after which every answer is one of before or an error.
 fn database_is_damaged(seed: u64) -> &'static str {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let folder = tempfile::tempdir().expect("a folder");
-    copy_into(before().folder.path(), folder.path()).expect("a copy");
+    let folder = copy_of(before().folder.path());
     let path = folder.path().join("chainrule.db");
     let damage = if rng.random_bool(0.3) { Damage::Half } else { Damage::Page };
     apply(damage, &path, &mut rng);
@@ -284,8 +281,7 @@ fn database_is_damaged(seed: u64) -> &'static str {
 fn truth(model: &str) -> Value {
     static TRUTH: OnceLock<[(&str, Value); 2]> = OnceLock::new();
     let truth = TRUTH.get_or_init(|| {
-        let folder = tempfile::tempdir().expect("a folder");
-        copy_into(before().folder.path(), folder.path()).expect("a copy");
+        let folder = copy_of(before().folder.path());
         let server = serve(folder.path()).start();
         ["good", "other"].map(|model| {
             let answer = server.client().predict(model).expect("an answer");

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use self::scenario::{FLAGS, KEEP_JOBS, KEEP_VERSIONS, RETENTION, before, finish, play};
 use crate::checker::{History, Rules, check, check_command, in_words, settled};
-use crate::folders::{copy_into, put_back};
+use crate::folders::{copy_of, put_back};
 use crate::process::{Serve, output};
 use crate::workload::{SOON, specs, weights};
 
@@ -31,8 +31,7 @@ fn points() -> Vec<String> {
 /// Plays the scenario on a copy of the folder of [`before`] until the process dies at `point` for the `nth` time, and
 /// then, after `meanwhile`, without fault to its end; what is wrong with that. `retention` is nothing or [`RETENTION`].
 fn dies_at(point: &str, nth: u32, retention: &[&str], meanwhile: impl Fn(&Path)) -> Result<(), String> {
-    let folder = tempfile::tempdir().expect("a folder");
-    copy_into(before().folder.path(), folder.path()).expect("a copy");
+    let folder = copy_of(before().folder.path());
     let history = History::after(before().events.clone());
     let fault = format!("kill@{point}:{nth}");
     match Serve::new(folder.path()).args(&FLAGS).args(retention).args(&["--fault", &fault]).try_start() {

@@ -4,11 +4,13 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use tempfile::TempDir;
+
 /// Copies all files of `from` into `to`.
 ///
 /// # Errors
 /// Where one can't be read or written.
-pub fn copy_into(from: &Path, to: &Path) -> io::Result<()> {
+fn copy_into(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
@@ -20,6 +22,13 @@ pub fn copy_into(from: &Path, to: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// A copy of `folder`; gone when dropped.
+pub fn copy_of(folder: &Path) -> TempDir {
+    let copy = tempfile::tempdir().expect("a folder");
+    copy_into(folder, copy.path()).expect("a copy");
+    copy
 }
 
 /// Makes `folder` as `copy` is.

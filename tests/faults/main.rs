@@ -7,7 +7,7 @@
 mod bit_rot;
 mod checker;
 mod clock;
-#[path = "../shared/command.rs"]
+#[path = "../common/command.rs"]
 mod command;
 mod crash_points;
 mod disk;

@@ -5,7 +5,7 @@ mod allocation;
 mod architecture;
 mod backup;
 mod bad_requests;
-#[path = "../shared/command.rs"]
+#[path = "../common/command.rs"]
 mod command;
 mod command_line;
 mod engine;

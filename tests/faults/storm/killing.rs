@@ -13,7 +13,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::clients::{Clerk, Shared};
 use crate::checker::{Law, Rules, Seen, Violation, What, check, check_command, count, settled};
-use crate::folders::{copy_into, put_back};
+use crate::folders::{copy_of, put_back};
 use crate::process::{Serve, Server, chainrule};
 use crate::workload::{self, THREADS};
 
@@ -219,10 +219,4 @@ fn kill_while_it_starts(folder: &Path, life: Duration) {
     // It may have ended by itself.
     let _ = child.kill();
     child.wait().expect("a process");
-}
-
-fn copy_of(folder: &Path) -> tempfile::TempDir {
-    let copy = tempfile::tempdir().expect("a folder");
-    copy_into(folder, copy.path()).expect("a copy");
-    copy
 }
