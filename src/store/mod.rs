@@ -183,11 +183,12 @@ impl Store {
     /// # Errors
     /// Where the file can't be written, is no database of this program, or one of a younger one.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        let writer = connect(options(path).create_if_missing(true)).await?;
+        let writer = connect(writing(path).create_if_missing(true)).await?;
         if let Some(found) = version_of_rows(&writer).await?.filter(|found| *found > known()) {
             return Err(StoreError::Newer { found, known: known() });
         }
         MIGRATIONS.run(&writer).await.map_err(StoreError::Migration)?;
+        vacuum_by_increments(&writer).await?;
         Self::of(path, writer).await
     }
 
@@ -196,7 +197,7 @@ impl Store {
     /// # Errors
     /// Where the file is no database of this very version.
     pub async fn open_existing(path: &Path) -> Result<Self, StoreError> {
-        let writer = connect(options(path)).await?;
+        let writer = connect(writing(path)).await?;
         match version_of_rows(&writer).await? {
             Some(found) if found > known() => Err(StoreError::Newer { found, known: known() }),
             Some(found) if found == known() => Self::of(path, writer).await,
@@ -209,7 +210,7 @@ impl Store {
         Ok(Self {
             writer,
             reader: reader.await?,
-            keeper: pool(1).connect_lazy_with(options(path)),
+            keeper: pool(1).connect_lazy_with(writing(path)),
             changes: broadcast::channel(CHANGES_KEPT).0,
             queued: watch::channel(()).0,
             live: Live::default(),
@@ -353,6 +354,12 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .busy_timeout(BUSY_TIMEOUT)
 }
 
+/// SQLite opens for reading what it can't open for writing, and is content with that for as long as it is open. A
+/// connection that sets `auto_vacuum` begins a write, so that such a one is refused at once, and tried anew.
+fn writing(path: &Path) -> SqliteConnectOptions {
+    options(path).auto_vacuum(SqliteAutoVacuum::Incremental)
+}
+
 /// A connection to a file is never stale, and needs no test before each use.
 fn pool(connections: u32) -> SqlitePoolOptions {
     SqlitePoolOptions::new().max_connections(connections).test_before_acquire(false)
@@ -360,7 +367,6 @@ fn pool(connections: u32) -> SqlitePoolOptions {
 
 /// The connection that writes, to a library that loses nothing.
 async fn connect(options: SqliteConnectOptions) -> Result<SqlitePool, StoreError> {
-    let options = options.auto_vacuum(SqliteAutoVacuum::Incremental);
     let writer = pool(1)
         // SQLite itself rolls back when a disk fails, and then refuses the rollback that sqlx sends: the connection would count as
         // in a transaction for good. Another takes its place. <https://sqlite.org/lang_transaction.html>, section 3.2.
@@ -372,6 +378,16 @@ async fn connect(options: SqliteConnectOptions) -> Result<SqlitePool, StoreError
         return Err(StoreError::Version { found: version });
     }
     Ok(writer)
+}
+
+/// A database that was begun without `auto_vacuum` is written anew to have it:
+/// <https://sqlite.org/pragma.html#pragma_auto_vacuum>.
+async fn vacuum_by_increments(writer: &SqlitePool) -> Result<(), StoreError> {
+    let mode: i64 = sqlx::query_scalar("PRAGMA auto_vacuum").fetch_one(writer).await?;
+    if mode == 0 {
+        sqlx::query("VACUUM").execute(writer).await?;
+    }
+    Ok(())
 }
 
 /// The last migration that this program knows.

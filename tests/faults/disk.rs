@@ -208,6 +208,19 @@ fn a_job_waits_for_a_disk_that_is_read_only_and_goes_on() {
     fails_for_a_while(lasting(EROFS, WRITES | CREATES | REMOVES, Place::Anywhere));
 }
 
+/// SQLite opens for reading what it can't open for writing, and is content with that for as long as it is open.
+#[test]
+fn a_disk_that_is_read_only_for_a_moment_is_written_again() {
+    for shots in [2, 3, 4] {
+        fails_so_often(Failure {
+            error: EROFS,
+            classes: WRITES | CREATES | REMOVES,
+            place: Place::Rows,
+            shots,
+        });
+    }
+}
+
 #[test]
 fn a_job_waits_for_a_disk_that_does_not_sync_and_goes_on() {
     fails_for_a_while(lasting(EIO, SYNCS, Place::Anywhere));

@@ -125,6 +125,14 @@ static int is_meant(const char *path) {
     return control->where == 0 || (control->where == 2) == blob;
 }
 
+// The errno to refuse an operation with, or 0.
+static int refused(int class, const char *path) {
+    if (!control->error || !(control->classes & class) || control->shots == 0 || !is_meant(path)) return 0;
+    if (control->shots > 0) __atomic_sub_fetch(&control->shots, 1, __ATOMIC_SEQ_CST);
+    __atomic_add_fetch(&control->refused, 1, __ATOMIC_SEQ_CST);
+    return (int)control->error;
+}
+
 // Takes the lock, counts, and dies here if that was asked for. The errno to refuse with, or 0.
 static int begin(int class, const char *path) {
     pthread_mutex_lock(&lock);
@@ -133,11 +141,7 @@ static int begin(int class, const char *path) {
         syscall(SYS_kill, getpid(), SIGKILL);
         for (;;) pause();
     }
-    if (!control->error || !(control->classes & class) || control->shots == 0) return 0;
-    if (number < control->from || !is_meant(path)) return 0;
-    if (control->shots > 0) __atomic_sub_fetch(&control->shots, 1, __ATOMIC_SEQ_CST);
-    __atomic_add_fetch(&control->refused, 1, __ATOMIC_SEQ_CST);
-    return (int)control->error;
+    return number < control->from ? 0 : refused(class, path);
 }
 
 static long refuse(int error) {
@@ -177,7 +181,10 @@ static int open_at(int at, const char *path, int flags, mode_t mode) {
     int is_new = fstatat(at, path, &found, 0) != 0;
     if (is_new ? !(flags & O_CREAT) : !(flags & O_TRUNC)) {
         // A file system that became read-only opens nothing for writing.
-        if (control->error == EROFS && control->shots != 0 && is_meant(name)) return errno = EROFS, -1;
+        pthread_mutex_lock(&lock);
+        int error = control->error == EROFS ? refused(CREATES, name) : 0;
+        if (error) return refuse(error);
+        pthread_mutex_unlock(&lock);
         return syscall(SYS_openat, at, path, flags, mode);
     }
     int error = begin(CREATES, name);

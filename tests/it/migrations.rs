@@ -108,6 +108,25 @@ async fn the_rows_of_version_1_are_as_they_were() {
     store.close().await;
 }
 
+#[tokio::test]
+async fn rows_of_version_1_give_back_what_they_no_longer_need() {
+    let folder = of_version(1);
+    let path = folder.path().join("chainrule.db");
+    let size = || std::fs::metadata(&path).expect("a file").len();
+    let store = Store::open(&path).await.expect("a store");
+    store.close().await;
+    let before = size();
+    let store = Store::open(&path).await.expect("a store");
+    for id in [DIGITS, BAD, INTERRUPTED, CANCELLED, WAITING] {
+        let id: JobId = id.parse().expect("an id");
+        store.cancel(id).await.expect("rows");
+        store.delete_job(id).await.expect("rows");
+    }
+    store.shrink().await.expect("rows");
+    store.close().await;
+    assert!(size() < before, "{} of {before} bytes", size());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_goes_on_where_version_1_was_killed() {
     let folder = of_version(1);

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use crate::checker::{Event, History};
 use crate::process::{Client, Serve, has_ended};
 use crate::script::Script;
-use crate::workload::specs;
+use crate::workload::{SOON, specs};
 
 pub const KEEP_JOBS: usize = 2;
 pub const KEEP_VERSIONS: usize = 1;
@@ -32,6 +32,9 @@ pub const FLAGS: [&str; 12] = [
     "1000",
 ];
 
+/// At a step at which neither of two jobs of 1,200 steps can have come to its end.
+const DIES_BETWEEN: &str = "kill@step:1000";
+
 /// A folder after a server was killed while it ran two jobs, with files of nobody.
 pub struct Before {
     pub folder: TempDir,
@@ -44,15 +47,16 @@ pub fn before() -> &'static Before {
     BEFORE.get_or_init(|| {
         let folder = tempfile::tempdir().expect("a folder");
         let history = History::new();
-        let mut server = Serve::new(folder.path()).args(&FLAGS).start();
+        let dies = ["--fault", DIES_BETWEEN];
+        let mut server = Serve::new(folder.path()).args(&FLAGS).args(&dies).start();
         let script = Script { client: server.client(), history: &history };
         let first = post(&script, "before-0", "a0").expect("an answer");
         script.until(&first, has_ended).expect("an answer");
-        let running = [post(&script, "before-1", "a3"), post(&script, "before-2", "b3")];
-        for id in running.iter().flatten() {
-            script.until(id, |job| job["progress"]["epoch"].as_u64() >= Some(2)).expect("an answer");
+        // The second may get no answer any more.
+        for (key, spec) in [("before-1", "a3"), ("before-2", "b3")] {
+            post(&script, key, spec);
         }
-        server.kill();
+        server.wait(SOON).expect("a death");
         let blobs = folder.path().join("blobs");
         let nobody = "01900000-0000-7000-8000-000000000000";
         fs::create_dir_all(blobs.join("jobs").join(nobody)).expect("a folder");
