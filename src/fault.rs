@@ -99,8 +99,8 @@ impl Point {
     }
 }
 
-/// What a test wants to go wrong: `kill@POINT`, `kill@POINT:N` (the Nth time), the same with `panic`, `no-fencing` or
-/// `no-digests`.
+/// What a test wants to go wrong: `kill@POINT`, `kill@POINT:N` (the Nth time), the same with `panic`, `no-fencing`,
+/// `no-digests` or `wall-clock`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The process dies as by `kill -9`.
@@ -111,6 +111,8 @@ pub enum Fault {
     NoFencing,
     /// Bytes are read without a look at their digest: the known-bad twin of a server that notices damage.
     NoDigests,
+    /// Leases run out by the wall clock: the known-bad twin of a server that counts its looks.
+    WallClock,
 }
 
 impl FromStr for Fault {
@@ -120,10 +122,12 @@ impl FromStr for Fault {
         match text {
             "no-fencing" => return Ok(Self::NoFencing),
             "no-digests" => return Ok(Self::NoDigests),
+            "wall-clock" => return Ok(Self::WallClock),
             _ => {}
         }
-        let (what, place) =
-            text.split_once('@').ok_or("must be kill@POINT, panic@POINT, no-fencing or no-digests")?;
+        let (what, place) = text
+            .split_once('@')
+            .ok_or("must be kill@POINT, panic@POINT, no-fencing, no-digests or wall-clock")?;
         let (name, times) = place.split_once(':').unwrap_or((place, "1"));
         let times = times.parse().map_err(|_| format!("{times:?} is no number"))?;
         let point = Point::ALL.into_iter().find(|point| point.name() == name);
@@ -143,6 +147,7 @@ impl fmt::Display for Fault {
             Self::Panic(point, times) => write!(f, "panic@{}:{times}", point.name()),
             Self::NoFencing => f.write_str("no-fencing"),
             Self::NoDigests => f.write_str("no-digests"),
+            Self::WallClock => f.write_str("wall-clock"),
         }
     }
 }

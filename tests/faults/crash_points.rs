@@ -6,10 +6,12 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::time::Duration;
 
+use serde_json::{Map, Value};
+
 use self::scenario::{FLAGS, KEEP_JOBS, KEEP_VERSIONS, RETENTION, before, finish, play};
 use crate::checker::{History, Rules, check, check_command, in_words, settled};
 use crate::folders::{copy_of, put_back};
-use crate::process::{Serve, output};
+use crate::process::{Client, Serve, output, poll};
 use crate::workload::{SOON, specs, weights};
 
 /// SIGKILL.
@@ -66,7 +68,8 @@ fn comes_to(fault: &str, folder: &Path, history: &History, retention: &[&str]) -
     }
 }
 
-/// Starts without fault, plays to the end, checks; and checks once more after another start.
+/// Starts without fault, plays to the end, and checks after another start: without retention, so that nothing is removed
+/// while it is looked at.
 fn ends_well(folder: &Path, history: &History, retention: &[&str]) -> Result<(), String> {
     let keeps_all = retention.is_empty();
     let rules = Rules {
@@ -78,13 +81,28 @@ fn ends_well(folder: &Path, history: &History, retention: &[&str]) -> Result<(),
     let mut server = Serve::new(folder).args(&FLAGS).args(retention).try_start()?;
     finish(&server.client(), history);
     crate::checker::all_ended(&server.client(), SOON)?;
+    if !keeps_all {
+        poll(SOON, || is_tidied(&server.client()).then_some(())).ok_or("retention keeps too much")?;
+    }
     server.terminate(DIES_WITHIN);
-    let mut server = Serve::new(folder).args(&FLAGS).args(retention).try_start()?;
+    let mut server = Serve::new(folder).args(&FLAGS).try_start()?;
     let seen = settled(&server.client(), folder, history, specs(), SOON)?;
     server.terminate(DIES_WITHIN);
     let violations = check(history, &seen, &rules);
     check_command(folder)?;
     if violations.is_empty() { Ok(()) } else { Err(in_words(&violations)) }
+}
+
+/// Whether no more is there than retention keeps: an alias keeps a version as well.
+fn is_tidied(client: &Client) -> bool {
+    let models = client.get("/v1/models").expect("an answer").json();
+    let is_kept_to = |model: &Value| {
+        let [versions, aliases] =
+            [model["versions"].as_array().map(Vec::len), model["aliases"].as_object().map(Map::len)];
+        versions.unwrap_or_default() <= KEEP_VERSIONS + aliases.unwrap_or_default()
+    };
+    let are_kept_to = models["models"].as_array().into_iter().flatten().all(is_kept_to);
+    are_kept_to && client.jobs().expect("jobs").len() <= KEEP_JOBS
 }
 
 fn assert_all(name: &str, nths: &[u32], retentions: &[&[&str]]) {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::checker::{self, History, Violation};
+use crate::checker::{self, History, Law, Violation};
 use crate::random::Random;
-use crate::scenario::{PATIENT, STOPPED_WITHIN, aftermath, live};
+use crate::scenario::{PATIENT, STOPPED_WITHIN, aftermath, live, post, specs};
 use crate::shim::{CREATES, EIO, ENOSPC, Failure, Number, Place, REMOVES, SYNCS, Shim, WRITES, scratch};
 
 const SEED: u64 = 5;
@@ -89,6 +89,24 @@ fn a_refusal_of_some_operations_loses_nothing() {
         let words = format!("seed {SEED}: {failure:?} from operation {at} of {all}");
         assert_sound(&life(at, Some(failure), &[]), &words);
     }
+}
+
+/// The known-bad twin: rows that are said to be written, and are not, are lost by a death.
+#[test]
+fn a_death_after_writes_that_were_none_is_found() {
+    let (folder, aside) = (scratch(), scratch());
+    let shim = Shim::new(folder.path(), aside.path());
+    let data = shim.folder.join("data");
+    let mut server = shim.serve(&data).args(&PATIENT).start();
+    let history = History::new();
+    shim.set(Number::Where, Place::Rows as i64);
+    shim.set(Number::Lies, 1);
+    assert!(post(&server.client(), &history, &specs()[0], "kept").is_ok());
+    shim.set(Number::DieAt, shim.get(Number::Operations) + 1);
+    server.wait(STOPPED_WITHIN).expect("a death");
+    shim.set(Number::Lies, 0);
+    let violations = aftermath(&data, &history);
+    assert!(checker::count(&violations, Law::Lost) > 0, "found: {}", checker::in_words(&violations));
 }
 
 #[test]
