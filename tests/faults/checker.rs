@@ -112,6 +112,8 @@ pub struct JobSeen {
     pub attempt: u64,
     pub version: Option<u64>,
     pub error: Option<String>,
+    /// Its epochs so far.
+    pub epoch: u64,
 }
 
 impl JobSeen {
@@ -124,6 +126,7 @@ impl JobSeen {
             attempt: job["attempt"].as_u64().unwrap_or_default(),
             version: job["result"]["version"].as_u64(),
             error: job["error"]["code"].as_str().map(str::to_owned),
+            epoch: job["progress"]["epoch"].as_u64().unwrap_or_default(),
         }
     }
 
@@ -155,6 +158,8 @@ pub struct VersionSeen {
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     pub jobs: Vec<JobSeen>,
+    /// The epochs in the metrics of each job that succeeded.
+    pub epochs: BTreeMap<String, Vec<u64>>,
     pub versions: Vec<VersionSeen>,
     /// The version of each model and alias.
     pub aliases: BTreeMap<(String, String), u64>,
@@ -190,6 +195,8 @@ pub enum Law {
     Unended,
     /// The weights are those of an undisturbed run.
     Weights,
+    /// The metrics have every epoch once.
+    Metrics,
     /// What is listed answers, and its file is whole.
     Serving,
     /// No file is left over or missing.

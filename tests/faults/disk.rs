@@ -265,6 +265,25 @@ fn below_the_floor_a_job_is_refused() {
     assert_eq!(server.client().jobs().expect("jobs"), Vec::<Value>::new());
 }
 
+/// What a job could not write before the server was stopped is trained once more, whole.
+#[test]
+fn a_job_that_waits_while_its_server_is_stopped_leaves_no_hole() {
+    let (folder, aside) = (scratch(), scratch());
+    let shim = Shim::new(folder.path(), aside.path());
+    let working = Working::begin(shim.serve(&shim.folder.join("data")));
+    shim.fail(lasting(ENOSPC, WRITES | CREATES, Place::Anywhere));
+    working.waits("a full disk");
+    // By then training itself waits.
+    working.outlasts_a_lease(2);
+    shim.heal();
+    let Working { mut server, history, .. } = working;
+    let status = server.terminate(STOPPED_WITHIN);
+    assert!(status.success(), "{status}: {}", server.errors());
+    let server = Serve::new(&server.folder).args(&PATIENT).args(&FLOOR).start();
+    let violations = settled(server, &history, &specs());
+    assert!(violations.is_empty(), "{}", checker::in_words(&violations));
+}
+
 /// The known-bad twin: a disk that says that it has written, and has not.
 #[test]
 fn the_checks_find_a_job_that_was_accepted_and_not_written() {

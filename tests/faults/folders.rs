@@ -10,7 +10,7 @@ use tempfile::TempDir;
 ///
 /// # Errors
 /// Where one can't be read or written.
-fn copy_into(from: &Path, to: &Path) -> io::Result<()> {
+pub fn copy_into(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;

@@ -4,6 +4,7 @@
 //! The short proofs run with `cargo test`, the long ones by
 //! `cargo test --test faults -- --ignored --nocapture --test-threads 1`, which prints their figures.
 
+mod backups;
 mod bit_rot;
 mod checker;
 mod clock;

@@ -3,9 +3,10 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::OnceLock;
 
+use crate::command::chainrule;
 use crate::process::Serve;
 
 /// `errno.h`
@@ -116,16 +117,24 @@ impl Shim {
         self.set(Number::Quota, -1);
     }
 
+    /// What lets a process run behind the shim.
+    fn environment(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let names = [
+            ("LD_PRELOAD", library()),
+            ("SHIM_FOLDER", self.folder.as_path()),
+            ("SHIM_CONTROL", self.control_path.as_path()),
+        ];
+        names.into_iter().chain(self.log_path.as_deref().map(|path| ("SHIM_LOG", path)))
+    }
+
     /// A server that runs behind the shim.
     pub fn serve(&self, data: &Path) -> Serve {
-        let serve = Serve::new(data)
-            .env("LD_PRELOAD", library())
-            .env("SHIM_FOLDER", &self.folder)
-            .env("SHIM_CONTROL", &self.control_path);
-        match &self.log_path {
-            Some(path) => serve.env("SHIM_LOG", path),
-            None => serve,
-        }
+        self.environment().fold(Serve::new(data), |serve, (name, value)| serve.env(name, value))
+    }
+
+    /// Runs a command behind the shim to its end.
+    pub fn output(&self, arguments: &[&str]) -> Output {
+        chainrule(arguments).envs(self.environment()).output().expect("the binary runs")
     }
 }
 

@@ -1,5 +1,6 @@
 //! What can be done with a job that has ended, and with what it left.
 
+use std::path::Path;
 use std::time::Duration;
 
 use chainrule::store::Store;
@@ -22,6 +23,11 @@ async fn run(server: &TestServer, request: Value) -> Value {
     let job = server.ended(created["id"].as_str().expect("an id")).await;
     assert_eq!(job["state"], "succeeded", "{job}");
     job
+}
+
+/// How many files and folders lie in a folder.
+fn files(folder: &Path) -> usize {
+    std::fs::read_dir(folder).map_or(0, Iterator::count)
 }
 
 fn id(job: &Value) -> &str {
@@ -188,7 +194,6 @@ async fn only_the_newest_jobs_and_versions_are_kept_and_what_an_alias_means() {
     let versions: Vec<&Value> =
         models["versions"].as_array().expect("versions").iter().map(|version| &version["version"]).collect();
     assert_eq!(versions, [5, 4, 2]);
-    let files = |folder: &std::path::Path| std::fs::read_dir(folder).map_or(0, Iterator::count);
     server.stop().await;
     let server = TestServer::start_in(folder.path(), &[]).await;
     assert_eq!(files(&folder.path().join("blobs/models")), 3);
@@ -206,12 +211,21 @@ async fn only_the_newest_jobs_and_versions_are_kept_and_what_an_alias_means() {
 async fn what_was_committed_counts_though_the_client_has_hung_up() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = TestServer::start_in(folder.path(), &[]).await;
-    run(&server, job("a", 1, 1)).await;
-    run(&server, job("a", 2, 1)).await;
+    let first = run(&server, job("a", 1, 1)).await;
+    for seed in [2, 3] {
+        run(&server, job("a", seed, 1)).await;
+    }
+    let old = server.http.put(server.path("/v1/models/a/aliases/old")).json(&json!({"version": 3}));
+    assert_eq!(old.send().await.expect("an answer").status(), StatusCode::OK);
     let stopped = server.create(endless()).await;
     server.stepped(id(&stopped)).await;
     let stopped = format!("/v1/jobs/{}", id(&stopped));
     server.post(&format!("{stopped}/cancel"), "", "").await;
+    let first = format!("/v1/jobs/{}", id(&first));
+    let model_files = || files(&folder.path().join("blobs/models"));
+    let checkpoints = || files(&folder.path().join("blobs").join(first.trim_start_matches("/v1/")));
+    assert_eq!(model_files(), 3);
+    assert!(checkpoints() > 0);
 
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(folder.path().join("chainrule.db"));
     let mut other = options.connect().await.expect("a connection");
@@ -220,6 +234,9 @@ async fn what_was_committed_counts_though_the_client_has_hung_up() {
     for (request, body) in [
         ("PUT /v1/models/a/aliases/default".to_owned(), r#"{"version":1}"#),
         (format!("POST {stopped}/resume"), ""),
+        ("DELETE /v1/models/a/aliases/old".to_owned(), ""),
+        ("DELETE /v1/models/a@2".to_owned(), ""),
+        (format!("DELETE {first}"), ""),
     ] {
         let mut stream = tokio::net::TcpStream::connect(address).await.expect("a connection");
         let head = format!("{request} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n");
@@ -237,5 +254,9 @@ async fn what_was_committed_counts_though_the_client_has_hung_up() {
     held.rollback().await.expect("released");
     until(&server, "/v1/models/a", |model| model["aliases"]["default"] == 1).await;
     until(&server, &stopped, |job| job["state"] == "running").await;
+    until(&server, "/v1/models/a", |model| model["aliases"]["old"].is_null()).await;
+    until(&server, "/v1/models/a", |model| count(model, "versions") == 2).await;
+    until(&server, "/v1/jobs", |list| count(list, "jobs") == 3).await;
     server.stop().await;
+    assert_eq!((model_files(), checkpoints()), (2, 0));
 }

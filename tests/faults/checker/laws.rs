@@ -17,6 +17,7 @@ pub fn check(history: &History, seen: &Seen, rules: &Rules) -> Vec<Violation> {
         one_version_for_a_job,
         versions_are_there,
         weights_are_right,
+        metrics_are_whole,
         versions_serve,
         files_are_owned,
         versions_in_order,
@@ -219,6 +220,18 @@ fn weights_are_right(facts: &Facts, report: Report) {
             report(
                 Law::Weights,
                 format!("{model}@{version} of job {job_id} ({spec}) is {sha256}, undisturbed {expected}"),
+            );
+        }
+    }
+}
+
+fn metrics_are_whole(facts: &Facts, report: Report) {
+    for job in &facts.seen.jobs {
+        let Some(epochs) = facts.seen.epochs.get(&job.id) else { continue };
+        if !epochs.iter().copied().eq(1..=job.epoch) {
+            report(
+                Law::Metrics,
+                format!("job {} has run {} epochs and tells of {epochs:?}", job.id, job.epoch),
             );
         }
     }

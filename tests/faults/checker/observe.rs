@@ -73,6 +73,9 @@ pub fn observe(
     let mut seen = Seen::default();
     seen.jobs = client.jobs()?.iter().map(JobSeen::from_json).collect();
     seen.keys = keys(client, history, &seen.jobs, specs)?;
+    for job in seen.jobs.iter().filter(|job| job.state == "succeeded") {
+        seen.epochs.insert(job.id.clone(), epochs(client, &job.id)?);
+    }
     let models = client.get("/v1/models")?;
     if models.status != 200 {
         return Err(io::Error::other(format!("GET /v1/models: {} {}", models.status, models.text())));
@@ -99,6 +102,17 @@ pub fn observe(
     });
     seen.stray_files = strays;
     Ok(seen)
+}
+
+/// The epochs in the metrics of a job.
+fn epochs(client: &Client, id: &str) -> io::Result<Vec<u64>> {
+    let metrics = client.get(&format!("/v1/jobs/{id}/metrics"))?;
+    match metrics.json()["epochs"].as_array() {
+        Some(epochs) if metrics.status == 200 => {
+            Ok(epochs.iter().filter_map(|epoch| epoch["epoch"].as_u64()).collect())
+        }
+        _ => Err(io::Error::other(format!("metrics of job {id}: {} {}", metrics.status, metrics.text()))),
+    }
 }
 
 /// Whether `chainrule check` says that `folder` is sound; else what it wrote.

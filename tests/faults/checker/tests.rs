@@ -21,7 +21,9 @@ fn good() -> (History, Seen, Rules) {
             attempt: 1,
             version: Some(version),
             error: None,
+            epoch: 2,
         });
+        seen.epochs.insert(id.to_owned(), vec![1, 2]);
         seen.versions.push(VersionSeen {
             model: "m".to_owned(),
             version,
@@ -205,6 +207,15 @@ fn other_weights_are_found() {
     let other = What::Predicted { model: "m".to_owned(), version: 2, answer: "otherwise".to_owned() };
     assert_eq!(broken(|history, _, _| tell(history, other)), [Law::Changed]);
     assert_eq!(broken(|_, seen, _| seen.stray_files.push("a#1".to_owned())), [Law::Files]);
+}
+
+#[test]
+fn metrics_with_a_hole_are_found() {
+    let metrics =
+        |epochs: &[u64]| broken(|_, seen, _| drop(seen.epochs.insert("one".to_owned(), epochs.to_vec())));
+    for epochs in [&[2][..], &[1], &[1, 2, 2], &[1, 2, 3]] {
+        assert_eq!(metrics(epochs), [Law::Metrics], "{epochs:?}");
+    }
 }
 
 #[test]

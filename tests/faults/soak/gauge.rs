@@ -86,3 +86,32 @@ pub fn assert_flat(samples: &[Sample]) {
     }
     assert!(grown.is_empty(), "{}", grown.join(", "));
 }
+
+mod tests {
+    use super::*;
+
+    /// A hundred looks at a server whose memory grows by so many bytes between two of them.
+    fn growing_by(bytes: f64) -> Vec<Sample> {
+        let of = |number: u32| Sample {
+            memory_bytes: 1e8 + f64::from(number) * bytes,
+            open_files: 20.0,
+            threads: 10.0,
+            jobs: 50.0,
+            versions: 15.0,
+            folder_bytes: 1e7,
+        };
+        (0..100).map(of).collect()
+    }
+
+    #[test]
+    fn a_steady_server_is_flat() {
+        assert_flat(&growing_by(0.0));
+    }
+
+    /// The known-bad twin.
+    #[test]
+    #[should_panic(expected = "memory_bytes grew")]
+    fn a_server_that_grows_is_found() {
+        assert_flat(&growing_by(2e6));
+    }
+}
