@@ -39,6 +39,12 @@ pub enum BackupError {
     /// A file has the name already.
     #[error("{} exists", .0.display())]
     Exists(PathBuf),
+    /// It is neither free nor a plain file.
+    #[error("{} is no file that a backup may replace", .0.display())]
+    NoFile(PathBuf),
+    /// What it would replace is backed up.
+    #[error("{} is part of the data folder", .0.display())]
+    Own(PathBuf),
     /// Another process writes the same.
     #[error("another backup writes {}", .0.display())]
     UnderWay(PathBuf),

@@ -116,6 +116,8 @@ impl Blobs {
     /// # Errors
     /// Where the folder can't be written.
     pub async fn put(&self, key: &str, bytes: Bytes) -> Result<Blob, BlobError> {
+        // Where the folder itself is gone, one that is made anew would hide that.
+        std::fs::metadata(&*self.folder)?;
         let size_bytes = bytes.len() as u64;
         let (bytes, sha256) = digested(bytes).await?;
         self.store.put(&Key::from(key), bytes.into()).await?;

@@ -3,7 +3,6 @@
 //! A point stands before or behind each step that has to survive a crash. Tests arm one by name and check, after
 //! another start, that nothing is lost (the manner of <https://docs.rs/fail>).
 
-use std::fmt;
 use std::str::FromStr;
 
 /// Where a process can be told to die. "Before" and "after" are meant as of the moment from which on the step survives.
@@ -99,14 +98,30 @@ impl Point {
     }
 }
 
-/// What a test wants to go wrong: `kill@POINT`, `kill@POINT:N` (the Nth time), the same with `panic`, `no-fencing`,
-/// `no-digests` or `wall-clock`.
+/// What happens at a point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// The process dies as by `kill -9`.
+    Kill,
+    /// The thread panics.
+    Panic,
+    /// The thread never goes on.
+    Hang,
+    /// The process stands still as by `kill -STOP`.
+    Stop,
+}
+
+impl Action {
+    const ALL: [(&str, Self); 4] =
+        [("kill", Self::Kill), ("panic", Self::Panic), ("hang", Self::Hang), ("stop", Self::Stop)];
+}
+
+/// What a test wants to go wrong: `kill@POINT`, `kill@POINT:N` (the Nth time), the same with `panic`, `hang` and `stop`,
+/// or `no-fencing`, `no-digests`, `wall-clock`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The process dies as by `kill -9`.
-    Kill(Point, u32),
-    /// The thread panics.
-    Panic(Point, u32),
+    /// At a point, the Nth time that a thread comes there.
+    At(Action, Point, u32),
     /// A worker's writes don't carry their attempt: the known-bad twin of a fenced server.
     NoFencing,
     /// Bytes are read without a look at their digest: the known-bad twin of a server that notices damage.
@@ -115,40 +130,26 @@ pub enum Fault {
     WallClock,
 }
 
+impl Fault {
+    const TWINS: [(&str, Self); 3] =
+        [("no-fencing", Self::NoFencing), ("no-digests", Self::NoDigests), ("wall-clock", Self::WallClock)];
+}
+
 impl FromStr for Fault {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "no-fencing" => return Ok(Self::NoFencing),
-            "no-digests" => return Ok(Self::NoDigests),
-            "wall-clock" => return Ok(Self::WallClock),
-            _ => {}
+        if let Some((_, twin)) = Self::TWINS.into_iter().find(|(name, _)| *name == text) {
+            return Ok(twin);
         }
-        let (what, place) = text
-            .split_once('@')
-            .ok_or("must be kill@POINT, panic@POINT, no-fencing, no-digests or wall-clock")?;
+        let (what, place) = text.split_once('@').ok_or("must be ACTION@POINT or the name of a twin")?;
         let (name, times) = place.split_once(':').unwrap_or((place, "1"));
         let times = times.parse().map_err(|_| format!("{times:?} is no number"))?;
         let point = Point::ALL.into_iter().find(|point| point.name() == name);
         let point = point.ok_or_else(|| format!("there is no point {name:?}"))?;
-        match what {
-            "kill" => Ok(Self::Kill(point, times)),
-            "panic" => Ok(Self::Panic(point, times)),
-            _ => Err(format!("{what:?} is neither kill nor panic")),
-        }
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Kill(point, times) => write!(f, "kill@{}:{times}", point.name()),
-            Self::Panic(point, times) => write!(f, "panic@{}:{times}", point.name()),
-            Self::NoFencing => f.write_str("no-fencing"),
-            Self::NoDigests => f.write_str("no-digests"),
-            Self::WallClock => f.write_str("wall-clock"),
-        }
+        let action = Action::ALL.into_iter().find(|(name, _)| *name == what);
+        let (_, action) = action.ok_or_else(|| format!("there is no action {what:?}"))?;
+        Ok(Self::At(action, point, times))
     }
 }
 
@@ -157,7 +158,9 @@ mod armed {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    use super::{Fault, Point};
+    use rustix::process::Signal;
+
+    use super::{Action, Fault, Point};
 
     static FAULTS: OnceLock<Vec<(Fault, AtomicU32)>> = OnceLock::new();
 
@@ -170,14 +173,27 @@ mod armed {
     /// Comes to a point.
     pub fn point(here: Point) {
         for (fault, reached) in FAULTS.get().into_iter().flatten() {
-            let is_due = |times: u32| reached.fetch_add(1, Ordering::Relaxed) + 1 == times;
-            match *fault {
-                Fault::Kill(point, times) if point == here && is_due(times) => die(),
-                Fault::Panic(point, times) if point == here && is_due(times) => {
-                    panic!("the fault {fault} was asked for")
-                }
-                _ => {}
+            if let Fault::At(action, point, times) = *fault
+                && point == here
+                && reached.fetch_add(1, Ordering::Relaxed) + 1 == times
+            {
+                act(action, here, times);
             }
+        }
+    }
+
+    fn act(action: Action, here: Point, times: u32) {
+        match action {
+            Action::Kill => {
+                signal(Signal::KILL);
+                // Only a process that may not signal itself comes here.
+                std::process::abort()
+            }
+            Action::Panic => panic!("the fault panic@{}:{times} was asked for", here.name()),
+            Action::Hang => loop {
+                std::thread::park();
+            },
+            Action::Stop => signal(Signal::STOP),
         }
     }
 
@@ -186,10 +202,9 @@ mod armed {
         FAULTS.get().into_iter().flatten().any(|(fault, _)| *fault == wanted)
     }
 
-    fn die() -> ! {
-        // Only a process that may not signal itself goes on to the abort.
-        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-        std::process::abort()
+    fn signal(signal: Signal) {
+        // A process that may not signal itself goes on, and its test fails.
+        let _ = rustix::process::kill_process(rustix::process::getpid(), signal);
     }
 }
 

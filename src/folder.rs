@@ -18,9 +18,6 @@ pub const DATABASE_PARTIAL: &str = "chainrule.db.partial";
 /// The bytes.
 pub const BLOBS: &str = "blobs";
 
-/// What is locked.
-pub const LOCK: &str = "lock";
-
 /// How long a process waits for another that has the folder whole while it starts.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -40,7 +37,7 @@ pub struct Folder {
     pub lock: FolderLock,
 }
 
-/// A lock on a data folder: servers share it, who must be alone has it whole. Dropped, the folder is free for others.
+/// A lock on a data folder itself, so that no file has to be written for it: servers share it, who must be alone has it whole. Dropped, the folder is free for others.
 #[derive(Debug)]
 pub struct FolderLock(File);
 
@@ -56,7 +53,7 @@ pub enum FolderError {
         missing: &'static str,
     },
     /// The rows are there and the bytes are not.
-    #[error("{path} is missing, and the database beside it names what was in it", path = .0.display())]
+    #[error("{path} is missing or empty, and the database beside it names what was in it", path = .0.display())]
     Bytes(PathBuf),
     /// It can't be written.
     #[error("can't write the data folder {path}: {source}", path = .path.display())]
@@ -104,7 +101,7 @@ impl FolderError {
         match self {
             Self::Missing { .. } => Some("name the data folder of a server with --data-dir".to_owned()),
             Self::Bytes(path) => Some(format!(
-                "mount or put it back; or make it anew, and see what is lost: mkdir {}; chainrule check --repair",
+                "mount or put it back; or make it anew, and see what is lost: mkdir -p {}; chainrule check --repair",
                 path.display()
             )),
             Self::Unusable { path, source } if source.kind() == ErrorKind::ReadOnlyFilesystem => Some(format!(
@@ -125,6 +122,10 @@ impl FolderError {
             Self::Database { path, source } if source.is_denied() && !path.is_dir() => {
                 Some(ownership_hint(path))
             }
+            Self::Database { path, source } if source.is_of_disk() && !path.is_dir() => Some(format!(
+                "make room on the disk of {}, or mend it: the rows need some to be opened, and nothing is lost",
+                path.display()
+            )),
             Self::Database { path, .. } => Some(format!(
                 "if {} is no chainrule database, move it away or name another folder with --data-dir",
                 path.display()
@@ -150,7 +151,8 @@ impl Folder {
             return Err(FolderError::CutRestore(path.to_owned()));
         }
         let bytes = path.join(BLOBS);
-        // Rows without their bytes, as of a disk that is not mounted: every one of them would count as damaged.
+        // Rows without their bytes, as of a disk that is not mounted: every one of them would count as damaged. An empty
+        // folder, where it should be mounted, is told below.
         if path.join(DATABASE).exists() && !bytes.exists() {
             return Err(FolderError::Bytes(bytes));
         }
@@ -159,6 +161,10 @@ impl Folder {
             .map_err(FolderError::unusable(&bytes))?;
         let store = Store::open(&path.join(DATABASE)).await.map_err(FolderError::of_database(path))?;
         let blobs = Blobs::open(&bytes)?;
+        if store.names_blobs().await.map_err(FolderError::of_database(path))? && is_empty(&bytes) {
+            store.close().await;
+            return Err(FolderError::Bytes(bytes));
+        }
         // SQLite syncs its files, and not that they are there.
         sync_names(path).map_err(FolderError::unusable(path))?;
         Ok((Self { path: path.to_owned(), store, blobs, lock }, is_alone))
@@ -217,7 +223,7 @@ impl FolderLock {
         lock: impl Fn(&File) -> Result<(), TryLockError>,
     ) -> Result<Option<Self>, FolderError> {
         let error = FolderError::unusable(folder);
-        let file = File::create(folder.join(LOCK)).map_err(&error)?;
+        let file = File::open(folder).map_err(&error)?;
         match lock(&file) {
             Ok(()) => Ok(Some(Self(file))),
             Err(TryLockError::WouldBlock) => Ok(None),
@@ -262,6 +268,10 @@ fn is_there(path: &Path) -> Result<(), FolderError> {
         }
     }
     Ok(())
+}
+
+fn is_empty(folder: &Path) -> bool {
+    std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 /// Makes a folder, and those above it that are missing, so that a power cut does not take it away.

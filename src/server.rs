@@ -1,7 +1,9 @@
 //! The server as a whole: builds its parts in order, and takes them down in reverse.
 
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +19,9 @@ const STOP_WORKERS: Duration = Duration::from_secs(4);
 
 /// How long the rows may take to be closed then: another process may hold them.
 const CLOSE: Duration = Duration::from_secs(1);
+
+/// How long a panic beside serving is paused after.
+const PAUSE_AFTER_PANIC: Duration = Duration::from_secs(1);
 
 /// A server that listens.
 pub struct Server {
@@ -61,21 +66,7 @@ impl Server {
     pub async fn run(self, stop: CancellationToken) {
         let Self { app, listener, workers, stop_workers } = self;
         let draining = app.draining().clone();
-        let upkeep = app.upkeep();
-        let store = app.store().clone();
-        let registry = app.registry().clone();
-        let keeping_up = stop.clone().run_until_cancelled_owned(async move {
-            let refresh = || {
-                let registry = registry.clone();
-                async move {
-                    if let Err(error) = registry.refresh().await {
-                        tracing::warn!(%error, "models of other servers can't be read");
-                    }
-                }
-            };
-            tokio::join!(upkeep.run(), upkeep.watch_leases(), store.write_back(), store.follow(refresh));
-        });
-        let keeping_up = tokio::spawn(keeping_up);
+        let keeping_up = tokio::spawn(keep_up(app.clone(), stop.clone()));
         let serving =
             http::serve(listener, http::router(app.clone()), &app.config().limits, draining.clone());
         let stopping = async {
@@ -84,17 +75,21 @@ impl Server {
             draining.cancel();
             stop_workers.cancel();
             let joined = tokio::task::spawn_blocking(|| workers.join());
-            if tokio::time::timeout(STOP_WORKERS, joined).await.is_err() {
-                tracing::warn!(
-                    "a job was cut in the middle of a long step; it goes on from its last checkpoint"
-                );
-            }
+            tokio::time::timeout(STOP_WORKERS, joined).await.is_err()
         };
-        let (_, _, kept_up) = tokio::join!(serving, stopping, keeping_up);
+        let (_, is_cut, kept_up) = tokio::join!(serving, stopping, keeping_up);
         if kept_up.is_err() {
             tracing::error!("the upkeep panicked");
         }
         let closing = async {
+            if is_cut {
+                tracing::warn!(
+                    "a job was cut in the middle of a long step; it goes on from its last checkpoint"
+                );
+                if let Err(error) = app.store().release_all().await {
+                    tracing::error!(%error, "its lease was not given up");
+                }
+            }
             app.tasks().close();
             app.tasks().wait().await;
             app.store().close().await;
@@ -105,5 +100,31 @@ impl Server {
             );
         }
         tracing::info!("stopped");
+    }
+}
+
+/// What goes on beside serving and training, until `stop`. Each part of it begins anew after a panic.
+async fn keep_up(app: App, stop: CancellationToken) {
+    let (upkeep, store, registry) = (&app.upkeep(), app.store(), app.registry());
+    let refresh = async || {
+        if let Err(error) = registry.refresh().await {
+            tracing::warn!(%error, "models of other servers can't be read");
+        }
+    };
+    let all = async {
+        tokio::join!(
+            again(|| upkeep.run()),
+            again(|| upkeep.watch_leases()),
+            again(|| store.write_back()),
+            again(|| store.follow(refresh)),
+        )
+    };
+    stop.run_until_cancelled(all).await;
+}
+
+async fn again<F: Future<Output = ()>>(work: impl Fn() -> F) {
+    while AssertUnwindSafe(work()).catch_unwind().await.is_err() {
+        tracing::error!("what panicked beside serving begins anew");
+        tokio::time::sleep(PAUSE_AFTER_PANIC).await;
     }
 }

@@ -131,8 +131,8 @@ impl Upkeep {
     async fn tidy(&self) -> Result<(), InventoryError> {
         let removed = self.remove().await;
         self.registry.refresh().await?;
-        let (jobs, versions) = removed?;
         let files = sweep(&self.store, &self.blobs, false).await?;
+        let (jobs, versions) = removed?;
         self.store.shrink().await?;
         if jobs + versions + files > 0 {
             tracing::info!(jobs, versions, files, "tidied");
@@ -152,9 +152,14 @@ impl Upkeep {
         };
         let mut removed = 0;
         for id in ids {
-            if let Deleted::Gone(keys) = self.store.delete_job(id).await? {
-                self.blobs.delete_dead(keys).await;
-                removed += 1;
+            match self.store.delete_job(id).await {
+                Ok(Deleted::Gone(keys)) => {
+                    self.blobs.delete_dead(keys).await;
+                    removed += 1;
+                }
+                Ok(Deleted::Unknown | Deleted::NotEnded(_)) => {}
+                Err(error) if error.is_transient() => return Err(error.into()),
+                Err(error) => tracing::error!(job = %id, %error, "a job is kept that can't be read"),
             }
         }
         Ok(removed)

@@ -361,7 +361,14 @@ impl Worker {
                 Err(StoreError::Fenced { .. }) if self.has_succeeded(claim).await? => Ok(None),
                 Err(error) => Err(error.into()),
             })
-            .await?;
+            .await;
+        let published = match published {
+            Ok(published) => published,
+            Err(error) => {
+                self.take_back(&error, &key).await;
+                return Err(error);
+            }
+        };
         let network = state.published().clone();
         if let Err(error) = self.registry.publish(published.as_ref(), network).await {
             tracing::error!(%error, "a new model is served when the rows can be read again");

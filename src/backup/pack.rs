@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tar::{Builder, Header};
 
-use super::partial::Partial;
+use super::partial::{Partial, may_be_written, parent};
 use super::{BackupError, Contents, DIGEST, be_one_file, file_error};
 use crate::blobs::{BlobError, Digesting, digest_of};
 use crate::folder::{BLOBS, DATABASE, Folder};
@@ -28,8 +28,9 @@ pub async fn backup(
     file: &Path,
     replace: bool,
 ) -> Result<(Contents, Vec<String>), BackupError> {
-    if !replace && file.exists() {
-        return Err(BackupError::Exists(file.to_owned()));
+    may_be_written(file, replace)?;
+    if is_part(folder, file) {
+        return Err(BackupError::Own(file.to_owned()));
     }
     let partial = Partial::begin(file)?;
     for _ in 0..TRIES {
@@ -38,6 +39,15 @@ pub async fn backup(
         return Ok((Contents { counts, bytes }, left_out));
     }
     Err(BackupError::Restless)
+}
+
+/// Whether `file` is one of the files of the folder, or would lie among its blobs.
+fn is_part(folder: &Folder, file: &Path) -> bool {
+    let Ok(place) = parent(file).canonicalize() else { return false };
+    let is_at = |path: &Path| path.canonicalize().is_ok_and(|path| place.starts_with(path));
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    is_at(&folder.path.join(BLOBS))
+        || name.starts_with(DATABASE) && folder.path.canonicalize().is_ok_and(|path| path == place)
 }
 
 /// Writes all of it; `None` where a model was deleted while it was copied.

@@ -67,9 +67,9 @@ impl Partial {
     pub fn finish(mut self, replace: bool) -> Result<u64, BackupError> {
         self.file.sync_all().map_err(file_error("can't write", &self.path))?;
         let bytes = self.file.metadata().map_err(file_error("can't read", &self.path))?.len();
-        if !replace && self.target.exists() {
-            return Err(BackupError::Exists(self.target.clone()));
-        }
+        may_be_written(&self.target, replace)?;
+        // All of it is in the file: it must not stay where the file has its name.
+        std::fs::remove_dir_all(&self.scratch).map_err(file_error("can't remove", &self.scratch))?;
         std::fs::rename(&self.path, &self.target).map_err(file_error("can't write", &self.target))?;
         self.is_renamed = true;
         sync_folder(parent(&self.target))?;
@@ -84,6 +84,16 @@ impl Drop for Partial {
         if !self.is_renamed {
             let _ = std::fs::remove_file(&self.path);
         }
+    }
+}
+
+/// Sees that `target` is free, or a file that may be replaced.
+pub(super) fn may_be_written(target: &Path, replace: bool) -> Result<(), BackupError> {
+    match target.symlink_metadata() {
+        Err(_) => Ok(()),
+        Ok(_) if !replace => Err(BackupError::Exists(target.to_owned())),
+        Ok(found) if found.is_file() => Ok(()),
+        Ok(_) => Err(BackupError::NoFile(target.to_owned())),
     }
 }
 

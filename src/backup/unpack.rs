@@ -7,12 +7,12 @@ use tar::{Archive, Entry};
 
 use super::{BackupError, Contents, DIGEST, be_one_file, file_error, sync_folder};
 use crate::blobs::{Blobs, Digesting};
-use crate::folder::{BLOBS, DATABASE, DATABASE_PARTIAL, FolderError, FolderLock, LOCK};
+use crate::folder::{BLOBS, DATABASE, DATABASE_PARTIAL, FolderError, FolderLock};
 use crate::integrity::{Counts, check};
 use crate::store::Store;
 
-/// What may lie in a folder that counts as empty: the lock, and what the system puts at the root of a file system.
-const EMPTY: &[&str] = &[LOCK, "lost+found"];
+/// What may lie in a folder that counts as empty: what the system puts at the root of a file system.
+const EMPTY: &[&str] = &["lost+found"];
 
 /// What a restore that was cut may have left beside [`DATABASE_PARTIAL`].
 const LEFT: &[&str] = &[

@@ -121,7 +121,7 @@ impl Follower {
                 tracing::warn!(job = %self.id, %error, "event stream ended early");
                 return None;
             }
-            if self.waiting.is_empty() {
+            if self.waiting.is_empty() && self.seen.phase != CLOSED {
                 tokio::select! {
                     () = changed(&mut self.changes, self.id) => {}
                     () = self.app.draining().cancelled() => return None,

@@ -37,14 +37,14 @@ pub async fn create(
     Json(request): Json,
 ) -> Result<Response, Problem> {
     let idempotency_key = headers.get(IDEMPOTENCY_KEY).map(idempotency_key).transpose()?;
-    let shapes = data::shapes();
-    let mut spec = train::parse(&request, &shapes, &app.config().limits.spec()).map_err(Problem::invalid)?;
     let request_sha256 = digest(request.to_string().as_bytes());
     if let Some(key) = &idempotency_key
         && let Some(repeated) = app.store().by_key(key, &request_sha256).await?
     {
         return answer(&app, repeated);
     }
+    let shapes = data::shapes();
+    let mut spec = train::parse(&request, &shapes, &app.config().limits.spec()).map_err(Problem::invalid)?;
     if let Some(reference) = &spec.initial_model {
         spec.initial_model = Some(initial_model(&app, reference, &spec)?);
     }

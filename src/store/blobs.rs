@@ -63,6 +63,25 @@ pub struct JobStanding {
 }
 
 impl Store {
+    /// Whether a row names these bytes.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn is_named(&self, key: &str) -> Result<bool, StoreError> {
+        let named = "SELECT EXISTS (SELECT 1 FROM checkpoints WHERE blob_key = $1)
+                         OR EXISTS (SELECT 1 FROM model_versions WHERE blob_key = $1)";
+        Ok(sqlx::query_scalar(named).bind(key).fetch_one(&self.writer).await?)
+    }
+
+    /// Whether a row names any bytes.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn names_blobs(&self) -> Result<bool, StoreError> {
+        let named = "SELECT EXISTS (SELECT 1 FROM checkpoints) OR EXISTS (SELECT 1 FROM model_versions)";
+        Ok(sqlx::query_scalar(named).fetch_one(&self.reader).await?)
+    }
+
     /// Every blob that a row names, and where every job stands, both as of one moment.
     ///
     /// # Errors

@@ -271,13 +271,15 @@ impl Store {
     /// Where the database fails.
     pub async fn delete_job(&self, id: JobId) -> Result<Deleted, StoreError> {
         let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let row: Option<JobRow> = sqlx::query_as("SELECT * FROM jobs WHERE id = $1")
+        // Of a row that can't be read no more is needed to delete it.
+        let state: Option<String> = sqlx::query_scalar("SELECT state FROM jobs WHERE id = $1")
             .bind(id.to_string())
             .fetch_optional(&mut *transaction)
             .await?;
-        let Some(job) = row.map(Job::try_from).transpose()? else { return Ok(Deleted::Unknown) };
-        if !job.state.is_ended() {
-            return Ok(Deleted::NotEnded(job.state));
+        let Some(state) = state else { return Ok(Deleted::Unknown) };
+        let state = JobState::named(&state).ok_or_else(|| row_error("state", &id.to_string(), &state))?;
+        if !state.is_ended() {
+            return Ok(Deleted::NotEnded(state));
         }
         let keys = sqlx::query_scalar("SELECT blob_key FROM checkpoints WHERE job_id = $1")
             .bind(id.to_string())

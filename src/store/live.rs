@@ -20,6 +20,11 @@ impl Live {
         }
     }
 
+    /// All that run in this process.
+    pub fn claims(&self) -> Vec<Claim> {
+        self.jobs().iter().map(|(&id, &(attempt, _))| Claim { id, attempt }).collect()
+    }
+
     /// The attempt that runs in this process, and how far it is.
     pub fn of(&self, id: JobId) -> Option<(u32, Progress)> {
         self.jobs().get(&id).copied()

@@ -25,7 +25,7 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{
     SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{Connection, SqlitePool};
+use sqlx::{ConnectOptions, Connection, SqlitePool};
 use tokio::sync::{broadcast, watch};
 use tokio_util::task::TaskTracker;
 
@@ -62,6 +62,10 @@ const FOLLOW: Duration = Duration::from_millis(50);
 
 /// How long the log of the database grows before it is written back.
 const WRITE_BACK: Duration = Duration::from_millis(20);
+
+/// Pages that are given back to the file system at a time, and how long others may write then.
+const SHRINK_PAGES: u32 = 64;
+const SHRINK_PAUSE: Duration = Duration::from_millis(20);
 
 /// A handle to the rows; clones share it.
 #[derive(Clone, Debug)]
@@ -183,7 +187,9 @@ impl Store {
     /// # Errors
     /// Where the file can't be written, is no database of this program, or one of a younger one.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        let writer = connect(writing(path).create_if_missing(true)).await?;
+        // Made here and not by the pool: where the file is gone later, an empty one in its place would hide it.
+        writing(path).create_if_missing(true).connect().await?.close().await?;
+        let writer = connect(writing(path)).await?;
         if let Some(found) = version_of_rows(&writer).await?.filter(|found| *found > known()) {
             return Err(StoreError::Newer { found, known: known() });
         }
@@ -311,13 +317,23 @@ impl Store {
         Ok(found)
     }
 
-    /// Gives pages that hold nothing back to the file system.
+    /// Gives pages that hold nothing back to the file system, some at a time: others write in between.
     ///
     /// # Errors
     /// Where the database fails.
     pub async fn shrink(&self) -> Result<(), StoreError> {
-        sqlx::query("PRAGMA incremental_vacuum").fetch_all(&self.writer).await?;
-        Ok(())
+        let mut free = i64::MAX;
+        loop {
+            let left: i64 = sqlx::query_scalar("PRAGMA freelist_count").fetch_one(&self.writer).await?;
+            // Where others leave as many behind meanwhile, the next time does the rest.
+            if left == 0 || left >= free {
+                return Ok(());
+            }
+            free = left;
+            let some = sqlx::AssertSqlSafe(format!("PRAGMA incremental_vacuum({SHRINK_PAGES})"));
+            sqlx::query(some).fetch_all(&self.writer).await?;
+            tokio::time::sleep(SHRINK_PAUSE).await;
+        }
     }
 
     /// Answers where the database does, for reading and for writing.
@@ -360,9 +376,10 @@ fn writing(path: &Path) -> SqliteConnectOptions {
     options(path).auto_vacuum(SqliteAutoVacuum::Incremental)
 }
 
-/// A connection to a file is never stale, and needs no test before each use.
+/// A connection to a file is never stale: it needs no test before each use, and no other in its place after a while.
 fn pool(connections: u32) -> SqlitePoolOptions {
-    SqlitePoolOptions::new().max_connections(connections).test_before_acquire(false)
+    let pool = SqlitePoolOptions::new().max_connections(connections).test_before_acquire(false);
+    pool.idle_timeout(None).max_lifetime(None)
 }
 
 /// The connection that writes, to a library that loses nothing.

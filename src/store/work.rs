@@ -173,6 +173,20 @@ impl Store {
         Ok(())
     }
 
+    /// Gives all jobs that this process holds back to the queue, without their workers.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn release_all(&self) -> Result<(), StoreError> {
+        for claim in self.live.claims() {
+            match self.release(claim).await {
+                Ok(()) | Err(StoreError::Fenced { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Publishes the model of a job under the next version of its name and ends the job, both or neither.
     ///
     /// # Errors

@@ -64,7 +64,14 @@ impl Worker {
             recorded.steps.extend(entry.steps);
             recorded.progress = entry.progress;
         }
-        self.until_taken(lease, async || Ok(self.store.record(lease.claim, &recorded).await?)).await?;
+        let written =
+            self.until_taken(lease, async || Ok(self.store.record(lease.claim, &recorded).await?)).await;
+        if let Err(error) = written {
+            for checkpoint in recorded.checkpoints {
+                self.take_back(&error, &checkpoint.blob.key).await;
+            }
+            return Err(error);
+        }
         if recorded.checkpoints.is_empty() {
             return Ok(());
         }
@@ -93,6 +100,14 @@ impl Worker {
         let blob = self.until_taken(lease, async || Ok(self.blobs.put(&key, bytes.clone()).await?)).await?;
         fault::point(Point::AfterCheckpointBlob);
         Ok(NewCheckpoint { epoch, step, validation_accuracy, blob })
+    }
+
+    /// Removes the bytes that an attempt has written, where it is no longer the job's and so nobody will name them.
+    pub(super) async fn take_back(&self, error: &WorkerError, key: &str) {
+        // A commit that was told to have failed may have named them before.
+        if error.is_fenced() && matches!(self.store.is_named(key).await, Ok(false)) {
+            self.blobs.delete_dead([key.to_owned()]).await;
+        }
     }
 
     /// Tries a write again until the disk takes it, saying that the job waits. Ends with the first failure once the

@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
 use crate::checker::{History, Rules, check, check_command, files_under, in_words, settled, sha256};
-use crate::process::{Client, Serve, Server, has_ended};
+use crate::process::{Client, Serve, Server, has_ended, poll};
 use crate::script::Script;
 use crate::workload::{SOON, measured, post, version_of};
 
@@ -127,6 +127,11 @@ fn stop_at(moment: Moment, server: &Server, folder: &Path, id: &str) {
             thread::sleep(Duration::from_millis(1));
         }
     }
+}
+
+fn stands_still(server: &Server) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.pid()));
+    stat.is_ok_and(|stat| stat.contains(") T "))
 }
 
 /// All that must stay as it is: the job's row, its course, its checkpoints, its version, and its files.
@@ -310,4 +315,39 @@ fn without_fencing_the_damage_is_found() {
 #[ignore = "long"]
 fn a_server_that_stood_still_changes_nothing_at_many_moments() {
     assert_all("stall_long", 100, 40);
+}
+
+/// The file of a checkpoint or a model that a stalled server wrote, and whose row it may not write any more, goes with it.
+#[test]
+fn a_server_that_stood_still_leaves_no_file() {
+    for point in ["after-checkpoint-blob", "after-model-blob"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let fault = format!("stop@{point}");
+        let mut stalled = Serve::new(folder.path()).args(&FLAGS).args(&["--fault", &fault]).start();
+        let id = post(&stalled.client(), &spec());
+        poll(SOON, || stands_still(&stalled).then_some(())).expect("it stands still");
+        let mut other = Serve::new(folder.path()).args(&FLAGS).start();
+        let job = other.client().ended(&id, SOON).expect("an end");
+        assert_eq!((&job["state"], &job["attempt"]), (&json!("succeeded"), &json!(2)), "{point}: {job}");
+        other.terminate(ENDS_WITHIN);
+        stalled.signal("CONT");
+        let status = stalled.terminate(ENDS_WITHIN);
+        assert!(status.success(), "{point}: {status}");
+        check_command(folder.path()).unwrap_or_else(|why| panic!("{point}: {why}"));
+    }
+}
+
+/// A stop that somebody asked for is no death of which the job could be the cause.
+#[test]
+fn a_job_in_the_middle_of_an_endless_step_is_given_back_at_sigterm() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut server = Serve::new(folder.path()).args(&FLAGS).args(&["--fault", "hang@step:50"]).start();
+    let id = post(&server.client(), &spec());
+    let hangs = |job: &Value| job["progress"]["step"].as_u64() >= Some(50);
+    server.client().until(&id, SOON, hangs).expect("a step");
+    let status = server.terminate(ENDS_WITHIN);
+    assert!(status.success(), "{status}: {}", server.errors());
+    let server = Serve::new(folder.path()).args(&FLAGS).args(&["--crashes-max", "1"]).start();
+    let job = server.client().ended(&id, SOON).expect("an end");
+    assert_eq!((&job["state"], &job["attempt"]), (&json!("succeeded"), &json!(2)), "{job}");
 }

@@ -235,12 +235,17 @@ fn a_server_that_can_not_start_says_why_and_what_to_try() {
     let unmounted = tempfile::tempdir().expect("a folder");
     std::fs::write(unmounted.path().join("chainrule.db"), "").expect("a file");
     let error = serve("127.0.0.1:0", unmounted.path().to_str().expect("UTF-8"));
-    assert!(error.contains("blobs is missing, and the database beside it names"), "{error}");
+    assert!(error.contains("blobs is missing or empty, and the database beside it names"), "{error}");
     assert!(!unmounted.path().join("blobs").exists());
+    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/databases/1/chainrule.db");
+    std::fs::copy(fixture, unmounted.path().join("chainrule.db")).expect("a copy");
+    std::fs::create_dir(unmounted.path().join("blobs")).expect("a folder");
+    let error = serve("127.0.0.1:0", unmounted.path().to_str().expect("UTF-8"));
+    assert!(error.contains("blobs is missing or empty, and the database beside it names"), "{error}");
     let error = serve("127.0.0.1:0", "Cargo.toml");
     assert!(error.contains("is no folder"), "{error}");
 
-    let held = std::fs::File::create(folder.path().join("lock")).expect("a file");
+    let held = std::fs::File::open(folder.path()).expect("a folder");
     held.lock().expect("a lock");
     let error = serve("127.0.0.1:0", path);
     assert!(error.contains("held by another chainrule process"), "{error}");

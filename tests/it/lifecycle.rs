@@ -6,7 +6,7 @@ use std::time::Duration;
 use chainrule::store::Store;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use sqlx::{ConnectOptions, Connection};
+use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use tokio::io::AsyncWriteExt;
 
 use crate::server::{TestServer, endless, problem};
@@ -259,4 +259,54 @@ async fn what_was_committed_counts_though_the_client_has_hung_up() {
     until(&server, "/v1/jobs", |list| count(list, "jobs") == 3).await;
     server.stop().await;
     assert_eq!((model_files(), checkpoints()), (2, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_row_can_not_be_read_is_removed_like_others() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = TestServer::start_in(folder.path(), &[]).await;
+    let damaged = run(&server, job("a", 1, 1)).await;
+    run(&server, job("a", 2, 1)).await;
+    server.stop().await;
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(folder.path().join("chainrule.db"));
+    let mut rows = options.connect().await.expect("a connection");
+    sqlx::query("UPDATE jobs SET progress = '{' WHERE id = $1")
+        .bind(id(&damaged))
+        .execute(&mut rows)
+        .await
+        .expect("a row");
+
+    let server = TestServer::start_in(folder.path(), &["--keep-jobs", "0"]).await;
+    // No list shows it.
+    let left = async |rows: &mut SqliteConnection| -> i64 {
+        sqlx::query_scalar("SELECT COUNT(*) FROM jobs").fetch_one(rows).await.expect("rows")
+    };
+    while left(&mut rows).await > 0 {
+        tokio::task::yield_now().await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_end_when_their_job_is_gone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = TestServer::start_in(folder.path(), &[]).await;
+    let running = server.create(endless()).await;
+    server.stepped(id(&running)).await;
+    let events = server.get(&format!("/v1/jobs/{}/events", id(&running))).await;
+    // Another server, between two looks of this one, cancels and deletes it.
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(folder.path().join("chainrule.db"));
+    let mut other = options.connect().await.expect("a connection");
+    sqlx::query("DELETE FROM jobs WHERE id = $1")
+        .bind(id(&running))
+        .execute(&mut other)
+        .await
+        .expect("a row");
+    let text = events.text().await.expect("an end");
+    assert!(text.contains("event: state"), "{text}");
+    assert_eq!(
+        server.get(&format!("/v1/jobs/{}/events", id(&running))).await.status(),
+        StatusCode::NOT_FOUND
+    );
+    server.stop().await;
 }
