@@ -41,7 +41,8 @@ pub async fn restore(file: &Path, folder: &Path) -> Result<Contents, BackupError
     clear(folder)?;
     let restored = fill(tar, file, folder).await;
     if restored.is_err() {
-        // Why it failed says more than that something stays.
+        // Why it failed says more than that something stays. The rows may have their name already, and not for good.
+        let _ = std::fs::rename(folder.join(DATABASE), folder.join(DATABASE_PARTIAL));
         let _ = clear(folder);
     }
     drop(lock);
