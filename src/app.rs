@@ -115,7 +115,7 @@ impl App {
         if is_alone {
             app.clear_up().await;
         }
-        app.shared.lock.share(&app.config().data_dir)?;
+        app.shared.lock.share(&app.config().data_dir).await?;
         Ok(app)
     }
 

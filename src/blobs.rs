@@ -2,6 +2,7 @@
 
 mod verify;
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,6 +21,8 @@ use crate::fault::{self, Fault};
 pub struct Blobs {
     store: Arc<dyn ObjectStore>,
     folder: Arc<Path>,
+    /// Device and number of the folder.
+    place: (u64, u64),
 }
 
 /// Where blobs are put that are damaged: kept to be looked at, and never read.
@@ -99,7 +102,15 @@ impl Blobs {
     pub fn open(folder: &Path) -> Result<Self, BlobError> {
         // A folder that is left empty goes with its last file.
         let store = LocalFileSystem::new_with_prefix(folder)?.with_fsync(true).with_automatic_cleanup(true);
-        Ok(Self { store: Arc::new(store), folder: folder.into() })
+        Ok(Self { store: Arc::new(store), folder: folder.into(), place: place(folder)? })
+    }
+
+    /// Sees that the folder is still the one that was opened, and not what is left where it was moved or unmounted.
+    fn is_in_place(&self) -> Result<(), BlobError> {
+        if place(&self.folder)? == self.place {
+            return Ok(());
+        }
+        Err(std::io::Error::other("another folder is where the blobs were; start the server anew").into())
     }
 
     /// Bytes that may still be written where the blobs are.
@@ -116,8 +127,7 @@ impl Blobs {
     /// # Errors
     /// Where the folder can't be written.
     pub async fn put(&self, key: &str, bytes: Bytes) -> Result<Blob, BlobError> {
-        // Where the folder itself is gone, one that is made anew would hide that.
-        std::fs::metadata(&*self.folder)?;
+        self.is_in_place()?;
         let size_bytes = bytes.len() as u64;
         let (bytes, sha256) = digested(bytes).await?;
         self.store.put(&Key::from(key), bytes.into()).await?;
@@ -131,7 +141,10 @@ impl Blobs {
     pub async fn get(&self, key: &str, sha256: &str) -> Result<Bytes, BlobError> {
         let bytes = match self.store.get(&Key::from(key)).await {
             Ok(found) => found.bytes().await?,
-            Err(object_store::Error::NotFound { .. }) => return Err(BlobError::Missing(key.to_owned())),
+            Err(object_store::Error::NotFound { .. }) => {
+                self.is_in_place()?;
+                return Err(BlobError::Missing(key.to_owned()));
+            }
             Err(error) => return Err(error.into()),
         };
         let (bytes, found) = digested(bytes).await?;
@@ -237,6 +250,11 @@ impl Blobs {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+fn place(folder: &Path) -> std::io::Result<(u64, u64)> {
+    let found = std::fs::metadata(folder)?;
+    Ok((found.dev(), found.ino()))
 }
 
 fn list(root: &Path, folder: &Path, found: &mut Vec<StoredFile>) -> std::io::Result<()> {

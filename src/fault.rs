@@ -1,11 +1,11 @@
-//! Fail points: where a test lets the process die, or a thread panic. In builds without debug assertions there are none.
+//! Fail points: where a test lets the process die or stand still, or a thread panic or hang. In builds without debug assertions there are none.
 //!
 //! A point stands before or behind each step that has to survive a crash. Tests arm one by name and check, after
 //! another start, that nothing is lost (the manner of <https://docs.rs/fail>).
 
 use std::str::FromStr;
 
-/// Where a process can be told to die. "Before" and "after" are meant as of the moment from which on the step survives.
+/// Where something can be told to go wrong. "Before" and "after" are meant as of the moment from which on the step survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Point {
     /// A job is not yet in the queue.

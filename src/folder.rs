@@ -37,7 +37,8 @@ pub struct Folder {
     pub lock: FolderLock,
 }
 
-/// A lock on a data folder itself, so that no file has to be written for it: servers share it, who must be alone has it whole. Dropped, the folder is free for others.
+/// A lock on a data folder itself, so that no file has to be written for it: servers share it, who must be alone has it
+/// whole. Dropped, the folder is free for others.
 #[derive(Debug)]
 pub struct FolderLock(File);
 
@@ -101,24 +102,30 @@ impl FolderError {
         match self {
             Self::Missing { .. } => Some("name the data folder of a server with --data-dir".to_owned()),
             Self::Bytes(path) => Some(format!(
-                "mount or put it back; or make it anew, and see what is lost: mkdir -p {}; chainrule check --repair",
+                "mount or put it back; or make it anew, and see what is lost: mkdir -p {}/models; chainrule check --repair",
                 path.display()
             )),
-            Self::Unusable { path, source } if source.kind() == ErrorKind::ReadOnlyFilesystem => Some(format!(
-                "{} is on a read-only file system: mount it writable, or name another folder with --data-dir",
-                path.display()
-            )),
+            Self::Unusable { path, source } if source.kind() == ErrorKind::ReadOnlyFilesystem => {
+                Some(format!(
+                    "{} is on a read-only file system: mount it writable, or name another folder with --data-dir",
+                    path.display()
+                ))
+            }
             Self::Unusable { path, source } if is_of_another_kind(source) => Some(format!(
                 "{} is no folder, or lies in what is none; name another with --data-dir",
                 path.display()
             )),
             Self::Unusable { path, .. } => Some(ownership_hint(path)),
             Self::Held(_) => Some(
-                "a restore, a repair or a server of an older version holds it: wait until it is done, or stop it"
+                "a restore, a repair or a server that starts holds it: wait until it is done, or stop it"
                     .to_owned(),
             ),
             Self::CutRestore(_) => Some("run chainrule restore once more: it begins anew".to_owned()),
             Self::Database { source: StoreError::Newer { .. } | StoreError::Older, .. } => None,
+            Self::Database { source, .. } if source.is_busy() => Some(
+                "another process holds it, one that stands still or no chainrule: let it go on, or stop it"
+                    .to_owned(),
+            ),
             Self::Database { path, source } if source.is_denied() && !path.is_dir() => {
                 Some(ownership_hint(path))
             }
@@ -151,8 +158,7 @@ impl Folder {
             return Err(FolderError::CutRestore(path.to_owned()));
         }
         let bytes = path.join(BLOBS);
-        // Rows without their bytes, as of a disk that is not mounted: every one of them would count as damaged. An empty
-        // folder, where it should be mounted, is told below.
+        // Rows without their bytes, as of a disk that is not mounted: every one of them would count as damaged.
         if path.join(DATABASE).exists() && !bytes.exists() {
             return Err(FolderError::Bytes(bytes));
         }
@@ -160,11 +166,7 @@ impl Folder {
             .and_then(|()| rustix::fs::access(&bytes, rustix::fs::Access::WRITE_OK).map_err(Into::into))
             .map_err(FolderError::unusable(&bytes))?;
         let store = Store::open(&path.join(DATABASE)).await.map_err(FolderError::of_database(path))?;
-        let blobs = Blobs::open(&bytes)?;
-        if store.names_blobs().await.map_err(FolderError::of_database(path))? && is_empty(&bytes) {
-            store.close().await;
-            return Err(FolderError::Bytes(bytes));
-        }
+        let blobs = blobs_of(path, &store).await?;
         // SQLite syncs its files, and not that they are there.
         sync_names(path).map_err(FolderError::unusable(path))?;
         Ok((Self { path: path.to_owned(), store, blobs, lock }, is_alone))
@@ -193,7 +195,7 @@ impl Folder {
     async fn open(path: &Path, lock: FolderLock) -> Result<Self, FolderError> {
         let store = Store::open_existing(&path.join(DATABASE)).await;
         let store = store.map_err(FolderError::of_database(path))?;
-        let blobs = Blobs::open(&path.join(BLOBS))?;
+        let blobs = blobs_of(path, &store).await?;
         Ok(Self { path: path.to_owned(), store, blobs, lock })
     }
 
@@ -231,12 +233,18 @@ impl FolderLock {
         }
     }
 
-    /// Gives the rest of the folder at `path` to others.
+    /// Gives the rest of the folder at `path` to others. One of them may have it whole for a moment in between
+    /// (<https://man7.org/linux/man-pages/man2/flock.2.html>): it is let go first.
     ///
     /// # Errors
-    /// Where the system refuses.
-    pub fn share(&self, path: &Path) -> Result<(), FolderError> {
-        self.0.lock_shared().map_err(FolderError::unusable(path))
+    /// Where another process keeps it, or the system refuses.
+    pub async fn share(&self, path: &Path) -> Result<(), FolderError> {
+        let share = || match self.0.try_lock_shared() {
+            Ok(()) => Ok(Some(())),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(source)) => Err(FolderError::unusable(path)(source)),
+        };
+        patiently(path, share).await
     }
 }
 
@@ -255,8 +263,7 @@ async fn patiently<T>(
     }
 }
 
-/// Sees that all parts of a data folder are there: an empty folder of bytes in place of a missing one, as of a disk that
-/// is not mounted, would make every row a damaged one.
+/// Sees that all parts of a data folder are there.
 fn is_there(path: &Path) -> Result<(), FolderError> {
     let missing = |missing| FolderError::Missing { path: path.to_owned(), missing };
     if !path.is_dir() {
@@ -270,8 +277,14 @@ fn is_there(path: &Path) -> Result<(), FolderError> {
     Ok(())
 }
 
-fn is_empty(folder: &Path) -> bool {
-    std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
+/// The bytes of the folder at `path`, where there are any if its rows name some.
+async fn blobs_of(path: &Path, store: &Store) -> Result<Blobs, FolderError> {
+    let bytes = path.join(BLOBS);
+    let is_empty = std::fs::read_dir(&bytes).is_ok_and(|mut entries| entries.next().is_none());
+    if is_empty && store.names_blobs().await.map_err(FolderError::of_database(path))? {
+        return Err(FolderError::Bytes(bytes));
+    }
+    Ok(Blobs::open(&bytes)?)
 }
 
 /// Makes a folder, and those above it that are missing, so that a power cut does not take it away.

@@ -75,21 +75,20 @@ impl Server {
             draining.cancel();
             stop_workers.cancel();
             let joined = tokio::task::spawn_blocking(|| workers.join());
-            tokio::time::timeout(STOP_WORKERS, joined).await.is_err()
-        };
-        let (_, is_cut, kept_up) = tokio::join!(serving, stopping, keeping_up);
-        if kept_up.is_err() {
-            tracing::error!("the upkeep panicked");
-        }
-        let closing = async {
-            if is_cut {
+            if tokio::time::timeout(STOP_WORKERS, joined).await.is_err() {
                 tracing::warn!(
-                    "a job was cut in the middle of a long step; it goes on from its last checkpoint"
+                    "a job was cut, in a long step or a write; it goes on from its last checkpoint"
                 );
-                if let Err(error) = app.store().release_all().await {
-                    tracing::error!(%error, "its lease was not given up");
+                match tokio::time::timeout(CLOSE, app.store().release_all()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::error!(%error, "it was not given back"),
+                    Err(_) => tracing::error!("it was not given back in time"),
                 }
             }
+        };
+        // What goes on beside serving catches its panics.
+        let _ = tokio::join!(serving, stopping, keeping_up);
+        let closing = async {
             app.tasks().close();
             app.tasks().wait().await;
             app.store().close().await;

@@ -310,6 +310,10 @@ impl Worker {
                 error => matches!(error, WorkerError::Artifact(_)),
             };
             tracing::error!(job = %job.id, step = checkpoint.step, %error, "checkpoint passed over");
+            if !is_damaged {
+                // Where the folder as a whole fails, the job waits for it.
+                self.blobs.probe().await?;
+            }
             if is_damaged && self.store.is_held(claim).await? {
                 let aside = self.blobs.set_aside(key).await?;
                 self.store.forget_damaged(claim, key).await?;
@@ -320,8 +324,11 @@ impl Worker {
         let mut state = TrainState::new(&job.spec)?;
         if let Some(reference) = &job.spec.initial_model {
             let reference = reference.parse().map_err(|_| WorkerError::UnknownModel(reference.clone()))?;
+            // Another server may just have published it.
+            self.registry.refresh().await?;
             let model = self.registry.get(&reference).await.map_err(|error| match error {
                 RegistryError::Blob(error) if !error.is_damage() => WorkerError::Blob(error),
+                RegistryError::Store(error) => WorkerError::Store(error),
                 error => WorkerError::Registry(error),
             })?;
             state.network.adopt(model.predictor.network());
@@ -365,7 +372,7 @@ impl Worker {
         let published = match published {
             Ok(published) => published,
             Err(error) => {
-                self.take_back(&error, &key).await;
+                self.take_back(lease, &error, &key).await;
                 return Err(error);
             }
         };

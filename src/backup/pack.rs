@@ -11,6 +11,9 @@ use crate::folder::{BLOBS, DATABASE, Folder};
 use crate::integrity::Counts;
 use crate::store::{BlobOwner, BlobRow, Store};
 
+/// The files of the rows: <https://sqlite.org/tempfiles.html>.
+const ROWS: [&str; 3] = [DATABASE, "chainrule.db-wal", "chainrule.db-shm"];
+
 /// How often it is begun anew because a model was deleted while it was copied.
 const TRIES: u32 = 3;
 
@@ -45,9 +48,9 @@ pub async fn backup(
 fn is_part(folder: &Folder, file: &Path) -> bool {
     let Ok(place) = parent(file).canonicalize() else { return false };
     let is_at = |path: &Path| path.canonicalize().is_ok_and(|path| place.starts_with(path));
-    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let is_of_the_rows = file.file_name().is_some_and(|name| ROWS.iter().any(|one| name == *one));
     is_at(&folder.path.join(BLOBS))
-        || name.starts_with(DATABASE) && folder.path.canonicalize().is_ok_and(|path| path == place)
+        || is_of_the_rows && folder.path.canonicalize().is_ok_and(|path| path == place)
 }
 
 /// Writes all of it; `None` where a model was deleted while it was copied.

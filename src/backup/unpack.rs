@@ -41,9 +41,8 @@ pub async fn restore(file: &Path, folder: &Path) -> Result<Contents, BackupError
     clear(folder)?;
     let restored = fill(tar, file, folder).await;
     if restored.is_err() {
-        // Why it failed says more than that something stays. The rows may have their name already, and not for good.
-        let _ = std::fs::rename(folder.join(DATABASE), folder.join(DATABASE_PARTIAL));
-        let _ = clear(folder);
+        // Why it failed says more than that something stays.
+        let _ = take_back_name(folder).and_then(|()| clear(folder));
     }
     drop(lock);
     Ok(Contents { counts: restored?, bytes })
@@ -65,6 +64,16 @@ fn be_empty(folder: &Path) -> Result<(), BackupError> {
     match names.into_iter().find(|name| !may_be(name)) {
         Some(name) => Err(BackupError::NotEmpty { path: folder.to_owned(), name }),
         None => Ok(()),
+    }
+}
+
+/// Takes the name from rows that have it already, but not for good: without it they are no data folder.
+fn take_back_name(folder: &Path) -> Result<(), BackupError> {
+    let (name, partial) = (folder.join(DATABASE), folder.join(DATABASE_PARTIAL));
+    match std::fs::rename(&name, &partial) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(file_error("can't write", name)(error)),
+        Ok(()) => sync_folder(folder),
     }
 }
 
@@ -91,7 +100,11 @@ async fn fill(tar: File, file: &Path, folder: &Path) -> Result<Counts, BackupErr
     unpack(tar, file, folder)?;
     // An older backup is brought up to date, as a server would.
     let store = Store::open(&rows).await?;
-    let report = check(&store, &Blobs::open(&blobs)?, true).await;
+    let checked = async {
+        store.release_held().await?;
+        Ok::<_, BackupError>(check(&store, &Blobs::open(&blobs)?, true).await?)
+    };
+    let report = checked.await;
     store.close().await;
     be_one_file(&rows)?;
     let report = report?;

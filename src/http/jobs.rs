@@ -41,7 +41,7 @@ pub async fn create(
     if let Some(key) = &idempotency_key
         && let Some(repeated) = app.store().by_key(key, &request_sha256).await?
     {
-        return answer(&app, repeated);
+        return answer(&app, repeated).await;
     }
     let shapes = data::shapes();
     let mut spec = train::parse(&request, &shapes, &app.config().limits.spec()).map_err(Problem::invalid)?;
@@ -61,12 +61,13 @@ pub async fn create(
         idempotency_key,
         request_sha256,
     };
-    answer(&app, app.store().insert_job(job, app.config().limits.queue_max).await?)
+    answer(&app, app.store().insert_job(job, app.config().limits.queue_max).await?).await
 }
 
-fn answer(app: &App, inserted: Inserted) -> Result<Response, Problem> {
+async fn answer(app: &App, inserted: Inserted) -> Result<Response, Problem> {
     match inserted {
         Inserted::Accepted(job) | Inserted::Repeated(job) => {
+            app.catch_up_with(std::slice::from_ref(&job)).await?;
             let location = format!("/v1/jobs/{}", job.id);
             Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], JsonResponse(job)).into_response())
         }
@@ -155,11 +156,8 @@ pub async fn list(
 ) -> Result<JsonResponse<JobList>, Problem> {
     let page = Page::of(params.limit, params.cursor.as_deref())?;
     let filter = JobFilter { state: params.state, model: params.model, before: page.cursor };
-    let mut jobs = app.store().jobs(&filter, page.limit + 1).await?;
-    let has_more = jobs.len() > page.limit as usize;
-    jobs.truncate(page.limit as usize);
+    let (jobs, next_cursor) = app.store().jobs(&filter, page.limit).await?;
     app.catch_up_with(&jobs).await?;
-    let next_cursor = if has_more { jobs.last().map(|job| job.id) } else { None };
     Ok(JsonResponse(JobList { jobs, next_cursor }))
 }
 

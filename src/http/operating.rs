@@ -39,7 +39,7 @@ pub async fn readyz(State(app): State<App>) -> Result<Json<Health>, Problem> {
     if app.draining().is_cancelled() {
         return Err(unready("draining", "the server is stopping"));
     }
-    if let Err(error) = app.store().ping().await {
+    if let Err(error) = app.store().probe().await {
         tracing::warn!(%error, "the database is not ready");
         return Err(unready("database", "the database does not answer"));
     }
@@ -92,8 +92,8 @@ fn plain(openmetrics: &str) -> String {
 pub async fn page(State(app): State<App>, headers: HeaderMap) -> Result<Response, Problem> {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("127.0.0.1:8080");
     let running = JobFilter { state: Some(JobState::Running), ..JobFilter::default() };
-    let mut jobs = app.store().jobs(&running, JOBS_SHOWN).await?;
-    let newest = app.store().jobs(&JobFilter::default(), JOBS_SHOWN).await?;
+    let (mut jobs, _) = app.store().jobs(&running, JOBS_SHOWN).await?;
+    let (newest, _) = app.store().jobs(&JobFilter::default(), JOBS_SHOWN).await?;
     jobs.extend(newest.into_iter().filter(|job| job.state != JobState::Running));
     jobs.truncate(JOBS_SHOWN as usize);
     let models = app.registry().entries();

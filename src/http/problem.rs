@@ -172,6 +172,10 @@ impl From<StoreError> for Problem {
 
 impl From<RegistryError> for Problem {
     fn from(error: RegistryError) -> Self {
+        let error = match error {
+            RegistryError::Store(error) => return error.into(),
+            error => error,
+        };
         let code = match &error {
             RegistryError::UnknownModel { .. } => "unknown_model",
             RegistryError::UnknownVersion { .. } => "unknown_version",

@@ -100,32 +100,34 @@ impl Store {
         };
         if is_first {
             // A client that hangs up must not take the jobs of others along.
-            self.tasks.spawn(self.clone().insert_pending());
+            self.spawn_insert();
         }
         answered.await.unwrap_or(Err(StoreError::Closed))
     }
 
-    /// Takes the jobs that wait, in the order they came, until none does; those that come meanwhile to an empty list have
-    /// a call of their own.
+    fn spawn_insert(&self) {
+        self.tasks.spawn(self.clone().insert_pending());
+    }
+
+    /// Takes jobs that wait, in the order they came; those that come to an empty list have a task of their own.
     async fn insert_pending(self) {
-        loop {
-            let writer = self.writer.acquire().await;
-            let (batch, is_last) = {
-                let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-                let count = pending.len().min(BATCH);
-                (pending.drain(..count).collect::<Vec<_>>(), pending.is_empty())
-            };
-            fault::point(Point::BeforeInsert);
-            let inserted = match writer {
-                Ok(mut writer) => insert_all(&mut writer, &batch).await,
-                Err(error) => Err(error.into()),
-            };
-            fault::point(Point::AfterInsert);
-            self.answer(batch, inserted);
-            if is_last {
-                return;
-            }
+        let writer = self.writer.acquire().await;
+        let (batch, is_last) = {
+            let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = pending.len().min(BATCH);
+            (pending.drain(..count).collect::<Vec<_>>(), pending.is_empty())
+        };
+        if !is_last {
+            // It waits for the writer, and comes to it whatever becomes of this one.
+            self.spawn_insert();
         }
+        fault::point(Point::BeforeInsert);
+        let inserted = match writer {
+            Ok(mut writer) => insert_all(&mut writer, &batch).await,
+            Err(error) => Err(error.into()),
+        };
+        fault::point(Point::AfterInsert);
+        self.answer(batch, inserted);
     }
 
     fn answer(&self, batch: Vec<Waiting>, inserted: Result<Answers, StoreError>) {
@@ -164,7 +166,11 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn by_key(&self, key: &str, request_sha256: &str) -> Result<Option<Inserted>, StoreError> {
-        earlier(&mut *self.reader.acquire().await?, key, request_sha256).await
+        let earlier = earlier(&mut *self.reader.acquire().await?, key, request_sha256).await?;
+        Ok(earlier.map(|inserted| match inserted {
+            Inserted::Repeated(job) => Inserted::Repeated(self.live.on(job)),
+            inserted => inserted,
+        }))
     }
 }
 

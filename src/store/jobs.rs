@@ -5,7 +5,7 @@ use sqlx::FromRow;
 use super::models::is_version;
 use super::{Store, StoreError, committed, from_json, now, row_error, timestamp, to_json};
 use crate::fault::{self, Point};
-use crate::job::{EpochRecord, Job, JobHistory, JobId, JobState};
+use crate::job::{EpochRecord, Job, JobHistory, JobId, JobState, Progress};
 use crate::train::{StepMetrics, TrainSpec};
 
 /// What became of a wish to cancel.
@@ -111,12 +111,17 @@ impl Store {
         Ok(row.map(Job::try_from).transpose()?.map(|job| self.live.on(job)))
     }
 
-    /// Jobs, newest first, `limit` at most. One whose row can't be read is logged and left out.
+    /// Jobs, newest first, `limit` at most, and the last one looked at where there are more. One whose row can't be read is
+    /// logged and left out.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn jobs(&self, filter: &JobFilter, limit: u32) -> Result<Vec<Job>, StoreError> {
-        let rows: Vec<JobRow> = sqlx::query_as(
+    pub async fn jobs(
+        &self,
+        filter: &JobFilter,
+        limit: u32,
+    ) -> Result<(Vec<Job>, Option<JobId>), StoreError> {
+        let mut rows: Vec<JobRow> = sqlx::query_as(
             "SELECT * FROM jobs
              WHERE ($1 IS NULL OR state = $1) AND ($2 IS NULL OR model = $2) AND ($3 IS NULL OR id < $3)
              ORDER BY id DESC LIMIT $4",
@@ -124,15 +129,19 @@ impl Store {
         .bind(filter.state.map(JobState::as_str))
         .bind(&filter.model)
         .bind(filter.before.map(|id| id.to_string()))
-        .bind(limit)
+        .bind(i64::from(limit) + 1)
         .fetch_all(&self.reader)
         .await?;
+        let has_more = rows.len() > limit as usize;
+        rows.truncate(limit as usize);
+        let last = rows.last().filter(|_| has_more).map(|row| row.id.parse());
+        let last = last.transpose().map_err(|error| row_error("id", "a job", &error))?;
         let readable = |row: JobRow| {
             let job = Job::try_from(row);
             let job = job.inspect_err(|error| tracing::error!(%error, "a job is left out of a list"));
             job.ok().map(|job| self.live.on(job))
         };
-        Ok(rows.into_iter().filter_map(readable).collect())
+        Ok((rows.into_iter().filter_map(readable).collect(), last))
     }
 
     /// How many jobs are in each state.
@@ -170,7 +179,8 @@ impl Store {
 
     async fn try_cancel(&self, id: JobId) -> Result<Option<Job>, StoreError> {
         let live = self.live.of(id);
-        let progress = live.map(|(_, progress)| to_json("progress", id, &progress)).transpose()?;
+        let progress = live.map(|(_, progress)| Progress { waiting_for_disk: false, ..progress });
+        let progress = progress.map(|progress| to_json("progress", id, &progress)).transpose()?;
         let row: Option<JobRow> = committed(
             sqlx::query_as(
                 "UPDATE jobs SET state = 'cancelled', finished_at = $2,

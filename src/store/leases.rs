@@ -29,6 +29,16 @@ impl Store {
             .collect()
     }
 
+    /// Puts the jobs of all workers back in the queue, of which there are none: these rows are a copy.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn release_held(&self) -> Result<(), StoreError> {
+        let released = "UPDATE jobs SET state = 'queued' WHERE state = 'running'";
+        sqlx::query(released).execute(&self.writer).await?;
+        Ok(())
+    }
+
     /// Takes a job from a worker that is gone, and puts it back in the queue; fails it where `crashes_max` of its
     /// workers have gone with no checkpoint between. `None` where the lease was renewed since `held` was seen.
     ///

@@ -137,6 +137,7 @@ pub enum StoreError {
 /// Primary result codes of SQLite, <https://sqlite.org/rescode.html>.
 mod code {
     pub const PERM: i32 = 3;
+    pub const BUSY: i32 = 5;
     pub const READONLY: i32 = 8;
     pub const IOERR: i32 = 10;
     pub const CORRUPT: i32 = 11;
@@ -149,6 +150,11 @@ impl StoreError {
     /// Whether the disk takes nothing: it is full, or read-only, or fails.
     pub fn is_of_disk(&self) -> bool {
         matches!(self.code(), Some(code::FULL | code::READONLY | code::IOERR | code::CANTOPEN))
+    }
+
+    /// Whether another process holds the database.
+    pub fn is_busy(&self) -> bool {
+        self.code() == Some(code::BUSY)
     }
 
     /// Whether the file may not be opened or written.
@@ -264,7 +270,7 @@ impl Store {
         self.pace.interval()
     }
 
-    /// Tells those who listen, and `changed`, when other processes have written.
+    /// Tells `changed`, and then those who listen, when other processes have written.
     pub async fn follow<F: Future<Output = ()>>(&self, changed: impl Fn() -> F) {
         let mut ticks = tokio::time::interval(FOLLOW);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -277,10 +283,10 @@ impl Store {
                 sqlx::query_scalar("PRAGMA data_version").fetch_one(&self.writer).await;
             match version {
                 Ok(version) if seen.replace(version).is_some_and(|seen| seen != version) => {
+                    changed().await;
                     // Nobody listening is no fault.
                     let _ = self.changes.send(None);
                     self.queued.send_replace(());
-                    changed().await;
                 }
                 Ok(_) => {}
                 Err(error) => tracing::debug!(%error, "other processes can't be followed"),
@@ -336,21 +342,12 @@ impl Store {
         }
     }
 
-    /// Answers where the database does, for reading and for writing.
+    /// Sees whether rows can be read and written.
     ///
     /// # Errors
-    /// Where it doesn't.
-    pub async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1").execute(&self.reader).await?;
-        sqlx::query("UPDATE jobs SET attempt = attempt WHERE 1 = 0").execute(&self.writer).await?;
-        Ok(())
-    }
-
-    /// Sees whether a row can be written.
-    ///
-    /// # Errors
-    /// Where it can't.
+    /// Where they can't.
     pub async fn probe(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1").execute(&self.reader).await?;
         sqlx::query("UPDATE model_revision SET revision = revision").execute(&self.writer).await?;
         Ok(())
     }

@@ -176,15 +176,16 @@ impl Store {
     /// Gives all jobs that this process holds back to the queue, without their workers.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// Where the database fails for one of them.
     pub async fn release_all(&self) -> Result<(), StoreError> {
+        let mut released = Ok(());
         for claim in self.live.claims() {
             match self.release(claim).await {
                 Ok(()) | Err(StoreError::Fenced { .. }) => {}
-                Err(error) => return Err(error),
+                Err(error) => released = Err(error),
             }
         }
-        Ok(())
+        released
     }
 
     /// Publishes the model of a job under the next version of its name and ends the job, both or neither.

@@ -74,11 +74,17 @@ impl Lease {
     }
 
     /// Renews it no more.
-    pub async fn end(self) {
+    pub async fn end(mut self) {
         self.ended.cancel();
         // It ends early by a panic alone, which has shown its own report.
-        let _ = self.renewing.await;
+        let _ = (&mut self.renewing).await;
         self.store.forget(self.claim);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.ended.cancel();
     }
 }
 

@@ -55,6 +55,7 @@ impl<'a> Recorder<'a> {
             fraction: done as f64 / steps as f64,
             eta_seconds: None,
             images_per_second: None,
+            waiting_for_disk: false,
             ..job.progress
         });
         let now = Instant::now();

@@ -56,19 +56,9 @@ impl Worker {
 
     async fn write(&self, lease: &Lease, keep: u32, batch: Vec<Entry>) -> Result<(), WorkerError> {
         let mut recorded = Recorded::default();
-        for entry in batch {
-            if let Some(state) = entry.state {
-                recorded.checkpoints.push(self.write_state(lease, state, entry.epoch.is_some()).await?);
-            }
-            recorded.epochs.extend(entry.epoch);
-            recorded.steps.extend(entry.steps);
-            recorded.progress = entry.progress;
-        }
-        let written =
-            self.until_taken(lease, async || Ok(self.store.record(lease.claim, &recorded).await?)).await;
-        if let Err(error) = written {
+        if let Err(error) = self.record(lease, batch, &mut recorded).await {
             for checkpoint in recorded.checkpoints {
-                self.take_back(&error, &checkpoint.blob.key).await;
+                self.take_back(lease, &error, &checkpoint.blob.key).await;
             }
             return Err(error);
         }
@@ -80,6 +70,23 @@ impl Worker {
             Err(error) => tracing::warn!(job = %lease.claim.id, %error, "old checkpoints are kept"),
         }
         Ok(())
+    }
+
+    async fn record(
+        &self,
+        lease: &Lease,
+        batch: Vec<Entry>,
+        recorded: &mut Recorded,
+    ) -> Result<(), WorkerError> {
+        for entry in batch {
+            if let Some(state) = entry.state {
+                recorded.checkpoints.push(self.write_state(lease, state, entry.epoch.is_some()).await?);
+            }
+            recorded.epochs.extend(entry.epoch);
+            recorded.steps.extend(entry.steps);
+            recorded.progress = entry.progress;
+        }
+        self.until_taken(lease, async || Ok(self.store.record(lease.claim, recorded).await?)).await
     }
 
     async fn write_state(
@@ -103,9 +110,9 @@ impl Worker {
     }
 
     /// Removes the bytes that an attempt has written, where it is no longer the job's and so nobody will name them.
-    pub(super) async fn take_back(&self, error: &WorkerError, key: &str) {
+    pub(super) async fn take_back(&self, lease: &Lease, error: &WorkerError, key: &str) {
         // A commit that was told to have failed may have named them before.
-        if error.is_fenced() && matches!(self.store.is_named(key).await, Ok(false)) {
+        if (error.is_fenced() || lease.is_lost()) && matches!(self.store.is_named(key).await, Ok(false)) {
             self.blobs.delete_dead([key.to_owned()]).await;
         }
     }

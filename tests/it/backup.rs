@@ -464,3 +464,20 @@ fn a_check_is_of_a_folder_or_of_a_network() {
     let beside = beside.env("CHAINRULE_DATA_DIR", "/nowhere").output().expect("the binary runs");
     assert!(beside.status.success(), "the environment is for the other: {}", text(&beside.stderr));
 }
+
+/// Nobody died while the copy was made.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_ran_while_it_was_backed_up_goes_on_where_it_is_restored() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (data, file) = (folder.path().join("data"), folder.path().join("backup.tar"));
+    let process = Process::serve(&data);
+    let id = process.post_job(LONG)["id"].as_str().expect("an id").to_owned();
+    process.in_epoch(&id, 2);
+    done(&data, &["backup", utf8(&file)]);
+    drop(process);
+    let restored = folder.path().join("restored");
+    done(&restored, &["restore", utf8(&file)]);
+    let process = Process::serve_with(&restored, &["--crashes-max", "1"]);
+    let job = process.ended(&id);
+    assert_eq!((&job["state"], &job["attempt"]), (&json!("succeeded"), &json!(2)), "{job}");
+}

@@ -265,8 +265,8 @@ async fn what_was_committed_counts_though_the_client_has_hung_up() {
 async fn a_job_whose_row_can_not_be_read_is_removed_like_others() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = TestServer::start_in(folder.path(), &[]).await;
-    let damaged = run(&server, job("a", 1, 1)).await;
-    run(&server, job("a", 2, 1)).await;
+    let oldest = run(&server, job("a", 1, 1)).await;
+    let damaged = run(&server, job("a", 2, 1)).await;
     server.stop().await;
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(folder.path().join("chainrule.db"));
     let mut rows = options.connect().await.expect("a connection");
@@ -276,8 +276,16 @@ async fn a_job_whose_row_can_not_be_read_is_removed_like_others() {
         .await
         .expect("a row");
 
+    // No list shows it, and each shows what is older.
+    let server = TestServer::start_in(folder.path(), &[]).await;
+    let page = server.get_json("/v1/jobs?limit=1").await;
+    assert_eq!(count(&page, "jobs"), 0, "{page}");
+    let older = page["next_cursor"].as_str().expect("a cursor");
+    let page = server.get_json(&format!("/v1/jobs?limit=1&cursor={older}")).await;
+    assert_eq!((&page["jobs"][0]["id"], &page["next_cursor"]), (&oldest["id"], &Value::Null), "{page}");
+    server.stop().await;
+
     let server = TestServer::start_in(folder.path(), &["--keep-jobs", "0"]).await;
-    // No list shows it.
     let left = async |rows: &mut SqliteConnection| -> i64 {
         sqlx::query_scalar("SELECT COUNT(*) FROM jobs").fetch_one(rows).await.expect("rows")
     };
@@ -308,5 +316,33 @@ async fn events_end_when_their_job_is_gone() {
         server.get(&format!("/v1/jobs/{}/events", id(&running))).await.status(),
         StatusCode::NOT_FOUND
     );
+    server.stop().await;
+}
+
+/// As of a disk that was unmounted: nothing counts as damaged, and nothing is written in its place.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_of_blobs_that_is_gone_for_a_while_costs_no_checkpoint() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = TestServer::start_in(folder.path(), &[]).await;
+    let request = json!({ "model": "a", "epochs": 1_000, "train_samples": 5_000, "checkpoint": { "every_epochs": 1, "keep": 2 },
+        "network": { "layers": [{ "type": "dense", "units": 10 }] } });
+    let created = server.create(request).await;
+    let path = format!("/v1/jobs/{}", id(&created));
+    server.in_epoch(id(&created), 3).await;
+    let (blobs, aside) = (folder.path().join("blobs"), folder.path().join("aside"));
+    std::fs::rename(&blobs, &aside).expect("renamed");
+    std::fs::create_dir(&blobs).expect("a folder");
+    until(&server, &path, |job| job["progress"]["waiting_for_disk"] == true).await;
+    server.post(&format!("{path}/cancel"), "", "").await;
+    let before = server.get_json(&format!("{path}/checkpoints")).await;
+    assert!(count(&before, "checkpoints") > 0, "{before}");
+    server.post(&format!("{path}/resume"), "", "").await;
+    until(&server, &path, |job| job["attempt"].as_u64() > Some(2)).await;
+    assert_eq!(server.get_json(&format!("{path}/checkpoints")).await, before);
+    assert_eq!(files(&blobs), 0);
+    std::fs::remove_dir(&blobs).expect("removed");
+    std::fs::rename(&aside, &blobs).expect("renamed");
+    let epoch = before["checkpoints"][0]["epoch"].as_u64();
+    until(&server, &path, |job| job["progress"]["epoch"].as_u64() > epoch).await;
     server.stop().await;
 }

@@ -53,6 +53,12 @@ impl Process {
         request(&self.url, &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
     }
 
+    /// Whether it says that it is ready, or anything at all.
+    pub fn is_ready(&self) -> bool {
+        let request = "GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        answer(&self.url, request).is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+    }
+
     pub fn post_job(&self, body: &str) -> Value {
         self.try_post_job(body).1
     }
@@ -127,13 +133,18 @@ fn request(url: &str, request: &str) -> Value {
     try_request(url, request).1
 }
 
-fn try_request(url: &str, request: &str) -> (u16, Value) {
+fn answer(url: &str, request: &str) -> std::io::Result<String> {
     use std::io::Write;
     let address = url.strip_prefix("http://").expect("an address");
-    let mut stream = std::net::TcpStream::connect(address).expect("a connection");
-    stream.write_all(request.as_bytes()).expect("sent");
+    let mut stream = std::net::TcpStream::connect(address)?;
+    stream.write_all(request.as_bytes())?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer");
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+fn try_request(url: &str, request: &str) -> (u16, Value) {
+    let answer = answer(url, request).expect("an answer");
     let (head, body) = answer.split_once("\r\n\r\n").expect("a body");
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
     (status, serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}")))

@@ -79,12 +79,16 @@ fn the_job_of_a_server_that_is_killed_goes_on_at_another_when_its_lease_is_over(
 #[test]
 fn a_second_sigterm_ends_a_server_at_once_and_its_job_goes_on_from_a_checkpoint() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut first = Process::serve(folder.path());
+    let mut first = Process::serve_with(folder.path(), &["--fault", "hang@step:2000"]);
     let id = id(&first.post_job(&job(5)));
-    first.in_epoch(&id, 3);
+    first.until(&id, |job| job["progress"]["step"].as_u64() >= Some(2_000));
     first.signal("TERM");
+    // Two signals at a time are one.
+    while first.is_ready() {
+        std::thread::yield_now();
+    }
     first.signal("TERM");
-    first.wait();
+    assert_eq!(first.wait().code(), Some(128 + 15));
     let second = Process::serve(folder.path());
     let job = second.ended(&id);
     assert_eq!((&job["state"], &job["attempt"]), (&json!("succeeded"), &json!(2)), "{job}");

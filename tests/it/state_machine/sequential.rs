@@ -350,7 +350,7 @@ impl Course {
         for (state, count) in store.counts().await.expect("rows") {
             expect(&format!("the count of {state}"), count, self.queue.count(state))?;
         }
-        let jobs = store.jobs(&JobFilter::default(), u32::MAX).await.expect("rows");
+        let (jobs, _) = store.jobs(&JobFilter::default(), u32::MAX).await.expect("rows");
         let mut found = BTreeMap::new();
         for job in &jobs {
             let number = self.number(job.id);
