@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::blobs::{BlobError, Blobs, PROBE, StoredFile};
 use crate::fault::{self, Point};
-use crate::job::{JobId, JobState};
+use crate::job::{BlobKey, JobId, JobState};
 use crate::store::{BlobRow, JobStanding, Store, StoreError};
 
 /// All files of a folder and all rows that name some, as of one moment; the files were listed before the rows were
@@ -68,24 +68,10 @@ impl Inventory {
         if key == PROBE {
             return if is_alone { Stray::Dead } else { Stray::Alive };
         }
-        let Some((job, attempt)) = written_by(key) else { return Stray::Foreign };
+        let Some((job, attempt)) = BlobKey::named(key).map(BlobKey::writer) else { return Stray::Foreign };
         let may_be_named = |job: &JobStanding| job.state == JobState::Running && job.attempt == attempt;
         if self.jobs.get(&job).is_some_and(may_be_named) { Stray::Alive } else { Stray::Dead }
     }
-}
-
-/// The job and the attempt that wrote a file: `jobs/{job}/{attempt}-{step}.safetensors` or
-/// `models/{job}-{attempt}.safetensors`.
-fn written_by(key: &str) -> Option<(JobId, u32)> {
-    let key = key.strip_suffix(".safetensors")?;
-    if let Some(checkpoint) = key.strip_prefix("jobs/") {
-        let (job, name) = checkpoint.split_once('/')?;
-        let (attempt, step) = name.split_once('-')?;
-        step.parse::<u64>().ok()?;
-        return Some((job.parse().ok()?, attempt.parse().ok()?));
-    }
-    let (job, attempt) = key.strip_prefix("models/")?.rsplit_once('-')?;
-    Some((job.parse().ok()?, attempt.parse().ok()?))
 }
 
 /// Removes every file that is surely dead; returns how many. `is_alone` where no other server lives on the folder.

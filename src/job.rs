@@ -41,6 +41,58 @@ impl FromStr for JobId {
     }
 }
 
+/// The name of what an attempt leaves beside the rows. The attempt is part of it: a stale one overwrites nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlobKey {
+    /// A checkpoint: `jobs/{job}/{attempt}-{step}.safetensors`.
+    Checkpoint {
+        /// Whose.
+        job: JobId,
+        /// The attempt that wrote it.
+        attempt: u32,
+        /// Steps done.
+        step: u64,
+    },
+    /// A model: `models/{job}-{attempt}.safetensors`.
+    Model {
+        /// Whose.
+        job: JobId,
+        /// The attempt that wrote it.
+        attempt: u32,
+    },
+}
+
+impl BlobKey {
+    /// The job and the attempt.
+    pub fn writer(self) -> (JobId, u32) {
+        match self {
+            Self::Checkpoint { job, attempt, .. } | Self::Model { job, attempt } => (job, attempt),
+        }
+    }
+
+    /// The key that reads so, if it is one.
+    pub fn named(text: &str) -> Option<Self> {
+        let name = text.strip_suffix(".safetensors")?;
+        if let Some(checkpoint) = name.strip_prefix("jobs/") {
+            let (job, name) = checkpoint.split_once('/')?;
+            let (attempt, step) = name.split_once('-')?;
+            let (attempt, step) = (attempt.parse().ok()?, step.parse().ok()?);
+            return Some(Self::Checkpoint { job: job.parse().ok()?, attempt, step });
+        }
+        let (job, attempt) = name.strip_prefix("models/")?.rsplit_once('-')?;
+        Some(Self::Model { job: job.parse().ok()?, attempt: attempt.parse().ok()? })
+    }
+}
+
+impl fmt::Display for BlobKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Checkpoint { job, attempt, step } => write!(f, "jobs/{job}/{attempt}-{step}.safetensors"),
+            Self::Model { job, attempt } => write!(f, "models/{job}-{attempt}.safetensors"),
+        }
+    }
+}
+
 /// Where a job stands: `queued → running → succeeded | failed | cancelled`. A queued job can be cancelled; a running
 /// one goes back to the queue when its server stops or dies; one that failed or was cancelled can be resumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -256,4 +308,20 @@ pub struct JobHistory {
     pub epochs: Vec<EpochRecord>,
     /// Some steps, evenly spread.
     pub steps: Vec<StepMetrics>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blob_key_is_what_it_reads_as() {
+        let job = JobId::new();
+        for key in [BlobKey::Checkpoint { job, attempt: 2, step: 430 }, BlobKey::Model { job, attempt: 17 }] {
+            assert_eq!(BlobKey::named(&key.to_string()), Some(key), "{key}");
+        }
+        for other in ["probe", "jobs/a/1-2.safetensors", "models/1.safetensors", "damaged/jobs/a"] {
+            assert_eq!(BlobKey::named(other), None, "{other}");
+        }
+    }
 }

@@ -26,7 +26,7 @@ use crate::artifact::{ArtifactError, read_checkpoint, write_model};
 use crate::blobs::{BlobError, Blobs};
 use crate::data::{self, Dataset};
 use crate::fault::{self, Point};
-use crate::job::{Job, JobError, JobId, JobState, Progress};
+use crate::job::{BlobKey, Job, JobError, JobId, JobState, Progress};
 use crate::nn::{Pool, ShapeError};
 use crate::registry::{Registry, RegistryError};
 use crate::store::{Claim, NewModel, Store, StoreError};
@@ -348,7 +348,7 @@ impl Worker {
     ) -> Result<JobState, WorkerError> {
         let claim = lease.claim;
         let bytes = Bytes::from(write_model(state.published(), &spec.network.layers, &dataset.classes)?);
-        let key = format!("models/{}-{}.safetensors", claim.id, claim.attempt);
+        let key = BlobKey::Model { job: claim.id, attempt: claim.attempt }.to_string();
         fault::point(Point::BeforeModelBlob);
         let blob = self.until_taken(lease, async || Ok(self.blobs.put(&key, bytes.clone()).await?)).await?;
         fault::point(Point::AfterModelBlob);

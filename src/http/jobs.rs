@@ -355,11 +355,22 @@ pub async fn checkpoint(
             format!("job {id} keeps no checkpoint of epoch {epoch}; of these it does: {there}"),
         )
     })?;
-    let bytes = app.blobs().get(&found.blob_key, &found.sha256).await.map_err(|error| {
-        tracing::error!(job = %id, %error, "a checkpoint can't be read");
-        let detail = format!("the bytes of the checkpoint of epoch {epoch} are damaged or missing");
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "checkpoint_damaged", detail)
-    })?;
+    let bytes = match app.blobs().get(&found.blob_key, &found.sha256).await {
+        Ok(bytes) => bytes,
+        // Its job has made newer ones meanwhile.
+        Err(error) if error.is_damage() && !app.store().is_named(&found.blob_key).await? => {
+            let detail = format!("job {id} keeps no checkpoint of epoch {epoch} any more");
+            return Err(Problem::not_found("unknown_checkpoint", detail));
+        }
+        Err(error) => {
+            tracing::error!(job = %id, %error, "a checkpoint can't be read");
+            if !error.is_damage() {
+                return Err(Problem::internal());
+            }
+            let detail = format!("the bytes of the checkpoint of epoch {epoch} are damaged or missing");
+            return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "checkpoint_damaged", detail));
+        }
+    };
     let name = format!("attachment; filename=\"{id}-{epoch}.safetensors\"");
     let headers =
         [(header::CONTENT_TYPE, "application/octet-stream".to_owned()), (header::CONTENT_DISPOSITION, name)];

@@ -56,7 +56,6 @@ pub async fn delete(State(app): State<App>, ModelPath(reference): ModelPath) -> 
             ),
         ));
     };
-    app.registry().version(&reference)?;
     match app.store().delete_version(&reference.name, version).await? {
         DeletedVersion::Gone(key) => {
             app.registry().refresh().await?;
@@ -71,7 +70,7 @@ pub async fn delete(State(app): State<App>, ModelPath(reference): ModelPath) -> 
             "model_needed",
             format!("job {job} starts from {reference} and has not ended"),
         )),
-        DeletedVersion::Unknown => Err(unknown(&app, reference)),
+        DeletedVersion::Unknown => Err(unknown(&app, reference).await),
     }
 }
 
@@ -92,6 +91,7 @@ pub async fn set_alias(
     })
     .map_err(Problem::invalid)? as u32;
     if !app.store().set_alias(&name, &alias, version).await? {
+        app.registry().refresh().await?;
         let meant = ModelRef { name: name.clone(), selector: Selector::Version(version) };
         let detail = app.registry().version(&meant).err().map_or_else(String::new, |error| error.to_string());
         if app.registry().version(&ModelRef { name, selector: Selector::Default }).is_err() {
@@ -110,7 +110,7 @@ pub async fn delete_alias(
 ) -> Result<StatusCode, Problem> {
     let reference = alias_reference(&name, &alias)?;
     if !app.store().delete_alias(&name, &alias).await? {
-        return Err(unknown(&app, reference));
+        return Err(unknown(&app, reference).await);
     }
     app.registry().refresh().await?;
     Ok(StatusCode::NO_CONTENT)
@@ -129,8 +129,11 @@ fn alias_reference(name: &str, alias: &str) -> Result<ModelRef, Problem> {
     Ok(format!("{name}@{alias}").parse()?)
 }
 
-/// 404 that names what is missing of a reference.
-fn unknown(app: &App, reference: ModelRef) -> Problem {
+/// 404 that names what is missing of a reference; another server may have deleted it.
+async fn unknown(app: &App, reference: ModelRef) -> Problem {
+    if let Err(error) = app.registry().refresh().await {
+        return error.into();
+    }
     match app.registry().version(&reference) {
         Err(error) => error.into(),
         Ok(_) => Problem::not_found("unknown_model", format!("there is no {reference}")),

@@ -70,7 +70,7 @@ impl Store {
     pub async fn is_named(&self, key: &str) -> Result<bool, StoreError> {
         let named = "SELECT EXISTS (SELECT 1 FROM checkpoints WHERE blob_key = $1)
                          OR EXISTS (SELECT 1 FROM model_versions WHERE blob_key = $1)";
-        Ok(sqlx::query_scalar(named).bind(key).fetch_one(&self.writer).await?)
+        Ok(sqlx::query_scalar(named).bind(key).fetch_one(&self.reader).await?)
     }
 
     /// Whether a row names any bytes.

@@ -10,8 +10,8 @@ use super::lease::Lease;
 use super::{Worker, WorkerError};
 use crate::artifact::write_checkpoint;
 use crate::fault::{self, Point};
-use crate::job::{EpochRecord, Progress};
-use crate::store::{NewCheckpoint, Recorded};
+use crate::job::{BlobKey, EpochRecord, Progress};
+use crate::store::{Claim, NewCheckpoint, Recorded};
 use crate::train::{StepMetrics, TrainState};
 
 /// Entries that may wait: beyond, training waits as well.
@@ -102,7 +102,8 @@ impl Worker {
         let bytes =
             bytes.await.map_err(|_| WorkerError::Panic("writing a checkpoint panicked".to_owned()))??;
         let bytes = Bytes::from(bytes);
-        let key = format!("jobs/{}/{}-{step}.safetensors", lease.claim.id, lease.claim.attempt);
+        let Claim { id: job, attempt } = lease.claim;
+        let key = BlobKey::Checkpoint { job, attempt, step }.to_string();
         fault::point(Point::BeforeCheckpointBlob);
         let blob = self.until_taken(lease, async || Ok(self.blobs.put(&key, bytes.clone()).await?)).await?;
         fault::point(Point::AfterCheckpointBlob);
