@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use self::scenario::{FLAGS, KEEP_JOBS, KEEP_VERSIONS, RETENTION, before, finish, play};
 use crate::checker::{History, Rules, check, check_command, in_words, settled};
-use crate::folders::{copy_of, put_back};
+use crate::folders::{copy_into, copy_of};
 use crate::process::{Client, Serve, output, poll};
 use crate::workload::{SOON, specs, weights};
 
@@ -130,7 +130,10 @@ fn nothing_is_lost_by_a_death_at_any_point() {
 /// nothing.
 #[test]
 fn a_death_that_takes_the_last_jobs_along_is_found() {
-    let forget = |folder: &Path| put_back(before().folder.path(), folder);
+    let forget = |folder: &Path| {
+        std::fs::remove_dir_all(folder).expect("an old folder");
+        copy_into(before().folder.path(), folder).expect("a copy");
+    };
     let words = dies_at("after-release", 1, &[], forget).expect_err("jobs were lost and nothing was found");
     assert!(words.contains("was acknowledged"), "{words}");
 }

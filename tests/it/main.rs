@@ -9,6 +9,8 @@ mod bad_requests;
 mod command;
 mod command_line;
 mod engine;
+#[path = "../common/folders.rs"]
+mod folders;
 mod graph;
 mod inside;
 mod jobs;

@@ -11,6 +11,7 @@ use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 use tempfile::TempDir;
 
+use crate::folders::copy_of;
 use crate::process::{output, text};
 use crate::server::TestServer;
 
@@ -30,23 +31,8 @@ fn fixtures() -> PathBuf {
     root().join("tests/fixtures/databases")
 }
 
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("a folder");
-    for entry in std::fs::read_dir(from).expect("a folder") {
-        let entry = entry.expect("an entry");
-        let to = to.join(entry.file_name());
-        if entry.file_type().expect("a type").is_dir() {
-            copy(&entry.path(), &to);
-        } else {
-            std::fs::copy(entry.path(), to).expect("copied");
-        }
-    }
-}
-
 fn of_version(version: u32) -> TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
-    copy(&fixtures().join(version.to_string()), folder.path());
-    folder
+    copy_of(&fixtures().join(version.to_string()))
 }
 
 fn numbers(folder: &Path) -> BTreeSet<u32> {

@@ -13,7 +13,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::clients::{Clerk, Shared};
 use crate::checker::{Law, Rules, Seen, Violation, What, check, check_command, count, settled};
-use crate::folders::{copy_of, put_back};
+use crate::folders::{copy_into, copy_of};
 use crate::process::{Serve, Server, chainrule};
 use crate::workload::{self, THREADS};
 
@@ -119,7 +119,8 @@ impl Storm {
             if kill + 1 == self.kills
                 && let Some(copy) = copy.take()
             {
-                put_back(copy.path(), folder);
+                std::fs::remove_dir_all(folder).expect("an old folder");
+                copy_into(copy.path(), folder).expect("a copy");
             }
             servers.push(start(folder));
         }

@@ -1,4 +1,4 @@
-//! Copies of data folders.
+//! Copies of data folders: for both binaries of tests.
 
 use std::fs;
 use std::io;
@@ -29,10 +29,4 @@ pub fn copy_of(folder: &Path) -> TempDir {
     let copy = tempfile::tempdir().expect("a folder");
     copy_into(folder, copy.path()).expect("a copy");
     copy
-}
-
-/// Makes `folder` as `copy` is.
-pub fn put_back(copy: &Path, folder: &Path) {
-    fs::remove_dir_all(folder).expect("an old folder");
-    copy_into(copy, folder).expect("a copy");
 }
