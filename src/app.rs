@@ -4,10 +4,12 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::{Admission, Refusal};
 use crate::blobs::Blobs;
 use crate::config::Config;
 use crate::folder::{Folder, FolderError, FolderLock};
@@ -19,8 +21,8 @@ use crate::telemetry::Metrics;
 use crate::upkeep::Upkeep;
 use crate::worker::Worker;
 
-/// Bytes in which the memory for bodies is counted.
-const BODY_UNIT: usize = 1 << 10;
+/// How long what a probe of rows and bytes has found is told to others who ask.
+const PROBE_HOLDS: Duration = Duration::from_secs(1);
 
 /// A handle to everything a request needs; clones share it.
 #[derive(Clone)]
@@ -36,12 +38,26 @@ struct Shared {
     metrics: Arc<Metrics>,
     draining: CancellationToken,
     tasks: TaskTracker,
-    requests: Arc<Semaphore>,
-    streams: Arc<Semaphore>,
-    predictions: Arc<Semaphore>,
-    bodies: Arc<Semaphore>,
+    admission: Admission,
+    /// What the last probe of rows and bytes has found, and when it was begun.
+    probed: Mutex<Option<(Instant, Result<(), Unready>)>>,
     /// Held for as long as the folder is used.
     lock: FolderLock,
+}
+
+/// Why a server takes no work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unready {
+    /// It is stopping.
+    Draining,
+    /// The rows can't be read or written.
+    Database,
+    /// The bytes can't be written.
+    Disk,
+    /// The queue is full.
+    Queue,
+    /// Predictions are refused.
+    Predictions(Refusal),
 }
 
 /// Why a server can't start.
@@ -95,13 +111,10 @@ impl App {
         )
         .await;
         let registry = registry.map_err(FolderError::of_database(&config.data_dir))?;
-        let limits = &config.limits;
         let app = Self {
             shared: Arc::new(Shared {
-                requests: Arc::new(Semaphore::new(limits.requests_max)),
-                streams: Arc::new(Semaphore::new(limits.streams_max)),
-                predictions: Arc::new(Semaphore::new(limits.predictions_max)),
-                bodies: Arc::new(Semaphore::new(limits.bodies_bytes_max.div_ceil(BODY_UNIT))),
+                admission: Admission::new(&config.limits.admission())?,
+                probed: Mutex::default(),
                 metrics: Arc::default(),
                 draining: CancellationToken::new(),
                 tasks: TaskTracker::new(),
@@ -214,25 +227,43 @@ impl App {
         &self.shared.tasks
     }
 
-    /// Room for one more request, if there is.
-    pub fn request_permit(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.shared.requests).try_acquire_owned().ok()
+    /// What requests may take.
+    pub fn admission(&self) -> &Admission {
+        &self.shared.admission
     }
 
-    /// Room for one more event stream, if there is.
-    pub fn stream_permit(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.shared.streams).try_acquire_owned().ok()
+    /// Whether the server takes work. Rows and bytes are written to find out: once a second at most, however many ask.
+    ///
+    /// # Errors
+    /// If it doesn't, why.
+    pub async fn ready(&self) -> Result<(), Unready> {
+        if self.draining().is_cancelled() {
+            return Err(Unready::Draining);
+        }
+        self.admission().takes_predictions().map_err(Unready::Predictions)?;
+        let mut probed = self.shared.probed.lock().await;
+        match *probed {
+            Some((begun, found)) if begun.elapsed() < PROBE_HOLDS => found,
+            _ => {
+                let begun = Instant::now();
+                let found = self.probe().await;
+                *probed = Some((begun, found));
+                found
+            }
+        }
     }
 
-    /// Room for a body of `bytes`, if there is.
-    pub fn body_permit(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        let units = u32::try_from(bytes.div_ceil(BODY_UNIT)).ok()?;
-        Arc::clone(&self.shared.bodies).try_acquire_many_owned(units).ok()
-    }
-
-    /// Room to compute one more prediction, once there is. Those that wait are as many as requests
-    /// may be under way.
-    pub async fn prediction_permit(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.shared.predictions).acquire_owned().await.ok()
+    async fn probe(&self) -> Result<(), Unready> {
+        let database = |error: StoreError| {
+            tracing::warn!(%error, "the database is not ready");
+            Unready::Database
+        };
+        self.store().probe().await.map_err(database)?;
+        self.blobs().probe().await.map_err(|error| {
+            tracing::warn!(%error, "the disk is not ready");
+            Unready::Disk
+        })?;
+        let queued = self.store().queue_length().await.map_err(database)?;
+        if queued >= u64::from(self.config().limits.queue_max) { Err(Unready::Queue) } else { Ok(()) }
     }
 }

@@ -1,5 +1,6 @@
 //! Bytes at rest: a folder of files, each written whole or not at all.
 
+mod stream;
 mod verify;
 
 use std::os::unix::fs::MetadataExt;
@@ -141,17 +142,24 @@ impl Blobs {
     pub async fn get(&self, key: &str, sha256: &str) -> Result<Bytes, BlobError> {
         let bytes = match self.store.get(&Key::from(key)).await {
             Ok(found) => found.bytes().await?,
-            Err(object_store::Error::NotFound { .. }) => {
-                self.is_in_place()?;
-                return Err(BlobError::Missing(key.to_owned()));
-            }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(self.unreadable(key, error)),
         };
         let (bytes, found) = digested(bytes).await?;
         if found != sha256 && !fault::has(Fault::NoDigests) {
             return Err(BlobError::Digest { key: key.to_owned(), found, expected: sha256.to_owned() });
         }
         Ok(bytes)
+    }
+
+    /// Why there is nothing to read under a key.
+    fn unreadable(&self, key: &str, error: object_store::Error) -> BlobError {
+        match error {
+            object_store::Error::NotFound { .. } => match self.is_in_place() {
+                Ok(()) => BlobError::Missing(key.to_owned()),
+                Err(error) => error,
+            },
+            error => error.into(),
+        }
     }
 
     /// Deletes what is under these keys, which no row names any more; what can't be deleted now is left to be swept.

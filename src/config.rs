@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
 
+use crate::admission::{AdmissionLimits, Lane, LaneLimits};
 use crate::data::picture::PictureLimits;
 use crate::lab::LabLimits;
 use crate::train::SpecLimits;
@@ -29,6 +30,10 @@ pub struct Config {
     /// Address to listen on; port 0 takes a free one
     #[arg(long, env = "CHAINRULE_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS", value_parser = address)]
     pub listen: SocketAddr,
+
+    /// Names, as example.org, under which clients may ask for this server, besides addresses and localhost
+    #[arg(long, env = "CHAINRULE_ALLOWED_HOSTS", value_name = "NAME", value_delimiter = ',', value_parser = host)]
+    pub allowed_hosts: Vec<String>,
 
     /// Folder for the database, checkpoints and models; made when missing
     #[arg(long, env = "CHAINRULE_DATA_DIR", default_value = "./chainrule-data", value_name = "FOLDER")]
@@ -162,16 +167,68 @@ pub struct Limits {
     )]
     pub connections_max: usize,
 
-    /// Requests under way
+    /// Open connections of one client: an IPv4 address, or 64 bits of an IPv6 address
+    #[arg(
+        long,
+        env = "CHAINRULE_CONNECTIONS_PER_CLIENT_MAX",
+        default_value_t = 512,
+        value_name = "N",
+        hide_short_help = true,
+        value_parser = count()
+    )]
+    pub connections_per_client_max: usize,
+
+    /// Seconds of waiting in which a client must take at least 16 KiB of an answer
+    #[arg(
+        long,
+        env = "CHAINRULE_WRITE_TIMEOUT_SECONDS",
+        default_value_t = 20,
+        value_name = "N",
+        hide_short_help = true,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    pub write_timeout_seconds: u32,
+
+    /// Bytes of memory that all requests hold: connections, bodies, what is worked with, answers
+    #[arg(long, env = "CHAINRULE_MEMORY_BYTES_MAX", default_value_t = 400 << 20, value_name = "N", hide_short_help = true, value_parser = memory())]
+    pub memory_bytes_max: usize,
+
+    /// Requests that read and change rows, worked on at the same time
     #[arg(
         long,
         env = "CHAINRULE_REQUESTS_MAX",
-        default_value_t = 1_024,
+        default_value_t = 64,
         value_name = "N",
         hide_short_help = true,
         value_parser = count()
     )]
     pub requests_max: usize,
+
+    /// Requests that wait for a place, of each kind of work
+    #[arg(
+        long,
+        env = "CHAINRULE_WAITING_MAX",
+        default_value_t = 256,
+        value_name = "N",
+        hide_short_help = true,
+        value_parser = count()
+    )]
+    pub waiting_max: usize,
+
+    /// Seconds that a request waits for a place at most
+    #[arg(long, env = "CHAINRULE_WAITING_SECONDS_MAX", default_value_t = 5.0, value_name = "N", hide_short_help = true, value_parser = seconds)]
+    pub waiting_seconds_max: f64,
+
+    /// Requests with wait_seconds that wait
+    #[arg(
+        long,
+        env = "CHAINRULE_WAITS_MAX",
+        default_value_t = 1_024,
+        value_name = "N",
+        hide_short_help = true,
+        value_parser = count()
+    )]
+    pub waits_max: usize,
 
     /// Open event streams
     #[arg(
@@ -236,11 +293,15 @@ pub struct Limits {
     )]
     pub picture_side_max: u32,
 
+    /// Pixels of all pictures of a request
+    #[arg(long, env = "CHAINRULE_PICTURES_PIXELS_MAX", default_value_t = 1 << 27, value_name = "N", hide_short_help = true)]
+    pub pictures_pixels_max: u64,
+
     /// Bytes a picture may take while it is decoded
-    #[arg(long, env = "CHAINRULE_PICTURE_BYTES_MAX", default_value_t = 256 << 20, value_name = "N", hide_short_help = true)]
+    #[arg(long, env = "CHAINRULE_PICTURE_BYTES_MAX", default_value_t = 192 << 20, value_name = "N", hide_short_help = true)]
     pub picture_bytes_max: u64,
 
-    /// Predictions computed at the same time
+    /// Predictions of one image or few, computed at the same time
     #[arg(
         long,
         env = "CHAINRULE_PREDICTIONS_MAX",
@@ -250,6 +311,17 @@ pub struct Limits {
         value_parser = count()
     )]
     pub predictions_max: usize,
+
+    /// Pieces of long work done at the same time, of each kind: batches of images, pictures, the lab; 0 is half of the cores
+    #[arg(
+        long,
+        env = "CHAINRULE_LONG_WORK_MAX",
+        default_value_t = 0,
+        value_name = "N",
+        hide_short_help = true,
+        value_parser = RangedU64ValueParser::<usize>::new().range(0..=256)
+    )]
+    pub long_work_max: usize,
 
     /// Bytes of weights held in memory to predict
     #[arg(long, env = "CHAINRULE_MODEL_BYTES_MAX", default_value_t = 1 << 30, value_name = "N", hide_short_help = true)]
@@ -346,10 +418,6 @@ pub struct Limits {
     )]
     pub crashes_max: u32,
 
-    /// Bytes of all bodies that are held at the same time
-    #[arg(long, env = "CHAINRULE_BODIES_BYTES_MAX", default_value_t = 256 << 20, value_name = "N", hide_short_help = true, value_parser = count())]
-    pub bodies_bytes_max: usize,
-
     /// Seconds that requests under way have to end when the server stops
     #[arg(long, env = "CHAINRULE_DRAIN_SECONDS", default_value_t = 3.0, value_name = "N", hide_short_help = true, value_parser = seconds)]
     pub drain_seconds: f64,
@@ -357,6 +425,20 @@ pub struct Limits {
 
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "must be an IP address and a port, as 127.0.0.1:8080 or [::1]:8080".to_owned())
+}
+
+/// The name of a host, in lower case (RFC 9110, section 4.2.3).
+fn host(text: &str) -> Result<String, String> {
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    if text.is_empty() || !text.bytes().all(is_name) {
+        return Err("must be the name of a host without port, as example.org".to_owned());
+    }
+    Ok(text.to_ascii_lowercase())
+}
+
+/// Bytes of memory, of which the smallest server needs some.
+fn memory() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1 << 20..=1 << 40)
 }
 
 /// A number of things of which there is at least one.
@@ -385,6 +467,17 @@ fn upkeep_seconds(text: &str) -> Result<f64, String> {
 }
 
 impl Config {
+    /// What is to be said of who may ask, where others than this machine can reach the server.
+    pub fn exposure(&self) -> Option<String> {
+        let is_reachable = !self.listen.ip().to_canonical().is_loopback();
+        is_reachable.then(|| {
+            format!(
+                "whoever reaches {} may train, predict, cancel and delete: there is no authentication",
+                self.listen
+            )
+        })
+    }
+
     /// Threads a job trains with.
     pub fn threads_per_worker(&self) -> usize {
         self.threads_or((cores() / usize::from(self.workers)).max(1))
@@ -423,6 +516,31 @@ impl Limits {
     /// What an answer of the lab may take.
     pub fn lab(&self) -> LabLimits {
         LabLimits { spec: self.spec(), flops_max: self.lab_flops_max, memory_bytes_max: self.lab_bytes_max }
+    }
+
+    /// What requests share.
+    pub fn admission(&self) -> AdmissionLimits {
+        let long_work = match self.long_work_max {
+            0 => (cores() / 2).max(1),
+            places => places,
+        };
+        let lane = |lane: Lane| LaneLimits {
+            running: match lane {
+                Lane::Predict => self.predictions_max,
+                Lane::Other => self.requests_max,
+                Lane::Batch | Lane::Pictures | Lane::Lab => long_work,
+            },
+            waiting: self.waiting_max,
+            wait: Duration::from_secs_f64(self.waiting_seconds_max),
+        };
+        AdmissionLimits {
+            connections_max: self.connections_max,
+            connections_per_peer_max: self.connections_per_client_max,
+            memory_bytes_max: self.memory_bytes_max,
+            waits_max: self.waits_max,
+            streams_max: self.streams_max,
+            lanes: Lane::ALL.map(lane),
+        }
     }
 
     /// What a picture may be.

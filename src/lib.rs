@@ -4,6 +4,7 @@
 //! One crate, library and thin binary. `ARCHITECTURE.md` draws the rooms and which may import
 //! which.
 
+pub mod admission;
 pub mod app;
 pub mod artifact;
 pub mod backup;

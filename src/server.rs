@@ -1,6 +1,7 @@
 //! The server as a whole: builds its parts in order, and takes them down in reverse.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -38,6 +39,10 @@ impl Server {
     /// Where the folder, the database or the address can't be had.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let address = config.listen;
+        raise_file_limit();
+        if let Some(exposure) = config.exposure() {
+            tracing::warn!("{exposure}; see docs/reliability.md, who may ask");
+        }
         let listener =
             TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })?;
         let app = App::open(config).await?;
@@ -67,8 +72,7 @@ impl Server {
         let Self { app, listener, workers, stop_workers } = self;
         let draining = app.draining().clone();
         let keeping_up = tokio::spawn(keep_up(app.clone(), stop.clone()));
-        let serving =
-            http::serve(listener, http::router(app.clone()), &app.config().limits, draining.clone());
+        let serving = http::serve(listener, http::router(app.clone()), app.clone(), draining.clone());
         let stopping = async {
             stop.cancelled().await;
             tracing::info!("stopping");
@@ -98,7 +102,24 @@ impl Server {
                 "the database was left in the middle of a statement; the next start finds it whole"
             );
         }
+        // Their requests have ended, so they stop at the next look.
+        let crew = Arc::clone(app.admission().crew());
+        let dismissed = tokio::task::spawn_blocking(move || crew.dismiss());
+        if tokio::time::timeout(CLOSE, dismissed).await.is_err() {
+            tracing::warn!("a piece of long work was left behind");
+        }
         tracing::info!("stopped");
+    }
+}
+
+/// Lets this process open as many files as the system allows: connections are files, and many shells begin with 1,024.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
+    {
+        tracing::debug!(%error, "the limit of open files stays as it is");
     }
 }
 

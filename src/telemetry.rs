@@ -1,22 +1,31 @@
 //! What the server says of itself: metrics for Prometheus, logs for people or machines.
 
-use std::sync::atomic::AtomicU64;
-use std::time::Duration;
+mod process;
 
-use prometheus_client::encoding::EncodeLabelSet;
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use tracing_subscriber::EnvFilter;
 
+use crate::admission::Admission;
 use crate::config::LogFormat;
 use crate::job::{EpochRecord, JobState};
 
 /// Upper ends of the latency histogram's buckets, in seconds.
 const LATENCY_BUCKETS: [f64; 12] =
     [0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 5.0, 30.0];
+
+/// How often a refusal is logged for the same reason.
+const REFUSALS_LOGGED_EVERY: Duration = Duration::from_secs(1);
 
 type FloatGauge = Gauge<f64, AtomicU64>;
 
@@ -37,6 +46,23 @@ pub struct Metrics {
     validation_accuracy: Family<WorkerLabels, FloatGauge>,
     checkpoints_damaged: Counter,
     jobs_rescued: Counter,
+    under_way: Gauge,
+    refusals: Family<ReasonLabels, Counter>,
+    /// When a refusal was logged last, by its reason.
+    refusals_logged: Mutex<HashMap<String, Instant>>,
+    open: Family<KindLabels, Gauge>,
+    lanes_running: Family<LaneLabels, Gauge>,
+    lanes_waiting: Family<LaneLabels, Gauge>,
+    memory_charged: Gauge,
+}
+
+/// A request under way, for as long as this lives.
+pub struct UnderWay(Gauge);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -63,6 +89,21 @@ struct StateLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct KindLabels {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct LaneLabels {
+    lane: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct WorkerLabels {
     worker: u64,
 }
@@ -84,6 +125,13 @@ impl Default for Metrics {
             validation_accuracy: Family::default(),
             checkpoints_damaged: Counter::default(),
             jobs_rescued: Counter::default(),
+            under_way: Gauge::default(),
+            refusals: Family::default(),
+            refusals_logged: Mutex::default(),
+            open: Family::default(),
+            lanes_running: Family::default(),
+            lanes_waiting: Family::default(),
+            memory_charged: Gauge::default(),
         };
         metrics.register();
         metrics
@@ -119,6 +167,23 @@ impl Metrics {
             "Jobs taken from a worker that was gone",
             self.jobs_rescued.clone(),
         );
+        registry.register("requests_under_way", "Requests whose answer is not sent", self.under_way.clone());
+        registry.register("refusals", "Requests and connections refused", self.refusals.clone());
+        registry.register(
+            "open",
+            "Connections, long polls and event streams that are open",
+            self.open.clone(),
+        );
+        registry.register("lane_running", "Requests in a place of a lane", self.lanes_running.clone());
+        registry.register("lane_waiting", "Requests that wait for a place", self.lanes_waiting.clone());
+        registry.register_with_unit(
+            "memory_charged",
+            "Memory that is charged to requests",
+            Unit::Bytes,
+            self.memory_charged.clone(),
+        );
+        let build = vec![("version", env!("CARGO_PKG_VERSION")), ("target", std::env::consts::ARCH)];
+        registry.register("build", "The program", Info::new(build));
         for (name, help, gauge) in [
             ("epoch_train_loss", "Mean training loss of the newest epoch", &self.train_loss),
             ("epoch_train_accuracy", "Training accuracy of the newest epoch", &self.train_accuracy),
@@ -140,6 +205,23 @@ impl Metrics {
             .get_or_create(&RouteLabels { method: method.clone(), route: route.clone() })
             .observe(duration.as_secs_f64());
         self.requests.get_or_create(&RequestLabels { method, route, status }).inc();
+    }
+
+    /// Counts a request that is under way.
+    pub fn request_under_way(&self) -> UnderWay {
+        self.under_way.inc();
+        UnderWay(self.under_way.clone())
+    }
+
+    /// Counts a refusal; whether it shall be logged: of each reason one a second is.
+    pub fn refused(&self, reason: &str) -> bool {
+        self.refusals.get_or_create(&ReasonLabels { reason: reason.to_owned() }).inc();
+        let mut logged = self.refusals_logged.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = logged.get(reason).is_none_or(|last| last.elapsed() >= REFUSALS_LOGGED_EVERY);
+        if is_due {
+            logged.insert(reason.to_owned(), Instant::now());
+        }
+        is_due
     }
 
     /// Counts images read by a model.
@@ -177,11 +259,11 @@ impl Metrics {
         }
     }
 
-    /// The metrics as text, with the jobs counted now.
+    /// The metrics as text, with the jobs counted, and what requests take, as they are now.
     ///
     /// # Errors
     /// Where the text can't be written.
-    pub fn render(&self, jobs: &[(JobState, u64)]) -> Result<String, std::fmt::Error> {
+    pub fn render(&self, jobs: &[(JobState, u64)], admission: &Admission) -> Result<String, std::fmt::Error> {
         for &(state, count) in jobs {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
             self.jobs.get_or_create(&StateLabels { state: state.as_str() }).set(count);
@@ -189,8 +271,19 @@ impl Metrics {
                 self.queue_length.set(count);
             }
         }
+        for (kind, count) in admission.open() {
+            self.open.get_or_create(&KindLabels { kind }).set(count as i64);
+        }
+        for lane in admission.lanes() {
+            let labels = LaneLabels { lane: lane.lane.name() };
+            self.lanes_running.get_or_create(&labels).set(lane.running as i64);
+            self.lanes_waiting.get_or_create(&labels).set(lane.waiting as i64);
+        }
+        self.memory_charged.set(admission.memory_bytes() as i64);
         let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        text::encode_registry(&mut text, &self.registry)?;
+        text::encode_registry(&mut text, &process::registry())?;
+        text::encode_eof(&mut text)?;
         Ok(text)
     }
 }

@@ -9,94 +9,123 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Limits;
+use super::guests::{Guest, Guests};
+use super::socket::Socket;
+use crate::admission::Peer;
+use crate::app::App;
 
 /// How long the accept loop rests when the system gives no connection.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
 
+/// Bytes of a request's head, at most.
+const HEAD_BYTES_MAX: usize = 16 << 10;
+
+/// Bytes that are read, and that are kept to be written, before the other side has to go on.
+const BUFFER_BYTES: usize = 16 << 10;
+
+/// Bytes of an answer that the system keeps until the client takes them, doubled by Linux for its own use:
+/// <https://man7.org/linux/man-pages/man7/socket.7.html>.
+const SEND_BUFFER_BYTES: usize = 128 << 10;
+
+/// What a connection is told that is not let in.
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n\
+    Retry-After: 1\r\nConnection: close\r\nContent-Length: 181\r\n\r\n\
+    {\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\"detail\":\"too many connections of this client, or of all, are open\",\"code\":\"too_many_connections\",\"request_id\":null}";
+
 /// The address a request came from: an extension of each.
 #[derive(Clone, Copy, Debug)]
-pub struct Peer(pub IpAddr);
+pub struct ClientAddress(pub IpAddr);
 
-/// Answers on `listener` until `stop`, then lets the requests under way end, for as long as
-/// `limits.drain_seconds`.
+/// Answers on `listener` until `stop`, then lets the requests under way end, for as long as the config allows.
 ///
-/// A connection that sends no request head in time is closed, so a silent client holds nothing.
-pub async fn serve(listener: TcpListener, router: Router, limits: &Limits, stop: CancellationToken) {
-    let header_timeout = Duration::from_secs(u64::from(limits.header_timeout_seconds));
-    let free = Arc::new(Semaphore::new(limits.connections_max));
+/// A connection that sends no request head in time is closed, and so is one whose client does not take its answer.
+pub async fn serve(listener: TcpListener, router: Router, app: App, stop: CancellationToken) {
+    let guests = Guests::new(app.admission().clone());
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
-            accepted = accept(&listener, &free) => accepted,
+            accepted = listener.accept() => accepted,
             Some(_) = connections.join_next() => continue,
             () = stop.cancelled() => break,
         };
-        let Some((stream, peer, permit)) = accepted else { continue };
-        let (router, stop) = (router.clone(), stop.clone());
-        connections.spawn(async move {
-            answer(stream, peer, router, header_timeout, stop).await;
-            drop(permit);
-        });
+        let (stream, address) = match accepted {
+            Ok((stream, address)) => (stream, address.ip().to_canonical()),
+            Err(error) => {
+                tracing::warn!(%error, "no connection was accepted");
+                tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
+                continue;
+            }
+        };
+        let Some(guest) = guests.let_in(Peer::new(address)) else {
+            // It is not waited for: if it can't be told at once it sees the connection close.
+            let _ = stream.try_write(FULL);
+            if app.metrics().refused("too_many_connections") {
+                tracing::warn!(client = %address, "a connection was not let in: too many are open");
+            }
+            continue;
+        };
+        connections.spawn(answer(stream, address, guest, router.clone(), app.clone(), stop.clone()));
     }
     drop(listener);
     let drained = async { while connections.join_next().await.is_some() {} };
-    let drain = Duration::from_secs_f64(limits.drain_seconds);
+    let drain = Duration::from_secs_f64(app.config().limits.drain_seconds);
     if tokio::time::timeout(drain, drained).await.is_err() {
         tracing::warn!("connections were cut that did not end in time");
         connections.shutdown().await;
     }
 }
 
-/// The next connection, once there is room for one.
-async fn accept(
-    listener: &TcpListener,
-    free: &Arc<Semaphore>,
-) -> Option<(TcpStream, Peer, tokio::sync::OwnedSemaphorePermit)> {
-    let permit = Arc::clone(free).acquire_owned().await.ok()?;
-    match listener.accept().await {
-        Ok((stream, address)) => {
-            // Without it small answers wait for an acknowledgement; where it fails they do.
-            let _ = stream.set_nodelay(true);
-            Some((stream, Peer(address.ip().to_canonical()), permit))
-        }
-        Err(error) => {
-            tracing::warn!(%error, "no connection was accepted");
-            tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
-            None
-        }
-    }
-}
-
 async fn answer(
     stream: TcpStream,
-    peer: Peer,
+    address: IpAddr,
+    guest: Guest,
     router: Router,
-    header_timeout: Duration,
+    app: App,
     stop: CancellationToken,
 ) {
+    // Without it small answers wait for an acknowledgement; where it fails they do.
+    let _ = stream.set_nodelay(true);
+    // Where it fails the system keeps more of an answer that is not taken.
+    let _ = rustix::net::sockopt::set_socket_send_buffer_size(&stream, SEND_BUFFER_BYTES);
+    let limits = &app.config().limits;
+    let patience = Duration::from_secs(u64::from(limits.write_timeout_seconds));
+    let header_timeout = Duration::from_secs(u64::from(limits.header_timeout_seconds));
+    let leave = guest.leave.clone();
+    let guest = Arc::new(guest);
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(ClientAddress(address));
+        request.extensions_mut().insert(Arc::new(guest.request()));
         router.call(request)
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(header_timeout)
-        .serve_connection(TokioIo::new(stream), service);
+        .max_header_size(HEAD_BYTES_MAX)
+        .max_buf_size(BUFFER_BYTES)
+        .serve_connection(TokioIo::new(Socket::new(stream, patience)), service);
     let mut connection = pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,
+        () = leave.cancelled() => return,
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
     };
     if let Err(error) = result {
-        tracing::debug!(%error, "connection ended early");
+        if is_stalled(&error) && app.metrics().refused("answer_not_taken") {
+            tracing::warn!(client = %address, "a connection was closed: its client does not take the answer");
+        }
+        tracing::debug!(client = %address, %error, "connection ended early");
     }
+}
+
+/// Whether a connection ended because its client did not take the answer, see [`Socket`].
+fn is_stalled(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    source.is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut)
 }

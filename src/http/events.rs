@@ -6,24 +6,31 @@ use std::convert::Infallible;
 use std::str::FromStr;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::Serialize;
 use serde_json::json;
-use tokio::sync::{OwnedSemaphorePermit, broadcast};
+use tokio::sync::broadcast;
 
 use super::Problem;
+use super::deliver::Streamed;
 use super::extract::JobPath;
 use super::jobs::{changed, job};
+use super::receive::Client;
+use crate::admission::Charge;
 use crate::app::App;
 use crate::job::{Job, JobId};
 use crate::store::StoreError;
 
 /// How often a silent stream shows that it lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// How long a client waits before it comes back to a stream that was cut.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Epochs that are read at a time; the client takes them before there are more.
 const EPOCHS_AT_A_TIME: u32 = 100;
@@ -69,6 +76,7 @@ impl FromStr for Seen {
 /// `GET /v1/jobs/{id}/events`
 pub async fn events(
     State(app): State<App>,
+    client: Client,
     JobPath(id): JobPath,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -83,17 +91,26 @@ pub async fn events(
         // Tells an EventSource not to come back (HTML standard, section 9.2.3).
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let permit = app.stream_permit().ok_or_else(|| {
+    let permit = app.admission().stream(client.peer).ok_or_else(|| {
         let streams = app.config().limits.streams_max;
-        Problem::busy("too_many_streams", format!("{streams} event streams are open already"))
+        let detail = format!("too many event streams of this client, or {streams} of all, are open already");
+        Problem::busy("too_many_streams", detail)
     })?;
     let changes = app.store().changes();
-    let follower = Follower { app, id, seen, changes, waiting: VecDeque::new(), _permit: permit };
+    let follower = Follower {
+        app,
+        id,
+        seen,
+        changes,
+        waiting: VecDeque::from([Event::default().retry(RETRY)]),
+        _permit: permit,
+    };
     let events = stream::unfold(follower, |mut follower| async move {
         let event = follower.next().await?;
         Some((Ok::<_, Infallible>(event), follower))
     });
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
+    let events = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
+    Ok(([(header::CACHE_CONTROL, "no-store")], Extension(Streamed), events).into_response())
 }
 
 /// One client that follows a job.
@@ -103,7 +120,7 @@ struct Follower {
     seen: Seen,
     changes: broadcast::Receiver<Option<JobId>>,
     waiting: VecDeque<Event>,
-    _permit: OwnedSemaphorePermit,
+    _permit: Charge,
 }
 
 impl Follower {

@@ -3,21 +3,22 @@
 use std::sync::Arc;
 
 use axum::Json as JsonResponse;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::extract::{Json, ModelPath, NoParams, Params, accepts, asked_for, path_problem, path_text};
-use super::lab::answer_as;
-use super::predict::{self, Prepare};
-use super::{Problem, blocking, images};
+use super::extract::{Json, ModelPath, NoParams, Params, PathWords, accepts, asked_for, path_text};
+use super::lab::{ANSWER_BYTES, answer_as};
+use super::predict::{self, Input, Prepare};
+use super::receive::{Body, Client};
+use super::{Problem, images, priced};
+use crate::admission::{Lane, Price, Stop};
 use crate::app::App;
 use crate::data::{self, SplitName};
 use crate::fields::{Bounds, Fault, Fields, parsed};
-use crate::lab::{self, AnswerCost, Explanation, LabLimits, LayerWeights, Microscope, ParameterPlace, Trace};
+use crate::lab::{self, AnswerCost, Explanation, LayerWeights, Microscope, ParameterPlace, Trace};
 use crate::model::ModelRef;
 use crate::nn::{LayerSpec, LossKind, Network};
 use crate::registry::Model;
@@ -54,6 +55,7 @@ pub struct TraceParams {
 /// `POST /v1/models/{ref}/trace`
 pub async fn trace(
     State(app): State<App>,
+    client: Client,
     ModelPath(reference): ModelPath,
     Params(params): Params<TraceParams>,
     headers: HeaderMap,
@@ -65,13 +67,13 @@ pub async fn trace(
         let detail = "layer chooses what a picture shows: send Accept: image/png as well";
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_query", detail));
     }
-    let ask = move |model: &Model, room: &Room| {
+    let cost = move |layers: &[LayerSpec]| {
+        let passes = AnswerCost::of_passes(layers, 4.0, 1.0, size_of::<f32>());
+        let arrays = if params.arrays { AnswerCost::of_arrays(layers).memory_bytes } else { 0.0 };
+        AnswerCost { memory_bytes: passes.memory_bytes + arrays, ..passes }
+    };
+    let ask = move |model: &Model, _: &Stop| {
         let network = model.predictor.network();
-        room.check(4.0, 1.0, size_of::<f32>())?;
-        if params.arrays {
-            let numbers = AnswerCost::of_arrays(&room.layers);
-            room.limits.check(numbers).map_err(Problem::invalid)?;
-        }
         let (shown, (learning_rate, loss)) = take(&request, model, |fields| {
             let rate = fields.number("learning_rate", Bounds::above(0.0).to(1e6)).unwrap_or(0.1);
             Some((rate, loss(fields)))
@@ -92,20 +94,21 @@ pub async fn trace(
             false => JsonResponse(About::new(model, trace)).into_response(),
         })
     };
-    about(app, &reference, ask).await
+    about(&app, client, &reference, cost, ask).await
 }
 
 /// `POST /v1/models/{ref}/microscope`
 pub async fn microscope(
     State(app): State<App>,
+    client: Client,
     ModelPath(reference): ModelPath,
     Params(NoParams {}): Params<NoParams>,
     headers: HeaderMap,
     Json(request): Json,
 ) -> Result<Response, Problem> {
     let wants_text = accepts(&headers, TEXT);
-    let ask = move |model: &Model, room: &Room| {
-        room.check(14.0, 1.0, size_of::<f64>())?;
+    let cost = |layers: &[LayerSpec]| AnswerCost::of_passes(layers, 14.0, 1.0, size_of::<f64>());
+    let ask = move |model: &Model, _: &Stop| {
         let network: Network<f64> = model.predictor.network().converted();
         let (shown, (place, loss)) = take(&request, model, |fields| {
             let (place, loss) = (parameter(fields, &network), loss(fields));
@@ -118,7 +121,7 @@ pub async fn microscope(
             false => JsonResponse(About::new(model, found)).into_response(),
         })
     };
-    about(app, &reference, ask).await
+    about(&app, client, &reference, cost, ask).await
 }
 
 /// The loss that is differentiated, cross-entropy unless told.
@@ -155,15 +158,15 @@ fn parameter(fields: &mut Fields, network: &Network<f64>) -> Option<ParameterPla
 /// `GET /v1/models/{ref}/layers/{name}/weights`
 pub async fn weights(
     State(app): State<App>,
-    path: Result<Path<(String, String)>, PathRejection>,
+    client: Client,
+    PathWords((reference, name)): PathWords<(String, String)>,
     Params(NoParams {}): Params<NoParams>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let Path((reference, name)) = path.map_err(|rejection| path_problem(&rejection))?;
     let reference: ModelRef = reference.parse()?;
     let name = path_text(&name);
     let wants_picture = accepts(&headers, PNG);
-    let ask = move |model: &Model, _: &Room| {
+    let ask = move |model: &Model, _: &Stop| {
         let network = model.predictor.network();
         let layer = layer(network, &name)?;
         let without = || {
@@ -176,7 +179,7 @@ pub async fn weights(
         let weights: LayerWeights = lab::layer_weights(network, layer).ok_or_else(without)?;
         Ok(JsonResponse(About::new(model, weights)).into_response())
     };
-    about(app, &reference, ask).await
+    about(&app, client, &reference, AnswerCost::of_arrays, ask).await
 }
 
 /// Query of [`explain`].
@@ -200,64 +203,54 @@ struct Explanations {
 /// `POST /v1/models/{ref}/explain`
 pub async fn explain(
     State(app): State<App>,
+    client: Client,
     ModelPath(reference): ModelPath,
     Params(params): Params<ExplainParams>,
-    request: Request,
+    headers: HeaderMap,
+    body: Body,
 ) -> Result<Response, Problem> {
-    let wants_picture = accepts(request.headers(), PNG);
-    let input = predict::read(&app, request).await?;
-    let pictures = app.config().limits.pictures();
-    let ask = move |model: &Model, room: &Room| {
+    let wants_picture = accepts(&headers, PNG);
+    let input = Input::of(&app, client, body).await?.prepared(&app, client, params.prepare).await?;
+    let (steps, images) = (lab::INTEGRATION_STEPS as f64, input.images_max().min(EXPLAINED_MAX) as f64);
+    let cost = move |layers: &[LayerSpec]| {
+        AnswerCost::of_passes(layers, 3.0 * (steps + 2.0) * images, steps, size_of::<f32>())
+    };
+    let ask = move |model: &Model, stop: &Stop| {
         let network = model.predictor.network();
         let classes = model.classes.len();
         if params.class.is_some_and(|class| class >= classes) {
             let detail = format!("class must be from 0 to {}", classes - 1);
             return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_query", detail));
         }
-        let x = input.prepare(params.prepare, EXPLAINED_MAX, &pictures)?;
-        let steps = lab::INTEGRATION_STEPS as f64;
-        room.check(3.0 * (steps + 2.0) * x.nrows() as f64, steps, size_of::<f32>())?;
+        let x = input.images(EXPLAINED_MAX)?;
         let images: Vec<Vec<f32>> = x.rows().into_iter().map(|row| row.to_vec()).collect();
-        let explanations: Vec<Explanation> =
-            images.iter().map(|image| lab::explain(network, image, params.class)).collect();
+        let mut explanations: Vec<Explanation> = Vec::with_capacity(images.len());
+        for image in &images {
+            stop.check()?;
+            explanations.push(lab::explain(network, image, params.class));
+        }
         if wants_picture {
             let images: Vec<&[f32]> = images.iter().map(Vec::as_slice).collect();
             return Ok(answer_as(PNG, lab::pictures(&images, &explanations)));
         }
         Ok(JsonResponse(About::new(model, Explanations { explanations })).into_response())
     };
-    about(app, &reference, ask).await
+    about(&app, client, &reference, cost, ask).await
 }
 
-/// Asks a model, whose layers these are, something that takes a while.
+/// Asks a model something that takes a while, once it is known what it costs for its layers.
 async fn about(
-    app: App,
+    app: &App,
+    client: Client,
     reference: &ModelRef,
-    ask: impl FnOnce(&Model, &Room) -> Result<Response, Problem> + Send + 'static,
+    cost: impl FnOnce(&[LayerSpec]) -> AnswerCost,
+    ask: impl FnOnce(&Model, &Stop) -> Result<Response, Problem> + Send + 'static,
 ) -> Result<Response, Problem> {
-    let layers = app.registry().version(reference)?.layers;
+    let cost = cost(&app.registry().version(reference)?.layers);
+    app.config().limits.lab().check(cost).map_err(Problem::invalid)?;
     let model: Arc<Model> = app.registry().get(reference).await?;
-    let room = Room { layers, limits: app.config().limits.lab() };
-    let permit = app.prediction_permit().await;
-    let answer = blocking(move || {
-        let _permit = permit;
-        ask(&model, &room)
-    });
-    answer.await
-}
-
-/// What a question about a model may take.
-struct Room {
-    layers: Vec<LayerSpec>,
-    limits: LabLimits,
-}
-
-impl Room {
-    /// Refuses what takes too much, see [`AnswerCost::of_passes`].
-    fn check(&self, images: f64, rows: f64, number_bytes: usize) -> Result<(), Problem> {
-        let cost = AnswerCost::of_passes(&self.layers, images, rows, number_bytes);
-        self.limits.check(cost).map_err(Problem::invalid)
-    }
+    let price = Price::new(Lane::Lab, cost.memory_bytes as usize + ANSWER_BYTES);
+    priced(app, client, price, move |stop| ask(&model, stop)).await
 }
 
 fn layer(network: &Network<f32>, name: &str) -> Result<usize, Problem> {

@@ -1,15 +1,17 @@
 use std::time::Duration;
 
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json as JsonResponse};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::Problem;
-use super::connections::Peer;
-use super::extract::{JobPath, Json, NoParams, Page, Params, accepts, parse_job_id, path_text};
+use super::deliver::Streamed;
+use super::extract::{JobPath, Json, NoParams, Page, Params, PathWords, accepts, parse_job_id, path_text};
+use super::receive::{Client, Held};
 use crate::app::App;
 use crate::blobs::digest;
 use crate::data;
@@ -32,11 +34,12 @@ const RETRY_AFTER: (u32, u32) = (10, 3_600);
 /// `POST /v1/jobs`
 pub async fn create(
     State(app): State<App>,
-    peer: Option<Extension<Peer>>,
+    client: Client,
+    Params(NoParams {}): Params<NoParams>,
     headers: HeaderMap,
     Json(request): Json,
 ) -> Result<Response, Problem> {
-    let idempotency_key = headers.get(IDEMPOTENCY_KEY).map(idempotency_key).transpose()?;
+    let idempotency_key = idempotency_key(&headers)?;
     let request_sha256 = digest(request.to_string().as_bytes());
     if let Some(key) = &idempotency_key
         && let Some(repeated) = app.store().by_key(key, &request_sha256).await?
@@ -51,7 +54,7 @@ pub async fn create(
     has_room(&app)?;
     let examples = shapes.iter().find(|shape| shape.name == spec.dataset).map_or(0, |shape| shape.train);
     let job = NewJob {
-        client: peer.map(|Extension(Peer(address))| address.to_string()).unwrap_or_default(),
+        client: client.address.to_string(),
         progress: Progress {
             epochs: spec.epochs,
             steps: spec.steps_per_epoch(examples) as u64 * u64::from(spec.epochs),
@@ -122,14 +125,20 @@ fn initial_model(app: &App, reference: &str, spec: &TrainSpec) -> Result<String,
     Ok(name)
 }
 
-fn idempotency_key(value: &HeaderValue) -> Result<String, Problem> {
+/// The key of a request, if it has one.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let invalid = |detail: String| Problem::malformed("invalid_idempotency_key", detail);
+    let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(key) = keys.next() else { return Ok(None) };
+    if keys.next().is_some() {
+        return Err(invalid("more than one Idempotency-Key".to_owned()));
+    }
     let is_visible = |key: &&str| key.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
-    let key = value.to_str().ok().filter(|key| !key.is_empty() && key.len() <= KEY_BYTES_MAX);
-    let key = key.filter(is_visible);
-    key.map(str::to_owned).ok_or_else(|| {
-        let detail = format!("Idempotency-Key must be 1 to {KEY_BYTES_MAX} visible ASCII characters");
-        Problem::malformed("invalid_idempotency_key", detail)
-    })
+    let key = key.to_str().ok().filter(|key| !key.is_empty() && key.len() <= KEY_BYTES_MAX);
+    let key = key.filter(is_visible).ok_or_else(|| {
+        invalid(format!("Idempotency-Key must be 1 to {KEY_BYTES_MAX} visible ASCII characters"))
+    })?;
+    Ok(Some(key.to_owned()))
 }
 
 /// Query of [`list`].
@@ -171,6 +180,8 @@ pub struct ShowParams {
 /// `GET /v1/jobs/{id}`
 pub async fn show(
     State(app): State<App>,
+    client: Client,
+    Extension(place): Extension<Held>,
     JobPath(id): JobPath,
     Params(params): Params<ShowParams>,
 ) -> Result<JsonResponse<Job>, Problem> {
@@ -182,10 +193,22 @@ pub async fn show(
     }
     let deadline = Instant::now() + Duration::from_secs_f64(wait);
     let mut changes = app.store().changes();
+    let mut seat = None;
     loop {
         let job = job(&app, id).await?;
         if job.state.is_ended() || Instant::now() >= deadline || app.draining().is_cancelled() {
             return Ok(JsonResponse(job));
+        }
+        if seat.is_none() {
+            let waits = app.config().limits.waits_max;
+            seat = Some(app.admission().wait(client.peer).ok_or_else(|| {
+                Problem::busy(
+                    "too_many_waits",
+                    format!("too many requests of this client, or {waits} of all, wait for a job already"),
+                )
+            })?);
+            // Whoever waits takes no place of those who work.
+            place.leave();
         }
         tokio::select! {
             () = tokio::time::sleep_until(deadline) => {}
@@ -270,32 +293,44 @@ fn csv(epochs: &[EpochRecord]) -> String {
 }
 
 /// `POST /v1/jobs/{id}/cancel`
-pub async fn cancel(State(app): State<App>, JobPath(id): JobPath) -> Result<Response, Problem> {
+pub async fn cancel(
+    State(app): State<App>,
+    JobPath(id): JobPath,
+    Params(NoParams {}): Params<NoParams>,
+) -> Result<Response, Problem> {
     match app.store().cancel(id).await? {
         Cancelled::Accepted(job) => Ok((StatusCode::ACCEPTED, JsonResponse(job)).into_response()),
         Cancelled::Ended(job) => {
-            Err(Problem::conflict("job_ended", format!("job {id} has {} already", ended(job.state))))
+            let detail = format!("job {id} {} already", standing(job.state));
+            Err(Problem::conflict("job_ended", detail))
         }
         Cancelled::Unknown => Err(unknown(id)),
     }
 }
 
-/// The end of a job as the end of "it has …".
-fn ended(state: JobState) -> &'static str {
+/// What a job in this state does, as the end of a sentence that it begins.
+fn standing(state: JobState) -> &'static str {
     match state {
-        JobState::Cancelled => "been cancelled",
-        other => other.as_str(),
+        JobState::Queued => "waits in the queue",
+        JobState::Running => "is running",
+        JobState::Succeeded => "has succeeded",
+        JobState::Failed => "has failed",
+        JobState::Cancelled => "has been cancelled",
     }
 }
 
 /// `POST /v1/jobs/{id}/resume`
-pub async fn resume(State(app): State<App>, JobPath(id): JobPath) -> Result<Response, Problem> {
+pub async fn resume(
+    State(app): State<App>,
+    JobPath(id): JobPath,
+    Params(NoParams {}): Params<NoParams>,
+) -> Result<Response, Problem> {
     has_room(&app)?;
     match app.store().resume(id, app.config().limits.queue_max).await? {
         Resumed::Accepted(job) => Ok((StatusCode::ACCEPTED, JsonResponse(job)).into_response()),
         Resumed::NotStopped(job) => Err(Problem::conflict(
             "job_not_stopped",
-            format!("job {id} is {}; only one that failed or was cancelled is resumed", job.state),
+            format!("job {id} {}; only one that failed or was cancelled is resumed", standing(job.state)),
         )),
         Resumed::QueueFull => Err(queue_full(&app)),
         Resumed::InitialModelGone => Err(Problem::conflict(
@@ -307,7 +342,11 @@ pub async fn resume(State(app): State<App>, JobPath(id): JobPath) -> Result<Resp
 }
 
 /// `DELETE /v1/jobs/{id}`
-pub async fn delete(State(app): State<App>, JobPath(id): JobPath) -> Result<StatusCode, Problem> {
+pub async fn delete(
+    State(app): State<App>,
+    JobPath(id): JobPath,
+    Params(NoParams {}): Params<NoParams>,
+) -> Result<StatusCode, Problem> {
     match app.store().delete_job(id).await? {
         Deleted::Gone(keys) => {
             app.blobs().delete_dead(keys).await;
@@ -315,7 +354,7 @@ pub async fn delete(State(app): State<App>, JobPath(id): JobPath) -> Result<Stat
         }
         Deleted::NotEnded(state) => Err(Problem::conflict(
             "job_not_ended",
-            format!("job {id} is {state}; cancel it, or wait until it has ended"),
+            format!("job {id} {}; cancel it, or wait until it has ended", standing(state)),
         )),
         Deleted::Unknown => Err(unknown(id)),
     }
@@ -331,6 +370,7 @@ pub struct CheckpointList {
 pub async fn checkpoints(
     State(app): State<App>,
     JobPath(id): JobPath,
+    Params(NoParams {}): Params<NoParams>,
 ) -> Result<JsonResponse<CheckpointList>, Problem> {
     job(&app, id).await?;
     let rows = app.store().checkpoints(id).await?;
@@ -341,7 +381,8 @@ pub async fn checkpoints(
 /// `GET /v1/jobs/{id}/checkpoints/{epoch}`: the newest that was made in this epoch, or after it.
 pub async fn checkpoint(
     State(app): State<App>,
-    Path((id, epoch)): Path<(String, String)>,
+    PathWords((id, epoch)): PathWords<(String, String)>,
+    Params(NoParams {}): Params<NoParams>,
 ) -> Result<Response, Problem> {
     let id: JobId = parse_job_id(&id)?;
     job(&app, id).await?;
@@ -355,8 +396,9 @@ pub async fn checkpoint(
             format!("job {id} keeps no checkpoint of epoch {epoch}; of these it does: {there}"),
         )
     })?;
-    let bytes = match app.blobs().get(&found.blob_key, &found.sha256).await {
-        Ok(bytes) => bytes,
+    let blob = found.blob();
+    let body = match app.blobs().stream(&blob).await {
+        Ok(body) => body,
         // Its job has made newer ones meanwhile.
         Err(error) if error.is_damage() && !app.store().is_named(&found.blob_key).await? => {
             let detail = format!("job {id} keeps no checkpoint of epoch {epoch} any more");
@@ -371,8 +413,11 @@ pub async fn checkpoint(
             return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "checkpoint_damaged", detail));
         }
     };
-    let name = format!("attachment; filename=\"{id}-{epoch}.safetensors\"");
-    let headers =
-        [(header::CONTENT_TYPE, "application/octet-stream".to_owned()), (header::CONTENT_DISPOSITION, name)];
-    Ok((headers, bytes).into_response())
+    let headers = [
+        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{id}-{epoch}.safetensors\"")),
+        (header::CONTENT_LENGTH, blob.size_bytes.to_string()),
+        (header::ETAG, format!("\"{}\"", blob.sha256)),
+    ];
+    Ok((headers, Extension(Streamed), Body::from_stream(body)).into_response())
 }

@@ -1,17 +1,20 @@
 //! The lab: expressions, and single layers on a few numbers.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::Json as JsonResponse;
-use axum::extract::Path;
-use axum::extract::rejection::PathRejection;
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::extract::{Json, NoParams, Params, accepts, asked_for, path_problem, path_text};
-use super::{Problem, blocking};
+use super::extract::{Json, NoParams, Params, PathWords, accepts, asked_for, path_text};
+use super::receive::Client;
+use super::{Problem, priced};
+use crate::admission::{Charged, Lane, Price, Stop};
+use crate::app::App;
 use crate::fields::{Fault, kind, nearest, parsed};
 use crate::graph::{self, GraphError, Place};
 use crate::lab;
@@ -20,6 +23,9 @@ use crate::nn::Activation;
 const SVG: &str = "image/svg+xml";
 const DOT: &str = "text/vnd.graphviz";
 const TEXT: &str = "text/plain";
+
+/// Bytes that an answer of the lab takes beyond what it is about.
+pub const ANSWER_BYTES: usize = 1 << 20;
 
 /// What a client asks for rather than JSON.
 pub fn answer_as(media_type: &'static str, body: impl IntoResponse) -> Response {
@@ -32,11 +38,13 @@ pub fn answer_as(media_type: &'static str, body: impl IntoResponse) -> Response 
 
 /// `POST /v1/graph`
 pub async fn graph(
+    State(app): State<App>,
+    client: Client,
     Params(NoParams {}): Params<NoParams>,
     headers: HeaderMap,
     Json(request): Json,
 ) -> Result<Response, Problem> {
-    let answer = blocking(move || {
+    let answer = priced(&app, client, Price::new(Lane::Lab, ANSWER_BYTES), move |_| {
         let (expression, inputs) = expression(&request).map_err(Problem::invalid)?;
         let graph = graph::differentiate(&expression, &inputs)
             .map_err(|errors| Problem::invalid(errors.iter().map(graph_fault).collect()))?;
@@ -95,33 +103,42 @@ fn graph_fault(error: &GraphError) -> Fault {
 
 /// `POST /v1/affine`
 pub async fn affine(
+    State(app): State<App>,
+    client: Client,
     Params(NoParams {}): Params<NoParams>,
     Json(request): Json,
-) -> Result<JsonResponse<lab::Affine>, Problem> {
-    by_hand(request, lab::affine).await
+) -> Result<Response, Problem> {
+    by_hand(&app, client, request, lab::affine).await
 }
 
 /// `POST /v1/convolution`
 pub async fn convolution(
+    State(app): State<App>,
+    client: Client,
     Params(NoParams {}): Params<NoParams>,
     Json(request): Json,
-) -> Result<JsonResponse<lab::Convolution>, Problem> {
-    by_hand(request, lab::convolution).await
+) -> Result<Response, Problem> {
+    by_hand(&app, client, request, lab::convolution).await
 }
 
 /// `POST /v1/softmax-cross-entropy`
 pub async fn softmax_cross_entropy(
+    State(app): State<App>,
+    client: Client,
     Params(NoParams {}): Params<NoParams>,
     Json(request): Json,
-) -> Result<JsonResponse<lab::SoftmaxCrossEntropy>, Problem> {
-    by_hand(request, lab::softmax_cross_entropy).await
+) -> Result<Response, Problem> {
+    by_hand(&app, client, request, lab::softmax_cross_entropy).await
 }
 
-async fn by_hand<T: Send + 'static>(
-    request: Value,
+async fn by_hand<T: Serialize + Send + 'static>(
+    app: &App,
+    client: Client,
+    request: Arc<Charged<Value>>,
     layer: fn(&Value) -> Result<T, Vec<Fault>>,
-) -> Result<JsonResponse<T>, Problem> {
-    blocking(move || layer(&request).map(JsonResponse).map_err(Problem::invalid)).await
+) -> Result<Response, Problem> {
+    let work = move |_: &Stop| layer(&request).map(JsonResponse).map_err(Problem::invalid);
+    priced(app, client, Price::new(Lane::Lab, ANSWER_BYTES), work).await
 }
 
 /// The activations.
@@ -150,11 +167,13 @@ const REACH_MAX: f64 = 1e6;
 
 /// `GET /v1/activations/{name}`
 pub async fn activation(
-    name: Result<Path<String>, PathRejection>,
+    State(app): State<App>,
+    client: Client,
+    PathWords(name): PathWords<String>,
     Params(params): Params<CurveParams>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let name = path_text(&name.map_err(|rejection| path_problem(&rejection))?);
+    let name = path_text(&name);
     let names = Activation::ALL.map(Activation::name);
     let activation = Activation::ALL.into_iter().find(|activation| activation.name() == name);
     let activation = activation.ok_or_else(|| {
@@ -176,7 +195,7 @@ pub async fn activation(
     if !(2..=POINTS_MAX).contains(&points) {
         return Err(invalid(format!("points must be from 2 to {POINTS_MAX}, not {points}")));
     }
-    let answer = blocking(move || {
+    let answer = priced(&app, client, Price::new(Lane::Lab, ANSWER_BYTES), move |_| {
         let curve = lab::Curve::new(activation, from, to, points);
         Ok(match accepts(&headers, SVG) {
             true => answer_as(SVG, curve.svg()),

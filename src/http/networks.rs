@@ -7,8 +7,10 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::extract::{Json, NoParams, Params, accepts};
-use super::lab::answer_as;
-use super::{Problem, blocking};
+use super::lab::{ANSWER_BYTES, answer_as};
+use super::receive::Client;
+use super::{Problem, priced};
+use crate::admission::{Lane, Price};
 use crate::app::App;
 use crate::data;
 use crate::fields::Fault;
@@ -42,7 +44,7 @@ const UNLIMITED: SpecLimits = SpecLimits {
 };
 
 /// `GET /v1/networks`
-pub async fn list() -> Result<JsonResponse<NetworkList>, Problem> {
+pub async fn list(Params(NoParams {}): Params<NoParams>) -> Result<JsonResponse<NetworkList>, Problem> {
     let entry = |preset: Preset| {
         let request = serde_json::json!({ "network": preset.name() });
         let spec = train::parse(&request, &data::shapes(), &UNLIMITED).map_err(Problem::invalid)?;
@@ -72,6 +74,7 @@ pub async fn summary(
 /// `POST /v1/gradient-check`
 pub async fn gradient_check(
     State(app): State<App>,
+    client: Client,
     Params(NoParams {}): Params<NoParams>,
     headers: HeaderMap,
     Json(request): Json,
@@ -83,9 +86,7 @@ pub async fn gradient_check(
         Some(reference) => Some(checked_model(&app, reference, dataset.classes.len()).await?),
         None => None,
     };
-    let permit = app.prediction_permit().await;
-    let answer = blocking(move || {
-        let _permit = permit;
+    let answer = priced(&app, client, Price::new(Lane::Lab, ANSWER_BYTES), move |_| {
         let check = match &model {
             Some((model, layers)) => {
                 request.check_cost(layers, &limits).map_err(Problem::invalid)?;

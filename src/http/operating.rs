@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::Problem;
 use super::extract::accepts;
-use crate::app::App;
+use crate::app::{App, Unready};
 use crate::job::JobState;
 use crate::store::JobFilter;
 
@@ -33,30 +33,36 @@ pub async fn healthz() -> Json<Health> {
     Json(Health { status: "ok", version: env!("CARGO_PKG_VERSION") })
 }
 
+/// A server that takes work.
+#[derive(Serialize)]
+pub struct Ready {
+    #[serde(flatten)]
+    health: Health,
+    /// What whoever runs the server should know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<String>,
+}
+
 /// `GET /readyz`
-pub async fn readyz(State(app): State<App>) -> Result<Json<Health>, Problem> {
-    let unready = |code: &str, detail: &str| Problem::busy(code, detail);
-    if app.draining().is_cancelled() {
-        return Err(unready("draining", "the server is stopping"));
-    }
-    if let Err(error) = app.store().probe().await {
-        tracing::warn!(%error, "the database is not ready");
-        return Err(unready("database", "the database does not answer"));
-    }
-    if let Err(error) = app.blobs().probe().await {
-        tracing::warn!(%error, "the disk is not ready");
-        return Err(unready("disk", "the data folder can't be written"));
-    }
-    if app.store().queue_length().await? >= u64::from(app.config().limits.queue_max) {
-        return Err(unready("queue", "the queue is full"));
-    }
-    Ok(healthz().await)
+pub async fn readyz(State(app): State<App>) -> Result<Json<Ready>, Problem> {
+    let (code, detail) = match app.ready().await {
+        Ok(()) => {
+            let Json(health) = healthz().await;
+            return Ok(Json(Ready { health, warning: app.config().exposure() }));
+        }
+        Err(Unready::Draining) => ("draining", "the server is stopping"),
+        Err(Unready::Database) => ("database", "the database does not answer"),
+        Err(Unready::Disk) => ("disk", "the data folder can't be written"),
+        Err(Unready::Queue) => ("queue", "the queue is full"),
+        Err(Unready::Predictions(_)) => ("predictions", "predictions are refused: there is too much to do"),
+    };
+    Err(Problem::busy(code, detail))
 }
 
 /// `GET /metrics`
 pub async fn metrics(State(app): State<App>, headers: HeaderMap) -> Result<Response, Problem> {
     let counts = app.store().counts().await?;
-    let text = app.metrics().render(&counts).map_err(|error| {
+    let text = app.metrics().render(&counts, app.admission()).map_err(|error| {
         tracing::error!(%error, "the metrics could not be written");
         Problem::internal()
     })?;

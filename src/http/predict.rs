@@ -1,15 +1,15 @@
 use axum::Json as JsonResponse;
-use axum::extract::{FromRequest, Multipart, Request, State};
+use axum::extract::State;
 use axum::http::StatusCode;
-use bytes::{Bytes, BytesMut};
-use ndarray::Array2;
+use axum::response::Response;
+use bytes::Bytes;
+use ndarray::{Array2, ArrayView1, Axis};
 use serde::{Deserialize, Serialize};
-use tokio::sync::OwnedSemaphorePermit;
 
-use super::extract::{
-    Body, ModelPath, Params, invalid_json, media_type, room, too_large, unsupported_media_type, within,
-};
-use super::{Problem, blocking, images};
+use super::extract::{ModelPath, Params, invalid_json};
+use super::receive::{Body, Client};
+use super::{Problem, busy, images, priced};
+use crate::admission::{Charge, Lane, Price, Stop};
 use crate::app::App;
 use crate::data::picture::{self, PictureError, PictureLimits};
 use crate::data::{IMAGE_PIXELS, IMAGE_SIDE};
@@ -63,106 +63,147 @@ pub struct Prediction {
     pub labels: Option<Vec<usize>>,
 }
 
+/// Multiplications of a prediction that is answered beside others; a longer one waits in a lane of its own.
+const QUICK_MULTIPLICATIONS: f64 = 1e8;
+
+/// Pixels of pictures that are prepared beside predictions; larger ones wait in a lane of their own.
+const QUICK_PIXELS: u64 = 1 << 16;
+
+/// Bytes of JSON that the answer for an image takes, and for each of its classes.
+const ANSWER_BYTES: usize = 256;
+const CLASS_BYTES: usize = 32;
+
+/// Images of a batch between two looks whether its client is still there.
+const ROWS_AT_A_TIME: usize = 1_024;
+
 /// What a request holds.
 pub enum Input {
+    /// Images in JSON.
     Json(Body),
+    /// A byte for each pixel.
     Pixels(Body),
-    Picture(Body),
-    Pictures(Vec<Bytes>, OwnedSemaphorePermit),
+    /// Pictures as files, and the memory of those that were copied out of a form.
+    Pictures(Vec<Bytes>, Body, Option<Charge>),
+    /// Values from 0 to 1.
+    Values(Vec<f32>),
 }
-
-const MEDIA_TYPES: [&str; 5] =
-    ["application/json", "application/octet-stream", "image/png", "image/jpeg", "multipart/form-data"];
 
 /// `POST /v1/models/{ref}/predict`
 pub async fn predict(
     State(app): State<App>,
+    client: Client,
     ModelPath(reference): ModelPath,
     Params(params): Params<PredictParams>,
-    request: Request,
-) -> Result<JsonResponse<Predictions>, Problem> {
+    body: Body,
+) -> Result<Response, Problem> {
     let model = app.registry().get(&reference).await?;
     let classes = model.classes.len();
     if params.top.is_some_and(|top| !(1..=classes).contains(&top)) {
         let detail = format!("top must be from 1 to {classes}");
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_query", detail));
     }
-    let input = read(&app, request).await?;
-    let limits = &app.config().limits;
-    let (images_max, pictures) = (limits.images_max, limits.pictures());
-    let permit = app.prediction_permit().await;
-    let answer = blocking(move || {
-        let _permit = permit;
-        let x = input.prepare(params.prepare, images_max, &pictures)?;
-        let predictions = answer(app.registry(), &model, x, params.top);
-        app.metrics().predictions(&model.name, predictions.len());
-        Ok(Predictions { model: model.name.clone(), version: model.version, predictions })
-    });
-    answer.await.map(JsonResponse)
-}
-
-/// Reads what there is to predict.
-pub async fn read(app: &App, request: Request) -> Result<Input, Problem> {
-    let media_type = media_type(request.headers());
-    match media_type.as_deref() {
-        Some("application/json") => Body::from_request(request, app).await.map(Input::Json),
-        Some("application/octet-stream") => Body::from_request(request, app).await.map(Input::Pixels),
-        Some("image/png" | "image/jpeg") => Body::from_request(request, app).await.map(Input::Picture),
-        Some("multipart/form-data") => {
-            let room = room(request.headers(), app, app.config().limits.body_bytes_max)?;
-            let multipart = Multipart::from_request(request, app)
-                .await
-                .map_err(|rejection| Problem::malformed("invalid_multipart", rejection.body_text()))?;
-            let pictures =
-                within(app.config().limits.body_timeout_seconds, pictures(app, multipart)).await??;
-            Ok(Input::Pictures(pictures, room))
-        }
-        other => Err(unsupported_media_type(other, &MEDIA_TYPES)),
-    }
-}
-
-/// The files called `image` of a form.
-async fn pictures(app: &App, mut form: Multipart) -> Result<Vec<Bytes>, Problem> {
-    let limits = &app.config().limits;
-    let problem = |error: axum::extract::multipart::MultipartError| {
-        if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            too_large(limits.body_bytes_max)
-        } else {
-            Problem::malformed("invalid_multipart", error.body_text())
+    let input = Input::of(&app, client, body).await?.prepared(&app, client, params.prepare).await?;
+    let images_max = app.config().limits.images_max;
+    let price = price(&input, &model, images_max);
+    let work = {
+        let app = app.clone();
+        move |stop: &Stop| {
+            let x = input.images(images_max)?;
+            let predictions = answer(app.registry(), &model, x, params.top, (price.lane, stop))?;
+            app.metrics().predictions(&model.name, predictions.len());
+            Ok(JsonResponse(Predictions { model: model.name.clone(), version: model.version, predictions }))
         }
     };
-    let mut pictures = Vec::new();
-    while let Some(mut field) = form.next_field().await.map_err(problem)? {
-        if field.name() != Some("image") {
-            let name: String = field.name().unwrap_or_default().chars().take(64).collect();
-            let detail = format!("unknown form field {name:?}; send files as image");
-            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", detail));
-        }
-        if pictures.len() >= limits.pictures_max {
-            let detail = format!("a form may hold {} pictures at most", limits.pictures_max);
-            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "too_many_pictures", detail));
-        }
-        let mut bytes = BytesMut::new();
-        while let Some(chunk) = field.chunk().await.map_err(problem)? {
-            bytes.extend_from_slice(&chunk);
-        }
-        pictures.push(bytes.freeze());
-    }
-    if pictures.is_empty() {
-        let detail = "the form holds no file called image";
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", detail));
-    }
-    Ok(pictures)
+    priced(&app, client, price, work).await
+}
+
+/// What it takes to read these images.
+fn price(input: &Input, model: &Model, images_max: usize) -> Price {
+    let images = input.images_max().min(images_max);
+    let (predictor, classes) = (&model.predictor, model.classes.len());
+    let of_image =
+        IMAGE_PIXELS * size_of::<f32>() + ANSWER_BYTES + classes * (CLASS_BYTES + size_of::<f32>());
+    let multiplications = predictor.multiplications() * images as f64;
+    let lane = if multiplications <= QUICK_MULTIPLICATIONS { Lane::Predict } else { Lane::Batch };
+    Price::new(lane, images * of_image + predictor.working_bytes(images))
 }
 
 impl Input {
+    /// What the body of a request holds.
+    ///
+    /// # Errors
+    /// If it is a form that can't be read.
+    pub async fn of(app: &App, client: Client, body: Body) -> Result<Self, Problem> {
+        match body.media_type.as_deref() {
+            Some("application/json") => Ok(Self::Json(body)),
+            Some("application/octet-stream") => Ok(Self::Pixels(body)),
+            Some("multipart/form-data") => {
+                // The parts are copied out of the form.
+                let charge = app.admission().charge(client.peer, body.bytes.len()).map_err(busy)?;
+                let pictures = pictures(app, &body).await?;
+                Ok(Self::Pictures(pictures, Body::default(), Some(charge)))
+            }
+            _ => Ok(Self::Pictures(vec![body.bytes.clone()], body, None)),
+        }
+    }
+
+    /// Images that it holds at most.
+    pub fn images_max(&self) -> usize {
+        match self {
+            Self::Json(Body { bytes, .. }) => {
+                // Numbers are as many as commas, and one more.
+                bytes.iter().filter(|&&byte| byte == b',').count() / IMAGE_PIXELS + 1
+            }
+            Self::Pixels(Body { bytes, .. }) => bytes.len() / IMAGE_PIXELS,
+            Self::Pictures(pictures, ..) => pictures.len(),
+            Self::Values(values) => values.len() / IMAGE_PIXELS,
+        }
+    }
+
+    /// The same with pictures brought to values, each of them in its turn: a form of many large ones holds up no other.
+    ///
+    /// # Errors
+    /// If a picture can't be read, or there is no room to read it.
+    pub async fn prepared(self, app: &App, client: Client, prepare: Prepare) -> Result<Self, Problem> {
+        let Self::Pictures(pictures, body, charge) = self else { return Ok(self) };
+        let limits = app.config().limits.pictures();
+        let named = |index: usize, error: PictureError| {
+            let problem = Problem::from(error);
+            match pictures.len() {
+                1 => problem,
+                count => problem.within(format!("picture {} of {count}", index + 1)),
+            }
+        };
+        let mut prices = Vec::with_capacity(pictures.len());
+        for (index, bytes) in pictures.iter().enumerate() {
+            prices.push(picture::price(bytes, &limits).map_err(|error| named(index, error))?);
+        }
+        let pixels: u64 = prices.iter().map(|price| price.pixels).sum();
+        let most = app.config().limits.pictures_pixels_max;
+        if pixels > most {
+            let detail =
+                format!("the pictures have {pixels} pixels to decode, at most {most} are taken at a time");
+            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "picture_too_large", detail));
+        }
+        let lane = if pixels <= QUICK_PIXELS { Lane::Predict } else { Lane::Pictures };
+        let mut values = Vec::with_capacity(pictures.len() * IMAGE_PIXELS);
+        for (index, (bytes, price)) in pictures.iter().zip(&prices).enumerate() {
+            let bytes = bytes.clone();
+            let price = Price::new(lane, price.memory_bytes as usize);
+            let ticket = app.admission().admit(price, client.peer).await.map_err(busy)?;
+            let read = ticket.run(move |_| read_picture(&bytes, prepare, &limits)).await;
+            let (image, _) = read.map_err(|_| Problem::internal())?;
+            values.extend(from_pixels(&image.map_err(|error| named(index, error))?));
+        }
+        drop((body, charge));
+        Ok(Self::Values(values))
+    }
+
     /// The images as rows of 784 values from 0 to 1.
-    pub fn prepare(
-        self,
-        prepare: Prepare,
-        images_max: usize,
-        limits: &PictureLimits,
-    ) -> Result<Array2<f32>, Problem> {
+    ///
+    /// # Errors
+    /// If they can't be read, or are more than `images_max`.
+    pub fn images(self, images_max: usize) -> Result<Array2<f32>, Problem> {
         let (values, count) = match self {
             Self::Json(Body { bytes: body, .. }) => {
                 if body.is_empty() {
@@ -183,16 +224,11 @@ impl Input {
                 }
                 (from_pixels(&bytes).collect(), count)
             }
-            Self::Picture(Body { bytes, .. }) => (pixels(&bytes, prepare, limits)?, 1),
-            Self::Pictures(pictures, _room) => {
-                let mut values = Vec::with_capacity(pictures.len() * IMAGE_PIXELS);
-                for (index, bytes) in pictures.iter().enumerate() {
-                    let part = format!("picture {} of {}", index + 1, pictures.len());
-                    let pixels = pixels(bytes, prepare, limits);
-                    values.extend(pixels.map_err(|error| Problem::from(error).within(part))?);
-                }
-                (values, pictures.len())
+            Self::Values(values) => {
+                let count = values.len() / IMAGE_PIXELS;
+                (values, count)
             }
+            Self::Pictures(..) => return Err(Problem::internal()),
         };
         Array2::from_shape_vec((count, IMAGE_PIXELS), values).map_err(|error| {
             tracing::error!(%error, side = IMAGE_SIDE, "images of another size were let through");
@@ -201,14 +237,44 @@ impl Input {
     }
 }
 
-/// The image that a picture holds.
-fn pixels(bytes: &[u8], prepare: Prepare, limits: &PictureLimits) -> Result<Vec<f32>, PictureError> {
-    let picture = picture::decode(bytes, limits)?;
-    let pixels = match prepare {
-        Prepare::Mnist => picture::prepare(&picture)?,
-        Prepare::None => picture::as_is(&picture)?,
+/// The files called `image` of a form.
+async fn pictures(app: &App, body: &Body) -> Result<Vec<Bytes>, Problem> {
+    let limits = &app.config().limits;
+    let problem = |error: axum::extract::multipart::MultipartError| {
+        Problem::malformed("invalid_multipart", error.body_text())
     };
-    Ok(from_pixels(&pixels).collect())
+    let mut form = body.form(app).await?;
+    let mut pictures = Vec::new();
+    while let Some(field) = form.next_field().await.map_err(problem)? {
+        if field.name() != Some("image") {
+            let name: String = field.name().unwrap_or_default().chars().take(64).collect();
+            let detail = format!("unknown form field {name:?}; send files as image");
+            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", detail));
+        }
+        if pictures.len() >= limits.pictures_max {
+            let detail = format!("a form may hold {} pictures at most", limits.pictures_max);
+            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "too_many_pictures", detail));
+        }
+        pictures.push(field.bytes().await.map_err(problem)?);
+    }
+    if pictures.is_empty() {
+        let detail = "the form holds no file called image";
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", detail));
+    }
+    Ok(pictures)
+}
+
+/// The image that a picture holds.
+fn read_picture(
+    bytes: &[u8],
+    prepare: Prepare,
+    limits: &PictureLimits,
+) -> Result<[u8; IMAGE_PIXELS], PictureError> {
+    let picture = picture::decode(bytes, limits)?;
+    match prepare {
+        Prepare::Mnist => picture::prepare(&picture),
+        Prepare::None => picture::as_is(&picture),
+    }
 }
 
 /// Pixels as a network takes them.
@@ -216,22 +282,37 @@ pub fn from_pixels(pixels: &[u8]) -> impl Iterator<Item = f32> {
     pixels.iter().map(|&pixel| f32::from(pixel) / 255.0)
 }
 
-fn answer(registry: &Registry, model: &Model, x: Array2<f32>, top: Option<usize>) -> Vec<Prediction> {
-    let probabilities = registry.probabilities(model, x.view());
-    let one = |row: ndarray::ArrayView1<f32>| {
-        let label = argmax(row.iter());
-        let mut labels: Vec<usize> = (0..row.len()).collect();
-        if let Some(top) = top {
-            labels.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
-            labels.truncate(top);
-        }
-        Prediction {
-            label,
-            class: model.classes[label].clone(),
-            confidence: row[label],
-            probabilities: labels.iter().map(|&label| row[label]).collect(),
-            labels: top.map(|_| labels),
-        }
-    };
-    probabilities.rows().into_iter().map(one).collect()
+fn answer(
+    registry: &Registry,
+    model: &Model,
+    x: Array2<f32>,
+    top: Option<usize>,
+    (lane, stop): (Lane, &Stop),
+) -> Result<Vec<Prediction>, Problem> {
+    let mut predictions = Vec::with_capacity(x.nrows());
+    for x in x.axis_chunks_iter(Axis(0), ROWS_AT_A_TIME) {
+        stop.check()?;
+        let probabilities = match lane {
+            Lane::Batch => registry.probabilities(model, x),
+            _ => model.predictor.probabilities(x),
+        };
+        predictions.extend(probabilities.rows().into_iter().map(|row| prediction(model, row, top)));
+    }
+    Ok(predictions)
+}
+
+fn prediction(model: &Model, row: ArrayView1<f32>, top: Option<usize>) -> Prediction {
+    let label = argmax(row.iter());
+    let mut labels: Vec<usize> = (0..row.len()).collect();
+    if let Some(top) = top {
+        labels.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
+        labels.truncate(top);
+    }
+    Prediction {
+        label,
+        class: model.classes[label].clone(),
+        confidence: row[label],
+        probabilities: labels.iter().map(|&label| row[label]).collect(),
+        labels: top.map(|_| labels),
+    }
 }

@@ -52,6 +52,25 @@ impl<T: Float> Predictor<T> {
         numbers * size_of::<T>()
     }
 
+    /// Multiplications of weights for one image.
+    pub fn multiplications(&self) -> f64 {
+        let of_layer = |(layer, output): (&Layer<T>, &super::Shape)| match layer {
+            Layer::Dense(dense) => dense.weight.len() as f64,
+            Layer::Conv2d(_) => {
+                layer.parameters().map_or(0.0, |(weight, _)| (weight.len() * output.places()) as f64)
+            }
+            _ => 0.0,
+        };
+        self.folded.layers().iter().zip(&self.folded.shapes()[1..]).map(of_layer).sum()
+    }
+
+    /// Bytes of the values between the layers that are held at a time, at most.
+    pub fn working_bytes(&self, images: usize) -> usize {
+        let widest = self.folded.shapes().iter().map(|shape| shape.len()).max().unwrap_or(1);
+        // What goes into a layer and what comes out of it.
+        2 * images.min(self.rows) * widest * size_of::<T>()
+    }
+
     /// The probability of each class: x (n, inputs) of pixel / 255, result (n, classes). An image
     /// gets the same bits alone or in a batch.
     pub fn probabilities(&self, x: ArrayView2<T>) -> Array2<T> {

@@ -38,6 +38,15 @@ pub struct NewCheckpoint {
 }
 
 impl Checkpoint {
+    /// Its bytes as the row names them.
+    pub fn blob(&self) -> Blob {
+        Blob {
+            key: self.blob_key.clone(),
+            size_bytes: self.size_bytes.unsigned_abs(),
+            sha256: self.sha256.clone(),
+        }
+    }
+
     /// It as the API shows it.
     ///
     /// # Errors

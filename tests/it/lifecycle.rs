@@ -239,7 +239,7 @@ async fn what_was_committed_counts_though_the_client_has_hung_up() {
         (format!("DELETE {first}"), ""),
     ] {
         let mut stream = tokio::net::TcpStream::connect(address).await.expect("a connection");
-        let head = format!("{request} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n");
+        let head = format!("{request} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n");
         let message = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
         stream.write_all(message.as_bytes()).await.expect("sent");
         // Many answers later the server has taken this request up, and then seen that nobody waits for it.

@@ -2,6 +2,7 @@
 
 mod accuracy;
 mod allocation;
+mod answers;
 mod architecture;
 mod backup;
 mod bad_requests;
@@ -18,15 +19,18 @@ mod kernels;
 mod lab;
 mod lesson;
 mod lifecycle;
+mod limits;
 mod migrations;
 mod models;
 mod operating;
 mod process;
 mod pytorch;
 mod queue;
+mod raw;
 mod reproducible;
 mod server;
 mod shared_folder;
 mod state_machine;
 mod survival;
 mod tape;
+mod who_may_ask;

@@ -50,12 +50,12 @@ impl Process {
     }
 
     pub fn get(&self, path: &str) -> Value {
-        request(&self.url, &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
+        request(&self.url, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
     }
 
     /// Whether it says that it is ready, or anything at all.
     pub fn is_ready(&self) -> bool {
-        let request = "GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        let request = "GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
         answer(&self.url, request).is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
     }
 
@@ -64,15 +64,15 @@ impl Process {
     }
 
     pub fn post(&self, path: &str) -> (u16, Value) {
-        let head =
-            format!("POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        );
         try_request(&self.url, &head)
     }
 
     /// The status and the answer.
     pub fn try_post_job(&self, body: &str) -> (u16, Value) {
-        let head =
-            "POST /v1/jobs HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n";
+        let head = "POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n";
         try_request(&self.url, &format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()))
     }
 

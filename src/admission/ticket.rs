@@ -1,0 +1,82 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::oneshot;
+
+use super::{Charge, Crew, Place};
+
+/// Leave to do a piece of work: its place and its memory are held for as long as the work takes, whether its client stays or
+/// not.
+#[derive(Debug)]
+pub struct Ticket {
+    place: Place,
+    charge: Charge,
+    crew: Arc<Crew>,
+}
+
+/// Whether a piece of work shall stop, because nobody waits for it.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+/// Work that came to no end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WorkError {
+    /// It panicked, or the server stops.
+    #[error("the work panicked, or the server stops")]
+    Lost,
+}
+
+impl Stop {
+    /// Whether the work shall stop.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Sets a [`Stop`] when dropped.
+struct StopOnDrop(Stop);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Ticket {
+    pub(super) fn new(place: Place, charge: Charge, crew: Arc<Crew>) -> Self {
+        Self { place, charge, crew }
+    }
+
+    /// Does the work where it holds up nobody; returns what it comes to, with the memory that is charged for it. If the future is
+    /// dropped the work is told to stop.
+    ///
+    /// # Errors
+    /// If the work panics.
+    pub async fn run<T: Send + 'static>(
+        self,
+        work: impl FnOnce(&Stop) -> T + Send + 'static,
+    ) -> Result<(T, Charge), WorkError> {
+        let Self { place, charge, crew } = self;
+        let guard = StopOnDrop(Stop::default());
+        let stop = guard.0.clone();
+        let (sender, receiver) = oneshot::channel();
+        let span = tracing::Span::current();
+        let is_long = place.lane().is_long();
+        let job = move || {
+            if stop.is_set() {
+                return;
+            }
+            let done = span.in_scope(|| work(&stop));
+            drop(place);
+            // The client may have gone.
+            let _ = sender.send((done, charge));
+        };
+        if is_long {
+            crew.run(job);
+        } else {
+            // Its place bounds how many there are, so none of them waits for a thread.
+            drop(tokio::task::spawn_blocking(job));
+        }
+        receiver.await.map_err(|_| WorkError::Lost)
+    }
+}

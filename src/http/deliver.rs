@@ -1,0 +1,252 @@
+//! How an answer goes out: whether the client has it already, packed if it may be, its memory charged until the client has
+//! taken it.
+
+use std::io::Write;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use axum::body::{Body, HttpBody};
+use axum::http::response::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use hyper::body::{Frame, SizeHint};
+use sha2::{Digest, Sha256};
+
+use super::accept::{accepts_gzip, etag_matches};
+use super::{Problem, busy};
+use crate::admission::{Charge, Peer, Refusal};
+use crate::app::App;
+
+/// Bytes of an answer that are handed over at a time.
+const PART_BYTES: usize = 16 << 10;
+
+/// An answer from so many bytes on is packed if the client asks for it.
+const PACKED_BYTES_MIN: usize = 1 << 10;
+
+/// An answer up to so many bytes is packed and digested where it is; a longer one by the threads for long work.
+const QUICK_BYTES_MAX: usize = 32 << 10;
+
+/// An answer of the API runs nothing and is shown in no frame; a drawing may have styles of its own.
+const POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
+const POLICY_OF_DRAWINGS: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
+
+/// Marks an answer whose body comes bit by bit: it is handed on as it is.
+#[derive(Clone, Copy)]
+pub struct Streamed;
+
+/// The memory that is charged for an answer already.
+#[derive(Clone)]
+pub struct Paid(Arc<Mutex<Option<Charge>>>);
+
+impl Paid {
+    /// The answer holds `charge`.
+    pub fn new(charge: Charge) -> Self {
+        Self(Arc::new(Mutex::new(Some(charge))))
+    }
+
+    fn take(&self) -> Option<Charge> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// What the head of a request says about its answer.
+pub struct Wants {
+    is_read: bool,
+    takes_gzip: bool,
+    headers: HeaderMap,
+}
+
+impl Wants {
+    /// What `method` and `headers` say.
+    pub fn of(method: &Method, headers: &HeaderMap) -> Self {
+        let mut kept = HeaderMap::new();
+        for value in headers.get_all(header::IF_NONE_MATCH) {
+            kept.append(header::IF_NONE_MATCH, value.clone());
+        }
+        Self {
+            is_read: matches!(*method, Method::GET | Method::HEAD),
+            takes_gzip: accepts_gzip(headers),
+            headers: kept,
+        }
+    }
+}
+
+/// The answer as it is sent, with the memory that is charged until it is.
+pub async fn deliver(
+    app: &App,
+    peer: Peer,
+    wants: &Wants,
+    mut response: Response,
+) -> (Response, Option<Charge>) {
+    let is_streamed = response.extensions_mut().remove::<Streamed>().is_some();
+    let paid = response.extensions_mut().remove::<Paid>().and_then(|paid| paid.take());
+    complete_head(response.status(), wants, response.headers_mut());
+    if is_streamed {
+        let tag = response.headers().get(header::ETAG).and_then(|tag| tag.to_str().ok());
+        if wants.is_read && tag.is_some_and(|tag| etag_matches(&wants.headers, tag)) {
+            return (not_modified(response.into_parts().0), None);
+        }
+        return (response, None);
+    }
+    let (mut head, body) = response.into_parts();
+    // It is in memory, so nothing is waited for.
+    let Ok(bytes) = axum::body::to_bytes(body, usize::MAX).await else {
+        return (Problem::internal().into_response(), None);
+    };
+    let mut charge = paid;
+    if charge.as_mut().is_none_or(|charge| !charge.resize(bytes.len())) {
+        charge = match app.admission().charge(peer, bytes.len()) {
+            Ok(charge) => Some(charge),
+            Err(refusal) => return (busy(refusal).into_response(), None),
+        };
+    }
+    let is_packable = wants.takes_gzip && bytes.len() >= PACKED_BYTES_MIN && is_text(&head.headers);
+    let has_tag = wants.is_read && head.status == StatusCode::OK;
+    if !is_packable && !has_tag {
+        return (Response::from_parts(head, Body::from(bytes)), charge);
+    }
+    let sealed = if bytes.len() <= QUICK_BYTES_MAX {
+        Some(seal(bytes, is_packable, has_tag))
+    } else {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        app.admission().crew().run(move || drop(sender.send(seal(bytes, is_packable, has_tag))));
+        receiver.await.ok()
+    };
+    let Some(Sealed { bytes, is_packed, tag }) = sealed else {
+        return (busy(Refusal::Memory).into_response(), None);
+    };
+    if let Some(tag) = tag {
+        // Whoever has set one knows better.
+        let tag = head.headers.entry(header::ETAG).or_insert(tag);
+        if tag.to_str().is_ok_and(|tag| etag_matches(&wants.headers, tag)) {
+            return (not_modified(head), None);
+        }
+    }
+    if is_packed {
+        head.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        head.headers.remove(header::CONTENT_LENGTH);
+    }
+    if let Some(charge) = &mut charge {
+        charge.resize(bytes.len());
+    }
+    (Response::from_parts(head, Body::from(bytes)), charge)
+}
+
+/// 304: the client has the answer already.
+fn not_modified(mut head: Parts) -> Response {
+    head.status = StatusCode::NOT_MODIFIED;
+    for name in [header::CONTENT_TYPE, header::CONTENT_LENGTH, header::CONTENT_DISPOSITION] {
+        head.headers.remove(name);
+    }
+    Response::from_parts(head, Body::empty())
+}
+
+/// An answer with what tells it from others.
+struct Sealed {
+    bytes: Bytes,
+    is_packed: bool,
+    tag: Option<HeaderValue>,
+}
+
+/// Packs an answer, and digests what is sent.
+fn seal(bytes: Bytes, is_packable: bool, has_tag: bool) -> Sealed {
+    let packed = is_packable.then(|| gzip(&bytes)).flatten().filter(|packed| packed.len() < bytes.len());
+    let is_packed = packed.is_some();
+    let bytes = packed.map_or(bytes, Bytes::from);
+    let tag = has_tag.then(|| {
+        let digest = Sha256::digest(&bytes);
+        let digits: String = digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
+        HeaderValue::from_str(&format!("\"{digits}\"")).ok()
+    });
+    Sealed { bytes, is_packed, tag: tag.flatten() }
+}
+
+fn gzip(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Compression::fast());
+    encoder.write_all(bytes).ok()?;
+    encoder.finish().ok()
+}
+
+fn is_text(headers: &HeaderMap) -> bool {
+    let media_type =
+        headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    ["application/json", "image/svg+xml", "text/"].iter().any(|kind| media_type.starts_with(kind))
+        && !headers.contains_key(header::CONTENT_ENCODING)
+}
+
+/// The headers of every answer, unless its handler has set them.
+fn complete_head(status: StatusCode, wants: &Wants, headers: &mut HeaderMap) {
+    let is_drawing =
+        headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes() == b"image/svg+xml");
+    let policy = if is_drawing { POLICY_OF_DRAWINGS } else { POLICY };
+    let cache = if wants.is_read && status == StatusCode::OK { "no-cache" } else { "no-store" };
+    let mut set = |name: HeaderName, value: &'static str| {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    };
+    set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    set(header::CONTENT_SECURITY_POLICY, policy);
+    set(header::CACHE_CONTROL, cache);
+    set(header::VARY, "Accept, Accept-Encoding");
+}
+
+/// A body that counts what is taken of it, in parts; `end` is dropped with it.
+pub struct Counted<E> {
+    body: Body,
+    part: Bytes,
+    end: E,
+}
+
+/// Hears of the bytes of a body that were handed over.
+pub trait Counts {
+    /// So many more.
+    fn count(&mut self, bytes: usize);
+}
+
+impl<E> Counted<E> {
+    /// Hands on `body`.
+    pub fn new(body: Body, end: E) -> Self {
+        Self { body, part: Bytes::new(), end }
+    }
+}
+
+impl<E: Counts + Unpin> HttpBody for Counted<E> {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if self.part.is_empty() {
+            match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.part = data,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                end => return Poll::Ready(end),
+            }
+        }
+        let length = self.part.len().min(PART_BYTES);
+        let part = self.part.split_to(length);
+        self.end.count(length);
+        Poll::Ready(Some(Ok(Frame::data(part))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.part.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (inner, left) = (self.body.size_hint(), self.part.len() as u64);
+        let mut hint = SizeHint::new();
+        hint.set_lower(inner.lower() + left);
+        if let Some(upper) = inner.upper() {
+            hint.set_upper(upper + left);
+        }
+        hint
+    }
+}

@@ -1,0 +1,110 @@
+//! Who may ask: the host a request is for, the site it comes from, how its body is framed.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, Method, StatusCode, Uri, Version, header};
+
+use super::Problem;
+
+const SEC_FETCH_SITE: &str = "sec-fetch-site";
+
+/// Lets a request in that is for this server, and comes from no other site; `allowed_hosts` are the names of this server besides
+/// addresses and `localhost`.
+///
+/// # Errors
+/// 400 for a host that can't be read, 421 for one that is not of this server, 403 for what a page of another site sends, 501 for a body that
+/// is encoded on its way.
+pub fn check(
+    method: &Method,
+    uri: &Uri,
+    version: Version,
+    headers: &HeaderMap,
+    allowed_hosts: &[String],
+) -> Result<(), Problem> {
+    let host = host(headers, version)?;
+    for authority in [Some(&host), uri.authority()].into_iter().flatten() {
+        if !is_of_this_server(authority, allowed_hosts) {
+            let detail = format!(
+                "this server does not answer for the host {:?}; start it with --allowed-hosts to add a name",
+                shown(authority.host())
+            );
+            return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "unknown_host", detail));
+        }
+    }
+    if !method.is_safe() {
+        same_site(headers, &host)?;
+    }
+    plain_framing(headers)
+}
+
+/// The one host that a request names (RFC 9112, section 3.2).
+fn host(headers: &HeaderMap, version: Version) -> Result<Authority, Problem> {
+    let malformed = |detail: &str| Problem::malformed("invalid_host", detail);
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = hosts.next().ok_or_else(|| malformed(&format!("{version:?} without a Host header")))?;
+    if hosts.next().is_some() {
+        return Err(malformed("more than one Host header"));
+    }
+    let host = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok());
+    // User information has no place there.
+    host.filter(|host| !host.as_str().contains('@'))
+        .ok_or_else(|| malformed("the Host header names no host; it is a name or an address, and a port"))
+}
+
+/// Whether it is an address, which no name of another site's can stand for, or a name of this server. A page whose own name was made to
+/// mean this address is told apart by it (<https://en.wikipedia.org/wiki/DNS_rebinding>).
+fn is_of_this_server(authority: &Authority, allowed_hosts: &[String]) -> bool {
+    let host = authority.host();
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    match bracketed {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => {
+            host.parse::<IpAddr>().is_ok()
+                || host.eq_ignore_ascii_case("localhost")
+                || allowed_hosts.iter().any(|allowed| host.eq_ignore_ascii_case(allowed))
+        }
+    }
+}
+
+/// That no page of another site sends it: browsers say so by `Sec-Fetch-Site`
+/// (<https://www.w3.org/TR/fetch-metadata/>), older ones by `Origin` (RFC 6454). Other clients send neither.
+fn same_site(headers: &HeaderMap, host: &Authority) -> Result<(), Problem> {
+    let mut sites = headers.get_all(SEC_FETCH_SITE).iter().peekable();
+    let is_own = match sites.peek() {
+        Some(_) => sites.all(|site| matches!(site.as_bytes(), b"same-origin" | b"none")),
+        None => headers.get_all(header::ORIGIN).iter().all(|origin| {
+            origin.to_str().ok().and_then(|origin| origin.parse::<Uri>().ok()).is_some_and(|origin| {
+                let default = match origin.scheme_str() {
+                    Some("http") => 80,
+                    Some("https") => 443,
+                    _ => return false,
+                };
+                let port = |authority: &Authority| authority.port_u16().unwrap_or(default);
+                origin.authority().is_some_and(|own| {
+                    own.host().eq_ignore_ascii_case(host.host()) && port(own) == port(host)
+                })
+            })
+        }),
+    };
+    if is_own {
+        return Ok(());
+    }
+    let detail = "a page of another site sends this; only this server's own pages, and clients that are no browsers, may change or ask for work";
+    Err(Problem::new(StatusCode::FORBIDDEN, "cross_site", detail))
+}
+
+/// That the body comes as it is, or in chunks: no other transfer coding is known (RFC 9112, section 6.1).
+fn plain_framing(headers: &HeaderMap) -> Result<(), Problem> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let Some(coding) = codings.next() else { return Ok(()) };
+    if coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") && codings.next().is_none() {
+        return Ok(());
+    }
+    let detail = format!("Transfer-Encoding {coding:?} is not known; send the body as it is, or chunked");
+    Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "unsupported_transfer_encoding", detail))
+}
+
+fn shown(host: &str) -> String {
+    host.chars().take(64).collect()
+}

@@ -1,0 +1,179 @@
+//! What surrounds every request: its id, who may ask, its line in the log, its figures.
+
+use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use tracing::Instrument;
+use uuid::Uuid;
+
+use super::deliver::{Counted, Counts, Wants, deliver};
+use super::guests::Busy;
+use super::receive::Client;
+use super::{Problem, guard};
+use crate::admission::Charge;
+use crate::app::App;
+use crate::telemetry::UnderWay;
+
+const REQUEST_ID: &str = "x-request-id";
+
+/// Longest request id that is taken from a client, in bytes.
+const REQUEST_ID_BYTES_MAX: usize = 64;
+
+/// Characters of a path that are logged.
+const PATH_SHOWN: usize = 256;
+
+/// Gives a request its id, refuses it where it may not ask, and logs, counts and completes the answer. Panics become
+/// a 500.
+pub async fn observe(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let client = Client::of(request.extensions());
+    let busy = request.extensions_mut().remove::<Arc<Busy>>();
+    let id = request_id(request.headers());
+    let method = request.method().clone();
+    let path: String = request.uri().path().chars().take(PATH_SHOWN).collect();
+    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
+    let wants = Wants::of(&method, request.headers());
+    let bytes_in = BytesIn::default();
+    request.extensions_mut().insert(bytes_in.clone());
+    let under_way = app.metrics().request_under_way();
+
+    let allowed_hosts = &app.config().allowed_hosts;
+    let may_ask = guard::check(&method, request.uri(), request.version(), request.headers(), allowed_hosts);
+    let response = match may_ask {
+        Err(problem) => problem.into_response(),
+        Ok(()) => {
+            // The answer to HEAD is that to GET, and hyper leaves its body out.
+            if method == Method::HEAD {
+                *request.method_mut() = Method::GET;
+            }
+            let span = tracing::info_span!("request", request_id = %id);
+            let answered = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span);
+            answered.await.unwrap_or_else(|_| {
+                tracing::error!(request_id = %id, %method, path, "a handler panicked");
+                Problem::internal().into_response()
+            })
+        }
+    };
+    let refusal = refusal(&response);
+    let (response, charge) = deliver(&app, client.peer, &wants, named(response, &id)).await;
+    let refusal = refusal.or_else(|| self::refusal(&response));
+    let mut response = named(response, &id);
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    let status = response.status();
+    app.metrics().request(known_method(&method), &route, status.as_u16(), started.elapsed());
+    let end = End {
+        is_silent: refusal.as_deref().is_some_and(|reason| !app.metrics().refused(reason)),
+        line: Line { id, client: client.address, method, path, status, refusal, bytes_in, bytes_out: 0 },
+        started,
+        _held: (charge, busy, under_way),
+    };
+    response.map(|body| Body::new(Counted::new(body, end)))
+}
+
+/// The stable word of an answer by which the server refuses what it could do for others, or at another time.
+fn refusal(response: &Response) -> Option<String> {
+    let is_refusal = matches!(
+        response.status(),
+        StatusCode::FORBIDDEN
+            | StatusCode::REQUEST_TIMEOUT
+            | StatusCode::PAYLOAD_TOO_LARGE
+            | StatusCode::MISDIRECTED_REQUEST
+            | StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::INSUFFICIENT_STORAGE
+    );
+    is_refusal.then(|| response.extensions().get::<Problem>().map(|problem| problem.code.clone())).flatten()
+}
+
+/// Writes the body of a problem, which needs the request's id.
+fn named(mut response: Response, id: &str) -> Response {
+    let Some(problem) = response.extensions_mut().remove::<Problem>() else { return response };
+    let allow = response.headers().get(header::ALLOW).cloned();
+    problem.with_allow(allow).into_response_for(id)
+}
+
+/// Bytes of a request's body that have come.
+#[derive(Clone, Default)]
+pub struct BytesIn(Arc<AtomicU64>);
+
+impl BytesIn {
+    /// So many more.
+    pub fn count(&self, bytes: usize) {
+        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
+/// What is logged of a request.
+struct Line {
+    id: String,
+    client: IpAddr,
+    method: Method,
+    path: String,
+    status: StatusCode,
+    refusal: Option<String>,
+    bytes_in: BytesIn,
+    bytes_out: u64,
+}
+
+/// The end of a request: what it held is given back, and its line is logged.
+struct End {
+    line: Line,
+    started: Instant,
+    /// Whether enough others were refused for the same reason just before.
+    is_silent: bool,
+    _held: (Option<Charge>, Option<Arc<Busy>>, UnderWay),
+}
+
+impl Counts for End {
+    fn count(&mut self, bytes: usize) {
+        self.line.bytes_out += bytes as u64;
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if self.is_silent {
+            return;
+        }
+        let Line { id, client, method, path, status, refusal, bytes_in, bytes_out } = &self.line;
+        let (status, elapsed_seconds) = (status.as_u16(), self.started.elapsed().as_secs_f64());
+        let bytes_in = bytes_in.0.load(Ordering::Relaxed);
+        match refusal {
+            Some(refusal) => {
+                tracing::warn!(request_id = %id, %client, %method, path, status, refusal, bytes_in, bytes_out, elapsed_seconds, "request refused");
+            }
+            None => {
+                tracing::info!(request_id = %id, %client, %method, path, status, bytes_in, bytes_out, elapsed_seconds, "request");
+            }
+        }
+    }
+}
+
+/// The client's id, where it can stand in a log line, or a new one.
+fn request_id(headers: &HeaderMap) -> String {
+    let given = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
+    let is_plain = |id: &&str| {
+        (1..=REQUEST_ID_BYTES_MAX).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+    };
+    given.filter(is_plain).map_or_else(|| Uuid::now_v7().to_string(), str::to_owned)
+}
+
+/// The method as a label: any client can invent one.
+fn known_method(method: &Method) -> &'static str {
+    ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"]
+        .into_iter()
+        .find(|known| *known == method.as_str())
+        .unwrap_or("other")
+}

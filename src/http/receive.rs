@@ -1,0 +1,292 @@
+//! How a request comes in: its body as it arrives, then its place in a lane.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::extract::{FromRequest, FromRequestParts, Multipart, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use tracing::Instrument;
+
+use super::accept::{is_identity, known_media_type};
+use super::connections::ClientAddress;
+use super::observe::BytesIn;
+use super::{Problem, busy};
+use crate::admission::{Charge, Lane, Peer, Place};
+use crate::app::App;
+
+/// What a route takes in its body.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    /// Nothing: what comes is not read.
+    Nothing,
+    /// A request in JSON, small beside images.
+    Json,
+    /// Images in any of the forms of [`IMAGES`].
+    Images,
+}
+
+/// How a route is worked on once its body has arrived.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Works {
+    /// In a place of the lane of everything else.
+    Short,
+    /// The same, and to its end though its client hangs up: what is in memory, and who waits, must follow what was
+    /// committed. A job that is posted needs none of this: the store carries it.
+    ToItsEnd,
+    /// In a lane that its handler chooses, knowing the price.
+    Priced,
+}
+
+/// The door of a route.
+#[derive(Clone)]
+pub struct Door {
+    /// The server.
+    pub app: App,
+    /// What goes in.
+    pub takes: Takes,
+    /// What is done with it.
+    pub works: Works,
+}
+
+/// Media types that images come in.
+pub const IMAGES: [&str; 5] =
+    ["application/json", "application/octet-stream", "image/png", "image/jpeg", "multipart/form-data"];
+
+/// Whose a request is.
+#[derive(Clone, Copy)]
+pub struct Client {
+    /// Its address.
+    pub address: IpAddr,
+    /// What it shares with others at this address.
+    pub peer: Peer,
+}
+
+impl Client {
+    /// The client of a request, or this machine if it came by no connection.
+    pub fn of(extensions: &axum::http::Extensions) -> Self {
+        let address = extensions.get::<ClientAddress>().map_or(Ipv4Addr::LOCALHOST.into(), |client| client.0);
+        Self { address, peer: Peer::new(address) }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Client {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(Self::of(&parts.extensions))
+    }
+}
+
+/// The body of a request, all of it; its memory is charged for as long as a clone of this lives.
+#[derive(Clone, Default)]
+pub struct Body {
+    /// The body.
+    pub bytes: Bytes,
+    /// Its media type, in lower case and without parameters.
+    pub media_type: Option<String>,
+    content_type: Option<HeaderValue>,
+    _charge: Option<Arc<Charge>>,
+}
+
+impl Body {
+    /// It as the form that it is.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub async fn form(&self, app: &App) -> Result<Multipart, Problem> {
+        let mut request = Request::new(axum::body::Body::from(self.bytes.clone()));
+        if let Some(content_type) = &self.content_type {
+            request.headers_mut().insert(header::CONTENT_TYPE, content_type.clone());
+        }
+        Multipart::from_request(request, app)
+            .await
+            .map_err(|rejection| Problem::malformed("invalid_multipart", rejection.body_text()))
+    }
+}
+
+impl<S: Sync> FromRequest<S> for Body {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request(mut request: Request, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(request.extensions_mut().remove::<Self>().unwrap_or_default())
+    }
+}
+
+/// The place of a request in the lane of everything else, which a handler that begins to wait gives up.
+#[derive(Clone, Default)]
+pub struct Held(Arc<Mutex<Option<Place>>>);
+
+impl Held {
+    /// Gives the place up.
+    pub fn leave(&self) {
+        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
+/// Takes a request's body in, then a place for it, then calls its handler.
+pub async fn enter(State(door): State<Door>, mut request: Request, next: Next) -> Response {
+    let Door { app, takes, works } = door;
+    let client = Client::of(request.extensions());
+    match take_in(&app, takes, client.peer, &mut request).await {
+        Ok(body) => drop(request.extensions_mut().insert(body)),
+        Err(problem) => return problem.into_response(),
+    }
+    if works == Works::Priced {
+        return next.run(request).await;
+    }
+    let place = match app.admission().enter(Lane::Other, client.peer).await {
+        Ok(place) => Held(Arc::new(Mutex::new(Some(place)))),
+        Err(refusal) => return busy(refusal).into_response(),
+    };
+    request.extensions_mut().insert(place.clone());
+    let answering = async move {
+        let response = next.run(request).await;
+        place.leave();
+        response
+    };
+    if works == Works::Short {
+        return answering.await;
+    }
+    match app.tasks().spawn(answering.instrument(tracing::Span::current())).await {
+        Ok(response) => response,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Problem::internal().into_response(),
+    }
+}
+
+/// The body of a request, checked as far as its head says what it will be.
+async fn take_in(app: &App, takes: Takes, peer: Peer, request: &mut Request) -> Result<Body, Problem> {
+    let headers = request.headers();
+    let media_type = media_type(headers);
+    let limits = &app.config().limits;
+    let (bytes_max, media_types): (usize, &[&str]) = match takes {
+        Takes::Nothing => return without_body(request.method(), media_type),
+        Takes::Json => (limits.job_request_bytes_max, &["application/json"]),
+        Takes::Images => (limits.body_bytes_max, &IMAGES),
+    };
+    if !media_type.as_deref().is_some_and(|found| media_types.contains(&found)) {
+        return Err(unsupported_media_type(media_type.as_deref(), media_types));
+    }
+    if !is_identity(headers) {
+        let detail = "the body comes with a Content-Encoding that is not taken; send it as it is";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_content_encoding", detail));
+    }
+    let announced = announced(headers);
+    if announced.is_some_and(|announced| announced > bytes_max as u64) {
+        return Err(too_large(bytes_max));
+    }
+    let charge = app.admission().charge(peer, 0).map_err(busy)?;
+    let seconds = limits.body_timeout_seconds;
+    let bytes_in = request.extensions().get::<BytesIn>().cloned().unwrap_or_default();
+    let arriving = Arriving { bytes: Vec::new(), charge, bytes_max, announced, bytes_in };
+    let body = std::mem::take(request.body_mut());
+    let arrived = tokio::time::timeout(Duration::from_secs(seconds.into()), arriving.all_of(body));
+    let (bytes, charge) = arrived.await.map_err(|_| {
+        let detail = format!("the body did not arrive within {seconds} seconds");
+        Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail)
+    })??;
+    let content_type = request.headers().get(header::CONTENT_TYPE).cloned();
+    Ok(Body { bytes, media_type, content_type, _charge: Some(Arc::new(charge)) })
+}
+
+/// That a request without a body brings none of the kinds that a form of any web page can send
+/// (<https://fetch.spec.whatwg.org/#cors-safelisted-request-header>).
+fn without_body(method: &Method, media_type: Option<String>) -> Result<Body, Problem> {
+    match media_type {
+        Some(found) if !method.is_safe() && found != "application/json" => {
+            let detail = format!("this request takes no body, and no Content-Type {found}");
+            Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail))
+        }
+        media_type => Ok(Body { media_type, ..Body::default() }),
+    }
+}
+
+/// The media type of a body, in lower case and without parameters.
+fn media_type(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    let media_type = value.split(';').next().unwrap_or(value).trim().to_ascii_lowercase();
+    Some(known_media_type(&media_type).to_owned())
+}
+
+/// Bytes that the head of a request announces.
+fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// A body on its way: each byte of memory is charged before it is taken.
+struct Arriving {
+    bytes: Vec<u8>,
+    charge: Charge,
+    bytes_max: usize,
+    announced: Option<u64>,
+    bytes_in: BytesIn,
+}
+
+impl Arriving {
+    async fn all_of(mut self, body: axum::body::Body) -> Result<(Bytes, Charge), Problem> {
+        let mut parts = body.into_data_stream();
+        let cut = |error: axum::Error| {
+            tracing::debug!(%error, "a body was cut off");
+            Problem::malformed(
+                "body_cut_off",
+                "the body ends before all that was announced has come, or its chunks can't be read",
+            )
+        };
+        let Some(first) = parts.next().await.transpose().map_err(cut)? else {
+            return Ok((Bytes::new(), self.charge));
+        };
+        self.bytes_in.count(first.len());
+        if Some(first.len() as u64) == self.announced {
+            self.room_for(first.len())?;
+            return Ok((first, self.charge));
+        }
+        self.push(&first)?;
+        drop(first);
+        while let Some(part) = parts.next().await.transpose().map_err(cut)? {
+            self.bytes_in.count(part.len());
+            self.push(&part)?;
+        }
+        Ok((self.bytes.into(), self.charge))
+    }
+
+    fn push(&mut self, part: &[u8]) -> Result<(), Problem> {
+        let length = self.bytes.len() + part.len();
+        if length > self.bytes_max {
+            return Err(too_large(self.bytes_max));
+        }
+        let capacity = self.bytes.capacity();
+        if length > capacity {
+            let most = self.announced.map_or(self.bytes_max, |announced| announced as usize);
+            let larger = (2 * capacity).min(most).max(length);
+            // Both are there while the old one is copied into the new one.
+            self.room_for(capacity + larger)?;
+            self.bytes.reserve_exact(larger - self.bytes.len());
+            self.room_for(larger)?;
+        }
+        self.bytes.extend_from_slice(part);
+        Ok(())
+    }
+
+    fn room_for(&mut self, bytes: usize) -> Result<(), Problem> {
+        if self.charge.resize(bytes) { Ok(()) } else { Err(busy(crate::admission::Refusal::Memory)) }
+    }
+}
+
+/// 413 for a body over the limit.
+pub fn too_large(bytes_max: usize) -> Problem {
+    let detail = format!("the body is larger than {bytes_max} bytes");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
+}
+
+/// 415 with what would have been taken.
+pub fn unsupported_media_type(found: Option<&str>, expected: &[&str]) -> Problem {
+    let found = found.map_or_else(|| "no Content-Type".to_owned(), |found| format!("Content-Type {found}"));
+    let detail = format!("{found}; send {}", expected.join(", "));
+    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+}

@@ -1,0 +1,67 @@
+//! What the system says of this process, under the names that every Prometheus client uses:
+//! <https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics>.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// The figures as they are now; none of those that this system does not tell.
+pub fn registry() -> Registry {
+    let mut registry = Registry::default();
+    let Some(process) = Process::now() else { return registry };
+    let gauge = |value: f64| {
+        let gauge = Gauge::<f64, AtomicU64>::default();
+        gauge.set(value);
+        gauge
+    };
+    for (name, help, value) in [
+        ("process_resident_memory_bytes", "Resident memory in bytes", process.resident_bytes),
+        ("process_virtual_memory_bytes", "Virtual memory in bytes", process.virtual_bytes),
+        ("process_threads", "Threads", process.threads),
+        ("process_open_fds", "Open file descriptors", process.open_files),
+        ("process_max_fds", "Open file descriptors at most", process.open_files_max),
+        ("process_start_time_seconds", "Start of the process since 1970 in seconds", process.started_seconds),
+    ] {
+        registry.register(name, help, gauge(value));
+    }
+    let cpu = ConstCounter::new(process.cpu_seconds);
+    registry.register("process_cpu_seconds", "User and system time spent in seconds", cpu);
+    registry
+}
+
+struct Process {
+    resident_bytes: f64,
+    virtual_bytes: f64,
+    threads: f64,
+    open_files: f64,
+    open_files_max: f64,
+    started_seconds: f64,
+    cpu_seconds: f64,
+}
+
+impl Process {
+    /// From `/proc`: <https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html>.
+    fn now() -> Option<Self> {
+        let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+        // The name of the program, in parentheses, may hold anything.
+        let fields: Vec<f64> =
+            stat.rsplit_once(')')?.1.split_whitespace().map(|field| field.parse().unwrap_or(0.0)).collect();
+        // Fields are numbered from 1; the third comes first after the name.
+        let field = |number: usize| fields.get(number - 3).copied();
+        let ticks = rustix::param::clock_ticks_per_second() as f64;
+        let booted = std::fs::read_to_string("/proc/stat").ok()?;
+        let booted = booted.lines().find_map(|line| line.strip_prefix("btime ")?.parse::<f64>().ok())?;
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        Some(Self {
+            resident_bytes: field(24)? * rustix::param::page_size() as f64,
+            virtual_bytes: field(23)?,
+            threads: field(20)?,
+            open_files: std::fs::read_dir("/proc/self/fd").ok()?.count() as f64,
+            open_files_max: limit.map_or(f64::INFINITY, |limit| limit as f64),
+            started_seconds: booted + field(22)? / ticks,
+            cpu_seconds: (field(14)? + field(15)?) / ticks,
+        })
+    }
+}

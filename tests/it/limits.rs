@@ -1,0 +1,200 @@
+//! Limits that hold: no request starves the others or keeps what it was given.
+
+use reqwest::StatusCode;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::raw::{connect, connect_from, read};
+use crate::server::{TestServer, endless, problem};
+
+const HEAD: &str = "Host: localhost\r\n";
+
+/// The value of a metric, as of now.
+async fn metric(server: &TestServer, name: &str) -> i64 {
+    let text = server.get("/metrics").await.text().await.expect("text");
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+    value.unwrap_or_default()
+}
+
+async fn until_metric(server: &TestServer, name: &str, is_so: impl Fn(i64) -> bool) {
+    while !is_so(metric(server, name).await) {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_announced_and_does_not_come_takes_nothing() {
+    let server = TestServer::start(&["--memory-bytes-max", "33554432"]).await;
+    server.with_model().await;
+    let before = metric(&server, "chainrule_memory_charged_bytes").await;
+    let mut silent = Vec::new();
+    for _ in 0..64 {
+        let mut connection = connect(&server).await;
+        let head = format!(
+            "POST /v1/models/digits/predict HTTP/1.1\r\n{HEAD}Content-Type: application/octet-stream\r\nContent-Length: 16777216\r\n\r\n"
+        );
+        connection.write_all(head.as_bytes()).await.expect("sent");
+        silent.push(connection);
+    }
+    until_metric(&server, "chainrule_requests_under_way", |count| count > 64).await;
+    let charged = metric(&server, "chainrule_memory_charged_bytes").await - before;
+    assert!(charged <= 65 * (48 << 10), "{charged} bytes for bodies that have not come");
+    let answer = server.post("/v1/models/digits/predict", "application/octet-stream", vec![0; 784]).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    drop(silent);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_client_can_not_have_all_the_memory() {
+    let server =
+        TestServer::start(&["--memory-bytes-max", "33554432", "--body-timeout-seconds", "600"]).await;
+    server.with_model().await;
+    let mut connections = Vec::new();
+    for _ in 0..8 {
+        let mut connection = connect_from(&server, [127, 0, 0, 2]).await;
+        let head = format!(
+            "POST /v1/models/digits/predict HTTP/1.1\r\n{HEAD}Content-Type: application/octet-stream\r\nContent-Length: 16777216\r\n\r\n"
+        );
+        connection.write_all(head.as_bytes()).await.expect("sent");
+        // It may be refused in the middle.
+        let _ = connection.write_all(&vec![0; 8 << 20]).await;
+        connections.push(connection);
+    }
+    until_metric(&server, "chainrule_refusals_total{reason=\"too_many_bytes\"}", |count| count > 0).await;
+    let large =
+        server.post("/v1/models/digits/predict", "application/octet-stream", vec![0; 784 * 1000]).await;
+    assert_eq!(large.status(), StatusCode::OK, "another client has room");
+    drop(connections);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_waits_for_a_job_holds_up_nobody() {
+    let server = TestServer::start(&["--requests-max", "1", "--waits-max", "8"]).await;
+    let id = server.create(endless()).await["id"].as_str().expect("an id").to_owned();
+    let waiting: Vec<_> = (0..4)
+        .map(|_| {
+            let request = server.http.get(server.path(&format!("/v1/jobs/{id}?wait_seconds=60"))).send();
+            tokio::spawn(request)
+        })
+        .collect();
+    until_metric(&server, "chainrule_open{kind=\"waits\"}", |count| count == 4).await;
+    assert_eq!(server.get("/v1/models").await.status(), StatusCode::OK);
+    let refused = server.get(&format!("/v1/jobs/{id}?wait_seconds=60")).await;
+    assert!(refused.headers().contains_key("retry-after"));
+    problem(refused, 503, "too_many_waits").await;
+    assert_eq!(server.get(&format!("/v1/jobs/{id}")).await.status(), StatusCode::OK);
+    server.stop().await;
+    for waiting in waiting {
+        assert!(waiting.await.expect("the request ends with the server").is_ok());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_connection_that_was_idle_longest_makes_room() {
+    let server = TestServer::start(&["--connections-per-client-max", "3"]).await;
+    let mut first = connect_from(&server, [127, 0, 0, 2]).await;
+    let mut second = connect_from(&server, [127, 0, 0, 2]).await;
+    until_metric(&server, "chainrule_open{kind=\"connections\"}", |count| count >= 3).await;
+    // The first is younger in idleness once it has asked something.
+    let request = format!("GET /healthz HTTP/1.1\r\n{HEAD}\r\n");
+    first.write_all(request.as_bytes()).await.expect("sent");
+    assert!(first.read(&mut [0; 4096]).await.expect("an answer") > 0);
+    let _third = connect_from(&server, [127, 0, 0, 2]).await;
+    let mut fourth = connect_from(&server, [127, 0, 0, 2]).await;
+    fourth.write_all(request.as_bytes()).await.expect("sent");
+    assert!(fourth.read(&mut [0; 4096]).await.expect("an answer") > 0);
+    assert_eq!(second.read(&mut [0; 16]).await.unwrap_or_default(), 0, "the second was closed");
+    first.write_all(request.as_bytes()).await.expect("sent");
+    assert!(first.read(&mut [0; 4096]).await.expect("an answer") > 0, "the first was not");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_whose_connections_are_all_busy_gets_no_more() {
+    let server = TestServer::start(&["--connections-per-client-max", "2"]).await;
+    let id = server.create(endless()).await["id"].as_str().expect("an id").to_owned();
+    let mut busy = Vec::new();
+    for _ in 0..2 {
+        let mut connection = connect_from(&server, [127, 0, 0, 2]).await;
+        let request = format!("GET /v1/jobs/{id}?wait_seconds=60 HTTP/1.1\r\n{HEAD}\r\n");
+        connection.write_all(request.as_bytes()).await.expect("sent");
+        busy.push(connection);
+    }
+    until_metric(&server, "chainrule_open{kind=\"waits\"}", |count| count == 2).await;
+    let answer = read(&mut connect_from(&server, [127, 0, 0, 2]).await).await;
+    answer.assert(503, "too_many_connections");
+    assert!(answer.text.contains("Retry-After: 1"), "{}", answer.text);
+    assert_eq!(server.get("/v1/models").await.status(), StatusCode::OK, "other clients get in");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_not_taken_ends_its_connection() {
+    let server = TestServer::start(&["--write-timeout-seconds", "1"]).await;
+    server.with_model().await;
+    let before = metric(&server, "chainrule_memory_charged_bytes").await;
+    let mut connection = connect_from(&server, [127, 0, 0, 2]).await;
+    let request = format!("GET /v1/models/digits/layers/0/weights HTTP/1.1\r\n{HEAD}\r\n");
+    connection.write_all(request.as_bytes()).await.expect("sent");
+    until_metric(&server, "chainrule_refusals_total{reason=\"answer_not_taken\"}", |count| count == 1).await;
+    until_metric(&server, "chainrule_memory_charged_bytes", |charged| charged <= before).await;
+    let taken = server.get("/v1/models/digits/layers/0/weights").await.bytes().await;
+    assert!(taken.expect("whoever takes it gets all of it").len() > 1_000_000);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_cut_off_says_so() {
+    let server = TestServer::start(&[]).await;
+    let mut connection = connect(&server).await;
+    let request = format!(
+        "POST /v1/jobs HTTP/1.1\r\n{HEAD}Content-Type: application/json\r\nContent-Length: 100\r\nConnection: close\r\n\r\n{{}}"
+    );
+    connection.write_all(request.as_bytes()).await.expect("sent");
+    connection.shutdown().await.expect("half of it closed");
+    read(&mut connection).await.assert(400, "body_cut_off");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kinds_of_work_have_places_of_their_own_and_a_client_that_goes_stops_its_work() {
+    let flags = [
+        "--long-work-max",
+        "1",
+        "--waiting-max",
+        "2",
+        "--lab-flops-max",
+        "1e15",
+        "--waiting-seconds-max",
+        "600",
+    ];
+    let server = TestServer::start(&flags).await;
+    server.with_model().await;
+    let endless_check = || {
+        let body = json!({ "network": "cnn-best", "samples": 256, "parameters": 1_000 });
+        let request = server.http.post(server.path("/v1/gradient-check")).json(&body).send();
+        tokio::spawn(request)
+    };
+    let running = endless_check();
+    until_metric(&server, "chainrule_lane_running{lane=\"lab\"}", |count| count == 1).await;
+    let waiting = endless_check();
+    until_metric(&server, "chainrule_lane_waiting{lane=\"lab\"}", |count| count == 1).await;
+    let refused = server.post("/v1/gradient-check", "application/json", "{}").await;
+    assert!(refused.headers().contains_key("retry-after"));
+    problem(refused, 503, "lane_full").await;
+
+    let one = server.post("/v1/models/digits/predict", "application/octet-stream", vec![0; 784]).await;
+    assert_eq!(one.status(), StatusCode::OK);
+    let many =
+        server.post("/v1/models/digits/predict", "application/octet-stream", vec![0; 784 * 10_000]).await;
+    assert_eq!(many.status(), StatusCode::OK);
+    assert_eq!(server.get("/v1/models").await.status(), StatusCode::OK);
+
+    running.abort();
+    until_metric(&server, "chainrule_lane_waiting{lane=\"lab\"}", |count| count == 0).await;
+    waiting.abort();
+    until_metric(&server, "chainrule_lane_running{lane=\"lab\"}", |count| count == 0).await;
+    server.stop().await;
+}
