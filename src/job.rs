@@ -33,11 +33,16 @@ impl fmt::Display for JobId {
     }
 }
 
-impl FromStr for JobId {
-    type Err = uuid::Error;
+/// A text that is no id of a job.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no job id; it must be a UUID")]
+pub struct JobIdError(String);
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Uuid::parse_str(text).map(Self)
+impl FromStr for JobId {
+    type Err = JobIdError;
+
+    fn from_str(text: &str) -> Result<Self, JobIdError> {
+        Uuid::parse_str(text).map(Self).map_err(|_| JobIdError(text.chars().take(64).collect()))
     }
 }
 

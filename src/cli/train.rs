@@ -1,10 +1,11 @@
-use std::io::Read;
+use std::path::Path;
 
 use clap::Args;
 use serde_json::Value;
 
 use super::client::Client;
 use super::follow::{ProgressChoice, end_line, follow};
+use super::input::{named, read};
 use super::{CliError, Output, ServerArgs, print, print_json};
 use crate::job::{Job, JobId, JobState};
 
@@ -16,6 +17,12 @@ Examples:
   chainrule train job.json
   echo '{\"network\": \"lesson\"}' | chainrule train -
   chainrule train --follow --job ID                  follow a job that was sent before";
+
+/// Bytes of a request that are read; a server takes fewer of them, unless its --job-request-bytes-max is raised.
+const REQUEST_BYTES_MAX: usize = 64 << 20;
+
+const REQUEST_HINT: &str =
+    "give a request as JSON, as '{\"epochs\": 2}', a file that holds it, or - for standard input";
 
 /// Flags of `train`.
 #[derive(Args)]
@@ -69,7 +76,7 @@ pub async fn run(args: TrainArgs, output: Output) -> Result<(), CliError> {
     };
     let interrupted = || {
         CliError::Interrupted(format!(
-            "\nthe job goes on; follow it again with: chainrule train --server {server} --follow --job {id}"
+            "the job goes on; follow it again with: chainrule train --server {server} --follow --job {id}"
         ))
     };
     let job = tokio::select! {
@@ -85,19 +92,21 @@ pub async fn run(args: TrainArgs, output: Output) -> Result<(), CliError> {
 fn request(argument: Option<&str>) -> Result<Value, CliError> {
     let (name, text) = match argument {
         None => return Ok(Value::Object(serde_json::Map::new())),
-        Some("-") => {
-            let mut text = String::new();
-            let read = std::io::stdin().read_to_string(&mut text);
-            read.map_err(|error| CliError::failed("can't read standard input", error))?;
-            ("standard input", text)
+        Some(json) if json.trim_start().starts_with(['{', '[', '"']) => {
+            ("the request".to_owned(), json.as_bytes().to_vec())
         }
-        Some(json) if json.trim_start().starts_with(['{', '[', '"']) => ("the request", json.to_owned()),
         Some(file) => {
-            let text = std::fs::read_to_string(file);
-            (file, text.map_err(|error| CliError::failed(format!("can't read {file}"), error))?)
+            let file = Path::new(file);
+            let text = read(file, REQUEST_BYTES_MAX).map_err(|error| match error {
+                CliError::Failed { what, why, hint: None } => {
+                    CliError::Failed { what, why, hint: Some(REQUEST_HINT.to_owned()) }
+                }
+                other => other,
+            })?;
+            (named(file), text)
         }
     };
-    serde_json::from_str(&text).map_err(|error| CliError::failed(format!("{name} is not JSON"), error))
+    serde_json::from_slice(&text).map_err(|error| CliError::failed(format!("{name} is not JSON"), error))
 }
 
 fn show(job: &Job, output: Output, server: &str) -> Result<(), CliError> {

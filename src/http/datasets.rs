@@ -1,13 +1,11 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::Path;
-use axum::extract::rejection::PathRejection;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::extract::{ListParams, Params, accepts, path_problem};
+use super::extract::{ListParams, NoParams, Params, PathWords, accepts};
 use super::{Problem, blocking};
 use crate::data::{self, Dataset, IMAGE_SIDE, SplitName, Statistics, picture};
 use crate::fields::nearest;
@@ -50,8 +48,10 @@ pub struct DatasetDetails {
 }
 
 /// `GET /v1/datasets/{name}`
-pub async fn show(path: Result<Path<String>, PathRejection>) -> Result<Json<DatasetDetails>, Problem> {
-    let Path(name) = path.map_err(|rejection| path_problem(&rejection))?;
+pub async fn show(
+    PathWords(name): PathWords<String>,
+    Params(NoParams {}): Params<NoParams>,
+) -> Result<Json<DatasetDetails>, Problem> {
     let details = blocking(move || {
         let dataset = named(&name)?;
         Ok(DatasetDetails {
@@ -77,10 +77,10 @@ pub struct Example {
 
 /// `GET /v1/datasets/{name}/{split}/{index}`
 pub async fn example(
-    path: Result<Path<(String, String, String)>, PathRejection>,
+    PathWords((name, split, index)): PathWords<(String, String, String)>,
+    Params(NoParams {}): Params<NoParams>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let Path((name, split, index)) = path.map_err(|rejection| path_problem(&rejection))?;
     let wants_picture = accepts(&headers, "image/png");
     let answer = blocking(move || {
         let dataset = named(&name)?;

@@ -1,18 +1,17 @@
 use std::time::Duration;
 
-use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
-use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Path, Query, Request};
-use axum::http::request::Parts;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::Bytes;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Problem;
+pub use super::accept::{accepts, asked_for};
+pub use super::path::{JobPath, ModelPath, PathWords, parse_job_id, path_text};
+pub use super::query::{ListParams, NoParams, Page, Params};
 use crate::app::App;
-use crate::job::JobId;
-use crate::model::ModelRef;
 
 /// The whole body, within the limits of size and time; it counts as held for as long as this lives.
 pub struct Body {
@@ -122,144 +121,4 @@ pub fn unsupported_media_type(found: Option<&str>, expected: &[&str]) -> Problem
     let found = found.map_or_else(|| "no Content-Type".to_owned(), |found| format!("Content-Type {found}"));
     let detail = format!("{found}; send {}", expected.join(", "));
     Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
-}
-
-/// Of some media types that an answer comes in besides JSON, the one that the client asks for by name with the most
-/// weight, and with no less than JSON (RFC 9110, section 12.5.1); the first of equals.
-pub fn asked_for<'a>(headers: &HeaderMap, media_types: &[&'a str]) -> Option<&'a str> {
-    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-    let weight_of = |wanted: &str| {
-        accept.split(',').find_map(|range| {
-            let mut parts = range.split(';').map(str::trim);
-            let is_wanted = parts.next().is_some_and(|range| range.eq_ignore_ascii_case(wanted));
-            let weight = parts.find_map(|part| part.strip_prefix("q=").or(part.strip_prefix("Q=")));
-            is_wanted.then(|| weight.map_or(Some(1.0), |weight| weight.parse().ok()).unwrap_or(0.0))
-        })
-    };
-    let mut best = (weight_of("application/json").unwrap_or(0.0f64).max(f64::MIN_POSITIVE), None);
-    for media_type in media_types.iter().rev() {
-        let weight: f64 = weight_of(media_type).unwrap_or(0.0);
-        if weight >= best.0 {
-            best = (weight, Some(*media_type));
-        }
-    }
-    best.1
-}
-
-/// Whether the client asks for `media_type` rather than for JSON, see [`asked_for`].
-pub fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
-    asked_for(headers, &[media_type]).is_some()
-}
-
-/// What a path without parameters of its own is asked: nothing.
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NoParams {}
-
-/// Parameters of the query.
-pub struct Params<T>(pub T);
-
-impl<T: DeserializeOwned> FromRequestParts<App> for Params<T> {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let query: Result<Query<T>, QueryRejection> = Query::from_request_parts(parts, app).await;
-        query.map(|Query(query)| Self(query)).map_err(|rejection| {
-            let detail = rejection.body_text();
-            let detail = detail.strip_prefix("Failed to deserialize query string: ").unwrap_or(&detail);
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_query", format!("query: {detail}"))
-        })
-    }
-}
-
-/// The id of a job, in the path.
-pub struct JobPath(pub JobId);
-
-impl FromRequestParts<App> for JobPath {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let Path(text): Path<String> =
-            Path::from_request_parts(parts, app).await.map_err(|rejection| path_problem(&rejection))?;
-        parse_job_id(&text).map(Self)
-    }
-}
-
-/// The id of a job.
-///
-/// # Errors
-/// 400 where it is none.
-pub fn parse_job_id(text: &str) -> Result<JobId, Problem> {
-    text.parse().map_err(|_| {
-        let shown = path_text(text);
-        Problem::malformed("invalid_job_id", format!("{shown:?} is no job id; it must be a UUID"))
-    })
-}
-
-/// A model reference, in the path.
-pub struct ModelPath(pub ModelRef);
-
-impl FromRequestParts<App> for ModelPath {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let Path(text): Path<String> =
-            Path::from_request_parts(parts, app).await.map_err(|rejection| path_problem(&rejection))?;
-        Ok(Self(text.parse()?))
-    }
-}
-
-/// A word of the path, to be repeated to its client.
-pub fn path_text(text: &str) -> String {
-    text.chars().take(64).collect()
-}
-
-/// 400 for a path that can't be read.
-pub fn path_problem(rejection: &PathRejection) -> Problem {
-    Problem::malformed("invalid_path", rejection.body_text())
-}
-
-/// Query of a list that has no filter.
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ListParams {
-    limit: Option<u32>,
-    cursor: Option<String>,
-}
-
-impl ListParams {
-    /// The page asked for; the cursor is a name.
-    ///
-    /// # Errors
-    /// Where there is no such page.
-    pub fn page(&self) -> Result<Page<String>, Problem> {
-        Page::of(self.limit, self.cursor.as_deref())
-    }
-}
-
-/// How many rows a list answers with, and after which.
-#[derive(Clone, Copy, Debug)]
-pub struct Page<C> {
-    /// Rows.
-    pub limit: u32,
-    /// The row to go on behind.
-    pub cursor: Option<C>,
-}
-
-impl<C: std::str::FromStr> Page<C> {
-    /// The page that `limit` and `cursor` ask for.
-    ///
-    /// # Errors
-    /// Where one can't be.
-    pub fn of(limit: Option<u32>, cursor: Option<&str>) -> Result<Self, Problem> {
-        let invalid = |detail| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_query", detail);
-        let limit = limit.unwrap_or(50);
-        if !(1..=200).contains(&limit) {
-            return Err(invalid(format!("limit must be from 1 to 200, not {limit}")));
-        }
-        let cursor = cursor.map(|cursor| {
-            cursor.parse().map_err(|_| invalid("cursor is none of a list's next_cursor".to_owned()))
-        });
-        Ok(Self { limit, cursor: cursor.transpose()? })
-    }
 }

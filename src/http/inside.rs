@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use axum::Json as JsonResponse;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::extract::{Json, ModelPath, NoParams, Params, accepts, asked_for, path_problem, path_text};
+use super::extract::{Json, ModelPath, NoParams, Params, PathWords, accepts, asked_for, path_text};
 use super::lab::answer_as;
 use super::predict::{self, Prepare};
 use super::{Problem, blocking, images};
@@ -155,11 +154,10 @@ fn parameter(fields: &mut Fields, network: &Network<f64>) -> Option<ParameterPla
 /// `GET /v1/models/{ref}/layers/{name}/weights`
 pub async fn weights(
     State(app): State<App>,
-    path: Result<Path<(String, String)>, PathRejection>,
+    PathWords((reference, name)): PathWords<(String, String)>,
     Params(NoParams {}): Params<NoParams>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let Path((reference, name)) = path.map_err(|rejection| path_problem(&rejection))?;
     let reference: ModelRef = reference.parse()?;
     let name = path_text(&name);
     let wants_picture = accepts(&headers, PNG);

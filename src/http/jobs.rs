@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json as JsonResponse};
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::Problem;
 use super::connections::Peer;
-use super::extract::{JobPath, Json, NoParams, Page, Params, accepts, parse_job_id, path_text};
+use super::extract::{JobPath, Json, NoParams, Page, Params, PathWords, accepts, parse_job_id, path_text};
 use crate::app::App;
 use crate::blobs::digest;
 use crate::data;
@@ -33,6 +33,7 @@ const RETRY_AFTER: (u32, u32) = (10, 3_600);
 pub async fn create(
     State(app): State<App>,
     peer: Option<Extension<Peer>>,
+    Params(NoParams {}): Params<NoParams>,
     headers: HeaderMap,
     Json(request): Json,
 ) -> Result<Response, Problem> {
@@ -270,32 +271,44 @@ fn csv(epochs: &[EpochRecord]) -> String {
 }
 
 /// `POST /v1/jobs/{id}/cancel`
-pub async fn cancel(State(app): State<App>, JobPath(id): JobPath) -> Result<Response, Problem> {
+pub async fn cancel(
+    State(app): State<App>,
+    JobPath(id): JobPath,
+    Params(NoParams {}): Params<NoParams>,
+) -> Result<Response, Problem> {
     match app.store().cancel(id).await? {
         Cancelled::Accepted(job) => Ok((StatusCode::ACCEPTED, JsonResponse(job)).into_response()),
         Cancelled::Ended(job) => {
-            Err(Problem::conflict("job_ended", format!("job {id} has {} already", ended(job.state))))
+            let detail = format!("job {id} {} already", standing(job.state));
+            Err(Problem::conflict("job_ended", detail))
         }
         Cancelled::Unknown => Err(unknown(id)),
     }
 }
 
-/// The end of a job as the end of "it has …".
-fn ended(state: JobState) -> &'static str {
+/// What a job in this state does, as the end of a sentence that it begins.
+fn standing(state: JobState) -> &'static str {
     match state {
-        JobState::Cancelled => "been cancelled",
-        other => other.as_str(),
+        JobState::Queued => "waits in the queue",
+        JobState::Running => "is running",
+        JobState::Succeeded => "has succeeded",
+        JobState::Failed => "has failed",
+        JobState::Cancelled => "has been cancelled",
     }
 }
 
 /// `POST /v1/jobs/{id}/resume`
-pub async fn resume(State(app): State<App>, JobPath(id): JobPath) -> Result<Response, Problem> {
+pub async fn resume(
+    State(app): State<App>,
+    JobPath(id): JobPath,
+    Params(NoParams {}): Params<NoParams>,
+) -> Result<Response, Problem> {
     has_room(&app)?;
     match app.store().resume(id, app.config().limits.queue_max).await? {
         Resumed::Accepted(job) => Ok((StatusCode::ACCEPTED, JsonResponse(job)).into_response()),
         Resumed::NotStopped(job) => Err(Problem::conflict(
             "job_not_stopped",
-            format!("job {id} is {}; only one that failed or was cancelled is resumed", job.state),
+            format!("job {id} {}; only one that failed or was cancelled is resumed", standing(job.state)),
         )),
         Resumed::QueueFull => Err(queue_full(&app)),
         Resumed::InitialModelGone => Err(Problem::conflict(
@@ -307,7 +320,11 @@ pub async fn resume(State(app): State<App>, JobPath(id): JobPath) -> Result<Resp
 }
 
 /// `DELETE /v1/jobs/{id}`
-pub async fn delete(State(app): State<App>, JobPath(id): JobPath) -> Result<StatusCode, Problem> {
+pub async fn delete(
+    State(app): State<App>,
+    JobPath(id): JobPath,
+    Params(NoParams {}): Params<NoParams>,
+) -> Result<StatusCode, Problem> {
     match app.store().delete_job(id).await? {
         Deleted::Gone(keys) => {
             app.blobs().delete_dead(keys).await;
@@ -315,7 +332,7 @@ pub async fn delete(State(app): State<App>, JobPath(id): JobPath) -> Result<Stat
         }
         Deleted::NotEnded(state) => Err(Problem::conflict(
             "job_not_ended",
-            format!("job {id} is {state}; cancel it, or wait until it has ended"),
+            format!("job {id} {}; cancel it, or wait until it has ended", standing(state)),
         )),
         Deleted::Unknown => Err(unknown(id)),
     }
@@ -331,6 +348,7 @@ pub struct CheckpointList {
 pub async fn checkpoints(
     State(app): State<App>,
     JobPath(id): JobPath,
+    Params(NoParams {}): Params<NoParams>,
 ) -> Result<JsonResponse<CheckpointList>, Problem> {
     job(&app, id).await?;
     let rows = app.store().checkpoints(id).await?;
@@ -341,7 +359,8 @@ pub async fn checkpoints(
 /// `GET /v1/jobs/{id}/checkpoints/{epoch}`: the newest that was made in this epoch, or after it.
 pub async fn checkpoint(
     State(app): State<App>,
-    Path((id, epoch)): Path<(String, String)>,
+    PathWords((id, epoch)): PathWords<(String, String)>,
+    Params(NoParams {}): Params<NoParams>,
 ) -> Result<Response, Problem> {
     let id: JobId = parse_job_id(&id)?;
     job(&app, id).await?;

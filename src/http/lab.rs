@@ -3,14 +3,12 @@
 use std::collections::BTreeMap;
 
 use axum::Json as JsonResponse;
-use axum::extract::Path;
-use axum::extract::rejection::PathRejection;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::extract::{Json, NoParams, Params, accepts, asked_for, path_problem, path_text};
+use super::extract::{Json, NoParams, Params, PathWords, accepts, asked_for, path_text};
 use super::{Problem, blocking};
 use crate::fields::{Fault, kind, nearest, parsed};
 use crate::graph::{self, GraphError, Place};
@@ -150,11 +148,11 @@ const REACH_MAX: f64 = 1e6;
 
 /// `GET /v1/activations/{name}`
 pub async fn activation(
-    name: Result<Path<String>, PathRejection>,
+    PathWords(name): PathWords<String>,
     Params(params): Params<CurveParams>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let name = path_text(&name.map_err(|rejection| path_problem(&rejection))?);
+    let name = path_text(&name);
     let names = Activation::ALL.map(Activation::name);
     let activation = Activation::ALL.into_iter().find(|activation| activation.name() == name);
     let activation = activation.ok_or_else(|| {

@@ -1,5 +1,7 @@
 //! Words: the routes, what they take, what they answer. The only room that knows axum.
 
+#[allow(dead_code)]
+mod accept;
 mod connections;
 mod datasets;
 mod events;
@@ -11,8 +13,10 @@ mod lab;
 mod models;
 mod networks;
 mod operating;
+mod path;
 mod predict;
 mod problem;
+mod query;
 
 use std::panic::AssertUnwindSafe;
 use std::time::Instant;

@@ -1,10 +1,10 @@
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
 
 use super::Problem;
-use super::extract::{self, ListParams, ModelPath, Params, path_text};
+use super::extract::{self, ListParams, ModelPath, NoParams, Params, PathWords, path_text};
 use crate::app::App;
 use crate::fields::{Fault, parsed};
 use crate::model::{ModelEntry, ModelRef, Selector};
@@ -41,12 +41,17 @@ pub async fn list(
 pub async fn show(
     State(app): State<App>,
     ModelPath(reference): ModelPath,
+    Params(NoParams {}): Params<NoParams>,
 ) -> Result<Json<ModelEntry>, Problem> {
     Ok(Json(app.registry().entry(&reference)?))
 }
 
 /// `DELETE /v1/models/{ref}`
-pub async fn delete(State(app): State<App>, ModelPath(reference): ModelPath) -> Result<StatusCode, Problem> {
+pub async fn delete(
+    State(app): State<App>,
+    ModelPath(reference): ModelPath,
+    Params(NoParams {}): Params<NoParams>,
+) -> Result<StatusCode, Problem> {
     let Selector::Version(version) = reference.selector else {
         return Err(Problem::malformed(
             "invalid_model_reference",
@@ -77,7 +82,8 @@ pub async fn delete(State(app): State<App>, ModelPath(reference): ModelPath) -> 
 /// `PUT /v1/models/{name}/aliases/{alias}`
 pub async fn set_alias(
     State(app): State<App>,
-    Path((name, alias)): Path<(String, String)>,
+    PathWords((name, alias)): PathWords<(String, String)>,
+    Params(NoParams {}): Params<NoParams>,
     extract::Json(request): extract::Json,
 ) -> Result<Json<ModelEntry>, Problem> {
     let reference = alias_reference(&name, &alias)?;
@@ -106,7 +112,8 @@ pub async fn set_alias(
 /// `DELETE /v1/models/{name}/aliases/{alias}`
 pub async fn delete_alias(
     State(app): State<App>,
-    Path((name, alias)): Path<(String, String)>,
+    PathWords((name, alias)): PathWords<(String, String)>,
+    Params(NoParams {}): Params<NoParams>,
 ) -> Result<StatusCode, Problem> {
     let reference = alias_reference(&name, &alias)?;
     if !app.store().delete_alias(&name, &alias).await? {

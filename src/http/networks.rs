@@ -42,7 +42,7 @@ const UNLIMITED: SpecLimits = SpecLimits {
 };
 
 /// `GET /v1/networks`
-pub async fn list() -> Result<JsonResponse<NetworkList>, Problem> {
+pub async fn list(Params(NoParams {}): Params<NoParams>) -> Result<JsonResponse<NetworkList>, Problem> {
     let entry = |preset: Preset| {
         let request = serde_json::json!({ "network": preset.name() });
         let spec = train::parse(&request, &data::shapes(), &UNLIMITED).map_err(Problem::invalid)?;

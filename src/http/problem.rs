@@ -76,6 +76,14 @@ impl Problem {
         problem
     }
 
+    /// 422: parameters of the query that can't be. A pointer names a parameter as if the query were an object.
+    pub fn invalid_query(errors: Vec<Fault>) -> Self {
+        let details: Vec<&str> = errors.iter().map(|fault| fault.detail.as_str()).collect();
+        let mut problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_query", details.join("; "));
+        problem.0.errors = errors;
+        problem
+    }
+
     /// The same, said to be of a part of the request.
     pub fn within(mut self, part: impl std::fmt::Display) -> Self {
         self.0.detail = format!("{part}: {}", self.0.detail);

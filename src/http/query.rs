@@ -1,0 +1,157 @@
+//! Parameters of the query, read like the fields of a body: every fault is reported with its name.
+
+#[cfg(test)]
+mod tests;
+mod value;
+
+use axum::extract::{FromRequestParts, Query};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use serde::Deserialize;
+use serde::de::value::MapDeserializer;
+use serde::de::{DeserializeOwned, Deserializer, Visitor};
+
+use self::value::{Faults, Text};
+use super::Problem;
+use crate::app::App;
+use crate::fields::{Fault, nearest, shown};
+
+/// Faults that are reported, of all that a query may have.
+const FAULTS_MAX: usize = 8;
+
+/// What a path without parameters of its own is asked: nothing.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoParams {}
+
+/// Parameters of the query: the fields of `T`, none of which is required.
+pub struct Params<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequestParts<App> for Params<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
+        // Text to text can't fail: what is not UTF-8 is replaced.
+        let pairs = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri);
+        let Query(pairs) = pairs.map_err(|rejection| invalid(rejection.body_text()))?;
+        read(&pairs).map(Self).map_err(Problem::invalid_query)
+    }
+}
+
+/// 422 for a parameter whose value can't be.
+fn invalid(detail: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_query", detail)
+}
+
+/// The parameters as `T`.
+///
+/// # Errors
+/// Every parameter that is unknown, comes twice or has a value that can't be.
+fn read<T: DeserializeOwned>(pairs: &[(String, String)]) -> Result<T, Vec<Fault>> {
+    let mut faults = Vec::new();
+    for (index, pair) in pairs.iter().enumerate() {
+        if faults.len() >= FAULTS_MAX {
+            break;
+        }
+        if pairs[..index].iter().any(|(name, _)| *name == pair.0) {
+            faults.push(fault(&pair.0, format!("parameter {:?} is given twice", shown(&pair.0))));
+        } else if let Err(Faults(found)) = T::deserialize(Parameters(std::slice::from_ref(pair))) {
+            faults.extend(found);
+        }
+    }
+    if faults.is_empty() {
+        T::deserialize(Parameters(pairs)).map_err(|Faults(faults)| faults)
+    } else {
+        Err(faults)
+    }
+}
+
+/// A fault of the parameter called `name`.
+fn fault(name: &str, detail: String) -> Fault {
+    Fault { pointer: format!("/{}", shown(name).replace('~', "~0").replace('/', "~1")), detail }
+}
+
+/// The parameters of a query as a struct.
+struct Parameters<'a>(&'a [(String, String)]);
+
+impl<'de> Deserializer<'de> for Parameters<'de> {
+    type Error = Faults;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Faults> {
+        let pairs = self.0.iter().map(|(name, text)| (name.as_str(), Text { name, text }));
+        visitor.visit_map(MapDeserializer::new(pairs))
+    }
+
+    /// Refuses what is no field, which a derived `deny_unknown_fields` would in words of its own.
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Faults> {
+        match self.0.iter().find(|(name, _)| !fields.contains(&name.as_str())) {
+            Some((name, _)) => Err(Faults(vec![fault(name, unknown(name, fields))])),
+            None => self.deserialize_any(visitor),
+        }
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
+fn unknown(name: &str, fields: &[&str]) -> String {
+    let hint = match nearest(name, fields) {
+        Some(nearest) => format!("did you mean {nearest:?}?"),
+        None if fields.is_empty() => "there are none here".to_owned(),
+        None => format!("there are: {}", fields.join(", ")),
+    };
+    format!("unknown parameter {:?}, {hint}", shown(name))
+}
+
+/// Query of a list that has no filter.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListParams {
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+impl ListParams {
+    /// The page asked for; the cursor is a name.
+    ///
+    /// # Errors
+    /// Where there is no such page.
+    pub fn page(&self) -> Result<Page<String>, Problem> {
+        Page::of(self.limit, self.cursor.as_deref())
+    }
+}
+
+/// How many rows a list answers with, and after which.
+#[derive(Clone, Copy, Debug)]
+pub struct Page<C> {
+    /// Rows.
+    pub limit: u32,
+    /// The row to go on behind.
+    pub cursor: Option<C>,
+}
+
+impl<C: std::str::FromStr> Page<C> {
+    /// The page that `limit` and `cursor` ask for.
+    ///
+    /// # Errors
+    /// Where one can't be.
+    pub fn of(limit: Option<u32>, cursor: Option<&str>) -> Result<Self, Problem> {
+        let limit = limit.unwrap_or(50);
+        if !(1..=200).contains(&limit) {
+            return Err(invalid(format!("limit must be from 1 to 200, not {limit}")));
+        }
+        let cursor = cursor.map(|cursor| {
+            cursor.parse().map_err(|_| {
+                invalid(format!("cursor must be the next_cursor of an answer, not {:?}", shown(cursor)))
+            })
+        });
+        Ok(Self { limit, cursor: cursor.transpose()? })
+    }
+}
