@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::check::listed;
 use super::folder::FolderArgs;
-use super::{CliError, Output, print, print_json};
+use super::{CliError, Output, print, print_json, say};
 use crate::backup::{self, Contents};
 use crate::folder::Folder;
 
@@ -54,7 +54,7 @@ pub async fn run(args: BackupArgs, output: Output) -> Result<(), CliError> {
         }));
     }
     for left_out in &left_out {
-        eprintln!("warning: left out {left_out}");
+        say(format!("warning: left out {left_out}"));
     }
     if output.quiet {
         return print(args.file.display());

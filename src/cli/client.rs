@@ -40,8 +40,10 @@ impl Client {
             what,
             hint: "write it as http://HOST:PORT, such as http://127.0.0.1:8080".to_owned(),
         };
-        let url = reqwest::Url::parse(server)
-            .map_err(|error| usage(format!("{server:?} is no address: {error}")))?;
+        let url = reqwest::Url::parse(server).map_err(|error| {
+            let why = if server.contains("://") { error.to_string() } else { "it lacks http://".to_owned() };
+            usage(format!("{server:?} is no address of a server: {why}"))
+        })?;
         if url.scheme() != "http" {
             return Err(usage(format!(
                 "{server:?} can't be reached: this program speaks http, not {}",
@@ -72,6 +74,11 @@ impl Client {
             }
         }
         self.json(self.http.get(url)).await
+    }
+
+    /// `PUT path` with a body of JSON.
+    pub async fn put<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T, CliError> {
+        self.json(self.http.put(self.url(path)).json(body)).await
     }
 
     /// `DELETE path`.

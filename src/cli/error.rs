@@ -4,7 +4,7 @@ use std::num::{IntErrorKind, ParseIntError};
 use clap::error::{ContextKind, ContextValue};
 use serde_json::{Value, json};
 
-use super::{Output, style};
+use super::{Output, say, style};
 use crate::http::Problem;
 
 /// Why a command did not do what it was asked to.
@@ -99,25 +99,25 @@ impl CliError {
             return;
         }
         if output.json {
-            eprintln!("{}", json!({ "error": self.object() }));
+            say(json!({ "error": self.object() }));
             return;
         }
         let lines = match self {
             Self::Interrupted(what) => {
-                eprintln!("\n{what}");
+                say(format!("\n{what}"));
                 return;
             }
             Self::NoCommand => {
-                eprintln!("{WELCOME}");
+                say(WELCOME);
                 return;
             }
             error => error.lines(),
         };
         let mut lines = lines.iter().map(|line| line.replace('\n', " "));
         let mark = style::red("error:", style::is_colored(output.color, &std::io::stderr()));
-        eprintln!("{mark} {}", lines.next().unwrap_or_default());
+        say(format!("{mark} {}", lines.next().unwrap_or_default()));
         for line in lines.take(2) {
-            eprintln!("  {line}");
+            say(format!("  {line}"));
         }
     }
 
@@ -205,6 +205,15 @@ fn wrong_value(error: &clap::Error) -> Option<String> {
         return Some(format!("{argument} must be {wanted}, not {value:?}"));
     }
     let why = source.to_string();
+    if let Some(range) = why.strip_prefix(&format!("{value} is not in ")) {
+        let (least, most) = range.split_once("..").unwrap_or((range, ""));
+        let wanted = match (most.strip_prefix('='), most) {
+            (Some(most), _) => format!("from {least} to {most}"),
+            (None, "") => format!("at least {least}"),
+            (None, most) => format!("from {least} to below {most}"),
+        };
+        return Some(format!("{argument} must be {wanted}, not {value}"));
+    }
     if why.contains(value.as_str()) {
         return Some(format!("{argument}: {why}"));
     }

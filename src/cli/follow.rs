@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::client::{Client, ServerEvent};
-use super::{CliError, Output, print_json};
+use super::{CliError, Output, print_json, say};
 use crate::job::{EpochRecord, Job, JobId, Progress};
 
 /// How progress is shown.
@@ -236,7 +236,7 @@ impl Display {
 
     fn line(&mut self, line: &str) {
         self.last_line = Instant::now();
-        eprintln!("{line}");
+        say(line);
     }
 
     fn figures(&self, progress: &Progress) -> String {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::client::{Client, parsed};
 use super::input::each;
 use super::table::{details, moment, or_dash, percent, table};
-use super::{CliError, Output, PageArgs, ServerArgs, name, print, print_json};
+use super::{CliError, Output, PageArgs, ServerArgs, name, print, print_json, say};
 use crate::job::{Job, JobId, JobState};
 
 const EXAMPLES: &str = "\
@@ -132,13 +132,14 @@ async fn list(client: &Client, args: &ListArgs, output: Output) -> Result<(), Cl
         return jobs.iter().try_for_each(|job| print(job.id));
     }
     if jobs.is_empty() {
-        eprintln!("no such jobs; send one with: chainrule train");
+        let is_whole = args.state.is_none() && args.model.is_none() && args.page.cursor.is_none();
+        say(if is_whole { "no jobs yet; send one with: chainrule train" } else { "no such jobs" });
         return Ok(());
     }
     let rows: Vec<_> = jobs.iter().map(row).collect();
     table(["ID", "STATE", "MODEL", "EPOCH", "ACCURACY", "CREATED"], &rows, output)?;
     if let Some(cursor) = next_cursor {
-        eprintln!("there are more: --cursor {cursor}");
+        say(format!("there are more: --cursor {cursor}"));
     }
     Ok(())
 }

@@ -198,7 +198,7 @@ pub fn main() -> ExitCode {
 /// Reads the command line. `check NETWORK --data-dir FOLDER` is refused here: to clap what the environment says is given as
 /// well, and `CHAINRULE_DATA_DIR` would be in conflict with every network.
 fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
-    let matches = Cli::command().try_get_matches_from(arguments)?;
+    let matches = with_negative_numbers(Cli::command()).try_get_matches_from(arguments)?;
     if let Some(check) = matches.subcommand_matches("check")
         && check.value_source("network").is_some()
         && check.value_source("data_dir") == Some(ValueSource::CommandLine)
@@ -207,6 +207,17 @@ fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
         return Err(Cli::command().error(ErrorKind::ArgumentConflict, what));
     }
     Cli::from_arg_matches(&matches)
+}
+
+/// The same, but -1 is the value of an argument and none of its own: it is refused by what reads the value, which says
+/// why.
+fn with_negative_numbers(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(|argument| {
+            let takes_value = argument.get_action().takes_values();
+            argument.allow_negative_numbers(takes_value)
+        })
+        .mut_subcommands(with_negative_numbers)
 }
 
 fn run(command: Command, output: Output) -> Result<(), CliError> {
@@ -253,6 +264,12 @@ fn print(line: impl std::fmt::Display) -> Result<(), CliError> {
         std::io::ErrorKind::BrokenPipe => CliError::ReaderGone,
         _ => CliError::failed("can't write the result", error),
     })
+}
+
+/// Writes a line to standard error. Nothing depends on it: who does not read it, as after `2>&1 | head`, misses it.
+fn say(line: impl std::fmt::Display) {
+    use std::io::Write;
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// Writes a value as a line of JSON.

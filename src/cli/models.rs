@@ -2,20 +2,21 @@ use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::client::{Client, parsed};
 use super::input::each;
 use super::jobs::deleted;
 use super::table::{moment, or_dash, percent, table};
-use super::{CliError, Output, PageArgs, ServerArgs, print, print_json};
-use crate::model::{ModelRef, ModelVersion};
+use super::{CliError, Output, PageArgs, ServerArgs, name, print, print_json, say};
+use crate::model::{ModelRef, ModelVersion, Selector};
 
 const EXAMPLES: &str = "\
 Examples:
   chainrule models                     the models, published last first
   chainrule models show digits         its versions
-  chainrule models delete digits@1 digits@2
+  chainrule models alias digits@2 champion
+  chainrule models delete digits@1 digits@3
   chainrule models list --json | jq '.models[].name'";
 
 /// Flags of `models`.
@@ -41,6 +42,22 @@ enum ModelsCommand {
 
         #[command(flatten)]
         page: PageArgs,
+    },
+    /// Let an alias mean a version; predictions by NAME@ALIAS pass over to it at once
+    Alias {
+        /// The version: NAME@VERSION
+        #[arg(value_name = "REF")]
+        model: ModelRef,
+
+        /// The alias; `default` is what a bare NAME means
+        #[arg(value_parser = name)]
+        alias: String,
+    },
+    /// Delete an alias; its version stays
+    Unalias {
+        /// The alias: NAME@ALIAS
+        #[arg(value_name = "REF")]
+        alias: ModelRef,
     },
     /// Delete versions that no alias means
     Delete {
@@ -75,6 +92,14 @@ pub async fn run(args: ModelsArgs, output: Output) -> Result<(), CliError> {
         ModelsCommand::Show { model, page } => {
             show(client.list(&format!("/v1/models/{model}"), &page.query()).await?, output)
         }
+        ModelsCommand::Alias { model, alias } => set_alias(&client, &model, &alias, output).await,
+        ModelsCommand::Unalias { alias } => {
+            let Selector::Alias(word) = &alias.selector else {
+                return Err(needs(&alias, "is no alias", "NAME@ALIAS, as digits@champion"));
+            };
+            client.delete(&format!("/v1/models/{}/aliases/{word}", alias.name)).await?;
+            deleted(&alias, output)
+        }
         ModelsCommand::Delete { models } => {
             each(
                 &models,
@@ -90,6 +115,23 @@ pub async fn run(args: ModelsArgs, output: Output) -> Result<(), CliError> {
     }
 }
 
+async fn set_alias(client: &Client, model: &ModelRef, alias: &str, output: Output) -> Result<(), CliError> {
+    let Selector::Version(version) = model.selector else {
+        return Err(needs(model, "is no version", "NAME@VERSION, as digits@2"));
+    };
+    let path = format!("/v1/models/{}/aliases/{alias}", model.name);
+    let answer: Value = client.put(&path, &json!({ "version": version })).await?;
+    match output {
+        Output { json: true, .. } => print_json(&answer),
+        Output { quiet: true, .. } => print(format!("{}@{alias}", model.name)),
+        _ => print(format!("{}@{alias} is {model}", model.name)),
+    }
+}
+
+fn needs(reference: &ModelRef, what: &str, form: &str) -> CliError {
+    CliError::Usage { what: format!("{reference} {what}"), hint: format!("write {form}") }
+}
+
 fn list(answer: Value, output: Output) -> Result<(), CliError> {
     if output.json {
         return print_json(&answer);
@@ -99,7 +141,7 @@ fn list(answer: Value, output: Output) -> Result<(), CliError> {
         return models.iter().try_for_each(|model| print(&model.name));
     }
     if models.is_empty() {
-        eprintln!("no models yet; train one with: chainrule train");
+        say("no models yet; train one with: chainrule train");
         return Ok(());
     }
     let rows: Vec<_> = models.iter().map(row).collect();
@@ -157,7 +199,7 @@ fn show(answer: Value, output: Output) -> Result<(), CliError> {
 fn hint(next_cursor: Option<Value>) {
     match next_cursor {
         None | Some(Value::Null) => {}
-        Some(Value::String(cursor)) => eprintln!("there are more: --cursor {cursor}"),
-        Some(cursor) => eprintln!("there are more: --cursor {cursor}"),
+        Some(Value::String(cursor)) => say(format!("there are more: --cursor {cursor}")),
+        Some(cursor) => say(format!("there are more: --cursor {cursor}")),
     }
 }

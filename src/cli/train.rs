@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::client::Client;
 use super::follow::{ProgressChoice, end_line, follow};
 use super::input::{named, read};
-use super::{CliError, Output, ServerArgs, print, print_json};
+use super::{CliError, Output, ServerArgs, print, print_json, say};
 use crate::job::{Job, JobId, JobState};
 
 const EXAMPLES: &str = "\
@@ -69,7 +69,7 @@ pub async fn run(args: TrainArgs, output: Output) -> Result<(), CliError> {
                 return show(&job, output, server);
             }
             if !output.json && !output.quiet {
-                eprintln!("job {}", job.id);
+                say(format!("job {}", job.id));
             }
             job.id
         }
@@ -106,6 +106,9 @@ fn request(argument: Option<&str>) -> Result<Value, CliError> {
             (named(file), text)
         }
     };
+    if text.is_empty() {
+        return Err(CliError::failed(format!("{name} is empty"), "{} is the least there can be"));
+    }
     serde_json::from_slice(&text).map_err(|error| CliError::failed(format!("{name} is not JSON"), error))
 }
 
@@ -115,10 +118,10 @@ fn show(job: &Job, output: Output, server: &str) -> Result<(), CliError> {
     }
     print(job.id)?;
     if !output.quiet {
-        eprintln!(
+        say(format!(
             "{}; follow it with: chainrule train --server {server} --follow --job {}",
             job.state, job.id
-        );
+        ));
     }
     Ok(())
 }
