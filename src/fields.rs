@@ -37,7 +37,10 @@ pub fn shown(word: &str) -> String {
 /// The known name that `name` most likely stands for.
 pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let short = shown(name).to_lowercase();
-    let likeness = |known: &&str| strsim::jaro_winkler(&short, known);
+    // Of short words that differ in a letter, or in the order of two, Jaro and Winkler think too little.
+    let is_slip = |known: &str| short.chars().count() > 2 && strsim::osa_distance(&short, known) == 1;
+    let likeness =
+        |known: &&str| strsim::jaro_winkler(&short, known).max(if is_slip(known) { 0.9 } else { 0.0 });
     let best = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
     (likeness(best) > 0.8).then_some(*best)
 }

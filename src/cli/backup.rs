@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::check::listed;
 use super::folder::FolderArgs;
-use super::{CliError, Output, print, print_json};
+use super::{CliError, Output, print, print_json, say};
 use crate::backup::{self, Contents};
 use crate::folder::Folder;
 
@@ -46,15 +46,15 @@ pub async fn run(args: BackupArgs, output: Output) -> Result<(), CliError> {
     let backup = backup::backup(&folder, &args.file, args.force).await;
     folder.close().await;
     let (contents, left_out) = backup?;
-    for left_out in &left_out {
-        eprintln!("warning: left out {left_out}");
-    }
     if output.json {
         let Contents { counts, bytes } = contents;
         return print_json(&json!({
             "file": args.file.to_string_lossy(), "jobs": counts.jobs, "models": counts.models,
             "checkpoints": counts.checkpoints, "bytes": bytes, "left_out": left_out,
         }));
+    }
+    for left_out in &left_out {
+        say(format!("warning: left out {left_out}"));
     }
     if output.quiet {
         return print(args.file.display());

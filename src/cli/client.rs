@@ -40,8 +40,10 @@ impl Client {
             what,
             hint: "write it as http://HOST:PORT, such as http://127.0.0.1:8080".to_owned(),
         };
-        let url = reqwest::Url::parse(server)
-            .map_err(|error| usage(format!("{server:?} is no address: {error}")))?;
+        let url = reqwest::Url::parse(server).map_err(|error| {
+            let why = if server.contains("://") { error.to_string() } else { "it lacks http://".to_owned() };
+            usage(format!("{server:?} is no address of a server: {why}"))
+        })?;
         if url.scheme() != "http" {
             return Err(usage(format!(
                 "{server:?} can't be reached: this program speaks http, not {}",
@@ -62,6 +64,33 @@ impl Client {
         self.json(self.http.get(self.url(path))).await
     }
 
+    /// `GET path`, a list, with those parameters of the query that have a value.
+    pub async fn list(&self, path: &str, query: &[(&str, Option<String>)]) -> Result<Value, CliError> {
+        let url = reqwest::Url::parse(&self.url(path));
+        let mut url = url.map_err(|error| CliError::failed("can't make a request", error))?;
+        for (name, value) in query {
+            if let Some(value) = value {
+                url.query_pairs_mut().append_pair(name, value);
+            }
+        }
+        self.json(self.http.get(url)).await
+    }
+
+    /// `PUT path` with a body of JSON.
+    pub async fn put<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T, CliError> {
+        self.json(self.http.put(self.url(path)).json(body)).await
+    }
+
+    /// `DELETE path`.
+    pub async fn delete(&self, path: &str) -> Result<(), CliError> {
+        self.send(self.http.delete(self.url(path))).await.map(|_| ())
+    }
+
+    /// `POST path` without a body.
+    pub async fn post_nothing<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
+        self.json(self.http.post(self.url(path))).await
+    }
+
     /// `POST path` with a body of this media type.
     pub async fn post<T: DeserializeOwned>(
         &self,
@@ -76,7 +105,7 @@ impl Client {
     pub async fn post_for_text(&self, path: &str, body: &Value) -> Result<String, CliError> {
         let request = self.http.post(self.url(path)).header("Accept", "text/plain").json(body);
         let response = self.send(request).await?;
-        response.text().await.map_err(|error| CliError::failed("the server's answer can't be read", error))
+        response.text().await.map_err(|error| CliError::failed(UNREADABLE, error))
     }
 
     /// Sends a training job.
@@ -116,7 +145,7 @@ impl Client {
 
     async fn json<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<T, CliError> {
         let response = self.send(request).await?;
-        response.json().await.map_err(|error| CliError::failed("the server's answer can't be read", error))
+        response.json().await.map_err(|error| CliError::failed(UNREADABLE, error))
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<Response, CliError> {
@@ -136,6 +165,13 @@ impl Client {
         }
         CliError::NoServer { url: self.server.clone(), why: source.to_string() }
     }
+}
+
+const UNREADABLE: &str = "the server's answer can't be read";
+
+/// What an answer says.
+pub fn parsed<T: DeserializeOwned>(answer: Value) -> Result<T, CliError> {
+    serde_json::from_value(answer).map_err(|error| CliError::failed(UNREADABLE, error))
 }
 
 /// An error answer that is no problem+json: something else than a chainrule server.

@@ -10,7 +10,7 @@ use super::client::Client;
 use super::follow::{ProgressChoice, end_line, follow};
 use super::serve::stop_signal;
 use super::train::judge;
-use super::{CliError, Output, digit, print, print_json, style};
+use super::{CliError, Output, digit, print, print_json, say, style};
 use crate::config::{Config, LogFormat};
 use crate::http::{Prediction, Predictions};
 use crate::server::Server;
@@ -81,7 +81,7 @@ pub async fn run(args: DemoArgs, output: Output) -> Result<(), CliError> {
     };
     if shown.is_ok() && !args.exit {
         if !output.quiet {
-            eprintln!("\nserving on {url}; Ctrl-C ends it");
+            say(format!("\nserving on {url}; Ctrl-C ends it"));
         }
         stop.cancelled().await;
     }
@@ -101,8 +101,8 @@ async fn show(
     let client = Client::new(url)?;
     let is_chatty = !output.json && !output.quiet;
     if is_chatty {
-        eprintln!("serving on {url}");
-        eprintln!("POST /v1/jobs {{}}: the default job, MNIST's 60,000 digits");
+        say(format!("serving on {url}"));
+        say("POST /v1/jobs {}: the default job, MNIST's 60,000 digits");
     }
     let job = client.create_job(&json!({})).await?;
     let job = follow(&client, job.id, progress, output).await?;

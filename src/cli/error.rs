@@ -1,7 +1,10 @@
 use std::fmt::Display;
+use std::num::{IntErrorKind, ParseIntError};
 
-use super::style;
-use crate::config::ColorChoice;
+use clap::error::{ContextKind, ContextValue};
+use serde_json::{Value, json};
+
+use super::{Output, say, style};
 use crate::http::Problem;
 
 /// Why a command did not do what it was asked to.
@@ -32,6 +35,8 @@ pub enum CliError {
         /// A mark below its place.
         mark: String,
     },
+    /// No command is given.
+    NoCommand,
     /// The server answered with a problem.
     Problem(Problem),
     /// The job did not end well.
@@ -49,17 +54,36 @@ pub enum CliError {
     ReaderGone,
 }
 
+/// What somebody sees who names no command: what this is, and how to begin.
+const WELCOME: &str = "\
+chainrule trains small image classifiers by backpropagation and serves their predictions
+
+  chainrule demo     train MNIST and read ten digits, here and now
+  chainrule serve    run a server
+  chainrule train    send a training job to it
+
+chainrule --help names all commands";
+
 impl CliError {
     /// A failure with its cause.
     pub fn failed(what: impl Into<String>, why: impl Display) -> Self {
         Self::Failed { what: what.into(), why: Some(why.to_string()), hint: None }
     }
 
+    /// The same, said to be of one of the things that were given.
+    pub fn of(self, name: impl Display) -> Self {
+        match self {
+            Self::Problem(problem) => Self::Problem(problem.within(name)),
+            other => other,
+        }
+    }
+
     /// The exit status that scripts see.
     pub fn exit_status(&self) -> u8 {
         match self {
             Self::Failed { .. } => 1,
-            Self::Usage { .. } | Self::UsageAt { .. } => 2,
+            // A script that left the command out must not go on as if something had been done.
+            Self::Usage { .. } | Self::UsageAt { .. } | Self::NoCommand => 2,
             Self::Problem(problem) if matches!(problem.status, 401 | 403) => 4,
             Self::Problem(_) => 1,
             Self::Job(_) => 3,
@@ -69,46 +93,89 @@ impl CliError {
         }
     }
 
-    /// Writes it to standard error, in three lines at most.
-    pub fn print(&self, color: ColorChoice) {
+    /// Writes it to standard error: three lines at most, or with `--json` one object on one line.
+    pub(super) fn print(&self, output: Output) {
+        if matches!(self, Self::ReaderGone) {
+            return;
+        }
+        if output.json {
+            say(json!({ "error": self.object() }));
+            return;
+        }
         let lines = match self {
+            Self::Interrupted(what) => {
+                say(format!("\n{what}"));
+                return;
+            }
+            Self::NoCommand => {
+                say(WELCOME);
+                return;
+            }
+            error => error.lines(),
+        };
+        let mut lines = lines.iter().map(|line| line.replace('\n', " "));
+        let mark = style::red("error:", style::is_colored(output.color, &std::io::stderr()));
+        say(format!("{mark} {}", lines.next().unwrap_or_default()));
+        for line in lines.take(2) {
+            say(format!("  {line}"));
+        }
+    }
+
+    /// What failed, why, what to try.
+    fn lines(&self) -> Vec<String> {
+        match self {
             Self::Failed { what, why, hint } => {
-                [Some(what.clone()), why.clone(), hint.clone()].into_iter().flatten().collect()
+                [Some(what), why.as_ref(), hint.as_ref()].into_iter().flatten().cloned().collect()
             }
             Self::Usage { what, hint } => vec![what.clone(), hint.clone()],
             Self::UsageAt { what, text, mark } => vec![what.clone(), text.clone(), mark.clone()],
             Self::Problem(problem) => {
-                let mut lines = vec![format!("{} ({} {})", problem.detail, problem.status, problem.code)];
-                let faults: Vec<String> = problem
-                    .errors
-                    .iter()
-                    .map(|fault| format!("{}: {}", fault.pointer, fault.detail))
-                    .collect();
-                if faults.len() > 1 {
-                    lines.push(faults.join("; "));
-                }
-                lines
+                let first = format!("{} ({} {})", problem.detail, problem.status, problem.code);
+                let untold = problem.errors.iter().filter(|fault| !problem.detail.contains(&fault.detail));
+                let faults: Vec<String> =
+                    untold.map(|fault| format!("{}: {}", fault.pointer, fault.detail)).collect();
+                if faults.is_empty() { vec![first] } else { vec![first, faults.join("; ")] }
             }
-            Self::Job(what) => vec![what.clone()],
-            Self::NoServer { url, why } => vec![
-                format!("no server answers at {url}"),
-                why.clone(),
-                "start one with: chainrule serve; or name another with --server URL".to_owned(),
-            ],
-            Self::Interrupted(what) => {
-                eprintln!("{what}");
-                return;
+            Self::NoServer { url, why } => {
+                vec![format!("no server answers at {url}"), why.clone(), NO_SERVER_HINT.to_owned()]
             }
-            Self::ReaderGone => return,
+            Self::Job(what) | Self::Interrupted(what) => vec![what.clone()],
+            Self::NoCommand => vec!["no command is given".to_owned(), "see chainrule --help".to_owned()],
+            Self::ReaderGone => Vec::new(),
+        }
+    }
+
+    /// The same for programs: a problem of the server as it came, else `code`, `detail` and what to try as `hint`.
+    fn object(&self) -> Value {
+        let object = |code: &str, detail: String, hint: Option<&str>| {
+            let mut object = json!({ "code": code, "detail": detail });
+            if let Some(hint) = hint {
+                object["hint"] = hint.into();
+            }
+            object
         };
-        let mut lines = lines.iter().map(|line| line.replace('\n', " "));
-        let mark = style::red("error:", style::is_colored(color, &std::io::stderr()));
-        eprintln!("{mark} {}", lines.next().unwrap_or_default());
-        for line in lines.take(2) {
-            eprintln!("  {line}");
+        match self {
+            Self::Problem(problem) => json!(problem),
+            Self::Failed { what, why: Some(why), hint } => {
+                object("failed", format!("{what}: {why}"), hint.as_deref())
+            }
+            Self::Failed { what, why: None, hint } => object("failed", what.clone(), hint.as_deref()),
+            Self::Usage { what, hint } => object("usage", what.clone(), Some(hint)),
+            Self::UsageAt { what, .. } => object("usage", what.clone(), None),
+            Self::NoCommand => {
+                object("usage", "no command is given".to_owned(), Some("see chainrule --help"))
+            }
+            Self::Job(what) => object("job", what.clone(), None),
+            Self::NoServer { url, why } => {
+                object("no_server", format!("no server answers at {url}: {why}"), Some(NO_SERVER_HINT))
+            }
+            Self::Interrupted(what) => object("interrupted", what.clone(), None),
+            Self::ReaderGone => Value::Null,
         }
     }
 }
+
+const NO_SERVER_HINT: &str = "start one with: chainrule serve; or name another with --server URL";
 
 /// A command line that can't be read: what clap says in paragraphs, as two lines.
 impl From<clap::Error> for CliError {
@@ -121,8 +188,36 @@ impl From<clap::Error> for CliError {
         let what = paragraphs.next().unwrap_or_default();
         let what = what.strip_prefix("error: ").unwrap_or(&what).to_owned();
         let hint = paragraphs.next().unwrap_or_else(|| "see chainrule --help".to_owned());
-        Self::Usage { what, hint }
+        Self::Usage { what: wrong_value(&error).unwrap_or(what), hint }
     }
+}
+
+/// What is wrong with a value, where its own error says it better than the paragraph around it.
+fn wrong_value(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else { return None };
+    let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue) else { return None };
+    let source = std::error::Error::source(error)?;
+    if let Some(number) = source.downcast_ref::<ParseIntError>() {
+        let wanted = match number.kind() {
+            IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "a whole number that is not as large",
+            _ => "a whole number",
+        };
+        return Some(format!("{argument} must be {wanted}, not {value:?}"));
+    }
+    let why = source.to_string();
+    if let Some(range) = why.strip_prefix(&format!("{value} is not in ")) {
+        let (least, most) = range.split_once("..").unwrap_or((range, ""));
+        let wanted = match (most.strip_prefix('='), most) {
+            (Some(most), _) => format!("from {least} to {most}"),
+            (None, "") => format!("at least {least}"),
+            (None, most) => format!("from {least} to below {most}"),
+        };
+        return Some(format!("{argument} must be {wanted}, not {value}"));
+    }
+    if why.contains(value.as_str()) {
+        return Some(format!("{argument}: {why}"));
+    }
+    why.starts_with("must be ").then(|| format!("{argument} {why}, not {value:?}"))
 }
 
 impl From<Problem> for CliError {

@@ -10,13 +10,13 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::client::{Client, ServerEvent};
-use super::{CliError, Output, print_json};
+use super::{CliError, Output, print_json, say};
 use crate::job::{EpochRecord, Job, JobId, Progress};
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum ProgressChoice {
-    /// A bar on a terminal, else lines
+    /// A bar on a terminal, else lines, or with --json nothing
     #[default]
     Auto,
     /// A bar that redraws
@@ -56,7 +56,7 @@ pub async fn follow(
     choice: ProgressChoice,
     output: Output,
 ) -> Result<Job, CliError> {
-    let display = RefCell::new(Display::new(choice));
+    let display = RefCell::new(Display::new(choice, output));
     let mut last = String::new();
     let mut ended: Option<Job> = None;
     let mut lost_since: Option<Instant> = None;
@@ -142,9 +142,11 @@ struct Display {
 }
 
 impl Display {
-    fn new(choice: ProgressChoice) -> Self {
+    fn new(choice: ProgressChoice, output: Output) -> Self {
         let (has_bar, is_plain) = match choice {
             ProgressChoice::Auto if std::io::stderr().is_terminal() => (true, false),
+            // The events say it all, and what stands on standard error is an error then.
+            ProgressChoice::Auto if output.json => (false, false),
             ProgressChoice::Auto | ProgressChoice::Plain => (false, true),
             ProgressChoice::Bar => (true, false),
             ProgressChoice::None => (false, false),
@@ -234,7 +236,7 @@ impl Display {
 
     fn line(&mut self, line: &str) {
         self.last_line = Instant::now();
-        eprintln!("{line}");
+        say(line);
     }
 
     fn figures(&self, progress: &Progress) -> String {

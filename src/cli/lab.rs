@@ -23,7 +23,7 @@ No server is asked.";
 
 /// Flags of `graph`.
 #[derive(Args)]
-#[command(after_help = GRAPH_EXAMPLES, allow_negative_numbers = true)]
+#[command(after_help = GRAPH_EXAMPLES)]
 pub struct GraphArgs {
     /// The expression, with bindings before it: x = a + b; x^2
     #[arg(value_name = "EXPRESSION", allow_hyphen_values = true)]

@@ -3,29 +3,36 @@
 mod backup;
 mod check;
 mod client;
+mod datasets;
 mod demo;
 mod digit;
 mod error;
 mod folder;
 mod follow;
 mod health;
+mod input;
+mod jobs;
 mod lab;
+mod models;
 mod predict;
 mod restore;
 mod serve;
 mod style;
+mod table;
 mod train;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub use error::CliError;
 
 use crate::config::ColorChoice;
+use crate::train::is_name;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -34,6 +41,7 @@ Examples:
   chainrule train --follow                         train MNIST on that server
   chainrule train --follow '{\"network\": \"lesson\"}'  the lesson's network instead
   chainrule predict digit.png                      what digit is it?
+  chainrule jobs                                   what has been sent, and how far is it?
   chainrule graph 'x = a + b; x*b' a=2 b=3         the chain rule, worked out
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 3 the job failed, was cancelled or missed
@@ -52,7 +60,7 @@ struct Cli {
     output: Output,
 
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 /// How every command writes.
@@ -71,11 +79,58 @@ struct Output {
     color: ColorChoice,
 }
 
+impl Output {
+    /// What a command line that can't be read says of it: how its own fault is to be written.
+    fn of_unread(arguments: &[OsString]) -> Self {
+        let mut words =
+            arguments.iter().filter_map(|argument| argument.to_str()).take_while(|word| *word != "--");
+        let mut output = Self { json: false, quiet: false, color: ColorChoice::Auto };
+        while let Some(word) = words.next() {
+            let color = if word == "--color" { words.next() } else { word.strip_prefix("--color=") };
+            output.json |= word == "--json";
+            output.color =
+                color.and_then(|word| ColorChoice::from_str(word, false).ok()).unwrap_or(output.color);
+        }
+        output
+    }
+}
+
+/// Which rows of a list are shown.
+#[derive(Args, Clone, Default)]
+struct PageArgs {
+    /// Rows that are shown, 50 unless given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=200))]
+    limit: Option<u32>,
+
+    /// Go on where a list ended; it says how
+    #[arg(long, value_name = "CURSOR")]
+    cursor: Option<String>,
+}
+
+impl PageArgs {
+    /// The same as parameters of a query.
+    fn query(&self) -> [(&'static str, Option<String>); 2] {
+        [("limit", self.limit.map(|limit| limit.to_string())), ("cursor", self.cursor.clone())]
+    }
+}
+
+/// Reads the name of a model or a data set.
+fn name(text: &str) -> Result<String, String> {
+    let rule = "must be 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit";
+    if is_name(text) { Ok(text.to_owned()) } else { Err(rule.to_owned()) }
+}
+
 /// Which server a command talks to.
 #[derive(Args, Clone)]
 struct ServerArgs {
     /// Address of the server
-    #[arg(long, env = "CHAINRULE_SERVER", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    #[arg(
+        long,
+        global = true,
+        env = "CHAINRULE_SERVER",
+        default_value = "http://127.0.0.1:8080",
+        value_name = "URL"
+    )]
     server: String,
 }
 
@@ -89,6 +144,12 @@ enum Command {
     Train(train::TrainArgs),
     /// Read digits from pictures
     Predict(predict::PredictArgs),
+    /// List jobs, show one; cancel, resume or delete some
+    Jobs(jobs::JobsArgs),
+    /// List models, show the versions of one; delete some
+    Models(models::ModelsArgs),
+    /// List data sets, or show one
+    Datasets(datasets::DatasetsArgs),
     /// Differentiate an expression by the chain rule
     Graph(lab::GraphArgs),
     /// Show the layers of a network and what they take
@@ -117,26 +178,18 @@ enum Command {
 
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
-    let cli = match parse() {
-        Ok(cli) => cli,
-        Err(error) if error.use_stderr() => {
-            let error = CliError::from(error);
-            error.print(ColorChoice::Auto);
-            return ExitCode::from(error.exit_status());
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let (output, result) = match parse(&arguments) {
+        Ok(Cli { command, output }) => {
+            (output, command.map_or(Err(CliError::NoCommand), |command| run(command, output)))
         }
+        Err(error) if error.use_stderr() => (Output::of_unread(&arguments), Err(error.into())),
         Err(help) => help.exit(),
-    };
-    let result = match cli.command {
-        Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "chainrule", &mut std::io::stdout());
-            Ok(())
-        }
-        command => run(command, cli.output),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            error.print(cli.output.color);
+            error.print(output);
             ExitCode::from(error.exit_status())
         }
     }
@@ -144,8 +197,8 @@ pub fn main() -> ExitCode {
 
 /// Reads the command line. `check NETWORK --data-dir FOLDER` is refused here: to clap what the environment says is given as
 /// well, and `CHAINRULE_DATA_DIR` would be in conflict with every network.
-fn parse() -> Result<Cli, clap::Error> {
-    let matches = Cli::command().try_get_matches()?;
+fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
+    let matches = with_negative_numbers(Cli::command()).try_get_matches_from(arguments)?;
     if let Some(check) = matches.subcommand_matches("check")
         && check.value_source("network").is_some()
         && check.value_source("data_dir") == Some(ValueSource::CommandLine)
@@ -154,6 +207,17 @@ fn parse() -> Result<Cli, clap::Error> {
         return Err(Cli::command().error(ErrorKind::ArgumentConflict, what));
     }
     Cli::from_arg_matches(&matches)
+}
+
+/// The same, but -1 is the value of an argument and none of its own: it is refused by what reads the value, which says
+/// why.
+fn with_negative_numbers(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(|argument| {
+            let takes_value = argument.get_action().takes_values();
+            argument.allow_negative_numbers(takes_value)
+        })
+        .mut_subcommands(with_negative_numbers)
 }
 
 fn run(command: Command, output: Output) -> Result<(), CliError> {
@@ -167,6 +231,9 @@ fn run(command: Command, output: Output) -> Result<(), CliError> {
             Command::Demo(args) => demo::run(args, output).await,
             Command::Train(args) => train::run(args, output).await,
             Command::Predict(args) => predict::run(args, output).await,
+            Command::Jobs(args) => jobs::run(args, output).await,
+            Command::Models(args) => models::run(args, output).await,
+            Command::Datasets(args) => datasets::run(args, output).await,
             Command::Graph(args) => lab::graph(&args, output),
             Command::Summary(args) => lab::summary(&args, output),
             Command::Check(args) => check::run(args, output).await,
@@ -176,11 +243,18 @@ fn run(command: Command, output: Output) -> Result<(), CliError> {
             Command::Restore(args) => restore::run(args, output).await,
             #[cfg(debug_assertions)]
             Command::Faults => crate::fault::Point::ALL.iter().try_for_each(|point| print(point.name())),
-            Command::Completions { .. } => Ok(()),
+            Command::Completions { shell } => completions(shell),
         }
     });
     runtime.shutdown_background();
     result
+}
+
+/// Writes what makes a shell complete this program's arguments.
+fn completions(shell: Shell) -> Result<(), CliError> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "chainrule", &mut script);
+    print(String::from_utf8_lossy(&script).trim_end())
 }
 
 /// Writes a line of result. A reader that has gone away, as `head` does, ends the program quietly.
@@ -190,6 +264,12 @@ fn print(line: impl std::fmt::Display) -> Result<(), CliError> {
         std::io::ErrorKind::BrokenPipe => CliError::ReaderGone,
         _ => CliError::failed("can't write the result", error),
     })
+}
+
+/// Writes a line to standard error. Nothing depends on it: who does not read it, as after `2>&1 | head`, misses it.
+fn say(line: impl std::fmt::Display) {
+    use std::io::Write;
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// Writes a value as a line of JSON.

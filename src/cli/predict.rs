@@ -1,9 +1,9 @@
-use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::client::Client;
+use super::input::{each, is_standard, named, read};
 use super::{CliError, Output, ServerArgs, print, print_json};
 use crate::data::IMAGE_PIXELS;
 use crate::http::Predictions;
@@ -15,7 +15,11 @@ Examples:
   chainrule predict --model digits@3 scans/*.jpg
   chainrule predict --json - < digit.png
 
-A file is a PNG or JPEG picture of any size, or raw pixels, 784 bytes an image.";
+A file is a PNG or JPEG picture of any size, or raw pixels, 784 bytes an image. One that can't be read
+is reported, and the others are read all the same: the status is then 1.";
+
+/// Bytes of a file that are read; a server takes fewer of them, unless its --body-bytes-max is raised.
+const FILE_BYTES_MAX: usize = 1 << 30;
 
 /// Flags of `predict`.
 #[derive(Args)]
@@ -37,62 +41,63 @@ pub struct PredictArgs {
     files: Vec<PathBuf>,
 }
 
-/// Reads digits from pictures.
+/// Reads digits from pictures, each file on its own: one that can't be read is reported, and the next one is read.
 pub async fn run(args: PredictArgs, output: Output) -> Result<(), CliError> {
+    if args.files.iter().filter(|file| is_standard(file)).count() > 1 {
+        return Err(CliError::Usage {
+            what: "- is given twice, and standard input can be read once".to_owned(),
+            hint: "name files, or give - once".to_owned(),
+        });
+    }
     let client = Client::new(&args.server.server)?;
     let query = if args.as_is { "?prepare=none" } else { "" };
     let path = format!("/v1/models/{}/predict{query}", args.model);
-    for file in &args.files {
-        let bytes = read(file)?;
-        let media_type = media_type(&bytes).ok_or_else(|| CliError::Failed {
-            what: format!("{} is neither PNG nor JPEG, nor raw pixels", file.display()),
-            why: Some(format!(
-                "it has {} bytes, raw pixels come in {IMAGE_PIXELS} bytes an image",
-                bytes.len()
-            )),
-            hint: None,
-        })?;
-        let answer: Predictions = client.post(&path, media_type, bytes).await?;
-        for (index, prediction) in answer.predictions.iter().enumerate() {
-            if output.json {
-                print_json(&serde_json::json!({
-                    "file": file, "index": index, "model": answer.model, "version": answer.version,
-                    "prediction": prediction,
-                }))?;
-            } else if output.quiet {
-                print(&prediction.class)?;
-            } else {
-                print(format!(
-                    "{}  {}  {:.1} %",
-                    file.display(),
-                    prediction.class,
-                    prediction.confidence * 100.0
-                ))?;
-            }
+    let is_of_model = |error: &CliError| matches!(error, CliError::Problem(problem) if problem.status == 404);
+    let predict = async |file: &PathBuf| {
+        let bytes = read(file, FILE_BYTES_MAX)?;
+        let media_type = media_type(file, &bytes)?;
+        let answer: Predictions = match client.post(&path, media_type, bytes).await {
+            Ok(answer) => answer,
+            Err(error) if is_of_model(&error) => return Err(error),
+            Err(error) => return Err(error.of(named(file))),
+        };
+        show(file, &answer, output)
+    };
+    each(&args.files, output, is_of_model, predict).await
+}
+
+fn show(file: &Path, answer: &Predictions, output: Output) -> Result<(), CliError> {
+    for (index, prediction) in answer.predictions.iter().enumerate() {
+        if output.json {
+            print_json(&serde_json::json!({
+                "file": file.to_string_lossy(), "index": index, "model": answer.model, "version": answer.version,
+                "prediction": prediction,
+            }))?;
+        } else if output.quiet {
+            print(&prediction.class)?;
+        } else {
+            let percent = prediction.confidence * 100.0;
+            print(format!("{}  {}  {percent:.1} %", file.display(), prediction.class))?;
         }
     }
     Ok(())
 }
 
-fn read(file: &PathBuf) -> Result<Vec<u8>, CliError> {
-    let failed = |error| CliError::failed(format!("can't read {}", file.display()), error);
-    if file.as_os_str() == "-" {
-        let mut bytes = Vec::new();
-        std::io::stdin().read_to_end(&mut bytes).map_err(failed)?;
-        return Ok(bytes);
-    }
-    std::fs::read(file).map_err(failed)
-}
-
 /// The media type of a file by its content: the signatures of PNG (RFC 2083) and JPEG (JFIF).
-fn media_type(bytes: &[u8]) -> Option<&'static str> {
+fn media_type(file: &Path, bytes: &[u8]) -> Result<&'static str, CliError> {
     if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
-        Some("image/png")
-    } else if bytes.starts_with(b"\xff\xd8\xff") {
-        Some("image/jpeg")
-    } else if !bytes.is_empty() && bytes.len().is_multiple_of(IMAGE_PIXELS) {
-        Some("application/octet-stream")
-    } else {
-        None
+        return Ok("image/png");
+    }
+    if bytes.starts_with(b"\xff\xd8\xff") {
+        return Ok("image/jpeg");
+    }
+    let refused = |what: String, why| Err(CliError::Failed { what, why, hint: None });
+    match bytes.len() {
+        0 => refused(format!("{} is empty", named(file)), None),
+        count if count.is_multiple_of(IMAGE_PIXELS) => Ok("application/octet-stream"),
+        count => refused(
+            format!("{} is neither PNG nor JPEG, nor raw pixels", named(file)),
+            Some(format!("it has {count} bytes; raw pixels come in {IMAGE_PIXELS} bytes an image")),
+        ),
     }
 }

@@ -1,11 +1,12 @@
-use std::io::Read;
+use std::path::Path;
 
 use clap::Args;
 use serde_json::Value;
 
 use super::client::Client;
 use super::follow::{ProgressChoice, end_line, follow};
-use super::{CliError, Output, ServerArgs, print, print_json};
+use super::input::{named, read};
+use super::{CliError, Output, ServerArgs, print, print_json, say};
 use crate::job::{Job, JobId, JobState};
 
 const EXAMPLES: &str = "\
@@ -16,6 +17,12 @@ Examples:
   chainrule train job.json
   echo '{\"network\": \"lesson\"}' | chainrule train -
   chainrule train --follow --job ID                  follow a job that was sent before";
+
+/// Bytes of a request that are read; a server takes fewer of them, unless its --job-request-bytes-max is raised.
+const REQUEST_BYTES_MAX: usize = 64 << 20;
+
+const REQUEST_HINT: &str =
+    "give a request as JSON, as '{\"epochs\": 2}', a file that holds it, or - for standard input";
 
 /// Flags of `train`.
 #[derive(Args)]
@@ -62,14 +69,14 @@ pub async fn run(args: TrainArgs, output: Output) -> Result<(), CliError> {
                 return show(&job, output, server);
             }
             if !output.json && !output.quiet {
-                eprintln!("job {}", job.id);
+                say(format!("job {}", job.id));
             }
             job.id
         }
     };
     let interrupted = || {
         CliError::Interrupted(format!(
-            "\nthe job goes on; follow it again with: chainrule train --server {server} --follow --job {id}"
+            "the job goes on; follow it again with: chainrule train --server {server} --follow --job {id}"
         ))
     };
     let job = tokio::select! {
@@ -85,19 +92,24 @@ pub async fn run(args: TrainArgs, output: Output) -> Result<(), CliError> {
 fn request(argument: Option<&str>) -> Result<Value, CliError> {
     let (name, text) = match argument {
         None => return Ok(Value::Object(serde_json::Map::new())),
-        Some("-") => {
-            let mut text = String::new();
-            let read = std::io::stdin().read_to_string(&mut text);
-            read.map_err(|error| CliError::failed("can't read standard input", error))?;
-            ("standard input", text)
+        Some(json) if json.trim_start().starts_with(['{', '[', '"']) => {
+            ("the request".to_owned(), json.as_bytes().to_vec())
         }
-        Some(json) if json.trim_start().starts_with(['{', '[', '"']) => ("the request", json.to_owned()),
         Some(file) => {
-            let text = std::fs::read_to_string(file);
-            (file, text.map_err(|error| CliError::failed(format!("can't read {file}"), error))?)
+            let file = Path::new(file);
+            let text = read(file, REQUEST_BYTES_MAX).map_err(|error| match error {
+                CliError::Failed { what, why, hint: None } => {
+                    CliError::Failed { what, why, hint: Some(REQUEST_HINT.to_owned()) }
+                }
+                other => other,
+            })?;
+            (named(file), text)
         }
     };
-    serde_json::from_str(&text).map_err(|error| CliError::failed(format!("{name} is not JSON"), error))
+    if text.is_empty() {
+        return Err(CliError::failed(format!("{name} is empty"), "{} is the least there can be"));
+    }
+    serde_json::from_slice(&text).map_err(|error| CliError::failed(format!("{name} is not JSON"), error))
 }
 
 fn show(job: &Job, output: Output, server: &str) -> Result<(), CliError> {
@@ -106,10 +118,10 @@ fn show(job: &Job, output: Output, server: &str) -> Result<(), CliError> {
     }
     print(job.id)?;
     if !output.quiet {
-        eprintln!(
+        say(format!(
             "{}; follow it with: chainrule train --server {server} --follow --job {}",
             job.state, job.id
-        );
+        ));
     }
     Ok(())
 }

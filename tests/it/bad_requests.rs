@@ -162,10 +162,117 @@ async fn what_is_not_there_is_404_and_what_is_not_offered_405() {
     problem(server.get("/v1/datasets/mnist/%FF/0").await, 400, "invalid_path").await;
     problem(server.get(&format!("/v1/jobs/{unknown}/metrics?all=1")).await, 422, "invalid_query").await;
     problem(server.get("/v1/nothing").await, 404, "unknown_path").await;
+    problem(server.get("/v1/%FF").await, 404, "unknown_path").await;
     let response = server.http.put(server.path("/v1/jobs")).send().await.expect("an answer");
     let allow = response.headers()["allow"].to_str().expect("text").to_owned();
     assert!(allow.contains("POST") && allow.contains("GET"), "{allow}");
     problem(response, 405, "method_not_allowed").await;
+    server.stop().await;
+}
+
+/// Every route with words in its path.
+const PATHS: [(&str, &str); 20] = [
+    ("GET", "/v1/jobs/*"),
+    ("DELETE", "/v1/jobs/*"),
+    ("GET", "/v1/jobs/*/metrics"),
+    ("GET", "/v1/jobs/*/events"),
+    ("POST", "/v1/jobs/*/cancel"),
+    ("POST", "/v1/jobs/*/resume"),
+    ("GET", "/v1/jobs/*/checkpoints"),
+    ("GET", "/v1/jobs/*/checkpoints/*"),
+    ("GET", "/v1/models/*"),
+    ("DELETE", "/v1/models/*"),
+    ("PUT", "/v1/models/*/aliases/*"),
+    ("DELETE", "/v1/models/*/aliases/*"),
+    ("POST", "/v1/models/*/predict"),
+    ("POST", "/v1/models/*/explain"),
+    ("POST", "/v1/models/*/trace"),
+    ("POST", "/v1/models/*/microscope"),
+    ("GET", "/v1/models/*/layers/*/weights"),
+    ("GET", "/v1/datasets/*"),
+    ("GET", "/v1/datasets/*/*/*"),
+    ("GET", "/v1/activations/*"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_that_is_not_utf_8_is_refused_by_every_route_in_the_same_words() {
+    let server = TestServer::start(&[]).await;
+    for (method, path) in PATHS {
+        for place in 0..path.matches('*').count() {
+            let mut words = path.split('*');
+            let mut bad = words.next().expect("a path").to_owned();
+            for (index, word) in words.enumerate() {
+                bad.push_str(if index == place { "%ff" } else { "x" });
+                bad.push_str(word);
+            }
+            let method = method.parse().expect("a method");
+            let request = server.http.request(method, server.path(&bad)).json(&json!({}));
+            let refusal = problem(request.send().await.expect("an answer"), 400, "invalid_path").await;
+            assert!(refusal["detail"].as_str().is_some_and(|detail| detail.contains(&bad)), "{refusal}");
+        }
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_is_refused_with_the_name_of_each_parameter_at_fault() {
+    let server = TestServer::start(&[]).await;
+    let detail = async |response: Response| {
+        let problem = problem(response, 422, "invalid_query").await;
+        (problem["detail"].as_str().expect("text").to_owned(), problem)
+    };
+    let predict = async |query: &str| {
+        let path = format!("/v1/models/digits/predict?{query}");
+        detail(server.post(&path, "application/octet-stream", vec![0; 784]).await).await
+    };
+    let (unknown, problem) = predict("tpo=3").await;
+    assert_eq!(unknown, "unknown parameter \"tpo\", did you mean \"top\"?");
+    assert_eq!(pointers(&problem), ["/tpo"]);
+    let (all, problem) = predict("top=x&prepare=none&prepare=none").await;
+    assert_eq!(all, "top must be a whole number, not \"x\"; parameter \"prepare\" is given twice");
+    assert_eq!(pointers(&problem), ["/top", "/prepare"]);
+    let (state, _) = detail(server.get("/v1/jobs?state=runing").await).await;
+    assert_eq!(state, "unknown state \"runing\", did you mean \"running\"?");
+    let (cursor, _) = detail(server.get("/v1/jobs?cursor=x%20y").await).await;
+    assert_eq!(cursor, "cursor must be the next_cursor of an answer, not \"x y\"");
+    let (none, _) = detail(server.post("/v1/jobs?epochs=3", "application/json", "{}").await).await;
+    assert_eq!(none, "unknown parameter \"epochs\", there are none here");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_in_the_wrong_state_is_said_to_be_in_it() {
+    let server = TestServer::start(&[]).await;
+    let running = server.create(endless()).await["id"].as_str().expect("an id").to_owned();
+    server.stepped(&running).await;
+    let waiting = server.create(json!({})).await["id"].as_str().expect("an id").to_owned();
+    for (id, state) in [(&running, "is running"), (&waiting, "waits in the queue")] {
+        let refused = server.post(&format!("/v1/jobs/{id}/resume"), "", "").await;
+        let refused = problem(refused, 409, "job_not_stopped").await;
+        let expected = format!("job {id} {state}; only one that failed or was cancelled is resumed");
+        assert_eq!(refused["detail"], expected.as_str());
+        let kept = problem(server.delete(&format!("/v1/jobs/{id}")).await, 409, "job_not_ended").await;
+        assert!(kept["detail"].as_str().is_some_and(|detail| detail.contains(state)), "{kept}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_of_a_page_is_a_picture_and_its_address_bar_gets_json() {
+    let server = TestServer::start(&[]).await;
+    for (accept, media_type) in [
+        (&["image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8"][..], "image/png"),
+        (&["text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"], "application/json"),
+        (&["application/json;q=0.2", "image/png;q=0.9"], "image/png"),
+        (&["*/*;q=1, image/png;q=0.1"], "application/json"),
+    ] {
+        let mut request = server.http.get(server.path("/v1/datasets/mnist/test/0"));
+        for line in accept {
+            request = request.header("Accept", *line);
+        }
+        let response = request.send().await.expect("an answer");
+        assert_eq!(response.headers()["content-type"], media_type, "{accept:?}");
+    }
     server.stop().await;
 }
 

@@ -91,7 +91,20 @@ fn a_client_trains_follows_and_predicts() {
     let json = json_lines(&output(&["predict", "--server", server, "--json", digit]).stdout);
     assert_eq!(json[0]["prediction"]["label"], 7);
 
-    let unknown = output(&["predict", "--server", server, "--model", "digit", digit]);
+    let damaged = folder.path().join("damaged.png");
+    std::fs::write(&damaged, b"\x89PNG\r\n\x1a\n").expect("written");
+    let damaged = damaged.to_str().expect("UTF-8");
+    let some = output(&["predict", "--server", server, digit, "/nowhere.png", damaged, digit]);
+    assert_eq!(status(&some), Some(1));
+    assert_eq!(text(&some.stdout).lines().filter(|line| line.starts_with(digit)).count(), 2);
+    let errors = text(&some.stderr);
+    assert!(
+        errors.contains("can't read /nowhere.png") && errors.contains(&format!("{damaged}: ")),
+        "{errors}"
+    );
+    assert!(errors.ends_with("error: 2 of 4 failed\n"), "{errors}");
+    let unknown = output(&["predict", "--server", server, "--model", "digit", digit, digit]);
+    assert_eq!(text(&unknown.stderr).lines().count(), 1, "told once");
     assert_eq!(status(&unknown), Some(1));
     assert!(text(&unknown.stderr).contains("did you mean \"digits\"?"), "{}", text(&unknown.stderr));
     let refused = output(&["train", "--server", server, r#"{"epochs": 0, "epoch": 3}"#]);
@@ -141,6 +154,9 @@ fn wrong_usage_ends_with_2() {
         &["trian"][..],
         &["train", "--job", "7"],
         &["serve", "--workers", "0"],
+        &["jobs", "lsit"],
+        &["models", "alias", "digits", "champion"],
+        &["predict", "-", "-"],
         &["serve", "--predictions-max", "0"],
         &["serve", "--connections-max", "18446744073709551615"],
         &["health", "--server", "ftp://x"],
@@ -153,12 +169,153 @@ fn wrong_usage_ends_with_2() {
 }
 
 #[test]
+fn a_wrong_value_is_named_with_what_is_wanted() {
+    for (arguments, expected) in [
+        (
+            &["train", "--follow", "--job", "nosuch"][..],
+            "--job <ID>: \"nosuch\" is no job id; it must be a UUID",
+        ),
+        (&["jobs", "show", "nosuch"], "\"nosuch\" is no job id; it must be a UUID"),
+        (&["jobs", "list", "--state", "runing"], "unknown state \"runing\", did you mean \"running\"?"),
+        (&["jobs", "list", "--limit", "201"], "--limit <N> must be from 1 to 200, not 201"),
+        (&["serve", "--workers", "x"], "--workers <N> must be a whole number, not \"x\""),
+        (&["serve", "--workers", "-1"], "--workers <N> must be from 1 to 64, not -1"),
+        (&["trace", "-1"], "<INDEX> must be a whole number, not \"-1\""),
+        (
+            &["trace", "0", "--learning-rate", "-1"],
+            "--learning-rate <RATE> must be a number above 0, not \"-1\"",
+        ),
+        (&["datasets", "show", "A/b"], "not \"A/b\""),
+        (&["health", "--server", "127.0.0.1:8080"], "it lacks http://"),
+    ] {
+        let output = output(arguments);
+        assert_eq!(status(&output), Some(2), "{arguments:?}");
+        assert!(text(&output.stderr).contains(expected), "{}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn without_a_command_it_says_how_to_begin() {
+    let bare = output(&[]);
+    let said = text(&bare.stderr);
+    assert_eq!((status(&bare), text(&bare.stdout)), (Some(2), ""));
+    assert!(said.starts_with("chainrule trains ") && said.lines().count() < 10, "{said}");
+    for command in ["chainrule demo", "chainrule serve", "chainrule train", "chainrule --help"] {
+        assert!(said.contains(command), "{said}");
+    }
+}
+
+/// The one error of a command with `--json`, and its exit status.
+fn json_error(arguments: &[&str]) -> (Option<i32>, Value) {
+    let output = output(arguments);
+    let mut lines = json_lines(&output.stderr);
+    assert_eq!((lines.len(), text(&output.stdout)), (1, ""), "{}", text(&output.stderr));
+    (status(&output), lines.remove(0)["error"].take())
+}
+
+#[test]
+fn with_json_an_error_is_one_object_on_standard_error() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let server = format!("http://{free}");
+    for (arguments, expected, code) in [
+        (&["--json"][..], 2, "usage"),
+        (&["trian", "--json"], 2, "usage"),
+        (&["serve", "--json", "--workers", "0"], 2, "usage"),
+        (&["graph", "a + (b", "a=1", "b=2", "--json"], 2, "usage"),
+        (&["health", "--json", "--server", &server], 5, "no_server"),
+        (&["predict", "--json", "/nowhere/digit.png"], 1, "failed"),
+        (&["check", "--json", "--data-dir", "/nowhere"], 1, "failed"),
+    ] {
+        let (status, error) = json_error(arguments);
+        assert_eq!((status, &error["code"]), (Some(expected), &Value::from(code)), "{arguments:?}: {error}");
+        assert!(error["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{error}");
+    }
+    let after = output(&["graph", "--", "a +", "--json"]);
+    assert!(text(&after.stderr).starts_with("error: "), "what stands behind -- is no flag");
+}
+
+#[test]
+fn whoever_does_not_read_errors_does_not_end_the_command() {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut command = chainrule(&["jobs", "show", "nosuch"]);
+    assert_eq!(command.stderr(writer).status().expect("it runs").code(), Some(2));
+}
+
+#[test]
+fn what_a_server_holds_is_listed_shown_and_changed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let process = Process::serve(folder.path());
+    let run = |arguments: &[&str]| {
+        let output = output(&[arguments, &["--server", &process.url]].concat());
+        assert_eq!(status(&output), Some(0), "{arguments:?}: {}", text(&output.stderr));
+        text(&output.stdout).to_owned()
+    };
+    let none = output(&["jobs", "--server", &process.url]);
+    assert_eq!((status(&none), text(&none.stdout)), (Some(0), ""));
+    assert!(text(&none.stderr).contains("chainrule train"), "{}", text(&none.stderr));
+
+    let train = ["train", "--follow", "--progress", "none", "-q", r#"{"train_samples": 2000, "epochs": 1}"#];
+    let [first, second] = [run(&train), run(&train)].map(|id| id.trim().to_owned());
+    assert_eq!(run(&["jobs", "-q"]), format!("{second}\n{first}\n"), "newest first");
+    let jobs = run(&["jobs", "list", "--state", "succeeded", "--model", "digits"]);
+    assert!(jobs.starts_with("ID  ") && jobs.contains("digits@2") && jobs.lines().count() == 3, "{jobs}");
+    let page = output(&["jobs", "list", "--limit", "1", "--server", &process.url]);
+    let cursor = text(&page.stderr).trim().strip_prefix("there are more: --cursor ").expect("a cursor");
+    assert_eq!(run(&["jobs", "list", "-q", "--cursor", cursor]), format!("{first}\n"));
+    assert_eq!(json_lines(run(&["jobs", "--json"]).as_bytes())[0]["jobs"][1]["id"], first.as_str());
+    let shown = run(&["jobs", "show", &second]);
+    assert!(shown.contains("state     succeeded") && shown.contains("digits@2"), "{shown}");
+
+    let endless = process.post_job(&crate::server::endless().to_string());
+    let endless = endless["id"].as_str().expect("an id");
+    assert_eq!(run(&["jobs", "cancel", endless]), format!("{endless} cancelled\n"));
+    assert_eq!(run(&["jobs", "resume", endless, "-q"]), format!("{endless}\n"));
+    run(&["jobs", "cancel", endless]);
+    let twice = output(&["jobs", "cancel", "--server", &process.url, endless, &first]);
+    assert_eq!(status(&twice), Some(1));
+    let errors = text(&twice.stderr);
+    assert!(
+        errors.contains("has been cancelled already") && errors.contains("has succeeded already"),
+        "{errors}"
+    );
+    assert!(errors.ends_with("error: 2 of 2 failed\n"), "{errors}");
+    assert_eq!(run(&["jobs", "delete", endless, &first]), format!("deleted {endless}\ndeleted {first}\n"));
+
+    let models = run(&["models"]);
+    assert!(models.starts_with("NAME") && models.contains("digits  2 "), "{models}");
+    assert_eq!(run(&["models", "-q"]), "digits\n");
+    assert_eq!(run(&["models", "alias", "digits@1", "champion"]), "digits@champion is digits@1\n");
+    let versions = run(&["models", "show", "digits"]);
+    let last = versions.lines().last().expect("a line");
+    assert!(last.starts_with("digits@1 ") && last.ends_with(" champion"), "{versions}");
+    let aliased = json_error(&["models", "delete", "digits@1", "--json", "--server", &process.url]);
+    assert_eq!((aliased.0, &aliased.1["code"]), (Some(1), &Value::from("model_aliased")));
+    assert_eq!(aliased.1["status"], 409, "the problem as it came");
+    assert_eq!(run(&["models", "unalias", "digits@champion"]), "deleted digits@champion\n");
+    assert_eq!(
+        json_lines(run(&["models", "delete", "digits@1", "--json"]).as_bytes())[0]["deleted"],
+        "digits@1"
+    );
+    assert_eq!(run(&["models", "show", "digits", "-q"]), "digits@2\n");
+
+    assert_eq!(run(&["datasets", "-q"]), "mnist\n");
+    assert!(run(&["datasets", "show", "mnist"]).ends_with("all    60000  10000\n"));
+    let unknown = output(&["datasets", "show", "mnits", "--server", &process.url]);
+    assert_eq!(status(&unknown), Some(1));
+    assert!(text(&unknown.stderr).contains("did you mean \"mnist\"?"));
+}
+
+#[test]
 fn help_teaches_by_example_and_completions_are_written() {
     for command in [
         "serve",
         "demo",
         "train",
         "predict",
+        "jobs",
+        "models",
+        "datasets",
         "graph",
         "summary",
         "check",

@@ -1,0 +1,205 @@
+use std::collections::BTreeMap;
+
+use clap::{Args, Subcommand};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::client::{Client, parsed};
+use super::input::each;
+use super::jobs::deleted;
+use super::table::{moment, or_dash, percent, table};
+use super::{CliError, Output, PageArgs, ServerArgs, name, print, print_json, say};
+use crate::model::{ModelRef, ModelVersion, Selector};
+
+const EXAMPLES: &str = "\
+Examples:
+  chainrule models                     the models, published last first
+  chainrule models show digits         its versions
+  chainrule models alias digits@2 champion
+  chainrule models delete digits@1 digits@3
+  chainrule models list --json | jq '.models[].name'";
+
+/// Flags of `models`.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ModelsArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+
+    #[command(subcommand)]
+    command: Option<ModelsCommand>,
+}
+
+#[derive(Subcommand)]
+enum ModelsCommand {
+    /// List models, the one published last first
+    List(PageArgs),
+    /// Show the versions of a model, newest first
+    Show {
+        /// The model: NAME, NAME@VERSION or NAME@ALIAS
+        #[arg(value_name = "REF")]
+        model: ModelRef,
+
+        #[command(flatten)]
+        page: PageArgs,
+    },
+    /// Let an alias mean a version; predictions by NAME@ALIAS pass over to it at once
+    Alias {
+        /// The version: NAME@VERSION
+        #[arg(value_name = "REF")]
+        model: ModelRef,
+
+        /// The alias; `default` is what a bare NAME means
+        #[arg(value_parser = name)]
+        alias: String,
+    },
+    /// Delete an alias; its version stays
+    Unalias {
+        /// The alias: NAME@ALIAS
+        #[arg(value_name = "REF")]
+        alias: ModelRef,
+    },
+    /// Delete versions that no alias means
+    Delete {
+        /// The versions: NAME@VERSION
+        #[arg(required = true, value_name = "REF")]
+        models: Vec<ModelRef>,
+    },
+}
+
+#[derive(Deserialize)]
+struct ModelList {
+    models: Vec<Entry>,
+    next_cursor: Option<Value>,
+}
+
+/// A model with some of its versions, newest first.
+#[derive(Deserialize)]
+struct Entry {
+    name: String,
+    versions: Vec<ModelVersion>,
+    aliases: BTreeMap<String, u32>,
+    /// How many versions there are; all of them are here where it is absent.
+    version_count: Option<u64>,
+    next_cursor: Option<Value>,
+}
+
+/// Lists models, shows one, or deletes versions.
+pub async fn run(args: ModelsArgs, output: Output) -> Result<(), CliError> {
+    let client = Client::new(&args.server.server)?;
+    match args.command.unwrap_or_else(|| ModelsCommand::List(PageArgs::default())) {
+        ModelsCommand::List(page) => list(client.list("/v1/models", &page.query()).await?, output),
+        ModelsCommand::Show { model, page } => {
+            show(client.list(&format!("/v1/models/{model}"), &page.query()).await?, output)
+        }
+        ModelsCommand::Alias { model, alias } => set_alias(&client, &model, &alias, output).await,
+        ModelsCommand::Unalias { alias } => {
+            let Selector::Alias(word) = &alias.selector else {
+                return Err(needs(&alias, "is no alias", "NAME@ALIAS, as digits@champion"));
+            };
+            client.delete(&format!("/v1/models/{}/aliases/{word}", alias.name)).await?;
+            deleted(&alias, output)
+        }
+        ModelsCommand::Delete { models } => {
+            each(
+                &models,
+                output,
+                |_| false,
+                async |model| {
+                    client.delete(&format!("/v1/models/{model}")).await?;
+                    deleted(model, output)
+                },
+            )
+            .await
+        }
+    }
+}
+
+async fn set_alias(client: &Client, model: &ModelRef, alias: &str, output: Output) -> Result<(), CliError> {
+    let Selector::Version(version) = model.selector else {
+        return Err(needs(model, "is no version", "NAME@VERSION, as digits@2"));
+    };
+    let path = format!("/v1/models/{}/aliases/{alias}", model.name);
+    let answer: Value = client.put(&path, &json!({ "version": version })).await?;
+    match output {
+        Output { json: true, .. } => print_json(&answer),
+        Output { quiet: true, .. } => print(format!("{}@{alias}", model.name)),
+        _ => print(format!("{}@{alias} is {model}", model.name)),
+    }
+}
+
+fn needs(reference: &ModelRef, what: &str, form: &str) -> CliError {
+    CliError::Usage { what: format!("{reference} {what}"), hint: format!("write {form}") }
+}
+
+fn list(answer: Value, output: Output) -> Result<(), CliError> {
+    if output.json {
+        return print_json(&answer);
+    }
+    let ModelList { models, next_cursor } = parsed(answer)?;
+    if output.quiet {
+        return models.iter().try_for_each(|model| print(&model.name));
+    }
+    if models.is_empty() {
+        say("no models yet; train one with: chainrule train");
+        return Ok(());
+    }
+    let rows: Vec<_> = models.iter().map(row).collect();
+    table(["NAME", "NEWEST", "VERSIONS", "ACCURACY", "PARAMETERS", "PUBLISHED", "ALIASES"], &rows, output)?;
+    hint(next_cursor);
+    Ok(())
+}
+
+fn row(model: &Entry) -> [String; 7] {
+    let newest = model.versions.first();
+    let of_newest = |figure: fn(&ModelVersion) -> String| or_dash(newest.map(figure));
+    let aliases = model.aliases.iter().map(|(alias, version)| format!("{alias}={version}"));
+    [
+        model.name.clone(),
+        of_newest(|newest| newest.version.to_string()),
+        model.version_count.unwrap_or(model.versions.len() as u64).to_string(),
+        of_newest(|newest| percent(newest.test_accuracy)),
+        of_newest(|newest| newest.parameters.to_string()),
+        of_newest(|newest| moment(newest.created_at)),
+        aliases.collect::<Vec<_>>().join(" "),
+    ]
+}
+
+fn show(answer: Value, output: Output) -> Result<(), CliError> {
+    if output.json {
+        return print_json(&answer);
+    }
+    let model: Entry = parsed(answer)?;
+    let references = model.versions.iter().map(|version| format!("{}@{}", model.name, version.version));
+    if output.quiet {
+        return references.into_iter().try_for_each(print);
+    }
+    let aliases = |version: u32| {
+        let aliases = model.aliases.iter().filter(|(_, meant)| **meant == version);
+        aliases.map(|(alias, _)| alias.as_str()).collect::<Vec<_>>().join(" ")
+    };
+    let row = |(reference, version): (String, &ModelVersion)| {
+        [
+            reference,
+            percent(version.test_accuracy),
+            version.parameters.to_string(),
+            version.size_bytes.to_string(),
+            moment(version.created_at),
+            version.job_id.to_string(),
+            aliases(version.version),
+        ]
+    };
+    let rows: Vec<_> = references.zip(&model.versions).map(row).collect();
+    table(["MODEL", "ACCURACY", "PARAMETERS", "BYTES", "PUBLISHED", "JOB", "ALIASES"], &rows, output)?;
+    hint(model.next_cursor);
+    Ok(())
+}
+
+/// Says how to see the next page. A cursor is a text or a number.
+fn hint(next_cursor: Option<Value>) {
+    match next_cursor {
+        None | Some(Value::Null) => {}
+        Some(Value::String(cursor)) => say(format!("there are more: --cursor {cursor}")),
+        Some(cursor) => say(format!("there are more: --cursor {cursor}")),
+    }
+}
