@@ -148,7 +148,8 @@ mod tests {
             let place = ModelPlace { published_at, name: name.to_owned() };
             assert_eq!(place.to_string().parse(), Ok(place));
         }
-        for other in ["", "digits", "1-", "-digits", "1-Digits", "99999999999999999999-digits", "1e3-digits"] {
+        for other in ["", "digits", "1-", "-digits", "1-Digits", "99999999999999999999-digits", "1e3-digits"]
+        {
             assert_eq!(other.parse::<ModelPlace>(), Err(ModelPlaceError), "{other}");
         }
     }

@@ -329,6 +329,11 @@ impl Registry {
         (entries, next)
     }
 
+    /// The newest version of a model that can be served.
+    pub fn newest(&self, name: &str) -> Option<u32> {
+        Some(self.models().by_name.get(name)?.newest()?.row.version)
+    }
+
     /// The first page of the models, as long as a page can be.
     pub fn entries(&self) -> Vec<ModelEntry> {
         self.page(None, 200).0
@@ -367,7 +372,9 @@ impl Models {
                 self.by_age.remove(&place);
             }
             model.published.retain(|number, _| change.numbers.contains(number));
-            model.published.extend(change.published.into_iter().map(|version| (version.row.version, version)));
+            model
+                .published
+                .extend(change.published.into_iter().map(|version| (version.row.version, version)));
             model.aliases = change.aliases;
             self.loaded.retain(|(of, number), _| *of != name || model.published.contains_key(number));
             if let Some(place) = model.place(&name) {
@@ -394,8 +401,7 @@ impl Models {
             Selector::Default => meant(DEFAULT_ALIAS).unwrap_or(newest.row.version),
             Selector::Version(version) => *version,
             Selector::Alias(alias) => meant(alias).ok_or_else(|| {
-                let known: Vec<&str> =
-                    model.aliases.keys().take(NEAREST_AMONG).map(String::as_str).collect();
+                let known: Vec<&str> = model.aliases.keys().take(NEAREST_AMONG).map(String::as_str).collect();
                 let nearest = crate::fields::nearest(alias, &known).map(str::to_owned);
                 RegistryError::UnknownAlias { name: name.clone(), alias: alias.clone(), nearest }
             })?,

@@ -177,7 +177,12 @@ impl Upkeep {
             Keep::Younger(age) => OldVersions::For(age),
         };
         let mut removed = 0;
+        self.registry.refresh().await?;
         for (name, version) in self.store.old_versions(old).await? {
+            // The rows of the newer ones can't be read.
+            if self.registry.newest(&name) == Some(version) {
+                continue;
+            }
             if let DeletedVersion::Gone(key) = self.store.delete_version(&name, version).await? {
                 self.blobs.delete_dead([key]).await;
                 removed += 1;

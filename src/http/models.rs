@@ -113,11 +113,14 @@ pub async fn set_alias(
         SetAlias::Set => ShownModel::of(&app, &model, Page::of(None, None)?),
         SetAlias::TooMany => Err(Problem::conflict(
             "too_many_aliases",
-            format!("model {name} has {aliases_max} aliases, which is as many as it may have; move or delete one of them"),
+            format!(
+                "model {name} has {aliases_max} aliases, which is as many as it may have; move or delete one of them"
+            ),
         )),
         SetAlias::Unknown => {
             let meant = ModelRef { name, selector: Selector::Version(version) };
-            let detail = app.registry().version(&meant).err().map_or_else(String::new, |error| error.to_string());
+            let detail =
+                app.registry().version(&meant).err().map_or_else(String::new, |error| error.to_string());
             if app.registry().version(&model).is_err() {
                 return Err(Problem::not_found("unknown_model", detail));
             }

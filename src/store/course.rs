@@ -83,7 +83,8 @@ impl Store {
             sqlx::query_as(COURSE).bind(id.to_string()).fetch_all(&self.reader).await?;
         let metrics = |row: CourseRow| {
             Ok(EpochMetrics {
-                epoch: u32::try_from(row.epoch).map_err(|error| row_error("epoch", &id.to_string(), &error))?,
+                epoch: u32::try_from(row.epoch)
+                    .map_err(|error| row_error("epoch", &id.to_string(), &error))?,
                 train_loss: row.train_loss,
                 train_accuracy: row.train_accuracy,
                 validation_loss: row.validation_loss,
