@@ -70,6 +70,9 @@ pub enum FolderError {
     /// Others have a share of it.
     #[error("the data folder {path} is in use by another chainrule process", path = .0.display())]
     Shared(PathBuf),
+    /// Others have a share of it, and its rows are of an older version.
+    #[error("an older chainrule serves the data folder {path}", path = .0.display())]
+    Outdated(PathBuf),
     /// A restore into it was cut.
     #[error("a restore into the data folder {path} was cut", path = .0.display())]
     CutRestore(PathBuf),
@@ -120,6 +123,7 @@ impl FolderError {
                 "a restore, a repair or a server that starts holds it: wait until it is done, or stop it"
                     .to_owned(),
             ),
+            Self::Outdated(_) => Some("stop it first, then start this one".to_owned()),
             Self::CutRestore(_) => Some("run chainrule restore once more: it begins anew".to_owned()),
             Self::Database { source: StoreError::Newer { .. } | StoreError::Older, .. } => None,
             Self::Database { source, .. } if source.is_busy() => Some(
@@ -143,11 +147,11 @@ impl FolderError {
 }
 
 impl Folder {
-    /// Opens the folder at `path` for a server, made when missing, its rows brought up to date; and whether no other
-    /// process has a share of it.
+    /// Opens the folder at `path` for a server, made when missing; and whether no other process has a share of it. Then its
+    /// rows are brought up to date: a server of an earlier version could not read what this one writes.
     ///
     /// # Errors
-    /// Where another process has it whole, or it can't be used.
+    /// Where another process has it whole, others have a share and its rows are not up to date, or it can't be used.
     pub async fn serve(path: &Path) -> Result<(Self, bool), FolderError> {
         let whole_or_shared = || match FolderLock::whole(path)? {
             Some(lock) => Ok(Some((lock, true))),
@@ -165,7 +169,14 @@ impl Folder {
         make_folder(&bytes)
             .and_then(|()| rustix::fs::access(&bytes, rustix::fs::Access::WRITE_OK).map_err(Into::into))
             .map_err(FolderError::unusable(&bytes))?;
-        let store = Store::open(&path.join(DATABASE)).await.map_err(FolderError::of_database(path))?;
+        let store = match is_alone {
+            true => Store::open(&path.join(DATABASE)).await,
+            false => Store::open_existing(&path.join(DATABASE)).await,
+        };
+        let store = store.map_err(|error| match error {
+            StoreError::Older if !is_alone => FolderError::Outdated(path.to_owned()),
+            error => FolderError::of_database(path)(error),
+        })?;
         let blobs = blobs_of(path, &store).await?;
         // SQLite syncs its files, and not that they are there.
         sync_names(path).map_err(FolderError::unusable(path))?;

@@ -213,6 +213,13 @@ pub struct Progress {
     pub waiting_for_disk: bool,
 }
 
+impl Progress {
+    /// Steps of an epoch.
+    pub fn steps_per_epoch(&self) -> u64 {
+        self.steps / u64::from(self.epochs.max(1))
+    }
+}
+
 /// A state of training that a job can go on from, as the API shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Checkpoint {
@@ -306,12 +313,12 @@ pub struct EpochRecord {
     pub duration_seconds: f64,
 }
 
-/// All that is recorded of a job's course.
+/// What is recorded of a job's course, or a part of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobHistory {
-    /// Every epoch.
+    /// Epochs, one after the other.
     pub epochs: Vec<EpochRecord>,
-    /// Some steps, evenly spread.
+    /// Some of their steps, evenly spread.
     pub steps: Vec<StepMetrics>,
 }
 

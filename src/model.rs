@@ -89,13 +89,68 @@ pub struct ModelVersion {
     pub sha256: String,
 }
 
-/// A model with all its versions as the API shows it.
+/// A model as the API shows it: some of its versions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelEntry {
     /// Its name.
     pub name: String,
-    /// Its versions, newest first.
+    /// The versions shown, newest first.
     pub versions: Vec<ModelVersion>,
+    /// How many versions it has.
+    pub version_count: usize,
     /// Its aliases and the versions they mean.
     pub aliases: BTreeMap<String, u32>,
+}
+
+/// A place in the list of models, where the one published last comes first: also where that model is gone, or published
+/// again.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ModelPlace {
+    /// When its newest version was published.
+    pub published_at: Timestamp,
+    /// Its name.
+    pub name: String,
+}
+
+/// A text that is no place in the list of models.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no place in the list of models")]
+pub struct ModelPlaceError;
+
+impl fmt::Display for ModelPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.published_at.as_microsecond(), self.name)
+    }
+}
+
+impl FromStr for ModelPlace {
+    type Err = ModelPlaceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (micros, name) = text.split_once('-').ok_or(ModelPlaceError)?;
+        let published_at = micros.parse().map_err(|_| ModelPlaceError)?;
+        let published_at = Timestamp::from_microsecond(published_at).map_err(|_| ModelPlaceError)?;
+        if !is_name(name) {
+            return Err(ModelPlaceError);
+        }
+        Ok(Self { published_at, name: name.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_in_the_list_of_models_is_what_it_reads_as() {
+        let published_at = Timestamp::from_microsecond(1_732_700_000_123_456).expect("a time");
+        for name in ["digits", "a-b.c_9"] {
+            let place = ModelPlace { published_at, name: name.to_owned() };
+            assert_eq!(place.to_string().parse(), Ok(place));
+        }
+        for other in ["", "digits", "1-", "-digits", "1-Digits", "99999999999999999999-digits", "1e3-digits"]
+        {
+            assert_eq!(other.parse::<ModelPlace>(), Err(ModelPlaceError), "{other}");
+        }
+    }
 }

@@ -3,7 +3,8 @@
 //! What versions there are is known from the start; weights are read when first asked for, and the
 //! least recently used are dropped where they pass the limit. Whoever holds an `Arc` keeps it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ndarray::{Array2, ArrayView2};
@@ -11,12 +12,15 @@ use ndarray::{Array2, ArrayView2};
 use crate::artifact::{ArtifactError, read_model};
 use crate::blobs::{BlobError, Blobs};
 use crate::job::JobResult;
-use crate::model::{ModelEntry, ModelRef, ModelVersion, Selector};
+use crate::model::{ModelEntry, ModelPlace, ModelRef, ModelVersion, Selector};
 use crate::nn::{Network, Pool, Predictor};
-use crate::store::{PublishedModel, Store, StoreError};
+use crate::store::{ModelChanges, PublishedModel, Store, StoreError};
 
 /// The alias that a bare name means, where it is set.
 pub const DEFAULT_ALIAS: &str = "default";
+
+/// Names, the newest, among which one much like an unknown one is looked for.
+const NEAREST_AMONG: usize = 256;
 
 /// A handle to the models; clones share it.
 #[derive(Clone, Debug)]
@@ -40,12 +44,21 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Models {
-    published: BTreeMap<String, BTreeMap<u32, PublishedModel>>,
-    aliases: BTreeMap<String, BTreeMap<String, u32>>,
+    /// Each has a version.
+    by_name: BTreeMap<String, Versions>,
+    /// All of `by_name`.
+    by_age: BTreeSet<ModelPlace>,
     /// Of the rows that were read last.
-    revision: i64,
+    revision: Option<i64>,
     loaded: HashMap<(String, u32), Loaded>,
     uses: u64,
+}
+
+/// A model's versions and aliases.
+#[derive(Debug, Default)]
+struct Versions {
+    published: BTreeMap<u32, PublishedModel>,
+    aliases: BTreeMap<String, u32>,
 }
 
 #[derive(Debug)]
@@ -208,18 +221,19 @@ impl Registry {
     /// Where they can't be read.
     pub async fn refresh(&self) -> Result<(), StoreError> {
         let _one_at_a_time = self.shared.refreshing.lock().await;
-        if self.shared.store.model_revision().await? == self.models().revision {
+        let known = self.models().revision;
+        if Some(self.shared.store.model_revision().await?) == known {
             return Ok(());
         }
-        let rows = self.shared.store.models().await?;
-        self.models().replace(rows);
+        let changes = self.shared.store.model_changes(known.unwrap_or(-1)).await?;
+        self.models().apply(changes);
         Ok(())
     }
 
     /// Whether it serves the version that a job has published.
     pub fn knows(&self, result: &JobResult) -> bool {
         let models = self.models();
-        models.published.get(&result.model).is_some_and(|versions| versions.contains_key(&result.version))
+        models.by_name.get(&result.model).is_some_and(|model| model.published.contains_key(&result.version))
     }
 
     /// The model that `reference` means.
@@ -271,35 +285,58 @@ impl Registry {
         Ok(self.models().resolve(reference)?.row.clone())
     }
 
-    /// The model `reference` names: all its versions, or the one that is asked for.
+    /// The model that `reference` names, with the version that is asked for; or, where only a name is given, with `limit` of
+    /// its versions, newest first, those older than `before`, and the last of them where there are more.
     ///
     /// # Errors
     /// Where there is none.
-    pub fn entry(&self, reference: &ModelRef) -> Result<ModelEntry, RegistryError> {
+    pub fn entry(
+        &self,
+        reference: &ModelRef,
+        before: Option<u32>,
+        limit: usize,
+    ) -> Result<(ModelEntry, Option<u32>), RegistryError> {
         let models = self.models();
         let version = models.resolve(reference)?;
-        let versions = match reference.selector {
-            Selector::Default => models.versions(&reference.name),
-            Selector::Version(_) | Selector::Alias(_) => vec![version.row.clone()],
-        };
-        Ok(ModelEntry { name: reference.name.clone(), versions, aliases: models.aliases(&reference.name) })
+        let model = models.by_name.get(&reference.name);
+        let model = model.ok_or_else(|| models.unknown(&reference.name))?;
+        if reference.selector != Selector::Default {
+            return Ok((model.entry(&reference.name, [version]), None));
+        }
+        let end = before.map_or(Bound::Unbounded, Bound::Excluded);
+        let older = model.published.range((Bound::Unbounded, end)).rev();
+        let mut older = older.map(|(_, version)| version);
+        let entry = model.entry(&reference.name, older.by_ref().take(limit));
+        let last = entry.versions.last().map(|version| version.version);
+        let next = if older.next().is_some() { last } else { None };
+        Ok((entry, next))
     }
 
-    /// Every model, the one published last first.
-    pub fn entries(&self) -> Vec<ModelEntry> {
+    /// Models with their newest version, the one published last first: `limit` at most behind `after`, and the place of the last
+    /// one where there are more.
+    pub fn page(&self, after: Option<&ModelPlace>, limit: usize) -> (Vec<ModelEntry>, Option<ModelPlace>) {
         let models = self.models();
-        let mut entries: Vec<ModelEntry> = models
-            .published
-            .keys()
-            .map(|name| ModelEntry {
-                name: name.clone(),
-                versions: models.versions(name),
-                aliases: models.aliases(name),
-            })
-            .collect();
-        entries
-            .sort_by_key(|entry| std::cmp::Reverse(entry.versions.first().map(|version| version.created_at)));
-        entries
+        let end = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut places = models.by_age.range((Bound::Unbounded, end)).rev();
+        let mut last = None;
+        let mut entries = Vec::new();
+        for place in places.by_ref().take(limit) {
+            last = Some(place);
+            let model = models.by_name.get(&place.name);
+            entries.extend(model.map(|model| model.entry(&place.name, model.newest())));
+        }
+        let next = if places.next().is_some() { last.cloned() } else { None };
+        (entries, next)
+    }
+
+    /// The newest version of a model that can be served.
+    pub fn newest(&self, name: &str) -> Option<u32> {
+        Some(self.models().by_name.get(name)?.newest()?.row.version)
+    }
+
+    /// The first page of the models, as long as a page can be.
+    pub fn entries(&self) -> Vec<ModelEntry> {
+        self.page(None, 200).0
     }
 
     fn models(&self) -> MutexGuard<'_, Models> {
@@ -307,54 +344,69 @@ impl Registry {
     }
 }
 
+impl Versions {
+    fn newest(&self) -> Option<&PublishedModel> {
+        self.published.last_key_value().map(|(_, version)| version)
+    }
+
+    /// Where the model called `name` stands in the list, if it has a version.
+    fn place(&self, name: &str) -> Option<ModelPlace> {
+        Some(ModelPlace { published_at: self.newest()?.row.created_at, name: name.to_owned() })
+    }
+
+    fn entry<'a>(&self, name: &str, versions: impl IntoIterator<Item = &'a PublishedModel>) -> ModelEntry {
+        ModelEntry {
+            name: name.to_owned(),
+            versions: versions.into_iter().map(|version| version.row.clone()).collect(),
+            version_count: self.published.len(),
+            aliases: self.aliases.clone(),
+        }
+    }
+}
+
 impl Models {
-    fn replace(&mut self, rows: crate::store::Models) {
-        self.published.clear();
-        for model in rows.versions {
-            self.published.entry(model.name.clone()).or_default().insert(model.row.version, model);
+    fn apply(&mut self, changes: ModelChanges) {
+        for (name, change) in changes.models {
+            let mut model = self.by_name.remove(&name).unwrap_or_default();
+            if let Some(place) = model.place(&name) {
+                self.by_age.remove(&place);
+            }
+            model.published.retain(|number, _| change.numbers.contains(number));
+            model
+                .published
+                .extend(change.published.into_iter().map(|version| (version.row.version, version)));
+            model.aliases = change.aliases;
+            self.loaded.retain(|(of, number), _| *of != name || model.published.contains_key(number));
+            if let Some(place) = model.place(&name) {
+                self.by_age.insert(place);
+                self.by_name.insert(name, model);
+            }
         }
-        self.aliases.clear();
-        for (name, alias, version) in rows.aliases {
-            self.aliases.entry(name).or_default().insert(alias, version);
-        }
-        self.revision = rows.revision;
-        let published = &self.published;
-        self.loaded.retain(|(name, version), _| {
-            published.get(name).is_some_and(|versions| versions.contains_key(version))
-        });
+        self.revision = Some(changes.revision);
     }
 
-    fn aliases(&self, name: &str) -> BTreeMap<String, u32> {
-        self.aliases.get(name).cloned().unwrap_or_default()
-    }
-
-    fn versions(&self, name: &str) -> Vec<ModelVersion> {
-        let versions = self.published.get(name).into_iter().flatten();
-        versions.rev().map(|(_, model)| model.row.clone()).collect()
+    fn unknown(&self, name: &str) -> RegistryError {
+        let newest = self.by_age.iter().rev().take(NEAREST_AMONG);
+        let names: Vec<&str> = newest.map(|place| place.name.as_str()).collect();
+        let nearest = crate::fields::nearest(name, &names).map(str::to_owned);
+        RegistryError::UnknownModel { name: name.to_owned(), nearest }
     }
 
     fn resolve(&self, reference: &ModelRef) -> Result<&PublishedModel, RegistryError> {
         let name = &reference.name;
-        let newest =
-            self.published.get(name).and_then(|versions| Some((versions, versions.last_key_value()?.1)));
-        let Some((versions, newest)) = newest else {
-            let names: Vec<&str> = self.published.keys().map(String::as_str).collect();
-            let nearest = crate::fields::nearest(name, &names).map(str::to_owned);
-            return Err(RegistryError::UnknownModel { name: name.clone(), nearest });
-        };
-        let aliases = self.aliases.get(name);
-        let meant = |alias: &str| aliases.and_then(|aliases| aliases.get(alias)).copied();
+        let model = self.by_name.get(name).and_then(|model| Some((model, model.newest()?)));
+        let (model, newest) = model.ok_or_else(|| self.unknown(name))?;
+        let meant = |alias: &str| model.aliases.get(alias).copied();
         let version = match &reference.selector {
             Selector::Default => meant(DEFAULT_ALIAS).unwrap_or(newest.row.version),
             Selector::Version(version) => *version,
             Selector::Alias(alias) => meant(alias).ok_or_else(|| {
-                let known: Vec<&str> =
-                    aliases.into_iter().flatten().map(|(known, _)| known.as_str()).collect();
+                let known: Vec<&str> = model.aliases.keys().take(NEAREST_AMONG).map(String::as_str).collect();
                 let nearest = crate::fields::nearest(alias, &known).map(str::to_owned);
                 RegistryError::UnknownAlias { name: name.clone(), alias: alias.clone(), nearest }
             })?,
         };
-        versions.get(&version).ok_or_else(|| RegistryError::UnknownVersion {
+        model.published.get(&version).ok_or_else(|| RegistryError::UnknownVersion {
             name: name.clone(),
             version,
             newest: newest.row.version,

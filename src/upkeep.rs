@@ -12,9 +12,8 @@ use crate::blobs::Blobs;
 use crate::config::Keep;
 use crate::fault::{self, Fault};
 use crate::inventory::{InventoryError, sweep};
-use crate::job::JobId;
 use crate::registry::Registry;
-use crate::store::{Claim, Deleted, DeletedVersion, Held, Store, StoreError};
+use crate::store::{Claim, Deleted, DeletedVersion, Ended, Held, OldVersions, Place, Store, StoreError};
 use crate::telemetry::Metrics;
 
 /// How often, within the time of a lease, it is looked whether it was renewed.
@@ -40,10 +39,10 @@ pub struct Upkeep {
     pub crashes_max: u32,
     /// How often files and rows are looked through.
     pub every: Duration,
-    /// Ended jobs that are kept; all, where it isn't said.
-    pub keep_jobs: Option<Keep>,
-    /// Versions of each model that are kept; all, where it isn't said.
-    pub keep_versions: Option<Keep>,
+    /// Ended jobs that are kept.
+    pub keep_jobs: Keep,
+    /// Versions of each model that are kept.
+    pub keep_versions: Keep,
 }
 
 impl Upkeep {
@@ -144,44 +143,49 @@ impl Upkeep {
         Ok((self.remove_jobs().await?, self.remove_versions().await?))
     }
 
+    /// Each job is removed in a commit of its own, and others write in between.
     async fn remove_jobs(&self) -> Result<u64, InventoryError> {
-        let ids: Vec<JobId> = match self.keep_jobs {
-            None => return Ok(0),
-            Some(Keep::Newest(count)) => self.store.ended_beyond(count).await?,
-            Some(Keep::Younger(age)) => self.store.ended_for(age).await?,
-        };
         let mut removed = 0;
-        for id in ids {
-            match self.store.delete_job(id).await {
-                Ok(Deleted::Gone(keys)) => {
-                    self.blobs.delete_dead(keys).await;
-                    removed += 1;
+        let mut place = Place::default();
+        loop {
+            let ended = match self.keep_jobs {
+                Keep::All => return Ok(removed),
+                Keep::Newest(count) => self.store.ended_beyond(count, place).await?,
+                Keep::Younger(age) => self.store.ended_for(age, place).await?,
+            };
+            let Some(last) = ended.last() else { return Ok(removed) };
+            place = last.place;
+            for Ended { id, .. } in ended {
+                match self.store.delete_job(id).await {
+                    Ok(Deleted::Gone(keys)) => {
+                        self.blobs.delete_dead(keys).await;
+                        removed += 1;
+                    }
+                    Ok(Deleted::Unknown | Deleted::NotEnded(_)) => {}
+                    Err(error) if error.is_transient() => return Err(error.into()),
+                    Err(error) => tracing::error!(job = %id, %error, "a job is kept that can't be read"),
                 }
-                Ok(Deleted::Unknown | Deleted::NotEnded(_)) => {}
-                Err(error) if error.is_transient() => return Err(error.into()),
-                Err(error) => tracing::error!(job = %id, %error, "a job is kept that can't be read"),
             }
         }
-        Ok(removed)
     }
 
     /// Of each model the newest version stays, and what an alias means or a job starts from.
     async fn remove_versions(&self) -> Result<u64, InventoryError> {
-        let Some(keep) = self.keep_versions else { return Ok(0) };
-        let models = self.store.models().await?;
+        let old = match self.keep_versions {
+            Keep::All => return Ok(0),
+            Keep::Newest(count) => OldVersions::Beyond(count),
+            Keep::Younger(age) => OldVersions::For(age),
+        };
         let mut removed = 0;
-        for versions in models.versions.chunk_by(|one, next| one.name == next.name) {
-            let older = versions.iter().rev().enumerate().skip(1);
-            let is_due = |index: usize, created_at: Timestamp| match keep {
-                Keep::Newest(count) => index as u64 >= count,
-                Keep::Younger(age) => Timestamp::now().duration_since(created_at) > jiff_age(age),
-            };
-            for (_, model) in older.filter(|(index, model)| is_due(*index, model.row.created_at)) {
-                let deleted = self.store.delete_version(&model.name, model.row.version).await?;
-                if let DeletedVersion::Gone(key) = deleted {
-                    self.blobs.delete_dead([key]).await;
-                    removed += 1;
-                }
+        self.registry.refresh().await?;
+        for (name, version) in self.store.old_versions(old).await? {
+            // The rows of the newer ones can't be read.
+            if self.registry.newest(&name) == Some(version) {
+                continue;
+            }
+            if let DeletedVersion::Gone(key) = self.store.delete_version(&name, version).await? {
+                self.blobs.delete_dead([key]).await;
+                removed += 1;
             }
         }
         Ok(removed)
@@ -196,8 +200,4 @@ fn looks_since(last: &mut Timestamp, tick: Duration) -> u32 {
     let now = Timestamp::now();
     let passed = now.duration_since(std::mem::replace(last, now));
     (passed.as_secs_f64() / tick.as_secs_f64()).round() as u32
-}
-
-fn jiff_age(age: Duration) -> jiff::SignedDuration {
-    jiff::SignedDuration::try_from(age).unwrap_or(jiff::SignedDuration::MAX)
 }

@@ -238,11 +238,23 @@ fn unknown(id: JobId) -> Problem {
     Problem::not_found("unknown_job", format!("there is no job {id}"))
 }
 
-/// The course of a job, and what a teacher would say on seeing it.
+/// Epochs of a page, unless told: ordinary jobs come in one.
+const EPOCHS_SHOWN: u32 = 200;
+
+/// Query of [`metrics`].
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetricsParams {
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+/// The course of a job, and what a teacher would say on seeing all of it.
 #[derive(Serialize)]
 pub struct Metrics {
     #[serde(flatten)]
     history: JobHistory,
+    next_cursor: Option<String>,
     findings: Vec<Finding>,
 }
 
@@ -250,22 +262,32 @@ pub struct Metrics {
 pub async fn metrics(
     State(app): State<App>,
     JobPath(id): JobPath,
-    Params(NoParams {}): Params<NoParams>,
+    Params(params): Params<MetricsParams>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let limit = params.limit.unwrap_or(EPOCHS_SHOWN);
+    let page: Page<u32> = Page::of(Some(limit), params.cursor.as_deref())?;
     let job = job(&app, id).await?;
+    let after = page.cursor.unwrap_or(0);
+    let (history, next) = app.store().history(id, after, limit, job.progress.steps_per_epoch()).await?;
     if accepts(&headers, "text/csv") {
-        let epochs = app.store().epochs(id, 0, u32::MAX).await?;
-        return Ok(([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], csv(&epochs)).into_response());
+        let csv = ([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], csv(&history.epochs));
+        // <https://www.rfc-editor.org/rfc/rfc8288>: the next page, of as many epochs.
+        let link = |next| format!("</v1/jobs/{id}/metrics?limit={limit}&cursor={next}>; rel=\"next\"");
+        return Ok(match next {
+            Some(next) => ([(header::LINK, link(next))], csv).into_response(),
+            None => csv.into_response(),
+        });
     }
-    let history: JobHistory = app.store().history(id).await?;
-    let epochs: Vec<&EpochMetrics> = history.epochs.iter().map(|epoch| &epoch.metrics).collect();
+    let course = app.store().course(id).await?;
+    let course: Vec<&EpochMetrics> = course.iter().collect();
     let has_diverged = job.error.is_some_and(|error| error.code == "diverged");
     let shapes = data::shapes();
     let examples = shapes.iter().find(|shape| shape.name == job.spec.dataset).map_or(0, |shape| shape.train);
     let validation = job.spec.validation_samples(examples);
-    let findings = lab::findings(&job.spec, validation, &epochs, has_diverged);
-    Ok(JsonResponse(Metrics { history, findings }).into_response())
+    let findings = lab::findings(&job.spec, validation, &course, has_diverged);
+    let next_cursor = next.map(|epoch| epoch.to_string());
+    Ok(JsonResponse(Metrics { history, next_cursor, findings }).into_response())
 }
 
 /// The epochs as RFC 4180 has it; an absent figure is an empty field.

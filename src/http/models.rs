@@ -1,17 +1,25 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Problem;
-use super::extract::{self, ListParams, ModelPath, NoParams, Params, PathWords, path_text};
+use super::extract::{self, ModelPath, NoParams, Page, Params, PathWords, path_text};
 use crate::app::App;
 use crate::fields::{Fault, parsed};
-use crate::model::{ModelEntry, ModelRef, Selector};
-use crate::store::DeletedVersion;
+use crate::model::{ModelEntry, ModelPlace, ModelRef, Selector};
+use crate::store::{DeletedVersion, SetAlias};
 use crate::train::is_name;
 
-/// A list of models, the one published last first.
+/// Query of [`list`] and [`show`].
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PageParams {
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+/// A list of models, the one published last first, each with its newest version.
 #[derive(Serialize)]
 pub struct ModelList {
     models: Vec<ModelEntry>,
@@ -21,29 +29,35 @@ pub struct ModelList {
 /// `GET /v1/models`
 pub async fn list(
     State(app): State<App>,
-    Params(params): Params<ListParams>,
+    Params(params): Params<PageParams>,
 ) -> Result<Json<ModelList>, Problem> {
-    let page = params.page()?;
-    let entries = app.registry().entries();
-    let first = match page.cursor {
-        None => 0,
-        Some(name) => {
-            entries.iter().position(|entry| entry.name == name).map_or(entries.len(), |index| index + 1)
-        }
-    };
-    let has_more = entries.len() > first + page.limit as usize;
-    let models: Vec<ModelEntry> = entries.into_iter().skip(first).take(page.limit as usize).collect();
-    let next_cursor = if has_more { models.last().map(|entry| entry.name.clone()) } else { None };
-    Ok(Json(ModelList { models, next_cursor }))
+    let page: Page<ModelPlace> = Page::of(params.limit, params.cursor.as_deref())?;
+    let (models, next) = app.registry().page(page.cursor.as_ref(), page.limit as usize);
+    Ok(Json(ModelList { models, next_cursor: next.map(|place| place.to_string()) }))
+}
+
+/// A model with some of its versions.
+#[derive(Serialize)]
+pub struct ShownModel {
+    #[serde(flatten)]
+    entry: ModelEntry,
+    next_cursor: Option<String>,
+}
+
+impl ShownModel {
+    fn of(app: &App, reference: &ModelRef, page: Page<u32>) -> Result<Json<Self>, Problem> {
+        let (entry, next) = app.registry().entry(reference, page.cursor, page.limit as usize)?;
+        Ok(Json(Self { entry, next_cursor: next.map(|version| version.to_string()) }))
+    }
 }
 
 /// `GET /v1/models/{ref}`
 pub async fn show(
     State(app): State<App>,
     ModelPath(reference): ModelPath,
-    Params(NoParams {}): Params<NoParams>,
-) -> Result<Json<ModelEntry>, Problem> {
-    Ok(Json(app.registry().entry(&reference)?))
+    Params(params): Params<PageParams>,
+) -> Result<Json<ShownModel>, Problem> {
+    ShownModel::of(&app, &reference, Page::of(params.limit, params.cursor.as_deref())?)
 }
 
 /// `DELETE /v1/models/{ref}`
@@ -85,7 +99,7 @@ pub async fn set_alias(
     PathWords((name, alias)): PathWords<(String, String)>,
     Params(NoParams {}): Params<NoParams>,
     extract::Json(request): extract::Json,
-) -> Result<Json<ModelEntry>, Problem> {
+) -> Result<Json<ShownModel>, Problem> {
     let reference = alias_reference(&name, &alias)?;
     let version = parsed(&request, |mut fields| {
         let version = fields.integer("version", 1..=u64::from(u32::MAX));
@@ -96,17 +110,28 @@ pub async fn set_alias(
         version
     })
     .map_err(Problem::invalid)? as u32;
-    if !app.store().set_alias(&name, &alias, version).await? {
-        app.registry().refresh().await?;
-        let meant = ModelRef { name: name.clone(), selector: Selector::Version(version) };
-        let detail = app.registry().version(&meant).err().map_or_else(String::new, |error| error.to_string());
-        if app.registry().version(&ModelRef { name, selector: Selector::Default }).is_err() {
-            return Err(Problem::not_found("unknown_model", detail));
-        }
-        return Err(Problem::invalid(vec![Fault { pointer: "/version".to_owned(), detail }]));
-    }
+    let aliases_max = app.config().limits.aliases_max;
+    let set = app.store().set_alias(&name, &alias, version, aliases_max).await?;
     app.registry().refresh().await?;
-    Ok(Json(app.registry().entry(&ModelRef { name: reference.name, selector: Selector::Default })?))
+    let model = ModelRef { name: reference.name, selector: Selector::Default };
+    match set {
+        SetAlias::Set => ShownModel::of(&app, &model, Page::of(None, None)?),
+        SetAlias::TooMany => Err(Problem::conflict(
+            "too_many_aliases",
+            format!(
+                "model {name} has {aliases_max} aliases, which is as many as it may have; move or delete one of them"
+            ),
+        )),
+        SetAlias::Unknown => {
+            let meant = ModelRef { name, selector: Selector::Version(version) };
+            let detail =
+                app.registry().version(&meant).err().map_or_else(String::new, |error| error.to_string());
+            if app.registry().version(&model).is_err() {
+                return Err(Problem::not_found("unknown_model", detail));
+            }
+            Err(Problem::invalid(vec![Fault { pointer: "/version".to_owned(), detail }]))
+        }
+    }
 }
 
 /// `DELETE /v1/models/{name}/aliases/{alias}`

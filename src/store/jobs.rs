@@ -1,12 +1,10 @@
-use std::time::Duration;
-
 use sqlx::FromRow;
 
 use super::models::is_version;
 use super::{Store, StoreError, committed, from_json, now, row_error, timestamp, to_json};
 use crate::fault::{self, Point};
-use crate::job::{EpochRecord, Job, JobHistory, JobId, JobState, Progress};
-use crate::train::{StepMetrics, TrainSpec};
+use crate::job::{Job, JobId, JobState, Progress};
+use crate::train::TrainSpec;
 
 /// What became of a wish to cancel.
 #[derive(Clone, Debug, PartialEq)]
@@ -98,6 +96,17 @@ impl TryFrom<JobRow> for Job {
     }
 }
 
+/// Where a list begins: ids are lower-case hex.
+const ABOVE_ALL_IDS: &str = "g";
+
+// Each is read from an index in the order of the list. Those of a state name the condition of their index, `id > ''`.
+const LIST: &str = "SELECT * FROM jobs WHERE id < $1 ORDER BY id DESC LIMIT $2";
+const LIST_OF_STATE: &str =
+    "SELECT * FROM jobs WHERE state = $1 AND id > '' AND id < $2 ORDER BY id DESC LIMIT $3";
+const LIST_OF_MODEL: &str = "SELECT * FROM jobs WHERE model = $1 AND id < $2 ORDER BY id DESC LIMIT $3";
+const LIST_OF_STATE_AND_MODEL: &str =
+    "SELECT * FROM jobs WHERE state = $1 AND model = $2 AND id > '' AND id < $3 ORDER BY id DESC LIMIT $4";
+
 impl Store {
     /// The job called `id`.
     ///
@@ -121,17 +130,16 @@ impl Store {
         filter: &JobFilter,
         limit: u32,
     ) -> Result<(Vec<Job>, Option<JobId>), StoreError> {
-        let mut rows: Vec<JobRow> = sqlx::query_as(
-            "SELECT * FROM jobs
-             WHERE ($1 IS NULL OR state = $1) AND ($2 IS NULL OR model = $2) AND ($3 IS NULL OR id < $3)
-             ORDER BY id DESC LIMIT $4",
-        )
-        .bind(filter.state.map(JobState::as_str))
-        .bind(&filter.model)
-        .bind(filter.before.map(|id| id.to_string()))
-        .bind(i64::from(limit) + 1)
-        .fetch_all(&self.reader)
-        .await?;
+        let before = filter.before.map_or_else(|| ABOVE_ALL_IDS.to_owned(), |id| id.to_string());
+        let state = filter.state.map(JobState::as_str);
+        let rows = match (state, &filter.model) {
+            (None, None) => sqlx::query_as(LIST),
+            (Some(state), None) => sqlx::query_as(LIST_OF_STATE).bind(state),
+            (None, Some(model)) => sqlx::query_as(LIST_OF_MODEL).bind(model),
+            (Some(state), Some(model)) => sqlx::query_as(LIST_OF_STATE_AND_MODEL).bind(state).bind(model),
+        };
+        let mut rows: Vec<JobRow> =
+            rows.bind(before).bind(i64::from(limit) + 1).fetch_all(&self.reader).await?;
         let has_more = rows.len() > limit as usize;
         rows.truncate(limit as usize);
         let last = rows.last().filter(|_| has_more).map(|row| row.id.parse());
@@ -302,82 +310,11 @@ impl Store {
         Ok(Deleted::Gone(keys))
     }
 
-    /// The jobs that ended before the newest `keep` of those that have.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn ended_beyond(&self, keep: u64) -> Result<Vec<JobId>, StoreError> {
-        self.ids(
-            sqlx::query_scalar(
-                "SELECT id FROM jobs WHERE state IN ('succeeded', 'failed', 'cancelled')
-                 ORDER BY sequence DESC LIMIT -1 OFFSET $1",
-            )
-            .bind(i64::try_from(keep).unwrap_or(i64::MAX)),
-        )
-        .await
-    }
-
-    /// The jobs that ended longer ago than `age`.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn ended_for(&self, age: Duration) -> Result<Vec<JobId>, StoreError> {
-        self.ids(
-            sqlx::query_scalar(
-                "SELECT id FROM jobs WHERE state IN ('succeeded', 'failed', 'cancelled') AND finished_at < $1",
-            )
-            .bind(now().saturating_sub(i64::try_from(age.as_micros()).unwrap_or(i64::MAX))),
-        )
-        .await
-    }
-
-    async fn ids(
-        &self,
-        query: sqlx::query::QueryScalar<'_, sqlx::Sqlite, String, sqlx::sqlite::SqliteArguments>,
-    ) -> Result<Vec<JobId>, StoreError> {
-        let ids = query.fetch_all(&self.reader).await?;
-        ids.iter().map(|id| id.parse().map_err(|error| row_error("id", id, &error))).collect()
-    }
-
     /// Tells that a job has ended.
     pub(super) fn ended(&self, id: JobId) {
         self.pace.ended();
         self.changed(id);
         // The next job of its model may run now.
         self.queued.send_replace(());
-    }
-
-    /// The epochs of a job after number `after`, `limit` at most.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn epochs(&self, id: JobId, after: u32, limit: u32) -> Result<Vec<EpochRecord>, StoreError> {
-        let rows: Vec<String> = sqlx::query_scalar(
-            "SELECT record FROM job_epochs WHERE job_id = $1 AND epoch > $2 ORDER BY epoch LIMIT $3",
-        )
-        .bind(id.to_string())
-        .bind(after)
-        .bind(limit)
-        .fetch_all(&self.reader)
-        .await?;
-        rows.iter().map(|text| from_json("epoch", &id.to_string(), text)).collect()
-    }
-
-    /// The recorded course of a job.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn history(&self, id: JobId) -> Result<JobHistory, StoreError> {
-        let steps: Vec<(i64, f64, f64)> =
-            sqlx::query_as("SELECT step, loss, learning_rate FROM job_steps WHERE job_id = $1 ORDER BY step")
-                .bind(id.to_string())
-                .fetch_all(&self.reader)
-                .await?;
-        let steps = steps.into_iter().map(|(step, loss, learning_rate)| StepMetrics {
-            step: step.unsigned_abs(),
-            loss,
-            learning_rate,
-        });
-        Ok(JobHistory { epochs: self.epochs(id, 0, u32::MAX).await?, steps: steps.collect() })
     }
 }

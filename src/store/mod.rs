@@ -7,6 +7,7 @@
 
 mod blobs;
 mod checkpoints;
+mod course;
 mod guard;
 mod insert;
 mod jobs;
@@ -15,6 +16,7 @@ mod live;
 mod mend;
 mod models;
 mod pace;
+mod retention;
 mod work;
 
 use std::path::Path;
@@ -35,7 +37,10 @@ pub use insert::{Inserted, NewJob};
 pub use jobs::{Cancelled, Deleted, JobFilter, Resumed};
 pub use leases::Held;
 pub use mend::Dropped;
-pub use models::{DeletedVersion, Models, NewModel, PublishedModel};
+pub use models::{
+    DeletedVersion, ModelChange, ModelChanges, Models, NewModel, OldVersions, PublishedModel, SetAlias,
+};
+pub use retention::{Ended, Place};
 pub use work::{Claim, Recorded};
 
 use self::insert::Pending;
@@ -439,6 +444,11 @@ fn version_of(text: &str) -> Option<(u32, u32, u32)> {
 /// Microseconds since 1970, now.
 fn now() -> i64 {
     jiff::Timestamp::now().as_microsecond()
+}
+
+/// So long ago.
+fn ago(age: Duration) -> i64 {
+    now().saturating_sub(i64::try_from(age.as_micros()).unwrap_or(i64::MAX))
 }
 
 fn timestamp(what: &'static str, id: &str, micros: i64) -> Result<jiff::Timestamp, StoreError> {

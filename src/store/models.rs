@@ -1,6 +1,9 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
 use sqlx::{FromRow, Sqlite, Transaction};
 
-use super::{Store, StoreError, from_json, now, row_error, timestamp, to_json};
+use super::{Store, StoreError, ago, from_json, now, row_error, timestamp, to_json};
 use crate::blobs::Blob;
 use crate::fault::{self, Point};
 use crate::job::JobId;
@@ -125,6 +128,46 @@ pub struct Models {
     pub revision: i64,
 }
 
+/// What has changed of the models since a revision.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ModelChanges {
+    /// Of the last change.
+    pub revision: i64,
+    /// The models that have changed, by name.
+    pub models: BTreeMap<String, ModelChange>,
+}
+
+/// A model that has changed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ModelChange {
+    /// The numbers of all its versions.
+    pub numbers: BTreeSet<u32>,
+    /// Versions that were published since.
+    pub published: Vec<PublishedModel>,
+    /// All its aliases and the versions they mean.
+    pub aliases: BTreeMap<String, u32>,
+}
+
+/// What became of a wish to set an alias.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetAlias {
+    /// It means the version.
+    Set,
+    /// There is no such version.
+    Unknown,
+    /// The model has as many aliases as it may have, and this is none of them.
+    TooMany,
+}
+
+/// Which versions of a model are due to be removed; never the newest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OldVersions {
+    /// All but the newest so many.
+    Beyond(u64),
+    /// Those published longer ago.
+    For(Duration),
+}
+
 /// What became of a wish to delete a version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeletedVersion {
@@ -157,6 +200,76 @@ impl Store {
         Ok(Models { versions, aliases, revision })
     }
 
+    /// What has changed of the models since `revision`, as of one moment; below 0, all there is. A version whose row can't
+    /// be read is logged and left out.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn model_changes(&self, revision: i64) -> Result<ModelChanges, StoreError> {
+        let mut transaction = self.reader.begin().await?;
+        let last = sqlx::query_scalar(REVISION).fetch_one(&mut *transaction).await?;
+        let names: Vec<String> = sqlx::query_scalar("SELECT name FROM models WHERE revision > $1")
+            .bind(revision)
+            .fetch_all(&mut *transaction)
+            .await?;
+        let numbers: Vec<(String, u32)> = sqlx::query_as(
+            "SELECT version.name, version.version FROM models
+             JOIN model_versions AS version ON version.name = models.name WHERE models.revision > $1",
+        )
+        .bind(revision)
+        .fetch_all(&mut *transaction)
+        .await?;
+        let published: Vec<ModelRow> = sqlx::query_as("SELECT * FROM model_versions WHERE revision > $1")
+            .bind(revision)
+            .fetch_all(&mut *transaction)
+            .await?;
+        let aliases: Vec<(String, String, u32)> = sqlx::query_as(
+            "SELECT alias.name, alias.alias, alias.version FROM models
+             JOIN model_aliases AS alias ON alias.name = models.name WHERE models.revision > $1",
+        )
+        .bind(revision)
+        .fetch_all(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+
+        let mut models: BTreeMap<String, ModelChange> =
+            names.into_iter().map(|name| (name, ModelChange::default())).collect();
+        for (name, number) in numbers {
+            models.entry(name).or_default().numbers.insert(number);
+        }
+        for row in published {
+            match PublishedModel::try_from(row) {
+                Ok(model) => models.entry(model.name.clone()).or_default().published.push(model),
+                Err(error) => tracing::error!(%error, "a version is left out"),
+            }
+        }
+        for (name, alias, version) in aliases {
+            models.entry(name).or_default().aliases.insert(alias, version);
+        }
+        Ok(ModelChanges { revision: last, models })
+    }
+
+    /// Versions that are due to be removed, by name and number.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn old_versions(&self, old: OldVersions) -> Result<Vec<(String, u32)>, StoreError> {
+        let (place, before) = match old {
+            OldVersions::Beyond(keep) => (i64::try_from(keep).unwrap_or(i64::MAX).max(1), i64::MAX),
+            OldVersions::For(age) => (1, ago(age)),
+        };
+        Ok(sqlx::query_as(
+            "SELECT name, version FROM
+                 (SELECT name, version, created_at,
+                         ROW_NUMBER() OVER (PARTITION BY name ORDER BY version DESC) AS place FROM model_versions)
+             WHERE place > $1 AND created_at < $2 ORDER BY name, version",
+        )
+        .bind(place)
+        .bind(before)
+        .fetch_all(&self.reader)
+        .await?)
+    }
+
     /// Grows with every change of a version or an alias.
     ///
     /// # Errors
@@ -165,23 +278,50 @@ impl Store {
         Ok(sqlx::query_scalar(REVISION).fetch_one(&self.reader).await?)
     }
 
-    /// Lets `alias` mean this version from now on; `false` where there is no such version.
+    /// Lets `alias` mean this version from now on, unless it is new and the model has `aliases_max` already.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn set_alias(&self, name: &str, alias: &str, version: u32) -> Result<bool, StoreError> {
-        let set = sqlx::query(
-            "INSERT INTO model_aliases (name, alias, version)
-             SELECT name, $2, version FROM model_versions WHERE name = $1 AND version = $3
-             ON CONFLICT (name, alias) DO UPDATE SET version = excluded.version",
-        )
-        .bind(name)
-        .bind(alias)
-        .bind(version)
-        .execute(&self.writer)
-        .await?;
-        fault::point(Point::AfterAlias);
-        Ok(set.rows_affected() == 1)
+    pub async fn set_alias(
+        &self,
+        name: &str,
+        alias: &str,
+        version: u32,
+        aliases_max: u32,
+    ) -> Result<SetAlias, StoreError> {
+        loop {
+            let set = sqlx::query(
+                "INSERT INTO model_aliases (name, alias, version)
+                 SELECT name, $2, version FROM model_versions WHERE name = $1 AND version = $3
+                     AND ((SELECT COUNT(*) FROM model_aliases WHERE name = $1) < $4
+                          OR EXISTS (SELECT 1 FROM model_aliases WHERE name = $1 AND alias = $2))
+                 ON CONFLICT (name, alias) DO UPDATE SET version = excluded.version",
+            )
+            .bind(name)
+            .bind(alias)
+            .bind(version)
+            .bind(aliases_max)
+            .execute(&self.writer)
+            .await?;
+            fault::point(Point::AfterAlias);
+            if set.rows_affected() == 1 {
+                return Ok(SetAlias::Set);
+            }
+            let (is_there, aliases): (bool, i64) = sqlx::query_as(
+                "SELECT EXISTS (SELECT 1 FROM model_versions WHERE name = $1 AND version = $2),
+                        (SELECT COUNT(*) FROM model_aliases WHERE name = $1)",
+            )
+            .bind(name)
+            .bind(version)
+            .fetch_one(&self.reader)
+            .await?;
+            match is_there {
+                false => return Ok(SetAlias::Unknown),
+                true if aliases >= i64::from(aliases_max) => return Ok(SetAlias::TooMany),
+                // It was published, or an alias went, in between.
+                true => {}
+            }
+        }
     }
 
     /// Takes an alias away; `false` where there is none.

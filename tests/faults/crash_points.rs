@@ -95,13 +95,12 @@ fn ends_well(folder: &Path, history: &History, retention: &[&str]) -> Result<(),
 
 /// Whether no more is there than retention keeps: an alias keeps a version as well.
 fn is_tidied(client: &Client) -> bool {
-    let models = client.get("/v1/models").expect("an answer").json();
+    let models = client.all("/v1/models", "models").expect("models");
     let is_kept_to = |model: &Value| {
-        let [versions, aliases] =
-            [model["versions"].as_array().map(Vec::len), model["aliases"].as_object().map(Map::len)];
-        versions.unwrap_or_default() <= KEEP_VERSIONS + aliases.unwrap_or_default()
+        let aliases = model["aliases"].as_object().map_or(0, Map::len);
+        model["version_count"].as_u64() <= Some((KEEP_VERSIONS + aliases) as u64)
     };
-    let are_kept_to = models["models"].as_array().into_iter().flatten().all(is_kept_to);
+    let are_kept_to = models.iter().all(is_kept_to);
     are_kept_to && client.jobs().expect("jobs").len() <= KEEP_JOBS
 }
 

@@ -32,9 +32,8 @@ pub fn posted(client: &Client, spec: &Value, key: &str) -> String {
 
 /// The digests of all listed versions, by the id of their job.
 pub fn digests(client: &Client) -> BTreeMap<String, String> {
-    let models = client.get("/v1/models").expect("an answer").json();
-    let models = models["models"].as_array().expect("models").iter();
-    let versions = models.flat_map(|model| model["versions"].as_array().expect("versions"));
+    let models = client.models().expect("models");
+    let versions = models.iter().flat_map(|model| model["versions"].as_array().expect("versions"));
     let text = |value: &Value| value.as_str().expect("a text").to_owned();
     versions.map(|version| (text(&version["job_id"]), text(&version["sha256"]))).collect()
 }

@@ -46,7 +46,8 @@ impl Serve {
     /// `chainrule serve` on `folder` and a free port of the loopback.
     pub fn new(folder: &Path) -> Self {
         let mut command = chainrule(&["serve", "--listen", "127.0.0.1:0", "--log", "warn"]);
-        command.arg("--data-dir").arg(folder);
+        // A proof asks for every job, unless it says otherwise by a flag.
+        command.env("CHAINRULE_KEEP_JOBS", "all").arg("--data-dir").arg(folder);
         Self { folder: folder.to_owned(), command }
     }
 
@@ -290,17 +291,41 @@ impl Client {
     /// # Errors
     /// Where no whole answer 200 comes in time.
     pub fn jobs(&self) -> io::Result<Vec<Value>> {
-        let mut jobs = Vec::new();
-        let mut path = "/v1/jobs?limit=200".to_owned();
+        self.all("/v1/jobs", "jobs")
+    }
+
+    /// All models, each with all its versions; one that goes meanwhile has none.
+    ///
+    /// # Errors
+    /// Where no whole answer 200 comes in time.
+    pub fn models(&self) -> io::Result<Vec<Value>> {
+        let mut models = self.all("/v1/models", "models")?;
+        for model in &mut models {
+            let path = format!("/v1/models/{}", model["name"].as_str().unwrap_or_default());
+            model["versions"] = match self.get(&path)?.status {
+                404 => Value::Array(Vec::new()),
+                _ => self.all(&path, "versions")?.into(),
+            };
+        }
+        Ok(models)
+    }
+
+    /// The rows of a list over all pages.
+    ///
+    /// # Errors
+    /// Where no whole answer 200 comes in time.
+    pub fn all(&self, list: &str, name: &str) -> io::Result<Vec<Value>> {
+        let mut rows = Vec::new();
+        let mut path = format!("{list}?limit=200");
         loop {
             let answer = self.get(&path)?;
             if answer.status != 200 {
                 return Err(io::Error::other(format!("GET {path}: {} {}", answer.status, answer.text())));
             }
             let page = answer.json();
-            jobs.extend(page["jobs"].as_array().cloned().unwrap_or_default());
-            let Some(cursor) = page["next_cursor"].as_str() else { return Ok(jobs) };
-            path = format!("/v1/jobs?limit=200&cursor={cursor}");
+            rows.extend(page[name].as_array().cloned().unwrap_or_default());
+            let Some(cursor) = page["next_cursor"].as_str() else { return Ok(rows) };
+            path = format!("{list}?limit=200&cursor={cursor}");
         }
     }
 

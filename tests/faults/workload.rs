@@ -89,10 +89,9 @@ pub fn digest_of(client: &Client, id: &str) -> String {
     version["sha256"].as_str().expect("a digest").to_owned()
 }
 
-/// The version that a job has published, as `GET /v1/models` lists it.
+/// The version that a job has published, as its model lists it.
 pub fn version_of(client: &Client, job: &str) -> Option<Value> {
-    let models = client.get("/v1/models").ok()?.json();
-    let models = models["models"].as_array()?;
+    let models = client.models().ok()?;
     let mut versions = models.iter().flat_map(|model| model["versions"].as_array().into_iter().flatten());
     versions.find(|version| version["job_id"] == job).cloned()
 }

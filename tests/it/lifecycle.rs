@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use chainrule::store::Store;
+use chainrule::store::{Place, Store};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
@@ -179,8 +179,8 @@ async fn only_the_newest_jobs_and_versions_are_kept_and_what_an_alias_means() {
     server.stop().await;
 
     let store = Store::open(&folder.path().join("chainrule.db")).await.expect("rows");
-    assert_eq!(store.ended_beyond(u64::MAX).await.expect("rows"), []);
-    assert_eq!(store.ended_for(Duration::MAX).await.expect("rows"), []);
+    assert_eq!(store.ended_beyond(u64::MAX, Place::default()).await.expect("rows"), []);
+    assert_eq!(store.ended_for(Duration::MAX, Place::default()).await.expect("rows"), []);
     store.close().await;
 
     let flags = ["--keep-jobs", "2", "--keep-versions", "2"];

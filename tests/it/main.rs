@@ -13,6 +13,7 @@ mod engine;
 #[path = "../common/folders.rs"]
 mod folders;
 mod graph;
+mod growth;
 mod inside;
 mod jobs;
 mod kernels;

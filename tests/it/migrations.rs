@@ -1,11 +1,12 @@
 //! A database that an earlier version wrote is read by this one, and one of a later version by none.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use chainrule::data::{mnist, picture};
 use chainrule::job::{JobId, JobState};
-use chainrule::store::Store;
+use chainrule::store::{SetAlias, Store};
+use chainrule::train::EpochMetrics;
 use serde_json::{Value, json};
 use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -144,6 +145,94 @@ async fn a_server_goes_on_where_version_1_was_killed() {
     server.stop().await;
 }
 
+/// A data folder as version 2 left it when it was killed: three jobs of `digits` had succeeded, whose second version was then
+/// deleted, and one of `tuned`; one was running, one was cancelled, and one waited.
+const RUNNING_OF_2: &str = "01a22115-ca33-75d5-be74-c00c5fb6f54c";
+const WAITING_OF_2: &str = "01a22115-ca4a-7189-ae98-7edfe02f9e43";
+
+#[tokio::test]
+async fn the_rows_of_version_2_are_as_they_were() {
+    let folder = of_version(2);
+    let store = Store::open(&folder.path().join("chainrule.db")).await.expect("a store");
+    let counts = store.counts().await.expect("rows");
+    assert_eq!(counts, JobState::ALL.into_iter().zip([1, 1, 4, 0, 1]).collect::<Vec<_>>());
+
+    // All there is has changed for who knows nothing, and nothing for who knows that.
+    let changes = store.model_changes(-1).await.expect("rows");
+    let digits = &changes.models["digits"];
+    assert_eq!(digits.published.iter().map(|model| model.row.version).collect::<Vec<_>>(), [1, 3]);
+    assert_eq!(digits.aliases, BTreeMap::from([("default".to_owned(), 1), ("champion".to_owned(), 3)]));
+    assert_eq!(changes.models["tuned"].numbers, BTreeSet::from([1]));
+    assert_eq!(store.model_changes(changes.revision).await.expect("rows").models.len(), 0);
+    // A change is of its model alone, and of no version that is known.
+    let set = store.set_alias("tuned", "best", 1, 1).await.expect("rows");
+    assert_eq!(set, SetAlias::Set);
+    let changed = store.model_changes(changes.revision).await.expect("rows").models;
+    assert_eq!(changed.keys().collect::<Vec<_>>(), ["tuned"]);
+    assert_eq!((changed["tuned"].published.len(), changed["tuned"].aliases.len()), (0, 1));
+
+    let id: JobId = RUNNING_OF_2.parse().expect("an id");
+    let whole = store.epochs(id, 0, 1_000).await.expect("rows");
+    let course = store.course(id).await.expect("rows");
+    assert!(course.len() > 60 && course.len() == whole.len(), "{} epochs", course.len());
+    for (place, (metrics, whole)) in course.iter().zip(&whole).enumerate() {
+        let is_last = place + 1 == course.len();
+        let layers = if is_last { whole.metrics.layers.clone() } else { Vec::new() };
+        assert_eq!(*metrics, EpochMetrics { layers, ..whole.metrics.clone() });
+    }
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_goes_on_where_version_2_was_killed() {
+    let folder = of_version(2);
+    let server = TestServer::start_in(folder.path(), &[]).await;
+    let digits = server.get_json("/v1/models/digits").await;
+    assert_eq!(digits["aliases"], json!({ "champion": 3, "default": 1 }));
+    assert_eq!(digits["version_count"], 2);
+    let png = picture::to_png(mnist::dataset().test.image(0));
+    let answer = server.post("/v1/models/digits@champion/predict", "image/png", png).await;
+    assert!(answer.status().is_success(), "{answer:?}");
+
+    server.in_epoch(RUNNING_OF_2, 100).await;
+    server.post(&format!("/v1/jobs/{RUNNING_OF_2}/cancel"), "", "").await;
+    assert_eq!(server.ended(RUNNING_OF_2).await["attempt"], 2);
+    let waiting = server.ended(WAITING_OF_2).await;
+    assert_eq!((&waiting["state"], &waiting["result"]["version"]), (&json!("succeeded"), &json!(4)));
+    server.stop().await;
+}
+
+/// The newer server waits for nobody: who serves the folder could not read what it would write.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_is_brought_up_to_date_by_a_server_that_is_alone() {
+    for version in [1, 2] {
+        let folder = of_version(version);
+        let path = folder.path().join("chainrule.db");
+        let before = std::fs::read(&path).expect("a file");
+        let older = std::fs::File::open(folder.path()).expect("a folder");
+        older.lock_shared().expect("a share");
+        let argument = folder.path().to_str().expect("UTF-8");
+        let refused = output(&["serve", "--listen", "127.0.0.1:0", "--log", "off", "--data-dir", argument]);
+        let error = text(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(1), "{error}");
+        for told in ["an older chainrule serves the data folder", "stop it first, then start this one"] {
+            assert!(error.contains(told), "{error}");
+        }
+        assert!(std::fs::read(&path).expect("a file") == before, "the database was touched");
+        assert_eq!(versions(&path).await.last(), Some(&i64::from(version)));
+
+        drop(older);
+        TestServer::start_in(folder.path(), &[]).await.stop().await;
+        assert_eq!(versions(&path).await, [1, 2, 3]);
+    }
+}
+
+async fn versions(path: &Path) -> Vec<i64> {
+    let mut connection = SqliteConnectOptions::new().filename(path).connect().await.expect("a connection");
+    let versions = sqlx::query_scalar("SELECT version FROM _sqlx_migrations ORDER BY version");
+    versions.fetch_all(&mut connection).await.expect("rows")
+}
+
 #[tokio::test]
 async fn a_database_of_a_later_version_is_left_as_it_is() {
     let folder = of_version(1);
@@ -161,9 +250,5 @@ async fn a_database_of_a_later_version_is_left_as_it_is() {
     let error = text(&refused.stderr);
     assert_eq!(refused.status.code(), Some(1), "{error}");
     assert!(error.contains("a newer chainrule has written it") && error.contains("99"), "{error}");
-    let versions: Vec<i64> = sqlx::query_scalar("SELECT version FROM _sqlx_migrations ORDER BY version")
-        .fetch_all(&mut connection)
-        .await
-        .expect("rows");
-    assert_eq!(versions, [1, 99]);
+    assert_eq!(versions(&path).await, [1, 99]);
 }

@@ -25,12 +25,15 @@ async fn json_predictions(server: &TestServer, body: Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn models_are_listed_with_all_their_versions_and_shown_by_reference() {
+async fn models_are_listed_with_their_newest_version_and_shown_by_reference() {
     let server = TestServer::start(&[]).await;
     let first = server.with_model().await;
     server.with_model().await;
     let list = server.get_json("/v1/models").await;
     assert_eq!((&list["models"][0]["name"], &list["next_cursor"]), (&json!("digits"), &Value::Null));
+    assert_eq!(list["models"][0]["version_count"], 2);
+    assert_eq!(list["models"][0]["versions"].as_array().map(Vec::len), Some(1), "{list}");
+    assert_eq!(list["models"][0]["versions"][0]["version"], 2);
     let model = server.get_json("/v1/models/digits").await;
     assert_eq!(
         model["versions"].as_array().expect("versions").iter().map(|v| &v["version"]).collect::<Vec<_>>(),

@@ -76,13 +76,8 @@ pub fn observe(
     for job in seen.jobs.iter().filter(|job| job.state == "succeeded") {
         seen.epochs.insert(job.id.clone(), epochs(client, &job.id)?);
     }
-    let models = client.get("/v1/models")?;
-    if models.status != 200 {
-        return Err(io::Error::other(format!("GET /v1/models: {} {}", models.status, models.text())));
-    }
-    let models = models.json();
     let files = files_by_job(folder)?;
-    for model in models["models"].as_array().into_iter().flatten() {
+    for model in client.models()? {
         let name = model["name"].as_str().unwrap_or_default();
         for (alias, version) in model["aliases"].as_object().into_iter().flatten() {
             let version = version.as_u64().unwrap_or_default();
@@ -106,13 +101,8 @@ pub fn observe(
 
 /// The epochs in the metrics of a job.
 fn epochs(client: &Client, id: &str) -> io::Result<Vec<u64>> {
-    let metrics = client.get(&format!("/v1/jobs/{id}/metrics"))?;
-    match metrics.json()["epochs"].as_array() {
-        Some(epochs) if metrics.status == 200 => {
-            Ok(epochs.iter().filter_map(|epoch| epoch["epoch"].as_u64()).collect())
-        }
-        _ => Err(io::Error::other(format!("metrics of job {id}: {} {}", metrics.status, metrics.text()))),
-    }
+    let epochs = client.all(&format!("/v1/jobs/{id}/metrics"), "epochs")?;
+    Ok(epochs.iter().filter_map(|epoch| epoch["epoch"].as_u64()).collect())
 }
 
 /// Whether `chainrule check` says that `folder` is sound; else what it wrote.

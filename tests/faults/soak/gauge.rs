@@ -42,9 +42,8 @@ impl Sample {
             let line = status.lines().find_map(|line| line.strip_prefix(name))?;
             line.split_whitespace().next()?.parse().ok()
         };
-        let models = client.get("/v1/models").ok()?.json();
-        let models = models["models"].as_array()?;
-        let versions = models.iter().filter_map(|model| Some(model["versions"].as_array()?.len()));
+        let models = client.all("/v1/models", "models").ok()?;
+        let versions = models.iter().filter_map(|model| model["version_count"].as_u64());
         // One may be removed while it is looked at.
         let bytes = |name: &String| fs::metadata(folder.join(name)).map_or(0, |file| file.len());
         Some(Self {
@@ -52,7 +51,7 @@ impl Sample {
             open_files: fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count() as f64,
             threads: field("Threads:")?,
             jobs: client.jobs().ok()?.len() as f64,
-            versions: versions.sum::<usize>() as f64,
+            versions: versions.sum::<u64>() as f64,
             folder_bytes: files_under(folder).ok()?.iter().map(bytes).sum::<u64>() as f64,
         })
     }

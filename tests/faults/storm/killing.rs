@@ -203,8 +203,8 @@ fn serve(folder: &Path) -> Serve {
     Serve::new(folder).args(&THREADS).args(&flags())
 }
 
-fn flags() -> [&'static str; 6] {
-    ["--lease-seconds", "1", "--crashes-max", "1000000", "--checkpoint-seconds", "0.05"]
+fn flags() -> [&'static str; 8] {
+    ["--lease-seconds", "1", "--crashes-max", "1000000", "--checkpoint-seconds", "0.05", "--keep-jobs", "all"]
 }
 
 fn start(folder: &Path) -> Server {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chainrule::job::JobState;
+use chainrule::store::SetAlias;
 
 /// How a model is wrong; the store must be found to differ from each but the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -245,12 +246,17 @@ impl Queue {
         }
     }
 
-    pub fn set_alias(&mut self, model: &str, alias: &str, version: u32) -> bool {
-        let exists = self.versions.contains(&(model.to_owned(), version));
-        if exists {
-            self.aliases.insert((model.to_owned(), alias.to_owned()), version);
+    pub fn set_alias(&mut self, model: &str, alias: &str, version: u32, aliases_max: usize) -> SetAlias {
+        if !self.versions.contains(&(model.to_owned(), version)) {
+            return SetAlias::Unknown;
         }
-        exists
+        let alias = (model.to_owned(), alias.to_owned());
+        let aliases = self.aliases.keys().filter(|(name, _)| name == model).count();
+        if aliases >= aliases_max && !self.aliases.contains_key(&alias) {
+            return SetAlias::TooMany;
+        }
+        self.aliases.insert(alias, version);
+        SetAlias::Set
     }
 
     /// The aliases that mean a version.

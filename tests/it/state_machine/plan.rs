@@ -45,13 +45,20 @@ async fn fill(connection: &mut SqliteConnection) {
 /// The indexes of jobs that wait or run: as long as the queue, not as the table.
 const OF_THE_QUEUE: [&str; 4] = ["jobs_queue", "jobs_running", "jobs_of_model_to_do", "jobs_turns_of_client"];
 
+/// How retention counts the jobs that are kept, once an hour, and stops behind them: in the index alone.
+const OF_THE_KEPT: &str = "SCAN jobs USING COVERING INDEX jobs_ended";
+
+/// What grows with every job.
+const TABLES: [&str; 4] = ["jobs", "job_epochs", "job_steps", "models"];
+
 /// What is wrong with a plan: a look at every job, or at every one of a state, and a sort of more than the jobs that came
 /// together.
 fn faults(plan: &[String]) -> Vec<&String> {
     let is_of_a_batch = plan.iter().any(|line| line.starts_with("SCAN json_each"));
     let is_long = |line: &&String| {
         let is_of_the_queue = line.split(' ').any(|word| OF_THE_QUEUE.contains(&word));
-        let is_scan = *line == "SCAN jobs" || line.starts_with("SCAN jobs ");
+        let scanned = line.strip_prefix("SCAN ").and_then(|rest| rest.split(' ').next());
+        let is_scan = scanned.is_some_and(|table| TABLES.contains(&table)) && *line != OF_THE_KEPT;
         let is_of_a_state = line.starts_with("SEARCH jobs ") && line.ends_with("(state=?)");
         (is_scan || is_of_a_state) && !is_of_the_queue || line.contains("USE TEMP B-TREE") && !is_of_a_batch
     };
@@ -76,12 +83,13 @@ async fn the_claim_reads_the_first_row_of_its_index_however_many_jobs_there_are(
     store.close().await;
 }
 
-/// Every statement that a server runs while it takes a job, trains it and publishes its model: from its log.
-fn statements(folder: &Path) -> BTreeSet<String> {
+/// Every statement that a server with `flags` runs while it takes a job, trains it, publishes its model and lists what there
+/// is: from its log.
+async fn statements(folder: &Path, flags: &[&str]) -> BTreeSet<String> {
     let log = folder.join("log");
     let path = folder.to_str().expect("UTF-8");
     let serve = ["serve", "--listen", "127.0.0.1:0", "--data-dir", path, "--log-format", "json"];
-    let mut serving = chainrule(&[&serve[..], &["--log", "sqlx=debug"]].concat())
+    let mut serving = chainrule(&[&serve[..], &["--log", "sqlx=debug"], flags].concat())
         .stdout(Stdio::piped())
         .stderr(File::create(&log).expect("a log"))
         .spawn()
@@ -91,7 +99,22 @@ fn statements(folder: &Path) -> BTreeSet<String> {
     let url = line.trim().strip_prefix("listening on ").expect("an address").to_owned();
     let request =
         r#"{"train_samples": 100, "epochs": 1, "network": {"layers": [{"type": "dense", "units": 10}]}}"#;
-    let trained = output(&["train", "--server", &url, "--follow", "--progress", "none", request]);
+    let trained = output(&["train", "--server", &url, "--follow", "--progress", "none", "-q", request]);
+    let id = text(&trained.stdout).trim();
+    for path in [
+        "/v1/jobs",
+        "/v1/jobs?state=succeeded",
+        "/v1/jobs?model=digits",
+        "/v1/jobs?state=succeeded&model=digits",
+        &format!("/v1/jobs?state=succeeded&model=digits&cursor={id}"),
+        &format!("/v1/jobs/{id}/metrics"),
+        &format!("/v1/jobs/{id}/checkpoints"),
+        "/v1/models",
+        "/",
+    ] {
+        let answer = reqwest::get(format!("{url}{path}")).await.expect("an answer");
+        assert!(answer.status().is_success(), "{path}: {answer:?}");
+    }
     serving.kill().expect("a process");
     serving.wait().expect("a process");
     assert!(trained.status.success(), "{}", text(&trained.stderr));
@@ -105,30 +128,69 @@ fn statements(folder: &Path) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn no_statement_on_the_way_of_a_job_looks_at_every_job_or_sorts_them() {
+async fn no_statement_on_the_way_of_a_job_or_of_a_list_looks_at_every_job_or_sorts_them() {
     let folder = folder();
-    let statements = statements(folder.path());
+    let mut statements = statements(folder.path(), &["--keep-jobs", "50"]).await;
+    statements.extend(self::statements(folder.path(), &["--keep-jobs", "9999d"]).await);
     for told in [
         "INSERT INTO jobs",
         "UPDATE jobs SET state = 'running'",
         "UPDATE jobs SET state = 'succeeded'",
         "FROM job_counts",
+        "FROM jobs WHERE id < $1 ORDER BY id DESC",
+        "FROM jobs WHERE state = $1 AND id > '' AND id < $2 ORDER BY id DESC",
+        "FROM jobs WHERE model = $1 AND id < $2 ORDER BY id DESC",
+        "FROM jobs WHERE state = $1 AND model = $2 AND id > '' AND id < $3 ORDER BY id DESC",
+        "OFFSET $2",
+        "finished_at < $1",
+        "FROM job_epochs WHERE job_id = $1 AND json_valid(record)",
+        "FROM job_steps",
+        "SELECT name FROM models WHERE revision > $1",
     ] {
         assert!(statements.iter().any(|statement| statement.contains(told)), "{told} in {statements:#?}");
     }
     let mut connection = connect(folder.path()).await;
+    fill(&mut connection).await;
     let is_planned = |statement: &&String| {
         let first = statement.split_whitespace().next();
         matches!(first, Some("SELECT" | "UPDATE" | "INSERT" | "DELETE" | "WITH"))
-            && statement.contains("jobs")
+            && ["jobs", "job_epochs", "job_steps", "FROM models"]
+                .iter()
+                .any(|table| statement.contains(table))
     };
     let is_of_the_way = |statement: &&String| *statement != OF_ALL_JOBS && !statement.ends_with(OF_WORKERS);
     for statement in statements.iter().filter(is_planned).filter(is_of_the_way) {
         let plan = plan(&mut connection, statement).await;
         assert!(faults(&plan).is_empty(), "{statement}\n{plan:#?}");
     }
-    let slow = plan(&mut connection, "SELECT id FROM jobs WHERE client = 'x' ORDER BY created_at").await;
-    assert_eq!(faults(&slow).len(), 2, "a plan that scans and sorts is found: {slow:?}");
+    let course = statements.iter().find(|statement| statement.contains("json_valid(record)")).expect("told");
+    let course = plan(&mut connection, course).await;
+    assert!(course.len() == 1 && course[0].contains("INDEX job_epochs_course"), "{course:?}");
+    for (slow, count) in [
+        ("SELECT id FROM jobs WHERE client = 'x' ORDER BY created_at", 2),
+        ("SELECT id FROM jobs WHERE state = 'failed' AND id < 'x' ORDER BY sequence LIMIT 1", 1),
+        ("SELECT epoch FROM job_epochs WHERE epoch > 1", 1),
+    ] {
+        let slow = plan(&mut connection, slow).await;
+        assert_eq!(faults(&slow).len(), count, "a plan that scans or sorts is found: {slow:?}");
+    }
+    connection.close().await.expect("closed");
+}
+
+/// Triggers show no plan of their own.
+#[tokio::test]
+async fn the_next_job_of_a_model_is_found_by_its_index() {
+    let folder = folder();
+    open(folder.path()).await.close().await;
+    let mut connection = connect(folder.path()).await;
+    let trigger: String = sqlx::query_scalar("SELECT sql FROM sqlite_master WHERE name = 'jobs_next'")
+        .fetch_one(&mut connection)
+        .await
+        .expect("a trigger");
+    let (_, inner) = trigger.split_once("WHERE id =").expect("an inner query");
+    let inner = inner.trim().trim_start_matches('(').split_once(");").expect("its end").0;
+    let plan = plan(&mut connection, &inner.replace("NEW.model", "'m'")).await;
+    assert_eq!(plan, ["SEARCH jobs USING INDEX jobs_of_model_to_do (model=?)"]);
     connection.close().await.expect("closed");
 }
 

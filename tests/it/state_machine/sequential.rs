@@ -20,6 +20,8 @@ const MODELS: [&str; 3] = ["a", "b", "c"];
 const CLIENTS: [&str; 3] = ["x", "y", "z"];
 const QUEUE_MAX: u32 = 6;
 const CRASHES_MAX: u32 = 2;
+const ALIASES: [&str; 2] = ["best", "default"];
+const ALIASES_MAX: u32 = 1;
 const CALLS_MAX: usize = 60;
 
 /// A call. What it is about is chosen among what there is by then, from the newest: a sequence stays one when parts of it
@@ -91,6 +93,9 @@ struct Course {
     seen: Vec<(usize, Held)>,
     states: BTreeMap<usize, JobState>,
     revision: i64,
+    /// What a server knows of the models, who reads what has changed.
+    versions: BTreeSet<(String, u32)>,
+    aliases: BTreeMap<(String, String), u32>,
     _folder: TempDir,
 }
 
@@ -112,7 +117,9 @@ impl Course {
             claims: Vec::new(),
             seen: Vec::new(),
             states: BTreeMap::new(),
-            revision: 0,
+            revision: -1,
+            versions: BTreeSet::new(),
+            aliases: BTreeMap::new(),
             _folder: folder,
         }
     }
@@ -179,12 +186,12 @@ impl Course {
             Call::Resume { job } => self.resume(&store, job).await,
             Call::Delete { job } => self.delete(&store, job).await,
             Call::SetAlias { model, alias, version } => {
-                let (model, alias) = (MODELS[model], ["best", "default"][alias]);
-                let found = store.set_alias(model, alias, version).await.expect("rows");
-                expect("set", found, self.queue.set_alias(model, alias, version))
+                let (model, alias) = (MODELS[model], ALIASES[alias]);
+                let found = store.set_alias(model, alias, version, ALIASES_MAX).await.expect("rows");
+                expect("set", found, self.queue.set_alias(model, alias, version, ALIASES_MAX as usize))
             }
             Call::DeleteAlias { model, alias } => {
-                let (model, alias) = (MODELS[model], ["best", "default"][alias]);
+                let (model, alias) = (MODELS[model], ALIASES[alias]);
                 let found = store.delete_alias(model, alias).await.expect("rows");
                 let expected = self.queue.aliases.remove(&(model.to_owned(), alias.to_owned()));
                 expect("deleted", found, expected.is_some())
@@ -374,8 +381,25 @@ impl Course {
         expect("the versions", versions, self.queue.versions.clone())?;
         expect("the aliases", aliases, self.queue.aliases.clone())?;
         expect("a revision that never falls", models.revision >= self.revision, true)?;
-        self.revision = models.revision;
-        Ok(())
+        self.follow(&store).await
+    }
+
+    /// Reads what has changed of the models since the last time.
+    async fn follow(&mut self, store: &Store) -> Result<(), String> {
+        let changes = store.model_changes(self.revision).await.expect("rows");
+        self.revision = changes.revision;
+        for (name, change) in changes.models {
+            self.versions.retain(|(of, number)| *of != name || change.numbers.contains(number));
+            let published = change.published.iter().map(|model| (name.clone(), model.row.version));
+            self.versions.extend(published);
+            self.aliases.retain(|(of, _), _| *of != name);
+            let aliases = change.aliases.into_iter();
+            self.aliases.extend(aliases.map(|(alias, version)| ((name.clone(), alias), version)));
+        }
+        expect("the versions by their changes", self.versions.clone(), self.queue.versions.clone())?;
+        expect("the aliases by their changes", self.aliases.clone(), self.queue.aliases.clone())?;
+        let again = store.model_changes(self.revision).await.expect("rows");
+        expect("changes that are read twice", again.models.len(), 0)
     }
 }
 

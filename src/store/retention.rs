@@ -1,0 +1,74 @@
+use std::time::Duration;
+
+use super::{Store, StoreError, ago, row_error};
+use crate::job::JobId;
+
+/// Jobs that are looked up at a time.
+const AT_A_TIME: u32 = 100;
+
+/// A place in the order in which ended jobs are removed; the default is before all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    finished_at: i64,
+    sequence: i64,
+}
+
+/// An ended job that is due to be removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// The job.
+    pub id: JobId,
+    /// Where to go on from.
+    pub place: Place,
+}
+
+impl Store {
+    /// Some of the ended jobs that are older than the newest `keep` of them, behind `after`, oldest first; none where there
+    /// are no more.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn ended_beyond(&self, keep: u64, after: Place) -> Result<Vec<Ended>, StoreError> {
+        let rows = sqlx::query_as(
+            "SELECT id, finished_at, sequence FROM jobs
+             WHERE state IN ('succeeded', 'failed', 'cancelled') AND sequence > $1 AND sequence <=
+                 (SELECT sequence FROM jobs WHERE state IN ('succeeded', 'failed', 'cancelled')
+                  ORDER BY sequence DESC LIMIT 1 OFFSET $2)
+             ORDER BY sequence LIMIT $3",
+        )
+        .bind(after.sequence)
+        .bind(i64::try_from(keep).unwrap_or(i64::MAX))
+        .bind(AT_A_TIME)
+        .fetch_all(&self.reader)
+        .await?;
+        ended(rows)
+    }
+
+    /// Some of the jobs that ended longer ago than `age`, behind `after`, oldest first; none where there are no more.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn ended_for(&self, age: Duration, after: Place) -> Result<Vec<Ended>, StoreError> {
+        let rows = sqlx::query_as(
+            "SELECT id, finished_at, sequence FROM jobs
+             WHERE state IN ('succeeded', 'failed', 'cancelled') AND finished_at < $1
+                 AND (finished_at, sequence) > ($2, $3)
+             ORDER BY finished_at, sequence LIMIT $4",
+        )
+        .bind(ago(age))
+        .bind(after.finished_at)
+        .bind(after.sequence)
+        .bind(AT_A_TIME)
+        .fetch_all(&self.reader)
+        .await?;
+        ended(rows)
+    }
+}
+
+fn ended(rows: Vec<(String, Option<i64>, i64)>) -> Result<Vec<Ended>, StoreError> {
+    let ended = |(id, finished_at, sequence): (String, Option<i64>, i64)| {
+        let place = Place { finished_at: finished_at.unwrap_or_default(), sequence };
+        Ok(Ended { id: id.parse().map_err(|error| row_error("id", &id, &error))?, place })
+    };
+    rows.into_iter().map(ended).collect()
+}
