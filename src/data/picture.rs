@@ -137,19 +137,3 @@ pub fn to_png(pixels: &[u8]) -> Vec<u8> {
         .expect("a buffer of the right size is encoded into memory");
     png
 }
-
-/// TEMP
-pub struct PicturePrice {
-    /// TEMP
-    pub pixels: u64,
-    /// TEMP
-    pub memory_bytes: u64,
-}
-
-/// TEMP
-///
-/// # Errors
-/// TEMP
-pub fn price(_bytes: &[u8], limits: &PictureLimits) -> Result<PicturePrice, PictureError> {
-    Ok(PicturePrice { pixels: 1 << 17, memory_bytes: limits.alloc_bytes_max / 2 })
-}
