@@ -3,10 +3,13 @@
 mod decode;
 mod fit;
 mod frame;
+mod grey;
 mod ink;
 mod jpeg;
+mod outline;
 mod paper;
 mod parts;
+mod png;
 mod sheet;
 #[cfg(test)]
 mod tests;
@@ -18,7 +21,7 @@ use image::{ExtendedColorType, GrayImage, ImageEncoder};
 
 use super::{IMAGE_PIXELS, IMAGE_SIDE};
 
-pub use decode::decode;
+pub use decode::{PicturePrice, decode, looks_like, price};
 pub use sheet::{Shade, Tile, sheet};
 
 /// What a picture may be.
@@ -28,7 +31,7 @@ pub struct PictureLimits {
     pub width_max: u32,
     /// Height in pixels.
     pub height_max: u32,
-    /// Bytes held at one time while it is decoded, the file itself not counted.
+    /// Bytes held at one time while it is decoded and prepared, the file itself not counted.
     pub alloc_bytes_max: u64,
 }
 
@@ -41,6 +44,13 @@ pub enum SizeLimit {
         width_max: u32,
         /// Most rows.
         height_max: u32,
+    },
+    /// How often its pixels are gone over.
+    Scans {
+        /// What it would take.
+        scans: u32,
+        /// What it may take.
+        max: u32,
     },
     /// Bytes it takes to decode.
     Bytes {
@@ -90,12 +100,23 @@ impl fmt::Display for SizeLimit {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Self::Sides { width_max, height_max } => write!(f, "at most {width_max}x{height_max} are taken"),
+            Self::Scans { scans, max } => {
+                write!(f, "it has {scans} scans, each over all pixels, at most {max} are taken")
+            }
             Self::Bytes { needed, max } => {
                 write!(f, "it takes {needed} bytes to decode, at most {max} are given")
             }
         }
     }
 }
+
+/// Bytes held for each place that a picture is reduced to, while it is prepared: 4 for the ink; for the parts, found once with
+/// frames and once without, 4 for each place, 4 to 8 for every fourth place, which may be a part of its own, and as much
+/// again while their list grows; and 2 for what is still to be seen.
+const PREPARED_PLACE_BYTES: u64 = 36;
+
+/// Bytes held besides: the samples that the light on the paper is told from, rows and weights.
+const PREPARED_FIXED_BYTES: u64 = 3 << 20;
 
 /// Brings a picture to the form of MNIST: 784 pixels, row by row, 0 = background.
 ///

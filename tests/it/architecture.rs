@@ -34,6 +34,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("prometheus_client", &["telemetry"]),
     ("safetensors", &["artifact"]),
     ("image", &["data"]),
+    ("png", &["data"]),
+    ("zune_jpeg", &["data"]),
     ("flate2", &["data"]),
     ("tar", &["backup"]),
     (

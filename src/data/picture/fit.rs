@@ -19,8 +19,8 @@ struct Weights {
 /// Scales the ink so that `digit` fits the square, and places it, its brightest pixel at 255.
 pub fn fit(ink: &Ink, digit: Bounds) -> [u8; IMAGE_PIXELS] {
     let scale = digit.width().max(digit.height()) as f32 / BOX_SIDE as f32;
-    let columns = weights(digit.left, digit.width(), scale, ink.width);
-    let rows = weights(digit.top, digit.height(), scale, ink.height);
+    let columns = weights(usize::from(digit.left), digit.width(), scale, ink.width);
+    let rows = weights(usize::from(digit.top), digit.height(), scale, ink.height);
 
     let mut scaled = vec![0.0; columns.len() * rows.len()];
     for (target, row) in scaled.chunks_mut(columns.len()).zip(&rows) {

@@ -47,11 +47,12 @@ pub fn find(picture: &GrayImage) -> Option<Ink> {
     }
     let threshold = if is_dark_on_light { 255.0 - threshold } else { threshold };
 
-    let mut background: Vec<f32> = values.iter().copied().filter(|&level| level <= threshold).collect();
-    let mut strokes: Vec<f32> = values.iter().copied().filter(|&level| level > threshold).collect();
-    let level = quantile(&mut background, 0.5)?;
-    let contrast = quantile(&mut strokes, 0.9)? - level;
-    let noise = deviation(&mut background, level);
+    let mut parted = values.clone();
+    let (background, strokes) = part(&mut parted, threshold);
+    let level = quantile(background, 0.5)?;
+    let contrast = quantile(strokes, 0.9)? - level;
+    let noise = deviation(background, level);
+    drop(parted);
     if contrast < CONTRAST_MIN || contrast < SIGNAL_TO_NOISE_MIN * noise {
         return None;
     }
@@ -78,11 +79,34 @@ fn is_dark_on_light(values: &[f32], width: usize, threshold: f32) -> bool {
     dark + share(&mut (0..values.len()).filter(is_at_edge)) < 1.0
 }
 
+/// The values up to `threshold` and those above, in any order.
+fn part(values: &mut [f32], threshold: f32) -> (&mut [f32], &mut [f32]) {
+    let mut below = 0;
+    for index in 0..values.len() {
+        if values[index] <= threshold {
+            values.swap(below, index);
+            below += 1;
+        }
+    }
+    values.split_at_mut(below)
+}
+
+/// Pixels along each side of a square that become one place.
+fn block(width: usize, height: usize) -> usize {
+    width.max(height).div_ceil(SIDE_MAX).max(1)
+}
+
+/// Width and height in places of a picture of so many pixels.
+pub fn reduced(width: usize, height: usize) -> (usize, usize) {
+    let block = block(width, height);
+    (width.div_ceil(block), height.div_ceil(block))
+}
+
 /// The grey levels, each the mean of as many pixels as keep both sides within [`SIDE_MAX`].
 fn reduce(picture: &GrayImage) -> (usize, usize, Vec<f32>) {
     let (full_width, full_height) = (picture.width() as usize, picture.height() as usize);
-    let block = full_width.max(full_height).div_ceil(SIDE_MAX).max(1);
-    let (width, height) = (full_width.div_ceil(block), full_height.div_ceil(block));
+    let block = block(full_width, full_height);
+    let (width, height) = reduced(full_width, full_height);
     let mut values = Vec::with_capacity(width * height);
     for rows in picture.as_raw().chunks(full_width * block) {
         let mut sums = vec![(0_u32, 0_u32); width];

@@ -1,42 +1,253 @@
-//! The markers of a JPEG (ITU-T T.81, annex B), as far as the decoder is too lenient to tell: it
-//! fills up what is missing at the end of a file.
+//! JPEG (ITU-T T.81, annex B): its markers, read before the decoder sees them. The decoder takes a file that stops early, goes
+//! over the pixels as often as the file says, and copies and sorts what else is in it; none of this is left to it.
 
-/// How often a JPEG goes over its pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scans {
-    /// Once.
-    One,
-    /// Progressive, or one colour after the other.
-    Several,
+use std::ops::Range;
+
+use image::GrayImage;
+use image::metadata::Orientation;
+use zune_jpeg::JpegDecoder;
+use zune_jpeg::errors::DecodeErrors;
+use zune_jpeg::zune_core::bytestream::ZCursor;
+use zune_jpeg::zune_core::colorspace::ColorSpace;
+use zune_jpeg::zune_core::options::DecoderOptions;
+
+use super::grey;
+use super::outline::{Outline, turned};
+
+/// What every JPEG begins with: start of image, and the first byte of another marker.
+pub const SIGNATURE: [u8; 3] = [0xff, START_OF_IMAGE, 0xff];
+
+const START_OF_IMAGE: u8 = 0xd8;
+const END_OF_IMAGE: u8 = 0xd9;
+const START_OF_SCAN: u8 = 0xda;
+const HUFFMAN_TABLES: u8 = 0xc4;
+const QUANTIZATION_TABLES: u8 = 0xdb;
+const RESTART_INTERVAL: u8 = 0xdd;
+/// `APP0`, in which the frames of a film say that they leave out their Huffman tables.
+const JFIF: u8 = 0xe0;
+const EXIF: u8 = 0xe1;
+/// `APP14`, which says what the colours are.
+const ADOBE: u8 = 0xee;
+
+/// Bytes of segments besides the scans that are given to the decoder, which builds a table of every few of them; a file
+/// with tables for each of many scans has some ten thousand.
+const TABLE_BYTES_MAX: usize = 1 << 17;
+
+/// Held by the decoder whatever the picture: the decoder itself with its tables.
+const FIXED_BYTES: u64 = 64 << 10;
+
+/// Bytes for each column and component of a picture, times the most rows that a component has in a block: the decoder keeps
+/// a row of blocks, what it is blown up to, and the rows beside it.
+const COLUMN_BYTES: u64 = 64;
+
+/// What is read of a file.
+#[derive(Debug, PartialEq)]
+pub struct Markers {
+    frame: Frame,
+    orientation: Orientation,
+    /// How often it goes over its pixels.
+    pub scans: u32,
+    /// Whether the decoder keeps all values until the last scan is read.
+    is_kept_whole: bool,
+    /// Where what is given to the decoder lies in the file.
+    segments: Vec<Range<usize>>,
 }
 
-const START_OF_SCAN: u8 = 0xda;
-const END_OF_IMAGE: u8 = 0xd9;
-const PROGRESSIVE: u8 = 0xc2;
+/// The header of a frame.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Frame {
+    width: u16,
+    height: u16,
+    is_progressive: bool,
+    /// How many colours.
+    components: u8,
+    /// Horizontal and vertical sampling factor of each.
+    sampling: [(u8, u8); 4],
+}
 
-/// The scans of a JPEG; none, if the file stops before its end marker.
-pub fn scans(bytes: &[u8]) -> Option<Scans> {
-    let mut rest = bytes.get(2..)?;
-    let mut scans = Scans::One;
-    let mut seen = 0;
-    loop {
-        let (marker, behind) = next_marker(rest)?;
-        rest = behind;
-        if marker == END_OF_IMAGE {
-            return Some(scans);
+impl Markers {
+    /// The markers of a file that ends as it should; its scans are told apart, not read.
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        let mut found = Unfinished::default();
+        let mut at = 2;
+        loop {
+            let (marker, start) = next_marker(bytes, at)?;
+            match marker {
+                END_OF_IMAGE => return found.finish(),
+                START_OF_IMAGE | 0x01 => at = start,
+                _ => {
+                    let length: [u8; 2] = bytes.get(start..start + 2)?.try_into().ok()?;
+                    let end = start + usize::from(u16::from_be_bytes(length));
+                    let data = bytes.get(start + 2..end)?;
+                    at = end;
+                    if marker == START_OF_SCAN {
+                        // What is coded goes on up to the next marker.
+                        at = next_marker(bytes, end)?.1 - 2;
+                    }
+                    found.segment(marker, data, start - 2..at)?;
+                }
+            }
         }
-        let (length, _) = rest.split_first_chunk::<2>()?;
-        rest = rest.get(usize::from(u16::from_be_bytes(*length))..)?;
-        seen += usize::from(marker == START_OF_SCAN);
-        if marker == PROGRESSIVE || seen > 1 {
-            scans = Scans::Several;
+    }
+
+    /// What it takes to decode the file, which has `file_bytes`.
+    pub fn outline(&self, file_bytes: usize) -> Outline {
+        let Frame { width, height, components, .. } = self.frame;
+        let (width, height) = (u32::from(width), u32::from(height));
+        let pixels = u64::from(width) * u64::from(height);
+        let kept_bytes = pixels * self.frame.channels() as u64;
+        let [columns, _] = self.frame.padded();
+        let (_, rows_max) = self.frame.sampling_max();
+        let rows = u64::from(components) * columns * COLUMN_BYTES * u64::from(rows_max);
+        let values = if self.is_kept_whole { 2 * self.frame.values() } else { 0 };
+        let decoding = kept_bytes + rows + values + file_bytes as u64 + FIXED_BYTES;
+        let turning = kept_bytes + if turned(self.orientation) { pixels } else { 0 };
+        let peak_bytes = decoding.max(turning);
+        let (passes, orientation) = (self.scans, self.orientation);
+        Outline { width, height, orientation, passes, peak_bytes, kept_bytes }
+    }
+
+    /// The grey levels, not turned.
+    ///
+    /// # Errors
+    /// Where what it is coded as can't be read.
+    pub fn decode(&self, bytes: &[u8]) -> Result<GrayImage, DecodeErrors> {
+        let mut file = Vec::with_capacity(4 + self.segments.iter().map(Range::len).sum::<usize>());
+        file.extend([0xff, START_OF_IMAGE]);
+        self.segments.iter().for_each(|segment| file.extend_from_slice(&bytes[segment.clone()]));
+        file.extend([0xff, END_OF_IMAGE]);
+
+        let (width, height) = (u32::from(self.frame.width), u32::from(self.frame.height));
+        let channels = self.frame.channels();
+        let space = if channels == 1 { ColorSpace::Luma } else { ColorSpace::RGB };
+        let options = DecoderOptions::default()
+            .set_strict_mode(false)
+            .set_max_width(width as usize)
+            .set_max_height(height as usize)
+            .jpeg_set_max_scans(self.scans as usize)
+            .jpeg_set_out_colorspace(space);
+        let pixels = width as usize * height as usize;
+        let mut levels = vec![0; channels * pixels];
+        JpegDecoder::new_with_options(ZCursor::new(file.as_slice()), options).decode_into(&mut levels)?;
+        if channels > 1 {
+            for index in 0..pixels {
+                let [red, green, blue] = [0, 1, 2].map(|channel| levels[channels * index + channel]);
+                levels[index] = grey::luma(&[red, green, blue]);
+            }
+            levels.truncate(pixels);
         }
+        Ok(GrayImage::from_raw(width, height, levels).expect("a level for every pixel"))
     }
 }
 
-/// The next marker and what follows it; stuffed zeros, restarts and fill bytes are none.
-fn next_marker(bytes: &[u8]) -> Option<(u8, &[u8])> {
-    let is_marker = |pair: &[u8]| pair[0] == 0xff && !matches!(pair[1], 0x00 | 0xd0..=0xd7 | 0xff);
-    let start = bytes.windows(2).position(is_marker)?;
-    Some((bytes[start + 1], &bytes[start + 2..]))
+/// What is known before the end of a file.
+#[derive(Default)]
+struct Unfinished {
+    frame: Option<Frame>,
+    orientation: Option<Orientation>,
+    scans: u32,
+    is_kept_whole: bool,
+    segments: Vec<Range<usize>>,
+    table_bytes: usize,
+}
+
+impl Unfinished {
+    /// Takes up a segment, `None` if it may not be there.
+    fn segment(&mut self, marker: u8, data: &[u8], place: Range<usize>) -> Option<()> {
+        match marker {
+            0xc0..=0xc2 if self.frame.is_none() => self.frame = Some(Frame::read(marker, data)?),
+            START_OF_SCAN => {
+                let frame = self.frame?;
+                self.scans += 1;
+                self.is_kept_whole |= frame.is_progressive || *data.first()? != frame.components;
+            }
+            HUFFMAN_TABLES | QUANTIZATION_TABLES | RESTART_INTERVAL | JFIF => self.table_bytes += place.len(),
+            ADOBE if self.frame.is_none() => self.table_bytes += place.len(),
+            EXIF => {
+                let exif = data.strip_prefix(b"Exif\0\0");
+                // Exif that can't be read is no reason to refuse the picture.
+                self.orientation = self.orientation.or(exif.and_then(Orientation::from_exif_chunk));
+                return Some(());
+            }
+            // Another frame, or one that is lossless, in layers or coded arithmetically.
+            0xc0..=0xcf => return None,
+            _ => return Some(()),
+        }
+        if self.table_bytes > TABLE_BYTES_MAX {
+            return None;
+        }
+        match self.segments.last_mut() {
+            Some(last) if last.end == place.start => last.end = place.end,
+            _ => self.segments.push(place),
+        }
+        Some(())
+    }
+
+    fn finish(self) -> Option<Markers> {
+        Some(Markers {
+            frame: self.frame.filter(|_| self.scans > 0)?,
+            orientation: self.orientation.unwrap_or(Orientation::NoTransforms),
+            scans: self.scans,
+            is_kept_whole: self.is_kept_whole,
+            segments: self.segments,
+        })
+    }
+}
+
+impl Frame {
+    fn read(marker: u8, data: &[u8]) -> Option<Self> {
+        let (&[8, h0, h1, w0, w1, components], colours) = data.split_first_chunk::<6>()? else { return None };
+        let mut sampling = [(1, 1); 4];
+        if !(1..=4).contains(&components) || colours.len() != 3 * usize::from(components) {
+            return None;
+        }
+        for (factors, colour) in sampling.iter_mut().zip(colours.chunks(3)) {
+            *factors = (colour[1] >> 4, colour[1] & 0x0f);
+            if !(1..=4).contains(&factors.0) || !(1..=4).contains(&factors.1) {
+                return None;
+            }
+        }
+        let (width, height) = (u16::from_be_bytes([w0, w1]), u16::from_be_bytes([h0, h1]));
+        let is_progressive = marker == 0xc2;
+        (width > 0 && height > 0).then_some(Self { width, height, is_progressive, components, sampling })
+    }
+
+    /// Samples of a pixel, once decoded.
+    fn channels(&self) -> usize {
+        if self.components == 1 { 1 } else { 3 }
+    }
+
+    /// The largest sampling factors.
+    fn sampling_max(&self) -> (u8, u8) {
+        self.sampling.iter().fold((1, 1), |most, one| (most.0.max(one.0), most.1.max(one.1)))
+    }
+
+    /// Width and height in pixels, filled up to whole blocks of all components.
+    fn padded(&self) -> [u64; 2] {
+        let (across, down) = self.sampling_max();
+        [(self.width, across), (self.height, down)]
+            .map(|(side, factor)| u64::from(side).next_multiple_of(8 * u64::from(factor)))
+    }
+
+    /// Values of all components, each in its resolution.
+    fn values(&self) -> u64 {
+        let ([width, height], (across, down)) = (self.padded(), self.sampling_max());
+        let one = |&(h, v): &(u8, u8)| {
+            width / u64::from(across) * u64::from(h) * (height / u64::from(down)) * u64::from(v)
+        };
+        self.sampling.iter().take(usize::from(self.components)).map(one).sum()
+    }
+}
+
+/// The next marker at `from` or later, and where what belongs to it begins; stuffed zeros, restarts and fill bytes are none.
+fn next_marker(bytes: &[u8], from: usize) -> Option<(u8, usize)> {
+    let mut at = from;
+    loop {
+        at += bytes.get(at..)?.iter().position(|&byte| byte == 0xff)?;
+        match bytes.get(at + 1)? {
+            0x00 | 0xd0..=0xd7 => at += 2,
+            0xff => at += 1,
+            &marker => return Some((marker, at + 2)),
+        }
+    }
 }

@@ -1,0 +1,196 @@
+//! PNG (W3C, Portable Network Graphics, third edition): pixels to grey levels, row by row. No chunk is inflated but the
+//! pixels, and these no further than the picture needs.
+
+use std::io::{self, BufRead, Read, Seek, SeekFrom};
+
+use image::GrayImage;
+use image::metadata::Orientation;
+use png::{ColorType, Decoder, DecodingError, InterlaceInfo, Limits, Reader, Transformations};
+
+use super::grey::{self, Levels, Samples};
+use super::outline::{Outline, turned};
+
+/// What every PNG begins with.
+pub const SIGNATURE: [u8; 8] = *b"\x89PNG\r\n\x1a\n";
+
+/// Length and name before the data of a chunk, checksum after it.
+const CHUNK_HEAD: usize = 8;
+const CHUNK_TAIL: usize = 4;
+
+/// Held by the decoder whatever the picture: tables and window of inflate, and rows that are not yet unfiltered.
+const FIXED_BYTES: u64 = 384 << 10;
+
+/// Rows held at a time: filtered, the one before, as samples, as levels; the decoder's buffer grows to twice what it needs.
+const ROWS: u64 = 8;
+
+/// What the chunks of a file say, without a look at its pixels; `None` where it does not begin as a PNG must.
+pub fn outline(bytes: &[u8]) -> Option<Outline> {
+    let (header, rest) = next_chunk(bytes.strip_prefix(&SIGNATURE)?)?;
+    if header.name != *b"IHDR" {
+        return None;
+    }
+    let [w0, w1, w2, w3, h0, h1, h2, h3, depth, color, _, _, _] = *header.data.as_array::<13>()?;
+    let (width, height) = (u32::from_be_bytes([w0, w1, w2, w3]), u32::from_be_bytes([h0, h1, h2, h3]));
+    if width == 0 || height == 0 {
+        return None;
+    }
+    let (mut is_transparent, mut orientation) = (matches!(color, 4 | 6), None);
+    for chunk in Chunks(rest) {
+        match &chunk.name {
+            b"tRNS" => is_transparent = true,
+            // Exif that can't be read is no reason to refuse the picture.
+            b"eXIf" => orientation = orientation.or(Orientation::from_exif_chunk(chunk.data)),
+            _ => {}
+        }
+    }
+
+    let orientation = orientation.unwrap_or(Orientation::NoTransforms);
+    let pixels = u64::from(width) * u64::from(height);
+    let sample_bytes = if depth == 16 { 2 } else { 1 };
+    let levels = pixels * if is_transparent { 2 } else { 1 };
+    // Four samples a pixel, as a palette with transparency has them once it is looked up.
+    let rows = ROWS * 4 * sample_bytes * u64::from(width);
+    let decoding = levels + rows + FIXED_BYTES;
+    let turning = pixels * if turned(orientation) { 2 } else { 1 };
+    Some(Outline { width, height, orientation, passes: 1, peak_bytes: decoding.max(turning), kept_bytes: pixels })
+}
+
+/// The grey levels, not turned.
+///
+/// # Errors
+/// Where the file is cut off or wrong.
+pub fn decode(bytes: &[u8], outline: &Outline) -> Result<GrayImage, DecodingError> {
+    let limits = Limits { bytes: usize::try_from(outline.peak_bytes).unwrap_or(usize::MAX) };
+    let mut decoder = Decoder::new_with_limits(Pixels::of(bytes), limits);
+    // To 8 or 16 bits a sample, palettes looked up.
+    decoder.set_transformations(Transformations::EXPAND);
+    let mut reader = decoder.read_info()?;
+    let levels = match samples(&reader) {
+        Samples::Grey | Samples::Rgb => read(&mut reader, Levels::opaque(outline.width, outline.height))?,
+        Samples::GreyAlpha | Samples::Rgba => {
+            read(&mut reader, Levels::transparent(outline.width, outline.height))?
+        }
+    };
+    Ok(levels.picture())
+}
+
+fn read(reader: &mut Reader<Pixels>, mut levels: Levels) -> Result<Levels, DecodingError> {
+    let (samples, width) = (samples(reader), reader.info().width);
+    let is_deep = reader.output_color_type().1 == png::BitDepth::Sixteen;
+    let mut row = vec![0; reader.output_line_size(width).ok_or(DecodingError::LimitsExceeded)?];
+    let mut line = vec![0; width as usize];
+    let mut y = 0;
+    while let Some(place) = reader.read_row(&mut row)? {
+        let row = if is_deep { grey::narrow(&mut row) } else { &row[..] };
+        match place {
+            InterlaceInfo::Null(_) => {
+                levels.planes(|plane, paper| {
+                    let start = y * width as usize;
+                    grey::convert(samples, row, &mut plane[start..start + width as usize], paper);
+                });
+                y += 1;
+            }
+            InterlaceInfo::Adam7(pass) => levels.planes(|plane, paper| {
+                grey::convert(samples, row, &mut line, paper);
+                png::expand_interlaced_row(plane, width as usize, &line, &pass, 8);
+            }),
+        }
+    }
+    Ok(levels)
+}
+
+fn samples(reader: &Reader<Pixels>) -> Samples {
+    match reader.output_color_type().0 {
+        ColorType::Grayscale | ColorType::Indexed => Samples::Grey,
+        ColorType::GrayscaleAlpha => Samples::GreyAlpha,
+        ColorType::Rgb => Samples::Rgb,
+        ColorType::Rgba => Samples::Rgba,
+    }
+}
+
+/// One chunk of a file.
+struct Chunk<'a> {
+    name: [u8; 4],
+    data: &'a [u8],
+    /// All of it, with its length, name and checksum.
+    whole: &'a [u8],
+}
+
+impl Chunk<'_> {
+    /// Whether the pixels can't be read without it (section 5.4), or look different (`tRNS`).
+    fn is_of_the_pixels(&self) -> bool {
+        self.name[0].is_ascii_uppercase() || self.name == *b"tRNS"
+    }
+}
+
+/// The first chunk and what follows it; `None` where it is cut off.
+fn next_chunk(bytes: &[u8]) -> Option<(Chunk<'_>, &[u8])> {
+    let (head, _) = bytes.split_first_chunk::<CHUNK_HEAD>()?;
+    let [l0, l1, l2, l3, n0, n1, n2, n3] = *head;
+    let length = usize::try_from(u32::from_be_bytes([l0, l1, l2, l3])).ok()?;
+    let (whole, rest) = bytes.split_at_checked(length.checked_add(CHUNK_HEAD + CHUNK_TAIL)?)?;
+    let data = &whole[CHUNK_HEAD..CHUNK_HEAD + length];
+    Some((Chunk { name: [n0, n1, n2, n3], data, whole }, rest))
+}
+
+/// The chunks of a file until one is cut off.
+struct Chunks<'a>(&'a [u8]);
+
+impl<'a> Iterator for Chunks<'a> {
+    type Item = Chunk<'a>;
+
+    fn next(&mut self) -> Option<Chunk<'a>> {
+        let (chunk, rest) = next_chunk(self.0)?;
+        self.0 = rest;
+        Some(chunk)
+    }
+}
+
+/// A file without the chunks that are not of the pixels; as far as it goes, if one is cut off.
+struct Pixels<'a> {
+    current: &'a [u8],
+    rest: &'a [u8],
+}
+
+impl<'a> Pixels<'a> {
+    fn of(bytes: &'a [u8]) -> Self {
+        let (current, rest) = bytes.split_at(SIGNATURE.len().min(bytes.len()));
+        Self { current, rest }
+    }
+}
+
+impl BufRead for Pixels<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.current.is_empty() && !self.rest.is_empty() {
+            match next_chunk(self.rest) {
+                Some((chunk, rest)) => {
+                    self.rest = rest;
+                    if chunk.is_of_the_pixels() {
+                        self.current = chunk.whole;
+                    }
+                }
+                None => self.current = std::mem::take(&mut self.rest),
+            }
+        }
+        Ok(self.current)
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.current = &self.current[amount..];
+    }
+}
+
+impl Read for Pixels<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.fill_buf()?.read(buffer)?;
+        self.consume(read);
+        Ok(read)
+    }
+}
+
+/// Asked for by the decoder's signature, which never seeks.
+impl Seek for Pixels<'_> {
+    fn seek(&mut self, _: SeekFrom) -> io::Result<u64> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
