@@ -178,7 +178,7 @@ impl Input {
         for (index, bytes) in pictures.iter().enumerate() {
             prices.push(picture::price(bytes, &limits).map_err(|error| named(index, error))?);
         }
-        let pixels: u64 = prices.iter().map(|price| price.pixels).sum();
+        let pixels: u64 = prices.iter().map(|price| price.pixel_passes).sum();
         let most = app.config().limits.pictures_pixels_max;
         if pixels > most {
             let detail =
