@@ -1,9 +1,15 @@
 //! The fields of a request, taken one by one: every fault is told, with its place.
 
+mod json;
+
 use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+pub use json::{
+    BYTES_PER_BYTE_MAX, JsonError, is_out_of_range, json, json_price, json_price_of, token,
+};
 
 /// Unknown fields that are told one by one, of all that a request may hold.
 const UNKNOWN_TOLD_MAX: usize = 20;
@@ -263,8 +269,7 @@ impl<'a> Fields<'a> {
                 Some(nearest) => format!("unknown field, did you mean {nearest:?}?"),
                 None => format!("unknown field, there are: {}", self.known.join(", ")),
             };
-            let token = shown(name).replace('~', "~0").replace('/', "~1");
-            self.faults.push(Fault { pointer: format!("{}/{token}", self.pointer), detail });
+            self.faults.push(Fault { pointer: format!("{}/{}", self.pointer, token(name)), detail });
         }
         if more > 0 {
             self.faults

@@ -1,18 +1,32 @@
-//! Images as JSON: 28 rows of 28 numbers or 784 numbers, read with bounds and all faults noted.
+//! Images as JSON: 28 rows of 28 numbers or 784 numbers, read straight to the values that a network takes. Where they can't
+//! be taken so, the text is read once more to note all faults.
+
+mod report;
+mod stray;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use crate::data::{IMAGE_PIXELS, IMAGE_SIDE};
 use crate::fields::Fault;
 
-/// Faults that are told at most.
-const FAULTS_MAX: usize = 20;
+/// Bytes of an image in JSON, at least: a digit and a comma or bracket for each number.
+const IMAGE_BYTES_MIN: usize = 2 * IMAGE_PIXELS;
 
-/// Images of one request that are kept at all, whatever the server's limit.
-const IMAGES_KEPT: usize = 65_536;
+/// The values of all bytes.
+static OF_BYTES: [f32; 256] = {
+    let mut values = [0.0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        values[byte] = (byte as f64 / 255.0) as f32;
+        byte += 1;
+    }
+    values
+};
 
 /// The images of a request, each of 784 values from 0 to 1.
 #[derive(Debug, PartialEq)]
@@ -23,426 +37,362 @@ pub struct Images {
     pub count: usize,
 }
 
+/// How bright 1 is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scale {
+    Byte,
+    Unit,
+}
+
+impl Scale {
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "byte" => Some(Self::Byte),
+            "unit" => Some(Self::Unit),
+            _ => None,
+        }
+    }
+
+    /// The number of the brightest pixel.
+    fn most(self) -> f64 {
+        match self {
+            Self::Byte => 255.0,
+            Self::Unit => 1.0,
+        }
+    }
+}
+
 /// Reads `{"image": …}` or `{"images": […]}`, with `"scale": "byte"` (0–255, the default) or
 /// `"unit"` (0–1).
 ///
 /// # Errors
 /// `Ok(Err(faults))` for JSON of the wrong shape, `Err` for what is no JSON.
 pub fn parse(body: &[u8], images_max: usize) -> Result<Result<Images, Vec<Fault>>, serde_json::Error> {
-    let request: Request = serde_json::from_slice(body)?;
-    Ok(request.check(images_max))
+    match read(body, images_max) {
+        Some(images) => Ok(Ok(images)),
+        None => report::faults(body, images_max).map(Err),
+    }
 }
 
-/// The request as it came.
-#[derive(Default)]
+/// One image, and the scale it is told with, out of a larger request.
+///
+/// # Errors
+/// All faults, with pointers to `/image` and `/scale`.
+pub fn from_value(image: &Value, scale: Option<&Value>) -> Result<Vec<f32>, Vec<Fault>> {
+    let known = scale.map_or(Some(Scale::Byte), |scale| Scale::named(scale.as_str()?));
+    let mut values = Vec::new();
+    match known.map(|scale| ImageSeed { values: &mut values, scale }.deserialize(image)) {
+        Some(Ok(())) => Ok(values),
+        _ => Err(report::faults_of_value(image, scale)),
+    }
+}
+
+/// Bytes that [`parse`] holds at most for a body of `body_bytes`, itself not counted.
+pub fn price(body_bytes: usize, images_max: usize) -> usize {
+    // A name in which every character is escaped is unescaped into a buffer that grows.
+    images_at_most(body_bytes, images_max) * IMAGE_PIXELS * size_of::<f32>() + 3 * body_bytes
+}
+
+fn images_at_most(body_bytes: usize, images_max: usize) -> usize {
+    images_max.min(body_bytes / IMAGE_BYTES_MIN + 1)
+}
+
+/// The images of a body, if there is nothing wrong with it.
+fn read(body: &[u8], images_max: usize) -> Option<Images> {
+    let (images, told) = read_as(body, images_max, Scale::Byte)?;
+    if let Some(images) = images {
+        return Some(images);
+    }
+    // The scale came after the images, and was not the usual one.
+    read_as(body, images_max, told)?.0
+}
+
+/// The images of a body if they are of the scale `assumed`, unless it is told before them; and the scale they are of.
+fn read_as(body: &[u8], images_max: usize, assumed: Scale) -> Option<(Option<Images>, Scale)> {
+    let mut text = serde_json::Deserializer::from_slice(body);
+    let room = images_at_most(body.len(), images_max);
+    let mut request = Request { scale: assumed, told: None, values: None, room };
+    (&mut request).deserialize(&mut text).ok()?;
+    text.end().ok()?;
+    let told = request.told.unwrap_or(Scale::Byte);
+    let values = request.values?;
+    let count = values.len() / IMAGE_PIXELS;
+    Some(((told == request.scale).then_some(Images { values, count }), told))
+}
+
+/// A request as far as it is read.
 struct Request {
-    image: Option<Image>,
-    images: Option<ImageList>,
-    scale: Option<Value>,
-    faults: Vec<Fault>,
+    /// The scale that images are read in.
+    scale: Scale,
+    told: Option<Scale>,
+    values: Option<Vec<f32>>,
+    /// Images that may be read.
+    room: usize,
 }
 
-/// One image as it came: its numbers, and what else it held.
-#[derive(Default)]
-struct Image {
-    values: Vec<f64>,
-    is_rows: bool,
-    faults: Vec<Fault>,
+/// The names of a request.
+enum Name {
+    Image,
+    Images,
+    Scale,
 }
 
-impl Request {
-    fn check(mut self, images_max: usize) -> Result<Images, Vec<Fault>> {
-        let mut faults = std::mem::take(&mut self.faults);
-        let most = match self.scale.take() {
-            None => 255.0,
-            Some(Value::String(scale)) if scale == "byte" => 255.0,
-            Some(Value::String(scale)) if scale == "unit" => 1.0,
-            Some(other) => {
-                let other: String = other.to_string().chars().take(64).collect();
-                faults.push(fault("/scale", format!("must be \"byte\" or \"unit\", not {other}")));
-                255.0
-            }
-        };
-        let mut values = Vec::new();
-        let mut count = 0;
-        let mut read = |pointer: String, image: Image, faults: &mut Vec<Fault>| {
-            count += 1;
-            image.check(&pointer, most, &mut values, faults);
-        };
-        match (self.image, self.images) {
-            (Some(image), None) => read("/image".to_owned(), image, &mut faults),
-            (None, Some(images)) => {
-                if images.count == 0 || images.count > images_max {
-                    faults.push(fault(
-                        "/images",
-                        format!("must hold 1 to {images_max} images, not {}", images.count),
-                    ));
-                }
-                for (index, image) in images.kept.into_iter().enumerate().take(images_max) {
-                    read(format!("/images/{index}"), image, &mut faults);
-                }
-            }
-            (Some(_), Some(_)) => faults.push(fault("", "send image or images, not both".to_owned())),
-            (None, None) if faults.is_empty() => {
-                faults.push(fault("/image", "is missing; send image or images".to_owned()));
-            }
-            (None, None) => {}
-        }
-        if faults.is_empty() {
-            Ok(Images { values, count })
-        } else {
-            if faults.len() > FAULTS_MAX {
-                faults.truncate(FAULTS_MAX);
-                faults.push(fault("", format!("there are more faults; these are the first {FAULTS_MAX}")));
-            }
-            Err(faults)
-        }
+impl<'de> DeserializeSeed<'de> for &mut Request {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
     }
 }
 
-impl Image {
-    fn check(self, pointer: &str, most: f64, values: &mut Vec<f32>, faults: &mut Vec<Fault>) {
-        if !self.faults.is_empty() {
-            let at = |found: Fault| fault(&format!("{pointer}{}", found.pointer), found.detail);
-            faults.extend(self.faults.into_iter().map(at));
-            return;
-        }
-        for (index, &value) in self.values.iter().enumerate() {
-            if !(0.0..=most).contains(&value) {
-                let place = if self.is_rows {
-                    format!("{pointer}/{}/{}", index / IMAGE_SIDE, index % IMAGE_SIDE)
-                } else {
-                    format!("{pointer}/{index}")
-                };
-                faults.push(fault(&place, format!("must be a number from 0 to {most}, not {value}")));
-                if faults.len() > FAULTS_MAX {
-                    return;
-                }
-            }
-        }
-        values.extend(self.values.iter().map(|&value| (value / most) as f32));
-    }
-}
-
-fn fault(pointer: &str, detail: String) -> Fault {
-    Fault { pointer: pointer.to_owned(), detail }
-}
-
-impl<'de> Deserialize<'de> for Request {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct RequestVisitor;
-
-        impl<'de> Visitor<'de> for RequestVisitor {
-            type Value = Request;
-
-            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("an object with image or images")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Request, A::Error> {
-                let mut request = Request::default();
-                while let Some(key) = map.next_key::<String>()? {
-                    match key.as_str() {
-                        "image" => request.image = Some(map.next_value()?),
-                        "images" => match map.next_value_seed(ImageListSeed)? {
-                            Ok(images) => request.images = Some(images),
-                            Err(NotAnArray(kind)) => {
-                                request.faults.push(fault(
-                                    "/images",
-                                    format!("must be an array of images, not {kind}"),
-                                ));
-                            }
-                        },
-                        "scale" => request.scale = Some(map.next_value()?),
-                        _ => {
-                            map.next_value::<IgnoredAny>()?;
-                            let name: String = key.chars().take(64).collect();
-                            let pointer = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
-                            let detail = "unknown field, there are: image, images, scale".to_owned();
-                            request.faults.push(fault(&pointer, detail));
-                        }
-                    }
-                }
-                request.faults.truncate(FAULTS_MAX);
-                Ok(request)
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Request, A::Error> {
-                while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(not_an_object("an array"))
-            }
-            fn visit_unit<E>(self) -> Result<Request, E> {
-                Ok(not_an_object("null"))
-            }
-            fn visit_bool<E>(self, _: bool) -> Result<Request, E> {
-                Ok(not_an_object("a boolean"))
-            }
-            fn visit_str<E>(self, _: &str) -> Result<Request, E> {
-                Ok(not_an_object("a string"))
-            }
-            fn visit_u64<E>(self, _: u64) -> Result<Request, E> {
-                Ok(not_an_object("a number"))
-            }
-            fn visit_i64<E>(self, _: i64) -> Result<Request, E> {
-                Ok(not_an_object("a number"))
-            }
-            fn visit_f64<E>(self, _: f64) -> Result<Request, E> {
-                Ok(not_an_object("a number"))
-            }
-        }
-
-        fn not_an_object(kind: &str) -> Request {
-            let detail = format!("must be an object with image or images, not {kind}");
-            Request { faults: vec![fault("", detail)], ..Request::default() }
-        }
-
-        deserializer.deserialize_any(RequestVisitor)
-    }
-}
-
-/// The value of `images`: how many there are, and those that are looked at.
-struct ImageList {
-    count: usize,
-    kept: Vec<Image>,
-}
-
-/// The kind of a value that should be an array.
-struct NotAnArray(&'static str);
-
-/// Something in an image: a number, a row, or what doesn't belong there.
-enum Element {
-    Number(f64),
-    Row(Vec<Cell>),
-    Other(&'static str),
-}
-
-/// Something in a row: a number, or what doesn't belong there.
-enum Cell {
-    Number(f64),
-    Other(&'static str),
-}
-
-/// Reads any JSON; arrays are cut behind as many elements as fit an image or a row and one more.
-struct AnyVisitor<S>(S);
-
-/// What [`AnyVisitor`] makes of an array and of the rest.
-trait Shape: Sized {
-    type Value;
-    fn array<'de, A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error>;
-    fn number(self, value: f64) -> Self::Value;
-    fn other(self, kind: &'static str) -> Self::Value;
-}
-
-impl<'de, S: Shape> Visitor<'de> for AnyVisitor<S> {
-    type Value = S::Value;
+impl<'de> Visitor<'de> for &mut Request {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("JSON")
+        f.write_str("an object with image or images")
     }
-    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<S::Value, A::Error> {
-        self.0.array(seq)
-    }
-    fn visit_f64<E>(self, value: f64) -> Result<S::Value, E> {
-        Ok(self.0.number(value))
-    }
-    fn visit_u64<E>(self, value: u64) -> Result<S::Value, E> {
-        Ok(self.0.number(value as f64))
-    }
-    fn visit_i64<E>(self, value: i64) -> Result<S::Value, E> {
-        Ok(self.0.number(value as f64))
-    }
-    fn visit_str<E>(self, _: &str) -> Result<S::Value, E> {
-        Ok(self.0.other("a string"))
-    }
-    fn visit_bool<E>(self, _: bool) -> Result<S::Value, E> {
-        Ok(self.0.other("a boolean"))
-    }
-    fn visit_unit<E>(self) -> Result<S::Value, E> {
-        Ok(self.0.other("null"))
-    }
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<S::Value, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(self.0.other("an object"))
-    }
-}
 
-struct ElementShape;
-
-impl Shape for ElementShape {
-    type Value = Element;
-
-    fn array<'de, A: SeqAccess<'de>>(self, mut seq: A) -> Result<Element, A::Error> {
-        let mut row = Vec::new();
-        while let Some(element) = seq.next_element()? {
-            if row.len() > IMAGE_SIDE {
-                while seq.next_element::<IgnoredAny>()?.is_some() {}
-                break;
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(name) = map.next_key_seed(Word(name))? {
+            match name {
+                Name::Image | Name::Images if self.values.is_some() => return Err(A::Error::custom("")),
+                Name::Image => {
+                    let mut values = Vec::new();
+                    map.next_value_seed(ImageSeed { values: &mut values, scale: self.scale })?;
+                    self.values = Some(values);
+                }
+                Name::Images => {
+                    self.values = Some(map.next_value_seed(ListSeed { room: self.room, scale: self.scale })?);
+                }
+                Name::Scale if self.told.is_some() => return Err(A::Error::custom("")),
+                Name::Scale => {
+                    let told = map.next_value_seed(Word(Scale::named))?;
+                    self.told = Some(told);
+                    if self.values.is_none() {
+                        self.scale = told;
+                    }
+                }
             }
-            row.push(element);
         }
-        Ok(Element::Row(row))
-    }
-    fn number(self, value: f64) -> Element {
-        Element::Number(value)
-    }
-    fn other(self, kind: &'static str) -> Element {
-        Element::Other(kind)
+        Ok(())
     }
 }
 
-struct CellShape;
-
-impl Shape for CellShape {
-    type Value = Cell;
-
-    fn array<'de, A: SeqAccess<'de>>(self, mut seq: A) -> Result<Cell, A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Cell::Other("an array"))
-    }
-    fn number(self, value: f64) -> Cell {
-        Cell::Number(value)
-    }
-    fn other(self, kind: &'static str) -> Cell {
-        Cell::Other(kind)
+fn name(name: &str) -> Option<Name> {
+    match name {
+        "image" => Some(Name::Image),
+        "images" => Some(Name::Images),
+        "scale" => Some(Name::Scale),
+        _ => None,
     }
 }
 
-impl<'de> Deserialize<'de> for Cell {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(AnyVisitor(CellShape))
+/// Takes a string for one of some words.
+struct Word<F>(F);
+
+impl<'de, T, F: Fn(&str) -> Option<T>> DeserializeSeed<'de> for Word<F> {
+    type Value = T;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
+        deserializer.deserialize_str(self)
     }
 }
 
-impl<'de> Deserialize<'de> for Element {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(AnyVisitor(ElementShape))
+impl<T, F: Fn(&str) -> Option<T>> Visitor<'_> for Word<F> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a word that is known")
+    }
+
+    fn visit_str<E: Error>(self, word: &str) -> Result<T, E> {
+        self.0(word).ok_or_else(|| E::custom(""))
     }
 }
 
-struct ImageShape;
+/// Reads the images of a list.
+struct ListSeed {
+    room: usize,
+    scale: Scale,
+}
 
-impl Shape for ImageShape {
-    type Value = Image;
+impl<'de> DeserializeSeed<'de> for ListSeed {
+    type Value = Vec<f32>;
 
-    fn array<'de, A: SeqAccess<'de>>(self, mut seq: A) -> Result<Image, A::Error> {
-        let mut image = Image::default();
-        let (mut numbers, mut rows) = (0, 0);
-        while let Some(element) = seq.next_element()? {
-            match element {
-                Element::Number(value) => {
-                    numbers += 1;
-                    if image.values.is_empty() {
-                        image.values.reserve_exact(IMAGE_PIXELS);
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<f32>, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ListSeed {
+    type Value = Vec<f32>;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("images")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<f32>, A::Error> {
+        let mut values = Vec::with_capacity(self.room * IMAGE_PIXELS);
+        while values.len() < self.room * IMAGE_PIXELS {
+            if seq.next_element_seed(ImageSeed { values: &mut values, scale: self.scale })?.is_none() {
+                return if values.is_empty() { Err(A::Error::custom("")) } else { Ok(values) };
+            }
+        }
+        match seq.next_element::<serde::de::IgnoredAny>()? {
+            None => Ok(values),
+            Some(_) => Err(A::Error::custom("")),
+        }
+    }
+}
+
+/// Reads one image.
+struct ImageSeed<'a> {
+    values: &'a mut Vec<f32>,
+    scale: Scale,
+}
+
+impl<'de> DeserializeSeed<'de> for ImageSeed<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ImageSeed<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("rows or numbers")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let Self { values, scale } = self;
+        values.reserve_exact(IMAGE_PIXELS);
+        let start = values.len();
+        let mut rows = 0;
+        let Some(first) = seq.next_element_seed(Element { values: &mut *values, scale })? else {
+            return Err(A::Error::custom(""));
+        };
+        match first {
+            Some(value) => {
+                values.push(value);
+                while let Some(value) = seq.next_element_seed(Pixel(scale))? {
+                    if values.len() - start == IMAGE_PIXELS {
+                        return Err(A::Error::custom(""));
                     }
-                    if numbers <= IMAGE_PIXELS {
-                        image.values.push(value);
-                    }
+                    values.push(value);
                 }
-                Element::Row(_) if numbers > 0 => {
-                    image.fault(&format!("/{}", numbers + rows), "must be a number, not an array".to_owned());
-                    numbers += 1;
-                }
-                Element::Row(row) => {
-                    image.row(rows, &row);
+            }
+            None => {
+                rows = 1;
+                while rows < IMAGE_SIDE && seq.next_element_seed(Row { values: &mut *values, scale })?.is_some() {
                     rows += 1;
                 }
-                Element::Other(kind) => {
-                    image.fault(&format!("/{}", numbers + rows), format!("must be a number, not {kind}"));
-                    numbers += 1;
+                if seq.next_element::<serde::de::IgnoredAny>()?.is_some() {
+                    return Err(A::Error::custom(""));
                 }
             }
         }
-        image.is_rows = rows > 0;
-        if image.faults.is_empty()
-            && !(numbers == 0 && rows == IMAGE_SIDE || rows == 0 && numbers == IMAGE_PIXELS)
-        {
-            let found = match (numbers, rows) {
-                (0, rows) if rows > 0 => format!("{rows} rows"),
-                (numbers, 0) => format!("{numbers} numbers"),
-                (numbers, rows) => format!("{rows} rows and {numbers} numbers"),
-            };
-            let detail = format!(
-                "must be {IMAGE_SIDE} rows of {IMAGE_SIDE} numbers or {IMAGE_PIXELS} numbers, not {found}"
-            );
-            image.fault("", detail);
-        }
-        Ok(image)
-    }
-    fn number(self, _: f64) -> Image {
-        self.other("a number")
-    }
-    fn other(self, kind: &'static str) -> Image {
-        let mut image = Image::default();
-        image.fault("", format!("must be an array, not {kind}"));
-        image
+        if values.len() - start == IMAGE_PIXELS { Ok(()) } else { Err(A::Error::custom(rows)) }
     }
 }
 
-impl Image {
-    fn fault(&mut self, pointer: &str, detail: String) {
-        if self.faults.len() < FAULTS_MAX {
-            self.faults.push(fault(pointer, detail));
-        }
+/// Reads the first element of an image: a number, which it gives, or a row.
+struct Element<'a> {
+    values: &'a mut Vec<f32>,
+    scale: Scale,
+}
+
+impl<'de> DeserializeSeed<'de> for Element<'_> {
+    type Value = Option<f32>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<f32>, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Element<'_> {
+    type Value = Option<f32>;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a number or a row")
     }
 
-    fn row(&mut self, index: usize, row: &[Cell]) {
-        if row.len() != IMAGE_SIDE {
-            let found = if row.len() > IMAGE_SIDE { "more".to_owned() } else { row.len().to_string() };
-            self.fault(&format!("/{index}"), format!("must be {IMAGE_SIDE} numbers, not {found}"));
-            return;
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Option<f32>, A::Error> {
+        Row { values: self.values, scale: self.scale }.visit_seq(seq).map(|()| None)
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Option<f32>, E> {
+        Pixel(self.scale).visit_u64(value).map(Some)
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Option<f32>, E> {
+        Pixel(self.scale).visit_f64(value).map(Some)
+    }
+}
+
+/// Reads one row.
+struct Row<'a> {
+    values: &'a mut Vec<f32>,
+    scale: Scale,
+}
+
+impl<'de> DeserializeSeed<'de> for Row<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Row<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a row")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        for _ in 0..IMAGE_SIDE {
+            let value = seq.next_element_seed(Pixel(self.scale))?;
+            self.values.push(value.ok_or_else(|| A::Error::custom(""))?);
         }
-        for (column, element) in row.iter().enumerate() {
-            match element {
-                Cell::Number(value) if self.values.len() < IMAGE_PIXELS => self.values.push(*value),
-                Cell::Number(_) => {}
-                Cell::Other(kind) => {
-                    self.fault(&format!("/{index}/{column}"), format!("must be a number, not {kind}"));
-                }
-            }
+        match seq.next_element::<serde::de::IgnoredAny>()? {
+            None => Ok(()),
+            Some(_) => Err(A::Error::custom("")),
         }
     }
 }
 
-impl<'de> Deserialize<'de> for Image {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(AnyVisitor(ImageShape))
+/// Reads one number.
+struct Pixel(Scale);
+
+impl<'de> DeserializeSeed<'de> for Pixel {
+    type Value = f32;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<f32, D::Error> {
+        deserializer.deserialize_f64(self)
     }
 }
 
-struct ImageListShape;
+impl Visitor<'_> for Pixel {
+    type Value = f32;
 
-impl Shape for ImageListShape {
-    type Value = Result<ImageList, NotAnArray>;
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "a number from 0 to {}", self.0.most())
+    }
 
-    fn array<'de, A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let mut images = ImageList { count: 0, kept: Vec::new() };
-        let mut faulty = 0;
-        while faulty <= FAULTS_MAX && images.count <= IMAGES_KEPT {
-            let Some(image) = seq.next_element::<Image>()? else { return Ok(Ok(images)) };
-            images.count += 1;
-            faulty += usize::from(!image.faults.is_empty());
-            images.kept.push(image);
+    fn visit_u64<E: Error>(self, value: u64) -> Result<f32, E> {
+        match self.0 {
+            Scale::Byte => OF_BYTES.get(value as usize).copied().ok_or_else(|| E::custom("")),
+            Scale::Unit if value <= 1 => Ok(value as f32),
+            Scale::Unit => Err(E::custom("")),
         }
-        while seq.next_element::<IgnoredAny>()?.is_some() {
-            images.count += 1;
-        }
-        Ok(Ok(images))
     }
-    fn number(self, _: f64) -> Self::Value {
-        self.other("a number")
-    }
-    fn other(self, kind: &'static str) -> Self::Value {
-        Err(NotAnArray(kind))
-    }
-}
 
-/// Reads the value of `images`.
-struct ImageListSeed;
-
-impl<'de> DeserializeSeed<'de> for ImageListSeed {
-    type Value = Result<ImageList, NotAnArray>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_any(AnyVisitor(ImageListShape))
+    fn visit_f64<E: Error>(self, value: f64) -> Result<f32, E> {
+        let most = self.0.most();
+        if (0.0..=most).contains(&value) { Ok((value / most) as f32) } else { Err(E::custom("")) }
     }
 }

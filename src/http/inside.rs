@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::extract::{Json, ModelPath, NoParams, Params, PathWords, accepts, asked_for, path_text};
 use super::lab::{ANSWER_BYTES, answer_as};
@@ -275,7 +275,7 @@ fn take<T>(
         let classes = model.classes.len() as u64;
         let label = fields.integer("label", 0..=classes - 1).map(|label| label as u8);
         let has_label = fields.take("label").is_some();
-        let (scale, example) = (fields.take("scale").cloned(), example(&mut fields));
+        let (scale, example) = (fields.take("scale"), example(&mut fields));
         let image = match (fields.take("image"), example) {
             (Some(_), Ok(Some(_)) | Err(())) => {
                 fields.fault("", "send image or example, not both".to_owned());
@@ -306,22 +306,8 @@ fn take<T>(
 }
 
 /// One image as [`predict`](predict::predict) takes it.
-fn own_image(image: &Value, scale: Option<Value>, faults: &mut Vec<Fault>) -> Option<Vec<f32>> {
-    let mut body = json!({ "image": image });
-    if let Some(scale) = scale {
-        body["scale"] = scale;
-    }
-    match images::parse(body.to_string().as_bytes(), 1) {
-        Ok(Ok(images)) => Some(images.values),
-        Ok(Err(found)) => {
-            faults.extend(found);
-            None
-        }
-        Err(error) => {
-            faults.push(Fault { pointer: "/image".to_owned(), detail: error.to_string() });
-            None
-        }
-    }
+fn own_image(image: &Value, scale: Option<&Value>, faults: &mut Vec<Fault>) -> Option<Vec<f32>> {
+    images::from_value(image, scale).map_err(|found| faults.extend(found)).ok()
 }
 
 /// The pixels and the label of `{"dataset": "mnist", "split": "test", "index": 0}`.

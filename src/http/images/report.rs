@@ -1,0 +1,494 @@
+//! All that is wrong with images that can't be taken. Of their numbers none is kept.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+
+use super::stray::Strays;
+use super::{Name, Scale};
+use crate::data::{IMAGE_PIXELS, IMAGE_SIDE};
+use crate::fields::{Fault, JsonError, is_out_of_range, shown, token};
+
+/// Faults that are told at most.
+const FAULTS_MAX: usize = 20;
+
+/// The faults of a body that can't be taken.
+///
+/// # Errors
+/// Where it is no JSON.
+pub fn faults(body: &[u8], images_max: usize) -> Result<Vec<Fault>, serde_json::Error> {
+    let mut report = Report::new(images_max);
+    let mut text = serde_json::Deserializer::from_slice(body);
+    match Any(RequestShape(&mut report)).deserialize(&mut text).and_then(|()| text.end()) {
+        Ok(()) => Ok(report.finish()),
+        Err(error) if is_out_of_range(&error) => Ok(report.stop(&error)),
+        Err(error) => Err(error),
+    }
+}
+
+/// The faults of an image that can't be taken, or of its scale.
+pub fn faults_of_value(image: &Value, scale: Option<&Value>) -> Vec<Fault> {
+    let mut report = Report::new(1);
+    report.has_image = true;
+    if let Some(scale) = scale {
+        report.scale(scale);
+    }
+    report.image("/image", image);
+    report.finish()
+}
+
+/// What is found while a request is read.
+struct Report {
+    images_max: usize,
+    /// Faults of its names and of what is no list.
+    names: Vec<Fault>,
+    scale: Told,
+    /// How many images a list held.
+    count: usize,
+    has_image: bool,
+    has_images: bool,
+    /// Faults of the shape of images.
+    shapes: Vec<Fault>,
+    /// Numbers that are out of place in each scale.
+    strays: [Strays; 2],
+    place: Place,
+}
+
+/// Where reading is.
+#[derive(Default)]
+struct Place {
+    /// Pointer of a field, or of an image in one.
+    field: String,
+    /// Index in the image, and in its row.
+    element: Option<usize>,
+    cell: Option<usize>,
+}
+
+impl Place {
+    fn enter(&mut self, field: &str) {
+        field.clone_into(&mut self.field);
+        (self.element, self.cell) = (None, None);
+    }
+
+    fn pointer(&self) -> String {
+        let indices = self.element.into_iter().chain(self.cell).map(|index| format!("/{index}"));
+        std::iter::once(self.field.clone()).chain(indices).collect()
+    }
+}
+
+/// What was said of the scale.
+enum Told {
+    Nothing,
+    Known(Scale),
+    /// Something else, as it is shown.
+    Unknown(String),
+}
+
+impl Report {
+    fn new(images_max: usize) -> Self {
+        Self {
+            images_max,
+            names: Vec::new(),
+            scale: Told::Nothing,
+            count: 0,
+            has_image: false,
+            has_images: false,
+            shapes: Vec::new(),
+            strays: [Scale::Byte, Scale::Unit].map(Strays::of),
+            place: Place::default(),
+        }
+    }
+
+    fn name(&mut self, pointer: String, detail: String) {
+        if self.names.len() < FAULTS_MAX {
+            self.names.push(Fault { pointer, detail });
+        }
+    }
+
+    fn scale<'de, D: Deserializer<'de>>(&mut self, scale: D) {
+        // Read from a value, or taken up again where a text goes wrong.
+        if let Ok(told) = Any(ScaleShape).deserialize(scale) {
+            self.scale = told;
+        }
+    }
+
+    fn image<'de, D: Deserializer<'de>>(&mut self, pointer: &str, image: D) {
+        let _ = self.try_image(pointer, |seed| seed.deserialize(image));
+    }
+
+    /// Reads an image and takes up what is wrong with it.
+    fn try_image<E>(
+        &mut self,
+        pointer: &str,
+        read: impl FnOnce(Any<ImageShape<'_, '_>>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut image = Image {
+            pointer,
+            numbers: 0,
+            rows: 0,
+            faults: Vec::new(),
+            strays: [Scale::Byte, Scale::Unit].map(Strays::of),
+            place: &mut self.place,
+        };
+        read(Any(ImageShape(&mut image)))?;
+        let Image { faults, strays, .. } = image;
+        if faults.is_empty() {
+            self.strays.iter_mut().zip(strays).for_each(|(all, one)| all.add(one));
+        }
+        self.shapes.extend(faults);
+        Ok(())
+    }
+
+    /// The faults, once all is read.
+    fn finish(self) -> Vec<Fault> {
+        let mut faults = self.names;
+        let told = |pointer: &str, detail: String| Fault { pointer: pointer.to_owned(), detail };
+        if let Told::Unknown(found) = &self.scale {
+            faults.push(told("/scale", format!("must be \"byte\" or \"unit\", not {found}")));
+        }
+        let field = match (self.has_image, self.has_images) {
+            (true, true) => {
+                faults.push(told("", "send image or images, not both".to_owned()));
+                return cut(faults);
+            }
+            (false, false) => {
+                if faults.is_empty() {
+                    faults.push(told("/image", "is missing; send image or images".to_owned()));
+                }
+                return cut(faults);
+            }
+            (true, false) => "/image",
+            (false, true) => "/images",
+        };
+        if self.has_images && !(1..=self.images_max).contains(&self.count) {
+            let (most, count) = (self.images_max, self.count);
+            faults.push(told(field, format!("must hold 1 to {most} images, not {count}")));
+        }
+        faults.extend(self.shapes);
+        let [byte, unit] = &self.strays;
+        let strays = if matches!(self.scale, Told::Known(Scale::Unit)) { unit } else { byte };
+        faults.extend(strays.faults(field));
+        cut(faults)
+    }
+
+    /// The faults, where reading ends at a number that nothing holds.
+    fn stop(self, error: &serde_json::Error) -> Vec<Fault> {
+        let (line, column) = (error.line(), error.column());
+        let number = JsonError::OutOfRange { pointer: self.place.pointer(), line, column };
+        let mut faults = self.names;
+        faults.extend(self.shapes);
+        faults.extend(number.into_fault());
+        cut(faults)
+    }
+}
+
+/// As many faults as are told.
+fn cut(mut faults: Vec<Fault>) -> Vec<Fault> {
+    if faults.len() > FAULTS_MAX {
+        faults.truncate(FAULTS_MAX);
+        let detail = format!("there are more faults; these are the first {FAULTS_MAX}");
+        faults.push(Fault { pointer: String::new(), detail });
+    }
+    faults
+}
+
+/// Reads any JSON for what a [`Shape`] makes of it.
+struct Any<S>(S);
+
+/// What [`Any`] makes of arrays, objects, numbers, strings and the rest.
+trait Shape: Sized {
+    type Value;
+
+    fn array<'de, A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(self.other("an array"))
+    }
+    fn object<'de, A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(self.other("an object"))
+    }
+    fn number(self, _: f64) -> Self::Value {
+        self.other("a number")
+    }
+    fn string(self, _: &str) -> Self::Value {
+        self.other("a string")
+    }
+    fn other(self, kind: &'static str) -> Self::Value;
+}
+
+impl<'de, S: Shape> DeserializeSeed<'de> for Any<S> {
+    type Value = S::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<S::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de, S: Shape> Visitor<'de> for Any<S> {
+    type Value = S::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("JSON")
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<S::Value, A::Error> {
+        self.0.array(seq)
+    }
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<S::Value, A::Error> {
+        self.0.object(map)
+    }
+    fn visit_f64<E>(self, value: f64) -> Result<S::Value, E> {
+        Ok(self.0.number(value))
+    }
+    fn visit_u64<E>(self, value: u64) -> Result<S::Value, E> {
+        Ok(self.0.number(value as f64))
+    }
+    fn visit_i64<E>(self, value: i64) -> Result<S::Value, E> {
+        Ok(self.0.number(value as f64))
+    }
+    fn visit_str<E>(self, value: &str) -> Result<S::Value, E> {
+        Ok(self.0.string(value))
+    }
+    fn visit_bool<E>(self, _: bool) -> Result<S::Value, E> {
+        Ok(self.0.other("a boolean"))
+    }
+    fn visit_unit<E>(self) -> Result<S::Value, E> {
+        Ok(self.0.other("null"))
+    }
+}
+
+struct RequestShape<'a>(&'a mut Report);
+
+impl Shape for RequestShape<'_> {
+    type Value = ();
+
+    fn object<'de, A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let report = self.0;
+        while let Some(name) = map.next_key_seed(Any(NameShape))? {
+            let pointer = match &name {
+                Ok(Name::Image) => "/image".to_owned(),
+                Ok(Name::Images) => "/images".to_owned(),
+                Ok(Name::Scale) => "/scale".to_owned(),
+                Err(other) => format!("/{other}"),
+            };
+            report.place.enter(&pointer);
+            let is_second = match name {
+                Ok(Name::Image) => std::mem::replace(&mut report.has_image, true),
+                Ok(Name::Images) => std::mem::replace(&mut report.has_images, true),
+                Ok(Name::Scale) => !matches!(report.scale, Told::Nothing),
+                Err(_) => false,
+            };
+            match name {
+                _ if is_second => {
+                    map.next_value::<IgnoredAny>()?;
+                    report.name(pointer, "is there twice".to_owned());
+                }
+                Ok(Name::Image) => report.try_image(&pointer, |image| map.next_value_seed(image))?,
+                Ok(Name::Images) => map.next_value_seed(Any(ListShape(&mut *report)))?,
+                Ok(Name::Scale) => report.scale = map.next_value_seed(Any(ScaleShape))?,
+                Err(_) => {
+                    map.next_value::<IgnoredAny>()?;
+                    report.name(pointer, "unknown field, there are: image, images, scale".to_owned());
+                }
+            }
+        }
+        Ok(())
+    }
+    fn other(self, kind: &'static str) {
+        self.0.name(String::new(), format!("must be an object with image or images, not {kind}"));
+    }
+}
+
+struct NameShape;
+
+impl Shape for NameShape {
+    /// A name that is known, or another as a token of a pointer.
+    type Value = Result<Name, String>;
+
+    fn string(self, name: &str) -> Self::Value {
+        super::name(name).ok_or_else(|| token(name))
+    }
+    fn other(self, _: &'static str) -> Self::Value {
+        Err(String::new())
+    }
+}
+
+struct ScaleShape;
+
+impl Shape for ScaleShape {
+    type Value = Told;
+
+    fn number(self, value: f64) -> Told {
+        Told::Unknown(value.to_string())
+    }
+    fn string(self, name: &str) -> Told {
+        let unknown = || Told::Unknown(Value::String(shown(name)).to_string());
+        Scale::named(name).map_or_else(unknown, Told::Known)
+    }
+    fn other(self, kind: &'static str) -> Told {
+        Told::Unknown(kind.to_owned())
+    }
+}
+
+struct ListShape<'a>(&'a mut Report);
+
+impl Shape for ListShape<'_> {
+    type Value = ();
+
+    fn array<'de, A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let report = self.0;
+        while report.shapes.len() <= FAULTS_MAX && report.count < report.images_max {
+            let pointer = format!("/images/{}", report.count);
+            report.place.enter(&pointer);
+            let mut is_there = false;
+            report.try_image(&pointer, |image| {
+                seq.next_element_seed(image).map(|image| is_there = image.is_some())
+            })?;
+            if !is_there {
+                return Ok(());
+            }
+            report.count += 1;
+        }
+        while seq.next_element::<IgnoredAny>()?.is_some() {
+            report.count += 1;
+        }
+        Ok(())
+    }
+    fn other(self, kind: &'static str) {
+        // Nothing is said of how many there are.
+        self.0.has_images = false;
+        self.0.name("/images".to_owned(), format!("must be an array of images, not {kind}"));
+    }
+}
+
+/// What is found of one image.
+struct Image<'a> {
+    pointer: &'a str,
+    /// Numbers, and what else is no row; and rows.
+    numbers: usize,
+    rows: usize,
+    faults: Vec<Fault>,
+    strays: [Strays; 2],
+    place: &'a mut Place,
+}
+
+impl Image<'_> {
+    fn fault(&mut self, place: &str, detail: String) {
+        if self.faults.len() < FAULTS_MAX {
+            self.faults.push(Fault { pointer: format!("{}{place}", self.pointer), detail });
+        }
+    }
+
+    fn number(&mut self, value: f64) {
+        let place = &*self.place;
+        self.strays.iter_mut().for_each(|strays| strays.number(value, || place.pointer()));
+    }
+
+    /// Notes the fault of an image that has another number of rows or numbers.
+    fn check_size(&mut self) {
+        let found = match (self.numbers, self.rows) {
+            (0, IMAGE_SIDE) | (IMAGE_PIXELS, 0) => return,
+            (0, rows) if rows > 0 => format!("{rows} rows"),
+            (numbers, 0) => format!("{numbers} numbers"),
+            (numbers, rows) => format!("{rows} rows and {numbers} numbers"),
+        };
+        let (side, pixels) = (IMAGE_SIDE, IMAGE_PIXELS);
+        self.fault("", format!("must be {side} rows of {side} numbers or {pixels} numbers, not {found}"));
+    }
+}
+
+struct ImageShape<'a, 'b>(&'a mut Image<'b>);
+
+impl Shape for ImageShape<'_, '_> {
+    type Value = ();
+
+    fn array<'de, A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let image = self.0;
+        loop {
+            let index = image.numbers + image.rows;
+            (image.place.element, image.place.cell) = (Some(index), None);
+            match seq.next_element_seed(Any(ElementShape(&mut *image)))? {
+                None => break,
+                Some(Element::Row) => image.rows += 1,
+                Some(Element::Number) => image.numbers += 1,
+                Some(Element::Other(kind)) => {
+                    image.fault(&format!("/{index}"), format!("must be a number, not {kind}"));
+                    image.numbers += 1;
+                }
+            }
+        }
+        if image.faults.is_empty() {
+            image.check_size();
+        }
+        Ok(())
+    }
+    fn other(self, kind: &'static str) {
+        self.0.fault("", format!("must be an array, not {kind}"));
+    }
+}
+
+/// Something in an image.
+enum Element {
+    Number,
+    Row,
+    Other(&'static str),
+}
+
+struct ElementShape<'a, 'b>(&'a mut Image<'b>);
+
+impl Shape for ElementShape<'_, '_> {
+    type Value = Element;
+
+    fn array<'de, A: SeqAccess<'de>>(self, mut seq: A) -> Result<Element, A::Error> {
+        let image = self.0;
+        if image.numbers > 0 {
+            while seq.next_element::<IgnoredAny>()?.is_some() {}
+            return Ok(Element::Other("an array"));
+        }
+        let row = image.rows;
+        let (mut length, mut others) = (0, Vec::new());
+        loop {
+            image.place.cell = Some(length);
+            let Some(cell) = seq.next_element_seed(Any(CellShape))? else { break };
+            match cell {
+                Ok(value) => image.number(value),
+                Err(kind) => others.push((length, kind)),
+            }
+            length += 1;
+            if length > IMAGE_SIDE {
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                break;
+            }
+        }
+        if length != IMAGE_SIDE {
+            let found = if length > IMAGE_SIDE { "more".to_owned() } else { length.to_string() };
+            image.fault(&format!("/{row}"), format!("must be {IMAGE_SIDE} numbers, not {found}"));
+        } else {
+            for (column, kind) in others {
+                image.fault(&format!("/{row}/{column}"), format!("must be a number, not {kind}"));
+            }
+        }
+        Ok(Element::Row)
+    }
+    fn number(self, value: f64) -> Element {
+        self.0.number(value);
+        Element::Number
+    }
+    fn other(self, kind: &'static str) -> Element {
+        Element::Other(kind)
+    }
+}
+
+struct CellShape;
+
+impl Shape for CellShape {
+    /// A number, or what is there instead.
+    type Value = Result<f64, &'static str>;
+
+    fn number(self, value: f64) -> Self::Value {
+        Ok(value)
+    }
+    fn other(self, kind: &'static str) -> Self::Value {
+        Err(kind)
+    }
+}
