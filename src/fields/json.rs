@@ -244,7 +244,8 @@ mod tests {
     #[test]
     fn what_is_not_json_is_told_as_serde_json_tells_it() {
         let deep = "[".repeat(200);
-        for text in ["", "{", "nul", "[1,]", "{\"a\":NaN}", "[1] 2", "01", "\"\u{1}\"", "\"\\ud800\"", &deep] {
+        for text in ["", "{", "nul", "[1,]", "{\"a\":NaN}", "[1] 2", "01", "\"\u{1}\"", "\"\\ud800\"", &deep]
+        {
             let expected = serde_json::from_str::<Value>(text).unwrap_err().to_string();
             match json(text.as_bytes()) {
                 Err(JsonError::Malformed(error)) => assert_eq!(error.to_string(), expected),

@@ -10,9 +10,7 @@ use super::receive::{Body, Client};
 use super::{Problem, blocking, busy};
 use crate::admission::Charged;
 use crate::app::App;
-
-/// Bytes that a byte of JSON can become, at most.
-const JSON_PRICE: usize = 100;
+use crate::fields::{Fault, JsonError, is_out_of_range, json, json_price_of};
 
 /// A body that is longer is parsed where it holds up nobody.
 const QUICK_BYTES_MAX: usize = 16 << 10;
@@ -32,21 +30,29 @@ impl FromRequest<App> for Json {
                 "the body is empty; send a JSON object, {} at least",
             ));
         }
-        let charge = app.admission().charge(client.peer, JSON_PRICE * body.bytes.len()).map_err(busy)?;
+        let charge = app.admission().charge(client.peer, json_price_of(&body.bytes)).map_err(busy)?;
         let value = match body.bytes.len() {
-            ..=QUICK_BYTES_MAX => {
-                serde_json::from_slice(&body.bytes).map_err(|error| invalid_json(&error))?
-            }
-            _ => {
-                blocking(move || serde_json::from_slice(&body.bytes).map_err(|error| invalid_json(&error)))
-                    .await?
-            }
+            ..=QUICK_BYTES_MAX => json(&body.bytes).map_err(json_problem)?,
+            _ => blocking(move || json(&body.bytes).map_err(json_problem)).await?,
         };
         Ok(Self(Arc::new(Charged::new(value, charge))))
     }
 }
 
-/// 400 for a body that is not JSON.
+/// 422 for JSON that says something twice, or what no `f64` holds; 400 for what is no JSON.
+fn json_problem(error: JsonError) -> Problem {
+    match error.into_fault() {
+        Ok(fault) => Problem::invalid(vec![fault]),
+        Err(error) => invalid_json(&error),
+    }
+}
+
+/// 400 for a body that is not JSON, 422 for one with a number that no `f64` holds.
 pub fn invalid_json(error: &serde_json::Error) -> Problem {
+    if is_out_of_range(error) {
+        let (line, column) = (error.line(), error.column());
+        let detail = format!("the number at line {line} column {column} is beyond what a 64-bit float holds");
+        return Problem::invalid(vec![Fault { pointer: String::new(), detail }]);
+    }
     Problem::malformed("invalid_json", format!("the body is not JSON: {error}"))
 }

@@ -286,7 +286,9 @@ impl<'de> Visitor<'de> for ImageSeed<'_> {
             }
             None => {
                 rows = 1;
-                while rows < IMAGE_SIDE && seq.next_element_seed(Row { values: &mut *values, scale })?.is_some() {
+                while rows < IMAGE_SIDE
+                    && seq.next_element_seed(Row { values: &mut *values, scale })?.is_some()
+                {
                     rows += 1;
                 }
                 if seq.next_element::<serde::de::IgnoredAny>()?.is_some() {

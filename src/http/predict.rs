@@ -125,7 +125,11 @@ fn price(input: &Input, model: &Model, images_max: usize) -> Price {
         IMAGE_PIXELS * size_of::<f32>() + ANSWER_BYTES + classes * (CLASS_BYTES + size_of::<f32>());
     let multiplications = predictor.multiplications() * images as f64;
     let lane = if multiplications <= QUICK_MULTIPLICATIONS { Lane::Predict } else { Lane::Batch };
-    Price::new(lane, images * of_image + predictor.working_bytes(images))
+    let parsed = match input {
+        Input::Json(body) => images::price(body.bytes.len(), images_max),
+        _ => 0,
+    };
+    Price::new(lane, parsed + images * of_image + predictor.working_bytes(images))
 }
 
 impl Input {
@@ -215,6 +219,13 @@ impl Input {
             }
             Self::Pixels(Body { bytes, .. }) => {
                 let count = bytes.len() / IMAGE_PIXELS;
+                if let Some(format) = picture::looks_like(&bytes) {
+                    let detail = format!(
+                        "the body begins like a {format} picture; send it as image/{format}, and bytes of pixels alone as \
+                         application/octet-stream"
+                    );
+                    return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_image_size", detail));
+                }
                 if bytes.is_empty() || bytes.len() % IMAGE_PIXELS != 0 || count > images_max {
                     let detail = format!(
                         "the body has {} bytes; it must be 1 to {images_max} images of {IMAGE_PIXELS} bytes",

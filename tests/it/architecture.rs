@@ -36,11 +36,12 @@ const CRATES: &[(&str, &[&str])] = &[
     ("image", &["data"]),
     ("png", &["data"]),
     ("zune_jpeg", &["data"]),
-    ("flate2", &["data"]),
+    ("flate2", &["data", "http"]),
     ("tar", &["backup"]),
     (
         "tokio",
         &[
+            "admission",
             "app",
             "blobs",
             "cli",
@@ -54,7 +55,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "worker",
         ],
     ),
-    ("tracing", &["app", "blobs", "http", "inventory", "registry", "server", "store", "upkeep", "worker"]),
+    ("tracing", &["admission", "app", "blobs", "http", "inventory", "registry", "server", "store", "upkeep", "worker"]),
 ];
 
 /// Words that the pure rooms don't say.
