@@ -7,9 +7,7 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-pub use json::{
-    BYTES_PER_BYTE_MAX, JsonError, is_out_of_range, json, json_price, json_price_of, token,
-};
+pub use json::{BYTES_PER_BYTE_MAX, JsonError, is_out_of_range, json, json_price, json_price_of, token};
 
 /// Unknown fields that are told one by one, of all that a request may hold.
 const UNKNOWN_TOLD_MAX: usize = 20;

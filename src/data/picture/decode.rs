@@ -1,7 +1,9 @@
 use image::{DynamicImage, GrayImage};
 
 use super::outline::Outline;
-use super::{PREPARED_FIXED_BYTES, PREPARED_PLACE_BYTES, PictureError, PictureLimits, SizeLimit, ink, jpeg, png};
+use super::{
+    PREPARED_FIXED_BYTES, PREPARED_PLACE_BYTES, PictureError, PictureLimits, SizeLimit, ink, jpeg, png,
+};
 
 /// How often a JPEG may go over its pixels; programs that write them do so about ten times.
 const SCANS_MAX: u32 = 100;

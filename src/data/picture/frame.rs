@@ -29,13 +29,7 @@ const SIDES: [Side; 4] = [Side::Left, Side::Right, Side::Top, Side::Bottom];
 
 /// Hands out the places of a part that belong to a frame; a digit that touches it is left. `inked` has a place for each of
 /// the picture and is all false, before and after.
-pub fn places(
-    ink: &Ink,
-    places: &[u32],
-    bounds: Bounds,
-    inked: &mut [bool],
-    mut framed: impl FnMut(usize),
-) {
+pub fn places(ink: &Ink, places: &[u32], bounds: Bounds, inked: &mut [bool], mut framed: impl FnMut(usize)) {
     if is_edge_line(ink, bounds) {
         places.iter().for_each(|&place| framed(place as usize));
         return;

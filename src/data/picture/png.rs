@@ -52,7 +52,14 @@ pub fn outline(bytes: &[u8]) -> Option<Outline> {
     let rows = ROWS * 4 * sample_bytes * u64::from(width);
     let decoding = levels + rows + FIXED_BYTES;
     let turning = pixels * if turned(orientation) { 2 } else { 1 };
-    Some(Outline { width, height, orientation, passes: 1, peak_bytes: decoding.max(turning), kept_bytes: pixels })
+    Some(Outline {
+        width,
+        height,
+        orientation,
+        passes: 1,
+        peak_bytes: decoding.max(turning),
+        kept_bytes: pixels,
+    })
 }
 
 /// The grey levels, not turned.
