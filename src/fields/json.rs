@@ -8,7 +8,7 @@ use serde_json::{Map, Number, Value};
 use super::{Fault, shown};
 
 /// Bytes that a byte of JSON can become while it is parsed: objects in objects, `{"":`, hold a node of a tree for five
-/// bytes with their ends. Measured for this and other shapes by `tests/it/parsing.rs`.
+/// bytes with their ends. Measured for this and other shapes by `tests/it/prices.rs`.
 pub const BYTES_PER_BYTE_MAX: usize = 136;
 
 /// Bytes of the node that an object holds for its first fields.
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_number_beyond_f64_is_told_with_its_place() {
-        let detail = "the number at line 2 column 18 is beyond what a 64-bit float holds";
+        let detail = "the number at line 2 column 17 is beyond what a 64-bit float holds";
         let text = "{\n\"layers\":[1,1e309]}";
         assert_eq!(fault(text), ("/layers/1".to_owned(), detail.to_owned()));
         assert_eq!(fault("-1e309").0, "");

@@ -309,7 +309,10 @@ async fn a_refusal_is_short_however_much_is_wrong() {
     let nested = predict(json!({ "image": vec![json!([[[[0]]]]); 28] })).await;
     assert!(pointers(&nested).contains(&"/image/0"), "{nested}");
     let dark = predict(json!({ "image": vec![-1; 784] })).await;
-    assert!(dark.to_string().contains("there are more faults"), "{dark}");
+    let detail = dark["detail"].as_str().expect("text");
+    assert!(detail.starts_with("/image: 784 of its 784 numbers are not from 0 to 255"), "{dark}");
+    let strings = predict(json!({ "image": vec!["x"; 784] })).await;
+    assert!(strings.to_string().contains("there are more faults"), "{strings}");
     let scale = predict(json!({ "image": [], "scale": "x".repeat(1_000_000) })).await;
     assert!(scale.to_string().len() < 2_000, "{scale}");
     server.stop().await;

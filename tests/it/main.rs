@@ -24,6 +24,7 @@ mod limits;
 mod migrations;
 mod models;
 mod operating;
+mod prices;
 mod process;
 mod pytorch;
 mod queue;

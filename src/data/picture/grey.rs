@@ -98,7 +98,7 @@ pub fn convert(samples: Samples, row: &[u8], levels: &mut [u8], paper: u8) {
 /// Brightness with the weights of ITU-R BT.709.
 pub fn luma(rgb: &[u8; 3]) -> u8 {
     let [red, green, blue] = rgb.map(u32::from);
-    ((2126 * red + 7152 * green + 722 * blue) / 10_000) as u8
+    ((2126 * red + 7152 * green + 722 * blue + 5_000) / 10_000) as u8
 }
 
 fn compose(grey: u8, alpha: u8, paper: u32) -> u8 {

@@ -148,7 +148,7 @@ fn as_is_takes_28x28_and_nothing_else() {
 
 #[test]
 fn an_image_survives_its_way_through_png() {
-    let limits = PictureLimits { width_max: 28, height_max: 28, alloc_bytes_max: 10_000 };
+    let limits = PictureLimits { width_max: 28, height_max: 28, alloc_bytes_max: 4 << 20 };
     for digit in digits() {
         let picture = decode(&to_png(&digit), &limits).unwrap();
         assert_eq!(as_is(&picture).unwrap()[..], digit[..]);

@@ -123,6 +123,7 @@ impl Report {
         pointer: &str,
         read: impl FnOnce(Any<ImageShape<'_, '_>>) -> Result<(), E>,
     ) -> Result<(), E> {
+        self.place.enter(pointer);
         let mut image = Image {
             pointer,
             numbers: 0,
@@ -339,7 +340,6 @@ impl Shape for ListShape<'_> {
         let report = self.0;
         while report.shapes.len() <= FAULTS_MAX && report.count < report.images_max {
             let pointer = format!("/images/{}", report.count);
-            report.place.enter(&pointer);
             let mut is_there = false;
             report.try_image(&pointer, |image| {
                 seq.next_element_seed(image).map(|image| is_there = image.is_some())

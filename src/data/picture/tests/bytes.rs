@@ -1,13 +1,13 @@
 //! What [`decode`] makes of bytes.
 
-use std::io::Cursor;
+use std::io::{Cursor, Write};
 
 use image::codecs::jpeg::JpegEncoder;
-use image::{DynamicImage, GrayImage, ImageBuffer, ImageFormat, Luma, Rgba};
+use image::{DynamicImage, GrayImage, ImageBuffer, ImageFormat, Luma, Rgb, Rgba};
 
 use super::*;
 
-const LIMITS: PictureLimits = PictureLimits { width_max: 1000, height_max: 800, alloc_bytes_max: 1 << 22 };
+const LIMITS: PictureLimits = PictureLimits { width_max: 1000, height_max: 800, alloc_bytes_max: 1 << 26 };
 
 fn png(picture: impl Into<DynamicImage>) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
@@ -76,22 +76,245 @@ fn every_kind_of_colour_becomes_grey() {
     }
 }
 
-/// A palette of white and black, 8x1 pixels of one bit each, with zlib's stored block.
+/// What the decoders of `image` make of a picture without transparency.
+fn by_image(bytes: &[u8]) -> GrayImage {
+    image::load_from_memory(bytes).unwrap().into_luma8()
+}
+
+fn colours(width: u32, height: u32) -> DynamicImage {
+    let pixel = |x, y| Rgb([(x * 7 + y) as u8, (x + y * 5) as u8, (x * y) as u8]);
+    ImageBuffer::from_fn(width, height, pixel).into()
+}
+
+#[test]
+fn colours_become_the_grey_that_image_makes_of_them() {
+    let picture = colours(67, 45);
+    let mut colourful = Vec::new();
+    JpegEncoder::new_with_quality(&mut colourful, 80).encode_image(&picture).unwrap();
+    for bytes in [png(picture), colourful, jpeg(&gradient(67, 45))] {
+        let (found, expected) = (decode(&bytes, &LIMITS).unwrap(), by_image(&bytes));
+        let apart = found.as_raw().iter().zip(expected.as_raw()).map(|(a, b)| a.abs_diff(*b)).max();
+        // Both round, one of them in single precision.
+        assert!(found.dimensions() == expected.dimensions() && apart <= Some(1), "{apart:?}");
+    }
+}
+
+/// A chunk of a PNG.
+fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
+    let body = [kind, data].concat();
+    [&(data.len() as u32).to_be_bytes()[..], &body, &crc32(&body).to_be_bytes()].concat()
+}
+
+/// The same PNG with chunks before its pixels, which begin after the header.
+fn with_chunks(png: &[u8], chunks: &[u8]) -> Vec<u8> {
+    [&png[..33], chunks, &png[33..]].concat()
+}
+
+fn deflated(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// Turned by 90 degrees to the right: one entry, orientation (0x0112), a short, 6.
+const TURNED: &[u8] = b"MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+
+/// A palette of white and black, 8x1 pixels of one bit each.
 #[test]
 fn a_palette_is_looked_up() {
-    let mut bytes = png(gradient(1, 1))[..8].to_vec();
-    let mut chunk = |kind: &[u8; 4], data: &[u8]| {
-        bytes.extend((data.len() as u32).to_be_bytes());
-        let body = [kind, data].concat();
-        bytes.extend(&body);
-        bytes.extend(crc32(&body).to_be_bytes());
-    };
-    chunk(b"IHDR", &[0, 0, 0, 8, 0, 0, 0, 1, 1, 3, 0, 0, 0]);
-    chunk(b"PLTE", &[255, 255, 255, 0, 0, 0]);
-    // Adler-32 of the two bytes 0 (no filter) and 0x0f.
-    chunk(b"IDAT", &[0x78, 0x01, 1, 2, 0, 0xfd, 0xff, 0, 0x0f, 0, 0x11, 0, 0x10]);
-    chunk(b"IEND", &[]);
+    let header = [0, 0, 0, 8, 0, 0, 0, 1, 1, 3, 0, 0, 0];
+    let palette = chunk(b"PLTE", &[255, 255, 255, 0, 0, 0]);
+    // No filter, and eight pixels.
+    let pixels = [chunk(b"IDAT", &deflated(&[0, 0x0f])), chunk(b"IEND", &[])].concat();
+    let bytes = [&b"\x89PNG\r\n\x1a\n"[..], &chunk(b"IHDR", &header), &palette, &pixels].concat();
     assert_eq!(decode(&bytes, &LIMITS).unwrap().as_raw()[..], [255, 255, 255, 255, 0, 0, 0, 0]);
+    let see_through = with_chunks(&bytes, &[palette, chunk(b"tRNS", &[255, 0])].concat());
+    // The palette that follows is a second one.
+    assert_eq!(decode(&see_through, &LIMITS), Err(PictureError::Damaged { format: "png" }));
+    let see_through = [&bytes[..51], &chunk(b"tRNS", &[255, 0]), &bytes[51..]].concat();
+    assert_eq!(decode(&see_through, &LIMITS).unwrap().as_raw()[..], [255, 255, 255, 255, 0, 0, 0, 0]);
+}
+
+/// All kinds of samples that a PNG may have, interlaced and not, with rows that are not whole bytes.
+#[test]
+fn samples_of_any_depth_are_read_interlaced_or_not() {
+    for (width, height) in [(1, 1), (3, 2), (9, 5), (33, 17)] {
+        for (color, depths) in [(0_u8, &[1_u8, 2, 4, 8, 16][..]), (2, &[8, 16]), (4, &[8, 16]), (6, &[8, 16])]
+        {
+            for &depth in depths {
+                let written = |interlaced: bool| {
+                    let bytes = interlaced_png(width, height, color, depth, interlaced);
+                    decode(&bytes, &LIMITS).unwrap_or_else(|error| panic!("{color} {depth}: {error}"))
+                };
+                assert_eq!(written(true), written(false), "{width}x{height}, colour {color}, depth {depth}");
+            }
+        }
+    }
+}
+
+/// A PNG whose samples are told by their places, so that they are the same with Adam7 and without.
+fn interlaced_png(width: u32, height: u32, color: u8, depth: u8, interlaced: bool) -> Vec<u8> {
+    let samples = [1, 0, 3, 0, 2, 0, 4][usize::from(color)];
+    let row = |y: u32, columns: &[u32]| {
+        let bits = columns.iter().flat_map(|&x| (0..samples).map(move |sample| (x, sample))).flat_map(
+            |(x, sample)| {
+                // An alpha that is never 0.
+                let is_alpha = matches!(color, 4 | 6) && sample + 1 == samples;
+                let value = if is_alpha { 0xffff - x * 99 } else { x * 7919 + y * 104_729 + sample * 31_337 };
+                (0..u32::from(depth)).rev().map(move |bit| (value >> bit & 1) as u8)
+            },
+        );
+        let bits: Vec<u8> = bits.collect();
+        let bytes = bits.chunks(8).map(|bits| bits.iter().enumerate().map(|(at, bit)| bit << (7 - at)).sum());
+        std::iter::once(0).chain(bytes).collect::<Vec<u8>>()
+    };
+    // First column and row, and the steps, of each pass (section 8.2).
+    let adam7 =
+        [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)];
+    let passes = if interlaced { &adam7[..] } else { &[(0, 0, 1, 1)] };
+    let mut pixels = Vec::new();
+    for &(x, y, dx, dy) in passes {
+        let columns: Vec<u32> = (x..width).step_by(dx).collect();
+        if !columns.is_empty() {
+            (y..height).step_by(dy).for_each(|y| pixels.extend(row(y, &columns)));
+        }
+    }
+    let mut header = [width.to_be_bytes(), height.to_be_bytes()].concat();
+    header.extend([depth, color, 0, 0, u8::from(interlaced)]);
+    let chunks = [chunk(b"IHDR", &header), chunk(b"IDAT", &deflated(&pixels)), chunk(b"IEND", &[])];
+    [&b"\x89PNG\r\n\x1a\n"[..], &chunks.concat()].concat()
+}
+
+#[test]
+fn chunks_that_are_not_pixels_are_left_alone_whatever_they_hold() {
+    let plain = png(gradient(40, 30));
+    let upright = decode(&plain, &LIMITS).unwrap();
+    let bomb = deflated(&vec![0; 20 << 20]);
+    let profile = [&b"profile\0\0"[..], &bomb].concat();
+    let text = [&b"Comment\0\0"[..], &bomb].concat();
+    let international = [&b"Comment\0\x01\0\0\0"[..], &bomb].concat();
+    let control = [0, 0, 0, 2, 0, 0, 0, 0];
+    // Frame 0 of 1x1 pixels at 0, 0.
+    let frame = [&[0; 7][..], &[1, 0, 0, 0, 1], &[0; 8], &[0, 1, 0, 1, 0, 0]].concat();
+    let kinds: [(&[u8; 4], &[u8]); 8] = [
+        (b"iCCP", &profile),
+        (b"zTXt", &text),
+        (b"iTXt", &international),
+        (b"tEXt", &vec![b'x'; 1 << 20]),
+        (b"xxxx", &bomb),
+        (b"eXIf", &vec![0; 1 << 20]),
+        (b"acTL", &control),
+        (b"fcTL", &frame),
+    ];
+    for (kind, data) in kinds {
+        let bytes = with_chunks(&plain, &chunk(kind, data).repeat(3));
+        assert_eq!(price(&bytes, &LIMITS), price(&plain, &LIMITS), "{}", kind.escape_ascii());
+        assert_eq!(decode(&bytes, &LIMITS).as_ref(), Ok(&upright), "{}", kind.escape_ascii());
+    }
+    let frames = [chunk(b"acTL", &control), chunk(b"fcTL", &frame)].concat();
+    let end = plain.len() - 12;
+    let film = [&with_chunks(&plain[..end], &frames)[..], &chunk(b"fdAT", &bomb), &plain[end..]].concat();
+    assert_eq!(decode(&film, &LIMITS).as_ref(), Ok(&upright));
+
+    let turned = with_chunks(&plain, &chunk(b"eXIf", TURNED));
+    assert_eq!(decode(&turned, &LIMITS).unwrap().dimensions(), (30, 40));
+    assert!(bomb.len() < 30_000, "what is not inflated is much larger inflated");
+}
+
+/// The pixels of 40x30 are 1,230 bytes; what follows them, 20 MB, is not inflated.
+#[test]
+fn pixels_beyond_the_last_row_are_not_inflated() {
+    let header = [0, 0, 0, 40, 0, 0, 0, 30, 8, 0, 0, 0, 0];
+    let rows = [0_u8; 41 * 30];
+    let chunks = |pixels: &[u8]| {
+        let chunks = [chunk(b"IHDR", &header), chunk(b"IDAT", &deflated(pixels)), chunk(b"IEND", &[])];
+        [&b"\x89PNG\r\n\x1a\n"[..], &chunks.concat()].concat()
+    };
+    let bytes = chunks(&[&rows[..], &vec![0xff; 20 << 20]].concat());
+    assert_eq!(decode(&bytes, &LIMITS), decode(&chunks(&rows), &LIMITS));
+    assert_eq!(decode(&chunks(&rows[1..]), &LIMITS), Err(PictureError::Damaged { format: "png" }));
+}
+
+/// A JPEG in which every scan but the first is repeated, as many times.
+fn with_scans(bytes: &[u8], scans: usize) -> Vec<u8> {
+    let start = bytes.windows(2).rposition(|pair| pair == [0xff, 0xda]).unwrap();
+    let end = bytes.len() - 2;
+    [&bytes[..end], &bytes[start..end].repeat(scans - 1), &bytes[end..]].concat()
+}
+
+#[test]
+fn a_jpeg_of_very_many_scans_is_refused_by_their_number() {
+    let plain = jpeg(&gradient(8, 8));
+    let told = price(&with_scans(&plain, 100), &LIMITS).unwrap();
+    assert_eq!((told.pixel_passes, price(&plain, &LIMITS).unwrap().pixel_passes), (6_400, 64));
+    // Progressive, and scans of a coefficient that end before they begin.
+    let mut tiny = plain.clone();
+    let frame = tiny.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
+    tiny[frame + 1] = 0xc2;
+    for bytes in [with_scans(&plain, 160_000), with_scans(&tiny, 160_000)] {
+        let limit = SizeLimit::Scans { scans: 160_000, max: 100 };
+        let error = PictureError::TooLarge { width: 8, height: 8, limit };
+        assert_eq!(decode(&bytes, &LIMITS).as_ref(), Err(&error));
+        assert_eq!(price(&bytes, &LIMITS).as_ref(), Err(&error));
+    }
+    assert!(
+        message(&with_scans(&plain, 101))
+            .ends_with("it has 101 scans, each over all pixels, at most 100 are taken")
+    );
+}
+
+/// What the decoder would collect, sort and copy for each segment is not given to it.
+#[test]
+fn segments_that_are_not_pixels_are_left_alone() {
+    let plain = jpeg(&gradient(40, 30));
+    let segment = |marker: u8, data: &[u8]| {
+        [&[0xff, marker][..], &(data.len() as u16 + 2).to_be_bytes(), data].concat()
+    };
+    let extended =
+        [&b"http://ns.adobe.com/xmp/extension/\0"[..], &[b'0'; 32], &[0xff; 4], &[0; 4], b"x"].concat();
+    let many: Vec<u8> = (0..20_000)
+        .flat_map(|_| segment(0xe1, &extended))
+        .chain((0..20_000).flat_map(|_| segment(0xe2, b"ICC_PROFILE\0\x01\x01x")))
+        .chain(segment(0xfe, b"a comment"))
+        .collect();
+    let bytes = [&plain[..2], &many, &plain[2..]].concat();
+    assert_eq!(decode(&bytes, &LIMITS), decode(&plain, &LIMITS));
+    // Tables, of which the decoder makes something, are limited.
+    let table = plain.windows(2).position(|pair| pair == [0xff, 0xdb]).unwrap();
+    let tables = |count: usize| {
+        let length = 2 + usize::from(u16::from_be_bytes([plain[table + 2], plain[table + 3]]));
+        [&plain[..2], &plain[table..table + length].repeat(count), &plain[2..]].concat()
+    };
+    assert_eq!(decode(&tables(100), &LIMITS), decode(&plain, &LIMITS));
+    assert_eq!(decode(&tables(10_000), &LIMITS), Err(PictureError::Damaged { format: "jpeg" }));
+}
+
+#[test]
+fn a_price_is_told_by_headers_and_refused_as_decode_refuses() {
+    let picture = price(&png(gradient(100, 50)), &LIMITS).unwrap();
+    assert_eq!((picture.width, picture.height, picture.pixel_passes), (100, 50, 5_000));
+    for bytes in [
+        &b""[..],
+        b"seven",
+        &png(gradient(1, 1))[..20],
+        &header_of_png(60_000, 2),
+        &jpeg(&gradient(9, 9))[..90],
+    ] {
+        assert_eq!(price(bytes, &LIMITS).err(), decode(bytes, &LIMITS).err());
+        assert!(price(bytes, &LIMITS).is_err());
+    }
+    // Without its pixels it has the same price.
+    let header = &header_of_png(900, 700)[..33];
+    assert_eq!(price(header, &LIMITS), price(&png(gradient(900, 700)), &LIMITS));
+}
+
+#[test]
+fn bytes_that_begin_like_a_picture_look_like_one() {
+    assert_eq!(looks_like(&png(gradient(1, 1))[..8]), Some("png"));
+    assert_eq!(looks_like(&jpeg(&gradient(1, 1))), Some("jpeg"));
+    for bytes in [&b""[..], b"\x89PNG", &[0; 784], &[0xff; 784]] {
+        assert_eq!(looks_like(bytes), None);
+    }
 }
 
 #[test]
@@ -114,9 +337,8 @@ fn a_jpeg_is_told_by_its_content_and_turned_as_its_exif_says() {
     assert_eq!(decoded.dimensions(), (32, 16));
     assert!(decoded.get_pixel(2, 8)[0] < 10 && decoded.get_pixel(30, 8)[0] > 245);
 
-    // One entry: orientation (0x0112), a short, 6: turned by 90 degrees to the right.
-    let exif = b"Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
-    let segment = [&[0xff, 0xe1][..], &(exif.len() as u16 + 2).to_be_bytes(), exif].concat();
+    let exif = [b"Exif\0\0", TURNED].concat();
+    let segment = [&[0xff, 0xe1][..], &(exif.len() as u16 + 2).to_be_bytes(), &exif].concat();
     let turned = decode(&[&upright[..2], &segment, &upright[2..]].concat(), &LIMITS).unwrap();
     assert_eq!(turned.dimensions(), (16, 32));
     assert!(turned.get_pixel(8, 2)[0] < 10 && turned.get_pixel(8, 30)[0] > 245);
@@ -139,27 +361,35 @@ fn a_header_beyond_the_limits_is_refused_by_its_size() {
     assert!(message(&jpeg(&gradient(1000, 801))).contains("1000x801"));
 }
 
-/// Only the allocation limit stands between the header and 3.6 GB here.
+/// Only the limit of bytes stands between the header and 3.6 GB here.
 #[test]
-fn a_header_beyond_the_allocation_limit_is_refused() {
+fn a_header_beyond_the_limit_of_bytes_is_refused() {
     let limits = PictureLimits { width_max: 65_535, height_max: 65_535, alloc_bytes_max: 1 << 26 };
-    let needed = 2_u64 * 60_000 * 60_000;
     for bytes in [header_of_png(60_000, 60_000), header_of_jpeg(60_000, 60_000)] {
-        let limit = SizeLimit::Bytes { needed, max: 1 << 26 };
-        let error = PictureError::TooLarge { width: 60_000, height: 60_000, limit };
-        assert_eq!(decode(&bytes, &limits), Err(error));
+        let Err(PictureError::TooLarge { width: 60_000, height: 60_000, limit }) = decode(&bytes, &limits)
+        else {
+            panic!("not refused");
+        };
+        let SizeLimit::Bytes { needed, max: 0x400_0000 } = limit else { panic!("{limit:?}") };
+        assert!((3_600_000_000..3_700_000_000).contains(&needed), "{needed}");
     }
 }
 
 #[test]
-fn a_jpeg_of_several_scans_is_given_less() {
-    let mut bytes = jpeg(&gradient(900, 700));
-    let limits = PictureLimits { alloc_bytes_max: 2 * 900 * 700, ..LIMITS };
-    assert!(decode(&bytes, &limits).is_ok());
+fn a_jpeg_of_several_scans_takes_more() {
+    let limits = PictureLimits { width_max: 8_000, height_max: 8_000, alloc_bytes_max: 1 << 30 };
+    let mut bytes = header_of_jpeg(8_000, 8_000);
+    let pixels = 8_000 * 8_000;
+    assert!((pixels..2 * pixels).contains(&price(&bytes, &limits).unwrap().memory_bytes));
     let frame = bytes.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
     bytes[frame + 1] = 0xc2;
-    let limit = SizeLimit::Bytes { needed: 4 * 900 * 700, max: limits.alloc_bytes_max };
-    assert_eq!(decode(&bytes, &limits), Err(PictureError::TooLarge { width: 900, height: 700, limit }));
+    // Two bytes for each value are kept until the last scan.
+    assert!((3 * pixels..4 * pixels).contains(&price(&bytes, &limits).unwrap().memory_bytes));
+    let limits = PictureLimits { alloc_bytes_max: 3 * pixels, ..limits };
+    assert!(matches!(
+        decode(&bytes, &limits),
+        Err(PictureError::TooLarge { limit: SizeLimit::Bytes { .. }, .. })
+    ));
 }
 
 #[test]
