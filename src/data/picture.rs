@@ -19,7 +19,7 @@ use image::{ExtendedColorType, GrayImage, ImageEncoder};
 use super::{IMAGE_PIXELS, IMAGE_SIDE};
 
 pub use decode::decode;
-pub use sheet::{Shade, Tile, sheet};
+pub use sheet::{Shade, Tile, sheet, sheet_size};
 
 /// What a picture may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

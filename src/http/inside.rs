@@ -67,21 +67,19 @@ pub async fn trace(
     }
     let ask = move |model: &Model, room: &Room| {
         let network = model.predictor.network();
-        room.check(4.0, 1.0, size_of::<f32>())?;
-        if params.arrays {
-            let numbers = AnswerCost::of_arrays(&room.layers);
-            room.limits.check(numbers).map_err(Problem::invalid)?;
-        }
+        room.check(lab::trace_cost(&room.layers, params.arrays))?;
         let (shown, (learning_rate, loss)) = take(&request, model, |fields| {
             let rate = fields.number("learning_rate", Bounds::above(0.0).to(1e6)).unwrap_or(0.1);
             Some((rate, loss(fields)))
         })?;
         if wants_picture {
             let layer = layer(network, params.layer.as_deref().unwrap_or("0"))?;
+            room.check(lab::feature_maps_cost(&room.layers, layer))?;
             return Ok(answer_as(PNG, lab::feature_maps(network, &shown.image, layer)));
         }
         let image = (shown.image.as_slice(), shown.label);
-        let trace: Trace = lab::trace(network, loss, image, learning_rate, params.arrays);
+        let trace: Trace = lab::trace(network, loss, image, learning_rate, params.arrays, &|| true)
+            .map_err(|_| Problem::internal())?;
         if !trace.loss_after.is_finite() {
             let detail =
                 format!("a learning rate of {learning_rate} takes the loss out of the finite numbers");
@@ -105,14 +103,15 @@ pub async fn microscope(
 ) -> Result<Response, Problem> {
     let wants_text = accepts(&headers, TEXT);
     let ask = move |model: &Model, room: &Room| {
-        room.check(14.0, 1.0, size_of::<f64>())?;
-        let network: Network<f64> = model.predictor.network().converted();
+        let network = model.predictor.network();
         let (shown, (place, loss)) = take(&request, model, |fields| {
-            let (place, loss) = (parameter(fields, &network), loss(fields));
+            let (place, loss) = (parameter(fields, network), loss(fields));
             Some((place?, loss))
         })?;
-        let image: Vec<f64> = shown.image.iter().map(|&pixel| f64::from(pixel)).collect();
-        let found: Microscope = lab::microscope(&network, loss, (&image, shown.label), &place);
+        room.check(lab::microscope_cost(&room.layers, &place))?;
+        let image = (shown.image.as_slice(), shown.label);
+        let found: Microscope =
+            lab::microscope(network, loss, image, &place, &|| true).map_err(|_| Problem::internal())?;
         Ok(match wants_text {
             true => answer_as(TEXT, found.text),
             false => JsonResponse(About::new(model, found)).into_response(),
@@ -127,7 +126,7 @@ fn loss(fields: &mut Fields) -> LossKind {
 }
 
 /// The parameter that `layer`, `parameter` and `index` name.
-fn parameter(fields: &mut Fields, network: &Network<f64>) -> Option<ParameterPlace> {
+fn parameter(fields: &mut Fields, network: &Network<f32>) -> Option<ParameterPlace> {
     let name = fields.required_string("layer");
     let is_bias = fields.one_of("parameter", &[("weight", false), ("bias", true)]).unwrap_or(false);
     let index = match fields.take("index") {
@@ -163,13 +162,14 @@ pub async fn weights(
     let reference: ModelRef = reference.parse()?;
     let name = path_text(&name);
     let wants_picture = accepts(&headers, PNG);
-    let ask = move |model: &Model, _: &Room| {
+    let ask = move |model: &Model, room: &Room| {
         let network = model.predictor.network();
         let layer = layer(network, &name)?;
         let without = || {
             let detail = format!("layer {} has no parameters", network.layer_name(layer));
             Problem::not_found("no_parameters", detail)
         };
+        room.check(lab::weights_cost(network, layer, wants_picture))?;
         if wants_picture {
             return Ok(answer_as(PNG, lab::weight_picture(network, layer).ok_or_else(without)?));
         }
@@ -215,13 +215,12 @@ pub async fn explain(
             return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_query", detail));
         }
         let x = input.prepare(params.prepare, EXPLAINED_MAX, &pictures)?;
-        let steps = lab::INTEGRATION_STEPS as f64;
-        room.check(3.0 * (steps + 2.0) * x.nrows() as f64, steps, size_of::<f32>())?;
+        room.check(lab::explain_cost(&room.layers, x.nrows(), wants_picture))?;
         let images: Vec<Vec<f32>> = x.rows().into_iter().map(|row| row.to_vec()).collect();
-        let explanations: Vec<Explanation> =
-            images.iter().map(|image| lab::explain(network, image, params.class)).collect();
+        let images: Vec<&[f32]> = images.iter().map(Vec::as_slice).collect();
+        let explanations: Vec<Explanation> = lab::explain_all(network, &images, params.class, &|| true)
+            .map_err(|_| Problem::internal())?;
         if wants_picture {
-            let images: Vec<&[f32]> = images.iter().map(Vec::as_slice).collect();
             return Ok(answer_as(PNG, lab::pictures(&images, &explanations)));
         }
         Ok(JsonResponse(About::new(model, Explanations { explanations })).into_response())
@@ -253,9 +252,8 @@ struct Room {
 }
 
 impl Room {
-    /// Refuses what takes too much, see [`AnswerCost::of_passes`].
-    fn check(&self, images: f64, rows: f64, number_bytes: usize) -> Result<(), Problem> {
-        let cost = AnswerCost::of_passes(&self.layers, images, rows, number_bytes);
+    /// Refuses what takes too much.
+    fn check(&self, cost: AnswerCost) -> Result<(), Problem> {
         self.limits.check(cost).map_err(Problem::invalid)
     }
 }

@@ -14,7 +14,7 @@ use super::extract::{Json, NoParams, Params, accepts, asked_for, path_problem, p
 use super::{Problem, blocking};
 use crate::fields::{Fault, kind, nearest, parsed};
 use crate::graph::{self, GraphError, Place};
-use crate::lab;
+use crate::lab::{self, LabLimits, Question};
 use crate::nn::Activation;
 
 const SVG: &str = "image/svg+xml";
@@ -98,7 +98,7 @@ pub async fn affine(
     Params(NoParams {}): Params<NoParams>,
     Json(request): Json,
 ) -> Result<JsonResponse<lab::Affine>, Problem> {
-    by_hand(request, lab::affine).await
+    by_hand::<lab::AffineRequest>(request).await
 }
 
 /// `POST /v1/convolution`
@@ -106,7 +106,7 @@ pub async fn convolution(
     Params(NoParams {}): Params<NoParams>,
     Json(request): Json,
 ) -> Result<JsonResponse<lab::Convolution>, Problem> {
-    by_hand(request, lab::convolution).await
+    by_hand::<lab::ConvolutionRequest>(request).await
 }
 
 /// `POST /v1/softmax-cross-entropy`
@@ -114,14 +114,16 @@ pub async fn softmax_cross_entropy(
     Params(NoParams {}): Params<NoParams>,
     Json(request): Json,
 ) -> Result<JsonResponse<lab::SoftmaxCrossEntropy>, Problem> {
-    by_hand(request, lab::softmax_cross_entropy).await
+    by_hand::<lab::SoftmaxRequest>(request).await
 }
 
-async fn by_hand<T: Send + 'static>(
-    request: Value,
-    layer: fn(&Value) -> Result<T, Vec<Fault>>,
-) -> Result<JsonResponse<T>, Problem> {
-    blocking(move || layer(&request).map(JsonResponse).map_err(Problem::invalid)).await
+async fn by_hand<Q: Question>(request: Value) -> Result<JsonResponse<Q::Answer>, Problem> {
+    let answer = move || {
+        let question = Q::parse(&request)?;
+        LabLimits::default().check(question.cost())?;
+        question.answer().map(JsonResponse)
+    };
+    blocking(move || answer().map_err(Problem::invalid)).await
 }
 
 /// The activations.

@@ -88,8 +88,9 @@ pub async fn gradient_check(
         let _permit = permit;
         let check = match &model {
             Some((model, layers)) => {
-                request.check_cost(layers, &limits).map_err(Problem::invalid)?;
-                lab::check(&model.predictor.network().converted(), &request, &dataset)
+                limits.check(request.cost(layers)).map_err(Problem::invalid)?;
+                let network = model.predictor.network().converted();
+                lab::check(network, &request, &dataset, &|| true).map_err(|_| Problem::internal())?
             }
             None => lab::check_drawn(&request, &dataset, &limits).map_err(Problem::invalid)?,
         };
