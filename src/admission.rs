@@ -67,6 +67,13 @@ pub struct AdmissionLimits {
     pub lanes: [LaneLimits; Lane::ALL.len()],
 }
 
+impl AdmissionLimits {
+    /// Bytes of memory that a request can have at most: one that needs more is to be refused for good.
+    pub fn charge_max(&self) -> usize {
+        Share::large_of_peer(self.memory_bytes_max)
+    }
+}
+
 /// A handle to what requests share; clones share it.
 #[derive(Clone, Debug)]
 pub struct Admission {

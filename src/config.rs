@@ -199,7 +199,7 @@ pub struct Limits {
     pub write_timeout_seconds: u32,
 
     /// Bytes of memory that all requests hold: connections, bodies, what is worked with, answers
-    #[arg(long, env = "CHAINRULE_MEMORY_BYTES_MAX", default_value_t = 400 << 20, value_name = "N", hide_short_help = true, value_parser = memory())]
+    #[arg(long, env = "CHAINRULE_MEMORY_BYTES_MAX", default_value_t = 448 << 20, value_name = "N", hide_short_help = true, value_parser = memory())]
     pub memory_bytes_max: usize,
 
     /// Requests that read and change rows, worked on at the same time
@@ -535,7 +535,11 @@ impl Limits {
 
     /// What an answer of the lab may take.
     pub fn lab(&self) -> LabLimits {
-        LabLimits { spec: self.spec(), flops_max: self.lab_flops_max, memory_bytes_max: self.lab_bytes_max }
+        LabLimits {
+            spec: self.spec(),
+            flops_max: self.lab_flops_max,
+            memory_bytes_max: self.lab_bytes_max.min(self.admission().charge_max() as f64),
+        }
     }
 
     /// What requests share.
@@ -568,7 +572,7 @@ impl Limits {
         PictureLimits {
             width_max: self.picture_side_max,
             height_max: self.picture_side_max,
-            alloc_bytes_max: self.picture_bytes_max,
+            alloc_bytes_max: self.picture_bytes_max.min(self.admission().charge_max() as u64),
         }
     }
 }

@@ -46,16 +46,26 @@ impl Share {
     /// So many bytes. A quarter of them is for small charges alone; one peer can have three quarters of what is left, and as
     /// much of all of it.
     pub fn of_bytes(max: usize) -> Arc<Self> {
-        let large_max = max - max / RESERVE_OF;
+        let large_max = Self::large(max);
         Arc::new(Self {
             max,
             large_max,
-            large_peer_max: large_max - large_max / 4,
+            large_peer_max: Self::large_of_peer(max),
             peer_max: max - max / 8,
             small: SMALL_BYTES,
             taken: Mutex::default(),
             freed: Notify::new(),
         })
+    }
+
+    /// What large charges may take together of so many bytes.
+    fn large(max: usize) -> usize {
+        max - max / RESERVE_OF
+    }
+
+    /// What one peer may have in large charges of so many bytes.
+    pub fn large_of_peer(max: usize) -> usize {
+        Self::large(max) - Self::large(max) / 4
     }
 
     /// So many places, of which one peer can have half.

@@ -22,7 +22,7 @@ use image::{ExtendedColorType, GrayImage, ImageEncoder};
 use super::{IMAGE_PIXELS, IMAGE_SIDE};
 
 pub use decode::{PicturePrice, decode, looks_like, price};
-pub use sheet::{Shade, Tile, sheet};
+pub use sheet::{Shade, Tile, sheet, sheet_size};
 
 /// What a picture may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::extract::{Json, ModelPath, NoParams, Params, PathWords, accepts, asked_for, path_text};
-use super::lab::{ANSWER_BYTES, answer_as};
+use super::lab::{answer_as, lab_price};
 use super::predict::{self, Input, Prepare};
 use super::receive::{Body, Client};
-use super::{Problem, images, priced};
-use crate::admission::{Lane, Price, Stop};
+use super::{Problem, client_gone, images, priced};
+use crate::admission::Stop;
 use crate::app::App;
 use crate::data::{self, SplitName};
 use crate::fields::{Bounds, Fault, Fields, parsed};
@@ -67,23 +67,26 @@ pub async fn trace(
         let detail = "layer chooses what a picture shows: send Accept: image/png as well";
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_query", detail));
     }
-    let cost = move |layers: &[LayerSpec]| {
-        let passes = AnswerCost::of_passes(layers, 4.0, 1.0, size_of::<f32>());
-        let arrays = if params.arrays { AnswerCost::of_arrays(layers).memory_bytes } else { 0.0 };
-        AnswerCost { memory_bytes: passes.memory_bytes + arrays, ..passes }
-    };
-    let ask = move |model: &Model, _: &Stop| {
-        let network = model.predictor.network();
-        let (shown, (learning_rate, loss)) = take(&request, model, |fields| {
-            let rate = fields.number("learning_rate", Bounds::above(0.0).to(1e6)).unwrap_or(0.1);
-            Some((rate, loss(fields)))
-        })?;
-        if wants_picture {
-            let layer = layer(network, params.layer.as_deref().unwrap_or("0"))?;
-            return Ok(answer_as(PNG, lab::feature_maps(network, &shown.image, layer)));
-        }
-        let image = (shown.image.as_slice(), shown.label);
-        let trace: Trace = lab::trace(network, loss, image, learning_rate, params.arrays);
+    let asked = Asked::of(&app, &reference).await?;
+    let network = asked.network();
+    let (shown, (learning_rate, loss)) = take(&request, &asked.model, |fields| {
+        let rate = fields.number("learning_rate", Bounds::above(0.0).to(1e6)).unwrap_or(0.1);
+        Some((rate, loss(fields)))
+    })?;
+    drop(request);
+    if wants_picture {
+        let layer = layer(network, params.layer.as_deref().unwrap_or("0"))?;
+        let cost = lab::feature_maps_cost(&asked.layers, layer);
+        let draw = move |model: &Model, _: &Stop| {
+            Ok(answer_as(PNG, lab::feature_maps(model.predictor.network(), &shown.image, layer)))
+        };
+        return asked.answer(&app, client, cost, draw).await;
+    }
+    let cost = lab::trace_cost(&asked.layers, params.arrays);
+    let ask = move |model: &Model, stop: &Stop| {
+        let (network, image) = (model.predictor.network(), (shown.image.as_slice(), shown.label));
+        let trace: Trace = lab::trace(network, loss, image, learning_rate, params.arrays, &|| !stop.is_set())
+            .map_err(|_| client_gone())?;
         if !trace.loss_after.is_finite() {
             let detail =
                 format!("a learning rate of {learning_rate} takes the loss out of the finite numbers");
@@ -94,7 +97,7 @@ pub async fn trace(
             false => JsonResponse(About::new(model, trace)).into_response(),
         })
     };
-    about(&app, client, &reference, cost, ask).await
+    asked.answer(&app, client, cost, ask).await
 }
 
 /// `POST /v1/models/{ref}/microscope`
@@ -107,21 +110,24 @@ pub async fn microscope(
     Json(request): Json,
 ) -> Result<Response, Problem> {
     let wants_text = accepts(&headers, TEXT);
-    let cost = |layers: &[LayerSpec]| AnswerCost::of_passes(layers, 14.0, 1.0, size_of::<f64>());
-    let ask = move |model: &Model, _: &Stop| {
-        let network: Network<f64> = model.predictor.network().converted();
-        let (shown, (place, loss)) = take(&request, model, |fields| {
-            let (place, loss) = (parameter(fields, &network), loss(fields));
-            Some((place?, loss))
-        })?;
-        let image: Vec<f64> = shown.image.iter().map(|&pixel| f64::from(pixel)).collect();
-        let found: Microscope = lab::microscope(&network, loss, (&image, shown.label), &place);
+    let asked = Asked::of(&app, &reference).await?;
+    let network = asked.network();
+    let (shown, (place, loss)) = take(&request, &asked.model, |fields| {
+        let (place, loss) = (parameter(fields, network), loss(fields));
+        Some((place?, loss))
+    })?;
+    drop(request);
+    let cost = lab::microscope_cost(&asked.layers, &place);
+    let ask = move |model: &Model, stop: &Stop| {
+        let (network, image) = (model.predictor.network(), (shown.image.as_slice(), shown.label));
+        let found: Microscope =
+            lab::microscope(network, loss, image, &place, &|| !stop.is_set()).map_err(|_| client_gone())?;
         Ok(match wants_text {
             true => answer_as(TEXT, found.text),
             false => JsonResponse(About::new(model, found)).into_response(),
         })
     };
-    about(&app, client, &reference, cost, ask).await
+    asked.answer(&app, client, cost, ask).await
 }
 
 /// The loss that is differentiated, cross-entropy unless told.
@@ -130,7 +136,7 @@ fn loss(fields: &mut Fields) -> LossKind {
 }
 
 /// The parameter that `layer`, `parameter` and `index` name.
-fn parameter(fields: &mut Fields, network: &Network<f64>) -> Option<ParameterPlace> {
+fn parameter(fields: &mut Fields, network: &Network<f32>) -> Option<ParameterPlace> {
     let name = fields.required_string("layer");
     let is_bias = fields.one_of("parameter", &[("weight", false), ("bias", true)]).unwrap_or(false);
     let index = match fields.take("index") {
@@ -164,11 +170,12 @@ pub async fn weights(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let reference: ModelRef = reference.parse()?;
-    let name = path_text(&name);
     let wants_picture = accepts(&headers, PNG);
+    let asked = Asked::of(&app, &reference).await?;
+    let layer = layer(asked.network(), &path_text(&name))?;
+    let cost = lab::weights_cost(asked.network(), layer, wants_picture);
     let ask = move |model: &Model, _: &Stop| {
         let network = model.predictor.network();
-        let layer = layer(network, &name)?;
         let without = || {
             let detail = format!("layer {} has no parameters", network.layer_name(layer));
             Problem::not_found("no_parameters", detail)
@@ -179,7 +186,7 @@ pub async fn weights(
         let weights: LayerWeights = lab::layer_weights(network, layer).ok_or_else(without)?;
         Ok(JsonResponse(About::new(model, weights)).into_response())
     };
-    about(&app, client, &reference, AnswerCost::of_arrays, ask).await
+    asked.answer(&app, client, cost, ask).await
 }
 
 /// Query of [`explain`].
@@ -210,47 +217,59 @@ pub async fn explain(
     body: Body,
 ) -> Result<Response, Problem> {
     let wants_picture = accepts(&headers, PNG);
+    let asked = Asked::of(&app, &reference).await?;
+    let classes = asked.model.classes.len();
+    if params.class.is_some_and(|class| class >= classes) {
+        let detail = format!("class must be from 0 to {}", classes - 1);
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_query", detail));
+    }
     let input = Input::of(&app, client, body).await?.prepared(&app, client, params.prepare).await?;
-    let (steps, images) = (lab::INTEGRATION_STEPS as f64, input.images_max().min(EXPLAINED_MAX) as f64);
-    let cost = move |layers: &[LayerSpec]| {
-        AnswerCost::of_passes(layers, 3.0 * (steps + 2.0) * images, steps, size_of::<f32>())
-    };
+    let images = input.images_max().min(EXPLAINED_MAX);
+    let mut cost = lab::explain_cost(&asked.layers, images, wants_picture);
+    cost.memory_bytes += input.parsed_bytes(EXPLAINED_MAX) as f64;
     let ask = move |model: &Model, stop: &Stop| {
-        let network = model.predictor.network();
-        let classes = model.classes.len();
-        if params.class.is_some_and(|class| class >= classes) {
-            let detail = format!("class must be from 0 to {}", classes - 1);
-            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_query", detail));
-        }
         let x = input.images(EXPLAINED_MAX)?;
         let images: Vec<Vec<f32>> = x.rows().into_iter().map(|row| row.to_vec()).collect();
-        let mut explanations: Vec<Explanation> = Vec::with_capacity(images.len());
-        for image in &images {
-            stop.check()?;
-            explanations.push(lab::explain(network, image, params.class));
-        }
+        let images: Vec<&[f32]> = images.iter().map(Vec::as_slice).collect();
+        let network = model.predictor.network();
+        let explanations: Vec<Explanation> =
+            lab::explain_all(network, &images, params.class, &|| !stop.is_set())
+                .map_err(|_| client_gone())?;
         if wants_picture {
-            let images: Vec<&[f32]> = images.iter().map(Vec::as_slice).collect();
             return Ok(answer_as(PNG, lab::pictures(&images, &explanations)));
         }
         Ok(JsonResponse(About::new(model, Explanations { explanations })).into_response())
     };
-    about(&app, client, &reference, cost, ask).await
+    asked.answer(&app, client, cost, ask).await
 }
 
-/// Asks a model something that takes a while, once it is known what it costs for its layers.
-async fn about(
-    app: &App,
-    client: Client,
-    reference: &ModelRef,
-    cost: impl FnOnce(&[LayerSpec]) -> AnswerCost,
-    ask: impl FnOnce(&Model, &Stop) -> Result<Response, Problem> + Send + 'static,
-) -> Result<Response, Problem> {
-    let cost = cost(&app.registry().version(reference)?.layers);
-    app.config().limits.lab().check(cost).map_err(Problem::invalid)?;
-    let model: Arc<Model> = app.registry().get(reference).await?;
-    let price = Price::new(Lane::Lab, cost.memory_bytes as usize + ANSWER_BYTES);
-    priced(app, client, price, move |stop| ask(&model, stop)).await
+/// The model that is asked about, and its layers, by which the answer is priced.
+struct Asked {
+    model: Arc<Model>,
+    layers: Vec<LayerSpec>,
+}
+
+impl Asked {
+    async fn of(app: &App, reference: &ModelRef) -> Result<Self, Problem> {
+        let layers = app.registry().version(reference)?.layers;
+        Ok(Self { model: app.registry().get(reference).await?, layers })
+    }
+
+    fn network(&self) -> &Network<f32> {
+        self.model.predictor.network()
+    }
+
+    /// Answers by `ask`, which takes what `cost` says.
+    async fn answer(
+        self,
+        app: &App,
+        client: Client,
+        cost: AnswerCost,
+        ask: impl FnOnce(&Model, &Stop) -> Result<Response, Problem> + Send + 'static,
+    ) -> Result<Response, Problem> {
+        let (price, model) = (lab_price(app, cost)?, self.model);
+        priced(app, client, price, move |stop| ask(&model, stop)).await
+    }
 }
 
 fn layer(network: &Network<f32>, name: &str) -> Result<usize, Problem> {

@@ -13,19 +13,29 @@ use serde_json::Value;
 use super::extract::{Json, NoParams, Params, PathWords, accepts, asked_for, path_text};
 use super::receive::Client;
 use super::{Problem, priced};
-use crate::admission::{Charged, Lane, Price, Stop};
+use crate::admission::{Charged, Lane, Price};
 use crate::app::App;
 use crate::fields::{Fault, kind, nearest, parsed};
 use crate::graph::{self, GraphError, Place};
-use crate::lab;
+use crate::lab::{self, AnswerCost, Question};
 use crate::nn::Activation;
 
 const SVG: &str = "image/svg+xml";
 const DOT: &str = "text/vnd.graphviz";
 const TEXT: &str = "text/plain";
 
-/// Bytes that an answer of the lab takes beyond what it is about.
-pub const ANSWER_BYTES: usize = 1 << 20;
+/// Bytes that an expression takes at most with its answer: of [`graph::PATH_NODES_MAX`] nodes of paths each has a number, and its
+/// digits in a text that grows to twice its length.
+const GRAPH_BYTES: usize = graph::PATH_NODES_MAX * (8 + 3 * 7) + (8 << 20);
+
+/// The price of an answer of the lab.
+///
+/// # Errors
+/// 422 with the estimate if it is beyond what the server gives.
+pub fn lab_price(app: &App, cost: AnswerCost) -> Result<Price, Problem> {
+    app.config().limits.lab().check(cost).map_err(Problem::invalid)?;
+    Ok(Price::new(Lane::Lab, cost.memory_bytes.max(cost.answer_bytes) as usize))
+}
 
 /// What a client asks for rather than JSON.
 pub fn answer_as(media_type: &'static str, body: impl IntoResponse) -> Response {
@@ -44,7 +54,7 @@ pub async fn graph(
     headers: HeaderMap,
     Json(request): Json,
 ) -> Result<Response, Problem> {
-    let answer = priced(&app, client, Price::new(Lane::Lab, ANSWER_BYTES), move |_| {
+    let answer = priced(&app, client, Price::new(Lane::Lab, GRAPH_BYTES), move |_| {
         let (expression, inputs) = expression(&request).map_err(Problem::invalid)?;
         let graph = graph::differentiate(&expression, &inputs)
             .map_err(|errors| Problem::invalid(errors.iter().map(graph_fault).collect()))?;
@@ -108,7 +118,7 @@ pub async fn affine(
     Params(NoParams {}): Params<NoParams>,
     Json(request): Json,
 ) -> Result<Response, Problem> {
-    by_hand(&app, client, request, lab::affine).await
+    by_hand::<lab::AffineRequest>(&app, client, request).await
 }
 
 /// `POST /v1/convolution`
@@ -118,7 +128,7 @@ pub async fn convolution(
     Params(NoParams {}): Params<NoParams>,
     Json(request): Json,
 ) -> Result<Response, Problem> {
-    by_hand(&app, client, request, lab::convolution).await
+    by_hand::<lab::ConvolutionRequest>(&app, client, request).await
 }
 
 /// `POST /v1/softmax-cross-entropy`
@@ -128,17 +138,17 @@ pub async fn softmax_cross_entropy(
     Params(NoParams {}): Params<NoParams>,
     Json(request): Json,
 ) -> Result<Response, Problem> {
-    by_hand(&app, client, request, lab::softmax_cross_entropy).await
+    by_hand::<lab::SoftmaxRequest>(&app, client, request).await
 }
 
-async fn by_hand<T: Serialize + Send + 'static>(
+async fn by_hand<Q: Question>(
     app: &App,
     client: Client,
     request: Arc<Charged<Value>>,
-    layer: fn(&Value) -> Result<T, Vec<Fault>>,
 ) -> Result<Response, Problem> {
-    let work = move |_: &Stop| layer(&request).map(JsonResponse).map_err(Problem::invalid);
-    priced(app, client, Price::new(Lane::Lab, ANSWER_BYTES), work).await
+    let question = Q::parse(&request).map_err(Problem::invalid)?;
+    let price = lab_price(app, question.cost())?;
+    priced(app, client, price, move |_| question.answer().map(JsonResponse).map_err(Problem::invalid)).await
 }
 
 /// The activations.
@@ -195,7 +205,8 @@ pub async fn activation(
     if !(2..=POINTS_MAX).contains(&points) {
         return Err(invalid(format!("points must be from 2 to {POINTS_MAX}, not {points}")));
     }
-    let answer = priced(&app, client, Price::new(Lane::Lab, ANSWER_BYTES), move |_| {
+    let price = lab_price(&app, lab::Curve::cost(points))?;
+    let answer = priced(&app, client, price, move |_| {
         let curve = lab::Curve::new(activation, from, to, points);
         Ok(match accepts(&headers, SVG) {
             true => answer_as(SVG, curve.svg()),

@@ -108,11 +108,9 @@ fn busy(refusal: Refusal) -> Problem {
     Problem::busy(code, format!("{refusal}; try again"))
 }
 
-impl Stop {
-    /// That somebody still waits for the work.
-    fn check(&self) -> Result<(), Problem> {
-        if self.is_set() { Err(Problem::busy("client_gone", "the client has gone")) } else { Ok(()) }
-    }
+/// What work comes to whose client has gone: nobody reads it.
+fn client_gone() -> Problem {
+    Problem::busy("client_gone", "the client has gone")
 }
 
 /// Does work of this price for a client, and answers with what it comes to; the memory is charged until the answer is taken.

@@ -7,10 +7,10 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::extract::{Json, NoParams, Params, accepts};
-use super::lab::{ANSWER_BYTES, answer_as};
+use super::lab::{answer_as, lab_price};
 use super::receive::Client;
-use super::{Problem, priced};
-use crate::admission::{Lane, Price};
+use super::{Problem, client_gone, priced};
+use crate::admission::Stop;
 use crate::app::App;
 use crate::data;
 use crate::fields::Fault;
@@ -57,18 +57,24 @@ pub async fn list(Params(NoParams {}): Params<NoParams>) -> Result<JsonResponse<
 /// `POST /v1/networks/summary`
 pub async fn summary(
     State(app): State<App>,
+    client: Client,
     Params(NoParams {}): Params<NoParams>,
     headers: HeaderMap,
     Json(request): Json,
 ) -> Result<Response, Problem> {
     let request = NetworkRequest::parse(&request, &app.config().limits.spec()).map_err(Problem::invalid)?;
-    let summary = lab::summary(&request.layers, request.batch_size).map_err(|error| {
-        Problem::invalid(vec![Fault { pointer: "/network".to_owned(), detail: error.to_string() }])
-    })?;
-    Ok(match accepts(&headers, "text/plain") {
-        true => answer_as("text/plain", summary.text()),
-        false => JsonResponse(summary).into_response(),
-    })
+    let price = lab_price(&app, lab::summary_cost(request.layers.len()))?;
+    let wants_text = accepts(&headers, "text/plain");
+    let work = move |_: &Stop| {
+        let summary = lab::summary(&request.layers, request.batch_size).map_err(|error| {
+            Problem::invalid(vec![Fault { pointer: "/network".to_owned(), detail: error.to_string() }])
+        })?;
+        Ok(match wants_text {
+            true => answer_as("text/plain", summary.text()),
+            false => JsonResponse(summary).into_response(),
+        })
+    };
+    priced(&app, client, price, work).await
 }
 
 /// `POST /v1/gradient-check`
@@ -86,20 +92,24 @@ pub async fn gradient_check(
         Some(reference) => Some(checked_model(&app, reference, dataset.classes.len()).await?),
         None => None,
     };
-    let answer = priced(&app, client, Price::new(Lane::Lab, ANSWER_BYTES), move |_| {
-        let check = match &model {
-            Some((model, layers)) => {
-                request.check_cost(layers, &limits).map_err(Problem::invalid)?;
-                lab::check(&model.predictor.network().converted(), &request, &dataset)
-            }
-            None => lab::check_drawn(&request, &dataset, &limits).map_err(Problem::invalid)?,
+    let layers = match &model {
+        Some((_, layers)) => layers.as_slice(),
+        None => request.layers.as_deref().unwrap_or_default(),
+    };
+    let price = lab_price(&app, request.cost(layers))?;
+    let wants_text = accepts(&headers, "text/plain");
+    let work = move |stop: &Stop| {
+        let network = match &model {
+            Some((model, _)) => model.predictor.network().converted(),
+            None => request.draw().map_err(Problem::invalid)?,
         };
-        Ok(match accepts(&headers, "text/plain") {
+        let check = lab::check(network, &request, &dataset, &|| !stop.is_set()).map_err(|_| client_gone())?;
+        Ok(match wants_text {
             true => answer_as("text/plain", check.text()),
             false => JsonResponse(check).into_response(),
         })
-    });
-    answer.await
+    };
+    priced(&app, client, price, work).await
 }
 
 /// The model of a check with its layers, which has as many classes as the data set.

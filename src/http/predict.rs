@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::extract::{ModelPath, Params, invalid_json};
 use super::receive::{Body, Client};
-use super::{Problem, busy, images, priced};
+use super::{Problem, busy, client_gone, images, priced};
 use crate::admission::{Charge, Lane, Price, Stop};
 use crate::app::App;
 use crate::data::picture::{self, PictureError, PictureLimits};
@@ -125,10 +125,7 @@ fn price(input: &Input, model: &Model, images_max: usize) -> Price {
         IMAGE_PIXELS * size_of::<f32>() + ANSWER_BYTES + classes * (CLASS_BYTES + size_of::<f32>());
     let multiplications = predictor.multiplications() * images as f64;
     let lane = if multiplications <= QUICK_MULTIPLICATIONS { Lane::Predict } else { Lane::Batch };
-    let parsed = match input {
-        Input::Json(body) => images::price(body.bytes.len(), images_max),
-        _ => 0,
-    };
+    let parsed = input.parsed_bytes(images_max);
     Price::new(lane, parsed + images * of_image + predictor.working_bytes(images))
 }
 
@@ -161,6 +158,14 @@ impl Input {
             Self::Pixels(Body { bytes, .. }) => bytes.len() / IMAGE_PIXELS,
             Self::Pictures(pictures, ..) => pictures.len(),
             Self::Values(values) => values.len() / IMAGE_PIXELS,
+        }
+    }
+
+    /// Bytes that are held while the images are read out of it, besides theirs.
+    pub fn parsed_bytes(&self, images_max: usize) -> usize {
+        match self {
+            Self::Json(body) => images::price(body.bytes.len(), images_max),
+            Self::Pixels(_) | Self::Pictures(..) | Self::Values(_) => 0,
         }
     }
 
@@ -302,7 +307,9 @@ fn answer(
 ) -> Result<Vec<Prediction>, Problem> {
     let mut predictions = Vec::with_capacity(x.nrows());
     for x in x.axis_chunks_iter(Axis(0), ROWS_AT_A_TIME) {
-        stop.check()?;
+        if stop.is_set() {
+            return Err(client_gone());
+        }
         let probabilities = match lane {
             Lane::Batch => registry.probabilities(model, x),
             _ => model.predictor.probabilities(x),

@@ -3,6 +3,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::number::number;
+use super::price::{AnswerCost, FIELDS_BYTES, NUMBER_BYTES};
 use crate::nn::Activation;
 
 /// An activation in a list.
@@ -78,6 +79,17 @@ const REACH: f64 = 20.0;
 const STEP: f64 = 1e-3;
 
 impl Curve {
+    /// What [`Self::new`] of so many points takes, and its drawing or JSON.
+    pub fn cost(points: usize) -> AnswerCost {
+        let (points, looked_at) = (points as f64, 2.0 * REACH / STEP);
+        let cost = AnswerCost {
+            flops: FLOPS_PER_POINT * (points + looked_at),
+            memory_bytes: 2.0 * size_of::<Point>() as f64 * points,
+            answer_bytes: 0.0,
+        };
+        cost.then(AnswerCost::of_text(POINT_BYTES * points + 6.0 * FIELDS_BYTES))
+    }
+
     /// `points` of `activation` from `from` to `to`.
     pub fn new(activation: Activation, from: f64, to: f64, points: usize) -> Self {
         let width = (to - from) / (points.max(2) - 1) as f64;
@@ -127,6 +139,10 @@ fn outermost(activation: Activation, direction: f64) -> Option<f64> {
     let last = (0..far).rev().find(|&steps| !is_saturated(steps)).map_or(0, |steps| steps + 1);
     Some(if last == 0 { 0.0 } else { direction * f64::from(last) * STEP })
 }
+
+/// Operations for a point, and bytes of one in JSON at most.
+const FLOPS_PER_POINT: f64 = 100.0;
+const POINT_BYTES: f64 = 3.0 * NUMBER_BYTES + 28.0;
 
 /// Size of the drawing, and its margin.
 const WIDTH: f64 = 640.0;

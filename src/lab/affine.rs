@@ -2,6 +2,9 @@ use ndarray::Array2;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::price::{
+    AnswerCost, FIELDS_BYTES, FLOPS_PER_DRAW, NUMBER_BYTES, Passes, Question, errors_from, padded,
+};
 use super::request::{finite, shaped};
 use super::tensor::{Tensor, shape_text};
 use crate::fields::{Fault, Fields, parsed};
@@ -38,22 +41,15 @@ pub struct Shapes {
 }
 
 /// An affine layer as asked for: x (n,) or (N, n), w (n, m), b (m,), dy of the shape of y.
-struct Request {
+#[derive(Clone, Debug, PartialEq)]
+pub struct AffineRequest {
     x: Tensor,
     w: Tensor,
     b: Option<Tensor>,
     dy: Option<Tensor>,
 }
 
-/// Forward, and backward where `dy` is given.
-///
-/// # Errors
-/// Every fault of the request, where shapes don't fit with both of them.
-pub fn affine(request: &Value) -> Result<Affine, Vec<Fault>> {
-    parsed(request, Request::take)?.answer()
-}
-
-impl Request {
+impl AffineRequest {
     fn take(mut fields: Fields) -> Option<Self> {
         let x = Tensor::required(&mut fields, "x", &[1, 2]);
         let w = Tensor::required(&mut fields, "w", &[2]);
@@ -82,6 +78,39 @@ impl Request {
         }
         Some(Self { x, w, b, dy })
     }
+}
+
+impl Question for AffineRequest {
+    type Answer = Affine;
+
+    fn parse(request: &Value) -> Result<Self, Vec<Fault>> {
+        parsed(request, Self::take)
+    }
+
+    fn cost(&self) -> AnswerCost {
+        let Self { x, w, dy, .. } = self;
+        let (inputs, units) = (w.shape[0], w.shape[1]);
+        let rows = x.values.len() / inputs;
+        let spec = [spec(units)];
+        let passes = Passes::of(Shape::vector(inputs), &spec);
+        let [x, w, y] = [rows * inputs, inputs * units, rows * units].map(|length| length as f64);
+        let is_backward = dy.is_some();
+        let given = x + w + if is_backward { y } else { 0.0 };
+        let (told, back) = match is_backward {
+            // dx, dW and db; before them as the tape has them, with dy in the order of a product.
+            true => (y + x + passes.parameters(), passes.parameters() + padded(rows, units)),
+            false => (y, 0.0),
+        };
+        let held = given + passes.parameters() + passes.tape(rows, errors_from(is_backward)) + back + told;
+        let rows = rows as f64;
+        let flops = rows * (passes.forward() + if is_backward { 2.0 * passes.forward() } else { 0.0 });
+        let cost = AnswerCost {
+            flops: flops + FLOPS_PER_DRAW * w,
+            memory_bytes: size_of::<f64>() as f64 * held,
+            answer_bytes: 0.0,
+        };
+        cost.then(AnswerCost::of_text(NUMBER_BYTES * told + 2.0 * FIELDS_BYTES))
+    }
 
     fn answer(self) -> Result<Affine, Vec<Fault>> {
         let Self { x, w, b, dy } = self;
@@ -95,7 +124,8 @@ impl Request {
                 values[row * (values.len() / rows) + column]
             })
         };
-        let mut tape = Tape::forward(&network, matrix(&x.values));
+        let mut tape = Tape::new(&network, errors_from(dy.is_some()));
+        tape.pass(&network, matrix(&x.values));
         let y = Tensor::new(y_shape.clone(), tape.scores().iter().copied().collect());
         finite("y", &y)?;
         let backward = dy.as_ref().map(|dy| {
@@ -135,15 +165,18 @@ impl Request {
     }
 }
 
+fn spec(units: usize) -> LayerSpec {
+    LayerSpec::Dense { units, init: Init::Normal }
+}
+
 /// A network of this one layer.
 fn layer(w: &Tensor, b: Option<&Tensor>) -> Network<f64> {
-    let spec = LayerSpec::Dense { units: w.shape[1], init: Init::Normal };
     let mut network =
-        Network::new(Shape::vector(w.shape[0]), &[spec], 0).expect("a dense layer fits any list");
-    let bias = b.map(|b| b.values.clone());
-    for (to, from) in network.parameters_mut().zip([Some(w.values.clone()), bias]) {
+        Network::new(Shape::vector(w.shape[0]), &[spec(w.shape[1])], 0).expect("a dense layer fits any list");
+    let bias = b.map(|b| b.values.as_slice());
+    for (to, from) in network.parameters_mut().zip([Some(w.values.as_slice()), bias]) {
         if let Some(from) = from {
-            to.copy_from_slice(&from);
+            to.copy_from_slice(from);
         }
     }
     network

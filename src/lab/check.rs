@@ -1,15 +1,19 @@
+mod choice;
+mod table;
+
 use std::time::Instant;
 
 use ndarray::Array2;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::number::number;
-use super::request::{AnswerCost, LabLimits};
+use self::choice::chosen;
+use super::price::{AnswerCost, LabLimits, Passes};
 use crate::data::{Dataset, DatasetShape};
 use crate::fields::{Bounds, Fault, Fields, parsed, unknown};
 use crate::nn::{
-    Batch, Differences, Draw, LayerSpec, Loss, LossKind, Network, Pool, ShapeError, relative_error,
+    Batch, Differences, Draw, Layer, LayerSpec, Loss, LossKind, Network, Pool, ShapeError, Stopped,
+    relative_error,
 };
 use crate::train::{INPUT, network_layers};
 
@@ -36,6 +40,9 @@ pub struct CheckRequest {
 const SAMPLES_MAX: u64 = 256;
 const PER_TENSOR_MAX: u64 = 1_000;
 const PER_TENSOR: u64 = 5;
+
+/// Passes forward and backward for the time of one.
+const BACKPROPAGATIONS: usize = 3;
 
 impl CheckRequest {
     /// A request with its defaults.
@@ -74,16 +81,10 @@ impl CheckRequest {
         Some(Self { layers, model, dataset, samples, seed, per_tensor, loss })
     }
 
-    /// Refuses layers for which the answer would take too much.
-    ///
-    /// # Errors
-    /// With the estimate.
-    pub fn check_cost(&self, layers: &[LayerSpec], limits: &LabLimits) -> Result<(), Vec<Fault>> {
-        let tensors = 2 * layers.iter().filter(|layer| layer.kind().has_parameters()).count();
-        // Three passes back and forth for the time of one, and two forward for each number.
-        let images = self.samples as f64 * (9.0 + 2.0 * (tensors * self.per_tensor) as f64);
-        let cost = AnswerCost::of_passes(layers, images, self.samples as f64, size_of::<f64>());
-        limits.check(cost)
+    /// What the check of a network of these layers takes.
+    pub fn cost(&self, layers: &[LayerSpec]) -> AnswerCost {
+        let passes = Passes::of(INPUT, layers);
+        AnswerCost { flops: passes.forward(), ..AnswerCost::default() }
     }
 }
 
@@ -100,6 +101,9 @@ pub struct Check {
     pub parameters: usize,
     /// Numbers that were checked.
     pub checked: usize,
+    /// Passes forward that it took.
+    #[serde(skip)]
+    pub passes: usize,
     /// Seconds of one pass forward and backward, which gives the gradient of every parameter: the best of three.
     pub backpropagation_seconds: f64,
     /// Seconds of two passes forward, which give that of one: their mean.
@@ -141,9 +145,31 @@ pub struct WorstParameter {
 }
 
 /// Different biases that are drawn.
-const BIASES: usize = 1 << 32;
+const BIASES: u64 = 1 << 32;
 
-/// [`check`] of the layers of the request, with weights and biases drawn from its seed.
+impl CheckRequest {
+    /// The network of the request, with weights and biases drawn from its seed.
+    ///
+    /// # Errors
+    /// Where the layers don't fit.
+    pub fn draw(&self) -> Result<Network<f64>, Vec<Fault>> {
+        let misfit =
+            |error: ShapeError| vec![Fault { pointer: "/network".to_owned(), detail: error.to_string() }];
+        let layers = self.layers.as_deref().unwrap_or_default();
+        let mut network = Network::new(INPUT, layers, self.seed).map_err(misfit)?;
+        for (_, bias) in network.layers_mut().iter_mut().filter_map(Layer::parameters_mut) {
+            // With a bias of 0 a relu would stand on its kink wherever an image is empty, and no difference tells the
+            // slope there.
+            let start = chosen(BIASES, bias.len(), self.seed);
+            bias.iter_mut().zip(start).for_each(|(bias, place)| {
+                *bias = 0.01 + 0.1 * place as f64 / BIASES as f64;
+            });
+        }
+        Ok(network)
+    }
+}
+
+/// [`check`] of the layers of the request, see [`CheckRequest::draw`].
 ///
 /// # Errors
 /// Where that would take too much, or the layers don't fit.
@@ -152,27 +178,21 @@ pub fn check_drawn(
     dataset: &Dataset,
     limits: &LabLimits,
 ) -> Result<Check, Vec<Fault>> {
-    let layers = request.layers.as_deref().unwrap_or_default();
-    let misfit =
-        |error: ShapeError| vec![Fault { pointer: "/network".to_owned(), detail: error.to_string() }];
-    request.check_cost(layers, limits)?;
-    let mut network = Network::new(INPUT, layers, request.seed).map_err(misfit)?;
-    for layer in network.layers_mut() {
-        if let Some((_, bias)) = layer.parameters_mut() {
-            // With a bias of 0 a relu would stand on its kink wherever an image is empty, and no difference tells the
-            // slope there.
-            let start = chosen(BIASES, bias.len(), request.seed);
-            bias.iter_mut().zip(start).for_each(|(bias, place)| {
-                *bias = 0.01 + 0.1 * place as f64 / BIASES as f64;
-            });
-        }
-    }
-    Ok(check(&network, request, dataset))
+    limits.check(request.cost(request.layers.as_deref().unwrap_or_default()))?;
+    Ok(check(request.draw()?, request, dataset, &|| true).expect("nobody stops it"))
 }
 
 /// Checks some parameters of `network` on the first `samples` of the training examples in a seeded order, as a training
-/// step computes them.
-pub fn check(network: &Network<f64>, request: &CheckRequest, dataset: &Dataset) -> Check {
+/// step computes them, as long as `go_on`, asked before each pass, says yes.
+///
+/// # Errors
+/// Where it says no.
+pub fn check(
+    network: Network<f64>,
+    request: &CheckRequest,
+    dataset: &Dataset,
+    go_on: &dyn Fn() -> bool,
+) -> Result<Check, Stopped> {
     let rows: Vec<u32> = examples(request, dataset);
     let images = dataset.train.images();
     let x = Array2::from_shape_fn((rows.len(), images.ncols()), |(row, pixel)| {
@@ -183,127 +203,98 @@ pub fn check(network: &Network<f64>, request: &CheckRequest, dataset: &Dataset) 
     let draw = Draw { seed: request.seed, epoch: 1 };
     let (x, pool) = (x.view(), Pool::new(1));
     let batch = Batch { images: &x, labels: &labels, rows: &order, draw };
-    let mut differences = Differences::new(network, &request.loss, batch, &pool);
+    let (mut layers, mut tensors) = (Vec::new(), Vec::new());
+    for (index, layer) in network.layers().iter().enumerate() {
+        let Some((weight, bias)) = layer.parameters() else { continue };
+        layers.push(LayerCheck::new(network.layer_name(index), weight.len() + bias.len()));
+        for length in [weight.len(), bias.len()] {
+            tensors.push(Chosen::new(length, request, tensors.len() as u64));
+        }
+    }
+    let parameters = network.parameter_count();
+    let mut differences = Differences::new(network, &request.loss, batch, &pool, go_on);
     let mut backpropagation_seconds = f64::INFINITY;
-    let mut analytic = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..BACKPROPAGATIONS {
         let started = Instant::now();
-        analytic = differences.backpropagate();
+        differences.backpropagate(|tensor, first, part| tensors[tensor].take(first, part))?;
         backpropagation_seconds = backpropagation_seconds.min(started.elapsed().as_secs_f64());
     }
-    let mut layers: Vec<LayerCheck> = Vec::new();
     let started = Instant::now();
-    for (tensor, analytic) in analytic.iter().enumerate() {
-        let parameter = if tensor % 2 == 0 { "weight" } else { "bias" };
-        if tensor % 2 == 0 {
-            layers.push(LayerCheck {
-                layer: network.layer_name(with_parameters(network, tensor / 2)),
-                parameters: 0,
-                checked: 0,
-                kinks: 0,
-                max_relative_error: 0.0,
-                worst: None,
-            });
-        }
-        let Some(layer) = layers.last_mut() else { continue };
-        layer.parameters += analytic.len();
-        for index in chosen(analytic.len(), request.per_tensor, request.seed + tensor as u64) {
-            layer.checked += 1;
-            let backpropagation = analytic[index];
-            let Some(numerical) = differences.derivative(tensor, index) else {
-                layer.kinks += 1;
-                continue;
-            };
-            let error = relative_error(backpropagation, numerical);
-            if layer.worst.is_none() || error > layer.max_relative_error {
-                layer.max_relative_error = error;
-                layer.worst = Some(WorstParameter { parameter, index, backpropagation, numerical });
-            }
+    for (tensor, chosen) in tensors.iter().enumerate() {
+        for (&index, &backpropagation) in chosen.places.iter().zip(&chosen.gradient) {
+            let numerical = differences.derivative(tensor, index)?;
+            layers[tensor / 2].note(tensor, index, backpropagation, numerical);
         }
     }
     let checked: usize = layers.iter().map(|layer| layer.checked).sum();
     let numerical_seconds_per_parameter = started.elapsed().as_secs_f64() / checked.max(1) as f64;
-    let parameters = network.parameter_count();
     let numerical_seconds = numerical_seconds_per_parameter * parameters as f64;
-    Check {
+    Ok(Check {
         samples: rows.len(),
         max_relative_error: layers.iter().map(|layer| layer.max_relative_error).fold(0.0, f64::max),
         layers,
         parameters,
         checked,
+        passes: differences.passes(),
         backpropagation_seconds,
         numerical_seconds_per_parameter,
         numerical_seconds,
         ratio: numerical_seconds / backpropagation_seconds,
-    }
+    })
 }
 
 fn examples(request: &CheckRequest, dataset: &Dataset) -> Vec<u32> {
-    chosen(dataset.train.labels().len(), request.samples, request.seed)
+    chosen(dataset.train.labels().len() as u64, request.samples, request.seed)
         .into_iter()
         .map(|row| row as u32)
         .collect()
 }
 
-/// The place of the layer with parameters number `number`.
-fn with_parameters(network: &Network<f64>, number: usize) -> usize {
-    let has = |index: &usize| network.layers()[*index].parameters().is_some();
-    (0..network.layers().len()).filter(has).nth(number).unwrap_or_default()
+/// The numbers of a parameter tensor that are checked.
+struct Chosen {
+    /// Where they are, in the order in which they are checked.
+    places: Vec<usize>,
+    /// The same by place, each with its turn.
+    sorted: Vec<(usize, usize)>,
+    /// By backpropagation.
+    gradient: Vec<f64>,
 }
 
-/// So many different places below `length`, all where there are no more: from a seeded start a golden section apart,
-/// so that they lie evenly.
-fn chosen(length: usize, count: usize, seed: u64) -> Vec<usize> {
-    if count >= length {
-        return (0..length).collect();
+impl Chosen {
+    /// Those of the tensor number `tensor`, of `length` numbers.
+    fn new(length: usize, request: &CheckRequest, tensor: u64) -> Self {
+        let places = chosen(length as u64, request.per_tensor, request.seed.wrapping_add(tensor));
+        let places: Vec<usize> = places.into_iter().map(|place| place as usize).collect();
+        let mut sorted: Vec<(usize, usize)> = places.iter().copied().zip(0..).collect();
+        sorted.sort_unstable();
+        Self { gradient: vec![0.0; places.len()], places, sorted }
     }
-    const GOLDEN: f64 = 0.618_033_988_749_895;
-    let start = (seed as f64 * GOLDEN).fract();
-    let mut places = Vec::with_capacity(count);
-    for turn in 0.. {
-        if places.len() == count {
-            break;
-        }
-        let place = ((start + f64::from(turn) * GOLDEN).fract() * length as f64) as usize;
-        if !places.contains(&place) {
-            places.push(place);
-        }
+
+    /// Takes those of the gradient that are in `part`, which begins at `first`.
+    fn take(&mut self, first: usize, part: &[f64]) {
+        let begin = self.sorted.partition_point(|&(place, _)| place < first);
+        let of_part = self.sorted[begin..].iter().take_while(|(place, _)| place - first < part.len());
+        of_part.for_each(|&(place, turn)| self.gradient[turn] = part[place - first]);
     }
-    places
 }
 
-impl Check {
-    /// A table for a terminal.
-    pub fn text(&self) -> String {
-        let mut text = format!(
-            "{:<18}{:>12}{:>9}{:>16}   worst parameter: backpropagation, numerical\n",
-            "layer", "parameters", "checked", "relative error"
-        );
-        for LayerCheck { layer, parameters, checked, kinks, max_relative_error, worst } in &self.layers {
-            let error = number(*max_relative_error, 2);
-            text += &format!("{layer:<18}{parameters:>12}{checked:>9}{error:>16}");
-            if let Some(worst) = worst {
-                let both = [worst.backpropagation, worst.numerical].map(|value| number(value, 9));
-                text += &format!("   {}[{}]: {}", worst.parameter, worst.index, both.join(", "));
-            }
-            if *kinks > 0 {
-                text += &format!("   ({kinks} on or too near a kink of relu or max-pooling left out)");
-            }
-            text.push('\n');
-        }
-        let seconds = |seconds: f64| match seconds {
-            _ if seconds < 1e-3 => format!("{:.0} µs", seconds * 1e6),
-            _ if seconds < 1.0 => format!("{:.1} ms", seconds * 1e3),
-            _ => format!("{seconds:.1} s"),
+impl LayerCheck {
+    fn new(layer: String, parameters: usize) -> Self {
+        Self { layer, parameters, checked: 0, kinks: 0, max_relative_error: 0.0, worst: None }
+    }
+
+    /// Notes both gradients of a number of its weight, or of its bias where `tensor` is odd.
+    fn note(&mut self, tensor: usize, index: usize, backpropagation: f64, numerical: Option<f64>) {
+        self.checked += 1;
+        let Some(numerical) = numerical else {
+            self.kinks += 1;
+            return;
         };
-        text += &format!(
-            "\nbackpropagation: all {} gradients in {}; numerical: one in {}, all in about {}, {:.0} times as long\n",
-            self.parameters,
-            seconds(self.backpropagation_seconds),
-            seconds(self.numerical_seconds_per_parameter),
-            seconds(self.numerical_seconds),
-            self.ratio
-        );
-        text
+        let error = relative_error(backpropagation, numerical);
+        if self.worst.is_none() || error > self.max_relative_error {
+            self.max_relative_error = error;
+            let parameter = if tensor.is_multiple_of(2) { "weight" } else { "bias" };
+            self.worst = Some(WorstParameter { parameter, index, backpropagation, numerical });
+        }
     }
 }

@@ -2,6 +2,7 @@ use ndarray::Array2;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::price::{AnswerCost, FIELDS_BYTES, FLOPS_PER_DRAW, NUMBER_BYTES, Passes, Question, errors_from};
 use super::request::{finite, shaped};
 use super::tensor::{Tensor, shape_text};
 use crate::fields::{Fault, Fields, kind, parsed};
@@ -23,7 +24,8 @@ pub struct Convolution {
 }
 
 /// A convolution as asked for: input (h, w) or (h, w, c), filter (k, k) or (k, k, c, filters).
-struct Request {
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConvolutionRequest {
     input: Tensor,
     filter: Tensor,
     bias: Option<Tensor>,
@@ -33,7 +35,7 @@ struct Request {
 }
 
 /// Zeros around the image: so that the output is as large, or so many on each side.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Border {
     Same,
     Of(usize),
@@ -43,15 +45,7 @@ enum Border {
 const SIDE_MAX: usize = 64;
 const STRIDE_MAX: u64 = 64;
 
-/// Forward, and backward where `dy` is given.
-///
-/// # Errors
-/// Every fault of the request, where shapes don't fit with both of them.
-pub fn convolution(request: &Value) -> Result<Convolution, Vec<Fault>> {
-    parsed(request, Request::take)?.answer()
-}
-
-impl Request {
+impl ConvolutionRequest {
     fn take(mut fields: Fields) -> Option<Self> {
         let input = Tensor::required(&mut fields, "input", &[2, 3]);
         let filter = Tensor::required(&mut fields, "filter", &[2, 4]);
@@ -139,48 +133,6 @@ impl Request {
         Ok(if has_channels { vec![y.height, y.width, y.channels] } else { vec![y.height, y.width] })
     }
 
-    fn answer(self) -> Result<Convolution, Vec<Fault>> {
-        let (image, (padded, border)) = (self.image(), self.bordered());
-        let fault = |detail| vec![Fault { pointer: "/filter".to_owned(), detail }];
-        let y_shape = self.y_shape().map_err(fault)?;
-        let mut network = Network::new(padded, &[self.spec()], 0).map_err(|error| fault(error.detail))?;
-        let bias = self.bias.as_ref().map(|bias| bias.values.as_slice());
-        for (to, from) in network.parameters_mut().zip([Some(self.filter.values.as_slice()), bias]) {
-            if let Some(from) = from {
-                to.copy_from_slice(from);
-            }
-        }
-        let mut x = Array2::zeros((1, padded.len()));
-        // Rows of the image, each with where it begins in the border.
-        let (line, columns) = (image.width * image.channels, border * image.channels);
-        let place = |row: usize| (row + border) * padded.width * image.channels + columns;
-        for (row, values) in self.input.values.chunks(line).enumerate() {
-            values.iter().enumerate().for_each(|(at, &value)| x[[0, place(row) + at]] = value);
-        }
-        let mut tape = Tape::forward(&network, x);
-        let y = Tensor::new(y_shape, tape.scores().iter().copied().collect());
-        finite("y", &y)?;
-        let mut answer = Convolution { products: self.products(&y), y, dx: None, dfilter: None, dbias: None };
-        if let Some(dy) = &self.dy {
-            let dy = Array2::from_shape_fn((1, dy.values.len()), |(_, at)| dy.values[at]);
-            tape.backward(&network, dy);
-            let (errors, gradient) = (&tape.errors[0], &tape.gradients[0]);
-            let dx = (0..image.height)
-                .flat_map(|row| (0..line).map(move |at| place(row) + at))
-                .map(|at| errors[[0, at]]);
-            let dx = Tensor::new(self.input.shape.clone(), dx.collect());
-            let dfilter = Tensor::new(self.filter.shape.clone(), gradient.weight.iter().copied().collect());
-            let dbias = Tensor::new(vec![gradient.bias.len()], gradient.bias.to_vec());
-            finite("dx", &dx)?;
-            finite("dfilter", &dfilter)?;
-            finite("dbias", &dbias)?;
-            answer.dx = Some(dx);
-            answer.dfilter = Some(dfilter);
-            answer.dbias = self.bias.as_ref().map(|_| dbias);
-        }
-        Ok(answer)
-    }
-
     /// The formulas; of `p` zeros on each side, or as many as make the output as large, the index is less.
     fn products(&self, y: &Tensor) -> Vec<String> {
         let (stride, input, filter) = (self.stride, &self.input, &self.filter);
@@ -202,6 +154,79 @@ impl Request {
             }
         }
         products
+    }
+}
+
+impl Question for ConvolutionRequest {
+    type Answer = Convolution;
+
+    fn parse(request: &Value) -> Result<Self, Vec<Fault>> {
+        parsed(request, Self::take)
+    }
+
+    fn cost(&self) -> AnswerCost {
+        let spec = [self.spec()];
+        let (padded_input, is_backward) = (self.bordered().0, self.dy.is_some());
+        let passes = Passes::of(padded_input, &spec);
+        let [x, w, padded_x] = [self.input.values.len(), self.filter.values.len(), padded_input.len()];
+        let [x, w, padded_x] = [x, w, padded_x].map(|length| length as f64);
+        let y = passes.values() - padded_x;
+        let given = x + w + if is_backward { y } else { 0.0 };
+        let (told, back) = match is_backward {
+            true => (y + x + passes.parameters(), passes.parameters() + y),
+            false => (y, 0.0),
+        };
+        let held = given + passes.parameters() + padded_x + passes.tape(1, errors_from(is_backward));
+        let flops = passes.forward() + if is_backward { 2.0 * passes.forward() } else { 0.0 };
+        let cost = AnswerCost {
+            flops: flops + FLOPS_PER_DRAW * w,
+            memory_bytes: size_of::<f64>() as f64 * (held + back + told),
+            answer_bytes: 0.0,
+        };
+        cost.then(AnswerCost::of_text(NUMBER_BYTES * told + 2.0 * FIELDS_BYTES))
+    }
+
+    fn answer(self) -> Result<Convolution, Vec<Fault>> {
+        let (image, (padded, border)) = (self.image(), self.bordered());
+        let fault = |detail| vec![Fault { pointer: "/filter".to_owned(), detail }];
+        let y_shape = self.y_shape().map_err(fault)?;
+        let mut network = Network::new(padded, &[self.spec()], 0).map_err(|error| fault(error.detail))?;
+        let bias = self.bias.as_ref().map(|bias| bias.values.as_slice());
+        for (to, from) in network.parameters_mut().zip([Some(self.filter.values.as_slice()), bias]) {
+            if let Some(from) = from {
+                to.copy_from_slice(from);
+            }
+        }
+        let mut x = Array2::zeros((1, padded.len()));
+        // Rows of the image, each with where it begins in the border.
+        let (line, columns) = (image.width * image.channels, border * image.channels);
+        let place = |row: usize| (row + border) * padded.width * image.channels + columns;
+        for (row, values) in self.input.values.chunks(line).enumerate() {
+            values.iter().enumerate().for_each(|(at, &value)| x[[0, place(row) + at]] = value);
+        }
+        let mut tape = Tape::new(&network, errors_from(self.dy.is_some()));
+        tape.pass(&network, x);
+        let y = Tensor::new(y_shape, tape.scores().iter().copied().collect());
+        finite("y", &y)?;
+        let mut answer = Convolution { products: self.products(&y), y, dx: None, dfilter: None, dbias: None };
+        if let Some(dy) = &self.dy {
+            let dy = Array2::from_shape_fn((1, dy.values.len()), |(_, at)| dy.values[at]);
+            tape.backward(&network, dy);
+            let (errors, gradient) = (&tape.errors[0], &tape.gradients[0]);
+            let dx = (0..image.height)
+                .flat_map(|row| (0..line).map(move |at| place(row) + at))
+                .map(|at| errors[[0, at]]);
+            let dx = Tensor::new(self.input.shape.clone(), dx.collect());
+            let dfilter = Tensor::new(self.filter.shape.clone(), gradient.weight.iter().copied().collect());
+            let dbias = Tensor::new(vec![gradient.bias.len()], gradient.bias.to_vec());
+            finite("dx", &dx)?;
+            finite("dfilter", &dfilter)?;
+            finite("dbias", &dbias)?;
+            answer.dx = Some(dx);
+            answer.dfilter = Some(dfilter);
+            answer.dbias = self.bias.as_ref().map(|_| dbias);
+        }
+        Ok(answer)
     }
 }
 

@@ -1,9 +1,11 @@
-use ndarray::Array2;
+use ndarray::{Array1, Array2};
 use serde::Serialize;
 
+use super::price::{AnswerCost, FIELDS_BYTES, NUMBER_BYTES, Passes, asked};
 use crate::data::IMAGE_SIDE;
 use crate::data::picture::{Shade, Tile, sheet};
-use crate::nn::{Network, Tape, argmax, relative_error};
+use crate::nn::{LayerSpec, Network, Stopped, Tape, argmax, relative_error};
+use crate::train::INPUT;
 
 /// Which pixels speak for the class that an image is taken for.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -38,9 +40,52 @@ pub struct Completeness {
 /// Places on the way from black where the gradient is taken, each in the middle of its part.
 pub const INTEGRATION_STEPS: usize = 64;
 
+/// Places that go through the network together.
+const ROWS: usize = 16;
+
 /// Why `network` takes an image of pixel / 255 for `class`, or for what it takes it.
 pub fn explain(network: &Network<f32>, image: &[f32], class: Option<usize>) -> Explanation {
-    let mut tape = Tape::of_image(network, image);
+    let all = explain_all(network, &[image], class, &|| true).expect("nobody stops it");
+    all.into_iter().next().expect("as many as images")
+}
+
+/// [`explain`] for each of `images`, as long as `go_on`, asked before each pass, says yes.
+///
+/// # Errors
+/// Where it says no.
+pub fn explain_all(
+    network: &Network<f32>,
+    images: &[&[f32]],
+    class: Option<usize>,
+    go_on: &dyn Fn() -> bool,
+) -> Result<Vec<Explanation>, Stopped> {
+    let mut tape = Tape::new(network, 0);
+    images.iter().map(|image| explained(network, &mut tape, image, class, go_on)).collect()
+}
+
+/// What the explanations of so many images take, as JSON or as a picture.
+pub fn explain_cost(layers: &[LayerSpec], images: usize, is_picture: bool) -> AnswerCost {
+    let passes = Passes::of(INPUT, layers);
+    let flops = images as f64 * (INTEGRATION_STEPS + 2) as f64 * (passes.forward() + passes.errors(0));
+    let held = size_of::<f32>() as f64 * passes.tape(ROWS, 0);
+    let numbers = (images * 3 * INPUT.len()) as f64;
+    let found = size_of::<f32>() as f64 * numbers;
+    let answer = match is_picture {
+        true => AnswerCost::of_sheet(4 * images, (IMAGE_SIDE, IMAGE_SIDE), 4, ZOOM),
+        false => AnswerCost::of_text(numbers * NUMBER_BYTES + images as f64 * FIELDS_BYTES),
+    };
+    AnswerCost { flops, memory_bytes: held + found, answer_bytes: 0.0 }.then(answer)
+}
+
+fn explained(
+    network: &Network<f32>,
+    tape: &mut Tape<f32>,
+    image: &[f32],
+    class: Option<usize>,
+    go_on: &dyn Fn() -> bool,
+) -> Result<Explanation, Stopped> {
+    asked(go_on)?;
+    tape.pass_image(network, image);
     let label = class.unwrap_or_else(|| argmax(tape.scores().iter()));
     let onehot =
         |rows| Array2::from_shape_fn((rows, network.outputs()), |(_, at)| f32::from(u8::from(at == label)));
@@ -48,28 +93,36 @@ pub fn explain(network: &Network<f32>, image: &[f32], class: Option<usize>) -> E
     tape.backward_errors(network, onehot(1));
     let saliency: Vec<f32> = tape.errors[0].iter().copied().collect();
 
-    let way = Array2::from_shape_fn((INTEGRATION_STEPS, image.len()), |(step, pixel)| {
-        image[pixel] * ((step as f32 + 0.5) / INTEGRATION_STEPS as f32)
-    });
-    let mut along = Tape::forward(network, way);
-    along.backward_errors(network, onehot(INTEGRATION_STEPS));
+    let mut mean = Array1::zeros(image.len());
+    for first in (0..INTEGRATION_STEPS).step_by(ROWS) {
+        asked(go_on)?;
+        let way = Array2::from_shape_fn((ROWS, image.len()), |(step, pixel)| {
+            image[pixel] * (((first + step) as f32 + 0.5) / INTEGRATION_STEPS as f32)
+        });
+        tape.pass(network, way);
+        tape.backward_errors(network, onehot(ROWS));
+        tape.errors[0].rows().into_iter().for_each(|gradient| mean += &gradient);
+    }
+    mean /= INTEGRATION_STEPS as f32;
     let times =
         |gradients: &[f32]| image.iter().zip(gradients).map(|(pixel, gradient)| pixel * gradient).collect();
-    let mean = along.errors[0].mean_axis(ndarray::Axis(0)).map(|mean| mean.to_vec()).unwrap_or_default();
-    let integrated: Vec<f32> = times(&mean);
+    let integrated: Vec<f32> = times(mean.as_slice().unwrap_or_default());
 
-    let black = Tape::of_image(network, &vec![0.0; image.len()]);
+    asked(go_on)?;
+    tape.pass_image(network, &vec![0.0; image.len()]);
     let sum: f64 = integrated.iter().copied().map(f64::from).sum();
-    let difference = score - f64::from(black.scores()[[0, label]]);
-    Explanation {
+    let difference = score - f64::from(tape.scores()[[0, label]]);
+    Ok(Explanation {
         label,
         score,
         input_times_gradient: rows(&times(&saliency)),
         saliency: rows(&saliency),
         integrated_gradients: rows(&integrated),
         completeness: Completeness { sum, difference, relative_error: relative_error(sum, difference) },
-    }
+    })
 }
+
+const _: () = assert!(INTEGRATION_STEPS.is_multiple_of(ROWS));
 
 fn rows(values: &[f32]) -> Vec<Vec<f32>> {
     values.chunks(IMAGE_SIDE).map(<[f32]>::to_vec).collect()

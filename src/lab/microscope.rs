@@ -2,10 +2,13 @@ mod worked;
 
 use serde::Serialize;
 
-use super::trace::passed;
+use super::price::{AnswerCost, FIELDS_BYTES, Passes, asked};
+use super::trace::dscores;
 use crate::nn::{
-    Layer, Loss, LossKind, Network, Path, Tape, central_difference, relative_error, strongest_paths,
+    Float, Layer, LayerSpec, Loss, LossKind, Network, Path, Stopped, Tape, central_difference,
+    relative_error, strongest_paths,
 };
+use crate::train::INPUT;
 
 /// The chain rule for one parameter of a network on one image: `∂L/∂w` is the value that enters it times the error
 /// that reaches it, summed over the places where it is used.
@@ -99,8 +102,8 @@ impl ParameterPlace {
     ///
     /// # Errors
     /// The name of the field at fault, and why.
-    pub fn new(
-        network: &Network<f64>,
+    pub fn new<T: Float>(
+        network: &Network<T>,
         layer: usize,
         is_bias: bool,
         index: &[usize],
@@ -150,14 +153,47 @@ fn unravelled(mut flat: usize, shape: &[usize]) -> Vec<usize> {
     index
 }
 
-/// The chain rule for the parameter at `place`, on an image of pixel / 255.
+/// Passes of a central difference at most, of the smallest and the largest.
+const PASSES_MAX: f64 = 10.0;
+
+/// Bytes of what is kept of the ways on from a value.
+const WAYS_BYTES: f64 = 48.0 * PATHS_TOLD as f64;
+
+/// What a microscope takes.
+pub fn microscope_cost(layers: &[LayerSpec], place: &ParameterPlace) -> AnswerCost {
+    let passes = Passes::of(INPUT, layers);
+    let flops = passes.forward() * (1.0 + PASSES_MAX)
+        + passes.errors(place.layer + 1)
+        + EDGE_FLOPS * passes.forward();
+    let held = passes.parameters() + passes.tape(1, place.layer + 1) + 2.0 * passes.values();
+    let held = size_of::<f64>() as f64 * held + WAYS_BYTES * passes.values();
+    let text = layers.len() as f64 * FIELDS_BYTES * PATHS_TOLD as f64 + 4.0 * FIELDS_BYTES;
+    AnswerCost { flops, memory_bytes: held, answer_bytes: 0.0 }.then(AnswerCost::of_text(text))
+}
+
+/// Operations for the strongest ways through an edge, for each operation of a pass.
+const EDGE_FLOPS: f64 = 10.0;
+
+/// The chain rule for the parameter at `place`, on an image of pixel / 255, in `f64`, as long as `go_on`, asked before each
+/// pass, says yes.
+///
+/// # Errors
+/// Where it says no.
 pub fn microscope(
-    network: &Network<f64>,
+    network: &Network<f32>,
     kind: LossKind,
-    (image, label): (&[f64], u8),
+    (image, label): (&[f32], u8),
     place: &ParameterPlace,
-) -> Microscope {
-    let (mut tape, loss) = passed(network, kind, image, label);
+    go_on: &dyn Fn() -> bool,
+) -> Result<Microscope, Stopped> {
+    let image: Vec<f64> = image.iter().copied().map(f64::from).collect();
+    let mut network: Network<f64> = network.converted();
+    asked(go_on)?;
+    let mut tape = Tape::new(&network, place.layer + 1);
+    tape.pass_image(&network, &image);
+    let (dscores, loss) = dscores(&tape, kind, label);
+    asked(go_on)?;
+    tape.backward_errors(&network, dscores);
     let layer = &network.layers()[place.layer];
     let (row, column) = place.row_and_column(&layer.weight_shape());
     let values: Vec<f64> = tape.values[place.layer].iter().copied().collect();
@@ -187,14 +223,22 @@ pub fn microscope(
     terms.sort_by(|a, b| b.product.abs().total_cmp(&a.product.abs()));
     let reached = terms.iter().filter(|term| term.product != 0.0).count();
     terms.truncate(TERMS_TOLD.min(reached.max(1)));
-    let paths = strongest_paths(network, &tape, place.layer, uses.iter().copied(), PATHS_TOLD);
-    let paths = paths.iter().map(|path| told(network, &tape, place, path, loss)).collect();
-    let mut moved = network.clone();
-    let value = *parameter(&mut moved, place.layer, (row, column));
+    asked(go_on)?;
+    let paths = strongest_paths(&network, &tape, place.layer, uses.iter().copied(), PATHS_TOLD);
+    let paths = paths.iter().map(|path| told(&network, &tape, place, path, loss)).collect();
+    let value = *parameter(&mut network, place.layer, (row, column));
+    let mut is_stopped = false;
     let numerical = central_difference(loss, |step| {
-        *parameter(&mut moved, place.layer, (row, column)) = value + step;
-        Loss::new(kind).forward(tape.forward_from(&moved, place.layer), &[label])
+        is_stopped |= !go_on();
+        if is_stopped {
+            return f64::NAN;
+        }
+        *parameter(&mut network, place.layer, (row, column)) = value + step;
+        Loss::new(kind).forward(tape.forward_from(&network, place.layer), &[label])
     });
+    if is_stopped {
+        return Err(Stopped);
+    }
     let mut found = Microscope {
         layer: network.layer_name(place.layer),
         parameter: if place.is_bias { "bias" } else { "weight" },
@@ -212,7 +256,7 @@ pub fn microscope(
         text: String::new(),
     };
     found.text = found.worked();
-    found
+    Ok(found)
 }
 
 /// The parameter itself.

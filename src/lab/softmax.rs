@@ -2,6 +2,7 @@ use ndarray::{Array2, ArrayViewMut2};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::price::{AnswerCost, FIELDS_BYTES, NUMBER_BYTES, Question};
 use super::request::{finite, shaped};
 use super::tensor::Tensor;
 use crate::fields::{Bounds, Fault, Fields, parsed};
@@ -22,28 +23,25 @@ pub struct SoftmaxCrossEntropy {
     pub target: Tensor,
 }
 
-struct Request {
+/// Scores and what they should be, as asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SoftmaxRequest {
     logits: Tensor,
     /// A probability for each score.
     target: Tensor,
     loss: Loss,
 }
 
-/// Forward and backward.
-///
-/// # Errors
-/// Every fault of the request.
-pub fn softmax_cross_entropy(request: &Value) -> Result<SoftmaxCrossEntropy, Vec<Fault>> {
-    parsed(request, Request::take)?.answer()
-}
-
 /// Probabilities that add up to 1 but for rounding.
 const SUM_ERROR_MAX: f64 = 1e-6;
+
+/// Operations for a score: three exponentials or so.
+const FLOPS_PER_SCORE: f64 = 60.0;
 
 /// Classes at most: a label is a byte.
 const CLASSES_MAX: usize = 256;
 
-impl Request {
+impl SoftmaxRequest {
     fn take(mut fields: Fields) -> Option<Self> {
         let logits = Tensor::required(&mut fields, "logits", &[1, 2]);
         let kind = fields.one_of("loss", &LossKind::NAMED);
@@ -72,6 +70,28 @@ impl Request {
         }
         fields.refuse_unknown();
         Some(Self { logits, target: target?, loss })
+    }
+}
+
+impl Question for SoftmaxRequest {
+    type Answer = SoftmaxCrossEntropy;
+
+    fn parse(request: &Value) -> Result<Self, Vec<Fault>> {
+        parsed(request, Self::take)
+    }
+
+    fn cost(&self) -> AnswerCost {
+        let numbers = self.logits.values.len() as f64;
+        let classes = self.logits.shape[self.logits.shape.len() - 1] as f64;
+        let shares = self.target.values.iter().filter(|share| **share > 0.0).count() as f64;
+        let cost = AnswerCost {
+            flops: FLOPS_PER_SCORE * (numbers + shares * classes),
+            // Scores, probabilities, gradient, target and the scores once more; the losses twice.
+            memory_bytes: size_of::<f64>() as f64 * (5.0 * numbers + 2.0 * numbers / classes),
+            answer_bytes: 0.0,
+        };
+        let told = 3.0 * numbers + numbers / classes;
+        cost.then(AnswerCost::of_text(NUMBER_BYTES * told + FIELDS_BYTES))
     }
 
     fn answer(self) -> Result<SoftmaxCrossEntropy, Vec<Fault>> {

@@ -47,7 +47,7 @@ pub struct Histogram {
 }
 
 /// Bins of a [`Histogram`].
-const BINS: usize = 32;
+pub const BINS: usize = 32;
 
 impl Histogram {
     /// Of numbers with these figures.

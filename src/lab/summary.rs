@@ -2,6 +2,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
+use super::price::{AnswerCost, FIELDS_BYTES};
 use super::tensor::shape_text;
 use super::trace::dimensions;
 use crate::nn::{LayerSpec, ShapeError, shapes};
@@ -80,6 +81,12 @@ pub fn summary(layers: &[LayerSpec], batch_size: usize) -> Result<Summary, Shape
         workspace_bytes: step_bytes(layers, batch_size, 0),
         layers: told,
     })
+}
+
+/// What the summary of so many layers takes.
+pub fn summary_cost(layers: usize) -> AnswerCost {
+    let text = FIELDS_BYTES * (layers + 1) as f64;
+    AnswerCost { flops: text, ..AnswerCost::default() }.then(AnswerCost::of_text(text))
 }
 
 impl Summary {

@@ -116,17 +116,25 @@ pub fn shape_text(shape: &[usize]) -> String {
 
 impl Serialize for Tensor {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        nested(&self.shape, &self.values).serialize(serializer)
+        Part { shape: &self.shape, values: &self.values }.serialize(serializer)
     }
 }
 
-fn nested(shape: &[usize], values: &[f64]) -> Value {
-    match shape {
-        [] => values.first().map_or(Value::Null, |&value| value.into()),
-        [_] => values.iter().copied().map(Value::from).collect(),
-        [length, rest @ ..] => {
-            let size = values.len() / length;
-            values.chunks(size.max(1)).map(|values| nested(rest, values)).collect()
+/// A part of a tensor along its first axes.
+struct Part<'a> {
+    shape: &'a [usize],
+    values: &'a [f64],
+}
+
+impl Serialize for Part<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match *self.shape {
+            [] => self.values.first().serialize(serializer),
+            [_] => self.values.serialize(serializer),
+            [length, ref shape @ ..] => {
+                let size = (self.values.len() / length.max(1)).max(1);
+                serializer.collect_seq(self.values.chunks(size).map(|values| Part { shape, values }))
+            }
         }
     }
 }

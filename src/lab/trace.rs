@@ -2,10 +2,12 @@ use ndarray::Array2;
 use serde::Serialize;
 
 use super::number::number;
+use super::price::{AnswerCost, FIELDS_BYTES, NUMBER_BYTES, Passes, asked};
 use super::statistics::Statistics;
 use super::tensor::{Tensor, shape_text};
 use crate::data::picture::{Shade, Tile, sheet};
-use crate::nn::{Float, Gradient, Loss, LossKind, Network, Shape, Tape, argmax, softmax};
+use crate::nn::{Float, Gradient, LayerSpec, Loss, LossKind, Network, Shape, Stopped, Tape, argmax, softmax};
+use crate::train::INPUT;
 
 /// One step of backpropagation on one image, looked into: what every layer held, what flowed back, and what one
 /// update did to the loss.
@@ -80,25 +82,50 @@ pub fn dimensions(shape: Shape) -> Vec<usize> {
     }
 }
 
-/// Forward and backward for one image of pixel / 255.
-pub fn passed<T: Float>(network: &Network<T>, loss: LossKind, image: &[T], label: u8) -> (Tape<T>, f64) {
-    let mut tape = Tape::of_image(network, image);
-    let mut dscores = Array2::zeros((1, network.outputs()));
+/// The gradient of the scores on `tape`, and the loss.
+pub fn dscores<T: Float>(tape: &Tape<T>, loss: LossKind, label: u8) -> (Array2<T>, f64) {
+    let mut dscores = Array2::zeros(tape.scores().dim());
     let loss = Loss::new(loss).backward(tape.scores(), &[label], 1, dscores.view_mut());
-    tape.backward(network, dscores);
-    (tape, loss)
+    (dscores, loss)
+}
+
+/// What the trace of one image takes, with the arrays where they are wanted.
+pub fn trace_cost(layers: &[LayerSpec], with_arrays: bool) -> AnswerCost {
+    let passes = Passes::of(INPUT, layers);
+    let parameters = passes.parameters();
+    let numbers = 2.0 * passes.values() + parameters;
+    // Every number is looked at some times for its figures.
+    let flops = 2.0 * passes.forward() + passes.backward() + 10.0 * numbers;
+    // The weights on the way there and back, and then those after the update, beside the gradient.
+    let forward = passes.tape(1, usize::MAX);
+    let held = parameters + passes.tape(1, 1).max(2.0 * passes.values() + parameters + forward);
+    let arrays = if with_arrays { numbers } else { 0.0 };
+    let held = size_of::<f32>() as f64 * held + size_of::<f64>() as f64 * arrays;
+    let text = NUMBER_BYTES * arrays + layers.len() as f64 * FIELDS_BYTES + FIELDS_BYTES;
+    AnswerCost { flops, memory_bytes: held, answer_bytes: 0.0 }.then(AnswerCost::of_text(text))
 }
 
 /// One image of pixel / 255 and its label through `network` and back, and one update at `learning_rate`; with the
-/// arrays themselves where `with_arrays`. Nothing of `network` is changed.
+/// arrays themselves where `with_arrays`. Nothing of `network` is changed. It goes on as long as `go_on`, asked before each
+/// pass, says yes.
+///
+/// # Errors
+/// Where it says no.
 pub fn trace(
     network: &Network<f32>,
     loss: LossKind,
     (image, label): (&[f32], u8),
     learning_rate: f64,
     with_arrays: bool,
-) -> Trace {
-    let (tape, loss_before) = passed(network, loss, image, label);
+    go_on: &dyn Fn() -> bool,
+) -> Result<Trace, Stopped> {
+    asked(go_on)?;
+    let mut tape = Tape::new(network, 1);
+    tape.pass_image(network, image);
+    let (dscores, loss_before) = dscores(&tape, loss, label);
+    asked(go_on)?;
+    tape.backward(network, dscores);
+    tape.end();
     let mut updated = network.clone();
     let mut gradients = tape.gradients.iter().peekable();
     let mut layers = Vec::new();
@@ -121,17 +148,20 @@ pub fn trace(
     }
     let mut probabilities = tape.scores().to_owned();
     softmax(probabilities.view_mut());
-    Trace {
+    asked(go_on)?;
+    let mut after = Tape::new(&updated, usize::MAX);
+    after.pass_image(&updated, image);
+    Ok(Trace {
         label: usize::from(label),
         predicted: argmax(probabilities.iter()),
         probabilities: probabilities.iter().map(|p| p.wide()).collect(),
         loss,
         mode: "inference",
         loss_before,
-        loss_after: Loss::new(loss).forward(Tape::of_image(&updated, image).scores(), &[label]),
+        loss_after: Loss::new(loss).forward(after.scores(), &[label]),
         learning_rate,
         layers,
-    }
+    })
 }
 
 impl Trace {
@@ -197,21 +227,46 @@ fn update(
 /// What the layer at `index` makes of an image, as a picture: one tile for each channel of an image,
 /// rows of squares for a list.
 pub fn feature_maps(network: &Network<f32>, image: &[f32], index: usize) -> Vec<u8> {
-    let values = &Tape::of_image(network, image).values[index + 1];
-    let shape = network.shapes()[index + 1];
-    if shape.places() == 1 {
-        let width = shape.channels.min(LIST_WIDTH);
-        let mut values: Vec<f32> = values.iter().copied().collect();
-        values.resize(values.len().next_multiple_of(width), 0.0);
-        return sheet(&[Tile { values, width, shade: Shade::Signed }], 1, LIST_ZOOM);
-    }
-    let tile = |channel: usize| Tile {
-        values: values.iter().skip(channel).step_by(shape.channels).copied().collect(),
-        width: shape.width,
-        shade: Shade::Signed,
+    let mut tape = Tape::new(network, usize::MAX);
+    tape.pass_image(network, image);
+    let (values, maps) = (&tape.values[index + 1], Maps::of(network.shapes()[index + 1]));
+    let (width, height) = maps.tile;
+    let tile = |tile: usize| {
+        let mut values: Vec<f32> = values.iter().skip(tile).step_by(maps.tiles).copied().collect();
+        values.resize(width * height, 0.0);
+        Tile { values, width, shade: Shade::Signed }
     };
-    let tiles: Vec<Tile> = (0..shape.channels).map(tile).collect();
-    sheet(&tiles, MAPS_ACROSS, (MAP_SIDE / shape.width).max(1))
+    let tiles: Vec<Tile> = (0..maps.tiles).map(tile).collect();
+    sheet(&tiles, MAPS_ACROSS, maps.zoom)
+}
+
+/// What [`feature_maps`] takes.
+pub fn feature_maps_cost(layers: &[LayerSpec], index: usize) -> AnswerCost {
+    let passes = Passes::of(INPUT, layers);
+    let Maps { tiles, tile, zoom } = Maps::of(passes.shape(index + 1));
+    let held = size_of::<f32>() as f64 * passes.tape(1, usize::MAX);
+    let cost = AnswerCost { flops: passes.forward(), memory_bytes: held, answer_bytes: 0.0 };
+    cost.then(AnswerCost::of_sheet(tiles, tile, MAPS_ACROSS, zoom))
+}
+
+/// How the values of a layer are drawn.
+struct Maps {
+    tiles: usize,
+    /// Width and height of one.
+    tile: (usize, usize),
+    /// Side of a number in pixels.
+    zoom: usize,
+}
+
+impl Maps {
+    fn of(shape: Shape) -> Self {
+        if shape.places() == 1 {
+            let width = shape.channels.min(LIST_WIDTH);
+            return Self { tiles: 1, tile: (width, shape.channels.div_ceil(width)), zoom: LIST_ZOOM };
+        }
+        let zoom = (MAP_SIDE / shape.width).max(1);
+        Self { tiles: shape.channels, tile: (shape.width, shape.height), zoom }
+    }
 }
 
 /// Numbers of a list in a row, and the side of one in pixels.

@@ -149,6 +149,12 @@ impl<T: Float> Conv2d<T> {
         self.filters() * self.pooled_windows().padded_filter()
     }
 
+    /// Where [`Self::write_by_filter`] puts the number of w in `row` and `filter`, of `length` numbers in all.
+    pub(super) fn place_by_filter(&self, length: usize, row: usize, filter: usize) -> usize {
+        let (span, length) = (self.kernel() * self.input().channels, length / self.filters());
+        filter * length + row / span * (length / self.kernel()) + row % span
+    }
+
     /// Copies w filter by filter, each row of a window padded to whole registers.
     pub(super) fn write_by_filter(&self, by_filter: &mut [T]) {
         let span = self.kernel() * self.input().channels;

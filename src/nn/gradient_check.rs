@@ -1,4 +1,5 @@
-use super::{Batch, Loss, Network, Pool, Workspace};
+use super::layer::values_mut;
+use super::{Batch, Loss, Network, Plan, Pool, Tensor, Workspace};
 
 /// Half the distance of a central difference at first: near the cube root of the `f64` rounding unit, where
 /// truncation and rounding are about equal (Press et al., *Numerical Recipes*, section 5.7).
@@ -89,79 +90,149 @@ pub fn gradient_check(
     batch: Batch<f64>,
     pool: &Pool,
 ) -> Vec<GradientCheck> {
-    let mut differences = Differences::new(network, loss, batch, pool);
-    let analytic = differences.backpropagate();
-    network
-        .parameters()
-        .zip(analytic)
-        .enumerate()
-        .map(|(tensor, ((parameter, _, values), analytic))| {
-            let numerical =
-                (0..values.len()).map(|element| differences.derivative(tensor, element)).collect();
-            GradientCheck { parameter, analytic, numerical }
-        })
-        .collect()
+    let check = |(parameter, _, values): Tensor<f64>| GradientCheck {
+        parameter,
+        analytic: vec![0.0; values.len()],
+        numerical: vec![None; values.len()],
+    };
+    let mut checks: Vec<GradientCheck> = network.parameters().map(check).collect();
+    let mut differences = Differences::new(network.clone(), loss, batch, pool, &|| true);
+    let all = differences.backpropagate(|tensor, first, part| {
+        checks[tensor].analytic[first..][..part.len()].copy_from_slice(part);
+    });
+    all.expect("nobody stops it");
+    for (tensor, check) in checks.iter_mut().enumerate() {
+        for (element, numerical) in check.numerical.iter_mut().enumerate() {
+            *numerical = differences.derivative(tensor, element).expect("nobody stops it");
+        }
+    }
+    checks
 }
 
+/// Work that was stopped before its end, as it was told to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("stopped")]
+pub struct Stopped;
+
 /// Numerical derivatives of a training step's loss, one parameter after the other.
+///
+/// Network and packed weights are all that it holds of a network's size: gradients are shown in parts, and a number
+/// that is moved is moved in both.
 pub struct Differences<'a> {
     network: Network<f64>,
     workspace: Workspace<f64>,
-    /// The layer of each parameter tensor.
+    /// The layer of each weight and its bias.
     layers: Vec<usize>,
     loss: &'a Loss,
     batch: Batch<'a, f64>,
     pool: &'a Pool,
+    /// Asked before each pass.
+    go_on: &'a dyn Fn() -> bool,
+    is_stopped: bool,
     /// Of the network as it is.
     loss_here: f64,
+    passes: usize,
 }
 
 impl<'a> Differences<'a> {
-    /// Those of `network` on this batch.
-    pub fn new(network: &Network<f64>, loss: &'a Loss, batch: Batch<'a, f64>, pool: &'a Pool) -> Self {
+    /// Those of `network` on this batch, as long as `go_on`, asked before each pass, says yes.
+    pub fn new(
+        network: Network<f64>,
+        loss: &'a Loss,
+        batch: Batch<'a, f64>,
+        pool: &'a Pool,
+        go_on: &'a dyn Fn() -> bool,
+    ) -> Self {
         let has_parameters = |index: &usize| network.layers()[*index].parameters().is_some();
-        let layers = (0..network.layers().len()).filter(has_parameters).flat_map(|index| [index; 2]);
+        let layers = (0..network.layers().len()).filter(has_parameters).collect();
+        let plan = Plan::new(&network.kinds(), batch.rows.len(), 1.0);
+        let mut workspace = Workspace::without_gradients(&network, plan);
+        workspace.pack(&network);
         Self {
-            workspace: Workspace::new(network, batch.rows.len()),
-            network: network.clone(),
-            layers: layers.collect(),
+            workspace,
+            network,
+            layers,
             loss,
             batch,
             pool,
+            go_on,
+            is_stopped: false,
             loss_here: f64::NAN,
+            passes: 0,
         }
     }
 
-    /// The gradient of every parameter tensor by backpropagation, in the order of [`Network::parameters`].
-    pub fn backpropagate(&mut self) -> Vec<Vec<f64>> {
-        let result = self.workspace.backpropagate(&self.network, self.loss, self.batch, self.pool);
-        self.loss_here = result.loss_sum / self.batch.rows.len() as f64;
-        let gradients = self.workspace.gradients().iter();
-        gradients
-            .flat_map(|gradient| [gradient.weight.iter().copied().collect(), gradient.bias.to_vec()])
-            .collect()
+    /// The network whose loss it is.
+    pub fn network(&self) -> &Network<f64> {
+        &self.network
+    }
+
+    /// Passes forward until now, those of backpropagation among them.
+    pub fn passes(&self) -> usize {
+        self.passes
+    }
+
+    /// The gradient of every parameter by backpropagation: calls `visit` with some numbers after the other, with their
+    /// tensor, in the order of [`Network::parameters`], and where they begin in it.
+    ///
+    /// # Errors
+    /// Where it was stopped.
+    pub fn backpropagate(&mut self, mut visit: impl FnMut(usize, usize, &[f64])) -> Result<(), Stopped> {
+        self.loss_here = self.loss(true);
+        if self.is_stopped {
+            return Err(Stopped);
+        }
+        let Self { network, workspace, layers, .. } = self;
+        workspace.visit_gradients(network, |layer, is_bias, first, part| {
+            let tensor = 2 * layers.partition_point(|&before| before < layer) + usize::from(is_bias);
+            visit(tensor, first, part);
+        });
+        Ok(())
     }
 
     /// The derivative by one number of the parameter tensor number `tensor`, see [`central_difference`]; once
     /// [`Self::backpropagate`] has been called.
-    pub fn derivative(&mut self, tensor: usize, element: usize) -> Option<f64> {
-        let value = self.network.parameters_mut().nth(tensor)?[element];
-        let slope = central_difference(self.loss_here, |step| self.loss_at(tensor, element, value + step));
+    ///
+    /// # Errors
+    /// Where it was stopped.
+    pub fn derivative(&mut self, tensor: usize, element: usize) -> Result<Option<f64>, Stopped> {
+        let value = *self.parameter(tensor, element);
+        let slope = central_difference(self.loss_here, |step| {
+            self.set(tensor, element, value + step);
+            self.loss(false)
+        });
         self.set(tensor, element, value);
-        slope
+        if self.is_stopped { Err(Stopped) } else { Ok(slope) }
     }
 
-    fn loss_at(&mut self, tensor: usize, element: usize, value: f64) -> f64 {
-        self.set(tensor, element, value);
+    /// The loss of the network as it is, ready for the gradients where it goes `backward`; no number once it is stopped.
+    fn loss(&mut self, backward: bool) -> f64 {
+        self.is_stopped |= !(self.go_on)();
+        if self.is_stopped {
+            return f64::NAN;
+        }
+        self.passes += 1;
         let Self { network, workspace, loss, batch, pool, .. } = self;
-        let result = workspace.pass(network, loss, *batch, false, pool);
+        let result = workspace.pass(network, loss, *batch, backward, pool);
         result.loss_sum / batch.rows.len() as f64
     }
 
+    fn parameter(&mut self, tensor: usize, element: usize) -> &mut f64 {
+        let layer = &mut self.network.layers_mut()[self.layers[tensor / 2]];
+        let (weight, bias) = layer.parameters_mut().expect("a layer with parameters");
+        if tensor.is_multiple_of(2) { &mut values_mut(weight)[element] } else { &mut bias[element] }
+    }
+
+    /// Replaces one number, and of a weight what the products read of it.
     fn set(&mut self, tensor: usize, element: usize, value: f64) {
-        if let Some(values) = self.network.parameters_mut().nth(tensor) {
-            values[element] = value;
+        *self.parameter(tensor, element) = value;
+        let Self { network, workspace, layers, .. } = self;
+        let layer = layers[tensor / 2];
+        if tensor.is_multiple_of(2)
+            && let Some((weight, _)) = network.layers()[layer].parameters()
+        {
+            let columns = weight.ncols();
+            workspace.pack_one(network, layer, element / columns, element % columns);
         }
-        self.workspace.pack_layer(&self.network, self.layers[tensor]);
     }
 }

@@ -77,6 +77,33 @@ pub fn numbers_of_a_step(plan: &Plan, layers: &[LayerSpec], shapes: &[Shape], st
     packed + plan.groups as f64 * group
 }
 
+/// Numbers that a [`Tape`](super::Tape) of `rows` rows holds besides the gradients of the parameters, before it is made; as
+/// [`numbers_of_a_step`] is for a workspace.
+pub fn numbers_of_a_tape(layers: &[LayerSpec], shapes: &[Shape], rows: usize, errors_from: usize) -> f64 {
+    let (mut packed, mut scratch) = (0.0, 0f64);
+    for (index, layer) in layers.iter().enumerate() {
+        let (input, output, with_error) = (shapes[index], shapes[index + 1], index >= errors_from);
+        match *layer {
+            LayerSpec::Dense { units, .. } => {
+                packed += input.len() as f64 * padded_columns(units);
+                packed += if with_error { units as f64 * padded_columns(input.len()) } else { 0.0 };
+            }
+            LayerSpec::Conv2d { filters, kernel, padding, stride, .. } => {
+                let area = (kernel * kernel) as f64;
+                packed += area * input.channels as f64 * padded_columns(filters);
+                packed +=
+                    if with_error { area * filters as f64 * padded_columns(input.channels) } else { 0.0 };
+                let image =
+                    Window::new(input, kernel, stride, padding).map_or(0, |window| window.padded.len());
+                scratch = scratch.max(2.0 * image as f64 + output.places() as f64 * padded_columns(filters));
+            }
+            _ => {}
+        }
+    }
+    let values = |shapes: &[Shape]| rows as f64 * shapes.iter().map(|shape| shape.len() as f64).sum::<f64>();
+    packed + scratch + values(shapes) + values(shapes.get(errors_from..).unwrap_or_default())
+}
+
 /// Columns of a packed matrix.
 fn padded_columns(columns: usize) -> f64 {
     columns.next_multiple_of(PANEL) as f64

@@ -48,12 +48,14 @@ pub use conv2d::Conv2d;
 pub use dense::Dense;
 pub use dropout::{Draw, Dropout};
 pub use float::Float;
-pub use gradient_check::{Differences, GradientCheck, central_difference, gradient_check, relative_error};
+pub use gradient_check::{
+    Differences, GradientCheck, Stopped, central_difference, gradient_check, relative_error,
+};
 pub use init::Init;
 pub use kernel::Pool;
 pub use layer::{Layer, LayerKind, LayerSpec};
 pub use loss::{Loss, LossKind, softmax};
-pub use memory::numbers_of_a_step;
+pub use memory::{numbers_of_a_step, numbers_of_a_tape};
 pub use network::{LengthError, Network, ShapeError, Tensor, fitting_layers, shapes};
 pub use optimizer::{Optimizer, OptimizerSpec, clip_scale, square_sum};
 pub use paths::{Path, strongest_paths};

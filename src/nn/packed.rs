@@ -4,7 +4,7 @@ use super::kernel::{PANEL, Panels, fill_panels};
 use super::{Conv2d, Dense, Float, Layer};
 
 /// The weight of a layer as its products read it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Packed<T> {
     /// No product.
     None,
@@ -84,6 +84,37 @@ impl<T: Float> Packed<T> {
                 weight.fill(conv.weight.view());
                 if let Some(by_filter) = by_filter {
                     conv.write_by_filter(by_filter);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl<T: Float> Packed<T> {
+    /// Copies the one number of the weight of `layer` in that is in `row` and `column`.
+    pub fn fill_one(&mut self, layer: &Layer<T>, row: usize, column: usize) {
+        match (self, layer) {
+            (Self::Dense { weight, transposed }, Layer::Dense(dense)) => {
+                let value = dense.weight[[row, column]];
+                weight.set(row, column, value);
+                if let Some(transposed) = transposed {
+                    transposed.set(column, row, value);
+                }
+            }
+            (Self::Conv2d { weight, transposed }, Layer::Conv2d(conv)) => {
+                let value = conv.weight[[row, column]];
+                weight.set(row, column, value);
+                let channels = conv.input().channels;
+                if let Some(transposed) = transposed {
+                    transposed[row / channels].set(column, row % channels, value);
+                }
+            }
+            (Self::ConvPool { weight, by_filter }, Layer::Conv2d(conv)) => {
+                weight.set(row, column, conv.weight[[row, column]]);
+                if let Some(by_filter) = by_filter {
+                    let place = conv.place_by_filter(by_filter.len(), row, column);
+                    by_filter[place] = conv.weight[[row, column]];
                 }
             }
             _ => {}

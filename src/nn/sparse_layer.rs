@@ -90,6 +90,12 @@ impl<T: Float> SparseLayer<T> {
         }
     }
 
+    /// Replaces the weight in `row` and `column`.
+    pub fn set(&mut self, row: usize, column: usize, value: T) {
+        let block = &mut self.blocks[column / UNITS];
+        block.weight.set(row, column - block.first, value);
+    }
+
     /// Gives the weights back.
     pub fn unpack(&self, weight: &mut ArrayViewMut2<T>) {
         self.blocks.iter().for_each(|block| block.weight.copy_to(0, block.columns_mut(weight)));

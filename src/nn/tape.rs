@@ -19,29 +19,51 @@ pub struct Tape<T> {
     /// `∂L/∂W` and `∂L/∂b` of each layer that has them.
     pub gradients: Vec<Gradient<T>>,
     packed: Vec<Packed<T>>,
+    /// The first of `values` whose error is wanted.
+    errors_from: usize,
 }
 
 impl<T: Float> Tape<T> {
-    /// Forward: x (rows, inputs).
-    pub fn forward(network: &Network<T>, x: Array2<T>) -> Self {
-        let packed = |layer: &Layer<T>| {
-            let mut packed = Packed::room(layer, true);
+    /// A tape for passes of `network` as it is, the first of whose values with an error is number `errors_from`; there is no
+    /// way back where that is beyond the last.
+    pub fn new(network: &Network<T>, errors_from: usize) -> Self {
+        let packed = |(index, layer): (usize, &Layer<T>)| {
+            let mut packed = Packed::room(layer, index >= errors_from);
             packed.fill(layer);
             packed
         };
-        let mut tape = Self {
-            values: vec![x],
+        Self {
+            values: Vec::new(),
             errors: Vec::new(),
             gradients: Vec::new(),
-            packed: network.layers().iter().map(packed).collect(),
-        };
-        tape.run(network, 0);
+            packed: network.layers().iter().enumerate().map(packed).collect(),
+            errors_from,
+        }
+    }
+
+    /// Forward: x (rows, inputs).
+    pub fn forward(network: &Network<T>, x: Array2<T>) -> Self {
+        let mut tape = Self::new(network, 0);
+        tape.pass(network, x);
         tape
     }
 
     /// [`Self::forward`] of one image.
     pub fn of_image(network: &Network<T>, image: &[T]) -> Self {
-        Self::forward(network, ArrayView1::from(image).insert_axis(Axis(0)).to_owned())
+        Self::forward(network, row(image))
+    }
+
+    /// Forward once more, with other values of the same `network`.
+    pub fn pass(&mut self, network: &Network<T>, x: Array2<T>) {
+        self.values = vec![x];
+        self.errors.clear();
+        self.gradients.clear();
+        self.run(network, 0);
+    }
+
+    /// [`Self::pass`] of one image.
+    pub fn pass_image(&mut self, network: &Network<T>, image: &[T]) {
+        self.pass(network, row(image));
     }
 
     /// The scores once more, after the parameters of the layer at `index` have changed.
@@ -62,13 +84,21 @@ impl<T: Float> Tape<T> {
         }
     }
 
+    /// Lets go of the weights: what was computed stays, there are no more passes.
+    pub fn end(&mut self) {
+        self.packed = Vec::new();
+    }
+
     /// What comes out of the last layer, shape (rows, classes).
+    ///
+    /// # Panics
+    /// Before the first pass.
     pub fn scores(&self) -> ArrayView2<'_, T> {
-        self.values[self.packed.len()].view()
+        self.values.last().expect("a pass").view()
     }
 
     /// Backward from `dscores`, the gradient of the scores: [`Self::errors`] and [`Self::gradients`] are
-    /// then there.
+    /// then there. The errors that come out of all layers with parameters must be wanted.
     pub fn backward(&mut self, network: &Network<T>, dscores: Array2<T>) {
         self.backward_errors(network, dscores);
         let ends = self.values.iter().zip(&self.errors[1..]).enumerate();
@@ -78,10 +108,10 @@ impl<T: Float> Tape<T> {
         self.gradients = ends.filter_map(gradient).collect();
     }
 
-    /// [`Self::backward`] without the gradients of parameters.
+    /// [`Self::backward`] without the gradients of parameters; errors before the first that is wanted stay empty.
     pub fn backward_errors(&mut self, network: &Network<T>, dscores: Array2<T>) {
         let mut errors = vec![dscores];
-        for (index, layer) in network.layers().iter().enumerate().rev() {
+        for (index, layer) in network.layers().iter().enumerate().skip(self.errors_from).rev() {
             let (x, y) = (self.values[index].view(), self.values[index + 1].view());
             let dy = errors[errors.len() - 1].view();
             let mut dx = Array2::zeros(x.dim());
@@ -89,9 +119,15 @@ impl<T: Float> Tape<T> {
             layer.backward_input(&self.packed[index], [x, y, dy], dx.view_mut(), scratch.as_mut());
             errors.push(dx);
         }
+        errors.resize(self.values.len(), Array2::zeros((0, 0)));
         errors.reverse();
         self.errors = errors;
     }
+}
+
+/// One image as a batch of one.
+fn row<T: Float>(image: &[T]) -> Array2<T> {
+    ArrayView1::from(image).insert_axis(Axis(0)).to_owned()
 }
 
 impl<T: Float> Layer<T> {

@@ -34,6 +34,12 @@ impl<'a, T: Float> Trainer<'a, T> {
         self.network
     }
 
+    /// [`Self::network`], and the workspace with what the last step left in it.
+    pub fn parts(&mut self) -> (&Network<T>, &Workspace<T>) {
+        self.network();
+        (self.network, self.workspace)
+    }
+
     /// Lets the following steps keep their gradients, and note which outputs of a relu are ever above 0, in
     /// the workspace, or no more.
     pub fn watch(&mut self, watch: bool) {

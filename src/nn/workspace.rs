@@ -1,3 +1,5 @@
+#[cfg(test)]
+mod tests;
 mod update;
 
 use ndarray::{Array1, Array2};
@@ -58,6 +60,16 @@ impl<T: Float> Workspace<T> {
 
     /// Room for steps of `network` as `plan`, which was made for it, has them.
     pub fn planned(network: &Network<T>, plan: Plan) -> Self {
+        let gradient = |(index, layer): (usize, &Layer<T>)| {
+            let (weight, bias) = layer.parameters()?;
+            Some(Gradient::zeros(index, weight, bias))
+        };
+        let gradients = network.layers().iter().enumerate().filter_map(gradient).collect();
+        Self { gradients, ..Self::without_gradients(network, plan) }
+    }
+
+    /// [`Self::planned`] for passes whose gradients are never held all at once, see [`Self::visit_gradients`].
+    pub(super) fn without_gradients(network: &Network<T>, plan: Plan) -> Self {
         let layers = network.layers();
         let packed = |(index, layer): (usize, &Layer<T>)| match layer {
             Layer::Conv2d(conv) if plan.ops.contains(&Op::ConvPool(index)) => {
@@ -81,12 +93,7 @@ impl<T: Float> Workspace<T> {
             norms: layers.iter().map(norm).collect(),
             groups: (0..plan.groups).map(|_| Group::new(network, &plan)).collect(),
             sparse,
-            gradients: layers
-                .iter()
-                .enumerate()
-                .filter_map(|(layer, kind)| Some((layer, kind.parameters()?)))
-                .map(|(layer, (weight, bias))| Gradient::zeros(layer, weight, bias))
-                .collect(),
+            gradients: Vec::new(),
             plan,
         }
     }
@@ -193,32 +200,35 @@ impl<T: Float> Workspace<T> {
         self.groups.iter_mut().for_each(|group| group.watch_units(watch));
     }
 
-    /// Fraction of the units of each relu that were 0 for every row of the watched steps, by layer; a
-    /// unit of an image is a channel at all its places, or at those that pooling behind it reads.
-    pub fn dead_fractions(&self, network: &Network<T>) -> Vec<Option<f64>> {
-        let fraction = |(index, layer): (usize, &Layer<T>)| {
-            matches!(layer, Layer::Activation(super::Activation::Relu)).then(|| {
-                let units = network.shapes()[index].channels;
-                let is_dead = |unit: &usize| self.groups.iter().all(|group| !group.is_alive(index, *unit));
-                (0..units).filter(is_dead).count() as f64 / units as f64
-            })
-        };
-        network.layers().iter().enumerate().map(fraction).collect()
+    /// Fraction of the units of the relu at `index` that were 0 for every row of the watched steps; a
+    /// unit of an image is a channel at all its places, or at those that pooling behind it reads. `None` of
+    /// any other layer.
+    pub fn dead_fraction(&self, network: &Network<T>, index: usize) -> Option<f64> {
+        matches!(network.layers()[index], Layer::Activation(super::Activation::Relu)).then(|| {
+            let units = network.shapes()[index].channels;
+            let is_dead = |unit: &usize| self.groups.iter().all(|group| !group.is_alive(index, *unit));
+            (0..units).filter(is_dead).count() as f64 / units as f64
+        })
     }
 
     /// Lays the weights out as the products read them.
     pub(super) fn pack(&mut self, network: &Network<T>) {
-        (0..self.packed.len()).for_each(|index| self.pack_layer(network, index));
+        self.packed.iter_mut().zip(network.layers()).for_each(|(packed, layer)| packed.fill(layer));
+        if let Some(sparse) = &mut self.sparse
+            && let Some((weight, _)) = network.layers()[sparse.index].parameters()
+        {
+            sparse.pack(weight.view());
+        }
     }
 
-    /// [`Self::pack`] of the layer at `index` alone.
-    pub(super) fn pack_layer(&mut self, network: &Network<T>, index: usize) {
+    /// [`Self::pack`] of one weight of the layer at `index`.
+    pub(super) fn pack_one(&mut self, network: &Network<T>, index: usize, row: usize, column: usize) {
         let layer = &network.layers()[index];
-        self.packed[index].fill(layer);
+        self.packed[index].fill_one(layer, row, column);
         if let (Some(sparse), Some((weight, _))) = (&mut self.sparse, layer.parameters())
             && sparse.index == index
         {
-            sparse.pack(weight.view());
+            sparse.set(row, column, weight[[row, column]]);
         }
     }
 

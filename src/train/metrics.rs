@@ -15,7 +15,7 @@ pub struct EpochMetrics {
     pub validation_accuracy: Option<f64>,
     /// Rate of the epoch's last step.
     pub learning_rate: f64,
-    /// How each weight layer fared in the epoch's last step.
+    /// How each layer fared in the last step of the epoch that had a whole batch.
     pub layers: Vec<LayerMetrics>,
 }
 

@@ -193,11 +193,14 @@ pub fn run<O: Observer>(
     let mut workspace = Workspace::planned(&state.network, plan);
     observer.begin(workspace.memory_bytes());
     let mut before_step = state.network.clone();
+    let mut layers = unmeasured(&state.network);
 
     while !state.is_finished(spec) {
         let order = epoch_order(&partition.train, spec.seed, state.epoch);
         let mut last = None;
         let epoch = state.epoch;
+        // From a state behind that step the last one alone is left to measure.
+        let measured = measured_step(order.len(), spec.batch_size).max(state.step);
         while state.step < steps_per_epoch {
             let TrainState { network, optimizer, average, running, step, .. } = &mut state;
             let mut trainer = Trainer::new(&mut workspace, network, optimizer);
@@ -206,9 +209,9 @@ pub fn run<O: Observer>(
                 let done = trainer.steps();
                 let rate =
                     spec.schedule.rate(spec.optimizer.learning_rate(), done, steps, steps_per_epoch as u64);
-                let is_last = *step + 1 == steps_per_epoch;
-                trainer.watch(is_last);
-                if is_last {
+                let is_measured = *step == measured;
+                trainer.watch(is_measured);
+                if is_measured {
                     before_step.copy_from(trainer.network());
                 }
                 let draw = Draw { seed: spec.seed, epoch };
@@ -227,14 +230,18 @@ pub fn run<O: Observer>(
                     (Some(average), Some(decay)) => average.average_with(trainer.network(), decay),
                     _ => {}
                 }
+                if is_measured {
+                    measure(&mut layers, &before_step, trainer.parts());
+                }
                 *step += 1;
                 running.loss_sum += result.loss_sum;
                 running.correct += result.correct;
                 last = Some(rate);
                 let report = StepReport { epoch: epoch + 1, images: rows.len(), metrics };
                 let goes_on = observer.step(&report);
-                if is_last {
-                    break;
+                // What was measured is in no state, so from there on an epoch goes to its end.
+                if *step > measured {
+                    continue;
                 }
                 if !goes_on {
                     pause = Pause::Stop;
@@ -252,7 +259,6 @@ pub fn run<O: Observer>(
                 Pause::Stop => return Ok(Outcome::Stopped { state: Box::new(state) }),
             }
         }
-        let layers = layer_metrics(&state.network, &before_step, &workspace);
         let trained = partition.train.len() as f64;
         let validation = if partition.validation.is_empty() {
             None
@@ -274,7 +280,7 @@ pub fn run<O: Observer>(
             validation_loss: validation.map(|validation| validation.loss),
             validation_accuracy: validation.map(|validation| validation.accuracy),
             learning_rate: last.unwrap_or_default(),
-            layers,
+            layers: layers.clone(),
         };
         state.epoch += 1;
         state.step = 0;
@@ -343,33 +349,47 @@ fn evaluation(sum: StepLoss, examples: usize) -> Evaluation {
     Evaluation { loss: sum.loss_sum / examples as f64, accuracy: sum.correct as f64 / examples as f64 }
 }
 
-fn layer_metrics(
-    network: &Network<f32>,
+/// The step of an epoch, from 0, whose figures are told: the last with a whole batch, or the only one.
+fn measured_step(examples: usize, batch_size: usize) -> usize {
+    (examples / batch_size).max(1) - 1
+}
+
+/// Room for the figures of each layer.
+fn unmeasured(network: &Network<f32>) -> Vec<LayerMetrics> {
+    let layer = |index| LayerMetrics {
+        layer: network.layer_name(index),
+        gradient_norm: None,
+        weight_norm: None,
+        update_ratio: None,
+        dead_fraction: None,
+    };
+    (0..network.layers().len()).map(layer).collect()
+}
+
+/// The figures of a step that was watched, from the weights before it and after.
+fn measure(
+    layers: &mut [LayerMetrics],
     before: &Network<f32>,
-    workspace: &Workspace<f32>,
-) -> Vec<LayerMetrics> {
-    let dead = workspace.dead_fractions(network);
+    (network, workspace): (&Network<f32>, &Workspace<f32>),
+) {
     let mut gradients = workspace.gradients().iter();
-    let layers = network.layers().iter().zip(before.layers()).zip(dead).enumerate();
-    layers
-        .map(|(index, ((now, before), dead_fraction))| {
-            let mut metrics = LayerMetrics {
-                layer: network.layer_name(index),
-                gradient_norm: None,
-                weight_norm: None,
-                update_ratio: None,
-                dead_fraction,
-            };
-            if let (Some((weight, bias)), Some(before), Some(gradient)) =
-                (now.parameters(), before.parameters(), now.parameters().and_then(|_| gradients.next()))
-            {
-                let norm = (square_sum(weight.iter()) + square_sum(bias.iter())).sqrt();
-                let change = square_sum((weight - before.0).iter()) + square_sum((bias - before.1).iter());
-                metrics.gradient_norm = Some(gradient.square_sum().sqrt());
-                metrics.weight_norm = Some(norm);
-                metrics.update_ratio = (norm > 0.0).then(|| change.sqrt() / norm);
-            }
-            metrics
-        })
-        .collect()
+    for (index, metrics) in layers.iter_mut().enumerate() {
+        metrics.dead_fraction = workspace.dead_fraction(network, index);
+        let [now, before] = [network, before].map(|network| network.layers()[index].parameters());
+        if let (Some((weight, bias)), Some(before)) = (now, before)
+            && let Some(gradient) = gradients.next()
+        {
+            let norm = (square_sum(weight.iter()) + square_sum(bias.iter())).sqrt();
+            let change = distance_squared(weight.iter(), before.0.iter())
+                + distance_squared(bias.iter(), before.1.iter());
+            metrics.gradient_norm = Some(gradient.square_sum().sqrt());
+            metrics.weight_norm = Some(norm);
+            metrics.update_ratio = (norm > 0.0).then(|| change.sqrt() / norm);
+        }
+    }
+}
+
+/// `‖a − b‖²`, in `f64`.
+fn distance_squared<'a>(a: impl Iterator<Item = &'a f32>, b: impl Iterator<Item = &'a f32>) -> f64 {
+    a.zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum()
 }

@@ -1,5 +1,8 @@
 //! The lease by which a worker holds a job.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -34,7 +37,6 @@ pub(super) struct Lease {
     /// Cancelled when the job belongs to another attempt, or has ended.
     lost: CancellationToken,
     ended: CancellationToken,
-    store: Store,
     renewing: JoinHandle<()>,
 }
 
@@ -52,14 +54,13 @@ impl Lease {
         let is_waiting = Arc::new(AtomicBool::new(false));
         let (halt, lost, ended) = (stop.child_token(), CancellationToken::new(), CancellationToken::new());
         let renewing = runtime.spawn(renew(
-            store.clone(),
-            claim,
+            Teller { store, claim },
             (length / RENEWALS).min(WRITE),
             (Arc::clone(&progress), Arc::clone(&is_waiting)),
             (halt.clone(), lost.clone()),
             ended.clone(),
         ));
-        Self { claim, progress, halt, is_waiting, lost, ended, store, renewing }
+        Self { claim, progress, halt, is_waiting, lost, ended, renewing }
     }
 
     /// Whether the job belongs to another attempt, or has ended, as far as it was heard.
@@ -78,7 +79,6 @@ impl Lease {
         self.ended.cancel();
         // It ends early by a panic alone, which has shown its own report.
         let _ = (&mut self.renewing).await;
-        self.store.forget(self.claim);
     }
 }
 
@@ -88,14 +88,27 @@ impl Drop for Lease {
     }
 }
 
-async fn renew(
+/// Tells this process how far a job is, and forgets it at its own end, however that comes: what is told of a job keeps the
+/// upkeep from taking it away.
+struct Teller {
     store: Store,
     claim: Claim,
+}
+
+impl Drop for Teller {
+    fn drop(&mut self) {
+        self.store.forget(self.claim);
+    }
+}
+
+async fn renew(
+    teller: Teller,
     every: Duration,
     (progress, is_waiting): (Arc<watch::Sender<Progress>>, Arc<AtomicBool>),
     (halt, lost): (CancellationToken, CancellationToken),
     ended: CancellationToken,
 ) {
+    let Teller { ref store, claim } = teller;
     let mut changes = store.changes();
     let tick = TELL.min(every);
     let mut ticks = tokio::time::interval(tick);

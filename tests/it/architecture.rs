@@ -55,7 +55,21 @@ const CRATES: &[(&str, &[&str])] = &[
             "worker",
         ],
     ),
-    ("tracing", &["admission", "app", "blobs", "http", "inventory", "registry", "server", "store", "upkeep", "worker"]),
+    (
+        "tracing",
+        &[
+            "admission",
+            "app",
+            "blobs",
+            "http",
+            "inventory",
+            "registry",
+            "server",
+            "store",
+            "upkeep",
+            "worker",
+        ],
+    ),
 ];
 
 /// Words that the pure rooms don't say.

@@ -37,10 +37,10 @@ const WHITE: f32 = 255.0;
 /// Where there is no tile, or one is empty.
 pub fn sheet(tiles: &[Tile], columns: usize, zoom: usize) -> Vec<u8> {
     let (tile_width, tile_height) = (tiles[0].width, tiles[0].values.len() / tiles[0].width);
+    let (width, height) = sheet_size(tiles.len(), (tile_width, tile_height), columns, zoom);
     let columns = columns.clamp(1, tiles.len());
-    let gap = GAP_MIN.max(zoom / 4);
+    let gap = gap(zoom);
     let (across, down) = (tile_width * zoom + gap, tile_height * zoom + gap);
-    let (width, height) = (columns * across + gap, tiles.len().div_ceil(columns) * down + gap);
     let mut pixels = PAPER.repeat(width * height);
     for (index, tile) in tiles.iter().enumerate() {
         let (left, top) = (gap + index % columns * across, gap + index / columns * down);
@@ -59,6 +59,22 @@ pub fn sheet(tiles: &[Tile], columns: usize, zoom: usize) -> Vec<u8> {
         .write_image(&pixels, width as u32, height as u32, ExtendedColorType::Rgb8)
         .expect("a buffer of the right size is encoded into memory");
     png
+}
+
+/// Width and height in pixels of a [`sheet`] of so many tiles, at least one, of this width and height.
+pub fn sheet_size(
+    tiles: usize,
+    (width, height): (usize, usize),
+    columns: usize,
+    zoom: usize,
+) -> (usize, usize) {
+    let (columns, gap) = (columns.clamp(1, tiles), gap(zoom));
+    (columns * (width * zoom + gap) + gap, tiles.div_ceil(columns) * (height * zoom + gap) + gap)
+}
+
+/// Pixels between two tiles.
+fn gap(zoom: usize) -> usize {
+    GAP_MIN.max(zoom / 4)
 }
 
 impl Tile {

@@ -11,7 +11,7 @@ pub const PANEL: usize = 32;
 /// panels of [`PANEL`], each panel row by row, the last one filled up with numbers that don't count.
 ///
 /// A product then reads its right-hand side from front to back, whatever the number of columns.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Panels<T> {
     rows: usize,
     columns: usize,
@@ -39,6 +39,15 @@ impl<T: Float> Panels<T> {
         assert!(matrix.nrows() <= self.capacity() && matrix.ncols() == self.columns);
         self.rows = matrix.nrows();
         fill_panels(self.view_mut(), matrix);
+    }
+
+    /// Replaces the number in `row` and `column`.
+    ///
+    /// # Panics
+    /// Where there is none.
+    pub fn set(&mut self, row: usize, column: usize, value: T) {
+        assert!(row < self.rows && column < self.columns, "a place of a matrix");
+        self.values[(column / PANEL * self.rows + row) * PANEL + column % PANEL] = value;
     }
 
     /// Rows that there is room for.

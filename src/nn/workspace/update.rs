@@ -32,6 +32,35 @@ impl<T: Float> Workspace<T> {
         }
     }
 
+    /// Calls `visit` with some numbers of the gradient after the other, from what the last [`Self::pass`] left in the
+    /// groups: with the place of the layer, whether it is the bias, and where the numbers begin in row order. For networks
+    /// whose first layer is not taken as sparse.
+    pub(in crate::nn) fn visit_gradients(
+        &self,
+        network: &Network<T>,
+        mut visit: impl FnMut(usize, bool, usize, &[T]),
+    ) {
+        assert!(self.sparse.is_none(), "a sparse layer sums its own gradient");
+        let Self { groups, norms, .. } = self;
+        let mut part = Vec::new();
+        for (layer, (weight, bias)) in network
+            .layers()
+            .iter()
+            .enumerate()
+            .filter_map(|(index, layer)| Some((index, layer.parameters()?)))
+        {
+            let columns = bias.len();
+            for first in (0..weight.nrows()).step_by(SPAN) {
+                part.resize(SPAN.min(weight.nrows() - first) * columns, T::zero());
+                GradientRows { layer, first, columns, weight: &mut part }.sum(groups, norms);
+                visit(layer, false, first * columns, &part);
+            }
+            part.resize(columns, T::zero());
+            GradientBias { layer, bias: &mut part }.sum(groups, norms);
+            visit(layer, true, 0, &part);
+        }
+    }
+
     /// Moves every weight by its gradient and packs it again, some at a time, while they are in a core's
     /// cache; first sums the gradients where that is still to be done.
     pub(in crate::nn) fn update<'a>(

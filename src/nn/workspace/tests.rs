@@ -1,0 +1,41 @@
+use super::Workspace;
+use crate::nn::{Init, LayerSpec, Network, Padding, Plan, Shape};
+
+/// In every layout, so that a difference is taken of the number that was meant.
+#[test]
+fn a_weight_that_is_packed_alone_lies_where_packing_all_puts_it() {
+    let dense = |units| LayerSpec::Dense { units, init: Init::He };
+    let conv = LayerSpec::Conv2d { filters: 5, kernel: 3, padding: Padding::Same, stride: 1, init: Init::He };
+    let pool = LayerSpec::MaxPool2d { size: 2 };
+    let fused = [conv, LayerSpec::Relu, pool, conv, LayerSpec::Relu, pool, dense(3)];
+    let plain = [conv, LayerSpec::BatchNorm, conv, dense(40), dense(3)];
+    let lists = [dense(70), LayerSpec::Relu, dense(3)];
+    let image = Shape { height: 8, width: 8, channels: 2 };
+    // The second time the first layer is taken as sparse.
+    for (input, layers, nonzero) in [
+        (image, &fused[..], 1.0),
+        (image, &plain, 1.0),
+        (Shape::vector(50), &lists, 1.0),
+        (Shape::vector(50), &lists, 0.1),
+    ] {
+        let mut network = Network::<f64>::new(input, layers, 4).expect("layers that fit");
+        let plan = Plan::new(&network.kinds(), 4, nonzero);
+        let mut workspace = Workspace::planned(&network, plan.clone());
+        workspace.pack(&network);
+        for index in 0..layers.len() {
+            let Some((weight, _)) = network.layers()[index].parameters() else { continue };
+            let (rows, columns) = weight.dim();
+            for (row, column) in [(0, 0), (rows - 1, columns - 1), (rows / 2, columns / 3)] {
+                let (weight, _) = network.layers_mut()[index].parameters_mut().expect("parameters");
+                weight[[row, column]] += 1.5;
+                workspace.pack_one(&network, index, row, column);
+                let mut whole = Workspace::planned(&network, plan.clone());
+                whole.pack(&network);
+                assert!(workspace.packed == whole.packed, "[{row}, {column}] of layer {index} of {layers:?}");
+                let mut unpacked = network.clone();
+                workspace.unpack(&mut unpacked);
+                assert!(unpacked == network, "[{row}, {column}] of layer {index} of {layers:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,34 @@
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use super::Lease;
+use crate::job::{JobId, Progress};
+use crate::store::{Claim, Store};
+
+/// Far more than it takes.
+const SOON: Duration = Duration::from_secs(30);
+
+/// A job that this process tells of is taken from nobody: one that was forgotten would run for ever.
+#[tokio::test]
+async fn nothing_is_told_of_a_job_whose_worker_has_panicked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::open(&folder.path().join("chainrule.db")).await.expect("a store");
+    let claim = Claim { id: JobId::new(), attempt: 1 };
+    let (stop, length) = (CancellationToken::new(), Duration::from_secs(600));
+    let lease = Lease::start(store.clone(), claim, Progress::default(), length, &stop, &Handle::current());
+    let until = async |told: bool| {
+        while store.is_told(claim) != told {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(SOON, until(true)).await.expect("it tells how far the job is");
+    let worker = move || {
+        let _lease = lease;
+        panic!("outside the training");
+    };
+    assert!(catch_unwind(AssertUnwindSafe(worker)).is_err());
+    tokio::time::timeout(SOON, until(false)).await.expect("it is forgotten");
+}
