@@ -46,7 +46,7 @@ pub fn line(name: &str, label: &str, trial: &Trial) -> String {
         None => trial.got.answers.to_string(),
     };
     let lived = match &trial.died {
-        Some((_, when)) => format!("**died** after {:.1} s", when.as_secs_f64()),
+        Some(death) => format!("**{}**", death.shown()),
         None => "yes".to_owned(),
     };
     let after = trial.after.map_or_else(|| "–".to_owned(), |bytes| format!("{:+.0}", bytes as f64 / 1e6));

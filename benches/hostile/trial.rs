@@ -31,8 +31,8 @@ const GRACE: Duration = Duration::from_secs(5);
 /// What an attack did.
 pub struct Trial {
     pub got: Got,
-    /// How the server ended, and when from the beginning of the attack.
-    pub died: Option<(String, Duration)>,
+    /// How the server ended, if it did.
+    pub died: Option<Death>,
     /// Bytes above idle at most.
     pub peak: u64,
     /// Bytes above idle some seconds after the attack, see [`AFTER`].
@@ -41,6 +41,16 @@ pub struct Trial {
     pub beside: Good,
     /// Whether the peak is the kernel's and not sampled alone.
     pub has_high_water: bool,
+}
+
+/// The end of a server under attack.
+pub struct Death {
+    /// Its status, and the last line of its log.
+    how: String,
+    /// From the beginning of the attack.
+    pub after: Duration,
+    /// Bytes at which it was killed to save the machine.
+    pub killed_at: Option<u64>,
 }
 
 /// Attacks a server of `side` and sees what becomes of it.
@@ -67,7 +77,11 @@ pub fn run(attack: &Attack, side: &Side, seconds: u64, attackers: &Runtime, file
 
     let after = memory::held(set.server.pid());
     let seen = watch.end();
-    let died = set.server.end().map(|how| (how, seen.died_after.unwrap_or_default()));
+    let died = set.server.end().map(|how| Death {
+        how,
+        after: seen.end.after.unwrap_or_default(),
+        killed_at: seen.end.killed_at,
+    });
     Ok(Trial {
         got: target.got(),
         died,
@@ -79,12 +93,22 @@ pub fn run(attack: &Attack, side: &Side, seconds: u64, attackers: &Runtime, file
     })
 }
 
+impl Death {
+    pub fn shown(&self) -> String {
+        let seconds = self.after.as_secs_f64();
+        match self.killed_at {
+            Some(bytes) => format!("killed after {seconds:.1} s, at {:.1} GB", bytes as f64 / 1e9),
+            None => format!("died after {seconds:.1} s"),
+        }
+    }
+}
+
 impl Trial {
     /// Each defence that did not hold.
     pub fn failures(&self, attack: &Attack) -> Vec<String> {
         let mut failures = Vec::new();
-        if let Some((how, when)) = &self.died {
-            failures.push(format!("the server died after {:.1} s: {how}", when.as_secs_f64()));
+        if let Some(death) = &self.died {
+            failures.push(format!("{}: {}", death.shown(), death.how));
         }
         if self.peak > promise::PEAK_BYTES {
             let (peak, most) = (self.peak as f64 / 1e6, promise::PEAK_BYTES as f64 / 1e6);

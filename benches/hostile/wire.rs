@@ -14,6 +14,9 @@ use tokio::time::timeout;
 /// Bytes of a body that are kept; the rest is read and forgotten.
 const KEPT_BYTES: usize = 16 * 1024;
 
+/// Bytes that the kernel holds at most of what is not read.
+const HELD_BYTES_MAX: usize = 8 << 20;
+
 /// Bytes of a head at most.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
@@ -315,11 +318,18 @@ impl Connection {
     pub fn state(&mut self) -> Outcome {
         let mut piece = vec![0; 64 * 1024];
         let mut first = std::mem::take(&mut self.received);
+        let mut taken = 0;
         let end = loop {
             match self.stream.try_read(&mut piece) {
                 Ok(0) => break Outcome::Closed,
-                Ok(count) if first.len() < 12 => first.extend_from_slice(&piece[..count]),
-                Ok(_) => {}
+                // More than the kernel held: it is still being sent.
+                Ok(_) if taken > HELD_BYTES_MAX => break Outcome::Open,
+                Ok(count) => {
+                    taken += count;
+                    if first.len() < 12 {
+                        first.extend_from_slice(&piece[..count]);
+                    }
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break Outcome::Open,
                 Err(error) => break Outcome::of_error(&error),
             }

@@ -8,6 +8,9 @@ use tokio::task::JoinSet;
 use crate::attack::{Attack, Kind, Scene, Target, attacker, hammer};
 use crate::wire::{post, request};
 
+/// Time for three answers, one after the other; the attack is over once they are there.
+const AFFINE_SECONDS: u64 = 30;
+
 pub fn attacks() -> Vec<Attack> {
     vec![
         Attack {
@@ -17,7 +20,7 @@ pub fn attacks() -> Vec<Attack> {
             kind: Kind::Memory,
             scene: Scene::Models,
             expected: &[422, 503],
-            seconds_min: 0,
+            seconds_min: AFFINE_SECONDS,
             run: |target| Box::pin(affine_outer(target)),
         },
         Attack {

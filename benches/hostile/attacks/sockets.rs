@@ -58,12 +58,12 @@ fn unread() -> Vec<Attack> {
         ),
         attack(
             "unread-lab",
-            "30 connections ask for all weights of a layer of 4,096 units as JSON and read nothing",
+            "16 connections ask for all arrays of a trace of a layer of 4,096 units and read nothing",
             "an answer is charged until its last byte is taken; the same end after 20 s",
             &[200, 408, 422, 429, 503],
             |target| {
-                let message = get("/v1/models/wide/layers/0.dense/weights");
-                let unread = Unread { connections: 30, addresses: 4, message, again: false };
+                let message = post("/v1/models/wide/trace?arrays=true", "{\"example\":{\"index\":0}}");
+                let unread = Unread { connections: 16, addresses: 4, message, again: false };
                 Box::pin(unread.run(target))
             },
         ),
