@@ -9,8 +9,9 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::outcome::{Outcome, Tally};
 use crate::slow::Verdict;
-use crate::wire::{Connection, Outcome, Tally, loopback};
+use crate::wire::{Connection, loopback};
 
 /// What the attackers want.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,7 +14,8 @@ use anyhow::{Result, anyhow};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::wire::{Connection, Outcome, request};
+use crate::outcome::Outcome;
+use crate::wire::{Connection, request};
 
 /// Where it asks from.
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);

@@ -13,6 +13,7 @@ mod bombs;
 
 mod good;
 mod memory;
+mod outcome;
 mod scene;
 mod server;
 mod single;

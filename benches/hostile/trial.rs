@@ -11,9 +11,9 @@ use tokio::time::timeout;
 use crate::attack::{Attack, Got, Kind, Target, promise};
 use crate::good::{self, Clients, Good};
 use crate::memory::{self, Watch};
+use crate::outcome::Outcome;
 use crate::scene::Side;
 use crate::slow::Verdict;
-use crate::wire::Outcome;
 
 /// Time of the good client before it counts, and of its figures without an attack.
 const WARM_UP: Duration = Duration::from_millis(500);

@@ -1,7 +1,5 @@
 //! HTTP/1.1 by hand: what an attacker writes on a socket, and what comes back.
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::pin;
@@ -11,11 +9,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
+use crate::outcome::Outcome;
+
 /// Bytes of a body that are kept; the rest is read and forgotten.
 const KEPT_BYTES: usize = 16 * 1024;
 
-/// Bytes that the kernel holds at most of what is not read.
-const HELD_BYTES_MAX: usize = 8 << 20;
+/// Where the status ends in the first line of an answer, `HTTP/1.1 200`.
+const STATUS_END: usize = 12;
 
 /// Bytes of a head at most.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -23,78 +23,10 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Between two bytes of a client that pretends to be slow.
 const DRIP_EVERY: Duration = Duration::from_secs(1);
 
-/// How a request or a connection ended, as its client saw it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Outcome {
-    /// A whole answer.
-    Status(u16),
-    /// The status came, and the server ended the connection before the end of the answer.
-    Cut(u16),
-    /// The status came, and the rest was still to come when the attack was over.
-    Waiting(u16),
-    /// The server closed the connection without an answer.
-    Closed,
-    /// The server reset the connection without an answer.
-    Reset,
-    /// The connection was open when the attack was over, without an answer.
-    Open,
-    /// There was no connection.
-    Refused,
-}
-
-impl Outcome {
-    /// The status that came, if one did.
-    pub fn status(self) -> Option<u16> {
-        match self {
-            Self::Status(status) | Self::Cut(status) | Self::Waiting(status) => Some(status),
-            Self::Closed | Self::Reset | Self::Open | Self::Refused => None,
-        }
-    }
-
-    fn of_error(error: &io::Error) -> Self {
-        match error.kind() {
-            ErrorKind::UnexpectedEof => Self::Closed,
-            ErrorKind::ConnectionRefused | ErrorKind::AddrNotAvailable => Self::Refused,
-            _ => Self::Reset,
-        }
-    }
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Status(status) => write!(f, "{status}"),
-            Self::Cut(status) => write!(f, "{status} cut off"),
-            Self::Waiting(status) => write!(f, "{status} not read to its end"),
-            Self::Closed => f.write_str("closed"),
-            Self::Reset => f.write_str("reset"),
-            Self::Open => f.write_str("no answer"),
-            Self::Refused => f.write_str("no connection"),
-        }
-    }
-}
-
-/// How often each outcome came.
-#[derive(Clone, Debug, Default)]
-pub struct Tally(pub BTreeMap<Outcome, u64>);
-
-impl Tally {
-    pub fn add(&mut self, outcome: Outcome) {
-        *self.0.entry(outcome).or_default() += 1;
-    }
-}
-
-impl fmt::Display for Tally {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() {
-            return f.write_str("nothing");
-        }
-        for (index, (outcome, count)) in self.0.iter().enumerate() {
-            let comma = if index == 0 { "" } else { ", " };
-            write!(f, "{comma}{outcome} ×{count}")?;
-        }
-        Ok(())
-    }
+/// An address as `/proc/net/tcp` has it.
+fn table_address(address: SocketAddr) -> Option<String> {
+    let SocketAddr::V4(address) = address else { return None };
+    Some(format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port()))
 }
 
 /// The address 127.0.0.`last`.
@@ -316,30 +248,42 @@ impl Connection {
 
     /// What has become of a connection on which nobody waits for an answer, without waiting.
     pub fn state(&mut self) -> Outcome {
-        let mut piece = vec![0; 64 * 1024];
-        let mut first = std::mem::take(&mut self.received);
-        let mut taken = 0;
-        let end = loop {
+        let mut piece = [0; 1024];
+        let mut end = Outcome::Open;
+        // The status is in the first bytes; the rest is left where it is.
+        while self.received.len() < STATUS_END {
             match self.stream.try_read(&mut piece) {
-                Ok(0) => break Outcome::Closed,
-                // More than the kernel held: it is still being sent.
-                Ok(_) if taken > HELD_BYTES_MAX => break Outcome::Open,
-                Ok(count) => {
-                    taken += count;
-                    if first.len() < 12 {
-                        first.extend_from_slice(&piece[..count]);
-                    }
+                Ok(0) => {
+                    end = Outcome::Closed;
+                    break;
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break Outcome::Open,
-                Err(error) => break Outcome::of_error(&error),
+                Ok(count) => self.received.extend_from_slice(&piece[..count]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => {
+                    end = Outcome::of_error(&error);
+                    break;
+                }
             }
-        };
-        let status = first.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
-        match (self.begun.or(status), end) {
-            (None, end) => end,
-            (Some(status), Outcome::Open) => Outcome::Waiting(status),
-            (Some(status), _) => Outcome::Cut(status),
         }
+        let digits = self.received.get(STATUS_END - 3..STATUS_END);
+        let status = digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+        let Some(status) = self.begun.or(status) else { return end };
+        let has_ended = end != Outcome::Open || self.has_server_ended().unwrap_or(false);
+        if has_ended { Outcome::Cut(status) } else { Outcome::Waiting(status) }
+    }
+
+    /// Whether the server has ended the connection, though this end may have to read for long until it hears of it: in
+    /// the kernel's table (proc(5), `/proc/net/tcp`) the other end is not established any more.
+    fn has_server_ended(&self) -> Option<bool> {
+        const ESTABLISHED: &str = "01";
+        let (own, server) = (self.stream.local_addr().ok()?, self.stream.peer_addr().ok()?);
+        let (own, server) = (table_address(own)?, table_address(server)?);
+        let table = std::fs::read_to_string("/proc/net/tcp").ok()?;
+        let state = table.lines().find_map(|line| {
+            let mut words = line.split_whitespace().skip(1);
+            (words.next() == Some(&server) && words.next() == Some(&own)).then(|| words.next()).flatten()
+        });
+        Some(state != Some(ESTABLISHED))
     }
 
     /// Sends a byte each second until the server answers or ends the connection.

@@ -3,7 +3,8 @@
 use tokio::task::JoinSet;
 
 use crate::attack::{Attack, Kind, Scene, Target, ask_again, attacker, hammer};
-use crate::wire::{Outcome, get, request};
+use crate::outcome::Outcome;
+use crate::wire::{get, request};
 
 /// Names that one model is given.
 const ALIASES: usize = 2_000;
