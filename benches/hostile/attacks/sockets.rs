@@ -141,7 +141,7 @@ fn waiting() -> Vec<Attack> {
         defence,
         kind: Kind::Starvation,
         scene,
-        expected: &[200, 400, 408, 429, 503],
+        expected: &[200, 400, 408, 422, 429, 503],
         seconds_min: 0,
         run,
     };
@@ -198,8 +198,7 @@ async fn of_job(target: Target, asks: &str, connections: usize) {
 
 /// Nothing of an answer is waited for, so what comes is not counted.
 async fn hang_up(target: Target) {
-    let message: Arc<[u8]> =
-        post("/v1/gradient-check", "{\"network\":\"cnn-best\",\"parameters\":50}").into();
+    let message: Arc<[u8]> = post("/v1/gradient-check", "{\"network\":\"cnn-best\"}").into();
     let mut attackers = JoinSet::new();
     for index in 0..64 {
         let (target, message) = (target.clone(), Arc::clone(&message));
