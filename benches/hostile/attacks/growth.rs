@@ -1,0 +1,80 @@
+//! What grows with use, and what is asked of it again and again.
+
+use tokio::task::JoinSet;
+
+use crate::attack::{Attack, Kind, Scene, Target, ask_again, attacker, hammer};
+use crate::outcome::Outcome;
+use crate::wire::{get, request};
+
+/// Names that one model is given.
+const ALIASES: usize = 2_000;
+
+pub fn attacks() -> Vec<Attack> {
+    let attack = |name, what, defence, scene, expected, run| Attack {
+        name,
+        what,
+        defence,
+        kind: Kind::Starvation,
+        scene,
+        expected,
+        seconds_min: 0,
+        run,
+    };
+    vec![
+        attack(
+            "readyz",
+            "16 clients ask `/readyz` again and again",
+            "one probe of the disk a second is shared",
+            Scene::Models,
+            &[200, 503],
+            |target| Box::pin(hammer(target, 16, vec![get("/readyz")])),
+        ),
+        attack(
+            "lists",
+            "16 clients list jobs by state and model, from 20,000 of them",
+            "an index for each filter, pages of 200 at most",
+            Scene::ManyJobs,
+            &[200, 429, 503],
+            |target| {
+                let paths = [
+                    "/v1/jobs?state=failed&limit=200",
+                    "/v1/jobs?state=failed&model=wide&limit=200",
+                    "/v1/jobs?state=succeeded&model=none&limit=200",
+                    "/v1/jobs?model=wide&limit=200",
+                ];
+                Box::pin(hammer(target, 16, paths.iter().map(|path| get(path)).collect()))
+            },
+        ),
+        attack(
+            "aliases",
+            "2,000 aliases of one model are put, one after the other by eight clients",
+            "aliases of a model have a limit",
+            Scene::Models,
+            &[200, 409, 422, 429, 503, 507],
+            |target| Box::pin(aliases(target)),
+        ),
+    ]
+}
+
+async fn aliases(target: Target) {
+    const CLIENTS: usize = 8;
+    let mut attackers = JoinSet::new();
+    for client in 0..CLIENTS {
+        let target = target.clone();
+        attackers.spawn(async move {
+            let mut kept = None;
+            for alias in (client..ALIASES).step_by(CLIENTS) {
+                if target.is_over() {
+                    return;
+                }
+                let path = format!("/v1/models/digits/aliases/a{alias}");
+                let headers = [("Content-Type", "application/json")];
+                let message = request("PUT", &path, &headers, b"{\"version\":1}");
+                let asked = target.within(ask_again(&target, &mut kept, attacker(client, 1), &message));
+                let outcome = asked.await.unwrap_or(Outcome::Open);
+                target.count(outcome);
+            }
+        });
+    }
+    attackers.join_all().await;
+}

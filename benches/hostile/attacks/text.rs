@@ -1,0 +1,56 @@
+//! JSON that takes far more in memory than on the wire.
+
+use crate::attack::{Attack, Kind, Scene, hammer};
+use crate::wire::post;
+
+/// Bytes that a question to the lab, or for a job, may have, and a prediction.
+const REQUEST_BYTES: usize = 256 << 10;
+const PREDICTION_BYTES: usize = 16 << 20;
+
+pub fn attacks() -> Vec<Attack> {
+    vec![
+        Attack {
+            name: "scale-json",
+            what: "four clients send 16 MB of `{\"scale\":[{\"\":0},…]}` to be predicted",
+            defence: "what is not wanted is skipped, not built",
+            kind: Kind::Memory,
+            scene: Scene::Models,
+            expected: &[400, 413, 422, 503],
+            seconds_min: 0,
+            run: |target| {
+                let body = filled("{\"image\":[0],\"scale\":[", "{\"\":0}", "]}", PREDICTION_BYTES);
+                Box::pin(hammer(target, 4, vec![post("/v1/models/digits/predict", &body)]))
+            },
+        },
+        Attack {
+            name: "deep-json",
+            what: "16 clients send 256 KB of nested arrays, of one key again and again, and of empty objects",
+            defence: "depth, keys and values are bounded as they are read; parsed bytes are charged",
+            kind: Kind::Memory,
+            scene: Scene::Models,
+            expected: &[400, 413, 422, 503],
+            seconds_min: 0,
+            run: |target| Box::pin(hammer(target, 16, deep())),
+        },
+    ]
+}
+
+fn deep() -> Vec<Vec<u8>> {
+    let half = REQUEST_BYTES / 2;
+    let bodies = [
+        format!("{{\"x\":{}{}}}", "[".repeat(half - 8), "]".repeat(half - 8)),
+        format!("{{\"x\":{}0{}}}", "[".repeat(120), "]".repeat(120)),
+        filled("{", "\"a\":0", "}", REQUEST_BYTES),
+        filled("{\"network\":{\"layers\":[", "{\"\":{}}", "]}}", REQUEST_BYTES),
+        filled("{\"x\":[", "[{\"\":0}]", "]}", REQUEST_BYTES),
+        filled("{\"inputs\":{", "\"a\":0", "},\"expression\":\"a\"}", REQUEST_BYTES),
+    ];
+    let paths = ["/v1/jobs", "/v1/affine", "/v1/graph", "/v1/gradient-check", "/v1/models/best/trace"];
+    paths.iter().flat_map(|path| bodies.iter().map(|body| post(path, body))).collect()
+}
+
+/// As many of `piece`, separated by commas, as fit between `begin` and `end`.
+fn filled(begin: &str, piece: &str, end: &str, bytes: usize) -> String {
+    let count = (bytes - begin.len() - end.len()) / (piece.len() + 1);
+    format!("{begin}{}{end}", vec![piece; count].join(","))
+}

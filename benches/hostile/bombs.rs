@@ -1,0 +1,100 @@
+//! Small files that are large once they are read.
+
+use std::io::{self, Read, Write};
+
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
+
+/// A grey PNG of `side` × `side` pixels with a thick stroke, which takes all of the way to a prediction; `chunks` stand
+/// before its pixels.
+pub fn png(side: u32, chunks: &[Vec<u8>]) -> Vec<u8> {
+    let mut file = b"\x89PNG\r\n\x1a\n".to_vec();
+    let mut header = Vec::new();
+    header.extend_from_slice(&side.to_be_bytes());
+    header.extend_from_slice(&side.to_be_bytes());
+    // 8 bits of grey, deflate, the usual filters, not interlaced.
+    header.extend_from_slice(&[8, 0, 0, 0, 0]);
+    file.extend(chunk(b"IHDR", &header));
+    for chunk in chunks {
+        file.extend_from_slice(chunk);
+    }
+    let third = side as usize / 3;
+    let mut blank = vec![255; side as usize + 1];
+    // The filter of the row: none.
+    blank[0] = 0;
+    let mut inked = blank.clone();
+    inked[1 + third..1 + third + third / 3].fill(0);
+    let rows = (0..side as usize).flat_map(|row| {
+        let is_inked = (third..2 * third).contains(&row);
+        if is_inked { &inked } else { &blank }
+    });
+    let rows: Vec<u8> = rows.copied().collect();
+    file.extend(chunk(b"IDAT", &deflated(&mut rows.as_slice())));
+    file.extend(chunk(b"IEND", &[]));
+    file
+}
+
+/// A colour profile of `inflated_bytes` zeros, about a thousandth of it as it lies in the file.
+pub fn colour_profile(inflated_bytes: u64) -> Vec<u8> {
+    let mut profile = b"profile\0\0".to_vec();
+    profile.extend(deflated(&mut io::repeat(0).take(inflated_bytes)));
+    chunk(b"iCCP", &profile)
+}
+
+fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
+    let mut crc = flate2::Crc::new();
+    crc.update(kind);
+    crc.update(data);
+    let mut chunk = (data.len() as u32).to_be_bytes().to_vec();
+    chunk.extend_from_slice(kind);
+    chunk.extend_from_slice(data);
+    chunk.extend_from_slice(&crc.sum().to_be_bytes());
+    chunk
+}
+
+fn deflated(from: &mut impl Read) -> Vec<u8> {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
+    io::copy(from, &mut encoder).and_then(|_| encoder.flush()).expect("memory takes all");
+    encoder.finish().expect("memory takes all")
+}
+
+/// A progressive JPEG (ITU-T T.81, annex G) of `side` × `side` pixels that is refined `scans` times: each scan goes over
+/// every coefficient and is told in a hundred bytes that none changes.
+pub fn jpeg(side: u16, scans: usize) -> Vec<u8> {
+    const LAST_OF_BAND: u8 = 63;
+    /// "As many blocks as 14 more bits say, and 16,384, hold nothing more."
+    const END_OF_BAND_RUN_14: u8 = 0xe0;
+    let blocks = usize::from(side).div_ceil(8).pow(2);
+    let mut file = vec![0xff, 0xd8];
+    let mut quantisation = vec![0];
+    quantisation.extend([1; 64]);
+    file.extend(segment(0xdb, &quantisation));
+    let [high, low] = side.to_be_bytes();
+    file.extend(segment(0xc2, &[8, high, low, high, low, 1, 1, 0x11, 0]));
+    // One code of one bit, 0, in each table: "no difference" and the run.
+    for (table, symbol) in [(0x00, 0), (0x10, END_OF_BAND_RUN_14)] {
+        let mut huffman = vec![table, 1];
+        huffman.extend([0; 15]);
+        huffman.push(symbol);
+        file.extend(segment(0xc4, &huffman));
+    }
+    let mut scan = |first: u8, last: u8, high_low: u8, bits: usize| {
+        file.extend(segment(0xda, &[1, 1, 0x00, first, last, high_low]));
+        file.extend(std::iter::repeat_n(0, bits.div_ceil(8)));
+    };
+    scan(0, 0, 0x00, blocks);
+    let run_bits = blocks.div_ceil(1 << 14) * 15;
+    scan(1, LAST_OF_BAND, 0x01, run_bits);
+    for _ in 0..scans {
+        scan(1, LAST_OF_BAND, 0x10, run_bits);
+    }
+    file.extend([0xff, 0xd9]);
+    file
+}
+
+fn segment(marker: u8, data: &[u8]) -> Vec<u8> {
+    let mut segment = vec![0xff, marker];
+    segment.extend((data.len() as u16 + 2).to_be_bytes());
+    segment.extend_from_slice(data);
+    segment
+}

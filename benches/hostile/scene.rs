@@ -1,0 +1,163 @@
+//! What there is before an attack: models, trained by the server that will be attacked, and jobs.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::process::Rlimit;
+use serde_json::{Value, json};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, Row};
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+use crate::attack::Scene;
+use crate::server::Server;
+use crate::wire::{Connection, get, loopback, post};
+
+/// The address from which all is prepared.
+const PREPARER: u8 = 8;
+
+/// Time for a job to end, or to begin.
+const WITHIN: Duration = Duration::from_secs(120);
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Jobs of [`Scene::ManyJobs`].
+const JOBS: i64 = 20_000;
+
+/// A binary, and the data folders that its servers begin with.
+pub struct Side {
+    /// `before` or `after`.
+    pub label: &'static str,
+    pub binary: PathBuf,
+    models: TempDir,
+    many_jobs: Option<TempDir>,
+}
+
+/// A server in its scene.
+pub struct Set {
+    pub server: Server,
+    pub job: Option<Arc<str>>,
+    // Goes after the server that writes there.
+    _folder: TempDir,
+}
+
+impl Side {
+    /// Trains the models, and makes the rows of many jobs if they are wanted.
+    pub async fn prepare(
+        label: &'static str,
+        binary: PathBuf,
+        has_many_jobs: bool,
+        files: &Rlimit,
+    ) -> Result<Self> {
+        let models = tempfile::tempdir()?;
+        let server = Server::start(&binary, &data(&models), &[], files)?;
+        let wide = json!({ "layers": [{ "type": "dense", "units": 4096 }, { "type": "relu" }, { "type": "dense", "units": 10 }] });
+        for (model, network) in [("digits", json!("mlp")), ("best", json!("cnn-best")), ("wide", wide)] {
+            let spec = json!({ "model": model, "network": network, "epochs": 1, "train_samples": 1000 });
+            let job = post_job(server.address, &spec).await?;
+            until(server.address, &job, "succeeded").await?;
+        }
+        server.stop()?;
+        let many_jobs = if has_many_jobs { Some(many_jobs(&models).await?) } else { None };
+        Ok(Self { label, binary, models, many_jobs })
+    }
+
+    /// A server of its own for one attack.
+    pub async fn set(&self, scene: Scene, files: &Rlimit) -> Result<Set> {
+        let folder = tempfile::tempdir()?;
+        let from = match scene {
+            Scene::ManyJobs => self.many_jobs.as_ref().context("the jobs were not made")?,
+            Scene::Models | Scene::RunningJob => &self.models,
+        };
+        copy(&data(from), &data(&folder))?;
+        // Retention would take the jobs of the list away again.
+        let flags: &[&str] = if scene == Scene::ManyJobs { &["--keep-jobs", "1000000"] } else { &[] };
+        let server = Server::start(&self.binary, &data(&folder), flags, files)?;
+        let job = match scene {
+            Scene::RunningJob => {
+                let spec = json!({ "model": "running", "network": "mlp", "epochs": 10_000 });
+                let job = post_job(server.address, &spec).await?;
+                until(server.address, &job, "running").await?;
+                Some(job.into())
+            }
+            Scene::Models | Scene::ManyJobs => None,
+        };
+        Ok(Set { server, job, _folder: folder })
+    }
+}
+
+fn data(folder: &TempDir) -> PathBuf {
+    folder.path().join("data")
+}
+
+/// The answer to one request of who prepares.
+pub async fn ask(address: SocketAddr, message: &[u8]) -> Result<(u16, Value)> {
+    let mut connection = Connection::open(loopback(PREPARER), address).await?;
+    let answer = connection.ask(message).await.map_err(|outcome| anyhow::anyhow!("{outcome}"))?;
+    Ok((answer.status, answer.json()))
+}
+
+async fn post_job(address: SocketAddr, spec: &Value) -> Result<String> {
+    let (status, answer) = ask(address, &post("/v1/jobs", &spec.to_string())).await?;
+    answer["id"].as_str().map(str::to_owned).with_context(|| format!("no job of {spec}: {status} {answer}"))
+}
+
+/// Waits until the job is in this state.
+async fn until(address: SocketAddr, job: &str, state: &str) -> Result<()> {
+    let deadline = Instant::now() + WITHIN;
+    while Instant::now() < deadline {
+        let (_, answer) = ask(address, &get(&format!("/v1/jobs/{job}"))).await?;
+        match answer["state"].as_str() {
+            Some(found) if found == state => return Ok(()),
+            Some("failed" | "cancelled") => bail!("job {job}: {}", answer["error"]),
+            _ => sleep(PAUSE).await,
+        }
+    }
+    bail!("job {job} is not {state} after {WITHIN:?}")
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+/// The folder with many rows like that of a job which has ended, as years of use would leave them.
+async fn many_jobs(models: &TempDir) -> Result<TempDir> {
+    let folder = tempfile::tempdir()?;
+    copy(&data(models), &data(&folder))?;
+    let options = SqliteConnectOptions::new()
+        .filename(data(&folder).join("chainrule.db"))
+        .journal_mode(SqliteJournalMode::Wal);
+    let mut rows = options.connect().await?;
+    let columns = sqlx::query("SELECT name FROM pragma_table_info('jobs')").fetch_all(&mut rows).await?;
+    let columns: Vec<String> = columns.iter().map(|row| row.get("name")).collect();
+    // What may not be the same in two rows.
+    let values = columns.iter().map(|column| match column.as_str() {
+        "id" => "substr(id, 1, 24) || printf('%012x', n)",
+        "sequence" => "sequence + n",
+        "idempotency_key" => "NULL",
+        other => other,
+    });
+    let values = values.collect::<Vec<_>>().join(", ");
+    let sql = format!(
+        "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {JOBS}) \
+         INSERT INTO jobs ({}) SELECT {values} FROM numbers, (SELECT * FROM jobs ORDER BY sequence DESC LIMIT 1)",
+        columns.join(", ")
+    );
+    sqlx::query(AssertSqlSafe(sql)).execute(&mut rows).await?;
+    rows.close().await?;
+    Ok(folder)
+}

@@ -1,0 +1,141 @@
+//! One attack on one server, measured.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use rustix::process::Rlimit;
+use tokio::runtime::Runtime;
+use tokio::time::timeout;
+
+use crate::attack::{Attack, Got, Kind, Target, promise};
+use crate::good::{self, Clients, Good};
+use crate::memory::{self, Watch};
+use crate::outcome::Outcome;
+use crate::scene::Side;
+use crate::slow::Verdict;
+
+/// Time of the good client before it counts, and of its figures without an attack.
+const WARM_UP: Duration = Duration::from_millis(500);
+const IDLE: Duration = Duration::from_secs(3);
+
+/// Time that the good client has beside an attack, be it over before.
+const BESIDE_MIN: Duration = Duration::from_secs(3);
+
+/// Time that the server has to give back what it took.
+const AFTER: Duration = Duration::from_secs(5);
+
+/// Time that attackers have to end once they are told to.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// What an attack did.
+pub struct Trial {
+    pub got: Got,
+    /// How the server ended, if it did.
+    pub died: Option<Death>,
+    /// Bytes above idle at most.
+    pub peak: u64,
+    /// Bytes above idle some seconds after the attack, see [`AFTER`].
+    pub after: Option<i64>,
+    pub idle: Good,
+    pub beside: Good,
+    /// Whether the peak is the kernel's and not sampled alone.
+    pub has_high_water: bool,
+}
+
+/// The end of a server under attack.
+pub struct Death {
+    /// Its status, and the last line of its log.
+    how: String,
+    /// From the beginning of the attack.
+    pub after: Duration,
+    /// Bytes at which it was killed to save the machine.
+    pub killed_at: Option<u64>,
+}
+
+/// Attacks a server of `side` and sees what becomes of it.
+pub fn run(attack: &Attack, side: &Side, seconds: u64, attackers: &Runtime, files: &Rlimit) -> Result<Trial> {
+    let mut set = attackers.block_on(side.set(attack.scene, files))?;
+    let address = set.server.address;
+    good::alone(address, WARM_UP)?;
+    let idle = good::alone(address, IDLE)?;
+    let idle_bytes = memory::held(set.server.pid()).context("the server ended before the attack")?;
+
+    let time = Duration::from_secs(seconds.max(attack.seconds_min));
+    let target = Target::new(address, time, set.job.clone());
+    let assault = (attack.run)(target.clone());
+    let watch = Watch::begin(set.server.pid());
+    let clients = Clients::begin(address);
+    let begun = Instant::now();
+    // Attackers that do not end in time are dropped with what they hold.
+    let assault = attackers.spawn(async move { timeout(time + GRACE, assault).await.is_ok() });
+    attackers.block_on(assault)?;
+    thread::sleep(BESIDE_MIN.saturating_sub(begun.elapsed()));
+    let over = Instant::now();
+    let beside = clients.end()?;
+    thread::sleep(AFTER.saturating_sub(over.elapsed()));
+
+    let after = memory::held(set.server.pid());
+    let seen = watch.end();
+    let died = set.server.end().map(|how| Death {
+        how,
+        after: seen.end.after.unwrap_or_default(),
+        killed_at: seen.end.killed_at,
+    });
+    Ok(Trial {
+        got: target.got(),
+        died,
+        peak: seen.peak.saturating_sub(idle_bytes),
+        after: after.map(|bytes| bytes as i64 - idle_bytes as i64),
+        idle,
+        beside,
+        has_high_water: seen.has_high_water,
+    })
+}
+
+impl Death {
+    pub fn shown(&self) -> String {
+        let seconds = self.after.as_secs_f64();
+        match self.killed_at {
+            Some(bytes) => format!("killed after {seconds:.1} s, at {:.1} GB", bytes as f64 / 1e9),
+            None => format!("died after {seconds:.1} s"),
+        }
+    }
+}
+
+impl Trial {
+    /// Each defence that did not hold.
+    pub fn failures(&self, attack: &Attack) -> Vec<String> {
+        let mut failures = Vec::new();
+        if let Some(death) = &self.died {
+            failures.push(format!("{}: {}", death.shown(), death.how));
+        }
+        if self.peak > promise::PEAK_BYTES {
+            let (peak, most) = (self.peak as f64 / 1e6, promise::PEAK_BYTES as f64 / 1e6);
+            failures.push(format!("memory went {peak:.0} MB above idle, {most:.0} MB are promised"));
+        }
+        let is_unexpected =
+            |outcome: &Outcome| outcome.status().is_some_and(|status| !attack.expected.contains(&status));
+        let unexpected = self.got.answers.0.iter().filter(|(outcome, _)| is_unexpected(outcome));
+        failures.extend(unexpected.map(|(outcome, count)| format!("unexpected: {outcome} ×{count}")));
+        failures.extend(self.got.verdict.as_ref().and_then(Verdict::failure));
+        if attack.kind == Kind::Starvation {
+            let clients = [
+                ("good client", &self.idle.steady, &self.beside.steady),
+                ("newcomer", &self.idle.newcomer, &self.beside.newcomer),
+            ];
+            for (who, idle, beside) in clients {
+                let (idle, beside) = (idle.quantile(0.95), beside.quantile(0.95));
+                if beside.is_infinite() {
+                    failures.push(format!("more than 5 % of the requests of the {who} were refused"));
+                } else if beside > promise::SLOWER * idle {
+                    failures.push(format!(
+                        "p95 of the {who} went from {idle:.2} to {beside:.2} ms, {} times that are promised",
+                        promise::SLOWER
+                    ));
+                }
+            }
+        }
+        failures
+    }
+}
