@@ -8,12 +8,14 @@ mod crew;
 mod lane;
 mod price;
 mod share;
+#[cfg(test)]
+mod tests;
 mod ticket;
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
-pub use crew::Crew;
+pub use crew::{Crew, NICENESS, lower_priority};
 pub use lane::{Lane, LaneLimits, LaneUse, Place};
 pub use price::Price;
 pub use share::{Charge, Charged, Share};

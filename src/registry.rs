@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ndarray::{Array2, ArrayView2};
 
+use crate::admission::{NICENESS, lower_priority};
 use crate::artifact::{ArtifactError, read_model};
 use crate::blobs::{BlobError, Blobs};
 use crate::job::JobResult;
@@ -166,6 +167,16 @@ impl Model {
     }
 }
 
+/// Threads that predictions of many images are shared by: those of few don't wait for them, so they yield to the ones that serve.
+fn long_pool(threads: usize) -> Pool {
+    let start = || {
+        // The threads of the pool have the priority of the one that starts them.
+        lower_priority(NICENESS);
+        Pool::new(threads)
+    };
+    std::thread::scope(|scope| scope.spawn(start).join()).unwrap_or_else(|_| Pool::new(threads))
+}
+
 impl Registry {
     /// The models that `store` knows, with weights of `bytes_max` in memory at most, and `threads` for a
     /// prediction of many images.
@@ -184,7 +195,7 @@ impl Registry {
                 blobs,
                 bytes_max,
                 models: Mutex::default(),
-                pool: Pool::new(threads),
+                pool: long_pool(threads),
                 reading: Default::default(),
                 refreshing: Default::default(),
             }),

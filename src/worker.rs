@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use self::lease::Lease;
 use self::recorder::Recorder;
 use self::scribe::ENTRIES;
+use crate::admission::lower_priority;
 use crate::artifact::{ArtifactError, read_checkpoint, write_model};
 use crate::blobs::{BlobError, Blobs};
 use crate::data::{self, Dataset};
@@ -135,7 +136,7 @@ impl Workers {
         let start = |worker: Worker| {
             let runtime = runtime.clone();
             std::thread::Builder::new().name(format!("worker-{}", worker.number)).spawn(move || {
-                lower_priority();
+                lower_priority(NICENESS);
                 worker.run(&Pool::new(threads), &runtime);
             })
         };
@@ -149,15 +150,6 @@ impl Workers {
                 tracing::error!("a worker panicked");
             }
         }
-    }
-}
-
-/// Lets this thread, and those it starts, yield to the ones that serve; on other systems than Linux it would lower the whole
-/// process and does nothing.
-fn lower_priority() {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::nice(NICENESS) {
-        tracing::debug!(%error, "training keeps its priority");
     }
 }
 

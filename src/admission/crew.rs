@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 
 /// How much lower than serving the priority of long work is, and how much higher than training:
 /// <https://man7.org/linux/man-pages/man7/sched.7.html>.
-const NICENESS: i32 = 5;
+pub const NICENESS: i32 = 5;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -27,7 +27,7 @@ impl Crew {
         let start = |number: usize| {
             let receiver = Arc::clone(&receiver);
             std::thread::Builder::new().name(format!("crew-{number}")).spawn(move || {
-                lower_priority();
+                lower_priority(NICENESS);
                 work(&receiver);
             })
         };
@@ -64,11 +64,13 @@ fn work(jobs: &Mutex<Receiver<Job>>) {
     }
 }
 
-/// Lets this thread yield to the ones that serve; on other systems than Linux it would lower the whole process and does
-/// nothing.
-pub fn lower_priority() {
+/// Lets this thread, and those it starts, yield to the ones that serve, by so much; on other systems than Linux it would lower the whole
+/// process and does nothing.
+pub fn lower_priority(by: i32) {
     #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::nice(NICENESS) {
-        tracing::debug!(%error, "long work keeps the priority of serving");
+    if let Err(error) = rustix::process::nice(by) {
+        tracing::debug!(%error, "a thread keeps the priority of serving");
     }
+    #[cfg(not(target_os = "linux"))]
+    let _ = by;
 }

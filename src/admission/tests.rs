@@ -1,0 +1,152 @@
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use super::*;
+
+fn peer(last: u8) -> Peer {
+    Peer::new(Ipv4Addr::new(127, 0, 0, last).into())
+}
+
+fn limits() -> AdmissionLimits {
+    let lane = LaneLimits { running: 1, waiting: 4, wait: Duration::from_secs(600) };
+    AdmissionLimits {
+        connections_max: 4,
+        connections_per_peer_max: 3,
+        memory_bytes_max: 16 << 20,
+        waits_max: 4,
+        streams_max: 4,
+        lanes: [lane; Lane::ALL.len()],
+    }
+}
+
+#[test]
+fn a_network_of_ipv6_is_one_peer_and_an_ipv4_address_is_one_however_it_is_written() {
+    let v6 = |low: u16| Peer::new(Ipv6Addr::new(0x2001, 0xdb8, 0, 7, low, 0, 0, low).into());
+    assert_eq!(v6(1), v6(2));
+    assert_ne!(v6(1), Peer::new(Ipv6Addr::new(0x2001, 0xdb8, 0, 8, 1, 0, 0, 1).into()));
+    assert_eq!(Peer::new(Ipv4Addr::LOCALHOST.to_ipv6_mapped().into()), peer(1));
+}
+
+#[test]
+fn memory_is_given_back_to_the_byte_and_one_peer_leaves_some_to_others() {
+    let memory = Share::of_bytes(16 << 20);
+    let large = Share::large_of_peer(16 << 20);
+    let mut first = memory.take(peer(1), large).expect("as much as one may have");
+    assert!(memory.take(peer(1), 128 << 10).is_none(), "no more large ones");
+    assert!(!first.grow(1));
+    let other = memory.take(peer(2), 1 << 20).expect("others have room");
+    assert!(memory.take(peer(2), 4 << 20).is_none(), "large ones leave a quarter");
+    let small: Vec<Charge> = std::iter::from_fn(|| memory.take(peer(3), 64 << 10)).collect();
+    assert!(small.len() * (64 << 10) >= 3 << 20, "which small ones may have: {}", small.len());
+    assert!(memory.taken() <= 16 << 20);
+    assert!(first.resize(1 << 20));
+    drop((first, other, small));
+    assert_eq!(memory.taken(), 0);
+    assert!(memory.take(peer(1), large).is_some(), "nothing is remembered of who has nothing");
+}
+
+#[test]
+fn no_sequence_of_charges_takes_more_than_there_is() {
+    let memory = Share::of_bytes(1 << 20);
+    let mut charges: Vec<Charge> = Vec::new();
+    // A linear congruential generator (Knuth, volume 2, section 3.2.1).
+    let mut state = 7_u64;
+    let mut next = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    for _ in 0..20_000 {
+        match (next(3), charges.len()) {
+            (0, 1..) => drop(charges.swap_remove(next(charges.len()))),
+            (1, 1..) => {
+                let index = next(charges.len());
+                let amount = next(300_000);
+                charges[index].resize(amount);
+            }
+            _ => charges.extend(memory.take(peer(next(5) as u8), next(200_000))),
+        }
+        let held: usize = charges.iter().map(Charge::amount).sum();
+        assert_eq!(memory.taken(), held);
+        assert!(held <= 1 << 20);
+    }
+}
+
+#[tokio::test]
+async fn a_lane_lets_so_many_work_and_so_many_wait_half_of_them_of_one_peer() {
+    let admission = Admission::new(&limits()).expect("threads");
+    let place = admission.enter(Lane::Lab, peer(1)).await.expect("a place");
+    let enter = |last: u8| {
+        let admission = admission.clone();
+        tokio::spawn(async move { admission.enter(Lane::Lab, peer(last)).await })
+    };
+    let mut waiting = vec![enter(1), enter(1), enter(2), enter(2)];
+    let lab = |admission: &Admission| admission.lanes().find(|lane| lane.lane == Lane::Lab).expect("a lane");
+    while lab(&admission).waiting < 4 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(admission.enter(Lane::Lab, peer(1)).await.err(), Some(Refusal::LaneFull(Lane::Lab)));
+    assert_eq!(admission.enter(Lane::Lab, peer(3)).await.err(), Some(Refusal::LaneFull(Lane::Lab)));
+    assert!(admission.enter(Lane::Predict, peer(1)).await.is_ok(), "other lanes have places of their own");
+    assert!(admission.takes_predictions().is_ok());
+    drop(place);
+    let next = waiting.remove(0).await.expect("a task").expect("first come, first served");
+    assert_eq!((lab(&admission).running, lab(&admission).waiting), (1, 3));
+    drop(next);
+    admission.crew().dismiss();
+}
+
+#[tokio::test]
+async fn whoever_waits_too_long_is_refused() {
+    let mut limits = limits();
+    limits.lanes.iter_mut().for_each(|lane| lane.wait = Duration::ZERO);
+    let admission = Admission::new(&limits).expect("threads");
+    let _place = admission.enter(Lane::Batch, peer(1)).await.expect("a place");
+    assert_eq!(admission.enter(Lane::Batch, peer(2)).await.err(), Some(Refusal::LaneSlow(Lane::Batch)));
+    let _memory = admission.charge(peer(1), 8 << 20).expect("memory");
+    let _more = admission.charge(peer(2), 4 << 20).expect("memory");
+    let price = Price::new(Lane::Lab, 8 << 20);
+    assert_eq!(admission.admit(price, peer(3)).await.err(), Some(Refusal::Memory));
+    admission.crew().dismiss();
+}
+
+#[tokio::test]
+async fn work_whose_client_goes_is_stopped_and_holds_its_place_until_it_has() {
+    let admission = Admission::new(&limits()).expect("threads");
+    let ticket = admission.admit(Price::new(Lane::Lab, 1 << 20), peer(1)).await.expect("leave");
+    let (started, has_started) = tokio::sync::oneshot::channel();
+    let client = tokio::spawn(ticket.run(move |stop| {
+        let _ = started.send(());
+        while !stop.is_set() {
+            std::thread::yield_now();
+        }
+    }));
+    has_started.await.expect("the work begins");
+    assert_eq!(admission.memory_bytes(), 1 << 20);
+    client.abort();
+    let _next = admission.enter(Lane::Lab, peer(2)).await.expect("its place, once it has stopped");
+    while admission.memory_bytes() > 0 {
+        tokio::task::yield_now().await;
+    }
+    admission.crew().dismiss();
+}
+
+#[tokio::test]
+async fn a_panic_of_long_work_costs_no_thread() {
+    let admission = Admission::new(&limits()).expect("threads");
+    for _ in 0..4 {
+        let ticket = admission.admit(Price::new(Lane::Lab, 1), peer(1)).await.expect("leave");
+        let lost = ticket
+            .run(|_| {
+                if true {
+                    panic!("as a bug would")
+                }
+            })
+            .await
+            .err();
+        assert_eq!(lost, Some(WorkError::Lost));
+    }
+    let ticket = admission.admit(Price::new(Lane::Lab, 1), peer(1)).await.expect("leave");
+    assert_eq!(ticket.run(|_| 7).await.expect("an answer").0, 7);
+    assert_eq!(admission.memory_bytes(), 0);
+    admission.crew().dismiss();
+}
