@@ -374,7 +374,8 @@ struct Image<'a> {
 
 impl Image<'_> {
     fn fault(&mut self, place: &str, detail: String) {
-        if self.faults.len() < FAULTS_MAX {
+        // One more than is told, so that it is told that there are more.
+        if self.faults.len() <= FAULTS_MAX {
             self.faults.push(Fault { pointer: format!("{}{place}", self.pointer), detail });
         }
     }
