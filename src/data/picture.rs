@@ -110,10 +110,10 @@ impl fmt::Display for SizeLimit {
     }
 }
 
-/// Bytes held for each place that a picture is reduced to, while it is prepared: 4 for the ink; for the parts, found once with
-/// frames and once without, 4 for each place, 4 to 8 for every fourth place, which may be a part of its own, and as much
-/// again while their list grows; and 2 for what is still to be seen.
-const PREPARED_PLACE_BYTES: u64 = 36;
+/// Bytes held for each place that a picture is reduced to, while it is prepared and every fourth place is a part of its own: 4
+/// for the ink; 9 for the parts with frames and 9 for those without, 4 more while the list of these grows; and 2 for what
+/// is still to be seen.
+const PREPARED_PLACE_BYTES: u64 = 28;
 
 /// Bytes held besides: the samples that the light on the paper is told from, rows and weights.
 const PREPARED_FIXED_BYTES: u64 = 3 << 20;

@@ -31,11 +31,13 @@ pub fn faults(body: &[u8], images_max: usize) -> Result<Vec<Fault>, serde_json::
 pub fn faults_of_value(image: &Value, scale: Option<&Value>) -> Vec<Fault> {
     let mut report = Report::new(1);
     report.has_image = true;
-    if let Some(scale) = scale {
-        report.scale(scale);
+    if let Some(Ok(told)) = scale.map(|scale| Any(ScaleShape).deserialize(scale)) {
+        report.scale = told;
     }
-    report.image("/image", image);
-    report.finish()
+    match report.image("/image", |shape| shape.deserialize(image)) {
+        Ok(()) => report.finish(),
+        Err(error) => report.stop(&error),
+    }
 }
 
 /// What is found while a request is read.
@@ -106,19 +108,8 @@ impl Report {
         }
     }
 
-    fn scale<'de, D: Deserializer<'de>>(&mut self, scale: D) {
-        // Read from a value, or taken up again where a text goes wrong.
-        if let Ok(told) = Any(ScaleShape).deserialize(scale) {
-            self.scale = told;
-        }
-    }
-
-    fn image<'de, D: Deserializer<'de>>(&mut self, pointer: &str, image: D) {
-        let _ = self.try_image(pointer, |seed| seed.deserialize(image));
-    }
-
     /// Reads an image and takes up what is wrong with it.
-    fn try_image<E>(
+    fn image<E>(
         &mut self,
         pointer: &str,
         read: impl FnOnce(Any<ImageShape<'_, '_>>) -> Result<(), E>,
@@ -284,7 +275,7 @@ impl Shape for RequestShape<'_> {
                     map.next_value::<IgnoredAny>()?;
                     report.name(pointer, "is there twice".to_owned());
                 }
-                Ok(Name::Image) => report.try_image(&pointer, |image| map.next_value_seed(image))?,
+                Ok(Name::Image) => report.image(&pointer, |image| map.next_value_seed(image))?,
                 Ok(Name::Images) => map.next_value_seed(Any(ListShape(&mut *report)))?,
                 Ok(Name::Scale) => report.scale = map.next_value_seed(Any(ScaleShape))?,
                 Err(_) => {
@@ -341,7 +332,7 @@ impl Shape for ListShape<'_> {
         while report.shapes.len() <= FAULTS_MAX && report.count < report.images_max {
             let pointer = format!("/images/{}", report.count);
             let mut is_there = false;
-            report.try_image(&pointer, |image| {
+            report.image(&pointer, |image| {
                 seq.next_element_seed(image).map(|image| is_there = image.is_some())
             })?;
             if !is_there {
@@ -374,7 +365,8 @@ struct Image<'a> {
 
 impl Image<'_> {
     fn fault(&mut self, place: &str, detail: String) {
-        if self.faults.len() < FAULTS_MAX {
+        // One more than is told, so that it is told that there are more.
+        if self.faults.len() <= FAULTS_MAX {
             self.faults.push(Fault { pointer: format!("{}{place}", self.pointer), detail });
         }
     }
