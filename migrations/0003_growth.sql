@@ -1,11 +1,19 @@
--- Lists of jobs read these. They name the condition and no other statement does: SQLite would take these indexes before those
--- of the queue and of retention, and sort what it finds.
-CREATE INDEX jobs_listed_by_state ON jobs (state, id) WHERE id > '';
-CREATE INDEX jobs_listed_by_state_and_model ON jobs (state, model, id) WHERE id > '';
--- Retention by age.
-CREATE INDEX jobs_ended_at ON jobs (finished_at, sequence) WHERE state IN ('succeeded', 'failed', 'cancelled');
+-- A job has ended if it has this time, and only then.
+UPDATE jobs SET finished_at = created_at WHERE state NOT IN ('queued', 'running') AND finished_at IS NULL;
+UPDATE jobs SET finished_at = NULL WHERE state IN ('queued', 'running') AND finished_at IS NOT NULL;
+
+-- Lists of jobs by state. Those that have not ended are apart: a claim changes none of these rows' `finished_at`, and so writes
+-- none of these indexes.
+CREATE INDEX jobs_listed_to_do ON jobs (id) WHERE finished_at IS NULL;
+CREATE INDEX jobs_listed_to_do_by_model ON jobs (model, id) WHERE finished_at IS NULL;
+CREATE INDEX jobs_listed_ended ON jobs (state, id) WHERE finished_at IS NOT NULL;
+CREATE INDEX jobs_listed_ended_by_model ON jobs (state, model, id) WHERE finished_at IS NOT NULL;
+-- Retention by number and by age. Where a condition is a list of three states, each change of a row makes a table of them.
+DROP INDEX jobs_ended;
+CREATE INDEX jobs_ended ON jobs (sequence) WHERE finished_at IS NOT NULL;
+CREATE INDEX jobs_ended_at ON jobs (finished_at, sequence) WHERE finished_at IS NOT NULL;
 -- Whether a version may go.
-CREATE INDEX jobs_to_do_from ON jobs (initial_model) WHERE state IN ('queued', 'running') AND initial_model IS NOT NULL;
+CREATE INDEX jobs_to_do_from ON jobs (initial_model) WHERE finished_at IS NULL AND initial_model IS NOT NULL;
 
 -- The course of a job without its layers, which take most of a record.
 CREATE INDEX job_epochs_course ON job_epochs (

@@ -108,4 +108,4 @@ const COURSE: &str = "\
 SELECT epoch, record ->> '$.train_loss' AS train_loss, record ->> '$.train_accuracy' AS train_accuracy,
        record ->> '$.validation_loss' AS validation_loss, record ->> '$.validation_accuracy' AS validation_accuracy,
        record ->> '$.learning_rate' AS learning_rate
-FROM job_epochs WHERE job_id = $1 AND json_valid(record) ORDER BY epoch";
+FROM job_epochs INDEXED BY job_epochs_course WHERE job_id = $1 AND json_valid(record) ORDER BY epoch";

@@ -99,13 +99,41 @@ impl TryFrom<JobRow> for Job {
 /// Where a list begins: ids are lower-case hex.
 const ABOVE_ALL_IDS: &str = "g";
 
-// Each is read from an index in the order of the list. Those of a state name the condition of their index, `id > ''`.
-const LIST: &str = "SELECT * FROM jobs WHERE id < $1 ORDER BY id DESC LIMIT $2";
-const LIST_OF_STATE: &str =
-    "SELECT * FROM jobs WHERE state = $1 AND id > '' AND id < $2 ORDER BY id DESC LIMIT $3";
-const LIST_OF_MODEL: &str = "SELECT * FROM jobs WHERE model = $1 AND id < $2 ORDER BY id DESC LIMIT $3";
-const LIST_OF_STATE_AND_MODEL: &str =
-    "SELECT * FROM jobs WHERE state = $1 AND model = $2 AND id > '' AND id < $3 ORDER BY id DESC LIMIT $4";
+/// The statement of a list, read in its order from an index. A state is written out, or its index could not be used:
+/// <https://sqlite.org/partialindex.html>.
+macro_rules! list {
+    ($from_where:literal) => {
+        concat!("SELECT * FROM jobs ", $from_where, " AND id < $2 ORDER BY id DESC LIMIT $3")
+    };
+}
+
+/// `$1` is the model, if one is asked for.
+fn list_of(state: Option<JobState>, of_model: bool) -> &'static str {
+    use JobState::{Cancelled, Failed, Queued, Running, Succeeded};
+    match (state, of_model) {
+        (None, false) => list!("WHERE $1 IS NULL"),
+        (None, true) => list!("WHERE model = $1"),
+        (Some(Queued), false) => list!("WHERE $1 IS NULL AND finished_at IS NULL AND state = 'queued'"),
+        (Some(Queued), true) => list!("WHERE finished_at IS NULL AND state = 'queued' AND model = $1"),
+        // As many as workers: they are sorted.
+        (Some(Running), false) => list!("INDEXED BY jobs_running WHERE $1 IS NULL AND state = 'running'"),
+        (Some(Running), true) => list!("INDEXED BY jobs_running WHERE state = 'running' AND model = $1"),
+        (Some(Succeeded), false) => {
+            list!("WHERE $1 IS NULL AND finished_at IS NOT NULL AND state = 'succeeded'")
+        }
+        (Some(Succeeded), true) => {
+            list!("WHERE finished_at IS NOT NULL AND state = 'succeeded' AND model = $1")
+        }
+        (Some(Failed), false) => list!("WHERE $1 IS NULL AND finished_at IS NOT NULL AND state = 'failed'"),
+        (Some(Failed), true) => list!("WHERE finished_at IS NOT NULL AND state = 'failed' AND model = $1"),
+        (Some(Cancelled), false) => {
+            list!("WHERE $1 IS NULL AND finished_at IS NOT NULL AND state = 'cancelled'")
+        }
+        (Some(Cancelled), true) => {
+            list!("WHERE finished_at IS NOT NULL AND state = 'cancelled' AND model = $1")
+        }
+    }
+}
 
 impl Store {
     /// The job called `id`.
@@ -131,15 +159,12 @@ impl Store {
         limit: u32,
     ) -> Result<(Vec<Job>, Option<JobId>), StoreError> {
         let before = filter.before.map_or_else(|| ABOVE_ALL_IDS.to_owned(), |id| id.to_string());
-        let state = filter.state.map(JobState::as_str);
-        let rows = match (state, &filter.model) {
-            (None, None) => sqlx::query_as(LIST),
-            (Some(state), None) => sqlx::query_as(LIST_OF_STATE).bind(state),
-            (None, Some(model)) => sqlx::query_as(LIST_OF_MODEL).bind(model),
-            (Some(state), Some(model)) => sqlx::query_as(LIST_OF_STATE_AND_MODEL).bind(state).bind(model),
-        };
-        let mut rows: Vec<JobRow> =
-            rows.bind(before).bind(i64::from(limit) + 1).fetch_all(&self.reader).await?;
+        let mut rows: Vec<JobRow> = sqlx::query_as(list_of(filter.state, filter.model.is_some()))
+            .bind(&filter.model)
+            .bind(before)
+            .bind(i64::from(limit) + 1)
+            .fetch_all(&self.reader)
+            .await?;
         let has_more = rows.len() > limit as usize;
         rows.truncate(limit as usize);
         let last = rows.last().filter(|_| has_more).map(|row| row.id.parse());

@@ -54,12 +54,11 @@ impl Store {
                 .bind(blob_key)
                 .execute(&mut *transaction)
                 .await?;
-        let jobs: Vec<String> = sqlx::query_scalar(
-            "SELECT id FROM jobs WHERE state IN ('queued', 'running') AND initial_model = $1",
-        )
-        .bind(format!("{name}@{version}"))
-        .fetch_all(&mut *transaction)
-        .await?;
+        let jobs: Vec<String> =
+            sqlx::query_scalar("SELECT id FROM jobs WHERE finished_at IS NULL AND initial_model = $1")
+                .bind(format!("{name}@{version}"))
+                .fetch_all(&mut *transaction)
+                .await?;
         transaction.commit().await?;
         if deleted.rows_affected() == 0 {
             return Ok(None);

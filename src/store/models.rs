@@ -353,7 +353,7 @@ impl Store {
             return Ok(DeletedVersion::Aliased(alias));
         }
         let job: Option<String> = sqlx::query_scalar(
-            "SELECT id FROM jobs WHERE state IN ('queued', 'running') AND initial_model = $1 LIMIT 1",
+            "SELECT id FROM jobs WHERE finished_at IS NULL AND initial_model = $1 LIMIT 1",
         )
         .bind(format!("{name}@{version}"))
         .fetch_optional(&mut *transaction)

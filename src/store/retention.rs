@@ -30,9 +30,9 @@ impl Store {
     /// Where the database fails.
     pub async fn ended_beyond(&self, keep: u64, after: Place) -> Result<Vec<Ended>, StoreError> {
         let rows = sqlx::query_as(
-            "SELECT id, finished_at, sequence FROM jobs
-             WHERE state IN ('succeeded', 'failed', 'cancelled') AND sequence > $1 AND sequence <=
-                 (SELECT sequence FROM jobs WHERE state IN ('succeeded', 'failed', 'cancelled')
+            "SELECT id, finished_at, sequence FROM jobs INDEXED BY jobs_ended
+             WHERE finished_at IS NOT NULL AND sequence > $1 AND sequence <=
+                 (SELECT sequence FROM jobs INDEXED BY jobs_ended WHERE finished_at IS NOT NULL
                   ORDER BY sequence DESC LIMIT 1 OFFSET $2)
              ORDER BY sequence LIMIT $3",
         )
@@ -50,9 +50,8 @@ impl Store {
     /// Where the database fails.
     pub async fn ended_for(&self, age: Duration, after: Place) -> Result<Vec<Ended>, StoreError> {
         let rows = sqlx::query_as(
-            "SELECT id, finished_at, sequence FROM jobs
-             WHERE state IN ('succeeded', 'failed', 'cancelled') AND finished_at < $1
-                 AND (finished_at, sequence) > ($2, $3)
+            "SELECT id, finished_at, sequence FROM jobs INDEXED BY jobs_ended_at
+             WHERE finished_at < $1 AND (finished_at, sequence) > ($2, $3)
              ORDER BY finished_at, sequence LIMIT $4",
         )
         .bind(ago(age))
@@ -65,9 +64,9 @@ impl Store {
     }
 }
 
-fn ended(rows: Vec<(String, Option<i64>, i64)>) -> Result<Vec<Ended>, StoreError> {
-    let ended = |(id, finished_at, sequence): (String, Option<i64>, i64)| {
-        let place = Place { finished_at: finished_at.unwrap_or_default(), sequence };
+fn ended(rows: Vec<(String, i64, i64)>) -> Result<Vec<Ended>, StoreError> {
+    let ended = |(id, finished_at, sequence): (String, i64, i64)| {
+        let place = Place { finished_at, sequence };
         Ok(Ended { id: id.parse().map_err(|error| row_error("id", &id, &error))?, place })
     };
     rows.into_iter().map(ended).collect()
