@@ -49,6 +49,14 @@ fn allocations(work: impl FnOnce()) -> usize {
     ALLOCATIONS.get() - before
 }
 
+/// What `work` comes to, and the most bytes that this thread has held for it at a time.
+pub fn most_held<T>(work: impl FnOnce() -> T) -> (T, f64) {
+    let before = HELD.get();
+    MOST_HELD.set(before);
+    let found = work();
+    (found, (MOST_HELD.get() - before) as f64)
+}
+
 /// A job with `batch_norm` before relu and pool, before relu alone, and by itself.
 fn normalised() -> Value {
     let conv = |filters| json!({ "type": "conv2d", "filters": filters, "kernel": 3, "padding": "same" });
@@ -163,12 +171,11 @@ fn a_job_takes_the_memory_it_was_estimated_to_within_a_fifth() {
         request["epochs"] = json!(1);
         let spec = spec(request);
         let estimated = spec.cost(&mnist::shape()).memory_bytes;
-        let before = HELD.get();
-        MOST_HELD.set(before);
-        let state = TrainState::new(&spec).expect("layers that fit");
-        let outcome = run(&spec, &dataset, state, &Pool::new(1), &mut Checkpoints);
+        let (outcome, measured) = most_held(|| {
+            let state = TrainState::new(&spec).expect("layers that fit");
+            run(&spec, &dataset, state, &Pool::new(1), &mut Checkpoints)
+        });
         assert!(matches!(outcome, Ok(Outcome::Finished { .. })), "{outcome:?}");
-        let measured = (MOST_HELD.get() - before) as f64;
         let ratio = estimated / measured;
         assert!((0.8..1.2).contains(&ratio), "{ratio:.2}: {estimated} for {measured} of {:?}", spec.network);
     }

@@ -21,6 +21,7 @@ mod lifecycle;
 mod migrations;
 mod models;
 mod operating;
+mod prices;
 mod process;
 mod pytorch;
 mod queue;
