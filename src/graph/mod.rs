@@ -23,6 +23,7 @@
 //! may be used in the parts after its own; the last part is the value.
 
 mod backward;
+mod bounds;
 mod dot;
 mod error;
 mod formula;
@@ -44,6 +45,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 pub use backward::Step;
+pub use bounds::Bounds;
 pub use error::{GraphError, Place};
 pub use node::{Node, Op};
 pub use paths::Path;

@@ -1,4 +1,5 @@
 mod choice;
+mod estimate;
 mod table;
 
 use std::time::Instant;
@@ -8,7 +9,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use self::choice::chosen;
-use super::price::{AnswerCost, LabLimits, Passes};
+pub use self::estimate::check_flops_per_second;
+use super::price::LabLimits;
 use crate::data::{Dataset, DatasetShape};
 use crate::fields::{Bounds, Fault, Fields, parsed, unknown};
 use crate::nn::{
@@ -79,12 +81,6 @@ impl CheckRequest {
         let loss =
             Loss { kind: kind.unwrap_or(LossKind::CrossEntropy), label_smoothing: smoothing.unwrap_or(0.0) };
         Some(Self { layers, model, dataset, samples, seed, per_tensor, loss })
-    }
-
-    /// What the check of a network of these layers takes.
-    pub fn cost(&self, layers: &[LayerSpec]) -> AnswerCost {
-        let passes = Passes::of(INPUT, layers);
-        AnswerCost { flops: passes.forward(), ..AnswerCost::default() }
     }
 }
 

@@ -22,7 +22,7 @@ mod weights;
 
 pub use activation::{ActivationEntry, Curve, activations};
 pub use affine::{Affine, AffineRequest};
-pub use check::{Check, CheckRequest, LayerCheck, check, check_drawn};
+pub use check::{Check, CheckRequest, LayerCheck, check, check_drawn, check_flops_per_second};
 pub use convolution::{Convolution, ConvolutionRequest};
 pub use explain::{Explanation, explain, explain_all, explain_cost, pictures};
 pub use findings::{Finding, findings};

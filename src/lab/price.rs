@@ -20,7 +20,7 @@ pub struct LabLimits {
 
 impl Default for LabLimits {
     fn default() -> Self {
-        Self { spec: SpecLimits::default(), flops_max: 5e10, memory_bytes_max: 256e6 }
+        Self { spec: SpecLimits::default(), flops_max: 1e11, memory_bytes_max: 256e6 }
     }
 }
 

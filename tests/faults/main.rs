@@ -12,6 +12,7 @@ mod clock;
 mod command;
 mod crash_points;
 mod disk;
+mod estimates;
 #[path = "../common/folders.rs"]
 mod folders;
 mod jobs;

@@ -18,6 +18,7 @@ mod inside;
 mod jobs;
 mod kernels;
 mod lab;
+mod lab_prices;
 mod lesson;
 mod lifecycle;
 mod limits;

@@ -5,7 +5,9 @@ use std::convert::Infallible;
 use chainrule::artifact::{read_checkpoint, write_checkpoint};
 use chainrule::data::{self, mnist};
 use chainrule::nn::{OptimizerSpec, Pool};
-use chainrule::train::{Observer, Outcome, SpecLimits, StepReport, TrainSpec, TrainState, parse, run};
+use chainrule::train::{
+    EpochMetrics, Observer, Outcome, SpecLimits, StepReport, TrainSpec, TrainState, parse, run,
+};
 use serde_json::{Value, json};
 
 /// Lets a run go on for some steps.
@@ -151,6 +153,90 @@ fn checkpoints_within_an_epoch_change_nothing_and_a_run_goes_on_from_any_of_them
                 panic!("nobody stopped it")
             };
             assert!((write_checkpoint(&state).expect("a checkpoint"), test.loss) == expected);
+        }
+    }
+}
+
+/// Keeps the figures of each epoch; stops after some steps, or takes the state after each step that it can.
+#[derive(Default)]
+struct Course {
+    steps_left: u64,
+    figures: Vec<EpochMetrics>,
+    states: Vec<(usize, TrainState)>,
+}
+
+impl Observer for Course {
+    type Error = Infallible;
+
+    fn step(&mut self, _: &StepReport) -> bool {
+        self.steps_left = self.steps_left.saturating_sub(1);
+        self.steps_left > 0
+    }
+
+    fn is_checkpoint_due(&self) -> bool {
+        true
+    }
+
+    fn checkpoint(&mut self, state: &TrainState) -> Result<(), Infallible> {
+        self.states.push((self.figures.len(), state.clone()));
+        Ok(())
+    }
+
+    fn epoch(&mut self, metrics: &EpochMetrics, state: &TrainState) -> Result<(), Infallible> {
+        self.figures.push(metrics.clone());
+        self.states.push((self.figures.len(), state.clone()));
+        Ok(())
+    }
+}
+
+fn course(spec: &TrainSpec, state: TrainState, steps: u64) -> (Course, Outcome) {
+    let mut course = Course { steps_left: steps, ..Course::default() };
+    let outcome = run(spec, &mnist::dataset(), state, &Pool::new(1), &mut course);
+    (course, outcome.expect("a run that converges"))
+}
+
+/// A relu of few units, so that one image leaves about half of them at 0, and a batch hardly any.
+fn with_a_rest(train_samples: usize) -> TrainSpec {
+    spec(json!({
+        "train_samples": train_samples, "validation_fraction": 0, "batch_size": 64, "epochs": 2,
+        "network": { "layers": [{ "type": "dense", "units": 40 }, { "type": "relu" }, { "type": "dense", "units": 10 }] },
+    }))
+}
+
+#[test]
+fn the_figures_of_an_epoch_are_those_of_its_last_whole_batch() {
+    for train_samples in [64 * 3 + 1, 64 + 1, 64 * 3] {
+        let spec = with_a_rest(train_samples);
+        let state = TrainState::new(&spec).expect("layers that fit");
+        let (course, _) = course(&spec, state, u64::MAX);
+        for epoch in course.figures {
+            let dead = epoch.layers[1].dead_fraction.expect("a relu");
+            assert!(dead < 0.2, "{dead} of the units seem dead with {train_samples} examples");
+            assert!(epoch.layers[0].gradient_norm > Some(0.0) && epoch.layers[0].update_ratio > Some(0.0));
+        }
+    }
+    // Known bad: one image alone.
+    let spec = with_a_rest(1);
+    let (course, _) = course(&spec, TrainState::new(&spec).expect("layers that fit"), u64::MAX);
+    assert!(course.figures[0].layers[1].dead_fraction > Some(0.2), "{:?}", course.figures[0]);
+}
+
+/// Also where it falls between the last whole batch and what is left of the epoch.
+#[test]
+fn a_run_that_goes_on_from_anywhere_has_the_figures_of_one_that_was_never_stopped() {
+    for spec in [with_a_rest(64 * 3 + 1), with_a_rest(64 * 2), with_a_rest(50), convolutional()] {
+        let start = || TrainState::new(&spec).expect("layers that fit");
+        let (whole, _) = course(&spec, start(), u64::MAX);
+        assert_eq!(whole.figures.len(), 2);
+        for (before, state) in &whole.states {
+            let (rest, _) = course(&spec, state.clone(), u64::MAX);
+            assert!(rest.figures == whole.figures[*before..], "from step {} of epoch {}", state.step, state.epoch);
+        }
+        for steps in 1..10 {
+            let (first, outcome) = course(&spec, start(), steps);
+            let Outcome::Stopped { state } = outcome else { continue };
+            let (rest, _) = course(&spec, *state, u64::MAX);
+            assert!([first.figures, rest.figures].concat() == whole.figures, "stopped after {steps} steps");
         }
     }
 }

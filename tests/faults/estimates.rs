@@ -1,0 +1,106 @@
+//! How long a gradient check takes, as estimated before it is begun and as measured.
+
+use std::time::Instant;
+
+use chainrule::data::{self, mnist};
+use chainrule::lab::{CheckRequest, LabLimits, check, check_flops_per_second};
+use serde_json::{Value, json};
+
+use crate::random::Random;
+
+/// Networks that are drawn.
+const NETWORKS: u64 = 60;
+
+/// Runs of a check, of which the quickest counts: others may use the machine.
+const RUNS: usize = 5;
+
+/// How far an estimate may be off.
+const OFF_MAX: f64 = 2.0;
+
+/// Checks that are over so soon are not of interest.
+const SECONDS_MIN: f64 = 2e-3;
+
+/// A network of any layers, small or large.
+fn network(random: &mut Random) -> Value {
+    let mut layers = Vec::new();
+    let (mut side, has_images) = (28, random.below(3) > 0);
+    let activations = ["relu", "leaky_relu", "gelu", "sigmoid", "tanh"];
+    let finish = |layers: &mut Vec<Value>, random: &mut Random| {
+        if random.below(3) == 0 {
+            layers.push(json!({ "type": "batch_norm" }));
+        }
+        layers.push(json!({ "type": activations[random.below(5)] }));
+    };
+    for _ in 0..if has_images { 1 + random.below(3) } else { 0 } {
+        let filters = [1, 4, 8, 17, 32, 48][random.below(6)];
+        let kernel = 1 + random.below(5);
+        layers.push(json!({ "type": "conv2d", "filters": filters, "kernel": kernel, "padding": "same" }));
+        finish(&mut layers, random);
+        if side > 4 && random.below(2) == 0 {
+            layers.push(json!({ "type": ["max_pool2d", "avg_pool2d"][random.below(2)] }));
+            side /= 2;
+        }
+    }
+    for _ in 0..random.below(3) {
+        layers.push(json!({ "type": "dense", "units": [10, 64, 300, 1_000, 3_000][random.below(5)] }));
+        finish(&mut layers, random);
+        if random.below(5) == 0 {
+            layers.push(json!({ "type": "dropout", "rate": 0.3 }));
+        }
+    }
+    layers.push(json!({ "type": "dense", "units": 10 }));
+    json!({ "layers": layers })
+}
+
+fn in_words(layers: &Value) -> String {
+    let layer = |layer: &Value| match &layer["units"] {
+        Value::Null => match (&layer["filters"], layer["type"].as_str().unwrap_or_default()) {
+            (Value::Null, name) => name.to_owned(),
+            (filters, _) => format!("conv {filters}×{0}×{0}", layer["kernel"]),
+        },
+        units => format!("dense {units}"),
+    };
+    layers["layers"].as_array().into_iter().flatten().map(layer).collect::<Vec<_>>().join(" ")
+}
+
+/// Seconds that the quickest run of a check takes.
+fn seconds(request: &CheckRequest) -> f64 {
+    let once = |_| {
+        let started = Instant::now();
+        let network = request.draw().expect("layers that fit");
+        check(network, request, &mnist::dataset(), &|| true).expect("nobody stops it");
+        started.elapsed().as_secs_f64()
+    };
+    (0..RUNS).map(once).fold(f64::INFINITY, f64::min)
+}
+
+#[test]
+#[ignore = "long"]
+fn a_gradient_check_takes_the_time_that_was_estimated() {
+    let limits = LabLimits::default();
+    let mut ratios = Vec::new();
+    println!("{:>9} {:>9} {:>6}   samples, parameters, network", "estimated", "measured", "ratio");
+    for seed in 0..NETWORKS {
+        let mut random = Random::new(seed);
+        let network = network(&mut random);
+        let samples = [1, 2, 8, 30, 64, 128, 256][random.below(7)];
+        let parameters = [1, 5, 20, 100][random.below(4)];
+        let asked = json!({ "network": network, "samples": samples, "parameters": parameters, "seed": seed });
+        let request = CheckRequest::parse(&asked, &data::shapes(), &limits).expect("a valid request");
+        let cost = request.cost(request.layers.as_deref().expect("layers"));
+        if limits.check(cost).is_err() {
+            continue;
+        }
+        let (estimated, measured) = (cost.seconds(check_flops_per_second()), seconds(&request));
+        if measured < SECONDS_MIN {
+            continue;
+        }
+        let ratio = estimated / measured;
+        println!("{estimated:>9.4} {measured:>9.4} {ratio:>6.2}   {samples}, {parameters}, {}", in_words(&network));
+        ratios.push(ratio);
+    }
+    ratios.sort_by(f64::total_cmp);
+    let (least, largest) = (ratios[0], ratios[ratios.len() - 1]);
+    println!("figures: estimates networks={} least={least:.2} largest={largest:.2}", ratios.len());
+    assert!(least > 1.0 / OFF_MAX && largest < OFF_MAX, "estimates are {least:.2} to {largest:.2} of the time");
+}

@@ -1,0 +1,307 @@
+//! What an answer of the lab takes is known before it is begun, and it stops when it is told to.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+
+use chainrule::data::{self, mnist};
+use chainrule::graph::{self, Bounds};
+use chainrule::lab::{
+    self, AffineRequest, AnswerCost, Check, CheckRequest, ConvolutionRequest, LabLimits, ParameterPlace,
+    Question, SoftmaxRequest,
+};
+use chainrule::nn::{Activation, LayerSpec, LossKind, Network, Stopped};
+use chainrule::train::INPUT;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::lab::refused;
+use crate::server::TestServer;
+
+/// The most bytes that this thread has held for `work` at a time, and what it comes to.
+fn most_held<T>(work: impl FnOnce() -> T) -> (f64, T) {
+    let (held, found) = crate::allocation::most_held(work);
+    (held as f64, found)
+}
+
+/// Bytes by which a price may be off where an answer is small.
+const SMALL: f64 = 100_000.0;
+
+/// How many times what it takes a price may be: pictures are compressed, numbers shorter than the longest, and buffers
+/// of an answer not always at their worst.
+const TIMES_MAX: f64 = 6.0;
+
+/// Asserts that `cost` covers the bytes that `answer` holds and comes to, and is not far above.
+fn priced(what: &str, cost: AnswerCost, answer: impl FnOnce() -> Vec<u8>) {
+    let (held, body) = most_held(answer);
+    let (memory, length) = (cost.memory_bytes, body.len() as f64);
+    assert!(held <= memory, "{what}: {held} bytes held, {memory} estimated");
+    assert!(memory <= TIMES_MAX * held + SMALL, "{what}: {held} bytes held, {memory} estimated");
+    assert!(length <= cost.answer_bytes, "{what}: {length} bytes, {} estimated", cost.answer_bytes);
+}
+
+fn json_of(answer: impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(&answer).expect("JSON")
+}
+
+fn matrix(rows: usize, columns: usize) -> Value {
+    let row = |row: usize| -> Vec<f64> { (0..columns).map(|at| 0.1 + (row + at) as f64 / 7.0).collect() };
+    (0..rows).map(row).collect::<Vec<_>>().into()
+}
+
+fn question<Q: Question>(request: Value) {
+    let question = Q::parse(&request).expect("a request that fits");
+    // What was given is held already, and counts.
+    priced(std::any::type_name::<Q>(), question.cost(), || json_of(question.answer().expect("finite numbers")));
+}
+
+#[test]
+fn a_layer_by_hand_takes_what_its_price_says() {
+    for (rows, inputs, units) in [(1, 1, 1), (200, 300, 100), (1, 2_000, 300), (3_000, 1, 90), (300, 2_000, 1)] {
+        let (x, w, dy) = (matrix(rows, inputs), matrix(inputs, units), matrix(rows, units));
+        question::<AffineRequest>(json!({ "x": x, "w": w }));
+        question::<AffineRequest>(json!({ "x": x, "w": w, "b": vec![1.5; units], "dy": dy }));
+    }
+    for (side, kernel, padding) in [(40, 3, 0), (9, 3, 60), (64, 7, 64)] {
+        let out = side + 2 * padding - kernel + 1;
+        let (input, filter) = (matrix(side, side), matrix(kernel, kernel));
+        let request = json!({ "input": input, "filter": filter, "padding": padding });
+        question::<ConvolutionRequest>(request.clone());
+        let mut request = request;
+        request["dy"] = matrix(out, out);
+        question::<ConvolutionRequest>(request);
+    }
+    let channels: Vec<Vec<Value>> = vec![vec![matrix(1, 20)[0].clone(); 12]; 12];
+    let filter: Vec<Vec<Value>> = vec![vec![matrix(20, 40); 3]; 3];
+    question::<ConvolutionRequest>(json!({ "input": channels, "filter": filter, "padding": "same" }));
+    question::<SoftmaxRequest>(json!({ "logits": matrix(500, 30), "target": vec![3; 500] }));
+}
+
+/// The request that ended the process: two billion numbers from half a megabyte.
+#[tokio::test]
+async fn layers_by_hand_that_would_take_too_much_are_refused_before_anything_of_that_size_is_held() {
+    let (x, w) = (json!(vec![[1]; 32_500]), json!([vec![1; 64_500]]));
+    let question = AffineRequest::parse(&json!({ "x": x, "w": w })).expect("shapes that fit");
+    let (held, refusal) = most_held(|| LabLimits::default().check(question.cost()));
+    assert!(refusal.is_err() && held < SMALL, "{held} bytes");
+    let server = TestServer::start(&[]).await;
+    let body = json!({ "x": vec![[1]; 15_000], "w": [vec![1; 15_000]] });
+    let text = refused(&server, "/v1/affine", body, &[""]).await;
+    assert!(text.contains("bytes of memory, this server gives"), "{text}");
+    let filters: Vec<Value> = vec![vec![vec![1; 64]].into()];
+    let wide = json!({ "input": matrix(64, 64), "filter": [filters], "padding": 64 });
+    let text = refused(&server, "/v1/convolution", wide, &[""]).await;
+    assert!(text.contains("bytes of memory, this server gives"), "{text}");
+    server.stop().await;
+}
+
+fn layers(request: Value) -> Vec<LayerSpec> {
+    crate::reproducible::spec(request).network.layers
+}
+
+/// A network of many weights, and some of many values.
+fn networks() -> Vec<Vec<LayerSpec>> {
+    let wide = json!({ "layers": [{ "type": "dense", "units": 3_000 }, { "type": "relu" }, { "type": "dense", "units": 10 }] });
+    let odd = json!({ "layers": [{ "type": "conv2d", "filters": 20, "kernel": 5, "padding": "same" }, { "type": "batch_norm" },
+        { "type": "gelu" }, { "type": "avg_pool2d" }, { "type": "conv2d", "filters": 40, "kernel": 3, "stride": 2 },
+        { "type": "dropout" }, { "type": "flatten" }, { "type": "dense", "units": 70 }, { "type": "tanh" }, { "type": "dense", "units": 10 }] });
+    [json!("lesson"), json!("cnn"), json!("cnn-best"), wide, odd]
+        .map(|network| layers(json!({ "network": network })))
+        .into()
+}
+
+fn image() -> Vec<f32> {
+    mnist::dataset().test.image(0).iter().map(|&pixel| f32::from(pixel) / 255.0).collect()
+}
+
+#[test]
+fn a_look_into_a_network_takes_what_its_price_says() {
+    let image = image();
+    let go_on = || true;
+    for layers in networks() {
+        let network = Network::<f32>::new(INPUT, &layers, 1).expect("layers that fit");
+        let shown = (image.as_slice(), 7);
+        for arrays in [false, true] {
+            priced("trace", lab::trace_cost(&layers, arrays), || {
+                json_of(lab::trace(&network, LossKind::CrossEntropy, shown, 0.1, arrays, &go_on).expect("a trace"))
+            });
+        }
+        for index in 0..layers.len() {
+            priced("feature maps", lab::feature_maps_cost(&layers, index), || {
+                lab::feature_maps(&network, &image, index)
+            });
+            if network.layers()[index].parameters().is_none() {
+                continue;
+            }
+            priced("weights", lab::weights_cost(&network, index, false), || {
+                json_of(lab::layer_weights(&network, index).expect("weights"))
+            });
+            priced("a picture of weights", lab::weights_cost(&network, index, true), || {
+                lab::weight_picture(&network, index).expect("weights")
+            });
+            let place = ParameterPlace::new(&network, index, false, &[0]).expect("a weight");
+            priced("microscope", lab::microscope_cost(&layers, &place), || {
+                json_of(lab::microscope(&network, LossKind::CrossEntropy, shown, &place, &go_on).expect("an answer"))
+            });
+        }
+        let images = [image.as_slice(); 2];
+        let explained = || lab::explain_all(&network, &images, None, &go_on).expect("explanations");
+        priced("explain", lab::explain_cost(&layers, 2, false), || json_of(explained()));
+        priced("a picture of an explanation", lab::explain_cost(&layers, 2, true), || {
+            lab::pictures(&images, &explained())
+        });
+        priced("summary", lab::summary_cost(layers.len()), || json_of(lab::summary(&layers, 100).expect("layers that fit")));
+    }
+    for points in [2, 10_000] {
+        let curve = || lab::Curve::new(Activation::Gelu, -6.0, 6.0, points);
+        priced("a curve", lab::Curve::cost(points), || json_of(curve()));
+        priced("a drawn curve", lab::Curve::cost(points), || curve().svg().into_bytes());
+    }
+}
+
+fn check_request(request: &Value) -> CheckRequest {
+    CheckRequest::parse(request, &data::shapes(), &LabLimits::default()).expect("a valid request")
+}
+
+fn checked(request: &CheckRequest) -> Check {
+    let network = request.draw().expect("layers that fit");
+    lab::check(network, request, &mnist::dataset(), &|| true).expect("nobody stops it")
+}
+
+fn checks() -> Vec<CheckRequest> {
+    let dense = |units: usize| json!({ "type": "dense", "units": units });
+    let wide = json!({ "layers": [dense(2_000), { "type": "relu" }, dense(10)] });
+    let norm = json!({ "layers": [{ "type": "conv2d", "filters": 9, "kernel": 3 }, { "type": "batch_norm" }, { "type": "relu" },
+        { "type": "max_pool2d" }, { "type": "dropout" }, dense(10)] });
+    [
+        json!({}),
+        json!({ "network": "lesson", "samples": 1 }),
+        json!({ "network": "cnn", "samples": 20, "parameters": 3 }),
+        json!({ "network": "cnn-best", "samples": 2, "parameters": 2 }),
+        json!({ "network": wide, "samples": 100, "parameters": 2 }),
+        json!({ "network": norm, "samples": 16, "parameters": 300 }),
+    ]
+    .iter()
+    .map(check_request)
+    .collect()
+}
+
+#[test]
+fn a_gradient_check_takes_the_passes_and_the_bytes_that_were_estimated() {
+    mnist::dataset();
+    for request in checks() {
+        let layers = request.layers.clone().expect("layers");
+        let (held, check) = most_held(|| checked(&request));
+        let ratio = request.passes(&layers) / check.passes as f64;
+        assert!((0.5..2.0).contains(&ratio), "{} passes, {ratio:.2} of them estimated: {layers:?}", check.passes);
+        let memory = request.cost(&layers).memory_bytes;
+        assert!((held..1.5 * held + SMALL).contains(&memory), "{held} bytes, {memory} estimated: {layers:?}");
+    }
+}
+
+/// As large as a job may be: its weights are held twice, and its gradient in parts.
+#[test]
+fn a_check_of_the_widest_layer_fits_into_the_default_limits() {
+    let network = json!({ "layers": [{ "type": "dense", "units": 16_384 }, { "type": "relu" }, { "type": "dense", "units": 10 }] });
+    let request = check_request(&json!({ "network": network }));
+    let cost = request.cost(request.layers.as_deref().expect("layers"));
+    LabLimits::default().check(cost).expect("room for it");
+}
+
+#[test]
+fn large_seeds_choose_different_examples_and_parameters() {
+    let network = check_request(&json!({ "network": "lesson" })).draw().expect("layers that fit");
+    let worst = |seed: u64| {
+        let request = check_request(&json!({ "network": "lesson", "samples": 4, "seed": seed }));
+        let check = lab::check(network.clone(), &request, &mnist::dataset(), &|| true).expect("a check");
+        check.layers[0].worst.as_ref().map(|worst| (worst.index, worst.backpropagation))
+    };
+    let found: Vec<_> = [0, 1, 2, 3].map(|more| worst((1 << 60) + more)).into();
+    for (place, one) in found.iter().enumerate() {
+        assert!(!found[..place].contains(one), "{found:?}");
+    }
+}
+
+/// Says yes so many times, and counts.
+struct Patience {
+    left: Cell<usize>,
+    asked: Cell<usize>,
+}
+
+impl Patience {
+    fn of(times: usize) -> Self {
+        Self { left: Cell::new(times), asked: Cell::new(0) }
+    }
+
+    fn goes_on(&self) -> bool {
+        self.asked.set(self.asked.get() + 1);
+        let left = self.left.get();
+        self.left.set(left.saturating_sub(1));
+        left > 0
+    }
+}
+
+/// Asserts that `work` ends as soon as it hears no, however often it had heard yes, and else to its end.
+fn stops<T>(what: &str, least: usize, work: impl Fn(&dyn Fn() -> bool) -> Result<T, Stopped>) {
+    let all = Patience::of(usize::MAX);
+    assert!(work(&|| all.goes_on()).is_ok(), "{what}");
+    let asks = all.asked.get();
+    assert!(asks >= least, "{what} asks {asks} times");
+    for times in [0, 1, asks / 2, asks - 1] {
+        let some = Patience::of(times);
+        assert!(work(&|| some.goes_on()).is_err(), "{what} after {times} of {asks}");
+        assert_eq!(some.asked.get(), times + 1, "{what} is asked once more after a no");
+    }
+}
+
+#[test]
+fn long_work_stops_at_the_first_no() {
+    let layers = layers(json!({ "network": "cnn-fast" }));
+    let network = Network::<f32>::new(INPUT, &layers, 1).expect("layers that fit");
+    let (image, loss) = (image(), LossKind::CrossEntropy);
+    let shown = (image.as_slice(), 7);
+    stops("trace", 3, |go_on| lab::trace(&network, loss, shown, 0.1, false, go_on));
+    let place = ParameterPlace::new(&network, 0, false, &[3]).expect("a weight");
+    stops("microscope", 5, |go_on| lab::microscope(&network, loss, shown, &place, go_on));
+    stops("explain", 12, |go_on| lab::explain_all(&network, &[&image, &image], None, go_on));
+    let request = check_request(&json!({ "network": "cnn-fast", "samples": 2, "parameters": 2 }));
+    let drawn = request.draw().expect("layers that fit");
+    stops("a gradient check", 20, |go_on| lab::check(drawn.clone(), &request, &mnist::dataset(), go_on));
+}
+
+/// Expressions that make the most of few characters.
+#[test]
+fn an_expression_takes_no_more_than_its_bounds() {
+    let many = |unit: &str, times: usize, between: &str| vec![unit; times].join(between);
+    let names: Vec<String> = (0..100).map(|name| format!("n{name}")).collect();
+    let long = "o".repeat(1_900);
+    let expressions = [
+        "a".to_owned(),
+        many("a", 2_000, "+"),
+        many("a", 2_000, "*"),
+        format!("max({})", many("a", 1_990, ",")),
+        format!("max({})", many("a+n1", 790, ",")),
+        format!("b={};c={};c{}", many("a", 31, "+"), many("b", 31, "+"), "+0".repeat(900)),
+        format!("b={};b{}", many("a", 1_000, "+"), "+0".repeat(980)),
+        format!("{long}={}", many("a", 1_000, "+")),
+        format!("{}a{}", "sin(".repeat(190), ")".repeat(190)),
+        format!("({})*({})", names.join("+"), many("n1", 900, "+")),
+        format!("b={};c=a*b;d={};e={};e{}", names.join("+"), many("c", 30, "+"), many("d", 33, "+"), "+0".repeat(1_000)),
+    ];
+    for expression in &expressions {
+        let inputs = names.iter().map(String::as_str).chain(["a"]).filter(|name| expression.contains(name));
+        let inputs: BTreeMap<String, f64> = inputs.take(100).map(|name| (name.to_owned(), 1.0)).collect();
+        let bounds = Bounds::of(expression, &inputs);
+        let (held, graph) = most_held(|| graph::differentiate(expression, &inputs));
+        let Ok(graph) = graph else { panic!("{expression}: {graph:?}") };
+        let shown: String = expression.chars().take(40).collect();
+        assert!(held <= bounds.held_bytes, "{shown}: {held} bytes held, {bounds:?}");
+        for (form, body) in [json_of(&graph), graph.text().into(), graph.svg().into(), graph.dot().into()].iter().enumerate() {
+            assert!((body.len() as f64) <= bounds.answer_bytes, "{shown}, form {form}: {} bytes, {bounds:?}", body.len());
+        }
+    }
+    let longest = "a".repeat(graph::EXPRESSION_CHARS_MAX);
+    let all = names.iter().map(|name| (name.clone(), 1.0)).collect();
+    let Bounds { operations, held_bytes, answer_bytes } = Bounds::of(&longest, &all);
+    let cost = AnswerCost { flops: operations, memory_bytes: held_bytes + 3.0 * answer_bytes, answer_bytes };
+    LabLimits::default().check(cost).expect("room for the longest");
+}
