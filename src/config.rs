@@ -217,7 +217,7 @@ pub struct Limits {
     #[arg(
         long,
         env = "CHAINRULE_WAITING_MAX",
-        default_value_t = 256,
+        default_value_t = 1_024,
         value_name = "N",
         hide_short_help = true,
         value_parser = count()

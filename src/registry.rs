@@ -345,11 +345,6 @@ impl Registry {
         Some(self.models().by_name.get(name)?.newest()?.row.version)
     }
 
-    /// The first page of the models, as long as a page can be.
-    pub fn entries(&self) -> Vec<ModelEntry> {
-        self.page(None, 200).0
-    }
-
     fn models(&self) -> MutexGuard<'_, Models> {
         self.shared.models.lock().unwrap_or_else(PoisonError::into_inner)
     }

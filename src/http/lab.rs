@@ -16,7 +16,7 @@ use super::{Problem, priced};
 use crate::admission::{Charged, Lane, Price};
 use crate::app::App;
 use crate::fields::{Fault, kind, nearest, parsed};
-use crate::graph::{self, GraphError, Place};
+use crate::graph::{self, Bounds, GraphError, Place};
 use crate::lab::{self, AnswerCost, Question};
 use crate::nn::Activation;
 
@@ -24,9 +24,8 @@ const SVG: &str = "image/svg+xml";
 const DOT: &str = "text/vnd.graphviz";
 const TEXT: &str = "text/plain";
 
-/// Bytes that an expression takes at most with its answer: of [`graph::PATH_NODES_MAX`] nodes of paths each has a number, and its
-/// digits in a text that grows to twice its length.
-const GRAPH_BYTES: usize = graph::PATH_NODES_MAX * (8 + 3 * 7) + (8 << 20);
+/// Times that a text is held while it is written: in a buffer that grows to twice its size, beside the one before.
+const TEXT_COPIES: f64 = 3.0;
 
 /// The price of an answer of the lab.
 ///
@@ -54,8 +53,13 @@ pub async fn graph(
     headers: HeaderMap,
     Json(request): Json,
 ) -> Result<Response, Problem> {
-    let answer = priced(&app, client, Price::new(Lane::Lab, GRAPH_BYTES), move |_| {
-        let (expression, inputs) = expression(&request).map_err(Problem::invalid)?;
+    let (expression, inputs) = expression(&request).map_err(Problem::invalid)?;
+    drop(request);
+    let Bounds { operations, held_bytes, answer_bytes } = Bounds::of(&expression, &inputs);
+    let cost =
+        AnswerCost { flops: operations, memory_bytes: held_bytes + TEXT_COPIES * answer_bytes, answer_bytes };
+    let price = lab_price(&app, cost)?;
+    let answer = priced(&app, client, price, move |_| {
         let graph = graph::differentiate(&expression, &inputs)
             .map_err(|errors| Problem::invalid(errors.iter().map(graph_fault).collect()))?;
         Ok(match asked_for(&headers, &[SVG, DOT, TEXT]) {

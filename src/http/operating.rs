@@ -15,6 +15,9 @@ use crate::store::JobFilter;
 /// Jobs on the page: those that run, then the newest.
 const JOBS_SHOWN: u32 = 10;
 
+/// Models on the page: those published last.
+const MODELS_SHOWN: u32 = 50;
+
 /// The page runs no script and loads nothing.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
 
@@ -102,7 +105,7 @@ pub async fn page(State(app): State<App>, headers: HeaderMap) -> Result<Response
     let (newest, _) = app.store().jobs(&JobFilter::default(), JOBS_SHOWN).await?;
     jobs.extend(newest.into_iter().filter(|job| job.state != JobState::Running));
     jobs.truncate(JOBS_SHOWN as usize);
-    let models = app.registry().entries();
+    let (models, _) = app.registry().page(None, MODELS_SHOWN);
     let job_rows: String = jobs
         .iter()
         .map(|job| {

@@ -211,7 +211,7 @@ fn without_body(method: &Method, media_type: Option<String>) -> Result<Body, Pro
 fn media_type(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
     let media_type = value.split(';').next().unwrap_or(value).trim().to_ascii_lowercase();
-    Some(known_media_type(&media_type).to_owned())
+    (!media_type.is_empty()).then(|| known_media_type(&media_type).to_owned())
 }
 
 /// Bytes that the head of a request announces.

@@ -96,11 +96,17 @@ fn a_gradient_check_takes_the_time_that_was_estimated() {
             continue;
         }
         let ratio = estimated / measured;
-        println!("{estimated:>9.4} {measured:>9.4} {ratio:>6.2}   {samples}, {parameters}, {}", in_words(&network));
+        println!(
+            "{estimated:>9.4} {measured:>9.4} {ratio:>6.2}   {samples}, {parameters}, {}",
+            in_words(&network)
+        );
         ratios.push(ratio);
     }
     ratios.sort_by(f64::total_cmp);
     let (least, largest) = (ratios[0], ratios[ratios.len() - 1]);
     println!("figures: estimates networks={} least={least:.2} largest={largest:.2}", ratios.len());
-    assert!(least > 1.0 / OFF_MAX && largest < OFF_MAX, "estimates are {least:.2} to {largest:.2} of the time");
+    assert!(
+        least > 1.0 / OFF_MAX && largest < OFF_MAX,
+        "estimates are {least:.2} to {largest:.2} of the time"
+    );
 }

@@ -75,7 +75,8 @@ async fn bad_expressions_are_refused_at_their_column() {
     refused(&server, "/v1/graph", json!({ "expression": "1", "inputs": { "2": 1 } }), &["/inputs/2"]).await;
     let response =
         server.post("/v1/graph", "application/json", r#"{"expression": "a", "inputs": {"a": 1e999}}"#).await;
-    problem(response, 400, "invalid_json").await;
+    let beyond = problem(response, 422, "invalid_request").await;
+    assert_eq!(pointers(&beyond), ["/inputs/a"]);
     let huge = json!({ "expression": "a+".repeat(500_000) });
     let response = server.post("/v1/graph", "application/json", huge.to_string()).await;
     problem(response, 413, "body_too_large").await;
