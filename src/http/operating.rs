@@ -7,7 +7,7 @@ use axum::response::{Html, IntoResponse, Response};
 use serde::Serialize;
 
 use super::Problem;
-use super::extract::accepts;
+use super::accept::preferred;
 use crate::app::{App, Unready};
 use crate::job::JobState;
 use crate::store::JobFilter;
@@ -16,13 +16,16 @@ use crate::store::JobFilter;
 const JOBS_SHOWN: u32 = 10;
 
 /// Models on the page: those published last.
-const MODELS_SHOWN: u32 = 50;
+const MODELS_SHOWN: usize = 50;
 
 /// The page runs no script and loads nothing.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
 
 /// <https://prometheus.io/docs/specs/om/open_metrics_spec/>.
 const OPENMETRICS: &str = "application/openmetrics-text";
+
+/// <https://prometheus.io/docs/instrumenting/exposition_formats/>.
+const PLAIN: &str = "text/plain";
 
 /// A server that answers.
 #[derive(Serialize)]
@@ -69,7 +72,7 @@ pub async fn metrics(State(app): State<App>, headers: HeaderMap) -> Result<Respo
         tracing::error!(%error, "the metrics could not be written");
         Problem::internal()
     })?;
-    let (content_type, text) = if accepts(&headers, OPENMETRICS) {
+    let (content_type, text) = if preferred(&headers, PLAIN, &[OPENMETRICS]) == OPENMETRICS {
         ("application/openmetrics-text; version=1.0.0; charset=utf-8", text)
     } else {
         ("text/plain; version=0.0.4; charset=utf-8", plain(&text))
