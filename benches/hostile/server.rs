@@ -37,7 +37,7 @@ impl Server {
         let pid = Pid::from_child(&child);
         let stdout = child.stdout.take().context("no pipe")?;
         let mut server = Self { child, address: ([127, 0, 0, 1], 0).into(), log };
-        rustix::process::prlimit(Some(pid), Resource::Nofile, files.clone())?;
+        rustix::process::prlimit(Some(pid), Resource::Nofile, *files)?;
         let (sender, lines) = std::sync::mpsc::channel();
         // Ends with the server, which holds the other end of the pipe.
         thread::spawn(move || {

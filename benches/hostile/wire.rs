@@ -138,17 +138,12 @@ impl Connection {
         let (mut read, mut write) = self.stream.split();
         let mut sending = pin!(write.write_all(message));
         let mut piece = [0; 4096];
-        loop {
-            tokio::select! {
-                biased;
-                sent = &mut sending => return sent.is_ok(),
-                received = read.read(&mut piece) => match received {
-                    Ok(count) if count > 0 => {
-                        self.received.extend_from_slice(&piece[..count]);
-                        return false;
-                    }
-                    _ => return false,
-                },
+        tokio::select! {
+            biased;
+            sent = &mut sending => sent.is_ok(),
+            received = read.read(&mut piece) => {
+                self.received.extend_from_slice(&piece[..received.unwrap_or(0)]);
+                false
             }
         }
     }
