@@ -93,12 +93,18 @@ fn images_at_most(body_bytes: usize, images_max: usize) -> usize {
 
 /// The images of a body, if there is nothing wrong with it.
 fn read(body: &[u8], images_max: usize) -> Option<Images> {
-    let (images, told) = read_as(body, images_max, Scale::Byte)?;
+    let (images, told) = read_as(body, images_max, likely_scale(body))?;
     if let Some(images) = images {
         return Some(images);
     }
-    // The scale came after the images, and was not the usual one.
+    // The scale came after the images, and was another one.
     read_as(body, images_max, told)?.0
+}
+
+/// The scale that a body is likely to tell at its end, where it may be told after the images.
+fn likely_scale(body: &[u8]) -> Scale {
+    let end = &body[body.len().saturating_sub(32)..];
+    if end.windows(6).any(|word| word == b"\"unit\"") { Scale::Unit } else { Scale::Byte }
 }
 
 /// The images of a body if they are of the scale `assumed`, unless it is told before them; and the scale they are of.

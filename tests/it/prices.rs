@@ -28,7 +28,12 @@ fn png(picture: &DynamicImage) -> Vec<u8> {
 
 fn jpeg(picture: &DynamicImage) -> Vec<u8> {
     let mut bytes = Vec::new();
-    JpegEncoder::new_with_quality(&mut bytes, 80).encode_image(picture).expect("a JPEG");
+    let mut encoder = JpegEncoder::new_with_quality(&mut bytes, 80);
+    match picture {
+        DynamicImage::ImageLuma8(grey) => encoder.encode_image(grey),
+        colour => encoder.encode_image(colour),
+    }
+    .expect("a JPEG");
     bytes
 }
 

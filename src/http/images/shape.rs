@@ -49,10 +49,11 @@ impl<'a> Image<'a> {
         Self { pointer, numbers: 0, rows: 0, faults: Vec::new(), strays, place }
     }
 
-    fn fault(&mut self, place: &str, detail: String) {
+    fn fault(&mut self, place: std::fmt::Arguments, detail: std::fmt::Arguments) {
         // One more than is told, so that it is told that there are more.
         if self.faults.len() <= FAULTS_MAX {
-            self.faults.push(Fault { pointer: format!("{}{place}", self.pointer), detail });
+            let pointer = format!("{}{place}", self.pointer);
+            self.faults.push(Fault { pointer, detail: detail.to_string() });
         }
     }
 
@@ -70,7 +71,10 @@ impl<'a> Image<'a> {
             (numbers, rows) => format!("{rows} rows and {numbers} numbers"),
         };
         let (side, pixels) = (IMAGE_SIDE, IMAGE_PIXELS);
-        self.fault("", format!("must be {side} rows of {side} numbers or {pixels} numbers, not {found}"));
+        self.fault(
+            format_args!(""),
+            format_args!("must be {side} rows of {side} numbers or {pixels} numbers, not {found}"),
+        );
     }
 }
 
@@ -89,7 +93,7 @@ impl Shape for ImageShape<'_, '_> {
                 Some(Element::Row) => image.rows += 1,
                 Some(Element::Number) => image.numbers += 1,
                 Some(Element::Other(kind)) => {
-                    image.fault(&format!("/{index}"), format!("must be a number, not {kind}"));
+                    image.fault(format_args!("/{index}"), format_args!("must be a number, not {kind}"));
                     image.numbers += 1;
                 }
             }
@@ -100,7 +104,7 @@ impl Shape for ImageShape<'_, '_> {
         Ok(())
     }
     fn other(self, kind: &'static str) {
-        self.0.fault("", format!("must be an array, not {kind}"));
+        self.0.fault(format_args!(""), format_args!("must be an array, not {kind}"));
     }
 }
 
@@ -139,10 +143,10 @@ impl Shape for ElementShape<'_, '_> {
         }
         if length != IMAGE_SIDE {
             let found = if length > IMAGE_SIDE { "more".to_owned() } else { length.to_string() };
-            image.fault(&format!("/{row}"), format!("must be {IMAGE_SIDE} numbers, not {found}"));
+            image.fault(format_args!("/{row}"), format_args!("must be {IMAGE_SIDE} numbers, not {found}"));
         } else {
             for (column, kind) in others {
-                image.fault(&format!("/{row}/{column}"), format!("must be a number, not {kind}"));
+                image.fault(format_args!("/{row}/{column}"), format_args!("must be a number, not {kind}"));
             }
         }
         Ok(Element::Row)
