@@ -1,32 +1,25 @@
 //! Images as JSON: 28 rows of 28 numbers or 784 numbers, read straight to the values that a network takes. Where they can't
 //! be taken so, the text is read once more to note all faults.
 
+mod any;
+mod pixels;
 mod report;
+mod shape;
 mod stray;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 use serde_json::Value;
 
-use crate::data::{IMAGE_PIXELS, IMAGE_SIDE};
+use self::pixels::{ImageSeed, ListSeed};
+use crate::data::IMAGE_PIXELS;
 use crate::fields::Fault;
 
 /// Bytes of an image in JSON, at least: a digit and a comma or bracket for each number.
 const IMAGE_BYTES_MIN: usize = 2 * IMAGE_PIXELS;
-
-/// The values of all bytes.
-static OF_BYTES: [f32; 256] = {
-    let mut values = [0.0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        values[byte] = (byte as f64 / 255.0) as f32;
-        byte += 1;
-    }
-    values
-};
 
 /// The images of a request, each of 784 values from 0 to 1.
 #[derive(Debug, PartialEq)]
@@ -100,12 +93,18 @@ fn images_at_most(body_bytes: usize, images_max: usize) -> usize {
 
 /// The images of a body, if there is nothing wrong with it.
 fn read(body: &[u8], images_max: usize) -> Option<Images> {
-    let (images, told) = read_as(body, images_max, Scale::Byte)?;
+    let (images, told) = read_as(body, images_max, likely_scale(body))?;
     if let Some(images) = images {
         return Some(images);
     }
-    // The scale came after the images, and was not the usual one.
+    // The scale came after the images, and was another one.
     read_as(body, images_max, told)?.0
+}
+
+/// The scale that a body is likely to tell at its end, where it may be told after the images.
+fn likely_scale(body: &[u8]) -> Scale {
+    let end = &body[body.len().saturating_sub(32)..];
+    if end.windows(6).any(|word| word == b"\"unit\"") { Scale::Unit } else { Scale::Byte }
 }
 
 /// The images of a body if they are of the scale `assumed`, unless it is told before them; and the scale they are of.
@@ -208,194 +207,5 @@ impl<T, F: Fn(&str) -> Option<T>> Visitor<'_> for Word<F> {
 
     fn visit_str<E: Error>(self, word: &str) -> Result<T, E> {
         self.0(word).ok_or_else(|| E::custom(""))
-    }
-}
-
-/// Reads the images of a list.
-struct ListSeed {
-    room: usize,
-    scale: Scale,
-}
-
-impl<'de> DeserializeSeed<'de> for ListSeed {
-    type Value = Vec<f32>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<f32>, D::Error> {
-        deserializer.deserialize_seq(self)
-    }
-}
-
-impl<'de> Visitor<'de> for ListSeed {
-    type Value = Vec<f32>;
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("images")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<f32>, A::Error> {
-        let mut values = Vec::with_capacity(self.room * IMAGE_PIXELS);
-        while values.len() < self.room * IMAGE_PIXELS {
-            if seq.next_element_seed(ImageSeed { values: &mut values, scale: self.scale })?.is_none() {
-                return if values.is_empty() { Err(A::Error::custom("")) } else { Ok(values) };
-            }
-        }
-        match seq.next_element::<serde::de::IgnoredAny>()? {
-            None => Ok(values),
-            Some(_) => Err(A::Error::custom("")),
-        }
-    }
-}
-
-/// Reads one image.
-struct ImageSeed<'a> {
-    values: &'a mut Vec<f32>,
-    scale: Scale,
-}
-
-impl<'de> DeserializeSeed<'de> for ImageSeed<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_seq(self)
-    }
-}
-
-impl<'de> Visitor<'de> for ImageSeed<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("rows or numbers")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let Self { values, scale } = self;
-        values.reserve_exact(IMAGE_PIXELS);
-        let start = values.len();
-        let mut rows = 0;
-        let Some(first) = seq.next_element_seed(Element { values: &mut *values, scale })? else {
-            return Err(A::Error::custom(""));
-        };
-        match first {
-            Some(value) => {
-                values.push(value);
-                while let Some(value) = seq.next_element_seed(Pixel(scale))? {
-                    if values.len() - start == IMAGE_PIXELS {
-                        return Err(A::Error::custom(""));
-                    }
-                    values.push(value);
-                }
-            }
-            None => {
-                rows = 1;
-                while rows < IMAGE_SIDE
-                    && seq.next_element_seed(Row { values: &mut *values, scale })?.is_some()
-                {
-                    rows += 1;
-                }
-                if seq.next_element::<serde::de::IgnoredAny>()?.is_some() {
-                    return Err(A::Error::custom(""));
-                }
-            }
-        }
-        if values.len() - start == IMAGE_PIXELS { Ok(()) } else { Err(A::Error::custom(rows)) }
-    }
-}
-
-/// Reads the first element of an image: a number, which it gives, or a row.
-struct Element<'a> {
-    values: &'a mut Vec<f32>,
-    scale: Scale,
-}
-
-impl<'de> DeserializeSeed<'de> for Element<'_> {
-    type Value = Option<f32>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<f32>, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Element<'_> {
-    type Value = Option<f32>;
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("a number or a row")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Option<f32>, A::Error> {
-        Row { values: self.values, scale: self.scale }.visit_seq(seq).map(|()| None)
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<Option<f32>, E> {
-        Pixel(self.scale).visit_u64(value).map(Some)
-    }
-
-    fn visit_f64<E: Error>(self, value: f64) -> Result<Option<f32>, E> {
-        Pixel(self.scale).visit_f64(value).map(Some)
-    }
-}
-
-/// Reads one row.
-struct Row<'a> {
-    values: &'a mut Vec<f32>,
-    scale: Scale,
-}
-
-impl<'de> DeserializeSeed<'de> for Row<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_seq(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Row<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("a row")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        for _ in 0..IMAGE_SIDE {
-            let value = seq.next_element_seed(Pixel(self.scale))?;
-            self.values.push(value.ok_or_else(|| A::Error::custom(""))?);
-        }
-        match seq.next_element::<serde::de::IgnoredAny>()? {
-            None => Ok(()),
-            Some(_) => Err(A::Error::custom("")),
-        }
-    }
-}
-
-/// Reads one number.
-struct Pixel(Scale);
-
-impl<'de> DeserializeSeed<'de> for Pixel {
-    type Value = f32;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<f32, D::Error> {
-        deserializer.deserialize_f64(self)
-    }
-}
-
-impl Visitor<'_> for Pixel {
-    type Value = f32;
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "a number from 0 to {}", self.0.most())
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<f32, E> {
-        match self.0 {
-            Scale::Byte => OF_BYTES.get(value as usize).copied().ok_or_else(|| E::custom("")),
-            Scale::Unit if value <= 1 => Ok(value as f32),
-            Scale::Unit => Err(E::custom("")),
-        }
-    }
-
-    fn visit_f64<E: Error>(self, value: f64) -> Result<f32, E> {
-        let most = self.0.most();
-        if (0.0..=most).contains(&value) { Ok((value / most) as f32) } else { Err(E::custom("")) }
     }
 }

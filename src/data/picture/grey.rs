@@ -14,49 +14,35 @@ pub enum Samples {
     Rgba,
 }
 
-/// The grey levels of a picture, row by row; those of a transparent one on white and on black paper, as it takes all of the
-/// picture to know which of them shows it.
+/// The grey levels of a picture, row by row. Of a transparent one it takes all of the picture to know on which paper it is
+/// seen: until then the levels are those on black, and beside them is how much of the paper shines through.
 pub struct Levels {
     width: u32,
     height: u32,
-    on_white: Vec<u8>,
-    on_black: Option<Vec<u8>>,
+    pub on_black: Vec<u8>,
+    /// Nothing, if it is not transparent.
+    pub paper: Vec<u8>,
 }
 
 impl Levels {
-    pub fn opaque(width: u32, height: u32) -> Self {
-        Self { width, height, on_white: vec![0; pixels(width, height)], on_black: None }
-    }
-
-    pub fn transparent(width: u32, height: u32) -> Self {
-        Self { on_black: Some(vec![0; pixels(width, height)]), ..Self::opaque(width, height) }
-    }
-
-    /// Writes to all levels, which are those on paper of the level given.
-    pub fn planes(&mut self, mut write: impl FnMut(&mut [u8], u8)) {
-        write(&mut self.on_white, 255);
-        if let Some(on_black) = &mut self.on_black {
-            write(on_black, 0);
-        }
+    pub fn new(width: u32, height: u32, samples: Samples) -> Self {
+        let pixels = width as usize * height as usize;
+        let paper = match samples {
+            Samples::Grey | Samples::Rgb => Vec::new(),
+            Samples::GreyAlpha | Samples::Rgba => vec![0; pixels],
+        };
+        Self { width, height, on_black: vec![0; pixels], paper }
     }
 
     /// What was drawn, on white; or on black, where on white nothing would be seen.
-    pub fn picture(self) -> GrayImage {
-        let levels = match self.on_black {
-            Some(on_black) if is_blank(&self.on_white) => on_black,
-            _ => self.on_white,
-        };
-        GrayImage::from_raw(self.width, self.height, levels).expect("a level for every pixel")
+    pub fn picture(mut self) -> GrayImage {
+        let on_white = || self.on_black.iter().zip(&self.paper).map(|(level, paper)| level + paper);
+        let (low, high) = on_white().fold((255, 0), |(low, high), level| (level.min(low), level.max(high)));
+        if high.saturating_sub(low) >= LEVELS_MIN {
+            self.on_black.iter_mut().zip(&self.paper).for_each(|(level, paper)| *level += paper);
+        }
+        GrayImage::from_raw(self.width, self.height, self.on_black).expect("a level for every pixel")
     }
-}
-
-fn pixels(width: u32, height: u32) -> usize {
-    width as usize * height as usize
-}
-
-fn is_blank(levels: &[u8]) -> bool {
-    let range = levels.iter().fold((255, 0), |(low, high), &level| (level.min(low), level.max(high)));
-    range.1.saturating_sub(range.0) < LEVELS_MIN
 }
 
 /// Samples of 16 bits, most significant byte first, as samples of 8; in their place.
@@ -69,27 +55,28 @@ pub fn narrow(samples: &mut [u8]) -> &[u8] {
     &samples[..count]
 }
 
-/// The levels of pixels on paper of the level `paper`, as many as there is room for.
-pub fn convert(samples: Samples, row: &[u8], levels: &mut [u8], paper: u8) {
-    let paper = u32::from(paper);
+/// The levels of pixels on black, and how much of the paper shines through each, as many as there is room for.
+pub fn convert(samples: Samples, row: &[u8], on_black: &mut [u8], paper: &mut [u8]) {
     match samples {
         Samples::Grey => {
-            let count = row.len().min(levels.len());
-            levels[..count].copy_from_slice(&row[..count]);
+            let count = row.len().min(on_black.len());
+            on_black[..count].copy_from_slice(&row[..count]);
         }
         Samples::GreyAlpha => {
-            for (level, &[grey, alpha]) in levels.iter_mut().zip(row.as_chunks().0) {
-                *level = compose(grey, alpha, paper);
+            for ((level, paper), &[grey, alpha]) in on_black.iter_mut().zip(paper).zip(row.as_chunks().0) {
+                (*level, *paper) = (share(grey, alpha), 255 - alpha);
             }
         }
         Samples::Rgb => {
-            for (level, rgb) in levels.iter_mut().zip(row.as_chunks().0) {
+            for (level, rgb) in on_black.iter_mut().zip(row.as_chunks().0) {
                 *level = luma(rgb);
             }
         }
         Samples::Rgba => {
-            for (level, &[red, green, blue, alpha]) in levels.iter_mut().zip(row.as_chunks().0) {
-                *level = compose(luma(&[red, green, blue]), alpha, paper);
+            for ((level, paper), &[red, green, blue, alpha]) in
+                on_black.iter_mut().zip(paper).zip(row.as_chunks().0)
+            {
+                (*level, *paper) = (share(luma(&[red, green, blue]), alpha), 255 - alpha);
             }
         }
     }
@@ -101,7 +88,7 @@ pub fn luma(rgb: &[u8; 3]) -> u8 {
     ((2126 * red + 7152 * green + 722 * blue + 5_000) / 10_000) as u8
 }
 
-fn compose(grey: u8, alpha: u8, paper: u32) -> u8 {
-    let alpha = u32::from(alpha);
-    ((u32::from(grey) * alpha + paper * (255 - alpha) + 127) / 255) as u8
+/// `alpha` 255ths of a level. With what shines through of white it is no more than 255.
+fn share(grey: u8, alpha: u8) -> u8 {
+    ((u32::from(grey) * u32::from(alpha) + 127) / 255) as u8
 }

@@ -72,38 +72,31 @@ pub fn decode(bytes: &[u8], outline: &Outline) -> Result<GrayImage, DecodingErro
     // To 8 or 16 bits a sample, palettes looked up.
     decoder.set_transformations(Transformations::EXPAND);
     let mut reader = decoder.read_info()?;
-    let levels = match samples(&reader) {
-        Samples::Grey | Samples::Rgb => read(&mut reader, Levels::opaque(outline.width, outline.height))?,
-        Samples::GreyAlpha | Samples::Rgba => {
-            read(&mut reader, Levels::transparent(outline.width, outline.height))?
-        }
-    };
-    Ok(levels.picture())
-}
-
-fn read(reader: &mut Reader<Pixels>, mut levels: Levels) -> Result<Levels, DecodingError> {
-    let (samples, width) = (samples(reader), reader.info().width);
+    let samples = samples(&reader);
     let is_deep = reader.output_color_type().1 == png::BitDepth::Sixteen;
-    let mut row = vec![0; reader.output_line_size(width).ok_or(DecodingError::LimitsExceeded)?];
-    let mut line = vec![0; width as usize];
-    let mut y = 0;
+    let width = outline.width as usize;
+    let mut levels = Levels::new(outline.width, outline.height, samples);
+    let mut row = vec![0; reader.output_line_size(outline.width).ok_or(DecodingError::LimitsExceeded)?];
+    let (mut line, mut line_paper) = (vec![0; width], vec![0; width]);
+    let mut from = 0;
     while let Some(place) = reader.read_row(&mut row)? {
         let row = if is_deep { grey::narrow(&mut row) } else { &row[..] };
         match place {
             InterlaceInfo::Null(_) => {
-                levels.planes(|plane, paper| {
-                    let start = y * width as usize;
-                    grey::convert(samples, row, &mut plane[start..start + width as usize], paper);
-                });
-                y += 1;
+                let paper = levels.paper.get_mut(from..from + width).unwrap_or_default();
+                grey::convert(samples, row, &mut levels.on_black[from..from + width], paper);
+                from += width;
             }
-            InterlaceInfo::Adam7(pass) => levels.planes(|plane, paper| {
-                grey::convert(samples, row, &mut line, paper);
-                png::expand_interlaced_row(plane, width as usize, &line, &pass, 8);
-            }),
+            InterlaceInfo::Adam7(pass) => {
+                grey::convert(samples, row, &mut line, &mut line_paper);
+                png::expand_interlaced_row(&mut levels.on_black, width, &line, &pass, 8);
+                if !levels.paper.is_empty() {
+                    png::expand_interlaced_row(&mut levels.paper, width, &line_paper, &pass, 8);
+                }
+            }
         }
     }
-    Ok(levels)
+    Ok(levels.picture())
 }
 
 fn samples(reader: &Reader<Pixels>) -> Samples {

@@ -1,4 +1,5 @@
 mod bytes;
+mod hostile;
 mod sheet;
 
 use image::{GrayImage, Luma};

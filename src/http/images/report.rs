@@ -1,17 +1,16 @@
 //! All that is wrong with images that can't be taken. Of their numbers none is kept.
 
-use std::fmt;
-
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess};
 use serde_json::Value;
 
+use super::any::{Any, Shape};
+use super::shape::{Image, ImageShape, Place};
 use super::stray::Strays;
 use super::{Name, Scale};
-use crate::data::{IMAGE_PIXELS, IMAGE_SIDE};
 use crate::fields::{Fault, JsonError, is_out_of_range, shown, token};
 
 /// Faults that are told at most.
-const FAULTS_MAX: usize = 20;
+pub const FAULTS_MAX: usize = 20;
 
 /// The faults of a body that can't be taken.
 ///
@@ -57,28 +56,6 @@ struct Report {
     place: Place,
 }
 
-/// Where reading is.
-#[derive(Default)]
-struct Place {
-    /// Pointer of a field, or of an image in one.
-    field: String,
-    /// Index in the image, and in its row.
-    element: Option<usize>,
-    cell: Option<usize>,
-}
-
-impl Place {
-    fn enter(&mut self, field: &str) {
-        field.clone_into(&mut self.field);
-        (self.element, self.cell) = (None, None);
-    }
-
-    fn pointer(&self) -> String {
-        let indices = self.element.into_iter().chain(self.cell).map(|index| format!("/{index}"));
-        std::iter::once(self.field.clone()).chain(indices).collect()
-    }
-}
-
 /// What was said of the scale.
 enum Told {
     Nothing,
@@ -115,14 +92,7 @@ impl Report {
         read: impl FnOnce(Any<ImageShape<'_, '_>>) -> Result<(), E>,
     ) -> Result<(), E> {
         self.place.enter(pointer);
-        let mut image = Image {
-            pointer,
-            numbers: 0,
-            rows: 0,
-            faults: Vec::new(),
-            strays: [Scale::Byte, Scale::Unit].map(Strays::of),
-            place: &mut self.place,
-        };
+        let mut image = Image::new(pointer, &mut self.place);
         read(Any(ImageShape(&mut image)))?;
         let Image { faults, strays, .. } = image;
         if faults.is_empty() {
@@ -183,70 +153,6 @@ fn cut(mut faults: Vec<Fault>) -> Vec<Fault> {
         faults.push(Fault { pointer: String::new(), detail });
     }
     faults
-}
-
-/// Reads any JSON for what a [`Shape`] makes of it.
-struct Any<S>(S);
-
-/// What [`Any`] makes of arrays, objects, numbers, strings and the rest.
-trait Shape: Sized {
-    type Value;
-
-    fn array<'de, A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(self.other("an array"))
-    }
-    fn object<'de, A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(self.other("an object"))
-    }
-    fn number(self, _: f64) -> Self::Value {
-        self.other("a number")
-    }
-    fn string(self, _: &str) -> Self::Value {
-        self.other("a string")
-    }
-    fn other(self, kind: &'static str) -> Self::Value;
-}
-
-impl<'de, S: Shape> DeserializeSeed<'de> for Any<S> {
-    type Value = S::Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<S::Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de, S: Shape> Visitor<'de> for Any<S> {
-    type Value = S::Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("JSON")
-    }
-    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<S::Value, A::Error> {
-        self.0.array(seq)
-    }
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<S::Value, A::Error> {
-        self.0.object(map)
-    }
-    fn visit_f64<E>(self, value: f64) -> Result<S::Value, E> {
-        Ok(self.0.number(value))
-    }
-    fn visit_u64<E>(self, value: u64) -> Result<S::Value, E> {
-        Ok(self.0.number(value as f64))
-    }
-    fn visit_i64<E>(self, value: i64) -> Result<S::Value, E> {
-        Ok(self.0.number(value as f64))
-    }
-    fn visit_str<E>(self, value: &str) -> Result<S::Value, E> {
-        Ok(self.0.string(value))
-    }
-    fn visit_bool<E>(self, _: bool) -> Result<S::Value, E> {
-        Ok(self.0.other("a boolean"))
-    }
-    fn visit_unit<E>(self) -> Result<S::Value, E> {
-        Ok(self.0.other("null"))
-    }
 }
 
 struct RequestShape<'a>(&'a mut Report);
@@ -349,138 +255,5 @@ impl Shape for ListShape<'_> {
         // Nothing is said of how many there are.
         self.0.has_images = false;
         self.0.name("/images".to_owned(), format!("must be an array of images, not {kind}"));
-    }
-}
-
-/// What is found of one image.
-struct Image<'a> {
-    pointer: &'a str,
-    /// Numbers, and what else is no row; and rows.
-    numbers: usize,
-    rows: usize,
-    faults: Vec<Fault>,
-    strays: [Strays; 2],
-    place: &'a mut Place,
-}
-
-impl Image<'_> {
-    fn fault(&mut self, place: &str, detail: String) {
-        // One more than is told, so that it is told that there are more.
-        if self.faults.len() <= FAULTS_MAX {
-            self.faults.push(Fault { pointer: format!("{}{place}", self.pointer), detail });
-        }
-    }
-
-    fn number(&mut self, value: f64) {
-        let place = &*self.place;
-        self.strays.iter_mut().for_each(|strays| strays.number(value, || place.pointer()));
-    }
-
-    /// Notes the fault of an image that has another number of rows or numbers.
-    fn check_size(&mut self) {
-        let found = match (self.numbers, self.rows) {
-            (0, IMAGE_SIDE) | (IMAGE_PIXELS, 0) => return,
-            (0, rows) if rows > 0 => format!("{rows} rows"),
-            (numbers, 0) => format!("{numbers} numbers"),
-            (numbers, rows) => format!("{rows} rows and {numbers} numbers"),
-        };
-        let (side, pixels) = (IMAGE_SIDE, IMAGE_PIXELS);
-        self.fault("", format!("must be {side} rows of {side} numbers or {pixels} numbers, not {found}"));
-    }
-}
-
-struct ImageShape<'a, 'b>(&'a mut Image<'b>);
-
-impl Shape for ImageShape<'_, '_> {
-    type Value = ();
-
-    fn array<'de, A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let image = self.0;
-        loop {
-            let index = image.numbers + image.rows;
-            (image.place.element, image.place.cell) = (Some(index), None);
-            match seq.next_element_seed(Any(ElementShape(&mut *image)))? {
-                None => break,
-                Some(Element::Row) => image.rows += 1,
-                Some(Element::Number) => image.numbers += 1,
-                Some(Element::Other(kind)) => {
-                    image.fault(&format!("/{index}"), format!("must be a number, not {kind}"));
-                    image.numbers += 1;
-                }
-            }
-        }
-        if image.faults.is_empty() {
-            image.check_size();
-        }
-        Ok(())
-    }
-    fn other(self, kind: &'static str) {
-        self.0.fault("", format!("must be an array, not {kind}"));
-    }
-}
-
-/// Something in an image.
-enum Element {
-    Number,
-    Row,
-    Other(&'static str),
-}
-
-struct ElementShape<'a, 'b>(&'a mut Image<'b>);
-
-impl Shape for ElementShape<'_, '_> {
-    type Value = Element;
-
-    fn array<'de, A: SeqAccess<'de>>(self, mut seq: A) -> Result<Element, A::Error> {
-        let image = self.0;
-        if image.numbers > 0 {
-            while seq.next_element::<IgnoredAny>()?.is_some() {}
-            return Ok(Element::Other("an array"));
-        }
-        let row = image.rows;
-        let (mut length, mut others) = (0, Vec::new());
-        loop {
-            image.place.cell = Some(length);
-            let Some(cell) = seq.next_element_seed(Any(CellShape))? else { break };
-            match cell {
-                Ok(value) => image.number(value),
-                Err(kind) => others.push((length, kind)),
-            }
-            length += 1;
-            if length > IMAGE_SIDE {
-                while seq.next_element::<IgnoredAny>()?.is_some() {}
-                break;
-            }
-        }
-        if length != IMAGE_SIDE {
-            let found = if length > IMAGE_SIDE { "more".to_owned() } else { length.to_string() };
-            image.fault(&format!("/{row}"), format!("must be {IMAGE_SIDE} numbers, not {found}"));
-        } else {
-            for (column, kind) in others {
-                image.fault(&format!("/{row}/{column}"), format!("must be a number, not {kind}"));
-            }
-        }
-        Ok(Element::Row)
-    }
-    fn number(self, value: f64) -> Element {
-        self.0.number(value);
-        Element::Number
-    }
-    fn other(self, kind: &'static str) -> Element {
-        Element::Other(kind)
-    }
-}
-
-struct CellShape;
-
-impl Shape for CellShape {
-    /// A number, or what is there instead.
-    type Value = Result<f64, &'static str>;
-
-    fn number(self, value: f64) -> Self::Value {
-        Ok(value)
-    }
-    fn other(self, kind: &'static str) -> Self::Value {
-        Err(kind)
     }
 }

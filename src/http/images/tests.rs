@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::data::IMAGE_SIDE;
 
 const IMAGES_MAX: usize = 3;
 

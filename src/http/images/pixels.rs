@@ -1,0 +1,209 @@
+//! Numbers of images, straight to values. An error says nothing: what is wrong is looked for by a [`report`](super::report).
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
+
+use super::Scale;
+use crate::data::{IMAGE_PIXELS, IMAGE_SIDE};
+
+/// The values of all bytes.
+static OF_BYTES: [f32; 256] = {
+    let mut values = [0.0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        values[byte] = (byte as f64 / 255.0) as f32;
+        byte += 1;
+    }
+    values
+};
+
+/// Reads the images of a list.
+pub struct ListSeed {
+    /// How many there may be.
+    pub room: usize,
+    pub scale: Scale,
+}
+
+impl<'de> DeserializeSeed<'de> for ListSeed {
+    type Value = Vec<f32>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<f32>, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ListSeed {
+    type Value = Vec<f32>;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("images")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<f32>, A::Error> {
+        let mut values = Vec::with_capacity(self.room * IMAGE_PIXELS);
+        while values.len() < self.room * IMAGE_PIXELS {
+            if seq.next_element_seed(ImageSeed { values: &mut values, scale: self.scale })?.is_none() {
+                return if values.is_empty() { Err(A::Error::custom("")) } else { Ok(values) };
+            }
+        }
+        match seq.next_element::<IgnoredAny>()? {
+            None => Ok(values),
+            Some(_) => Err(A::Error::custom("")),
+        }
+    }
+}
+
+/// Reads one image.
+pub struct ImageSeed<'a> {
+    pub values: &'a mut Vec<f32>,
+    pub scale: Scale,
+}
+
+impl<'de> DeserializeSeed<'de> for ImageSeed<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ImageSeed<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("rows or numbers")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let Self { values, scale } = self;
+        values.reserve_exact(IMAGE_PIXELS);
+        let start = values.len();
+        let mut rows = 0;
+        let Some(first) = seq.next_element_seed(Element { values: &mut *values, scale })? else {
+            return Err(A::Error::custom(""));
+        };
+        match first {
+            Some(value) => {
+                values.push(value);
+                while let Some(value) = seq.next_element_seed(Pixel(scale))? {
+                    if values.len() - start == IMAGE_PIXELS {
+                        return Err(A::Error::custom(""));
+                    }
+                    values.push(value);
+                }
+            }
+            None => {
+                rows = 1;
+                while rows < IMAGE_SIDE
+                    && seq.next_element_seed(Row { values: &mut *values, scale })?.is_some()
+                {
+                    rows += 1;
+                }
+                if seq.next_element::<IgnoredAny>()?.is_some() {
+                    return Err(A::Error::custom(""));
+                }
+            }
+        }
+        if values.len() - start == IMAGE_PIXELS { Ok(()) } else { Err(A::Error::custom(rows)) }
+    }
+}
+
+/// Reads the first element of an image: a number, which it gives, or a row.
+struct Element<'a> {
+    values: &'a mut Vec<f32>,
+    scale: Scale,
+}
+
+impl<'de> DeserializeSeed<'de> for Element<'_> {
+    type Value = Option<f32>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<f32>, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Element<'_> {
+    type Value = Option<f32>;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a number or a row")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Option<f32>, A::Error> {
+        Row { values: self.values, scale: self.scale }.visit_seq(seq).map(|()| None)
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Option<f32>, E> {
+        Pixel(self.scale).visit_u64(value).map(Some)
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Option<f32>, E> {
+        Pixel(self.scale).visit_f64(value).map(Some)
+    }
+}
+
+/// Reads one row.
+struct Row<'a> {
+    values: &'a mut Vec<f32>,
+    scale: Scale,
+}
+
+impl<'de> DeserializeSeed<'de> for Row<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Row<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a row")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        for _ in 0..IMAGE_SIDE {
+            let value = seq.next_element_seed(Pixel(self.scale))?;
+            self.values.push(value.ok_or_else(|| A::Error::custom(""))?);
+        }
+        match seq.next_element::<IgnoredAny>()? {
+            None => Ok(()),
+            Some(_) => Err(A::Error::custom("")),
+        }
+    }
+}
+
+/// Reads one number.
+struct Pixel(Scale);
+
+impl<'de> DeserializeSeed<'de> for Pixel {
+    type Value = f32;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<f32, D::Error> {
+        deserializer.deserialize_f64(self)
+    }
+}
+
+impl Visitor<'_> for Pixel {
+    type Value = f32;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "a number from 0 to {}", self.0.most())
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<f32, E> {
+        match self.0 {
+            Scale::Byte => OF_BYTES.get(value as usize).copied().ok_or_else(|| E::custom("")),
+            Scale::Unit if value <= 1 => Ok(value as f32),
+            Scale::Unit => Err(E::custom("")),
+        }
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<f32, E> {
+        let most = self.0.most();
+        if (0.0..=most).contains(&value) { Ok((value / most) as f32) } else { Err(E::custom("")) }
+    }
+}

@@ -1,0 +1,175 @@
+//! What is wrong with the shape of an image.
+
+use serde::de::{IgnoredAny, SeqAccess};
+
+use super::Scale;
+use super::any::{Any, Shape};
+use super::report::FAULTS_MAX;
+use super::stray::Strays;
+use crate::data::{IMAGE_PIXELS, IMAGE_SIDE};
+use crate::fields::Fault;
+
+/// Where reading is.
+#[derive(Default)]
+pub struct Place {
+    /// Pointer of a field, or of an image in one.
+    field: String,
+    /// Index in the image, and in its row.
+    element: Option<usize>,
+    cell: Option<usize>,
+}
+
+impl Place {
+    pub fn enter(&mut self, field: &str) {
+        field.clone_into(&mut self.field);
+        (self.element, self.cell) = (None, None);
+    }
+
+    pub fn pointer(&self) -> String {
+        let indices = self.element.into_iter().chain(self.cell).map(|index| format!("/{index}"));
+        std::iter::once(self.field.clone()).chain(indices).collect()
+    }
+}
+
+/// What is found of one image.
+pub struct Image<'a> {
+    pointer: &'a str,
+    /// Numbers, and what else is no row; and rows.
+    numbers: usize,
+    rows: usize,
+    pub faults: Vec<Fault>,
+    /// Of each scale.
+    pub strays: [Strays; 2],
+    place: &'a mut Place,
+}
+
+impl<'a> Image<'a> {
+    pub fn new(pointer: &'a str, place: &'a mut Place) -> Self {
+        let strays = [Scale::Byte, Scale::Unit].map(Strays::of);
+        Self { pointer, numbers: 0, rows: 0, faults: Vec::new(), strays, place }
+    }
+
+    fn fault(&mut self, place: std::fmt::Arguments, detail: std::fmt::Arguments) {
+        // One more than is told, so that it is told that there are more.
+        if self.faults.len() <= FAULTS_MAX {
+            let pointer = format!("{}{place}", self.pointer);
+            self.faults.push(Fault { pointer, detail: detail.to_string() });
+        }
+    }
+
+    fn number(&mut self, value: f64) {
+        let place = &*self.place;
+        self.strays.iter_mut().for_each(|strays| strays.number(value, || place.pointer()));
+    }
+
+    /// Notes the fault of an image that has another number of rows or numbers.
+    fn check_size(&mut self) {
+        let found = match (self.numbers, self.rows) {
+            (0, IMAGE_SIDE) | (IMAGE_PIXELS, 0) => return,
+            (0, rows) if rows > 0 => format!("{rows} rows"),
+            (numbers, 0) => format!("{numbers} numbers"),
+            (numbers, rows) => format!("{rows} rows and {numbers} numbers"),
+        };
+        let (side, pixels) = (IMAGE_SIDE, IMAGE_PIXELS);
+        self.fault(
+            format_args!(""),
+            format_args!("must be {side} rows of {side} numbers or {pixels} numbers, not {found}"),
+        );
+    }
+}
+
+pub struct ImageShape<'a, 'b>(pub &'a mut Image<'b>);
+
+impl Shape for ImageShape<'_, '_> {
+    type Value = ();
+
+    fn array<'de, A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let image = self.0;
+        loop {
+            let index = image.numbers + image.rows;
+            (image.place.element, image.place.cell) = (Some(index), None);
+            match seq.next_element_seed(Any(ElementShape(&mut *image)))? {
+                None => break,
+                Some(Element::Row) => image.rows += 1,
+                Some(Element::Number) => image.numbers += 1,
+                Some(Element::Other(kind)) => {
+                    image.fault(format_args!("/{index}"), format_args!("must be a number, not {kind}"));
+                    image.numbers += 1;
+                }
+            }
+        }
+        if image.faults.is_empty() {
+            image.check_size();
+        }
+        Ok(())
+    }
+    fn other(self, kind: &'static str) {
+        self.0.fault(format_args!(""), format_args!("must be an array, not {kind}"));
+    }
+}
+
+/// Something in an image.
+enum Element {
+    Number,
+    Row,
+    Other(&'static str),
+}
+
+struct ElementShape<'a, 'b>(&'a mut Image<'b>);
+
+impl Shape for ElementShape<'_, '_> {
+    type Value = Element;
+
+    fn array<'de, A: SeqAccess<'de>>(self, mut seq: A) -> Result<Element, A::Error> {
+        let image = self.0;
+        if image.numbers > 0 {
+            while seq.next_element::<IgnoredAny>()?.is_some() {}
+            return Ok(Element::Other("an array"));
+        }
+        let row = image.rows;
+        let (mut length, mut others) = (0, Vec::new());
+        loop {
+            image.place.cell = Some(length);
+            let Some(cell) = seq.next_element_seed(Any(CellShape))? else { break };
+            match cell {
+                Ok(value) => image.number(value),
+                Err(kind) => others.push((length, kind)),
+            }
+            length += 1;
+            if length > IMAGE_SIDE {
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                break;
+            }
+        }
+        if length != IMAGE_SIDE {
+            let found = if length > IMAGE_SIDE { "more".to_owned() } else { length.to_string() };
+            image.fault(format_args!("/{row}"), format_args!("must be {IMAGE_SIDE} numbers, not {found}"));
+        } else {
+            for (column, kind) in others {
+                image.fault(format_args!("/{row}/{column}"), format_args!("must be a number, not {kind}"));
+            }
+        }
+        Ok(Element::Row)
+    }
+    fn number(self, value: f64) -> Element {
+        self.0.number(value);
+        Element::Number
+    }
+    fn other(self, kind: &'static str) -> Element {
+        Element::Other(kind)
+    }
+}
+
+struct CellShape;
+
+impl Shape for CellShape {
+    /// A number, or what is there instead.
+    type Value = Result<f64, &'static str>;
+
+    fn number(self, value: f64) -> Self::Value {
+        Ok(value)
+    }
+    fn other(self, kind: &'static str) -> Self::Value {
+        Err(kind)
+    }
+}
