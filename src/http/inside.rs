@@ -218,8 +218,8 @@ pub async fn explain(
         room.check(lab::explain_cost(&room.layers, x.nrows(), wants_picture))?;
         let images: Vec<Vec<f32>> = x.rows().into_iter().map(|row| row.to_vec()).collect();
         let images: Vec<&[f32]> = images.iter().map(Vec::as_slice).collect();
-        let explanations: Vec<Explanation> = lab::explain_all(network, &images, params.class, &|| true)
-            .map_err(|_| Problem::internal())?;
+        let explanations: Vec<Explanation> =
+            lab::explain_all(network, &images, params.class, &|| true).map_err(|_| Problem::internal())?;
         if wants_picture {
             return Ok(answer_as(PNG, lab::pictures(&images, &explanations)));
         }

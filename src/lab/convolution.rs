@@ -2,7 +2,7 @@ use ndarray::Array2;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::price::{AnswerCost, Question, FIELDS_BYTES, FLOPS_PER_DRAW, NUMBER_BYTES, Passes, errors_from};
+use super::price::{AnswerCost, FIELDS_BYTES, FLOPS_PER_DRAW, NUMBER_BYTES, Passes, Question, errors_from};
 use super::request::{finite, shaped};
 use super::tensor::{Tensor, shape_text};
 use crate::fields::{Fault, Fields, kind, parsed};

@@ -5,8 +5,8 @@ use serde::Serialize;
 use super::price::{AnswerCost, FIELDS_BYTES, Passes, asked};
 use super::trace::dscores;
 use crate::nn::{
-    Float, Layer, LayerSpec, Loss, LossKind, Network, Path, Stopped, Tape, central_difference, relative_error,
-    strongest_paths,
+    Float, Layer, LayerSpec, Loss, LossKind, Network, Path, Stopped, Tape, central_difference,
+    relative_error, strongest_paths,
 };
 use crate::train::INPUT;
 
@@ -162,7 +162,9 @@ const WAYS_BYTES: f64 = 48.0 * PATHS_TOLD as f64;
 /// What a microscope takes.
 pub fn microscope_cost(layers: &[LayerSpec], place: &ParameterPlace) -> AnswerCost {
     let passes = Passes::of(INPUT, layers);
-    let flops = passes.forward() * (1.0 + PASSES_MAX) + passes.errors(place.layer + 1) + EDGE_FLOPS * passes.forward();
+    let flops = passes.forward() * (1.0 + PASSES_MAX)
+        + passes.errors(place.layer + 1)
+        + EDGE_FLOPS * passes.forward();
     let held = passes.parameters() + passes.tape(1, place.layer + 1) + 2.0 * passes.values();
     let held = size_of::<f64>() as f64 * held + WAYS_BYTES * passes.values();
     let text = layers.len() as f64 * FIELDS_BYTES * PATHS_TOLD as f64 + 4.0 * FIELDS_BYTES;

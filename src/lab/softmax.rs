@@ -2,7 +2,7 @@ use ndarray::{Array2, ArrayViewMut2};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::price::{AnswerCost, Question, FIELDS_BYTES, NUMBER_BYTES};
+use super::price::{AnswerCost, FIELDS_BYTES, NUMBER_BYTES, Question};
 use super::request::{finite, shaped};
 use super::tensor::Tensor;
 use crate::fields::{Bounds, Fault, Fields, parsed};

@@ -6,9 +6,7 @@ use super::price::{AnswerCost, FIELDS_BYTES, NUMBER_BYTES, Passes, asked};
 use super::statistics::Statistics;
 use super::tensor::{Tensor, shape_text};
 use crate::data::picture::{Shade, Tile, sheet};
-use crate::nn::{
-    Float, Gradient, LayerSpec, Loss, LossKind, Network, Shape, Stopped, Tape, argmax, softmax,
-};
+use crate::nn::{Float, Gradient, LayerSpec, Loss, LossKind, Network, Shape, Stopped, Tape, argmax, softmax};
 use crate::train::INPUT;
 
 /// One step of backpropagation on one image, looked into: what every layer held, what flowed back, and what one

@@ -380,8 +380,8 @@ fn measure(
             && let Some(gradient) = gradients.next()
         {
             let norm = (square_sum(weight.iter()) + square_sum(bias.iter())).sqrt();
-            let change =
-                distance_squared(weight.iter(), before.0.iter()) + distance_squared(bias.iter(), before.1.iter());
+            let change = distance_squared(weight.iter(), before.0.iter())
+                + distance_squared(bias.iter(), before.1.iter());
             metrics.gradient_norm = Some(gradient.square_sum().sqrt());
             metrics.weight_norm = Some(norm);
             metrics.update_ratio = (norm > 0.0).then(|| change.sqrt() / norm);

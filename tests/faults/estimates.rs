@@ -29,7 +29,8 @@ fn network(random: &mut Random) -> Value {
         if random.below(3) == 0 {
             layers.push(json!({ "type": "batch_norm" }));
         }
-        layers.push(json!({ "type": activations[random.below(5)] }));
+        let activation = activations[random.below(activations.len())];
+        layers.push(json!({ "type": activation }));
     };
     for _ in 0..if has_images { 1 + random.below(3) } else { 0 } {
         let filters = [1, 4, 8, 17, 32, 48][random.below(6)];
@@ -37,12 +38,14 @@ fn network(random: &mut Random) -> Value {
         layers.push(json!({ "type": "conv2d", "filters": filters, "kernel": kernel, "padding": "same" }));
         finish(&mut layers, random);
         if side > 4 && random.below(2) == 0 {
-            layers.push(json!({ "type": ["max_pool2d", "avg_pool2d"][random.below(2)] }));
+            let kind = ["max_pool2d", "avg_pool2d"][random.below(2)];
+            layers.push(json!({ "type": kind }));
             side /= 2;
         }
     }
     for _ in 0..random.below(3) {
-        layers.push(json!({ "type": "dense", "units": [10, 64, 300, 1_000, 3_000][random.below(5)] }));
+        let units = [10, 64, 300, 1_000, 3_000][random.below(5)];
+        layers.push(json!({ "type": "dense", "units": units }));
         finish(&mut layers, random);
         if random.below(5) == 0 {
             layers.push(json!({ "type": "dropout", "rate": 0.3 }));
@@ -96,11 +99,17 @@ fn a_gradient_check_takes_the_time_that_was_estimated() {
             continue;
         }
         let ratio = estimated / measured;
-        println!("{estimated:>9.4} {measured:>9.4} {ratio:>6.2}   {samples}, {parameters}, {}", in_words(&network));
+        println!(
+            "{estimated:>9.4} {measured:>9.4} {ratio:>6.2}   {samples}, {parameters}, {}",
+            in_words(&network)
+        );
         ratios.push(ratio);
     }
     ratios.sort_by(f64::total_cmp);
     let (least, largest) = (ratios[0], ratios[ratios.len() - 1]);
     println!("figures: estimates networks={} least={least:.2} largest={largest:.2}", ratios.len());
-    assert!(least > 1.0 / OFF_MAX && largest < OFF_MAX, "estimates are {least:.2} to {largest:.2} of the time");
+    assert!(
+        least > 1.0 / OFF_MAX && largest < OFF_MAX,
+        "estimates are {least:.2} to {largest:.2} of the time"
+    );
 }

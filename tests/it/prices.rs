@@ -46,12 +46,16 @@ fn matrix(rows: usize, columns: usize) -> Value {
 fn question<Q: Question>(request: Value) {
     let question = Q::parse(&request).expect("a request that fits");
     // What was given is held already, and counts.
-    priced(std::any::type_name::<Q>(), question.cost(), || json_of(question.answer().expect("finite numbers")));
+    priced(std::any::type_name::<Q>(), question.cost(), || {
+        json_of(question.answer().expect("finite numbers"))
+    });
 }
 
 #[test]
 fn a_layer_by_hand_takes_what_its_price_says() {
-    for (rows, inputs, units) in [(1, 1, 1), (200, 300, 100), (1, 2_000, 300), (3_000, 1, 90), (300, 2_000, 1)] {
+    for (rows, inputs, units) in
+        [(1, 1, 1), (200, 300, 100), (1, 2_000, 300), (3_000, 1, 90), (300, 2_000, 1)]
+    {
         let (x, w, dy) = (matrix(rows, inputs), matrix(inputs, units), matrix(rows, units));
         question::<AffineRequest>(json!({ "x": x, "w": w }));
         question::<AffineRequest>(json!({ "x": x, "w": w, "b": vec![1.5; units], "dy": dy }));
@@ -117,7 +121,10 @@ fn a_look_into_a_network_takes_what_its_price_says() {
         let shown = (image.as_slice(), 7);
         for arrays in [false, true] {
             priced("trace", lab::trace_cost(&layers, arrays), || {
-                json_of(lab::trace(&network, LossKind::CrossEntropy, shown, 0.1, arrays, &go_on).expect("a trace"))
+                json_of(
+                    lab::trace(&network, LossKind::CrossEntropy, shown, 0.1, arrays, &go_on)
+                        .expect("a trace"),
+                )
             });
         }
         for index in 0..layers.len() {
@@ -135,7 +142,10 @@ fn a_look_into_a_network_takes_what_its_price_says() {
             });
             let place = ParameterPlace::new(&network, index, false, &[0]).expect("a weight");
             priced("microscope", lab::microscope_cost(&layers, &place), || {
-                json_of(lab::microscope(&network, LossKind::CrossEntropy, shown, &place, &go_on).expect("an answer"))
+                json_of(
+                    lab::microscope(&network, LossKind::CrossEntropy, shown, &place, &go_on)
+                        .expect("an answer"),
+                )
             });
         }
         let images = [image.as_slice(); 2];
@@ -144,7 +154,9 @@ fn a_look_into_a_network_takes_what_its_price_says() {
         priced("a picture of an explanation", lab::explain_cost(&layers, 2, true), || {
             lab::pictures(&images, &explained())
         });
-        priced("summary", lab::summary_cost(layers.len()), || json_of(lab::summary(&layers, 100).expect("layers that fit")));
+        priced("summary", lab::summary_cost(layers.len()), || {
+            json_of(lab::summary(&layers, 100).expect("layers that fit"))
+        });
     }
     for points in [2, 10_000] {
         let curve = || lab::Curve::new(Activation::Gelu, -6.0, 6.0, points);
@@ -187,7 +199,11 @@ fn a_gradient_check_takes_the_passes_and_the_bytes_that_were_estimated() {
         let layers = request.layers.clone().expect("layers");
         let (check, held) = most_held(|| checked(&request));
         let ratio = request.passes(&layers) / check.passes as f64;
-        assert!((0.5..2.0).contains(&ratio), "{} passes, {ratio:.2} of them estimated: {layers:?}", check.passes);
+        assert!(
+            (0.5..2.0).contains(&ratio),
+            "{} passes, {ratio:.2} of them estimated: {layers:?}",
+            check.passes
+        );
         let memory = request.cost(&layers).memory_bytes;
         assert!((held..1.5 * held + SMALL).contains(&memory), "{held} bytes, {memory} estimated: {layers:?}");
     }
@@ -280,7 +296,13 @@ fn an_expression_takes_no_more_than_its_bounds() {
         format!("{long}={}", many("a", 1_000, "+")),
         format!("{}a{}", "sin(".repeat(190), ")".repeat(190)),
         format!("({})*({})", names.join("+"), many("n1", 900, "+")),
-        format!("b={};c=a*b;d={};e={};e{}", names.join("+"), many("c", 30, "+"), many("d", 33, "+"), "+0".repeat(1_000)),
+        format!(
+            "b={};c=a*b;d={};e={};e{}",
+            names.join("+"),
+            many("c", 30, "+"),
+            many("d", 33, "+"),
+            "+0".repeat(1_000)
+        ),
     ];
     for expression in &expressions {
         let inputs = names.iter().map(String::as_str).chain(["a"]).filter(|name| expression.contains(name));
@@ -290,8 +312,14 @@ fn an_expression_takes_no_more_than_its_bounds() {
         let Ok(graph) = graph else { panic!("{expression}: {graph:?}") };
         let shown: String = expression.chars().take(40).collect();
         assert!(held <= bounds.held_bytes, "{shown}: {held} bytes held, {bounds:?}");
-        for (form, body) in [json_of(&graph), graph.text().into(), graph.svg().into(), graph.dot().into()].iter().enumerate() {
-            assert!((body.len() as f64) <= bounds.answer_bytes, "{shown}, form {form}: {} bytes, {bounds:?}", body.len());
+        for (form, body) in
+            [json_of(&graph), graph.text().into(), graph.svg().into(), graph.dot().into()].iter().enumerate()
+        {
+            assert!(
+                (body.len() as f64) <= bounds.answer_bytes,
+                "{shown}, form {form}: {} bytes, {bounds:?}",
+                body.len()
+            );
         }
     }
     let longest = "a".repeat(graph::EXPRESSION_CHARS_MAX);

@@ -230,7 +230,12 @@ fn a_run_that_goes_on_from_anywhere_has_the_figures_of_one_that_was_never_stoppe
         assert_eq!(whole.figures.len(), 2);
         for (before, state) in &whole.states {
             let (rest, _) = course(&spec, state.clone(), u64::MAX);
-            assert!(rest.figures == whole.figures[*before..], "from step {} of epoch {}", state.step, state.epoch);
+            assert!(
+                rest.figures == whole.figures[*before..],
+                "from step {} of epoch {}",
+                state.step,
+                state.epoch
+            );
         }
         for steps in 1..10 {
             let (first, outcome) = course(&spec, start(), steps);

@@ -12,9 +12,12 @@ fn a_weight_that_is_packed_alone_lies_where_packing_all_puts_it() {
     let lists = [dense(70), LayerSpec::Relu, dense(3)];
     let image = Shape { height: 8, width: 8, channels: 2 };
     // The second time the first layer is taken as sparse.
-    for (input, layers, nonzero) in
-        [(image, &fused[..], 1.0), (image, &plain, 1.0), (Shape::vector(50), &lists, 1.0), (Shape::vector(50), &lists, 0.1)]
-    {
+    for (input, layers, nonzero) in [
+        (image, &fused[..], 1.0),
+        (image, &plain, 1.0),
+        (Shape::vector(50), &lists, 1.0),
+        (Shape::vector(50), &lists, 0.1),
+    ] {
         let mut network = Network::<f64>::new(input, layers, 4).expect("layers that fit");
         let plan = Plan::new(&network.kinds(), 4, nonzero);
         let mut workspace = Workspace::planned(&network, plan.clone());

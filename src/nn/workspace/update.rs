@@ -43,7 +43,12 @@ impl<T: Float> Workspace<T> {
         assert!(self.sparse.is_none(), "a sparse layer sums its own gradient");
         let Self { groups, norms, .. } = self;
         let mut part = Vec::new();
-        for (layer, (weight, bias)) in network.layers().iter().enumerate().filter_map(|(index, layer)| Some((index, layer.parameters()?))) {
+        for (layer, (weight, bias)) in network
+            .layers()
+            .iter()
+            .enumerate()
+            .filter_map(|(index, layer)| Some((index, layer.parameters()?)))
+        {
             let columns = bias.len();
             for first in (0..weight.nrows()).step_by(SPAN) {
                 part.resize(SPAN.min(weight.nrows() - first) * columns, T::zero());

@@ -18,8 +18,7 @@ async fn nothing_is_told_of_a_job_whose_worker_has_panicked() {
     let store = Store::open(&folder.path().join("chainrule.db")).await.expect("a store");
     let claim = Claim { id: JobId::new(), attempt: 1 };
     let (stop, length) = (CancellationToken::new(), Duration::from_secs(600));
-    let lease =
-        Lease::start(store.clone(), claim, Progress::default(), length, &stop, &Handle::current());
+    let lease = Lease::start(store.clone(), claim, Progress::default(), length, &stop, &Handle::current());
     let until = async |told: bool| {
         while store.is_told(claim) != told {
             tokio::task::yield_now().await;
