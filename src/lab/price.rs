@@ -160,7 +160,12 @@ impl<'a> Passes<'a> {
 
     /// Numbers between the layers, the image among them.
     pub fn values(&self) -> f64 {
-        self.shapes.iter().map(|shape| shape.len() as f64).sum()
+        self.values_from(0)
+    }
+
+    /// The same without those before the value number `first`.
+    pub fn values_from(&self, first: usize) -> f64 {
+        self.shapes.iter().skip(first).map(|shape| shape.len() as f64).sum()
     }
 
     /// The shape of the value at `index`.
