@@ -156,8 +156,8 @@ fn unravelled(mut flat: usize, shape: &[usize]) -> Vec<usize> {
 /// Passes of a central difference at most, of the smallest and the largest.
 const PASSES_MAX: f64 = 10.0;
 
-/// Bytes of what is kept of the ways on from a value.
-const WAYS_BYTES: f64 = 48.0 * PATHS_TOLD as f64;
+/// Bytes of what is kept of the ways on from a value: a list with room for more than are told.
+const WAYS_BYTES: f64 = 24.0 + 32.0 * PATHS_TOLD.next_power_of_two() as f64;
 
 /// What a microscope takes.
 pub fn microscope_cost(layers: &[LayerSpec], place: &ParameterPlace) -> AnswerCost {
@@ -166,7 +166,7 @@ pub fn microscope_cost(layers: &[LayerSpec], place: &ParameterPlace) -> AnswerCo
         + passes.errors(place.layer + 1)
         + EDGE_FLOPS * passes.forward();
     let held = passes.parameters() + passes.tape(1, place.layer + 1) + 2.0 * passes.values();
-    let held = size_of::<f64>() as f64 * held + WAYS_BYTES * passes.values();
+    let held = size_of::<f64>() as f64 * held + WAYS_BYTES * passes.values_from(place.layer + 1);
     let text = layers.len() as f64 * FIELDS_BYTES * PATHS_TOLD as f64 + 4.0 * FIELDS_BYTES;
     AnswerCost { flops, memory_bytes: held, answer_bytes: 0.0 }.then(AnswerCost::of_text(text))
 }
@@ -229,7 +229,7 @@ pub fn microscope(
     let value = *parameter(&mut network, place.layer, (row, column));
     let mut is_stopped = false;
     let numerical = central_difference(loss, |step| {
-        is_stopped |= !go_on();
+        is_stopped = is_stopped || !go_on();
         if is_stopped {
             return f64::NAN;
         }

@@ -111,7 +111,7 @@ impl LabLimits {
             let detail =
                 format!("the answer would take about {estimate:.1e} {what}, this server gives {most:.1e}");
             // An estimate that is no number is beyond every limit.
-            (!(estimate <= most)).then(|| Fault { pointer: String::new(), detail })
+            (estimate.is_nan() || estimate > most).then(|| Fault { pointer: String::new(), detail })
         };
         let faults: Vec<Fault> = [
             fault(cost.flops, "floating-point operations", self.flops_max),
@@ -160,7 +160,12 @@ impl<'a> Passes<'a> {
 
     /// Numbers between the layers, the image among them.
     pub fn values(&self) -> f64 {
-        self.shapes.iter().map(|shape| shape.len() as f64).sum()
+        self.values_from(0)
+    }
+
+    /// The same without those before the value number `first`.
+    pub fn values_from(&self, first: usize) -> f64 {
+        self.shapes.iter().skip(first).map(|shape| shape.len() as f64).sum()
     }
 
     /// The shape of the value at `index`.

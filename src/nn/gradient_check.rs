@@ -207,7 +207,7 @@ impl<'a> Differences<'a> {
 
     /// The loss of the network as it is, ready for the gradients where it goes `backward`; no number once it is stopped.
     fn loss(&mut self, backward: bool) -> f64 {
-        self.is_stopped |= !(self.go_on)();
+        self.is_stopped = self.is_stopped || !(self.go_on)();
         if self.is_stopped {
             return f64::NAN;
         }

@@ -3,16 +3,19 @@ use super::plan::{Op, Plan};
 use super::{LayerKind, LayerSpec, PoolingKind, Shape};
 
 /// Operations that take as long as one of a convolution's product in `f64`, fitted to passes of some forty networks with 1 to
-/// 256 rows on one thread: for an operation of a dense product, a weight that is read, a value that is written, one with an
-/// exponential, one that is normalised, one that is drawn at random, and a place of a square that is pooled.
-const DENSE: f64 = 1.8;
-const WEIGHT: f64 = 10.0;
-const VALUE: f64 = 20.0;
-const EXPONENTIAL: f64 = 60.0;
-const NORMALISED: f64 = 25.0;
+/// 256 rows on one thread: for an operation of a dense product, a value that is written, one with an exponential, one that
+/// is normalised, one that is drawn at random, and for a value and a place of the squares that are pooled.
+const DENSE: f64 = 2.0;
+const VALUE: f64 = 15.0;
+const EXPONENTIAL: f64 = 50.0;
+const NORMALISED: f64 = 40.0;
 const DRAWN: f64 = 300.0;
-const POOLED: f64 = 10.0;
-const POOLED_PLACE: f64 = 700.0;
+const POOLED: f64 = 5.0;
+const POOLED_PLACE: f64 = 600.0;
+
+/// The same for a weight that is read, where all weights of a network are at most so many: they come from a core's own cache,
+/// from one that cores share, or from memory.
+const WEIGHT: [(f64, f64); 3] = [(1e5, 3.0), (2e6, 10.0), (f64::INFINITY, 22.0)];
 
 /// For a pass at all.
 const PASS: f64 = 30_000.0;
@@ -25,6 +28,12 @@ const COLUMNS: usize = 8;
 pub fn operations_of_a_pass(plan: &Plan, layers: &[LayerSpec], shapes: &[Shape], rows: usize) -> f64 {
     let chunks = (plan.groups * plan.rows.div_ceil(plan.chunk_rows)) as f64;
     let (rows, length) = (rows as f64, |index: usize| shapes[index].len() as f64);
+    let weights = |(layer, input): (&LayerSpec, &Shape)| match *layer {
+        LayerSpec::Dense { units, .. } => input.len() as f64 * units.next_multiple_of(PANEL) as f64,
+        _ => 0.0,
+    };
+    let all_weights: f64 = layers.iter().zip(shapes).map(weights).sum();
+    let for_weight = WEIGHT.iter().find(|(most, _)| all_weights <= *most).map_or(0.0, |(_, read)| *read);
     let mut operations = PASS + VALUE * rows * length(0);
     for op in &plan.ops {
         let (index, outputs) = (op.layers().start, length(op.layers().end));
@@ -32,9 +41,9 @@ pub fn operations_of_a_pass(plan: &Plan, layers: &[LayerSpec], shapes: &[Shape],
         let (written, of_layer) = match (*op, layers[index]) {
             (Op::NormRelu(_) | Op::NormPool(_), _) => (outputs, rows * NORMALISED * length(index)),
             (_, LayerSpec::Dense { units, .. }) => {
-                let weights = length(index) * units.next_multiple_of(PANEL) as f64;
                 let products = 2.0 * length(index) * units.next_multiple_of(COLUMNS) as f64;
-                (outputs, rows * DENSE * products + chunks * WEIGHT * weights)
+                let weights = weights((&layers[index], &input));
+                (outputs, rows * DENSE * products + chunks * for_weight * weights)
             }
             (_, LayerSpec::Conv2d { filters, kernel, .. }) => {
                 let taps = (kernel * kernel * input.channels * output.places()) as f64;

@@ -29,7 +29,8 @@ fn network(random: &mut Random) -> Value {
         if random.below(3) == 0 {
             layers.push(json!({ "type": "batch_norm" }));
         }
-        layers.push(json!({ "type": activations[random.below(5)] }));
+        let activation = activations[random.below(activations.len())];
+        layers.push(json!({ "type": activation }));
     };
     for _ in 0..if has_images { 1 + random.below(3) } else { 0 } {
         let filters = [1, 4, 8, 17, 32, 48][random.below(6)];
@@ -37,12 +38,14 @@ fn network(random: &mut Random) -> Value {
         layers.push(json!({ "type": "conv2d", "filters": filters, "kernel": kernel, "padding": "same" }));
         finish(&mut layers, random);
         if side > 4 && random.below(2) == 0 {
-            layers.push(json!({ "type": ["max_pool2d", "avg_pool2d"][random.below(2)] }));
+            let kind = ["max_pool2d", "avg_pool2d"][random.below(2)];
+            layers.push(json!({ "type": kind }));
             side /= 2;
         }
     }
     for _ in 0..random.below(3) {
-        layers.push(json!({ "type": "dense", "units": [10, 64, 300, 1_000, 3_000][random.below(5)] }));
+        let units = [10, 64, 300, 1_000, 3_000][random.below(5)];
+        layers.push(json!({ "type": "dense", "units": units }));
         finish(&mut layers, random);
         if random.below(5) == 0 {
             layers.push(json!({ "type": "dropout", "rate": 0.3 }));

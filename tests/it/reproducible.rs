@@ -195,28 +195,29 @@ fn course(spec: &TrainSpec, state: TrainState, steps: u64) -> (Course, Outcome) 
     (course, outcome.expect("a run that converges"))
 }
 
-/// A relu of few units, so that one image leaves about half of them at 0, and a batch hardly any.
-fn with_a_rest(train_samples: usize) -> TrainSpec {
+/// A relu of few units, so that one image leaves about half of them at 0, and a batch hardly any. So many images of
+/// twice as many are trained on.
+fn of_batches(images: usize, batch_size: usize) -> TrainSpec {
     spec(json!({
-        "train_samples": train_samples, "validation_fraction": 0, "batch_size": 64, "epochs": 2,
+        "train_samples": 2 * images, "validation_fraction": 0.5, "batch_size": batch_size, "epochs": 2,
         "network": { "layers": [{ "type": "dense", "units": 40 }, { "type": "relu" }, { "type": "dense", "units": 10 }] },
     }))
 }
 
 #[test]
 fn the_figures_of_an_epoch_are_those_of_its_last_whole_batch() {
-    for train_samples in [64 * 3 + 1, 64 + 1, 64 * 3] {
-        let spec = with_a_rest(train_samples);
+    for images in [64 * 3 + 1, 64 + 1, 64 * 3, 50] {
+        let spec = of_batches(images, 64);
         let state = TrainState::new(&spec).expect("layers that fit");
         let (course, _) = course(&spec, state, u64::MAX);
         for epoch in course.figures {
             let dead = epoch.layers[1].dead_fraction.expect("a relu");
-            assert!(dead < 0.2, "{dead} of the units seem dead with {train_samples} examples");
+            assert!(dead < 0.2, "{dead} of the units seem dead with {images} images");
             assert!(epoch.layers[0].gradient_norm > Some(0.0) && epoch.layers[0].update_ratio > Some(0.0));
         }
     }
     // Known bad: one image alone.
-    let spec = with_a_rest(1);
+    let spec = of_batches(2, 1);
     let (course, _) = course(&spec, TrainState::new(&spec).expect("layers that fit"), u64::MAX);
     assert!(course.figures[0].layers[1].dead_fraction > Some(0.2), "{:?}", course.figures[0]);
 }
@@ -224,7 +225,7 @@ fn the_figures_of_an_epoch_are_those_of_its_last_whole_batch() {
 /// Also where it falls between the last whole batch and what is left of the epoch.
 #[test]
 fn a_run_that_goes_on_from_anywhere_has_the_figures_of_one_that_was_never_stopped() {
-    for spec in [with_a_rest(64 * 3 + 1), with_a_rest(64 * 2), with_a_rest(50), convolutional()] {
+    for spec in [of_batches(64 * 3 + 1, 64), of_batches(64 * 2, 64), of_batches(50, 64), convolutional()] {
         let start = || TrainState::new(&spec).expect("layers that fit");
         let (whole, _) = course(&spec, start(), u64::MAX);
         assert_eq!(whole.figures.len(), 2);

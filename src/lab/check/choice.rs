@@ -12,6 +12,6 @@ pub fn chosen(length: u64, count: usize, seed: u64) -> Vec<u64> {
     let mut taken = HashSet::with_capacity(count);
     let turns = (0..).map(|turn| seed.wrapping_add(turn).wrapping_mul(GOLDEN));
     // The place of a fraction of 2⁶⁴.
-    let places = turns.map(|fraction| (u128::from(fraction) * u128::from(length) >> 64) as u64);
+    let places = turns.map(|fraction| ((u128::from(fraction) * u128::from(length)) >> 64) as u64);
     places.filter(|&place| taken.insert(place)).take(count).collect()
 }

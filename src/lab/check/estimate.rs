@@ -32,9 +32,9 @@ impl CheckRequest {
         let costs = LayerCost::of_all(layers, &shapes);
         let parameters: f64 = costs.iter().map(|cost| cost.parameters + cost.buffers).sum();
         // Some rows of a gradient at a time.
-        let widest = shapes.iter().map(|shape| shape.len()).max().unwrap_or_default();
+        let columns = shapes.iter().skip(1).map(|shape| shape.channels).max().unwrap_or_default();
         let images = (self.samples * INPUT.len()) as f64;
-        let numbers = parameters + numbers_of_a_step(&plan, layers, &shapes, 0) + (SPAN * widest) as f64;
+        let numbers = parameters + numbers_of_a_step(&plan, layers, &shapes, 0) + (SPAN * columns) as f64;
         let memory_bytes = size_of::<f64>() as f64 * (numbers + images + 6.0 * self.numbers(layers));
         let pass = operations_of_a_pass(&plan, layers, &shapes, self.samples);
         let backward = BACKPROPAGATIONS as f64 * (BACKWARD * pass + GRADIENT * parameters);
