@@ -55,7 +55,10 @@ pub async fn graph(
 ) -> Result<Response, Problem> {
     let (expression, inputs) = expression(&request).map_err(Problem::invalid)?;
     drop(request);
-    let Bounds { operations, held_bytes, answer_bytes } = Bounds::of(&expression, &inputs);
+    // One that is too long is refused without being read.
+    let is_read = expression.chars().count() <= graph::EXPRESSION_CHARS_MAX;
+    let read = if is_read { expression.as_str() } else { "" };
+    let Bounds { operations, held_bytes, answer_bytes } = Bounds::of(read, &inputs);
     let cost =
         AnswerCost { flops: operations, memory_bytes: held_bytes + TEXT_COPIES * answer_bytes, answer_bytes };
     let price = lab_price(&app, cost)?;
