@@ -151,10 +151,16 @@ impl Admission {
     pub async fn admit(&self, price: Price, peer: Peer) -> Result<Ticket, Refusal> {
         let queue = &self.lanes[price.lane as usize];
         let deadline = tokio::time::Instant::now() + queue.limits().wait;
-        let place = queue.enter(peer).await?;
-        let charged = self.memory.take_by(deadline, peer, price.memory_bytes).await;
-        let charge = charged.ok_or(Refusal::Memory)?;
-        Ok(Ticket::new(place, charge, Arc::clone(&self.crew)))
+        loop {
+            let freed = self.memory.freed();
+            let place = queue.enter(peer).await?;
+            if let Some(charge) = self.memory.take(peer, price.memory_bytes) {
+                return Ok(Ticket::new(place, charge, Arc::clone(&self.crew)));
+            }
+            // Whoever waits for memory keeps nobody else from working.
+            drop(place);
+            tokio::time::timeout_at(deadline, freed).await.map_err(|_| Refusal::Memory)?;
+        }
     }
 
     /// Whether a prediction of one image would be let in now.

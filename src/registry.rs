@@ -255,6 +255,13 @@ impl Registry {
         if let Ok(model) = self.at_hand(reference)? {
             return Ok(model);
         }
+        // It is read to its end though the client hangs up, so that many who do have it read once.
+        let (registry, reference) = (self.clone(), reference.clone());
+        let reading = tokio::spawn(async move { registry.load(&reference).await });
+        reading.await.map_err(|_| RegistryError::Panic)?
+    }
+
+    async fn load(&self, reference: &ModelRef) -> Result<Arc<Model>, RegistryError> {
         let _one_at_a_time = self.shared.reading.lock().await;
         let published = match self.at_hand(reference)? {
             Ok(model) => return Ok(model),

@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::sync::futures::Notified;
 
 use super::Peer;
 
@@ -92,15 +92,9 @@ impl Share {
         charge.resize(amount).then_some(charge)
     }
 
-    /// `amount` for `peer`, once it is there; `None` if it isn't by `deadline`.
-    pub async fn take_by(self: &Arc<Self>, deadline: Instant, peer: Peer, amount: usize) -> Option<Charge> {
-        loop {
-            let freed = self.freed.notified();
-            if let Some(charge) = self.take(peer, amount) {
-                return Some(charge);
-            }
-            tokio::time::timeout_at(deadline, freed).await.ok()?;
-        }
+    /// Comes to its end when some of it is given back from now on.
+    pub fn freed(&self) -> Notified<'_> {
+        self.freed.notified()
     }
 
     /// What is taken now.

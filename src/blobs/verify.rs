@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Read};
 use sha2::{Digest, Sha256};
 
 use super::{Blob, BlobError, Blobs, hex};
+use crate::fault::{self, Fault};
 
 /// A reader that counts and digests what passes through it.
 pub struct Digesting<R> {
@@ -91,11 +92,20 @@ impl Blobs {
     /// Where it is missing or has changed, or can't be read.
     pub async fn verify(&self, blob: &Blob) -> Result<(), BlobError> {
         let (blobs, blob) = (self.clone(), blob.clone());
-        let verified = tokio::task::spawn_blocking(move || {
-            let mut reader = blobs.reader(&blob)?;
-            std::io::copy(&mut reader, &mut std::io::sink())?;
-            blob.compare(reader.finish())
-        });
+        let verified = tokio::task::spawn_blocking(move || blobs.read_through(&blob));
         verified.await.map_err(object_store::Error::from)?
+    }
+
+    /// [`Self::verify`] on this thread.
+    ///
+    /// # Errors
+    /// Where it is missing or has changed, or can't be read.
+    pub fn read_through(&self, blob: &Blob) -> Result<(), BlobError> {
+        let mut reader = self.reader(blob)?;
+        std::io::copy(&mut reader, &mut std::io::sink())?;
+        match blob.compare(reader.finish()) {
+            Err(BlobError::Digest { .. }) if fault::has(Fault::NoDigests) => Ok(()),
+            compared => compared,
+        }
     }
 }

@@ -47,9 +47,19 @@ fn host(headers: &HeaderMap, version: Version) -> Result<Authority, Problem> {
         return Err(malformed("more than one Host header"));
     }
     let host = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok());
-    // User information has no place there.
-    host.filter(|host| !host.as_str().contains('@'))
+    host.filter(is_plain)
         .ok_or_else(|| malformed("the Host header names no host; it is a name or an address, and a port"))
+}
+
+/// Whether it is a host and a port, and nothing else: user information has no place there.
+fn is_plain(authority: &Authority) -> bool {
+    match authority.as_str().strip_prefix(authority.host()) {
+        Some("") => true,
+        Some(rest) => {
+            rest.strip_prefix(':').is_some_and(|port| port.is_empty() || port.parse::<u16>().is_ok())
+        }
+        None => false,
+    }
 }
 
 /// Whether it is an address, which no name of another site's can stand for, or a name of this server. A page whose own name was made to
@@ -81,7 +91,7 @@ fn same_site(headers: &HeaderMap, host: &Authority) -> Result<(), Problem> {
                     _ => return false,
                 };
                 let port = |authority: &Authority| authority.port_u16().unwrap_or(default);
-                origin.authority().is_some_and(|own| {
+                origin.authority().filter(|own| is_plain(own)).is_some_and(|own| {
                     own.host().eq_ignore_ascii_case(host.host()) && port(own) == port(host)
                 })
             })

@@ -8,10 +8,12 @@ use axum::{Extension, Json as JsonResponse};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::Problem;
+use super::accept::etag_matches;
 use super::deliver::Streamed;
 use super::extract::{JobPath, Json, NoParams, Page, Params, PathWords, accepts, parse_job_id, path_text};
 use super::receive::{Client, Held};
+use super::{Problem, busy};
+use crate::admission::{Lane, Price};
 use crate::app::App;
 use crate::blobs::digest;
 use crate::data;
@@ -400,9 +402,14 @@ pub async fn checkpoints(
     Ok(JsonResponse(CheckpointList { checkpoints }))
 }
 
+/// Bytes of a file that are held while it is read through.
+const READ_BYTES: usize = 64 << 10;
+
 /// `GET /v1/jobs/{id}/checkpoints/{epoch}`: the newest that was made in this epoch, or after it.
 pub async fn checkpoint(
     State(app): State<App>,
+    client: Client,
+    headers: HeaderMap,
     PathWords((id, epoch)): PathWords<(String, String)>,
     Params(NoParams {}): Params<NoParams>,
 ) -> Result<Response, Problem> {
@@ -419,7 +426,21 @@ pub async fn checkpoint(
         )
     })?;
     let blob = found.blob();
-    let body = match app.blobs().stream(&blob).await {
+    let tag = format!("\"{}\"", blob.sha256);
+    if etag_matches(&headers, &tag) {
+        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
+    }
+    // What it takes to read a file through, so that damage is known before anything is sent.
+    let ticket =
+        app.admission().admit(Price::new(Lane::Batch, READ_BYTES), client.peer).await.map_err(busy)?;
+    let (blobs, whole) = (app.blobs().clone(), blob.clone());
+    let (verified, _) =
+        ticket.run(move |_| blobs.read_through(&whole)).await.map_err(|_| Problem::internal())?;
+    let read = match verified {
+        Ok(()) => app.blobs().stream(&blob).await,
+        Err(error) => Err(error),
+    };
+    let body = match read {
         Ok(body) => body,
         // Its job has made newer ones meanwhile.
         Err(error) if error.is_damage() && !app.store().is_named(&found.blob_key).await? => {
@@ -439,7 +460,7 @@ pub async fn checkpoint(
         (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
         (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{id}-{epoch}.safetensors\"")),
         (header::CONTENT_LENGTH, blob.size_bytes.to_string()),
-        (header::ETAG, format!("\"{}\"", blob.sha256)),
+        (header::ETAG, tag),
     ];
     Ok((headers, Extension(Streamed), Body::from_stream(body)).into_response())
 }

@@ -63,7 +63,7 @@ pub fn router(app: App) -> Router {
         .route("/v1/jobs/{id}/cancel", change(post(jobs::cancel)))
         .route("/v1/jobs/{id}/resume", change(post(jobs::resume)))
         .route("/v1/jobs/{id}/checkpoints", read(get(jobs::checkpoints)))
-        .route("/v1/jobs/{id}/checkpoints/{epoch}", read(get(jobs::checkpoint)))
+        .route("/v1/jobs/{id}/checkpoints/{epoch}", look(get(jobs::checkpoint)))
         .route("/v1/networks", read(get(networks::list)))
         .route("/v1/networks/summary", work(post(networks::summary)))
         .route("/v1/gradient-check", work(post(networks::gradient_check)))

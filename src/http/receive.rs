@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::extract::{FromRequest, FromRequestParts, Multipart, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Multipart, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
@@ -101,6 +101,8 @@ impl Body {
     /// If it is none.
     pub async fn form(&self, app: &App) -> Result<Multipart, Problem> {
         let mut request = Request::new(axum::body::Body::from(self.bytes.clone()));
+        // The door has bounded it.
+        DefaultBodyLimit::disable().apply(&mut request);
         if let Some(content_type) = &self.content_type {
             request.headers_mut().insert(header::CONTENT_TYPE, content_type.clone());
         }
