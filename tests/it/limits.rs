@@ -197,3 +197,14 @@ async fn kinds_of_work_have_places_of_their_own_and_a_client_that_goes_stops_its
     until_metric(&server, "chainrule_lane_running{lane=\"lab\"}", |count| count == 0).await;
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_may_be_as_large_as_any_body() {
+    let server = TestServer::start(&[]).await;
+    server.with_model().await;
+    let file = reqwest::multipart::Part::bytes(vec![7; 3 << 20]).file_name("a.png");
+    let form = reqwest::multipart::Form::new().part("image", file);
+    let request = server.http.post(server.path("/v1/models/digits/predict")).multipart(form);
+    problem(request.send().await.expect("an answer"), 422, "invalid_picture").await;
+    server.stop().await;
+}
