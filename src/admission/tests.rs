@@ -147,6 +147,9 @@ async fn a_panic_of_long_work_costs_no_thread() {
     }
     let ticket = admission.admit(Price::new(Lane::Lab, 1), peer(1)).await.expect("leave");
     assert_eq!(ticket.run(|_| 7).await.expect("an answer").0, 7);
-    assert_eq!(admission.memory_bytes(), 0);
+    // A thread that unwinds gives back last what it held.
+    while admission.memory_bytes() > 0 {
+        tokio::task::yield_now().await;
+    }
     admission.crew().dismiss();
 }
