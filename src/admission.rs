@@ -12,13 +12,14 @@ mod share;
 mod tests;
 mod ticket;
 
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 pub use crew::{Crew, NICENESS, lower_priority};
 pub use lane::{Lane, LaneLimits, LaneUse, Place};
 pub use price::Price;
-pub use share::{Charge, Charged, Share};
+pub use share::{Charge, Charged, SMALL_BYTES, Share};
 pub use ticket::{Stop, Ticket, WorkError};
 
 use lane::Queue;
@@ -38,6 +39,15 @@ impl Peer {
     }
 }
 
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            IpAddr::V4(address) => write!(f, "{address}"),
+            IpAddr::V6(network) => write!(f, "{network}/64"),
+        }
+    }
+}
+
 /// Why a request is not let in: there is too much to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -50,6 +60,14 @@ pub enum Refusal {
     /// No place became free in time.
     #[error("no place in the lane {0} became free in time")]
     LaneSlow(Lane),
+    /// More than one request can have, whatever others hold.
+    #[error("it would take {bytes} bytes of memory, this server gives {max} to one request")]
+    TooLarge {
+        /// What it would take.
+        bytes: usize,
+        /// What there is.
+        max: usize,
+    },
 }
 
 /// How much there is to share.
@@ -70,9 +88,10 @@ pub struct AdmissionLimits {
 }
 
 impl AdmissionLimits {
-    /// Bytes of memory that a request can have at most: one that needs more is to be refused for good.
+    /// Bytes of memory that a request can have at most, besides its connection and a small body: one that needs more is
+    /// to be refused for good.
     pub fn charge_max(&self) -> usize {
-        Share::large_of_peer(self.memory_bytes_max)
+        Share::large_of_peer(self.memory_bytes_max) - 2 * SMALL_BYTES
     }
 }
 
@@ -85,6 +104,7 @@ pub struct Admission {
     streams: Arc<Share>,
     lanes: Arc<[Queue; Lane::ALL.len()]>,
     crew: Arc<Crew>,
+    charge_max: usize,
 }
 
 impl Admission {
@@ -105,6 +125,7 @@ impl Admission {
             lanes: Arc::new(lanes),
             // One more packs answers, so that none of them waits for work to end.
             crew: Arc::new(Crew::start(threads + 1)?),
+            charge_max: limits.charge_max(),
         })
     }
 
@@ -113,17 +134,23 @@ impl Admission {
         self.connections.take(peer, 1)
     }
 
-    /// Whether `peer` has all the connections it may have.
-    pub fn has_all_connections(&self, peer: Peer) -> bool {
-        self.connections.is_spent(peer)
+    /// Whether `peer` has all the connections that it may have, or all the memory for small charges.
+    pub fn has_its_share(&self, peer: Peer) -> bool {
+        self.connections.is_spent(peer, 1) || self.memory.is_spent(peer, SMALL_BYTES)
     }
 
     /// Charges `bytes` of memory to `peer`.
     ///
     /// # Errors
-    /// If other requests, or others of this peer, hold too much.
+    /// If other requests, or others of this peer, hold too much, or it is more than any request can have.
     pub fn charge(&self, peer: Peer, bytes: usize) -> Result<Charge, Refusal> {
+        self.can_be(bytes)?;
         self.memory.take(peer, bytes).ok_or(Refusal::Memory)
+    }
+
+    fn can_be(&self, bytes: usize) -> Result<(), Refusal> {
+        let max = self.charge_max;
+        if bytes > max { Err(Refusal::TooLarge { bytes, max }) } else { Ok(()) }
     }
 
     /// A place among the long polls that wait, if there is one.
@@ -141,26 +168,49 @@ impl Admission {
     /// # Errors
     /// If too many wait for one already, or none becomes free in time.
     pub async fn enter(&self, lane: Lane, peer: Peer) -> Result<Place, Refusal> {
-        self.lanes[lane as usize].enter(peer).await
+        let queue = &self.lanes[lane as usize];
+        if let Some(place) = queue.place(peer) {
+            return Ok(place);
+        }
+        let _seat = queue.seat(peer)?;
+        tokio::time::timeout(queue.limits().wait, queue.wait(peer)).await.map_err(|_| Refusal::LaneSlow(lane))
     }
 
     /// Leave to do work of this price, once there is room for it.
     ///
     /// # Errors
-    /// If too many wait for a place already, or place and memory are not free in time.
+    /// If too many wait already, or place and memory are not free in time, or no request can have so much memory.
     pub async fn admit(&self, price: Price, peer: Peer) -> Result<Ticket, Refusal> {
+        self.can_be(price.memory_bytes)?;
+        let ticket = |place: Place, charge: Charge| Ticket::new(place, charge, Arc::clone(&self.crew));
         let queue = &self.lanes[price.lane as usize];
-        let deadline = tokio::time::Instant::now() + queue.limits().wait;
-        loop {
-            let freed = self.memory.freed();
-            let place = queue.enter(peer).await?;
-            if let Some(charge) = self.memory.take(peer, price.memory_bytes) {
-                return Ok(Ticket::new(place, charge, Arc::clone(&self.crew)));
-            }
-            // Whoever waits for memory keeps nobody else from working.
-            drop(place);
-            tokio::time::timeout_at(deadline, freed).await.map_err(|_| Refusal::Memory)?;
+        if let Some(place) = queue.place(peer)
+            && let Some(charge) = self.memory.take(peer, price.memory_bytes)
+        {
+            return Ok(ticket(place, charge));
         }
+        let _seat = queue.seat(peer)?;
+        let mut lacks = Refusal::LaneSlow(price.lane);
+        let admitted = async {
+            loop {
+                let freed = self.memory.freed();
+                let place = queue.wait(peer).await;
+                if let Some(charge) = self.memory.take(peer, price.memory_bytes) {
+                    return ticket(place, charge);
+                }
+                // Whoever waits for memory keeps nobody else from working.
+                drop(place);
+                lacks = Refusal::Memory;
+                freed.await;
+            }
+        };
+        tokio::time::timeout(queue.limits().wait, admitted).await.map_err(|_| lacks)
+    }
+
+    /// Leave to go on for work that has begun and made way to others, once it is its turn: however long that takes, and
+    /// however many wait.
+    pub async fn again(&self, lane: Lane, peer: Peer, charge: Charge) -> Ticket {
+        Ticket::new(self.lanes[lane as usize].wait(peer).await, charge, Arc::clone(&self.crew))
     }
 
     /// Whether a prediction of one image would be let in now.

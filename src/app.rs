@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admission::{Admission, Refusal};
+use crate::admission::Admission;
 use crate::blobs::Blobs;
 use crate::config::Config;
 use crate::folder::{Folder, FolderError, FolderLock};
@@ -57,7 +57,7 @@ pub enum Unready {
     /// The queue is full.
     Queue,
     /// Predictions are refused.
-    Predictions(Refusal),
+    Predictions,
 }
 
 /// Why a server can't start.
@@ -240,14 +240,13 @@ impl App {
         if self.draining().is_cancelled() {
             return Err(Unready::Draining);
         }
-        self.admission().takes_predictions().map_err(Unready::Predictions)?;
+        self.admission().takes_predictions().map_err(|_| Unready::Predictions)?;
         let mut probed = self.shared.probed.lock().await;
         match *probed {
-            Some((begun, found)) if begun.elapsed() < PROBE_HOLDS => found,
+            Some((ended, found)) if ended.elapsed() < PROBE_HOLDS => found,
             _ => {
-                let begun = Instant::now();
                 let found = self.probe().await;
-                *probed = Some((begun, found));
+                *probed = Some((Instant::now(), found));
                 found
             }
         }

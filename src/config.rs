@@ -198,7 +198,7 @@ pub struct Limits {
     )]
     pub write_timeout_seconds: u32,
 
-    /// Bytes of memory that all requests hold: connections, bodies, what is worked with, answers
+    /// Bytes of memory that all requests together may hold: connections, bodies, working memory, answers
     #[arg(long, env = "CHAINRULE_MEMORY_BYTES_MAX", default_value_t = 448 << 20, value_name = "N", hide_short_help = true, value_parser = memory())]
     pub memory_bytes_max: usize,
 
@@ -306,7 +306,7 @@ pub struct Limits {
     #[arg(long, env = "CHAINRULE_PICTURES_PIXELS_MAX", default_value_t = 1 << 27, value_name = "N", hide_short_help = true)]
     pub pictures_pixels_max: u64,
 
-    /// Bytes a picture may take while it is decoded
+    /// Bytes a picture may take while it is decoded and prepared
     #[arg(long, env = "CHAINRULE_PICTURE_BYTES_MAX", default_value_t = 192 << 20, value_name = "N", hide_short_help = true)]
     pub picture_bytes_max: u64,
 
@@ -321,7 +321,7 @@ pub struct Limits {
     )]
     pub predictions_max: usize,
 
-    /// Pieces of long work done at the same time, of each kind: batches of images, pictures, the lab; 0 is half of the cores
+    /// Pieces of long work done at the same time, of each kind: batches of images, pictures, the lab; 0 is half of the cores, two at least
     #[arg(
         long,
         env = "CHAINRULE_LONG_WORK_MAX",
@@ -400,6 +400,17 @@ pub struct Limits {
         value_parser = amount
     )]
     pub job_bytes_max: f64,
+
+    /// Floating-point operations of a prediction, all its images together
+    #[arg(
+        long,
+        env = "CHAINRULE_PREDICT_FLOPS_MAX",
+        default_value_t = 1e13,
+        value_name = "N",
+        hide_short_help = true,
+        value_parser = amount
+    )]
+    pub predict_flops_max: f64,
 
     /// Floating-point operations of an answer of the lab
     #[arg(
@@ -545,17 +556,19 @@ impl Limits {
     /// What requests share.
     pub fn admission(&self) -> AdmissionLimits {
         let long_work = match self.long_work_max {
-            0 => (cores() / 2).max(1),
+            0 => (cores() / 2).max(2),
             places => places,
         };
-        let lane = |lane: Lane| LaneLimits {
-            running: match lane {
+        let lane = |lane: Lane| {
+            let running = match lane {
                 Lane::Predict => self.predictions_max,
                 Lane::Other => self.requests_max,
                 Lane::Batch | Lane::Pictures | Lane::Lab => long_work,
-            },
-            waiting: self.waiting_max,
-            wait: Duration::from_secs_f64(self.waiting_seconds_max),
+            };
+            // Work of the lab makes way to nobody once it has begun.
+            let running_per_peer = if lane == Lane::Lab { running.div_ceil(2) } else { running };
+            let wait = Duration::from_secs_f64(self.waiting_seconds_max);
+            LaneLimits { running, running_per_peer, waiting: self.waiting_max, wait }
         };
         AdmissionLimits {
             connections_max: self.connections_max,

@@ -45,8 +45,9 @@ pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let is_slip = |known: &str| short.chars().count() > 2 && strsim::osa_distance(&short, known) == 1;
     let likeness =
         |known: &&str| strsim::jaro_winkler(&short, known).max(if is_slip(known) { 0.9 } else { 0.0 });
-    let best = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
-    (likeness(best) > 0.8).then_some(*best)
+    let measured = known.iter().map(|known| (likeness(known), *known));
+    let (likeness, best) = measured.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
+    (likeness > 0.8).then_some(best)
 }
 
 /// What a JSON value is, in words.

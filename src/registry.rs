@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use ndarray::{Array2, ArrayView2};
 
@@ -37,6 +37,7 @@ struct Shared {
     models: Mutex<Models>,
     /// The threads that share a prediction of many images.
     pool: Pool,
+    threads: usize,
     /// Held while weights are read, so that they are read once.
     reading: tokio::sync::Mutex<()>,
     /// Held while rows are read, so that older ones never replace younger ones.
@@ -52,6 +53,8 @@ struct Models {
     /// Of the rows that were read last.
     revision: Option<i64>,
     loaded: HashMap<(String, u32), Loaded>,
+    /// All that were loaded and that somebody still holds, and their bytes.
+    alive: Vec<(Weak<Model>, u64)>,
     uses: u64,
 }
 
@@ -121,6 +124,9 @@ pub enum RegistryError {
     /// Its bytes are no model.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
+    /// Requests hold as many others as may be in memory.
+    #[error("models of other requests fill the memory for models")]
+    InUse,
     /// Its bytes are damaged or gone.
     #[error("the bytes of {name}@{version} are damaged: {source}")]
     Damaged {
@@ -167,6 +173,9 @@ impl Model {
     }
 }
 
+/// Bytes of a model in memory for a byte of its file: its weights as they are, folded, and as products read them.
+const BYTES_PER_BYTE: u64 = 3;
+
 /// Threads that predictions of many images are shared by: those of few don't wait for them, so they yield to the ones that serve.
 fn long_pool(threads: usize) -> Pool {
     let start = || {
@@ -196,12 +205,18 @@ impl Registry {
                 bytes_max,
                 models: Mutex::default(),
                 pool: long_pool(threads),
+                threads,
                 reading: Default::default(),
                 refreshing: Default::default(),
             }),
         };
         registry.refresh().await?;
         Ok(registry)
+    }
+
+    /// How many threads share a prediction of many images.
+    pub fn threads(&self) -> usize {
+        self.shared.threads
     }
 
     /// The probability of each class, see [`Predictor::probabilities`]; many images are shared by
@@ -247,26 +262,45 @@ impl Registry {
         models.by_name.get(&result.model).is_some_and(|model| model.published.contains_key(&result.version))
     }
 
-    /// The model that `reference` means.
+    /// The model that `reference` means, if it is in memory.
     ///
     /// # Errors
-    /// Where there is none, or its bytes can't be read.
-    pub async fn get(&self, reference: &ModelRef) -> Result<Arc<Model>, RegistryError> {
-        if let Ok(model) = self.at_hand(reference)? {
+    /// Where there is none.
+    pub fn at_hand(&self, reference: &ModelRef) -> Result<Option<Arc<Model>>, RegistryError> {
+        Ok(self.find(reference)?.ok())
+    }
+
+    /// The model that `reference` means, read if need be. `held` is dropped when that is done: it is read to its end
+    /// though the client hangs up, so that many who do have it read once.
+    ///
+    /// # Errors
+    /// Where there is none, its bytes can't be read, or there is no memory for it.
+    pub async fn get(
+        &self,
+        reference: &ModelRef,
+        held: impl Send + 'static,
+    ) -> Result<Arc<Model>, RegistryError> {
+        if let Some(model) = self.at_hand(reference)? {
             return Ok(model);
         }
-        // It is read to its end though the client hangs up, so that many who do have it read once.
         let (registry, reference) = (self.clone(), reference.clone());
-        let reading = tokio::spawn(async move { registry.load(&reference).await });
+        let reading = tokio::spawn(async move {
+            let _held = held;
+            registry.load(&reference).await
+        });
         reading.await.map_err(|_| RegistryError::Panic)?
     }
 
     async fn load(&self, reference: &ModelRef) -> Result<Arc<Model>, RegistryError> {
         let _one_at_a_time = self.shared.reading.lock().await;
-        let published = match self.at_hand(reference)? {
+        let published = match self.find(reference)? {
             Ok(model) => return Ok(model),
             Err(published) => published,
         };
+        let bytes = BYTES_PER_BYTE * published.row.size_bytes;
+        if !self.models().make_room(bytes, self.shared.bytes_max) {
+            return Err(RegistryError::InUse);
+        }
         let (name, version) = (published.name.clone(), published.row.version);
         let model = match self.read(published).await {
             Err(error) if error.is_damage() => {
@@ -288,11 +322,15 @@ impl Registry {
     }
 
     /// The model in memory, or what there is to read.
-    fn at_hand(&self, reference: &ModelRef) -> Result<Result<Arc<Model>, PublishedModel>, RegistryError> {
-        let mut models = self.models();
-        let published = models.resolve(reference)?.clone();
-        let loaded = models.loaded(&published.name, published.row.version);
-        Ok(loaded.ok_or(published))
+    fn find(&self, reference: &ModelRef) -> Result<Result<Arc<Model>, PublishedModel>, RegistryError> {
+        let found = {
+            let mut models = self.models();
+            models.resolve(reference).cloned().map(|published| {
+                let loaded = models.loaded(&published.name, published.row.version);
+                loaded.ok_or(published)
+            })
+        };
+        found.map_err(|error| self.with_hint(error))
     }
 
     /// The version that `reference` means.
@@ -300,7 +338,27 @@ impl Registry {
     /// # Errors
     /// Where there is none.
     pub fn version(&self, reference: &ModelRef) -> Result<ModelVersion, RegistryError> {
-        Ok(self.models().resolve(reference)?.row.clone())
+        let found = self.models().resolve(reference).map(|published| published.row.clone());
+        found.map_err(|error| self.with_hint(error))
+    }
+
+    /// The same error with a name much like the one that is unknown. Names are compared while nobody waits for the models.
+    fn with_hint(&self, error: RegistryError) -> RegistryError {
+        let nearest = |name: &str, known: Vec<String>| {
+            let known: Vec<&str> = known.iter().map(String::as_str).collect();
+            crate::fields::nearest(name, &known).map(str::to_owned)
+        };
+        match error {
+            RegistryError::UnknownModel { name, .. } => {
+                let known = self.models().newest_names();
+                RegistryError::UnknownModel { nearest: nearest(&name, known), name }
+            }
+            RegistryError::UnknownAlias { name, alias, .. } => {
+                let known = self.models().aliases_of(&name);
+                RegistryError::UnknownAlias { nearest: nearest(&alias, known), name, alias }
+            }
+            error => error,
+        }
     }
 
     /// The model that `reference` names, with the version that is asked for; or, where only a name is given, with `limit` of
@@ -314,10 +372,12 @@ impl Registry {
         before: Option<u32>,
         limit: usize,
     ) -> Result<(ModelEntry, Option<u32>), RegistryError> {
+        self.version(reference)?;
         let models = self.models();
         let version = models.resolve(reference)?;
-        let model = models.by_name.get(&reference.name);
-        let model = model.ok_or_else(|| models.unknown(&reference.name))?;
+        let Some(model) = models.by_name.get(&reference.name) else {
+            return Err(RegistryError::UnknownModel { name: reference.name.clone(), nearest: None });
+        };
         if reference.selector != Selector::Default {
             return Ok((model.entry(&reference.name, [version]), None));
         }
@@ -398,25 +458,28 @@ impl Models {
         self.revision = Some(changes.revision);
     }
 
-    fn unknown(&self, name: &str) -> RegistryError {
-        let newest = self.by_age.iter().rev().take(NEAREST_AMONG);
-        let names: Vec<&str> = newest.map(|place| place.name.as_str()).collect();
-        let nearest = crate::fields::nearest(name, &names).map(str::to_owned);
-        RegistryError::UnknownModel { name: name.to_owned(), nearest }
+    fn newest_names(&self) -> Vec<String> {
+        self.by_age.iter().rev().take(NEAREST_AMONG).map(|place| place.name.clone()).collect()
+    }
+
+    fn aliases_of(&self, name: &str) -> Vec<String> {
+        let aliases = self.by_name.get(name).into_iter().flat_map(|model| model.aliases.keys());
+        aliases.take(NEAREST_AMONG).cloned().collect()
     }
 
     fn resolve(&self, reference: &ModelRef) -> Result<&PublishedModel, RegistryError> {
         let name = &reference.name;
         let model = self.by_name.get(name).and_then(|model| Some((model, model.newest()?)));
-        let (model, newest) = model.ok_or_else(|| self.unknown(name))?;
+        let (model, newest) =
+            model.ok_or_else(|| RegistryError::UnknownModel { name: name.clone(), nearest: None })?;
         let meant = |alias: &str| model.aliases.get(alias).copied();
         let version = match &reference.selector {
             Selector::Default => meant(DEFAULT_ALIAS).unwrap_or(newest.row.version),
             Selector::Version(version) => *version,
-            Selector::Alias(alias) => meant(alias).ok_or_else(|| {
-                let known: Vec<&str> = model.aliases.keys().take(NEAREST_AMONG).map(String::as_str).collect();
-                let nearest = crate::fields::nearest(alias, &known).map(str::to_owned);
-                RegistryError::UnknownAlias { name: name.clone(), alias: alias.clone(), nearest }
+            Selector::Alias(alias) => meant(alias).ok_or_else(|| RegistryError::UnknownAlias {
+                name: name.clone(),
+                alias: alias.clone(),
+                nearest: None,
             })?,
         };
         model.published.get(&version).ok_or_else(|| RegistryError::UnknownVersion {
@@ -428,24 +491,49 @@ impl Models {
 
     fn loaded(&mut self, name: &str, version: u32) -> Option<Arc<Model>> {
         self.uses += 1;
-        let loaded = self.loaded.get_mut(&(name.to_owned(), version))?;
-        loaded.last_use = self.uses;
-        Some(Arc::clone(&loaded.model))
+        if let Some(loaded) = self.loaded.get_mut(&(name.to_owned(), version)) {
+            loaded.last_use = self.uses;
+            return Some(Arc::clone(&loaded.model));
+        }
+        // A request may hold it still.
+        let mut alive = self.alive.iter().filter_map(|(model, _)| model.upgrade());
+        alive.find(|model| model.name == name && model.version == version)
+    }
+
+    /// Makes room for a model of so many bytes beside those that somebody holds, by dropping the least recently used ones;
+    /// whether it could. One alone may be larger than all the room there is.
+    fn make_room(&mut self, bytes: u64, bytes_max: u64) -> bool {
+        loop {
+            self.alive.retain(|(model, _)| model.strong_count() > 0);
+            let held: u64 = self.alive.iter().map(|(_, bytes)| bytes).sum();
+            if held == 0 || held + bytes <= bytes_max {
+                return true;
+            }
+            // One that a request holds gives no room.
+            let is_free = |loaded: &Loaded| Arc::strong_count(&loaded.model) == 1;
+            let Some(oldest) = self.least_recently_used(|_, loaded| is_free(loaded)) else { return false };
+            self.loaded.remove(&oldest);
+        }
     }
 
     /// Keeps `model` in memory, and drops the least recently used others past the limit.
     fn keep(&mut self, model: Arc<Model>, bytes_max: u64) {
         self.uses += 1;
         let key = (model.name.clone(), model.version);
+        self.alive.push((Arc::downgrade(&model), model.memory_bytes()));
         self.loaded.insert(key.clone(), Loaded { model, last_use: self.uses });
         while self.loaded.values().map(|loaded| loaded.model.memory_bytes()).sum::<u64>() > bytes_max {
-            let oldest = self
-                .loaded
-                .iter()
-                .filter(|(other, _)| **other != key)
-                .min_by_key(|(_, loaded)| loaded.last_use);
-            let Some(oldest) = oldest.map(|(key, _)| key.clone()) else { return };
+            let Some(oldest) = self.least_recently_used(|other, _| *other != key) else { return };
             self.loaded.remove(&oldest);
         }
+        self.alive.retain(|(model, _)| model.strong_count() > 0);
+    }
+
+    fn least_recently_used(
+        &self,
+        is_of_interest: impl Fn(&(String, u32), &Loaded) -> bool,
+    ) -> Option<(String, u32)> {
+        let others = self.loaded.iter().filter(|(key, loaded)| is_of_interest(key, loaded));
+        others.min_by_key(|(_, loaded)| loaded.last_use).map(|(key, _)| key.clone())
     }
 }

@@ -21,7 +21,7 @@ const STOP_WORKERS: Duration = Duration::from_secs(4);
 /// How long the rows may take to be closed then: another process may hold them.
 const CLOSE: Duration = Duration::from_secs(1);
 
-/// How long a panic beside serving is paused after.
+/// The pause after a panic beside serving.
 const PAUSE_AFTER_PANIC: Duration = Duration::from_secs(1);
 
 /// A server that listens.

@@ -229,6 +229,11 @@ impl Metrics {
         self.predictions.get_or_create(&ModelLabels { model: model.to_owned() }).inc_by(images as u64);
     }
 
+    /// Counts no longer for a model that is gone.
+    pub fn forget_model(&self, model: &str) {
+        self.predictions.remove(&ModelLabels { model: model.to_owned() });
+    }
+
     /// Sets the training rate of a worker.
     pub fn training_images_per_second(&self, worker: usize, rate: f64) {
         self.images_per_second.get_or_create(&labels(worker)).set(rate);

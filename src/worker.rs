@@ -34,6 +34,9 @@ use crate::store::{Claim, NewModel, Store, StoreError};
 use crate::telemetry::Metrics;
 use crate::train::{Evaluation, Outcome, TrainError, TrainSpec, TrainState};
 
+/// How long a worker waits for requests to give up models, so that there is memory for the one that its job starts from.
+const MODEL_PAUSE: Duration = Duration::from_millis(100);
+
 /// How long a worker waits after the database has failed.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 
@@ -318,7 +321,14 @@ impl Worker {
             let reference = reference.parse().map_err(|_| WorkerError::UnknownModel(reference.clone()))?;
             // Another server may just have published it.
             self.registry.refresh().await?;
-            let model = self.registry.get(&reference).await.map_err(|error| match error {
+            let read = loop {
+                match self.registry.get(&reference, ()).await {
+                    // Requests hold it for moments.
+                    Err(RegistryError::InUse) => tokio::time::sleep(MODEL_PAUSE).await,
+                    read => break read,
+                }
+            };
+            let model = read.map_err(|error| match error {
                 RegistryError::Blob(error) if !error.is_damage() => WorkerError::Blob(error),
                 RegistryError::Store(error) => WorkerError::Store(error),
                 error => WorkerError::Registry(error),

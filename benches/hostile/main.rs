@@ -10,7 +10,6 @@
 mod attack;
 mod attacks;
 mod bombs;
-
 mod good;
 mod memory;
 mod outcome;

@@ -41,7 +41,8 @@ impl Verdict {
     pub fn failure(&self) -> Option<String> {
         match self {
             Self::Available(there, looks) if there < looks => Some(format!("slowhttptest: {self}")),
-            Self::Available(..) | Self::Skipped(_) => None,
+            Self::Available(..) => None,
+            Self::Skipped(why) => Some(format!("not shown: {why}")),
         }
     }
 }

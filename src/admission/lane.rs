@@ -1,10 +1,11 @@
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::oneshot;
 
-use super::{Peer, Refusal, Share};
+use super::{Charge, Peer, Refusal, Share};
 
 /// A kind of work, with places of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,6 +57,8 @@ impl fmt::Display for Lane {
 pub struct LaneLimits {
     /// Requests that are worked on at the same time.
     pub running: usize,
+    /// Of them those of one peer.
+    pub running_per_peer: usize,
     /// Requests that wait for that; half of them may be of one peer.
     pub waiting: usize,
     /// How long one waits at most.
@@ -76,60 +79,178 @@ pub struct LaneUse {
 /// A place in a lane, free for the next when dropped.
 #[derive(Debug)]
 pub struct Place {
-    lane: Lane,
-    _permit: OwnedSemaphorePermit,
+    queue: Queue,
+    peer: Peer,
 }
 
 impl Place {
     /// The lane.
     pub fn lane(&self) -> Lane {
-        self.lane
+        self.queue.0.lane
+    }
+
+    /// Whether another peer waits for it.
+    pub fn is_wanted(&self) -> bool {
+        self.queue.lock().turns.iter().any(|&peer| peer != self.peer)
     }
 }
 
-/// A lane: who is in it, and who waits, first come, first served.
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Some((peer, waiter)) = self.queue.lock().leave(self.peer, self.queue.0.limits) else { return };
+        // A waiter that has gone leaves the place to the next: it is dropped here.
+        let _ = waiter.send(Self { queue: self.queue.clone(), peer });
+    }
+}
+
+/// A lane: who works in it, and who waits. Peers take turns (round robin); the requests of one peer are let in as they
+/// came.
+#[derive(Clone, Debug)]
+pub(super) struct Queue(Arc<Inner>);
+
 #[derive(Debug)]
-pub(super) struct Queue {
+struct Inner {
     lane: Lane,
     limits: LaneLimits,
-    running: Arc<Semaphore>,
     waiting: Arc<Share>,
+    state: Mutex<State>,
+}
+
+/// Nobody waits who could be let in: a place that becomes free is handed on at once.
+#[derive(Debug, Default)]
+struct State {
+    running: usize,
+    /// Of them those of each peer.
+    of_peer: HashMap<Peer, usize>,
+    waiting: HashMap<Peer, VecDeque<(u64, oneshot::Sender<Place>)>>,
+    /// The peers that wait, whose turn it is first.
+    turns: VecDeque<Peer>,
+    /// Number of the next that waits.
+    next: u64,
+}
+
+impl State {
+    fn may_begin(&self, peer: Peer, limits: LaneLimits) -> bool {
+        self.running < limits.running
+            && self.of_peer.get(&peer).is_none_or(|&running| running < limits.running_per_peer)
+    }
+
+    fn begin(&mut self, peer: Peer) {
+        self.running += 1;
+        *self.of_peer.entry(peer).or_default() += 1;
+    }
+
+    /// Takes a place back; returns who has it next.
+    fn leave(&mut self, peer: Peer, limits: LaneLimits) -> Option<(Peer, oneshot::Sender<Place>)> {
+        self.running -= 1;
+        match self.of_peer.get_mut(&peer) {
+            Some(running) if *running > 1 => *running -= 1,
+            _ => drop(self.of_peer.remove(&peer)),
+        }
+        let turn = self.turns.iter().position(|&peer| self.may_begin(peer, limits))?;
+        let next = self.turns.remove(turn)?;
+        let waiting = self.waiting.get_mut(&next)?;
+        let (_, waiter) = waiting.pop_front()?;
+        match waiting.is_empty() {
+            true => drop(self.waiting.remove(&next)),
+            false => self.turns.push_back(next),
+        }
+        self.begin(next);
+        Some((next, waiter))
+    }
+
+    fn wait(&mut self, peer: Peer) -> (u64, oneshot::Receiver<Place>) {
+        let (sender, receiver) = oneshot::channel();
+        let number = self.next;
+        self.next += 1;
+        let waiting = self.waiting.entry(peer).or_default();
+        if waiting.is_empty() {
+            self.turns.push_back(peer);
+        }
+        waiting.push_back((number, sender));
+        (number, receiver)
+    }
+
+    fn give_up(&mut self, peer: Peer, number: u64) {
+        let Some(waiting) = self.waiting.get_mut(&peer) else { return };
+        waiting.retain(|&(other, _)| other != number);
+        if waiting.is_empty() {
+            self.waiting.remove(&peer);
+            self.turns.retain(|&other| other != peer);
+        }
+    }
+}
+
+/// A request that waits in a lane; it waits no longer when this is dropped.
+struct Waiter<'a> {
+    queue: &'a Queue,
+    peer: Peer,
+    number: u64,
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.queue.lock().give_up(self.peer, self.number);
+    }
 }
 
 impl Queue {
     pub fn new(lane: Lane, limits: LaneLimits) -> Self {
-        let running = Arc::new(Semaphore::new(limits.running));
-        Self { lane, limits, running, waiting: Share::of_places(limits.waiting) }
+        let waiting = Share::of_places(limits.waiting);
+        Self(Arc::new(Inner { lane, limits, waiting, state: Mutex::default() }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn limits(&self) -> LaneLimits {
-        self.limits
+        self.0.limits
     }
 
-    pub async fn enter(&self, peer: Peer) -> Result<Place, Refusal> {
-        // Whoever waits is let in first: the semaphore gives no permit past them.
-        if let Ok(permit) = Arc::clone(&self.running).try_acquire_owned() {
-            return Ok(Place { lane: self.lane, _permit: permit });
-        }
-        let _waiting = self.waiting.take(peer, 1).ok_or(Refusal::LaneFull(self.lane))?;
-        let acquired =
-            tokio::time::timeout(self.limits.wait, Arc::clone(&self.running).acquire_owned()).await;
-        match acquired {
-            Ok(Ok(permit)) => Ok(Place { lane: self.lane, _permit: permit }),
-            Ok(Err(_)) | Err(_) => Err(Refusal::LaneSlow(self.lane)),
+    /// A place, if there is one.
+    pub fn place(&self, peer: Peer) -> Option<Place> {
+        self.place_in(&mut self.lock(), peer)
+    }
+
+    /// A seat among those who wait.
+    pub fn seat(&self, peer: Peer) -> Result<Charge, Refusal> {
+        self.0.waiting.take(peer, 1).ok_or(Refusal::LaneFull(self.0.lane))
+    }
+
+    fn place_in(&self, state: &mut State, peer: Peer) -> Option<Place> {
+        state.may_begin(peer, self.0.limits).then(|| {
+            state.begin(peer);
+            Place { queue: self.clone(), peer }
+        })
+    }
+
+    /// A place, once it is the peer's turn.
+    pub async fn wait(&self, peer: Peer) -> Place {
+        let (waiter, place) = {
+            let mut state = self.lock();
+            if let Some(place) = self.place_in(&mut state, peer) {
+                return place;
+            }
+            let (number, place) = state.wait(peer);
+            (Waiter { queue: self, peer, number }, place)
+        };
+        let place = place.await;
+        drop(waiter);
+        match place {
+            Ok(place) => place,
+            // Its sender goes with the waiter alone.
+            Err(_) => std::future::pending().await,
         }
     }
 
     /// Whether whoever comes now is refused.
     pub fn is_full(&self) -> bool {
-        self.running.available_permits() == 0 && !self.waiting.has_room()
+        self.lock().running >= self.0.limits.running && !self.0.waiting.has_room()
     }
 
     pub fn usage(&self) -> LaneUse {
-        LaneUse {
-            lane: self.lane,
-            running: self.limits.running.saturating_sub(self.running.available_permits()),
-            waiting: self.waiting.taken(),
-        }
+        let running = self.lock().running;
+        LaneUse { lane: self.0.lane, running, waiting: self.0.waiting.taken() }
     }
 }

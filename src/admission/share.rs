@@ -6,19 +6,22 @@ use tokio::sync::futures::Notified;
 
 use super::Peer;
 
-/// Part of the memory that only small charges may take, so that a large request can't shut out small ones: one of so many.
+/// One part in this many of the memory is for small charges alone, so that large requests can't shut them out.
 const RESERVE_OF: usize = 4;
 
 /// Bytes of a small charge, at most.
-const SMALL_BYTES: usize = 64 << 10;
+pub const SMALL_BYTES: usize = 64 << 10;
+
+/// Bytes that are given back at a time, from which on those who wait for memory look again.
+const FREED_BYTES_MIN: usize = 16 << 10;
 
 /// An amount that all peers share, and of which one peer can't have everything.
 #[derive(Debug)]
 pub struct Share {
     max: usize,
-    /// What large charges may take together.
+    /// What may be taken in all, small charges included, for a large charge to be added.
     large_max: usize,
-    /// What one peer may have in large charges.
+    /// The same of one peer.
     large_peer_max: usize,
     /// What one peer may have.
     peer_max: usize,
@@ -43,8 +46,8 @@ pub struct Charge {
 }
 
 impl Share {
-    /// So many bytes. A quarter of them is for small charges alone; one peer can have three quarters of what is left, and as
-    /// much of all of it.
+    /// So many bytes. A quarter of them is for charges up to [`SMALL_BYTES`]. A large charge is refused if its peer would then
+    /// hold more than 9/16 of all, a small one if it would hold more than 7/8.
     pub fn of_bytes(max: usize) -> Arc<Self> {
         let large_max = Self::large(max);
         Arc::new(Self {
@@ -102,9 +105,9 @@ impl Share {
         self.lock().total
     }
 
-    /// Whether `peer` has all that one peer may have.
-    pub fn is_spent(&self, peer: Peer) -> bool {
-        self.lock().peers.get(&peer).is_some_and(|&taken| taken >= self.peer_max)
+    /// Whether `peer` has so much that `more` would be too much for one peer.
+    pub fn is_spent(&self, peer: Peer, more: usize) -> bool {
+        self.lock().peers.get(&peer).is_some_and(|&taken| taken + more > self.peer_max)
     }
 
     /// Whether a peer that has nothing could have a small charge.
@@ -134,7 +137,8 @@ impl Share {
             of_peer => drop(taken.peers.insert(peer, of_peer)),
         }
         drop(taken);
-        if new < old {
+        // Less helps nobody who waits.
+        if old >= new + FREED_BYTES_MIN {
             self.freed.notify_waiters();
         }
         true
@@ -149,16 +153,6 @@ impl Charge {
             self.amount = amount;
         }
         is_changed
-    }
-
-    /// Makes it larger by so much; `false`, and it stays as it is, if there is no room.
-    pub fn grow(&mut self, more: usize) -> bool {
-        self.resize(self.amount.saturating_add(more))
-    }
-
-    /// How large it is.
-    pub fn amount(&self) -> usize {
-        self.amount
     }
 }
 

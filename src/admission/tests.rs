@@ -8,7 +8,7 @@ fn peer(last: u8) -> Peer {
 }
 
 fn limits() -> AdmissionLimits {
-    let lane = LaneLimits { running: 1, waiting: 4, wait: Duration::from_secs(600) };
+    let lane = LaneLimits { running: 1, running_per_peer: 1, waiting: 4, wait: Duration::from_secs(600) };
     AdmissionLimits {
         connections_max: 4,
         connections_per_peer_max: 3,
@@ -33,7 +33,7 @@ fn memory_is_given_back_to_the_byte_and_one_peer_leaves_some_to_others() {
     let large = Share::large_of_peer(16 << 20);
     let mut first = memory.take(peer(1), large).expect("as much as one may have");
     assert!(memory.take(peer(1), 128 << 10).is_none(), "no more large ones");
-    assert!(!first.grow(1));
+    assert!(!first.resize(large + 1));
     let other = memory.take(peer(2), 1 << 20).expect("others have room");
     assert!(memory.take(peer(2), 4 << 20).is_none(), "large ones leave a quarter");
     let small: Vec<Charge> = std::iter::from_fn(|| memory.take(peer(3), 64 << 10)).collect();
@@ -48,7 +48,7 @@ fn memory_is_given_back_to_the_byte_and_one_peer_leaves_some_to_others() {
 #[test]
 fn no_sequence_of_charges_takes_more_than_there_is() {
     let memory = Share::of_bytes(1 << 20);
-    let mut charges: Vec<Charge> = Vec::new();
+    let mut charges: Vec<(Charge, usize)> = Vec::new();
     // A linear congruential generator (Knuth, volume 2, section 3.2.1).
     let mut state = 7_u64;
     let mut next = |below: usize| {
@@ -61,11 +61,17 @@ fn no_sequence_of_charges_takes_more_than_there_is() {
             (1, 1..) => {
                 let index = next(charges.len());
                 let amount = next(300_000);
-                charges[index].resize(amount);
+                let (charge, held) = &mut charges[index];
+                if charge.resize(amount) {
+                    *held = amount;
+                }
             }
-            _ => charges.extend(memory.take(peer(next(5) as u8), next(200_000))),
+            _ => {
+                let (last, amount) = (next(5) as u8, next(200_000));
+                charges.extend(memory.take(peer(last), amount).map(|charge| (charge, amount)));
+            }
         }
-        let held: usize = charges.iter().map(Charge::amount).sum();
+        let held: usize = charges.iter().map(|(_, held)| held).sum();
         assert_eq!(memory.taken(), held);
         assert!(held <= 1 << 20);
     }
@@ -92,6 +98,95 @@ async fn a_lane_lets_so_many_work_and_so_many_wait_half_of_them_of_one_peer() {
     let next = waiting.remove(0).await.expect("a task").expect("first come, first served");
     assert_eq!((lab(&admission).running, lab(&admission).waiting), (1, 3));
     drop(next);
+    admission.crew().dismiss();
+}
+
+/// Enters a lane of one place in this order, and tells in which order these peers are let in.
+async fn order_of_entry(peers: &[u8]) -> Vec<u8> {
+    let mut limits = limits();
+    limits.lanes.iter_mut().for_each(|lane| lane.waiting = 64);
+    let admission = Admission::new(&limits).expect("threads");
+    let place = admission.enter(Lane::Batch, peer(99)).await.expect("a place");
+    let (entered, mut order) = tokio::sync::mpsc::unbounded_channel();
+    for &last in peers {
+        let (waiting, entered) = (admission.clone(), entered.clone());
+        tokio::spawn(async move {
+            let place = waiting.enter(Lane::Batch, peer(last)).await.expect("a place");
+            entered.send(last).expect("somebody listens");
+            drop(place);
+        });
+        tokio::task::yield_now().await;
+    }
+    drop((entered, place));
+    let mut found = Vec::new();
+    while let Some(last) = order.recv().await {
+        found.push(last);
+    }
+    admission.crew().dismiss();
+    found
+}
+
+#[tokio::test]
+async fn peers_take_turns_however_many_requests_one_of_them_has() {
+    assert_eq!(order_of_entry(&[1, 1, 1, 1, 2, 1, 3, 2]).await, [1, 2, 3, 1, 2, 1, 1, 1]);
+}
+
+#[tokio::test]
+async fn a_peer_with_all_it_may_have_waits_while_others_are_let_in() {
+    let mut limits = limits();
+    limits.lanes[Lane::Lab as usize] = LaneLimits { running: 4, running_per_peer: 2, ..limits.lanes[0] };
+    let admission = Admission::new(&limits).expect("threads");
+    let enter = |last: u8| {
+        let admission = admission.clone();
+        async move { admission.enter(Lane::Lab, peer(last)).await.expect("a place") }
+    };
+    let (first, _second) = (enter(1).await, enter(1).await);
+    let mut third = Box::pin(enter(1));
+    assert!(futures_util::poll!(&mut third).is_pending());
+    let _others = (enter(2).await, enter(3).await);
+    drop(first);
+    let _third = third.await;
+    assert_eq!(admission.lanes().find(|lane| lane.lane == Lane::Lab).map(|lane| lane.running), Some(4));
+    admission.crew().dismiss();
+}
+
+#[tokio::test]
+async fn a_place_of_one_that_has_given_up_goes_to_the_next() {
+    let admission = Admission::new(&limits()).expect("threads");
+    let place = admission.enter(Lane::Batch, peer(1)).await.expect("a place");
+    let enter = |last: u8| {
+        let admission = admission.clone();
+        Box::pin(async move { admission.enter(Lane::Batch, peer(last)).await.expect("a place") })
+    };
+    let (mut gone_before, mut gone_after, mut stays) = (enter(2), enter(2), enter(3));
+    for waiting in [&mut gone_before, &mut gone_after, &mut stays] {
+        assert!(futures_util::poll!(waiting).is_pending());
+    }
+    assert!(place.is_wanted());
+    drop(gone_before);
+    drop(place);
+    // It has been given the place, and goes without having taken it.
+    drop(gone_after);
+    let place = stays.await;
+    assert!(!place.is_wanted());
+    drop(place);
+    assert!(admission.lanes().all(|lane| (lane.running, lane.waiting) == (0, 0)));
+    admission.crew().dismiss();
+}
+
+#[tokio::test]
+async fn work_that_makes_way_goes_on_behind_the_one_that_it_made_way_to() {
+    let admission = Admission::new(&limits()).expect("threads");
+    let ticket = admission.admit(Price::new(Lane::Batch, 1 << 10), peer(1)).await.expect("leave");
+    let mut other = Box::pin(admission.enter(Lane::Batch, peer(2)));
+    assert!(futures_util::poll!(&mut other).is_pending());
+    let (is_wanted, charge) = ticket.run(|stop| stop.is_place_wanted()).await.expect("work");
+    assert!(is_wanted);
+    let mut again = Box::pin(admission.again(Lane::Batch, peer(1), charge));
+    assert!(futures_util::poll!(&mut again).is_pending(), "the other one is there");
+    drop(other.await.expect("its turn"));
+    let (is_wanted, _) = again.await.run(|stop| stop.is_place_wanted()).await.expect("work");
+    assert!(!is_wanted);
     admission.crew().dismiss();
 }
 

@@ -14,9 +14,12 @@ pub struct Ticket {
     crew: Arc<Crew>,
 }
 
-/// Whether a piece of work shall stop, because nobody waits for it.
-#[derive(Clone, Debug, Default)]
-pub struct Stop(Arc<AtomicBool>);
+/// Whether a piece of work shall stop.
+#[derive(Debug)]
+pub struct Stop<'a> {
+    is_set: &'a AtomicBool,
+    place: &'a Place,
+}
 
 /// Work that came to no end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,19 +29,25 @@ pub enum WorkError {
     Lost,
 }
 
-impl Stop {
-    /// Whether the work shall stop.
+impl Stop<'_> {
+    /// Whether it shall stop for good, because nobody waits for it.
     pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.is_set.load(Ordering::Relaxed)
+    }
+
+    /// Whether another peer waits for its place: work that can go on later
+    /// ([`Admission::again`](super::Admission::again)) makes way.
+    pub fn is_place_wanted(&self) -> bool {
+        self.place.is_wanted()
     }
 }
 
-/// Sets a [`Stop`] when dropped.
-struct StopOnDrop(Stop);
+/// Sets a flag when dropped.
+struct SetOnDrop(Arc<AtomicBool>);
 
-impl Drop for StopOnDrop {
+impl Drop for SetOnDrop {
     fn drop(&mut self) {
-        self.0.0.store(true, Ordering::Relaxed);
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -57,16 +66,16 @@ impl Ticket {
         work: impl FnOnce(&Stop) -> T + Send + 'static,
     ) -> Result<(T, Charge), WorkError> {
         let Self { place, charge, crew } = self;
-        let guard = StopOnDrop(Stop::default());
-        let stop = guard.0.clone();
+        let stop = SetOnDrop(Arc::default());
+        let is_set = Arc::clone(&stop.0);
         let (sender, receiver) = oneshot::channel();
         let span = tracing::Span::current();
         let is_long = place.lane().is_long();
         let job = move || {
-            if stop.is_set() {
+            if is_set.load(Ordering::Relaxed) {
                 return;
             }
-            let done = span.in_scope(|| work(&stop));
+            let done = span.in_scope(|| work(&Stop { is_set: &is_set, place: &place }));
             drop(place);
             // The client may have gone.
             let _ = sender.send((done, charge));

@@ -25,6 +25,9 @@ impl<R: Read> Digesting<R> {
     }
 }
 
+/// Bytes of a blob that are read between two looks whether to go on.
+const READ_AT_ONCE: u64 = 1 << 20;
+
 impl<R: Read> Read for Digesting<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let length = self.inner.read(buffer)?;
@@ -92,17 +95,21 @@ impl Blobs {
     /// Where it is missing or has changed, or can't be read.
     pub async fn verify(&self, blob: &Blob) -> Result<(), BlobError> {
         let (blobs, blob) = (self.clone(), blob.clone());
-        let verified = tokio::task::spawn_blocking(move || blobs.read_through(&blob));
+        let verified = tokio::task::spawn_blocking(move || blobs.read_through(&blob, &|| true));
         verified.await.map_err(object_store::Error::from)?
     }
 
-    /// [`Self::verify`] on this thread.
+    /// [`Self::verify`] on this thread, for as long as `go_on` says so.
     ///
     /// # Errors
-    /// Where it is missing or has changed, or can't be read.
-    pub fn read_through(&self, blob: &Blob) -> Result<(), BlobError> {
+    /// Where it is missing or has changed, or can't be read, or not to its end.
+    pub fn read_through(&self, blob: &Blob, go_on: &dyn Fn() -> bool) -> Result<(), BlobError> {
         let mut reader = self.reader(blob)?;
-        std::io::copy(&mut reader, &mut std::io::sink())?;
+        while std::io::copy(&mut reader.by_ref().take(READ_AT_ONCE), &mut std::io::sink())? > 0 {
+            if !go_on() {
+                return Err(std::io::Error::other("it was not read to its end").into());
+            }
+        }
         match blob.compare(reader.finish()) {
             Err(BlobError::Digest { .. }) if fault::has(Fault::NoDigests) => Ok(()),
             compared => compared,

@@ -84,19 +84,22 @@ pub async fn run(args: JobsArgs, output: Output) -> Result<(), CliError> {
         JobsCommand::Show { id } => show(client.get(&format!("/v1/jobs/{id}")).await?, output),
         JobsCommand::Cancel(Ids { ids }) => change(&client, &ids, "cancel", output).await,
         JobsCommand::Resume(Ids { ids }) => change(&client, &ids, "resume", output).await,
-        JobsCommand::Delete(Ids { ids }) => {
-            each(
-                &ids,
-                output,
-                |_| false,
-                async |id| {
-                    client.delete(&format!("/v1/jobs/{id}")).await?;
-                    deleted(id, output)
-                },
-            )
-            .await
-        }
+        JobsCommand::Delete(Ids { ids }) => delete_each(&client, "/v1/jobs", &ids, output).await,
     }
+}
+
+/// Deletes what has these names in a list at `path`.
+pub async fn delete_each<T: std::fmt::Display>(
+    client: &Client,
+    path: &str,
+    names: &[T],
+    output: Output,
+) -> Result<(), CliError> {
+    let delete = async |name: &T| {
+        client.delete(&format!("{path}/{name}")).await?;
+        deleted(name, output)
+    };
+    each(names, output, |_| false, delete).await
 }
 
 /// Says that something was deleted.

@@ -102,7 +102,7 @@ struct PageArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=200))]
     limit: Option<u32>,
 
-    /// Go on where a list ended; it says how
+    /// Continue a list: the cursor printed below its last page
     #[arg(long, value_name = "CURSOR")]
     cursor: Option<String>,
 }

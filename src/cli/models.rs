@@ -5,8 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::client::{Client, parsed};
-use super::input::each;
-use super::jobs::deleted;
+use super::jobs::{delete_each, deleted};
 use super::table::{moment, or_dash, percent, table};
 use super::{CliError, Output, PageArgs, ServerArgs, name, print, print_json, say};
 use crate::model::{ModelRef, ModelVersion, Selector};
@@ -70,7 +69,7 @@ enum ModelsCommand {
 #[derive(Deserialize)]
 struct ModelList {
     models: Vec<Entry>,
-    next_cursor: Option<Value>,
+    next_cursor: Option<String>,
 }
 
 /// A model with some of its versions, newest first.
@@ -81,7 +80,7 @@ struct Entry {
     aliases: BTreeMap<String, u32>,
     /// How many versions there are; all of them are here where it is absent.
     version_count: Option<u64>,
-    next_cursor: Option<Value>,
+    next_cursor: Option<String>,
 }
 
 /// Lists models, shows one, or deletes versions.
@@ -100,18 +99,7 @@ pub async fn run(args: ModelsArgs, output: Output) -> Result<(), CliError> {
             client.delete(&format!("/v1/models/{}/aliases/{word}", alias.name)).await?;
             deleted(&alias, output)
         }
-        ModelsCommand::Delete { models } => {
-            each(
-                &models,
-                output,
-                |_| false,
-                async |model| {
-                    client.delete(&format!("/v1/models/{model}")).await?;
-                    deleted(model, output)
-                },
-            )
-            .await
-        }
+        ModelsCommand::Delete { models } => delete_each(&client, "/v1/models", &models, output).await,
     }
 }
 
@@ -195,11 +183,9 @@ fn show(answer: Value, output: Output) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Says how to see the next page. A cursor is a text or a number.
-fn hint(next_cursor: Option<Value>) {
-    match next_cursor {
-        None | Some(Value::Null) => {}
-        Some(Value::String(cursor)) => say(format!("there are more: --cursor {cursor}")),
-        Some(cursor) => say(format!("there are more: --cursor {cursor}")),
+/// Says how to see the next page.
+fn hint(next_cursor: Option<String>) {
+    if let Some(cursor) = next_cursor {
+        say(format!("there are more: --cursor {cursor}"));
     }
 }

@@ -5,7 +5,7 @@ use clap::Args;
 use super::client::Client;
 use super::input::{each, is_standard, named, read};
 use super::{CliError, Output, ServerArgs, print, print_json};
-use crate::data::IMAGE_PIXELS;
+use crate::data::{IMAGE_PIXELS, picture};
 use crate::http::Predictions;
 use crate::model::ModelRef;
 
@@ -85,11 +85,10 @@ fn show(file: &Path, answer: &Predictions, output: Output) -> Result<(), CliErro
 
 /// The media type of a file by its content: the signatures of PNG (RFC 2083) and JPEG (JFIF).
 fn media_type(file: &Path, bytes: &[u8]) -> Result<&'static str, CliError> {
-    if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
-        return Ok("image/png");
-    }
-    if bytes.starts_with(b"\xff\xd8\xff") {
-        return Ok("image/jpeg");
+    match picture::looks_like(bytes) {
+        Some("png") => return Ok("image/png"),
+        Some("jpeg") => return Ok("image/jpeg"),
+        _ => {}
     }
     let refused = |what: String, why| Err(CliError::Failed { what, why, hint: None });
     match bytes.len() {

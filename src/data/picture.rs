@@ -110,9 +110,13 @@ impl fmt::Display for SizeLimit {
     }
 }
 
-/// Bytes held for each place that a picture is reduced to, while it is prepared and every fourth place is a part of its own: 4
-/// for the ink; 9 for the parts with frames and 9 for those without, 4 more while the list of these grows; and 2 for what
-/// is still to be seen.
+/// Bytes held for each place of the reduced picture while it is prepared. The worst case is a picture in which every fourth
+/// place is a part of its own:
+///
+/// - 4 for the ink,
+/// - 9 for the parts with frames,
+/// - 9 for the parts without, and 4 more while the list of these grows,
+/// - 2 for what is still to be seen.
 const PREPARED_PLACE_BYTES: u64 = 28;
 
 /// Bytes held besides: the samples that the light on the paper is told from, rows and weights.

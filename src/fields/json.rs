@@ -24,7 +24,7 @@ const ELEMENT_BYTES: usize = 96;
 #[derive(Debug, thiserror::Error)]
 pub enum JsonError {
     /// An object has a name twice: programs differ in which of the values they take.
-    #[error("{pointer}: is there twice")]
+    #[error("{pointer}: is given twice")]
     Duplicate {
         /// JSON pointer (RFC 6901) of the second.
         pointer: String,
@@ -51,7 +51,7 @@ impl JsonError {
     /// What is wrong with one that is not.
     pub fn into_fault(self) -> Result<Fault, serde_json::Error> {
         match self {
-            Self::Duplicate { pointer } => Ok(Fault { pointer, detail: "is there twice".to_owned() }),
+            Self::Duplicate { pointer } => Ok(Fault { pointer, detail: "is given twice".to_owned() }),
             Self::OutOfRange { pointer, line, column } => {
                 Ok(Fault { pointer, detail: out_of_range(line, column) })
             }
@@ -192,7 +192,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
             if fields.contains_key(&name) {
                 self.0.is_duplicate = true;
                 self.0.tokens.push(token(&name));
-                return Err(A::Error::custom("a name is there twice"));
+                return Err(A::Error::custom("a name is given twice"));
             }
             match map.next_value_seed(Strict(&mut *self.0)) {
                 Ok(value) => fields.insert(name, value),
@@ -225,7 +225,7 @@ mod tests {
             (r#"{"":{"":0,"":0}}"#, "//"),
             (r#"[0,{"a/b":[{"~":{},"~":0}]}]"#, "/1/a~1b/0/~0"),
         ] {
-            assert_eq!(fault(text), (pointer.to_owned(), "is there twice".to_owned()), "{text}");
+            assert_eq!(fault(text), (pointer.to_owned(), "is given twice".to_owned()), "{text}");
         }
         let long = format!(r#"{{"{0}":0,"{0}":0}}"#, "x".repeat(100_000));
         assert_eq!(fault(&long).0.len(), 65);

@@ -5,10 +5,10 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::extract::{ListParams, NoParams, Params, PathWords, accepts};
+use super::extract::{ListParams, NoParams, Page, Params, PathWords, accepts};
 use super::{Problem, blocking};
 use crate::data::{self, Dataset, IMAGE_SIDE, SplitName, Statistics, picture};
-use crate::fields::nearest;
+use crate::fields::{nearest, shown};
 
 /// A list of data sets.
 #[derive(Serialize)]
@@ -27,7 +27,7 @@ pub struct DatasetEntry {
 
 /// `GET /v1/datasets`
 pub async fn list(Params(params): Params<ListParams>) -> Result<Json<DatasetList>, Problem> {
-    let page = params.page()?;
+    let page: Page<String> = params.page()?;
     let behind = |name: &String| page.cursor.as_ref().is_none_or(|cursor| name > cursor);
     let entries = data::shapes().into_iter().filter(|shape| behind(&shape.name)).map(|shape| DatasetEntry {
         name: shape.name,
@@ -114,9 +114,17 @@ pub async fn example(
     answer.await
 }
 
+/// A data set, read where it holds up nobody: the first time it is inflated.
+///
+/// # Errors
+/// 404 if there is none of this name.
+pub async fn loaded(name: String) -> Result<Arc<Dataset>, Problem> {
+    blocking(move || named(&name)).await
+}
+
 fn named(name: &str) -> Result<Arc<Dataset>, Problem> {
     data::named(name).ok_or_else(|| {
-        let shown: String = name.chars().take(64).collect();
+        let shown = shown(name);
         let shapes = data::shapes();
         let names: Vec<&str> = shapes.iter().map(|shape| shape.name.as_str()).collect();
         let hint =

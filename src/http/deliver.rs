@@ -10,7 +10,7 @@ use axum::body::{Body, HttpBody};
 use axum::http::response::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use hyper::body::{Frame, SizeHint};
@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 
 use super::accept::{accepts_gzip, etag_matches};
 use super::{Problem, busy};
-use crate::admission::{Charge, Peer, Refusal};
+use crate::admission::{Charge, Peer};
 use crate::app::App;
 
 /// Bytes of an answer that are handed over at a time.
@@ -26,6 +26,9 @@ const PART_BYTES: usize = 16 << 10;
 
 /// An answer from so many bytes on is packed if the client asks for it.
 const PACKED_BYTES_MIN: usize = 1 << 10;
+
+/// Times the bytes of an answer that are held beside it while it is packed: in a buffer that grows to twice its size.
+const PACKING_TIMES: usize = 2;
 
 /// An answer up to so many bytes is packed and digested where it is; a longer one by the threads for long work.
 const QUICK_BYTES_MAX: usize = 32 << 10;
@@ -86,10 +89,6 @@ pub async fn deliver(
     let paid = response.extensions_mut().remove::<Paid>().and_then(|paid| paid.take());
     complete_head(response.status(), wants, response.headers_mut());
     if is_streamed {
-        let tag = response.headers().get(header::ETAG).and_then(|tag| tag.to_str().ok());
-        if wants.is_read && tag.is_some_and(|tag| etag_matches(&wants.headers, tag)) {
-            return (not_modified(response.into_parts().0), None);
-        }
         return (response, None);
     }
     let (mut head, body) = response.into_parts();
@@ -97,28 +96,40 @@ pub async fn deliver(
     let Ok(bytes) = axum::body::to_bytes(body, usize::MAX).await else {
         return (Problem::internal().into_response(), None);
     };
-    let mut charge = paid;
-    if charge.as_mut().is_none_or(|charge| !charge.resize(bytes.len())) {
-        charge = match app.admission().charge(peer, bytes.len()) {
+    let length = bytes.len();
+    let mut charge = match paid.and_then(|mut paid| paid.resize(length).then_some(paid)) {
+        Some(paid) => Some(paid),
+        // What is handed over at once is paid for by its connection.
+        None if length <= PART_BYTES => None,
+        None => match app.admission().charge(peer, length) {
             Ok(charge) => Some(charge),
             Err(refusal) => return (busy(refusal).into_response(), None),
-        };
-    }
-    let is_packable = wants.takes_gzip && bytes.len() >= PACKED_BYTES_MIN && is_text(&head.headers);
+        },
+    };
+    let may_be_packed = wants.takes_gzip && length >= PACKED_BYTES_MIN && is_text(&head.headers);
+    // Without room for both it goes out as it is.
+    let is_packed =
+        may_be_packed && charge.as_mut().is_none_or(|charge| charge.resize(length + PACKING_TIMES * length));
     let has_tag = wants.is_read && head.status == StatusCode::OK;
-    if !is_packable && !has_tag {
+    if !is_packed && !has_tag {
         return (Response::from_parts(head, Body::from(bytes)), charge);
     }
-    let sealed = if bytes.len() <= QUICK_BYTES_MAX {
-        Some(seal(bytes, is_packable, has_tag))
+    let (sealed, mut charge) = if length <= QUICK_BYTES_MAX {
+        (seal(bytes, is_packed, has_tag), charge)
     } else {
         let (sender, receiver) = tokio::sync::oneshot::channel();
-        app.admission().crew().run(move || drop(sender.send(seal(bytes, is_packable, has_tag))));
-        receiver.await.ok()
+        app.admission().crew().run(move || {
+            // Nobody waits for it whose client has gone.
+            if !sender.is_closed() {
+                drop(sender.send((seal(bytes, is_packed, has_tag), charge)));
+            }
+        });
+        match receiver.await {
+            Ok(sealed) => sealed,
+            Err(_) => return (Problem::internal().into_response(), None),
+        }
     };
-    let Some(Sealed { bytes, is_packed, tag }) = sealed else {
-        return (busy(Refusal::Memory).into_response(), None);
-    };
+    let Sealed { bytes, is_packed, tag } = sealed;
     if let Some(tag) = tag {
         // Whoever has set one knows better.
         let tag = head.headers.entry(header::ETAG).or_insert(tag);
@@ -183,7 +194,8 @@ fn complete_head(status: StatusCode, wants: &Wants, headers: &mut HeaderMap) {
     let is_drawing =
         headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes() == b"image/svg+xml");
     let policy = if is_drawing { POLICY_OF_DRAWINGS } else { POLICY };
-    let cache = if wants.is_read && status == StatusCode::OK { "no-cache" } else { "no-store" };
+    let is_kept = wants.is_read && matches!(status, StatusCode::OK | StatusCode::NOT_MODIFIED);
+    let cache = if is_kept { "no-cache" } else { "no-store" };
     let mut set = |name: HeaderName, value: &'static str| {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     };
@@ -231,7 +243,9 @@ impl<E: Counts + Unpin> HttpBody for Counted<E> {
             }
         }
         let length = self.part.len().min(PART_BYTES);
-        let part = self.part.split_to(length);
+        // A copy: what is handed over must not hold the whole answer, whose charge ends with this.
+        let part = Bytes::copy_from_slice(&self.part[..length]);
+        self.part.advance(length);
         self.end.count(length);
         Poll::Ready(Some(Ok(Frame::data(part))))
     }

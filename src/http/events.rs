@@ -16,11 +16,11 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::sync::broadcast;
 
-use super::Problem;
 use super::deliver::Streamed;
 use super::extract::JobPath;
-use super::jobs::{changed, job};
+use super::jobs::{changed, job, record_bytes};
 use super::receive::Client;
+use super::{Problem, busy};
 use crate::admission::Charge;
 use crate::app::App;
 use crate::job::{Job, JobId};
@@ -32,8 +32,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// How long a client waits before it comes back to a stream that was cut.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Epochs that are read at a time; the client takes them before there are more.
-const EPOCHS_AT_A_TIME: u32 = 100;
+/// Bytes that a stream holds besides its connection: of epochs so many are read at a time as fit, and the client takes them
+/// before there are more.
+const STREAM_BYTES: usize = 64 << 10;
 
 /// What a client has seen, which is the id of the event that showed it: attempt, phase, epochs and
 /// steps. From it and the rows follows what comes next.
@@ -86,7 +87,7 @@ pub async fn events(
             Problem::malformed("invalid_last_event_id", "Last-Event-ID is none of this job's events")
         })?,
     };
-    job(&app, id).await?;
+    let job = job(&app, id).await?;
     if seen.phase == CLOSED {
         // Tells an EventSource not to come back (HTML standard, section 9.2.3).
         return Ok(StatusCode::NO_CONTENT.into_response());
@@ -96,6 +97,8 @@ pub async fn events(
         let detail = format!("too many event streams of this client, or {streams} of all, are open already");
         Problem::busy("too_many_streams", detail)
     })?;
+    let memory = app.admission().charge(client.peer, STREAM_BYTES).map_err(busy)?;
+    let epochs_at_a_time = (STREAM_BYTES / record_bytes(&job)).max(1) as u32;
     let changes = app.store().changes();
     let follower = Follower {
         app,
@@ -103,7 +106,8 @@ pub async fn events(
         seen,
         changes,
         waiting: VecDeque::from([Event::default().retry(RETRY)]),
-        _permit: permit,
+        epochs_at_a_time,
+        _held: [permit, memory],
     };
     let events = stream::unfold(follower, |mut follower| async move {
         let event = follower.next().await?;
@@ -120,7 +124,8 @@ struct Follower {
     seen: Seen,
     changes: broadcast::Receiver<Option<JobId>>,
     waiting: VecDeque<Event>,
-    _permit: Charge,
+    epochs_at_a_time: u32,
+    _held: [Charge; 2],
 }
 
 impl Follower {
@@ -154,8 +159,8 @@ impl Follower {
             return Ok(());
         };
         self.app.catch_up_with(std::slice::from_ref(&job)).await?;
-        let epochs = self.app.store().epochs(self.id, self.seen.epoch, EPOCHS_AT_A_TIME).await?;
-        let has_more = epochs.len() >= EPOCHS_AT_A_TIME as usize;
+        let epochs = self.app.store().epochs(self.id, self.seen.epoch, self.epochs_at_a_time).await?;
+        let has_more = epochs.len() >= self.epochs_at_a_time as usize;
         if self.seen.phase < QUEUED {
             self.send("state", Seen { phase: QUEUED, ..self.seen }, &state("queued", 0));
         }

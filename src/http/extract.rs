@@ -5,18 +5,37 @@ use serde_json::Value;
 
 pub use super::accept::{accepts, asked_for};
 pub use super::path::{JobPath, ModelPath, PathWords, parse_job_id, path_text};
-pub use super::query::{ListParams, NoParams, Page, Params};
+pub use super::query::{ListParams, NoParams, Page, Params, invalid};
 use super::receive::{Body, Client};
 use super::{Problem, blocking, busy};
 use crate::admission::Charged;
 use crate::app::App;
-use crate::fields::{Fault, JsonError, is_out_of_range, json, json_price_of};
+use crate::fields::{Fault, JsonError, json, json_price_of};
 
 /// A body that is longer is parsed where it holds up nobody.
 const QUICK_BYTES_MAX: usize = 16 << 10;
 
 /// A request that says in JSON what to do: small, beside images. Its memory is charged for as long as it lives.
-pub struct Json(pub Arc<Charged<Value>>);
+pub struct Json {
+    /// It.
+    pub value: Arc<Charged<Value>>,
+    is_quick: bool,
+}
+
+impl Json {
+    /// What `read` makes of the request, which is dropped then: of a long one where that holds up nobody.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub async fn read<T: Send + 'static>(
+        self,
+        read: impl FnOnce(&Value) -> Result<T, Vec<Fault>> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let Self { value, is_quick } = self;
+        let read = move || read(&value).map_err(Problem::invalid);
+        if is_quick { read() } else { blocking(read).await }
+    }
+}
 
 impl FromRequest<App> for Json {
     type Rejection = Problem;
@@ -31,11 +50,12 @@ impl FromRequest<App> for Json {
             ));
         }
         let charge = app.admission().charge(client.peer, json_price_of(&body.bytes)).map_err(busy)?;
-        let value = match body.bytes.len() {
-            ..=QUICK_BYTES_MAX => json(&body.bytes).map_err(json_problem)?,
-            _ => blocking(move || json(&body.bytes).map_err(json_problem)).await?,
+        let is_quick = body.bytes.len() <= QUICK_BYTES_MAX;
+        let parse = move || {
+            let value = json(&body.bytes).map_err(json_problem)?;
+            Ok(Self { value: Arc::new(Charged::new(value, charge)), is_quick })
         };
-        Ok(Self(Arc::new(Charged::new(value, charge))))
+        if is_quick { parse() } else { blocking(parse).await }
     }
 }
 
@@ -47,12 +67,7 @@ fn json_problem(error: JsonError) -> Problem {
     }
 }
 
-/// 400 for a body that is not JSON, 422 for one with a number that no `f64` holds.
+/// 400 for a body that is not JSON.
 pub fn invalid_json(error: &serde_json::Error) -> Problem {
-    if is_out_of_range(error) {
-        let (line, column) = (error.line(), error.column());
-        let detail = format!("the number at line {line} column {column} is beyond what a 64-bit float holds");
-        return Problem::invalid(vec![Fault { pointer: String::new(), detail }]);
-    }
     Problem::malformed("invalid_json", format!("the body is not JSON: {error}"))
 }

@@ -8,9 +8,9 @@ use crate::admission::{Admission, Charge, Peer};
 
 /// Bytes that a connection may take besides its request and answer: what has been read and not yet understood, and what has been
 /// handed over and not yet taken. See [`super::connections`].
-pub const CONNECTION_BYTES: usize = 48 << 10;
+const CONNECTION_BYTES: usize = 48 << 10;
 
-/// The open connections. When there is no place for another, the one that has been idle longest makes room.
+/// The open connections. When there is no place for another, the one whose client has been waited for longest makes room.
 #[derive(Clone)]
 pub struct Guests {
     admission: Admission,
@@ -25,7 +25,8 @@ struct Open {
 
 struct Connection {
     peer: Peer,
-    /// Since when no request is under way; `None` while one is.
+    /// Since when the server waits for the client: for its next request, or the next part of a body; `None` while the client
+    /// waits for the server.
     idle_since: Option<Instant>,
     /// Cancelled when the connection has to make room.
     leave: CancellationToken,
@@ -46,6 +47,9 @@ pub struct Busy {
     guests: Guests,
     number: u64,
 }
+
+/// A request under way whose client is waited for.
+pub struct Waits<'a>(&'a Busy);
 
 impl Guests {
     /// None yet.
@@ -80,9 +84,10 @@ impl Guests {
         Some((place, self.admission.charge(peer, CONNECTION_BYTES).ok()?))
     }
 
-    /// Closes the connection that has been idle longest: of this peer, if it has all that one peer may have.
+    /// Closes the connection whose client has been waited for longest: of this peer, if it has all that one peer may have, so
+    /// that no other makes room in vain.
     fn make_room_for(&self, peer: Peer) {
-        let is_of_peer = self.admission.has_all_connections(peer);
+        let is_of_peer = self.admission.has_its_share(peer);
         let mut open = self.lock();
         let candidates = open.connections.iter().filter(|(_, one)| !is_of_peer || one.peer == peer);
         let idle = candidates.filter_map(|(&number, one)| Some((one.idle_since?, number)));
@@ -101,6 +106,20 @@ impl Guests {
 
     fn lock(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Busy {
+    /// Notes that the client is waited for, until what this returns is dropped.
+    pub fn waits_for_client(&self) -> Waits<'_> {
+        self.guests.set_idle(self.number, Some(Instant::now()));
+        Waits(self)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.guests.set_idle(self.0.number, None);
     }
 }
 

@@ -81,7 +81,6 @@ pub fn from_value(image: &Value, scale: Option<&Value>) -> Result<Vec<f32>, Vec<
 }
 
 /// Bytes that [`parse`] holds at most for a body of `body_bytes`, itself not counted.
-#[allow(dead_code, reason = "asked for before a body is read")]
 pub fn price(body_bytes: usize, images_max: usize) -> usize {
     // A name in which every character is escaped is unescaped into a buffer that grows.
     images_at_most(body_bytes, images_max) * IMAGE_PIXELS * size_of::<f32>() + 3 * body_bytes

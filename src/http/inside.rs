@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use axum::Json as JsonResponse;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::extract::{Json, ModelPath, NoParams, Params, PathWords, accepts, asked_for, path_text};
+use super::extract::{Json, ModelPath, NoParams, Params, PathWords, accepts, asked_for, invalid, path_text};
 use super::lab::{answer_as, lab_price};
 use super::predict::{self, Input, Prepare};
 use super::receive::{Body, Client};
-use super::{Problem, client_gone, images, priced};
+use super::{Problem, client_gone, datasets, images, model, priced};
 use crate::admission::Stop;
 use crate::app::App;
 use crate::data::{self, SplitName};
@@ -59,20 +59,21 @@ pub async fn trace(
     ModelPath(reference): ModelPath,
     Params(params): Params<TraceParams>,
     headers: HeaderMap,
-    Json(request): Json,
+    request: Json,
 ) -> Result<Response, Problem> {
     let wanted = asked_for(&headers, &[PNG, TEXT]);
     let (wants_picture, wants_text) = (wanted == Some(PNG), wanted == Some(TEXT));
     if params.layer.is_some() && !wants_picture {
         let detail = "layer chooses what a picture shows: send Accept: image/png as well";
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_query", detail));
+        return Err(invalid(detail));
     }
-    let asked = Asked::of(&app, &reference).await?;
+    let asked = Asked::of(&app, client, &reference).await?;
     let network = asked.network();
-    let (shown, (learning_rate, loss)) = take(&request, &asked.model, |fields| {
+    let (shown, (learning_rate, loss)) = take(&request.value, &asked.model, |fields| {
         let rate = fields.number("learning_rate", Bounds::above(0.0).to(1e6)).unwrap_or(0.1);
         Some((rate, loss(fields)))
-    })?;
+    })
+    .await?;
     drop(request);
     if wants_picture {
         let layer = layer(network, params.layer.as_deref().unwrap_or("0"))?;
@@ -107,15 +108,16 @@ pub async fn microscope(
     ModelPath(reference): ModelPath,
     Params(NoParams {}): Params<NoParams>,
     headers: HeaderMap,
-    Json(request): Json,
+    request: Json,
 ) -> Result<Response, Problem> {
     let wants_text = accepts(&headers, TEXT);
-    let asked = Asked::of(&app, &reference).await?;
+    let asked = Asked::of(&app, client, &reference).await?;
     let network = asked.network();
-    let (shown, (place, loss)) = take(&request, &asked.model, |fields| {
+    let (shown, (place, loss)) = take(&request.value, &asked.model, |fields| {
         let (place, loss) = (parameter(fields, network), loss(fields));
         Some((place?, loss))
-    })?;
+    })
+    .await?;
     drop(request);
     let cost = lab::microscope_cost(&asked.layers, &place);
     let ask = move |model: &Model, stop: &Stop| {
@@ -171,7 +173,7 @@ pub async fn weights(
 ) -> Result<Response, Problem> {
     let reference: ModelRef = reference.parse()?;
     let wants_picture = accepts(&headers, PNG);
-    let asked = Asked::of(&app, &reference).await?;
+    let asked = Asked::of(&app, client, &reference).await?;
     let layer = layer(asked.network(), &path_text(&name))?;
     let cost = lab::weights_cost(asked.network(), layer, wants_picture);
     let ask = move |model: &Model, _: &Stop| {
@@ -217,14 +219,14 @@ pub async fn explain(
     body: Body,
 ) -> Result<Response, Problem> {
     let wants_picture = accepts(&headers, PNG);
-    let asked = Asked::of(&app, &reference).await?;
+    let asked = Asked::of(&app, client, &reference).await?;
     let classes = asked.model.classes.len();
     if params.class.is_some_and(|class| class >= classes) {
         let detail = format!("class must be from 0 to {}", classes - 1);
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_query", detail));
+        return Err(invalid(detail));
     }
     let input = Input::of(&app, client, body).await?.prepared(&app, client, params.prepare).await?;
-    let images = input.images_max().min(EXPLAINED_MAX);
+    let images = input.images_max().clamp(1, EXPLAINED_MAX);
     let mut cost = lab::explain_cost(&asked.layers, images, wants_picture);
     cost.memory_bytes += input.parsed_bytes(EXPLAINED_MAX) as f64;
     let ask = move |model: &Model, stop: &Stop| {
@@ -250,9 +252,9 @@ struct Asked {
 }
 
 impl Asked {
-    async fn of(app: &App, reference: &ModelRef) -> Result<Self, Problem> {
+    async fn of(app: &App, client: Client, reference: &ModelRef) -> Result<Self, Problem> {
         let layers = app.registry().version(reference)?.layers;
-        Ok(Self { model: app.registry().get(reference).await?, layers })
+        Ok(Self { model: model(app, client, reference).await?, layers })
     }
 
     fn network(&self) -> &Network<f32> {
@@ -284,11 +286,14 @@ struct Shown {
 }
 
 /// The image or example and the label of a request, and what else `more` takes of it.
-fn take<T>(
+async fn take<T>(
     request: &Value,
     model: &Model,
     more: impl FnOnce(&mut Fields) -> Option<T>,
 ) -> Result<(Shown, T), Problem> {
+    if request.get("example").is_some() {
+        datasets::loaded(data::mnist::NAME.to_owned()).await?;
+    }
     let taken = parsed(request, |mut fields| {
         let more = more(&mut fields);
         let classes = model.classes.len() as u64;

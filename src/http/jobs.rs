@@ -10,10 +10,13 @@ use tokio::time::Instant;
 
 use super::accept::etag_matches;
 use super::deliver::Streamed;
-use super::extract::{JobPath, Json, NoParams, Page, Params, PathWords, accepts, parse_job_id, path_text};
+use super::extract::{
+    JobPath, Json, ListParams, NoParams, Page, Params, PathWords, accepts, invalid, parse_job_id, path_text,
+};
+use super::observe::IsHead;
 use super::receive::{Client, Held};
-use super::{Problem, busy};
-use crate::admission::{Lane, Price};
+use super::{Problem, busy, paid, worked};
+use crate::admission::{Lane, Price, Stop};
 use crate::app::App;
 use crate::blobs::digest;
 use crate::data;
@@ -22,7 +25,7 @@ use crate::job::{Checkpoint, EpochRecord, Job, JobHistory, JobId, JobState, Prog
 use crate::lab::{self, Finding};
 use crate::model::{ModelRef, ModelRefError};
 use crate::nn::fitting_layers;
-use crate::store::{Cancelled, Deleted, Inserted, JobFilter, NewJob, Resumed};
+use crate::store::{Cancelled, Deleted, Inserted, JobFilter, NewJob, Resumed, queue_share};
 use crate::train::{self, EpochMetrics, INPUT, TrainSpec};
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -39,7 +42,7 @@ pub async fn create(
     client: Client,
     Params(NoParams {}): Params<NoParams>,
     headers: HeaderMap,
-    Json(request): Json,
+    Json { value: request, .. }: Json,
 ) -> Result<Response, Problem> {
     let idempotency_key = idempotency_key(&headers)?;
     let request_sha256 = digest(request.to_string().as_bytes());
@@ -56,7 +59,7 @@ pub async fn create(
     has_room(&app)?;
     let examples = shapes.iter().find(|shape| shape.name == spec.dataset).map_or(0, |shape| shape.train);
     let job = NewJob {
-        client: client.address.to_string(),
+        client: client.peer.to_string(),
         progress: Progress {
             epochs: spec.epochs,
             steps: spec.steps_per_epoch(examples) as u64 * u64::from(spec.epochs),
@@ -93,7 +96,8 @@ async fn answer(app: &App, inserted: Inserted) -> Result<Response, Problem> {
 fn queue_full(app: &App) -> Problem {
     let measured = app.store().queue_interval().map(|interval| interval.as_secs_f64().ceil());
     let seconds = measured.map_or(RETRY_AFTER.0, |seconds| seconds.clamp(1.0, RETRY_AFTER.1.into()) as u32);
-    let detail = format!("{} jobs wait already; try again later", app.config().limits.queue_max);
+    let most = app.config().limits.queue_max;
+    let detail = format!("the queue takes {most} jobs, {} of one client; try again later", queue_share(most));
     Problem::too_many("queue_full", detail, seconds)
 }
 
@@ -143,10 +147,13 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     Ok(Some(key.to_owned()))
 }
 
+/// Bytes of a job at most, as a row and as JSON: its layers are limited.
+const JOB_BYTES: usize = 32 << 10;
+
 /// Query of [`list`].
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ListParams {
+pub struct JobsParams {
     state: Option<JobState>,
     model: Option<String>,
     limit: Option<u32>,
@@ -163,13 +170,15 @@ pub struct JobList {
 /// `GET /v1/jobs`
 pub async fn list(
     State(app): State<App>,
-    Params(params): Params<ListParams>,
-) -> Result<JsonResponse<JobList>, Problem> {
+    client: Client,
+    Params(params): Params<JobsParams>,
+) -> Result<Response, Problem> {
     let page = Page::of(params.limit, params.cursor.as_deref())?;
+    let charge = page.charge(&app, client, JOB_BYTES)?;
     let filter = JobFilter { state: params.state, model: params.model, before: page.cursor };
     let (jobs, next_cursor) = app.store().jobs(&filter, page.limit).await?;
     app.catch_up_with(&jobs).await?;
-    Ok(JsonResponse(JobList { jobs, next_cursor }))
+    Ok(paid(charge, JsonResponse(JobList { jobs, next_cursor })))
 }
 
 /// Query of [`show`].
@@ -191,7 +200,7 @@ pub async fn show(
     let wait = params.wait_seconds.unwrap_or(0.0);
     if !(0.0..=longest).contains(&wait) {
         let detail = format!("wait_seconds must be from 0 to {longest}, not {wait}");
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_query", detail));
+        return Err(invalid(detail));
     }
     let deadline = Instant::now() + Duration::from_secs_f64(wait);
     let mut changes = app.store().changes();
@@ -243,13 +252,15 @@ fn unknown(id: JobId) -> Problem {
 /// Epochs of a page, unless told: ordinary jobs come in one.
 const EPOCHS_SHOWN: u32 = 200;
 
-/// Query of [`metrics`].
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MetricsParams {
-    limit: Option<u32>,
-    cursor: Option<String>,
-}
+/// The findings need the whole course of a job: reading one of so many epochs waits in a lane.
+const QUICK_EPOCHS: u32 = 1_000;
+
+/// Bytes of an epoch in a course.
+const COURSE_BYTES: usize = 256;
+
+/// What [`record_bytes`] is made of, and of each layer besides.
+const EPOCH_BYTES: usize = 2 << 10;
+const LAYER_BYTES: usize = 1 << 10;
 
 /// The course of a job, and what a teacher would say on seeing all of it.
 #[derive(Serialize)]
@@ -260,27 +271,43 @@ pub struct Metrics {
     findings: Vec<Finding>,
 }
 
+/// Bytes of a record of an epoch of this job at most, as a row and as JSON.
+pub fn record_bytes(job: &Job) -> usize {
+    EPOCH_BYTES + job.spec.network.layers.len() * LAYER_BYTES
+}
+
 /// `GET /v1/jobs/{id}/metrics`
 pub async fn metrics(
     State(app): State<App>,
+    client: Client,
+    Extension(place): Extension<Held>,
     JobPath(id): JobPath,
-    Params(params): Params<MetricsParams>,
+    Params(params): Params<ListParams>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let limit = params.limit.unwrap_or(EPOCHS_SHOWN);
-    let page: Page<u32> = Page::of(Some(limit), params.cursor.as_deref())?;
+    let page: Page<u32> = params.page_or(EPOCHS_SHOWN)?;
     let job = job(&app, id).await?;
-    let after = page.cursor.unwrap_or(0);
+    let charge = page.charge(&app, client, record_bytes(&job))?;
+    let (limit, after) = (page.limit, page.cursor.unwrap_or(0));
     let (history, next) = app.store().history(id, after, limit, job.progress.steps_per_epoch()).await?;
     if accepts(&headers, "text/csv") {
         let csv = ([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], csv(&history.epochs));
         // <https://www.rfc-editor.org/rfc/rfc8288>: the next page, of as many epochs.
         let link = |next| format!("</v1/jobs/{id}/metrics?limit={limit}&cursor={next}>; rel=\"next\"");
         return Ok(match next {
-            Some(next) => ([(header::LINK, link(next))], csv).into_response(),
-            None => csv.into_response(),
+            Some(next) => paid(charge, ([(header::LINK, link(next))], csv)),
+            None => paid(charge, csv),
         });
     }
+    // A short one is read at once.
+    let leave = match job.progress.epoch {
+        ..QUICK_EPOCHS => None,
+        epochs => {
+            place.leave();
+            let price = Price::new(Lane::Lab, epochs as usize * COURSE_BYTES);
+            Some(app.admission().admit(price, client.peer).await.map_err(busy)?)
+        }
+    };
     let course = app.store().course(id).await?;
     let course: Vec<&EpochMetrics> = course.iter().collect();
     let has_diverged = job.error.is_some_and(|error| error.code == "diverged");
@@ -288,8 +315,9 @@ pub async fn metrics(
     let examples = shapes.iter().find(|shape| shape.name == job.spec.dataset).map_or(0, |shape| shape.train);
     let validation = job.spec.validation_samples(examples);
     let findings = lab::findings(&job.spec, validation, &course, has_diverged);
+    drop(leave);
     let next_cursor = next.map(|epoch| epoch.to_string());
-    Ok(JsonResponse(Metrics { history, next_cursor, findings }).into_response())
+    Ok(paid(charge, JsonResponse(Metrics { history, next_cursor, findings })))
 }
 
 /// The epochs as RFC 4180 has it; an absent figure is an empty field.
@@ -409,6 +437,7 @@ const READ_BYTES: usize = 64 << 10;
 pub async fn checkpoint(
     State(app): State<App>,
     client: Client,
+    is_head: Option<Extension<IsHead>>,
     headers: HeaderMap,
     PathWords((id, epoch)): PathWords<(String, String)>,
     Params(NoParams {}): Params<NoParams>,
@@ -430,12 +459,19 @@ pub async fn checkpoint(
     if etag_matches(&headers, &tag) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
     }
+    let head = [
+        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{id}-{epoch}.safetensors\"")),
+        (header::CONTENT_LENGTH, blob.size_bytes.to_string()),
+        (header::ETAG, tag),
+    ];
+    if is_head.is_some() {
+        return Ok((head, Extension(Streamed), Body::empty()).into_response());
+    }
     // What it takes to read a file through, so that damage is known before anything is sent.
-    let ticket =
-        app.admission().admit(Price::new(Lane::Batch, READ_BYTES), client.peer).await.map_err(busy)?;
     let (blobs, whole) = (app.blobs().clone(), blob.clone());
-    let (verified, _) =
-        ticket.run(move |_| blobs.read_through(&whole)).await.map_err(|_| Problem::internal())?;
+    let read_through = move |stop: &Stop| Ok(blobs.read_through(&whole, &|| !stop.is_set()));
+    let (verified, _) = worked(&app, client, Price::new(Lane::Batch, READ_BYTES), read_through).await?;
     let read = match verified {
         Ok(()) => app.blobs().stream(&blob).await,
         Err(error) => Err(error),
@@ -456,11 +492,5 @@ pub async fn checkpoint(
             return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "checkpoint_damaged", detail));
         }
     };
-    let headers = [
-        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
-        (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{id}-{epoch}.safetensors\"")),
-        (header::CONTENT_LENGTH, blob.size_bytes.to_string()),
-        (header::ETAG, tag),
-    ];
-    Ok((headers, Extension(Streamed), Body::from_stream(body)).into_response())
+    Ok((head, Extension(Streamed), Body::from_stream(body)).into_response())
 }

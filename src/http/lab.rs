@@ -1,21 +1,20 @@
 //! The lab: expressions, and single layers on a few numbers.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use axum::Json as JsonResponse;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::extract::{Json, NoParams, Params, PathWords, accepts, asked_for, path_text};
+use super::extract::{Json, NoParams, Params, PathWords, accepts, asked_for, invalid, path_text};
 use super::receive::Client;
 use super::{Problem, priced};
-use crate::admission::{Charged, Lane, Price};
+use crate::admission::{Lane, Price};
 use crate::app::App;
-use crate::fields::{Fault, kind, nearest, parsed};
+use crate::fields::{Fault, kind, nearest, parsed, token};
 use crate::graph::{self, Bounds, GraphError, Place};
 use crate::lab::{self, AnswerCost, Question};
 use crate::nn::Activation;
@@ -51,10 +50,9 @@ pub async fn graph(
     client: Client,
     Params(NoParams {}): Params<NoParams>,
     headers: HeaderMap,
-    Json(request): Json,
+    request: Json,
 ) -> Result<Response, Problem> {
-    let (expression, inputs) = expression(&request).map_err(Problem::invalid)?;
-    drop(request);
+    let (expression, inputs) = request.read(expression).await?;
     // One that is too long is refused without being read.
     let is_read = expression.chars().count() <= graph::EXPRESSION_CHARS_MAX;
     let read = if is_read { expression.as_str() } else { "" };
@@ -103,8 +101,7 @@ fn expression(request: &Value) -> Result<(String, BTreeMap<String, f64>), Vec<Fa
 }
 
 fn pointer_token(input: &str) -> String {
-    let shown: String = input.chars().take(64).collect();
-    format!("inputs/{}", shown.replace('~', "~0").replace('/', "~1"))
+    format!("inputs/{}", token(input))
 }
 
 fn graph_fault(error: &GraphError) -> Fault {
@@ -123,7 +120,7 @@ pub async fn affine(
     State(app): State<App>,
     client: Client,
     Params(NoParams {}): Params<NoParams>,
-    Json(request): Json,
+    request: Json,
 ) -> Result<Response, Problem> {
     by_hand::<lab::AffineRequest>(&app, client, request).await
 }
@@ -133,7 +130,7 @@ pub async fn convolution(
     State(app): State<App>,
     client: Client,
     Params(NoParams {}): Params<NoParams>,
-    Json(request): Json,
+    request: Json,
 ) -> Result<Response, Problem> {
     by_hand::<lab::ConvolutionRequest>(&app, client, request).await
 }
@@ -143,17 +140,13 @@ pub async fn softmax_cross_entropy(
     State(app): State<App>,
     client: Client,
     Params(NoParams {}): Params<NoParams>,
-    Json(request): Json,
+    request: Json,
 ) -> Result<Response, Problem> {
     by_hand::<lab::SoftmaxRequest>(&app, client, request).await
 }
 
-async fn by_hand<Q: Question>(
-    app: &App,
-    client: Client,
-    request: Arc<Charged<Value>>,
-) -> Result<Response, Problem> {
-    let question = Q::parse(&request).map_err(Problem::invalid)?;
+async fn by_hand<Q: Question>(app: &App, client: Client, request: Json) -> Result<Response, Problem> {
+    let question = request.read(Q::parse).await?;
     let price = lab_price(app, question.cost())?;
     priced(app, client, price, move |_| question.answer().map(JsonResponse).map_err(Problem::invalid)).await
 }
@@ -202,7 +195,6 @@ pub async fn activation(
     })?;
     let (from, to) = (params.from.unwrap_or(-6.0), params.to.unwrap_or(6.0));
     let points = params.points.unwrap_or(200);
-    let invalid = |detail| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_query", detail);
     let is_number = |x: f64| x.abs() <= REACH_MAX;
     if !(is_number(from) && is_number(to) && from < to) {
         return Err(invalid(format!(

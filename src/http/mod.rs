@@ -26,8 +26,11 @@ mod query;
 mod receive;
 mod socket;
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post, put};
@@ -39,8 +42,10 @@ pub use problem::Problem;
 use self::deliver::Paid;
 use self::observe::observe;
 use self::receive::{Client, Door, Takes, Works, enter};
-use crate::admission::{Price, Refusal, Stop};
+use crate::admission::{Charge, Lane, Price, Refusal, Stop, WorkError};
 use crate::app::App;
+use crate::model::ModelRef;
+use crate::registry::Model;
 
 /// Every route, with its door: what it takes, and how it is worked on.
 pub fn router(app: App) -> Router {
@@ -99,18 +104,61 @@ pub fn router(app: App) -> Router {
         .with_state(app)
 }
 
-/// 503 for what there is no room for.
+/// 503 for what there is no room for now, 422 for what there never is.
 fn busy(refusal: Refusal) -> Problem {
     let code = match refusal {
         Refusal::Memory => "too_many_bytes",
         Refusal::LaneFull(_) | Refusal::LaneSlow(_) => "lane_full",
+        Refusal::TooLarge { .. } => {
+            return Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "request_too_large", refusal.to_string());
+        }
     };
     Problem::busy(code, format!("{refusal}; try again"))
+}
+
+/// The model that `reference` means. One that is not in memory is read in a place of the lane of batches.
+///
+/// # Errors
+/// 404 where there is none, 503 if there is no room for it, 500 where its bytes are damaged.
+async fn model(app: &App, client: Client, reference: &ModelRef) -> Result<Arc<Model>, Problem> {
+    if let Some(model) = app.registry().at_hand(reference)? {
+        return Ok(model);
+    }
+    let place = app.admission().enter(Lane::Batch, client.peer).await.map_err(busy)?;
+    Ok(app.registry().get(reference, place).await?)
 }
 
 /// What work comes to whose client has gone: nobody reads it.
 fn client_gone() -> Problem {
     Problem::busy("client_gone", "the client has gone")
+}
+
+/// An answer for which `charge` is held until it is taken.
+fn paid(charge: Charge, answer: impl IntoResponse) -> Response {
+    let mut response = answer.into_response();
+    response.extensions_mut().insert(Paid::new(charge));
+    response
+}
+
+/// What a piece of work of this price comes to, and what is charged for it.
+///
+/// # Errors
+/// Those of `work`, 503 if there is no room for it, 500 if it panics.
+async fn worked<T: Send + 'static>(
+    app: &App,
+    client: Client,
+    price: Price,
+    work: impl FnOnce(&Stop) -> Result<T, Problem> + Send + 'static,
+) -> Result<(T, Charge), Problem> {
+    let ticket = app.admission().admit(price, client.peer).await.map_err(busy)?;
+    let (done, charge) = ticket.run(work).await.map_err(lost)?;
+    Ok((done?, charge))
+}
+
+/// 500 for work that came to no end.
+fn lost(error: WorkError) -> Problem {
+    tracing::error!(%error, "work for a request is lost");
+    Problem::internal()
 }
 
 /// Does work of this price for a client, and answers with what it comes to; the memory is charged until the answer is taken.
@@ -123,15 +171,34 @@ async fn priced<T: IntoResponse + Send + 'static>(
     price: Price,
     work: impl FnOnce(&Stop) -> Result<T, Problem> + Send + 'static,
 ) -> Result<Response, Problem> {
-    let ticket = app.admission().admit(price, client.peer).await.map_err(busy)?;
-    let done = ticket.run(move |stop| work(stop).map(IntoResponse::into_response)).await;
-    let (response, charge) = done.map_err(|error| {
-        tracing::error!(%error, "work for a request is lost");
-        Problem::internal()
-    })?;
-    let mut response = response?;
-    response.extensions_mut().insert(Paid::new(charge));
-    Ok(response)
+    let mut work = Some(work);
+    let whole = move |stop: &Stop| work.take().map(|work| work(stop)).transpose();
+    priced_in_turns(app, client, price, whole).await
+}
+
+/// [`priced`] for work that can make way to others: each time that it comes to `None` it goes on when it is its turn again.
+///
+/// # Errors
+/// As for [`priced`].
+async fn priced_in_turns<T: IntoResponse + Send + 'static>(
+    app: &App,
+    client: Client,
+    price: Price,
+    mut work: impl FnMut(&Stop) -> Result<Option<T>, Problem> + Send + 'static,
+) -> Result<Response, Problem> {
+    let mut ticket = app.admission().admit(price, client.peer).await.map_err(busy)?;
+    loop {
+        let turn = ticket.run(move |stop| {
+            let done = work(stop).map(|done| done.map(IntoResponse::into_response));
+            (done, work)
+        });
+        let ((done, rest), charge) = turn.await.map_err(lost)?;
+        if let Some(response) = done? {
+            return Ok(paid(charge, response));
+        }
+        work = rest;
+        ticket = app.admission().again(price.lane, client.peer, charge).await;
+    }
 }
 
 /// Runs `work`, which is short, where it holds up nobody's request.

@@ -1,23 +1,20 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde::{Deserialize, Serialize};
+use axum::response::Response;
+use serde::Serialize;
 
-use super::Problem;
-use super::extract::{self, ModelPath, NoParams, Page, Params, PathWords, path_text};
+use super::extract::{self, ListParams, ModelPath, NoParams, Page, Params, PathWords, path_text};
+use super::receive::Client;
+use super::{Problem, paid};
 use crate::app::App;
 use crate::fields::{Fault, parsed};
 use crate::model::{ModelEntry, ModelPlace, ModelRef, Selector};
 use crate::store::{DeletedVersion, SetAlias};
 use crate::train::is_name;
 
-/// Query of [`list`] and [`show`].
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PageParams {
-    limit: Option<u32>,
-    cursor: Option<String>,
-}
+/// Bytes of a row of a model at most, as it is held and as JSON: its layers and its aliases are limited.
+const ROW_BYTES: usize = 32 << 10;
 
 /// A list of models, the one published last first, each with its newest version.
 #[derive(Serialize)]
@@ -29,11 +26,13 @@ pub struct ModelList {
 /// `GET /v1/models`
 pub async fn list(
     State(app): State<App>,
-    Params(params): Params<PageParams>,
-) -> Result<Json<ModelList>, Problem> {
-    let page: Page<ModelPlace> = Page::of(params.limit, params.cursor.as_deref())?;
+    client: Client,
+    Params(params): Params<ListParams>,
+) -> Result<Response, Problem> {
+    let page: Page<ModelPlace> = params.page()?;
+    let charge = page.charge(&app, client, ROW_BYTES)?;
     let (models, next) = app.registry().page(page.cursor.as_ref(), page.limit as usize);
-    Ok(Json(ModelList { models, next_cursor: next.map(|place| place.to_string()) }))
+    Ok(paid(charge, Json(ModelList { models, next_cursor: next.map(|place| place.to_string()) })))
 }
 
 /// A model with some of its versions.
@@ -54,10 +53,13 @@ impl ShownModel {
 /// `GET /v1/models/{ref}`
 pub async fn show(
     State(app): State<App>,
+    client: Client,
     ModelPath(reference): ModelPath,
-    Params(params): Params<PageParams>,
-) -> Result<Json<ShownModel>, Problem> {
-    ShownModel::of(&app, &reference, Page::of(params.limit, params.cursor.as_deref())?)
+    Params(params): Params<ListParams>,
+) -> Result<Response, Problem> {
+    let page: Page<u32> = params.page()?;
+    let charge = page.charge(&app, client, ROW_BYTES)?;
+    Ok(paid(charge, ShownModel::of(&app, &reference, page)?))
 }
 
 /// `DELETE /v1/models/{ref}`
@@ -78,6 +80,9 @@ pub async fn delete(
     match app.store().delete_version(&reference.name, version).await? {
         DeletedVersion::Gone(key) => {
             app.registry().refresh().await?;
+            if app.registry().newest(&reference.name).is_none() {
+                app.metrics().forget_model(&reference.name);
+            }
             app.blobs().delete_dead([key]).await;
             Ok(StatusCode::NO_CONTENT)
         }
@@ -98,7 +103,7 @@ pub async fn set_alias(
     State(app): State<App>,
     PathWords((name, alias)): PathWords<(String, String)>,
     Params(NoParams {}): Params<NoParams>,
-    extract::Json(request): extract::Json,
+    extract::Json { value: request, .. }: extract::Json,
 ) -> Result<Json<ShownModel>, Problem> {
     let reference = alias_reference(&name, &alias)?;
     let version = parsed(&request, |mut fields| {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::extract::{Json, NoParams, Params, accepts};
 use super::lab::{answer_as, lab_price};
 use super::receive::Client;
-use super::{Problem, client_gone, priced};
+use super::{Problem, client_gone, datasets, priced};
 use crate::admission::Stop;
 use crate::app::App;
 use crate::data;
@@ -60,9 +60,10 @@ pub async fn summary(
     client: Client,
     Params(NoParams {}): Params<NoParams>,
     headers: HeaderMap,
-    Json(request): Json,
+    request: Json,
 ) -> Result<Response, Problem> {
-    let request = NetworkRequest::parse(&request, &app.config().limits.spec()).map_err(Problem::invalid)?;
+    let limits = app.config().limits.spec();
+    let request = request.read(move |request| NetworkRequest::parse(request, &limits)).await?;
     let price = lab_price(&app, lab::summary_cost(request.layers.len()))?;
     let wants_text = accepts(&headers, "text/plain");
     let work = move |_: &Stop| {
@@ -83,13 +84,13 @@ pub async fn gradient_check(
     client: Client,
     Params(NoParams {}): Params<NoParams>,
     headers: HeaderMap,
-    Json(request): Json,
+    request: Json,
 ) -> Result<Response, Problem> {
     let limits = app.config().limits.lab();
-    let request = CheckRequest::parse(&request, &data::shapes(), &limits).map_err(Problem::invalid)?;
-    let dataset = data::named(&request.dataset).ok_or_else(Problem::internal)?;
+    let request = request.read(move |request| CheckRequest::parse(request, &data::shapes(), &limits)).await?;
+    let dataset = datasets::loaded(request.dataset.clone()).await?;
     let model = match &request.model {
-        Some(reference) => Some(checked_model(&app, reference, dataset.classes.len()).await?),
+        Some(reference) => Some(checked_model(&app, client, reference, dataset.classes.len()).await?),
         None => None,
     };
     let layers = match &model {
@@ -115,13 +116,14 @@ pub async fn gradient_check(
 /// The model of a check with its layers, which has as many classes as the data set.
 async fn checked_model(
     app: &App,
+    client: Client,
     reference: &str,
     classes: usize,
 ) -> Result<(Arc<Model>, Vec<LayerSpec>), Problem> {
     let invalid = |detail| Problem::invalid(vec![Fault { pointer: "/model".to_owned(), detail }]);
     let reference: ModelRef = reference.parse().map_err(|error: ModelRefError| invalid(error.to_string()))?;
     let version = app.registry().version(&reference).map_err(|error| invalid(error.to_string()))?;
-    let model = app.registry().get(&reference).await?;
+    let model = super::model(app, client, &reference).await?;
     if model.classes.len() != classes {
         let detail = format!("it has {} classes, the dataset has {classes}", model.classes.len());
         return Err(invalid(detail));

@@ -36,7 +36,7 @@ const PATH_SHOWN: usize = 256;
 pub async fn observe(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let client = Client::of(request.extensions());
-    let busy = request.extensions_mut().remove::<Arc<Busy>>();
+    let busy = request.extensions().get::<Arc<Busy>>().cloned();
     let id = request_id(request.headers());
     let method = request.method().clone();
     let path: String = request.uri().path().chars().take(PATH_SHOWN).collect();
@@ -54,6 +54,7 @@ pub async fn observe(State(app): State<App>, mut request: Request, next: Next) -
             // The answer to HEAD is that to GET, and hyper leaves its body out.
             if method == Method::HEAD {
                 *request.method_mut() = Method::GET;
+                request.extensions_mut().insert(IsHead);
             }
             let span = tracing::info_span!("request", request_id = %id);
             let answered = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span);
@@ -102,6 +103,10 @@ fn named(mut response: Response, id: &str) -> Response {
     let allow = response.headers().get(header::ALLOW).cloned();
     problem.with_allow(allow).into_response_for(id)
 }
+
+/// Marks a request whose answer is left without its body: an extension of HEAD, which is handled as GET.
+#[derive(Clone, Copy)]
+pub struct IsHead;
 
 /// Bytes of a request's body that have come.
 #[derive(Clone, Default)]

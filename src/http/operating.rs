@@ -60,7 +60,7 @@ pub async fn readyz(State(app): State<App>) -> Result<Json<Ready>, Problem> {
         Err(Unready::Database) => ("database", "the database does not answer"),
         Err(Unready::Disk) => ("disk", "the data folder can't be written"),
         Err(Unready::Queue) => ("queue", "the queue is full"),
-        Err(Unready::Predictions(_)) => ("predictions", "predictions are refused: there is too much to do"),
+        Err(Unready::Predictions) => ("predictions", "predictions are refused: there is too much to do"),
     };
     Err(Problem::busy(code, detail))
 }

@@ -1,18 +1,21 @@
+use std::sync::Arc;
+
 use axum::Json as JsonResponse;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use bytes::Bytes;
-use ndarray::{Array2, ArrayView1, Axis};
+use ndarray::{Array2, ArrayView1, s};
 use serde::{Deserialize, Serialize};
 
-use super::extract::{ModelPath, Params, invalid_json};
+use super::extract::{ModelPath, Params, invalid, invalid_json};
 use super::receive::{Body, Client};
-use super::{Problem, busy, client_gone, images, priced};
-use crate::admission::{Charge, Lane, Price, Stop};
+use super::{Problem, blocking, busy, client_gone, images, model, priced_in_turns, worked};
+use crate::admission::{Lane, Price, Stop};
 use crate::app::App;
-use crate::data::picture::{self, PictureError, PictureLimits};
+use crate::data::picture::{self, PictureError, PictureLimits, PicturePrice};
 use crate::data::{IMAGE_PIXELS, IMAGE_SIDE};
+use crate::fields::shown;
 use crate::nn::argmax;
 use crate::registry::{Model, Registry};
 
@@ -66,24 +69,33 @@ pub struct Prediction {
 /// Multiplications of a prediction that is answered beside others; a longer one waits in a lane of its own.
 const QUICK_MULTIPLICATIONS: f64 = 1e8;
 
-/// Pixels of pictures that are prepared beside predictions; larger ones wait in a lane of their own.
+/// Bytes of a body that is read beside predictions; a longer one takes longer to look through, whatever it holds.
+const QUICK_BYTES: usize = 64 << 10;
+
+/// The same for pictures, and pixels of those that are prepared there; larger ones wait in a lane of their own.
+const QUICK_PICTURE_BYTES: usize = 256 << 10;
 const QUICK_PIXELS: u64 = 1 << 16;
+
+/// Times that a form is held besides itself while its files are copied out of it.
+const FORM_COPIES: usize = 2;
 
 /// Bytes of JSON that the answer for an image takes, and for each of its classes.
 const ANSWER_BYTES: usize = 256;
 const CLASS_BYTES: usize = 32;
 
-/// Images of a batch between two looks whether its client is still there.
-const ROWS_AT_A_TIME: usize = 1_024;
+/// A batch looks after this many multiplications or images, whichever come first, whether another client waits or its own
+/// has gone.
+const TURN_MULTIPLICATIONS: f64 = 5e9;
+const TURN_ROWS_MAX: usize = 1_024;
 
 /// What a request holds.
 pub enum Input {
-    /// Images in JSON.
-    Json(Body),
+    /// Images in JSON, and how many they can be at most.
+    Json(Body, usize),
     /// A byte for each pixel.
     Pixels(Body),
-    /// Pictures as files, and the memory of those that were copied out of a form.
-    Pictures(Vec<Bytes>, Body, Option<Charge>),
+    /// Pictures as files, and what their memory is charged to.
+    Pictures(Vec<Bytes>, Arc<dyn Send + Sync>),
     /// Values from 0 to 1.
     Values(Vec<f32>),
 }
@@ -96,37 +108,104 @@ pub async fn predict(
     Params(params): Params<PredictParams>,
     body: Body,
 ) -> Result<Response, Problem> {
-    let model = app.registry().get(&reference).await?;
+    let model = model(&app, client, &reference).await?;
     let classes = model.classes.len();
     if params.top.is_some_and(|top| !(1..=classes).contains(&top)) {
         let detail = format!("top must be from 1 to {classes}");
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_query", detail));
+        return Err(invalid(detail));
     }
     let input = Input::of(&app, client, body).await?.prepared(&app, client, params.prepare).await?;
     let images_max = app.config().limits.images_max;
-    let price = price(&input, &model, images_max);
+    let price = price(&app, &input, &model)?;
+    let mut batch = Batch::new(input, images_max, params.top);
     let work = {
         let app = app.clone();
         move |stop: &Stop| {
-            let x = input.images(images_max)?;
-            let predictions = answer(app.registry(), &model, x, params.top, (price.lane, stop))?;
-            app.metrics().predictions(&model.name, predictions.len());
-            Ok(JsonResponse(Predictions { model: model.name.clone(), version: model.version, predictions }))
+            let predictions = batch.go_on(app.registry(), &model, price.lane, stop)?;
+            Ok(predictions.map(|predictions| {
+                app.metrics().predictions(&model.name, predictions.len());
+                JsonResponse(Predictions { model: model.name.clone(), version: model.version, predictions })
+            }))
         }
     };
-    priced(&app, client, price, work).await
+    priced_in_turns(&app, client, price, work).await
 }
 
 /// What it takes to read these images.
-fn price(input: &Input, model: &Model, images_max: usize) -> Price {
-    let images = input.images_max().min(images_max);
+///
+/// # Errors
+/// 422 with the estimate if it is beyond what the server gives.
+fn price(app: &App, input: &Input, model: &Model) -> Result<Price, Problem> {
+    let limits = &app.config().limits;
+    let images = input.images_max().min(limits.images_max);
     let (predictor, classes) = (&model.predictor, model.classes.len());
     let of_image =
         IMAGE_PIXELS * size_of::<f32>() + ANSWER_BYTES + classes * (CLASS_BYTES + size_of::<f32>());
     let multiplications = predictor.multiplications() * images as f64;
-    let lane = if multiplications <= QUICK_MULTIPLICATIONS { Lane::Predict } else { Lane::Batch };
-    let parsed = input.parsed_bytes(images_max);
-    Price::new(lane, parsed + images * of_image + predictor.working_bytes(images))
+    let (flops, flops_max) = (2.0 * multiplications, limits.predict_flops_max);
+    if flops > flops_max {
+        let detail = format!(
+            "reading {images} images takes about {flops:.1e} floating-point operations, this server gives {flops_max:.1e}; \
+             send fewer at a time"
+        );
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "prediction_too_large", detail));
+    }
+    let is_quick = multiplications <= QUICK_MULTIPLICATIONS && input.bytes() <= QUICK_BYTES;
+    let lane = if is_quick { Lane::Predict } else { Lane::Batch };
+    let parsed = input.parsed_bytes(limits.images_max);
+    let working = predictor.working_bytes(images, app.registry().threads());
+    Ok(Price::new(lane, parsed + images * of_image + working))
+}
+
+/// Images on their way through a model.
+struct Batch {
+    /// Those that are still to be parsed.
+    input: Option<Input>,
+    images_max: usize,
+    top: Option<usize>,
+    x: Array2<f32>,
+    predictions: Vec<Prediction>,
+}
+
+impl Batch {
+    fn new(input: Input, images_max: usize, top: Option<usize>) -> Self {
+        let x = Array2::zeros((0, IMAGE_PIXELS));
+        Self { input: Some(input), images_max, top, x, predictions: Vec::new() }
+    }
+
+    /// Reads images until all are read; `None` if it has made way to others before.
+    fn go_on(
+        &mut self,
+        registry: &Registry,
+        model: &Model,
+        lane: Lane,
+        stop: &Stop,
+    ) -> Result<Option<Vec<Prediction>>, Problem> {
+        if let Some(input) = self.input.take() {
+            self.x = input.images(self.images_max)?;
+            self.predictions.reserve_exact(self.x.nrows());
+        }
+        let rows_at_a_time = (TURN_MULTIPLICATIONS / model.predictor.multiplications()) as usize;
+        let rows_at_a_time = rows_at_a_time.clamp(1, TURN_ROWS_MAX);
+        while self.predictions.len() < self.x.nrows() {
+            if stop.is_set() {
+                return Err(client_gone());
+            }
+            let begin = self.predictions.len();
+            let end = self.x.nrows().min(begin + rows_at_a_time);
+            let x = self.x.slice(s![begin..end, ..]);
+            let probabilities = match lane {
+                Lane::Batch => registry.probabilities(model, x),
+                _ => model.predictor.probabilities(x),
+            };
+            let top = self.top;
+            self.predictions.extend(probabilities.rows().into_iter().map(|row| prediction(model, row, top)));
+            if end < self.x.nrows() && stop.is_place_wanted() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(std::mem::take(&mut self.predictions)))
+    }
 }
 
 impl Input {
@@ -136,35 +215,57 @@ impl Input {
     /// If it is a form that can't be read.
     pub async fn of(app: &App, client: Client, body: Body) -> Result<Self, Problem> {
         match body.media_type.as_deref() {
-            Some("application/json") => Ok(Self::Json(body)),
+            Some("application/json") => {
+                let count = {
+                    let body = body.clone();
+                    move || Ok(images_at_most(&body.bytes))
+                };
+                let images = if body.bytes.len() <= QUICK_BYTES { count() } else { blocking(count).await };
+                Ok(Self::Json(body, images?))
+            }
             Some("application/octet-stream") => Ok(Self::Pixels(body)),
             Some("multipart/form-data") => {
-                // The parts are copied out of the form.
-                let charge = app.admission().charge(client.peer, body.bytes.len()).map_err(busy)?;
-                let pictures = pictures(app, &body).await?;
-                Ok(Self::Pictures(pictures, Body::default(), Some(charge)))
+                let pictures_max = app.config().limits.pictures_max;
+                let pictures = if body.bytes.len() <= QUICK_PICTURE_BYTES {
+                    let charge = app.admission().charge(client.peer, FORM_COPIES * body.bytes.len());
+                    let charge = charge.map_err(busy)?;
+                    (pictures(&body, pictures_max).await?, charge)
+                } else {
+                    // All of it is in memory, so that nothing is waited for but the work.
+                    let runtime = tokio::runtime::Handle::current();
+                    let price = Price::new(Lane::Pictures, FORM_COPIES * body.bytes.len());
+                    let read = move |_: &Stop| runtime.block_on(pictures(&body, pictures_max));
+                    worked(app, client, price, read).await?
+                };
+                Ok(Self::Pictures(pictures.0, Arc::new(pictures.1)))
             }
-            _ => Ok(Self::Pictures(vec![body.bytes.clone()], body, None)),
+            _ => Ok(Self::Pictures(vec![body.bytes.clone()], Arc::new(body))),
         }
     }
 
     /// Images that it holds at most.
     pub fn images_max(&self) -> usize {
         match self {
-            Self::Json(Body { bytes, .. }) => {
-                // Numbers are as many as commas, and one more.
-                bytes.iter().filter(|&&byte| byte == b',').count() / IMAGE_PIXELS + 1
-            }
+            Self::Json(_, images) => *images,
             Self::Pixels(Body { bytes, .. }) => bytes.len() / IMAGE_PIXELS,
             Self::Pictures(pictures, ..) => pictures.len(),
             Self::Values(values) => values.len() / IMAGE_PIXELS,
         }
     }
 
+    /// Bytes that are looked through to find the images.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Json(Body { bytes, .. }, _) | Self::Pixels(Body { bytes, .. }) => bytes.len(),
+            Self::Pictures(pictures, ..) => pictures.iter().map(Bytes::len).sum(),
+            Self::Values(_) => 0,
+        }
+    }
+
     /// Bytes that are held while the images are read out of it, besides theirs.
     pub fn parsed_bytes(&self, images_max: usize) -> usize {
         match self {
-            Self::Json(body) => images::price(body.bytes.len(), images_max),
+            Self::Json(body, _) => images::price(body.bytes.len(), images_max),
             Self::Pixels(_) | Self::Pictures(..) | Self::Values(_) => 0,
         }
     }
@@ -174,7 +275,8 @@ impl Input {
     /// # Errors
     /// If a picture can't be read, or there is no room to read it.
     pub async fn prepared(self, app: &App, client: Client, prepare: Prepare) -> Result<Self, Problem> {
-        let Self::Pictures(pictures, body, charge) = self else { return Ok(self) };
+        let Self::Pictures(pictures, held) = self else { return Ok(self) };
+        let bytes: usize = pictures.iter().map(Bytes::len).sum();
         let limits = app.config().limits.pictures();
         let named = |index: usize, error: PictureError| {
             let problem = Problem::from(error);
@@ -183,10 +285,21 @@ impl Input {
                 count => problem.within(format!("picture {} of {count}", index + 1)),
             }
         };
-        let mut prices = Vec::with_capacity(pictures.len());
-        for (index, bytes) in pictures.iter().enumerate() {
-            prices.push(picture::price(bytes, &limits).map_err(|error| named(index, error))?);
-        }
+        let price = {
+            let (pictures, held) = (pictures.clone(), Arc::clone(&held));
+            move || -> Vec<_> {
+                let _held = held;
+                pictures.iter().map(|bytes| picture::price(bytes, &limits)).collect()
+            }
+        };
+        let prices = match bytes {
+            ..=QUICK_PICTURE_BYTES => price(),
+            _ => worked(app, client, Price::new(Lane::Pictures, 0), move |_| Ok(price())).await?.0,
+        };
+        let named_all = prices.into_iter().enumerate();
+        let prices: Vec<PicturePrice> = named_all
+            .map(|(index, price)| price.map_err(|error| named(index, error)))
+            .collect::<Result<_, _>>()?;
         let pixels: u64 = prices.iter().map(|price| price.pixel_passes).sum();
         let most = app.config().limits.pictures_pixels_max;
         if pixels > most {
@@ -194,17 +307,19 @@ impl Input {
                 format!("the pictures have {pixels} pixels to decode, at most {most} are taken at a time");
             return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "picture_too_large", detail));
         }
-        let lane = if pixels <= QUICK_PIXELS { Lane::Predict } else { Lane::Pictures };
+        let is_quick = pixels <= QUICK_PIXELS && bytes <= QUICK_PICTURE_BYTES;
+        let lane = if is_quick { Lane::Predict } else { Lane::Pictures };
         let mut values = Vec::with_capacity(pictures.len() * IMAGE_PIXELS);
         for (index, (bytes, price)) in pictures.iter().zip(&prices).enumerate() {
-            let bytes = bytes.clone();
+            let (bytes, held) = (bytes.clone(), Arc::clone(&held));
             let price = Price::new(lane, price.memory_bytes as usize);
-            let ticket = app.admission().admit(price, client.peer).await.map_err(busy)?;
-            let read = ticket.run(move |_| read_picture(&bytes, prepare, &limits)).await;
-            let (image, _) = read.map_err(|_| Problem::internal())?;
+            let read = move |_: &Stop| {
+                let _held = held;
+                Ok(read_picture(&bytes, prepare, &limits))
+            };
+            let (image, _) = worked(app, client, price, read).await?;
             values.extend(from_pixels(&image.map_err(|error| named(index, error))?));
         }
-        drop((body, charge));
         Ok(Self::Values(values))
     }
 
@@ -214,7 +329,7 @@ impl Input {
     /// If they can't be read, or are more than `images_max`.
     pub fn images(self, images_max: usize) -> Result<Array2<f32>, Problem> {
         let (values, count) = match self {
-            Self::Json(Body { bytes: body, .. }) => {
+            Self::Json(Body { bytes: body, .. }, _) => {
                 if body.is_empty() {
                     return Err(Problem::malformed("empty_body", "the body is empty; send image or images"));
                 }
@@ -253,22 +368,26 @@ impl Input {
     }
 }
 
+/// Images that a body in JSON can hold at most: numbers are as many as commas, and one more.
+fn images_at_most(body: &[u8]) -> usize {
+    body.iter().filter(|&&byte| byte == b',').count() / IMAGE_PIXELS + 1
+}
+
 /// The files called `image` of a form.
-async fn pictures(app: &App, body: &Body) -> Result<Vec<Bytes>, Problem> {
-    let limits = &app.config().limits;
+async fn pictures(body: &Body, pictures_max: usize) -> Result<Vec<Bytes>, Problem> {
     let problem = |error: axum::extract::multipart::MultipartError| {
         Problem::malformed("invalid_multipart", error.body_text())
     };
-    let mut form = body.form(app).await?;
+    let mut form = body.form().await?;
     let mut pictures = Vec::new();
     while let Some(field) = form.next_field().await.map_err(problem)? {
         if field.name() != Some("image") {
-            let name: String = field.name().unwrap_or_default().chars().take(64).collect();
+            let name = shown(field.name().unwrap_or_default());
             let detail = format!("unknown form field {name:?}; send files as image");
             return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", detail));
         }
-        if pictures.len() >= limits.pictures_max {
-            let detail = format!("a form may hold {} pictures at most", limits.pictures_max);
+        if pictures.len() >= pictures_max {
+            let detail = format!("a form may hold {pictures_max} pictures at most");
             return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "too_many_pictures", detail));
         }
         pictures.push(field.bytes().await.map_err(problem)?);
@@ -296,27 +415,6 @@ fn read_picture(
 /// Pixels as a network takes them.
 pub fn from_pixels(pixels: &[u8]) -> impl Iterator<Item = f32> {
     pixels.iter().map(|&pixel| f32::from(pixel) / 255.0)
-}
-
-fn answer(
-    registry: &Registry,
-    model: &Model,
-    x: Array2<f32>,
-    top: Option<usize>,
-    (lane, stop): (Lane, &Stop),
-) -> Result<Vec<Prediction>, Problem> {
-    let mut predictions = Vec::with_capacity(x.nrows());
-    for x in x.axis_chunks_iter(Axis(0), ROWS_AT_A_TIME) {
-        if stop.is_set() {
-            return Err(client_gone());
-        }
-        let probabilities = match lane {
-            Lane::Batch => registry.probabilities(model, x),
-            _ => model.predictor.probabilities(x),
-        };
-        predictions.extend(probabilities.rows().into_iter().map(|row| prediction(model, row, top)));
-    }
-    Ok(predictions)
 }
 
 fn prediction(model: &Model, row: ArrayView1<f32>, top: Option<usize>) -> Prediction {

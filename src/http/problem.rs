@@ -193,6 +193,7 @@ impl From<RegistryError> for Problem {
                 let detail = format!("the bytes of {name}@{version} are damaged or missing: it can't answer");
                 return Self::new(StatusCode::INTERNAL_SERVER_ERROR, "model_damaged", detail);
             }
+            RegistryError::InUse => return Self::busy("models_in_use", format!("{error}; try again")),
             RegistryError::Store(_)
             | RegistryError::Blob(_)
             | RegistryError::Artifact(_)

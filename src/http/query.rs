@@ -12,9 +12,11 @@ use serde::de::value::MapDeserializer;
 use serde::de::{DeserializeOwned, Deserializer, Visitor};
 
 use self::value::{Faults, Text};
-use super::Problem;
+use super::receive::Client;
+use super::{Problem, busy};
+use crate::admission::Charge;
 use crate::app::App;
-use crate::fields::{Fault, nearest, shown};
+use crate::fields::{Fault, nearest, shown, token};
 
 /// Faults that are reported, of all that a query may have.
 const FAULTS_MAX: usize = 8;
@@ -39,7 +41,7 @@ impl<T: DeserializeOwned> FromRequestParts<App> for Params<T> {
 }
 
 /// 422 for a parameter whose value can't be.
-fn invalid(detail: impl Into<String>) -> Problem {
+pub fn invalid(detail: impl Into<String>) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_query", detail)
 }
 
@@ -68,7 +70,7 @@ fn read<T: DeserializeOwned>(pairs: &[(String, String)]) -> Result<T, Vec<Fault>
 
 /// A fault of the parameter called `name`.
 fn fault(name: &str, detail: String) -> Fault {
-    Fault { pointer: format!("/{}", shown(name).replace('~', "~0").replace('/', "~1")), detail }
+    Fault { pointer: format!("/{}", token(name)), detail }
 }
 
 /// The parameters of a query as a struct.
@@ -119,14 +121,25 @@ pub struct ListParams {
 }
 
 impl ListParams {
-    /// The page asked for; the cursor is a name.
+    /// The page asked for, of 50 rows unless told.
     ///
     /// # Errors
     /// Where there is no such page.
-    pub fn page(&self) -> Result<Page<String>, Problem> {
-        Page::of(self.limit, self.cursor.as_deref())
+    pub fn page<C: std::str::FromStr>(&self) -> Result<Page<C>, Problem> {
+        self.page_or(ROWS_SHOWN)
+    }
+
+    /// The same, of so many rows unless told.
+    ///
+    /// # Errors
+    /// Where there is no such page.
+    pub fn page_or<C: std::str::FromStr>(&self, limit: u32) -> Result<Page<C>, Problem> {
+        Page::of(self.limit.or(Some(limit)), self.cursor.as_deref())
     }
 }
+
+/// Rows of a page, unless told.
+const ROWS_SHOWN: u32 = 50;
 
 /// How many rows a list answers with, and after which.
 #[derive(Clone, Copy, Debug)]
@@ -143,7 +156,7 @@ impl<C: std::str::FromStr> Page<C> {
     /// # Errors
     /// Where one can't be.
     pub fn of(limit: Option<u32>, cursor: Option<&str>) -> Result<Self, Problem> {
-        let limit = limit.unwrap_or(50);
+        let limit = limit.unwrap_or(ROWS_SHOWN);
         if !(1..=200).contains(&limit) {
             return Err(invalid(format!("limit must be from 1 to 200, not {limit}")));
         }
@@ -153,5 +166,13 @@ impl<C: std::str::FromStr> Page<C> {
             })
         });
         Ok(Self { limit, cursor: cursor.transpose()? })
+    }
+
+    /// Charges what the rows take, of so many bytes each at most, until the answer is taken.
+    ///
+    /// # Errors
+    /// 503 if there is no room for them.
+    pub fn charge(&self, app: &App, client: Client, row_bytes: usize) -> Result<Charge, Problem> {
+        app.admission().charge(client.peer, self.limit as usize * row_bytes).map_err(busy)
     }
 }

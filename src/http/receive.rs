@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::body::BodyDataStream;
 use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Multipart, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -15,9 +16,10 @@ use tracing::Instrument;
 
 use super::accept::{is_identity, known_media_type};
 use super::connections::ClientAddress;
+use super::guests::Busy;
 use super::observe::BytesIn;
 use super::{Problem, busy};
-use crate::admission::{Charge, Lane, Peer, Place};
+use crate::admission::{Charge, Lane, Peer, Place, SMALL_BYTES};
 use crate::app::App;
 
 /// What a route takes in its body.
@@ -99,14 +101,14 @@ impl Body {
     ///
     /// # Errors
     /// If it is none.
-    pub async fn form(&self, app: &App) -> Result<Multipart, Problem> {
+    pub async fn form(&self) -> Result<Multipart, Problem> {
         let mut request = Request::new(axum::body::Body::from(self.bytes.clone()));
         // The door has bounded it.
         DefaultBodyLimit::disable().apply(&mut request);
         if let Some(content_type) = &self.content_type {
             request.headers_mut().insert(header::CONTENT_TYPE, content_type.clone());
         }
-        Multipart::from_request(request, app)
+        Multipart::from_request(request, &())
             .await
             .map_err(|rejection| Problem::malformed("invalid_multipart", rejection.body_text()))
     }
@@ -162,16 +164,22 @@ pub async fn enter(State(door): State<Door>, mut request: Request, next: Next) -
     }
 }
 
-/// The body of a request, checked as far as its head says what it will be.
+/// Reads the body of a request, once what its head says has been checked.
+///
+/// # Errors
+/// 415 for another media type, 413 for too many bytes, 408 if they don't come in time, 503 if there is no room for them.
 async fn take_in(app: &App, takes: Takes, peer: Peer, request: &mut Request) -> Result<Body, Problem> {
     let headers = request.headers();
     let media_type = media_type(headers);
     let limits = &app.config().limits;
+    let charge_max = limits.admission().charge_max();
     let (bytes_max, media_types): (usize, &[&str]) = match takes {
         Takes::Nothing => return without_body(request.method(), media_type),
         Takes::Json => (limits.job_request_bytes_max, &["application/json"]),
         Takes::Images => (limits.body_bytes_max, &IMAGES),
     };
+    // One that grows is copied.
+    let bytes_max = bytes_max.min(charge_max / 2);
     if !media_type.as_deref().is_some_and(|found| media_types.contains(&found)) {
         return Err(unsupported_media_type(media_type.as_deref(), media_types));
     }
@@ -186,7 +194,8 @@ async fn take_in(app: &App, takes: Takes, peer: Peer, request: &mut Request) -> 
     let charge = app.admission().charge(peer, 0).map_err(busy)?;
     let seconds = limits.body_timeout_seconds;
     let bytes_in = request.extensions().get::<BytesIn>().cloned().unwrap_or_default();
-    let arriving = Arriving { bytes: Vec::new(), charge, bytes_max, announced, bytes_in };
+    let busy = request.extensions_mut().remove::<Arc<Busy>>();
+    let arriving = Arriving { bytes: Vec::new(), charge, bytes_max, announced, bytes_in, busy };
     let body = std::mem::take(request.body_mut());
     let arrived = tokio::time::timeout(Duration::from_secs(seconds.into()), arriving.all_of(body));
     let (bytes, charge) = arrived.await.map_err(|_| {
@@ -202,7 +211,7 @@ async fn take_in(app: &App, takes: Takes, peer: Peer, request: &mut Request) -> 
 fn without_body(method: &Method, media_type: Option<String>) -> Result<Body, Problem> {
     match media_type {
         Some(found) if !method.is_safe() && found != "application/json" => {
-            let detail = format!("this request takes no body, and no Content-Type {found}");
+            let detail = format!("this request takes no body; leave out Content-Type {found}");
             Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail))
         }
         media_type => Ok(Body { media_type, ..Body::default() }),
@@ -228,33 +237,39 @@ struct Arriving {
     bytes_max: usize,
     announced: Option<u64>,
     bytes_in: BytesIn,
+    busy: Option<Arc<Busy>>,
 }
 
 impl Arriving {
     async fn all_of(mut self, body: axum::body::Body) -> Result<(Bytes, Charge), Problem> {
         let mut parts = body.into_data_stream();
-        let cut = |error: axum::Error| {
-            tracing::debug!(%error, "a body was cut off");
-            Problem::malformed(
-                "body_cut_off",
-                "the body ends before all that was announced has come, or its chunks can't be read",
-            )
-        };
-        let Some(first) = parts.next().await.transpose().map_err(cut)? else {
+        let Some(first) = self.next_of(&mut parts).await? else {
             return Ok((Bytes::new(), self.charge));
         };
-        self.bytes_in.count(first.len());
         if Some(first.len() as u64) == self.announced {
             self.room_for(first.len())?;
             return Ok((first, self.charge));
         }
         self.push(&first)?;
         drop(first);
-        while let Some(part) = parts.next().await.transpose().map_err(cut)? {
-            self.bytes_in.count(part.len());
+        while let Some(part) = self.next_of(&mut parts).await? {
             self.push(&part)?;
         }
         Ok((self.bytes.into(), self.charge))
+    }
+
+    /// The next part. While it is waited for, the connection makes room for others as an idle one does.
+    async fn next_of(&self, parts: &mut BodyDataStream) -> Result<Option<Bytes>, Problem> {
+        let _waits = self.busy.as_deref().map(Busy::waits_for_client);
+        let part = parts.next().await.transpose().map_err(|error| {
+            tracing::debug!(%error, "a body was cut off");
+            Problem::malformed(
+                "body_cut_off",
+                "the body ends before all that was announced has come, or its chunks can't be read",
+            )
+        })?;
+        self.bytes_in.count(part.as_ref().map_or(0, Bytes::len));
+        Ok(part)
     }
 
     fn push(&mut self, part: &[u8]) -> Result<(), Problem> {
@@ -265,7 +280,9 @@ impl Arriving {
         let capacity = self.bytes.capacity();
         if length > capacity {
             let most = self.announced.map_or(self.bytes_max, |announced| announced as usize);
-            let larger = (2 * capacity).min(most).max(length);
+            // A small body has all its room at once: it is never refused for the copy that growing takes.
+            let wanted = if most <= SMALL_BYTES { most } else { 2 * capacity };
+            let larger = wanted.min(most).max(length);
             // Both are there while the old one is copied into the new one.
             self.room_for(capacity + larger)?;
             self.bytes.reserve_exact(larger - self.bytes.len());

@@ -70,6 +70,9 @@ const BODY_COPIES: f64 = 3.0;
 const PIXEL_BYTES: f64 = 3.0;
 const PICTURE_COPIES: f64 = 3.0;
 
+/// Bytes that packing a picture takes, however small it is.
+const PACKING_BYTES: f64 = 160e3;
+
 impl AnswerCost {
     /// Of a body of so many bytes.
     pub(super) fn of_text(bytes: f64) -> Self {
@@ -81,7 +84,7 @@ impl AnswerCost {
         let numbers = tiles as f64 * tile.0 as f64 * tile.1 as f64;
         let (width, height) = sheet_size(tiles, tile, columns, zoom);
         let bytes = PIXEL_BYTES * width as f64 * height as f64;
-        let memory_bytes = PICTURE_COPIES * bytes + size_of::<f32>() as f64 * numbers + FIELDS_BYTES;
+        let memory_bytes = PICTURE_COPIES * bytes + size_of::<f32>() as f64 * numbers + PACKING_BYTES;
         Self { flops: bytes, memory_bytes, answer_bytes: bytes + FIELDS_BYTES }
     }
 

@@ -12,6 +12,9 @@ const NUMBERS: usize = 1 << 18;
 /// Images that go through the layers together, at most.
 const ROWS: usize = 64;
 
+/// Times the values of an image that a convolution holds besides: with a border, and as a product reads them.
+const CONVOLUTION_COPIES: usize = 3;
+
 /// A network made ready to answer: `batch_norm` folded away where it can be, the weights packed once,
 /// read by any number of threads.
 #[derive(Debug)]
@@ -64,11 +67,12 @@ impl<T: Float> Predictor<T> {
         self.folded.layers().iter().zip(&self.folded.shapes()[1..]).map(of_layer).sum()
     }
 
-    /// Bytes of the values between the layers that are held at a time, at most.
-    pub fn working_bytes(&self, images: usize) -> usize {
+    /// Bytes of the values between the layers that `threads` hold at a time, at most.
+    pub fn working_bytes(&self, images: usize, threads: usize) -> usize {
         let widest = self.folded.shapes().iter().map(|shape| shape.len()).max().unwrap_or(1);
-        // What goes into a layer and what comes out of it.
-        2 * images.min(self.rows) * widest * size_of::<T>()
+        let parts = images.div_ceil(self.rows).clamp(1, threads);
+        // What goes into a layer and what comes out of it, and of one image what a convolution lays out anew.
+        parts * (2 * images.min(self.rows) + CONVOLUTION_COPIES) * widest * size_of::<T>()
     }
 
     /// The probability of each class: x (n, inputs) of pixel / 255, result (n, classes). An image

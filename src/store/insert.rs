@@ -64,7 +64,7 @@ pub(super) struct Waiting {
 type Answers = Vec<Result<Inserted, StoreError>>;
 
 impl Store {
-    /// Puts a job in the queue, unless `queue_max` wait there already. It survives a power cut once
+    /// Puts a job in the queue, unless `queue_max` wait there already, or [`queue_share`] of its client. It survives a power cut once
     /// this returns. Those that come while a commit is written share the next one.
     ///
     /// # Errors
@@ -174,6 +174,11 @@ impl Store {
     }
 }
 
+/// How many of the `queue_max` jobs that may wait may be those of one client.
+pub fn queue_share(queue_max: u32) -> u32 {
+    queue_max.div_ceil(2)
+}
+
 /// Inserts all, in one commit.
 async fn insert_all(writer: &mut SqliteConnection, batch: &[Waiting]) -> Result<Answers, StoreError> {
     let initial_models: HashSet<&str> =
@@ -254,10 +259,19 @@ const INSERT: &str = "
                value ->> 'priority' AS priority, value ->> 'client' AS client, value ->> 'queue_max' AS queue_max
         FROM json_each($1)
     ),
-    new AS (
-        SELECT *, ROW_NUMBER() OVER (ORDER BY place) AS number
+    asked AS MATERIALIZED (
+        SELECT *, ROW_NUMBER() OVER (PARTITION BY client ORDER BY place) AS of_client
         FROM given
         WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.idempotency_key = given.idempotency_key)
+    ),
+    held AS MATERIALIZED (
+        SELECT client, (SELECT COUNT(*) FROM jobs WHERE jobs.client = asked.client AND jobs.state = 'queued') AS jobs
+        FROM asked WHERE of_client = 1
+    ),
+    new AS (
+        SELECT asked.*, ROW_NUMBER() OVER (ORDER BY place) AS number
+        FROM asked JOIN held USING (client)
+        WHERE held.jobs + of_client <= (queue_max + 1) / 2
     )
     INSERT INTO jobs (id, state, model, spec, idempotency_key, request_sha256, progress, created_at,
                       initial_model, priority, client, sequence, turn, is_next)

@@ -1,5 +1,6 @@
 use sqlx::FromRow;
 
+use super::insert::queue_share;
 use super::models::is_version;
 use super::{Store, StoreError, committed, from_json, now, row_error, timestamp, to_json};
 use crate::fault::{self, Point};
@@ -253,7 +254,7 @@ impl Store {
                 {
                     return Ok(Resumed::InitialModelGone);
                 }
-                Some(_) if self.queue_length().await? >= u64::from(queue_max) => {
+                Some(_) if !self.takes_again(id, queue_max).await? => {
                     return Ok(Resumed::QueueFull);
                 }
                 // It was stopped, or the queue had room, in between.
@@ -287,16 +288,31 @@ impl Store {
                           WHERE other.model = jobs.model AND other.state IN ('queued', 'running'))
                  WHERE id = $1 AND state IN ('failed', 'cancelled')
                      AND (SELECT jobs FROM job_counts WHERE state = 'queued') < $2
+                     AND (SELECT COUNT(*) FROM jobs AS other
+                          WHERE other.client = jobs.client AND other.state = 'queued') < $3
                  RETURNING *",
             )
             .bind(id.to_string())
             .bind(queue_max)
+            .bind(queue_share(queue_max))
             .fetch_all(&mut *transaction),
         )
         .await?;
         transaction.commit().await?;
         fault::point(Point::AfterResume);
         row.map(Job::try_from).transpose()
+    }
+
+    /// Whether the queue has room for one more job, of the client of this one.
+    async fn takes_again(&self, id: JobId, queue_max: u32) -> Result<bool, StoreError> {
+        let of_client: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM jobs WHERE state = 'queued' AND client = (SELECT client FROM jobs WHERE id = $1)",
+        )
+        .bind(id.to_string())
+        .fetch_one(&self.reader)
+        .await?;
+        let has_share = of_client < i64::from(queue_share(queue_max));
+        Ok(has_share && self.queue_length().await? < u64::from(queue_max))
     }
 
     /// How many jobs wait in the queue.

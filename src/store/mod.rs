@@ -33,7 +33,7 @@ use tokio_util::task::TaskTracker;
 
 pub use blobs::{BlobOwner, BlobRow, JobStanding};
 pub use checkpoints::{Checkpoint, NewCheckpoint};
-pub use insert::{Inserted, NewJob};
+pub use insert::{Inserted, NewJob, queue_share};
 pub use jobs::{Cancelled, Deleted, JobFilter, Resumed};
 pub use leases::Held;
 pub use mend::Dropped;

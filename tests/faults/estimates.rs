@@ -34,8 +34,12 @@ fn network(random: &mut Random) -> Value {
     };
     for _ in 0..if has_images { 1 + random.below(3) } else { 0 } {
         let filters = [1, 4, 8, 17, 32, 48][random.below(6)];
-        let kernel = 1 + random.below(5);
-        layers.push(json!({ "type": "conv2d", "filters": filters, "kernel": kernel, "padding": "same" }));
+        let kernel = 1 + random.below(5).min(side - 1);
+        let (padding, stride) = (["same", "valid"][random.below(2)], 1 + random.below(2).min(side / 8));
+        layers.push(json!({
+            "type": "conv2d", "filters": filters, "kernel": kernel, "padding": padding, "stride": stride,
+        }));
+        side = if padding == "same" { side.div_ceil(stride) } else { (side - kernel) / stride + 1 };
         finish(&mut layers, random);
         if side > 4 && random.below(2) == 0 {
             let kind = ["max_pool2d", "avg_pool2d"][random.below(2)];
@@ -59,7 +63,10 @@ fn in_words(layers: &Value) -> String {
     let layer = |layer: &Value| match &layer["units"] {
         Value::Null => match (&layer["filters"], layer["type"].as_str().unwrap_or_default()) {
             (Value::Null, name) => name.to_owned(),
-            (filters, _) => format!("conv {filters}×{0}×{0}", layer["kernel"]),
+            (filters, _) => {
+                let [kernel, stride, padding] = ["kernel", "stride", "padding"].map(|name| &layer[name]);
+                format!("conv {filters}×{kernel}×{kernel}/{stride} {}", padding.as_str().unwrap_or_default())
+            }
         },
         units => format!("dense {units}"),
     };
@@ -83,15 +90,25 @@ fn a_gradient_check_takes_the_time_that_was_estimated() {
     let limits = LabLimits::default();
     let mut ratios = Vec::new();
     println!("{:>9} {:>9} {:>6}   samples, parameters, network", "estimated", "measured", "ratio");
-    for seed in 0..NETWORKS {
+    let widest = json!({ "layers": [
+        { "type": "dense", "units": 16_384 }, { "type": "relu" }, { "type": "dense", "units": 10 },
+    ] });
+    let drawn = (0..NETWORKS).map(|seed| {
         let mut random = Random::new(seed);
         let network = network(&mut random);
-        let samples = [1, 2, 8, 30, 64, 128, 256][random.below(7)];
-        let parameters = [1, 5, 20, 100][random.below(4)];
+        (network, [1, 2, 8, 30, 64, 128, 256][random.below(7)], [1, 5, 20, 100][random.below(4)], seed)
+    });
+    let wide = [(widest.clone(), 1, 5, 0), (widest.clone(), 4, 20, 1), (widest, 1, 230, 2)];
+    for (network, samples, parameters, seed) in wide.into_iter().chain(drawn) {
         let asked = json!({ "network": network, "samples": samples, "parameters": parameters, "seed": seed });
         let request = CheckRequest::parse(&asked, &data::shapes(), &limits).expect("a valid request");
         let cost = request.cost(request.layers.as_deref().expect("layers"));
         if limits.check(cost).is_err() {
+            println!(
+                "refused: {:.1e} operations   {samples}, {parameters}, {}",
+                cost.flops,
+                in_words(&network)
+            );
             continue;
         }
         let (estimated, measured) = (cost.seconds(check_flops_per_second()), seconds(&request));

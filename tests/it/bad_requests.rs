@@ -329,16 +329,20 @@ async fn an_encoded_body_is_415() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_queue_answers_429_with_retry_after_and_loses_nothing() {
-    let server = TestServer::start(&["--queue-max", "2"]).await;
+    let server = TestServer::start(&["--queue-max", "4"]).await;
     let running = server.create(endless()).await;
     server.stepped(running["id"].as_str().expect("an id")).await;
     server.create(json!({})).await;
     server.create(json!({})).await;
+    // Half of it is the most that one client can have.
+    problem(post_job(&server, "{}").await, 429, "queue_full").await;
+    server.create_from([127, 0, 0, 2], json!({})).await;
+    server.create_from([127, 0, 0, 2], json!({})).await;
     let response = post_job(&server, "{}").await;
     let seconds = response.headers()["retry-after"].to_str().ok().and_then(|seconds| seconds.parse().ok());
     assert!(seconds.is_some_and(|seconds: u32| (1..=3_600).contains(&seconds)), "{seconds:?}");
     problem(response, 429, "queue_full").await;
     problem(server.get("/readyz").await, 503, "queue").await;
-    assert_eq!(server.get_json("/v1/jobs").await["jobs"].as_array().expect("jobs").len(), 3);
+    assert_eq!(server.get_json("/v1/jobs").await["jobs"].as_array().expect("jobs").len(), 5);
     server.stop().await;
 }

@@ -11,6 +11,18 @@ use crate::lab::{post, post_as, refused};
 use crate::server::{TestServer, problem};
 
 #[tokio::test]
+async fn nothing_is_explained_of_no_image_be_it_as_a_picture() {
+    let server = TestServer::start(&[]).await;
+    server.with_model().await;
+    for accept in ["application/json", "image/png"] {
+        let request = server.http.post(server.path("/v1/models/digits/explain")).header("Accept", accept);
+        let request = request.header("Content-Type", "application/octet-stream").body(vec![0; 783]);
+        problem(request.send().await.expect("an answer"), 422, "invalid_image_size").await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_trace_shows_every_layer_and_an_update_that_lowers_the_loss() {
     let server = TestServer::start(&[]).await;
     server.with_model().await;

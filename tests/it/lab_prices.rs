@@ -92,8 +92,9 @@ async fn layers_by_hand_that_would_take_too_much_are_refused_before_anything_of_
     let text = refused(&server, "/v1/affine", body, &[""]).await;
     assert!(text.contains("bytes of memory, this server gives"), "{text}");
     server.stop().await;
-    let filters: Vec<Value> = vec![vec![vec![1; 64]].into()];
-    let wide = json!({ "input": matrix(64, 64), "filter": filters, "padding": 64 });
+    let filters = vec![vec![vec![vec![1; 64]]]];
+    let input = vec![vec![[0.5]; 64]; 64];
+    let wide = json!({ "input": input, "filter": filters, "padding": 64 });
     let wide = ConvolutionRequest::parse(&wide).expect("shapes that fit").cost();
     assert!(wide.answer_bytes > 45e6 && wide.memory_bytes > wide.answer_bytes, "{wide:?}");
     let few = LabLimits { memory_bytes_max: 100e6, ..LabLimits::default() };

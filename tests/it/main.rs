@@ -31,6 +31,7 @@ mod pytorch;
 mod queue;
 mod raw;
 mod reproducible;
+mod seeing;
 mod server;
 mod shared_folder;
 mod state_machine;

@@ -1,6 +1,10 @@
 //! Published models and what they read.
 
+use chainrule::blobs::Blobs;
 use chainrule::data::{mnist, picture};
+use chainrule::model::ModelRef;
+use chainrule::registry::{Registry, RegistryError};
+use chainrule::store::Store;
 use reqwest::Response;
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
@@ -250,6 +254,30 @@ async fn a_new_version_answers_at_once_and_the_old_one_stays_reachable() {
     let old = server.post("/v1/models/digits@1/predict", "application/octet-stream", body()).await;
     assert_eq!(old.json::<Value>().await.expect("JSON")["version"], 1);
     server.stop().await;
+}
+
+/// However many models requests hold at a time, they take no more than models may take.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_model_is_read_while_others_that_are_in_use_fill_the_memory() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = TestServer::start_in(folder.path(), &[]).await;
+    for model in ["a", "b"] {
+        let request = json!({ "model": model, "train_samples": 500, "epochs": 1 });
+        let id = server.create(request).await["id"].as_str().expect("an id").to_owned();
+        server.ended(&id).await;
+    }
+    server.stop().await;
+    let store = Store::open(&folder.path().join("chainrule.db")).await.expect("rows");
+    let blobs = Blobs::open(&folder.path().join("blobs")).expect("bytes");
+    // Room for one of them.
+    let registry = Registry::open(store.clone(), blobs, 2_000_000, 1).await.expect("models");
+    let of = |name: &str| name.parse::<ModelRef>().expect("a reference");
+    let held = registry.get(&of("a"), ()).await.expect("a model");
+    assert!(matches!(registry.get(&of("b"), ()).await, Err(RegistryError::InUse)));
+    assert!(registry.get(&of("a"), ()).await.is_ok());
+    drop(held);
+    assert!(registry.get(&of("b"), ()).await.is_ok());
+    store.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 
 use serde_json::Value;
 
@@ -39,14 +39,31 @@ impl Process {
         Self::listening(command)
     }
 
-    fn listening(mut command: Command) -> Self {
-        let mut child =
-            command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the binary runs");
+    /// A server that logs all of its requests as JSON, and where it does.
+    pub fn serve_logging(folder: &Path) -> (Self, ChildStderr) {
+        let folder = folder.to_str().expect("a path in UTF-8");
+        let serve = ["serve", "--listen", "127.0.0.1:0", "--data-dir", folder, "--log-format", "json"];
+        let mut process = Self::started(chainrule(&serve), Stdio::piped());
+        let log = process.child.stderr.take().expect("a pipe");
+        (process, log)
+    }
+
+    fn listening(command: Command) -> Self {
+        Self::started(command, Stdio::null())
+    }
+
+    fn started(mut command: Command, stderr: Stdio) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(stderr).spawn().expect("the binary runs");
         let mut line = String::new();
         let stdout = child.stdout.take().expect("a pipe");
         BufReader::new(stdout).read_line(&mut line).expect("a line");
         let url = line.trim().strip_prefix("listening on ").unwrap_or_else(|| panic!("{line:?}")).to_owned();
         Self { child, url }
+    }
+
+    /// The answer to a request written by hand.
+    pub fn ask(&self, request: &str) -> String {
+        answer(&self.url, request).expect("an answer")
     }
 
     pub fn get(&self, path: &str) -> Value {

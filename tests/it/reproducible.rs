@@ -198,6 +198,7 @@ fn course(spec: &TrainSpec, state: TrainState, steps: u64) -> (Course, Outcome) 
 /// A relu of few units, so that one image leaves about half of them at 0, and a batch hardly any. So many images of
 /// twice as many are trained on.
 fn of_batches(images: usize, batch_size: usize) -> TrainSpec {
+    let batch_size = batch_size.min(images);
     spec(json!({
         "train_samples": 2 * images, "validation_fraction": 0.5, "batch_size": batch_size, "epochs": 2,
         "network": { "layers": [{ "type": "dense", "units": 40 }, { "type": "relu" }, { "type": "dense", "units": 10 }] },

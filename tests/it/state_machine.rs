@@ -91,7 +91,8 @@ async fn jobs_that_come_together_keep_their_keys_and_the_limit() {
     for number in 0..300 {
         let store = store.clone();
         let idempotency_key = Some(format!("key {}", number % 50));
-        let job = NewJob { idempotency_key, ..new_job("a", "x", 0) };
+        let client = ["x", "y"][number % 2];
+        let job = NewJob { idempotency_key, ..new_job("a", client, 0) };
         waiting.spawn(async move { store.insert_job(job, 40).await.expect("rows") });
     }
     let (mut accepted, mut repeated, mut full) = (0, 0, 0);

@@ -143,7 +143,7 @@ async fn a_damaged_checkpoint_is_passed_over_for_the_one_before() {
 #[test]
 fn on_a_disk_that_takes_no_more_what_was_accepted_is_there_and_the_rest_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
-    let process = Process::serve_with_files_of(folder.path(), 256);
+    let process = Process::serve_with_files_of(folder.path(), 512);
     let mut accepted = Vec::new();
     for _ in 0..200 {
         let (status, answer) = process.try_post_job(JOB);

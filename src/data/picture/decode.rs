@@ -6,7 +6,7 @@ use super::{
 };
 
 /// How often a JPEG may go over its pixels; programs that write them do so about ten times.
-const SCANS_MAX: u32 = 100;
+pub(super) const SCANS_MAX: u32 = 100;
 
 /// What it takes to turn a file into an image of 784 pixels, known before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,6 +11,7 @@ use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
+use super::decode::SCANS_MAX;
 use super::grey;
 use super::outline::{Outline, turned};
 
@@ -175,6 +176,10 @@ impl Unfinished {
         }
         if self.table_bytes > TABLE_BYTES_MAX {
             return None;
+        }
+        if self.scans > SCANS_MAX {
+            // It will be refused; the rest is counted alone.
+            return Some(());
         }
         match self.segments.last_mut() {
             Some(last) if last.end == place.start => last.end = place.end,

@@ -79,7 +79,6 @@ impl<'de> Visitor<'de> for ImageSeed<'_> {
         let Self { values, scale } = self;
         values.reserve_exact(IMAGE_PIXELS);
         let start = values.len();
-        let mut rows = 0;
         let Some(first) = seq.next_element_seed(Element { values: &mut *values, scale })? else {
             return Err(A::Error::custom(""));
         };
@@ -94,7 +93,7 @@ impl<'de> Visitor<'de> for ImageSeed<'_> {
                 }
             }
             None => {
-                rows = 1;
+                let mut rows = 1;
                 while rows < IMAGE_SIDE
                     && seq.next_element_seed(Row { values: &mut *values, scale })?.is_some()
                 {
@@ -105,7 +104,7 @@ impl<'de> Visitor<'de> for ImageSeed<'_> {
                 }
             }
         }
-        if values.len() - start == IMAGE_PIXELS { Ok(()) } else { Err(A::Error::custom(rows)) }
+        if values.len() - start == IMAGE_PIXELS { Ok(()) } else { Err(A::Error::custom("")) }
     }
 }
 

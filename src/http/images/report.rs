@@ -179,7 +179,7 @@ impl Shape for RequestShape<'_> {
             match name {
                 _ if is_second => {
                     map.next_value::<IgnoredAny>()?;
-                    report.name(pointer, "is there twice".to_owned());
+                    report.name(pointer, "is given twice".to_owned());
                 }
                 Ok(Name::Image) => report.image(&pointer, |image| map.next_value_seed(image))?,
                 Ok(Name::Images) => map.next_value_seed(Any(ListShape(&mut *report)))?,

@@ -121,7 +121,7 @@ fn names_that_are_there_twice_are_faults() {
         (format!("{{\"images\":[{image}],\"images\":[{image}]}}"), "/images"),
         (format!("{{\"scale\":\"byte\",\"image\":{image},\"scale\":\"byte\"}}"), "/scale"),
     ] {
-        assert_eq!(faults(&body), [format!("{pointer}: is there twice")]);
+        assert_eq!(faults(&body), [format!("{pointer}: is given twice")]);
     }
     assert_eq!(
         faults(format!("{{\"image\":{image},\"images\":[{image}]}}")),

@@ -23,6 +23,9 @@ const GRADIENT: f64 = 55.0;
 const DRAWN: f64 = 160.0;
 const BYTE: f64 = 5.0;
 
+/// Bytes of the lists of layers, places and rows that a check goes by.
+const LISTS_BYTES: f64 = 64e3;
+
 impl CheckRequest {
     /// What the check of a network of these layers takes.
     pub fn cost(&self, layers: &[LayerSpec]) -> AnswerCost {
@@ -41,6 +44,7 @@ impl CheckRequest {
         let differences = PASSES_PER_NUMBER * self.numbers(layers) * pass;
         let flops = DRAWN * parameters + BYTE * memory_bytes + backward + differences;
         let text = FIELDS_BYTES * (1 + layers.len()) as f64;
+        let memory_bytes = memory_bytes + LISTS_BYTES;
         AnswerCost { flops, memory_bytes, answer_bytes: 0.0 }.then(AnswerCost::of_text(text))
     }
 

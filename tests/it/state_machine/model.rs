@@ -103,12 +103,19 @@ impl Queue {
         job.starts_from.as_ref().is_none_or(is_there)
     }
 
+    /// Whether the queue takes one more job of this client, who may have half of it.
+    fn has_room(&self, client: &str, queue_max: u32) -> bool {
+        let waiting = self.jobs.values().filter(|job| job.state == JobState::Queued && job.client == client);
+        self.count(JobState::Queued) < u64::from(queue_max)
+            && waiting.count() < queue_max.div_ceil(2) as usize
+    }
+
     /// Its number.
     pub fn insert(&mut self, job: ModelJob, queue_max: u32) -> Result<usize, Answer> {
         if !self.can_start(&job) {
             return Err(Answer::InitialModelGone);
         }
-        if self.count(JobState::Queued) >= u64::from(queue_max) {
+        if !self.has_room(&job.client, queue_max) {
             return Err(Answer::QueueFull);
         }
         let number = self.accepted;
@@ -212,7 +219,6 @@ impl Queue {
     }
 
     pub fn resume(&mut self, number: usize, queue_max: u32) -> Answer {
-        let is_full = self.count(JobState::Queued) >= u64::from(queue_max);
         let keeps_place = self.twist == Twist::ResumedJobsKeepTheirPlace;
         let Some(job) = self.jobs.get(&number) else { return Answer::Unknown };
         if !matches!(job.state, JobState::Failed | JobState::Cancelled) {
@@ -221,7 +227,7 @@ impl Queue {
         if !self.can_start(job) {
             return Answer::InitialModelGone;
         }
-        if is_full {
+        if !self.has_room(&job.client, queue_max) {
             return Answer::QueueFull;
         }
         let turn = self.next_turn(&job.client, job.priority);
