@@ -325,10 +325,13 @@ impl Registry {
     fn find(&self, reference: &ModelRef) -> Result<Result<Arc<Model>, PublishedModel>, RegistryError> {
         let found = {
             let mut models = self.models();
-            models.resolve(reference).cloned().map(|published| {
-                let loaded = models.loaded(&published.name, published.row.version);
-                loaded.ok_or(published)
-            })
+            match models.resolve(reference).map(|published| published.row.version) {
+                Ok(version) => match models.loaded(&reference.name, version) {
+                    Some(model) => Ok(Ok(model)),
+                    None => models.resolve(reference).cloned().map(Err),
+                },
+                Err(error) => Err(error),
+            }
         };
         found.map_err(|error| self.with_hint(error))
     }

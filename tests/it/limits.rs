@@ -120,7 +120,7 @@ async fn the_connection_that_was_idle_longest_makes_room() {
 /// Whose body does not go on makes room as well, before whoever has just been heard of.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_connection_whose_body_stalls_makes_room() {
-    let server = TestServer::start(&["--connections-max", "4", "--connections-per-client-max", "3"]).await;
+    let server = TestServer::start(&["--connections-per-client-max", "3"]).await;
     server.with_model().await;
     let head = format!(
         "POST /v1/models/digits/predict HTTP/1.1\r\n{HEAD}Content-Type: application/octet-stream\r\nContent-Length: 784\r\n\r\n"
@@ -134,14 +134,14 @@ async fn the_connection_whose_body_stalls_makes_room() {
         let under_way = 2 + part as i64;
         until_metric(&server, "chainrule_requests_under_way", |count| count == under_way).await;
     }
-    let mut slow = connect_from(&server, [127, 0, 0, 3]).await;
+    let mut slow = connect_from(&server, [127, 0, 0, 2]).await;
     slow.write_all(head.as_bytes()).await.expect("sent");
     slow.write_all(&[0; 783]).await.expect("sent");
     until_metric(&server, "chainrule_requests_under_way", |count| count == 4).await;
     let request = format!("GET /healthz HTTP/1.1\r\n{HEAD}\r\n");
     let mut others = Vec::new();
     for mut closed in stalled {
-        let mut other = connect_from(&server, [127, 0, 0, 4]).await;
+        let mut other = connect_from(&server, [127, 0, 0, 2]).await;
         other.write_all(request.as_bytes()).await.expect("sent");
         assert!(other.read(&mut [0; 4096]).await.expect("an answer") > 0);
         assert_eq!(closed.read(&mut [0; 16]).await.unwrap_or_default(), 0, "it made room");
