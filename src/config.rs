@@ -333,7 +333,7 @@ pub struct Limits {
     pub long_work_max: usize,
 
     /// Bytes of weights held in memory to predict
-    #[arg(long, env = "CHAINRULE_MODEL_BYTES_MAX", default_value_t = 1 << 30, value_name = "N", hide_short_help = true)]
+    #[arg(long, env = "CHAINRULE_MODEL_BYTES_MAX", default_value_t = 256 << 20, value_name = "N", hide_short_help = true)]
     pub model_bytes_max: u64,
 
     /// Aliases of a model
@@ -528,6 +528,9 @@ impl Config {
     }
 }
 
+/// Requests of one client that read and change rows at the same time.
+const ROWS_PER_CLIENT: usize = 8;
+
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
@@ -565,8 +568,13 @@ impl Limits {
                 Lane::Other => self.requests_max,
                 Lane::Batch | Lane::Pictures | Lane::Lab => long_work,
             };
-            // Work of the lab makes way to nobody once it has begun.
-            let running_per_peer = if lane == Lane::Lab { running.div_ceil(2) } else { running };
+            let running_per_peer = match lane {
+                // Batches and pictures make way to others, predictions are short.
+                Lane::Predict | Lane::Batch | Lane::Pictures => running,
+                Lane::Lab => running.div_ceil(2),
+                // What reads and writes rows shares a few connections to the database.
+                Lane::Other => running.min(ROWS_PER_CLIENT),
+            };
             let wait = Duration::from_secs_f64(self.waiting_seconds_max);
             LaneLimits { running, running_per_peer, waiting: self.waiting_max, wait }
         };

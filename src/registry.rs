@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use ndarray::{Array2, ArrayView2};
 
@@ -176,6 +177,10 @@ impl Model {
 /// Bytes of a model in memory for a byte of its file: its weights as they are, folded, and as products read them.
 const BYTES_PER_BYTE: u64 = 3;
 
+/// How long one waits for requests to give up models, so that there is room for another, and between two looks.
+const ROOM_WAIT: Duration = Duration::from_secs(5);
+const ROOM_PAUSE: Duration = Duration::from_millis(20);
+
 /// Threads that predictions of many images are shared by: those of few don't wait for them, so they yield to the ones that serve.
 fn long_pool(threads: usize) -> Pool {
     let start = || {
@@ -286,7 +291,15 @@ impl Registry {
         let (registry, reference) = (self.clone(), reference.clone());
         let reading = tokio::spawn(async move {
             let _held = held;
-            registry.load(&reference).await
+            let deadline = Instant::now() + ROOM_WAIT;
+            loop {
+                match registry.load(&reference).await {
+                    Err(RegistryError::InUse) if Instant::now() < deadline => {
+                        tokio::time::sleep(ROOM_PAUSE).await;
+                    }
+                    loaded => return loaded,
+                }
+            }
         });
         reading.await.map_err(|_| RegistryError::Panic)?
     }
@@ -506,17 +519,21 @@ impl Models {
     /// Makes room for a model of so many bytes beside those that somebody holds, by dropping the least recently used ones;
     /// whether it could. One alone may be larger than all the room there is.
     fn make_room(&mut self, bytes: u64, bytes_max: u64) -> bool {
-        loop {
-            self.alive.retain(|(model, _)| model.strong_count() > 0);
-            let held: u64 = self.alive.iter().map(|(_, bytes)| bytes).sum();
-            if held == 0 || held + bytes <= bytes_max {
-                return true;
-            }
-            // One that a request holds gives no room.
-            let is_free = |loaded: &Loaded| Arc::strong_count(&loaded.model) == 1;
-            let Some(oldest) = self.least_recently_used(|_, loaded| is_free(loaded)) else { return false };
-            self.loaded.remove(&oldest);
+        // One that a request holds gives no room.
+        let is_free = |loaded: &Loaded| Arc::strong_count(&loaded.model) == 1;
+        let free = self.loaded.values().filter(|loaded| is_free(loaded));
+        let free: u64 = free.map(|loaded| loaded.model.memory_bytes()).sum();
+        self.alive.retain(|(model, _)| model.strong_count() > 0);
+        let mut held: u64 = self.alive.iter().map(|(_, bytes)| bytes).sum();
+        if held > free && held - free + bytes > bytes_max {
+            return false;
         }
+        while held > 0 && held + bytes > bytes_max {
+            let oldest = self.least_recently_used(|_, loaded| is_free(loaded));
+            let Some(gone) = oldest.and_then(|oldest| self.loaded.remove(&oldest)) else { return false };
+            held -= gone.model.memory_bytes();
+        }
+        true
     }
 
     /// Keeps `model` in memory, and drops the least recently used others past the limit.

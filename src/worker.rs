@@ -34,9 +34,6 @@ use crate::store::{Claim, NewModel, Store, StoreError};
 use crate::telemetry::Metrics;
 use crate::train::{Evaluation, Outcome, TrainError, TrainSpec, TrainState};
 
-/// How long a worker waits for requests to give up models, so that there is memory for the one that its job starts from.
-const MODEL_PAUSE: Duration = Duration::from_millis(100);
-
 /// How long a worker waits after the database has failed.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 
@@ -323,8 +320,9 @@ impl Worker {
             self.registry.refresh().await?;
             let read = loop {
                 match self.registry.get(&reference, ()).await {
-                    // Requests hold it for moments.
-                    Err(RegistryError::InUse) => tokio::time::sleep(MODEL_PAUSE).await,
+                    Err(RegistryError::InUse) => {
+                        tracing::info!(job = %job.id, "job waits for room for a model")
+                    }
                     read => break read,
                 }
             };

@@ -21,7 +21,7 @@ use super::extract::JobPath;
 use super::jobs::{changed, job, record_bytes};
 use super::receive::Client;
 use super::{Problem, busy};
-use crate::admission::Charge;
+use crate::admission::{Charge, Lane, Peer};
 use crate::app::App;
 use crate::job::{Job, JobId};
 use crate::store::StoreError;
@@ -107,6 +107,7 @@ pub async fn events(
         changes,
         waiting: VecDeque::from([Event::default().retry(RETRY)]),
         epochs_at_a_time,
+        peer: client.peer,
         _held: [permit, memory],
     };
     let events = stream::unfold(follower, |mut follower| async move {
@@ -125,6 +126,7 @@ struct Follower {
     changes: broadcast::Receiver<Option<JobId>>,
     waiting: VecDeque<Event>,
     epochs_at_a_time: u32,
+    peer: Peer,
     _held: [Charge; 2],
 }
 
@@ -138,7 +140,11 @@ impl Follower {
             if self.seen.phase == CLOSED {
                 return None;
             }
-            if let Err(error) = self.look().await {
+            // Like every request that reads rows it waits for its turn.
+            let Ok(place) = self.app.admission().enter(Lane::Other, self.peer).await else { return None };
+            let looked = self.look().await;
+            drop(place);
+            if let Err(error) = looked {
                 // The client comes back with its Last-Event-ID and misses nothing.
                 tracing::warn!(job = %self.id, %error, "event stream ended early");
                 return None;

@@ -13,7 +13,7 @@ use super::extract::{Json, ModelPath, NoParams, Params, PathWords, accepts, aske
 use super::lab::{answer_as, lab_price};
 use super::predict::{self, Input, Prepare};
 use super::receive::{Body, Client};
-use super::{Problem, client_gone, datasets, images, model, priced};
+use super::{Problem, Wanted, client_gone, datasets, images, model, priced_with_model};
 use crate::admission::Stop;
 use crate::app::App;
 use crate::data::{self, SplitName};
@@ -225,9 +225,12 @@ pub async fn explain(
         let detail = format!("class must be from 0 to {}", classes - 1);
         return Err(invalid(detail));
     }
+    let Asked { model, layers } = asked;
+    let wanted = Wanted::new(&model);
+    drop(model);
     let input = Input::of(&app, client, body).await?.prepared(&app, client, params.prepare).await?;
     let images = input.images_max().clamp(1, EXPLAINED_MAX);
-    let mut cost = lab::explain_cost(&asked.layers, images, wants_picture);
+    let mut cost = lab::explain_cost(&layers, images, wants_picture);
     cost.memory_bytes += input.parsed_bytes(EXPLAINED_MAX) as f64;
     let ask = move |model: &Model, stop: &Stop| {
         let x = input.images(EXPLAINED_MAX)?;
@@ -242,7 +245,8 @@ pub async fn explain(
         }
         Ok(JsonResponse(About::new(model, Explanations { explanations })).into_response())
     };
-    asked.answer(&app, client, cost, ask).await
+    let price = lab_price(&app, cost)?;
+    priced_with_model(&app, client, price, &wanted, ask).await
 }
 
 /// The model that is asked about, and its layers, by which the answer is priced.
@@ -269,8 +273,9 @@ impl Asked {
         cost: AnswerCost,
         ask: impl FnOnce(&Model, &Stop) -> Result<Response, Problem> + Send + 'static,
     ) -> Result<Response, Problem> {
-        let (price, model) = (lab_price(app, cost)?, self.model);
-        priced(app, client, price, move |stop| ask(&model, stop)).await
+        let (price, wanted) = (lab_price(app, cost)?, Wanted::new(&self.model));
+        drop(self);
+        priced_with_model(app, client, price, &wanted, ask).await
     }
 }
 

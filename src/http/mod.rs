@@ -26,7 +26,7 @@ mod query;
 mod receive;
 mod socket;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -44,7 +44,7 @@ use self::observe::observe;
 use self::receive::{Client, Door, Takes, Works, enter};
 use crate::admission::{Charge, Lane, Price, Refusal, Stop, WorkError};
 use crate::app::App;
-use crate::model::ModelRef;
+use crate::model::{ModelRef, Selector};
 use crate::registry::Model;
 
 /// Every route, with its door: what it takes, and how it is worked on.
@@ -128,6 +128,30 @@ async fn model(app: &App, client: Client, reference: &ModelRef) -> Result<Arc<Mo
     Ok(app.registry().get(reference, place).await?)
 }
 
+/// A model that a request will work with. Requests that wait hold no model: those at work are few.
+struct Wanted {
+    reference: ModelRef,
+    model: Weak<Model>,
+}
+
+impl Wanted {
+    fn new(model: &Arc<Model>) -> Self {
+        let selector = Selector::Version(model.version);
+        Self { reference: ModelRef { name: model.name.clone(), selector }, model: Arc::downgrade(model) }
+    }
+
+    /// The model, read once more if it had to make room meanwhile.
+    ///
+    /// # Errors
+    /// As for [`model`].
+    async fn held(&self, app: &App) -> Result<Arc<Model>, Problem> {
+        match self.model.upgrade() {
+            Some(model) => Ok(model),
+            None => Ok(app.registry().get(&self.reference, ()).await?),
+        }
+    }
+}
+
 /// What work comes to whose client has gone: nobody reads it.
 fn client_gone() -> Problem {
     Problem::busy("client_gone", "the client has gone")
@@ -171,25 +195,29 @@ async fn priced<T: IntoResponse + Send + 'static>(
     price: Price,
     work: impl FnOnce(&Stop) -> Result<T, Problem> + Send + 'static,
 ) -> Result<Response, Problem> {
-    let mut work = Some(work);
-    let whole = move |stop: &Stop| work.take().map(|work| work(stop)).transpose();
-    priced_in_turns(app, client, price, whole).await
+    let work = move |stop: &Stop| work(stop).map(IntoResponse::into_response);
+    let (response, charge) = worked(app, client, price, work).await?;
+    Ok(paid(charge, response))
 }
 
-/// [`priced`] for work that can make way to others: each time that it comes to `None` it goes on when it is its turn again.
+/// [`priced`] for work with a model that can make way to others: each time that it comes to `None` it goes on when it is its
+/// turn again.
 ///
 /// # Errors
-/// As for [`priced`].
+/// As for [`priced`] and [`model`].
 async fn priced_in_turns<T: IntoResponse + Send + 'static>(
     app: &App,
     client: Client,
     price: Price,
-    mut work: impl FnMut(&Stop) -> Result<Option<T>, Problem> + Send + 'static,
+    wanted: &Wanted,
+    mut work: impl FnMut(&Model, &Stop) -> Result<Option<T>, Problem> + Send + 'static,
 ) -> Result<Response, Problem> {
     let mut ticket = app.admission().admit(price, client.peer).await.map_err(busy)?;
     loop {
+        let model = wanted.held(app).await?;
         let turn = ticket.run(move |stop| {
-            let done = work(stop).map(|done| done.map(IntoResponse::into_response));
+            let done = work(&model, stop).map(|done| done.map(IntoResponse::into_response));
+            drop(model);
             (done, work)
         });
         let ((done, rest), charge) = turn.await.map_err(lost)?;
@@ -199,6 +227,22 @@ async fn priced_in_turns<T: IntoResponse + Send + 'static>(
         work = rest;
         ticket = app.admission().again(price.lane, client.peer, charge).await;
     }
+}
+
+/// [`priced_in_turns`] for work that makes no way.
+///
+/// # Errors
+/// As for [`priced_in_turns`].
+async fn priced_with_model<T: IntoResponse + Send + 'static>(
+    app: &App,
+    client: Client,
+    price: Price,
+    wanted: &Wanted,
+    work: impl FnOnce(&Model, &Stop) -> Result<T, Problem> + Send + 'static,
+) -> Result<Response, Problem> {
+    let mut work = Some(work);
+    let whole = move |model: &Model, stop: &Stop| work.take().map(|work| work(model, stop)).transpose();
+    priced_in_turns(app, client, price, wanted, whole).await
 }
 
 /// Runs `work`, which is short, where it holds up nobody's request.

@@ -9,14 +9,14 @@ use serde::Serialize;
 use super::extract::{Json, NoParams, Params, accepts};
 use super::lab::{answer_as, lab_price};
 use super::receive::Client;
-use super::{Problem, client_gone, datasets, priced};
+use super::{Problem, Wanted, client_gone, datasets, priced, priced_with_model};
 use crate::admission::Stop;
 use crate::app::App;
 use crate::data;
 use crate::fields::Fault;
 use crate::lab::{self, CheckRequest, NetworkRequest};
 use crate::model::{ModelRef, ModelRefError};
-use crate::nn::LayerSpec;
+use crate::nn::{LayerSpec, Network};
 use crate::registry::Model;
 use crate::train::{self, Preset, SpecLimits, TrainSpec};
 
@@ -99,18 +99,25 @@ pub async fn gradient_check(
     };
     let price = lab_price(&app, request.cost(layers))?;
     let wants_text = accepts(&headers, "text/plain");
-    let work = move |stop: &Stop| {
-        let network = match &model {
-            Some((model, _)) => model.predictor.network().converted(),
-            None => request.draw().map_err(Problem::invalid)?,
-        };
+    let request = Arc::new(request);
+    let drawn = {
+        let request = Arc::clone(&request);
+        move || request.draw().map_err(Problem::invalid)
+    };
+    let answer = move |network: Network<f64>, stop: &Stop| {
         let check = lab::check(network, &request, &dataset, &|| !stop.is_set()).map_err(|_| client_gone())?;
         Ok(match wants_text {
             true => answer_as("text/plain", check.text()),
             false => JsonResponse(check).into_response(),
         })
     };
-    priced(&app, client, price, work).await
+    match model {
+        Some((wanted, _)) => {
+            let check = move |model: &Model, stop: &Stop| answer(model.predictor.network().converted(), stop);
+            priced_with_model(&app, client, price, &wanted, check).await
+        }
+        None => priced(&app, client, price, move |stop| answer(drawn()?, stop)).await,
+    }
 }
 
 /// The model of a check with its layers, which has as many classes as the data set.
@@ -119,7 +126,7 @@ async fn checked_model(
     client: Client,
     reference: &str,
     classes: usize,
-) -> Result<(Arc<Model>, Vec<LayerSpec>), Problem> {
+) -> Result<(Wanted, Vec<LayerSpec>), Problem> {
     let invalid = |detail| Problem::invalid(vec![Fault { pointer: "/model".to_owned(), detail }]);
     let reference: ModelRef = reference.parse().map_err(|error: ModelRefError| invalid(error.to_string()))?;
     let version = app.registry().version(&reference).map_err(|error| invalid(error.to_string()))?;
@@ -128,5 +135,5 @@ async fn checked_model(
         let detail = format!("it has {} classes, the dataset has {classes}", model.classes.len());
         return Err(invalid(detail));
     }
-    Ok((model, version.layers))
+    Ok((Wanted::new(&model), version.layers))
 }

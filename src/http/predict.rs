@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::extract::{ModelPath, Params, invalid, invalid_json};
 use super::receive::{Body, Client};
-use super::{Problem, blocking, busy, client_gone, images, model, priced_in_turns, worked};
+use super::{Problem, Wanted, blocking, busy, client_gone, images, model, priced_in_turns, worked};
 use crate::admission::{Lane, Price, Stop};
 use crate::app::App;
 use crate::data::picture::{self, PictureError, PictureLimits, PicturePrice};
@@ -69,6 +69,9 @@ pub struct Prediction {
 /// Multiplications of a prediction that is answered beside others; a longer one waits in a lane of its own.
 const QUICK_MULTIPLICATIONS: f64 = 1e8;
 
+/// The same of the weights: those of a larger model are read from memory, not from a cache, and take that from others.
+const QUICK_MODEL_BYTES: usize = 16 << 20;
+
 /// Bytes of a body that is read beside predictions; a longer one takes longer to look through, whatever it holds.
 const QUICK_BYTES: usize = 64 << 10;
 
@@ -114,21 +117,23 @@ pub async fn predict(
         let detail = format!("top must be from 1 to {classes}");
         return Err(invalid(detail));
     }
+    let wanted = Wanted::new(&model);
+    drop(model);
     let input = Input::of(&app, client, body).await?.prepared(&app, client, params.prepare).await?;
     let images_max = app.config().limits.images_max;
-    let price = price(&app, &input, &model)?;
+    let price = price(&app, &input, &*wanted.held(&app).await?)?;
     let mut batch = Batch::new(input, images_max, params.top);
     let work = {
         let app = app.clone();
-        move |stop: &Stop| {
-            let predictions = batch.go_on(app.registry(), &model, price.lane, stop)?;
+        move |model: &Model, stop: &Stop| {
+            let predictions = batch.go_on(app.registry(), model, price.lane, stop)?;
             Ok(predictions.map(|predictions| {
                 app.metrics().predictions(&model.name, predictions.len());
                 JsonResponse(Predictions { model: model.name.clone(), version: model.version, predictions })
             }))
         }
     };
-    priced_in_turns(&app, client, price, work).await
+    priced_in_turns(&app, client, price, &wanted, work).await
 }
 
 /// What it takes to read these images.
@@ -150,7 +155,9 @@ fn price(app: &App, input: &Input, model: &Model) -> Result<Price, Problem> {
         );
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "prediction_too_large", detail));
     }
-    let is_quick = multiplications <= QUICK_MULTIPLICATIONS && input.bytes() <= QUICK_BYTES;
+    let is_quick = multiplications <= QUICK_MULTIPLICATIONS
+        && predictor.memory_bytes() <= QUICK_MODEL_BYTES
+        && input.bytes() <= QUICK_BYTES;
     let lane = if is_quick { Lane::Predict } else { Lane::Batch };
     let parsed = input.parsed_bytes(limits.images_max);
     let working = predictor.working_bytes(images, app.registry().threads());
