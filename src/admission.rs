@@ -88,10 +88,10 @@ pub struct AdmissionLimits {
 }
 
 impl AdmissionLimits {
-    /// Bytes of memory that a request can have at most, besides its connection and a small body: one that needs more is
+    /// Of so many bytes of memory those that a request can have at most, besides its connection and a small body: one that needs more is
     /// to be refused for good.
-    pub fn charge_max(&self) -> usize {
-        Share::large_of_peer(self.memory_bytes_max) - 2 * SMALL_BYTES
+    pub fn charge_max(memory_bytes_max: usize) -> usize {
+        Share::large_of_peer(memory_bytes_max) - 2 * SMALL_BYTES
     }
 }
 
@@ -125,7 +125,7 @@ impl Admission {
             lanes: Arc::new(lanes),
             // One more packs answers, so that none of them waits for work to end.
             crew: Arc::new(Crew::start(threads + 1)?),
-            charge_max: limits.charge_max(),
+            charge_max: AdmissionLimits::charge_max(limits.memory_bytes_max),
         })
     }
 
@@ -146,6 +146,11 @@ impl Admission {
     pub fn charge(&self, peer: Peer, bytes: usize) -> Result<Charge, Refusal> {
         self.can_be(bytes)?;
         self.memory.take(peer, bytes).ok_or(Refusal::Memory)
+    }
+
+    /// Bytes of memory that a request can have at most.
+    pub fn charge_max(&self) -> usize {
+        self.charge_max
     }
 
     fn can_be(&self, bytes: usize) -> Result<(), Refusal> {
@@ -182,7 +187,9 @@ impl Admission {
     /// If too many wait already, or place and memory are not free in time, or no request can have so much memory.
     pub async fn admit(&self, price: Price, peer: Peer) -> Result<Ticket, Refusal> {
         self.can_be(price.memory_bytes)?;
-        let ticket = |place: Place, charge: Charge| Ticket::new(place, charge, Arc::clone(&self.crew));
+        let ticket = |place: Place, charge: Charge| {
+            Ticket::new(place, charge, Arc::clone(&self.crew), price.is_instant)
+        };
         let queue = &self.lanes[price.lane as usize];
         if let Some(place) = queue.place(peer)
             && let Some(charge) = self.memory.take(peer, price.memory_bytes)
@@ -210,7 +217,7 @@ impl Admission {
     /// Leave to go on for work that has begun and made way to others, once it is its turn: however long that takes, and
     /// however many wait.
     pub async fn again(&self, lane: Lane, peer: Peer, charge: Charge) -> Ticket {
-        Ticket::new(self.lanes[lane as usize].wait(peer).await, charge, Arc::clone(&self.crew))
+        Ticket::new(self.lanes[lane as usize].wait(peer).await, charge, Arc::clone(&self.crew), false)
     }
 
     /// Whether a prediction of one image would be let in now.

@@ -552,7 +552,9 @@ impl Limits {
         LabLimits {
             spec: self.spec(),
             flops_max: self.lab_flops_max,
-            memory_bytes_max: self.lab_bytes_max.min(self.admission().charge_max() as f64),
+            memory_bytes_max: self
+                .lab_bytes_max
+                .min(AdmissionLimits::charge_max(self.memory_bytes_max) as f64),
         }
     }
 
@@ -593,7 +595,9 @@ impl Limits {
         PictureLimits {
             width_max: self.picture_side_max,
             height_max: self.picture_side_max,
-            alloc_bytes_max: self.picture_bytes_max.min(self.admission().charge_max() as u64),
+            alloc_bytes_max: self
+                .picture_bytes_max
+                .min(AdmissionLimits::charge_max(self.memory_bytes_max) as u64),
         }
     }
 }

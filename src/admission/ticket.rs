@@ -1,3 +1,4 @@
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,6 +13,7 @@ pub struct Ticket {
     place: Place,
     charge: Charge,
     crew: Arc<Crew>,
+    is_instant: bool,
 }
 
 /// Whether a piece of work shall stop.
@@ -52,11 +54,11 @@ impl Drop for SetOnDrop {
 }
 
 impl Ticket {
-    pub(super) fn new(place: Place, charge: Charge, crew: Arc<Crew>) -> Self {
-        Self { place, charge, crew }
+    pub(super) fn new(place: Place, charge: Charge, crew: Arc<Crew>, is_instant: bool) -> Self {
+        Self { place, charge, crew, is_instant }
     }
 
-    /// Does the work where it holds up nobody; returns what it comes to, with the memory that is charged for it. If the future is
+    /// Does the work where it holds up nobody, which for instant work is here; returns what it comes to, with the memory that is charged for it. If the future is
     /// dropped the work is told to stop.
     ///
     /// # Errors
@@ -65,7 +67,12 @@ impl Ticket {
         self,
         work: impl FnOnce(&Stop) -> T + Send + 'static,
     ) -> Result<(T, Charge), WorkError> {
-        let Self { place, charge, crew } = self;
+        let Self { place, charge, crew, is_instant } = self;
+        if is_instant {
+            let stop = AtomicBool::new(false);
+            let done = catch_unwind(AssertUnwindSafe(|| work(&Stop { is_set: &stop, place: &place })));
+            return done.map(|done| (done, charge)).map_err(|_| WorkError::Lost);
+        }
         let stop = SetOnDrop(Arc::default());
         let is_set = Arc::clone(&stop.0);
         let (sender, receiver) = oneshot::channel();

@@ -69,7 +69,11 @@ pub struct Prediction {
 /// Multiplications of a prediction that is answered beside others; a longer one waits in a lane of its own.
 const QUICK_MULTIPLICATIONS: f64 = 1e8;
 
-/// The same of the weights: those of a larger model are read from memory, not from a cache, and take that from others.
+/// Multiplications of a prediction, and bytes of its request, that are done in some ten microseconds.
+const INSTANT_MULTIPLICATIONS: f64 = 1e6;
+const INSTANT_BYTES: usize = 16 << 10;
+
+/// Bytes of the weights of a model whose predictions are answered beside others: those of a larger model are read from memory, not from a cache, and take that from others.
 const QUICK_MODEL_BYTES: usize = 16 << 20;
 
 /// Bytes of a body that is read beside predictions; a longer one takes longer to look through, whatever it holds.
@@ -161,7 +165,8 @@ fn price(app: &App, input: &Input, model: &Model) -> Result<Price, Problem> {
     let lane = if is_quick { Lane::Predict } else { Lane::Batch };
     let parsed = input.parsed_bytes(limits.images_max);
     let working = predictor.working_bytes(images, app.registry().threads());
-    Ok(Price::new(lane, parsed + images * of_image + working))
+    let is_instant = is_quick && multiplications <= INSTANT_MULTIPLICATIONS && input.bytes() <= INSTANT_BYTES;
+    Ok(Price::new(lane, parsed + images * of_image + working).instant(is_instant))
 }
 
 /// Images on their way through a model.

@@ -172,7 +172,7 @@ async fn take_in(app: &App, takes: Takes, peer: Peer, request: &mut Request) -> 
     let headers = request.headers();
     let media_type = media_type(headers);
     let limits = &app.config().limits;
-    let charge_max = limits.admission().charge_max();
+    let charge_max = app.admission().charge_max();
     let (bytes_max, media_types): (usize, &[&str]) = match takes {
         Takes::Nothing => return without_body(request.method(), media_type),
         Takes::Json => (limits.job_request_bytes_max, &["application/json"]),
