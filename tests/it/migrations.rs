@@ -208,7 +208,7 @@ async fn a_database_is_brought_up_to_date_by_a_server_that_is_alone() {
     for version in [1, 2] {
         let folder = of_version(version);
         let path = folder.path().join("chainrule.db");
-        let before = std::fs::read(&path).expect("a file");
+        let before = content(&path);
         let older = std::fs::File::open(folder.path()).expect("a folder");
         older.lock_shared().expect("a share");
         let argument = folder.path().to_str().expect("UTF-8");
@@ -218,13 +218,20 @@ async fn a_database_is_brought_up_to_date_by_a_server_that_is_alone() {
         for told in ["an older chainrule serves the data folder", "stop it first, then start this one"] {
             assert!(error.contains(told), "{error}");
         }
-        assert!(std::fs::read(&path).expect("a file") == before, "the database was touched");
+        assert!(content(&path) == before, "the database was changed");
         assert_eq!(versions(&path).await.last(), Some(&i64::from(version)));
 
         drop(older);
         TestServer::start_in(folder.path(), &[]).await.stop().await;
         assert_eq!(versions(&path).await, [1, 2, 3]);
     }
+}
+
+/// A database without what counts its openings for writing: <https://www.sqlite.org/fileformat2.html>, offsets 24 and 92.
+fn content(path: &Path) -> Vec<u8> {
+    let mut bytes = std::fs::read(path).expect("a file");
+    [24, 92].map(|counter| bytes[counter..counter + 4].fill(0));
+    bytes
 }
 
 async fn versions(path: &Path) -> Vec<i64> {
