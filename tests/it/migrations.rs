@@ -230,7 +230,9 @@ async fn a_database_is_brought_up_to_date_by_a_server_that_is_alone() {
 /// A database without what counts its openings for writing: <https://www.sqlite.org/fileformat2.html>, offsets 24 and 92.
 fn content(path: &Path) -> Vec<u8> {
     let mut bytes = std::fs::read(path).expect("a file");
-    [24, 92].map(|counter| bytes[counter..counter + 4].fill(0));
+    for counter in [24, 92] {
+        bytes[counter..counter + 4].fill(0);
+    }
     bytes
 }
 
