@@ -13,7 +13,7 @@ const HEAD: &str = "Host: localhost\r\n";
 async fn metric(server: &TestServer, name: &str) -> i64 {
     let text = server.get("/metrics").await.text().await.expect("text");
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
-    // Of what was never refused nothing is told.
+    // A counter of refusals is absent until the first one.
     let none = name.starts_with("chainrule_refusals_total").then_some(0);
     value.or(none).unwrap_or_else(|| panic!("{name} is not in\n{text}"))
 }
