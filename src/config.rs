@@ -552,10 +552,13 @@ impl Limits {
         LabLimits {
             spec: self.spec(),
             flops_max: self.lab_flops_max,
-            memory_bytes_max: self
-                .lab_bytes_max
-                .min(AdmissionLimits::charge_max(self.memory_bytes_max) as f64),
+            memory_bytes_max: self.lab_bytes_max.min(self.charge_max() as f64),
         }
+    }
+
+    /// Bytes of memory that a request can have at most.
+    fn charge_max(&self) -> usize {
+        AdmissionLimits::charge_max(self.memory_bytes_max)
     }
 
     /// What requests share.
@@ -595,9 +598,7 @@ impl Limits {
         PictureLimits {
             width_max: self.picture_side_max,
             height_max: self.picture_side_max,
-            alloc_bytes_max: self
-                .picture_bytes_max
-                .min(AdmissionLimits::charge_max(self.memory_bytes_max) as u64),
+            alloc_bytes_max: self.picture_bytes_max.min(self.charge_max() as u64),
         }
     }
 }

@@ -388,22 +388,8 @@ impl Registry {
         before: Option<u32>,
         limit: usize,
     ) -> Result<(ModelEntry, Option<u32>), RegistryError> {
-        self.version(reference)?;
-        let models = self.models();
-        let version = models.resolve(reference)?;
-        let Some(model) = models.by_name.get(&reference.name) else {
-            return Err(RegistryError::UnknownModel { name: reference.name.clone(), nearest: None });
-        };
-        if reference.selector != Selector::Default {
-            return Ok((model.entry(&reference.name, [version]), None));
-        }
-        let end = before.map_or(Bound::Unbounded, Bound::Excluded);
-        let older = model.published.range((Bound::Unbounded, end)).rev();
-        let mut older = older.map(|(_, version)| version);
-        let entry = model.entry(&reference.name, older.by_ref().take(limit));
-        let last = entry.versions.last().map(|version| version.version);
-        let next = if older.next().is_some() { last } else { None };
-        Ok((entry, next))
+        let found = self.models().entry(reference, before, limit);
+        found.map_err(|error| self.with_hint(error))
     }
 
     /// Models with their newest version, the one published last first: `limit` at most behind `after`, and the place of the last
@@ -503,6 +489,28 @@ impl Models {
             version,
             newest: newest.row.version,
         })
+    }
+
+    fn entry(
+        &self,
+        reference: &ModelRef,
+        before: Option<u32>,
+        limit: usize,
+    ) -> Result<(ModelEntry, Option<u32>), RegistryError> {
+        let version = self.resolve(reference)?;
+        let Some(model) = self.by_name.get(&reference.name) else {
+            return Err(RegistryError::UnknownModel { name: reference.name.clone(), nearest: None });
+        };
+        if reference.selector != Selector::Default {
+            return Ok((model.entry(&reference.name, [version]), None));
+        }
+        let end = before.map_or(Bound::Unbounded, Bound::Excluded);
+        let older = model.published.range((Bound::Unbounded, end)).rev();
+        let mut older = older.map(|(_, version)| version);
+        let entry = model.entry(&reference.name, older.by_ref().take(limit));
+        let last = entry.versions.last().map(|version| version.version);
+        let next = if older.next().is_some() { last } else { None };
+        Ok((entry, next))
     }
 
     fn loaded(&mut self, name: &str, version: u32) -> Option<Arc<Model>> {

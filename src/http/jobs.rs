@@ -206,9 +206,10 @@ pub async fn show(
     let mut changes = app.store().changes();
     let mut seat = None;
     loop {
-        let look =
-            if seat.is_some() { Some(app.admission().enter(Lane::Other, client.peer).await) } else { None };
-        let look = look.transpose().map_err(busy)?;
+        let look = match &seat {
+            Some(_) => Some(app.admission().enter(Lane::Other, client.peer).await.map_err(busy)?),
+            None => None,
+        };
         let job = job(&app, id).await?;
         drop(look);
         if job.state.is_ended() || Instant::now() >= deadline || app.draining().is_cancelled() {

@@ -104,7 +104,7 @@ pub fn router(app: App) -> Router {
         .with_state(app)
 }
 
-/// 503 for what there is no room for now, 422 for what there never is.
+/// 503 if others hold the room at present, 422 if no request can have so much.
 fn busy(refusal: Refusal) -> Problem {
     let code = match refusal {
         Refusal::Memory => "too_many_bytes",
