@@ -58,7 +58,7 @@ pub use layer::{Layer, LayerKind, LayerSpec};
 pub use loss::{Loss, LossKind, softmax};
 pub use memory::{numbers_of_a_step, numbers_of_a_tape};
 pub use network::{LengthError, Network, ShapeError, Tensor, fitting_layers, shapes};
-pub use operations::operations_of_a_pass;
+pub use operations::PassOperations;
 pub use optimizer::{Optimizer, OptimizerSpec, clip_scale, square_sum};
 pub use paths::{Path, strongest_paths};
 pub use plan::Plan;

@@ -7,21 +7,16 @@ use super::{BACKPROPAGATIONS, CheckRequest, check};
 use crate::data::{self, mnist};
 use crate::lab::price::{AnswerCost, FIELDS_BYTES, LabLimits};
 use crate::nn::kernel::SPAN;
-use crate::nn::{LayerSpec, Plan, Shape, numbers_of_a_step, operations_of_a_pass, shapes};
+use crate::nn::{LayerSpec, PassOperations, Plan, Shape, numbers_of_a_step, shapes};
 use crate::train::{INPUT, LayerCost};
 
 /// Passes forward for the derivative by one number: two where the place is smooth, four where the wide step is too wide, up
 /// to ten near a kink.
-const PASSES_PER_NUMBER: f64 = 3.5;
-
-/// How much longer a pass forward and backward takes than one forward, and operations for each parameter besides: its
-/// gradient is summed.
-const BACKWARD: f64 = 2.5;
-const GRADIENT: f64 = 55.0;
+const PASSES_PER_NUMBER: f64 = 3.1;
 
 /// Operations for a parameter that is drawn, and for a byte that is taken from the system and filled.
-const DRAWN: f64 = 160.0;
-const BYTE: f64 = 5.0;
+const DRAWN: f64 = 67.0;
+const BYTE: f64 = 4.0;
 
 /// Bytes of the lists of layers, places and rows that a check goes by.
 const LISTS_BYTES: f64 = 64e3;
@@ -39,10 +34,10 @@ impl CheckRequest {
         let images = (self.samples * INPUT.len()) as f64;
         let numbers = parameters + numbers_of_a_step(&plan, layers, &shapes, 0) + (SPAN * columns) as f64;
         let memory_bytes = size_of::<f64>() as f64 * (numbers + images + 6.0 * self.numbers(layers));
-        let pass = operations_of_a_pass(&plan, layers, &shapes, self.samples);
-        let backward = BACKPROPAGATIONS as f64 * (BACKWARD * pass + GRADIENT * parameters);
-        let differences = PASSES_PER_NUMBER * self.numbers(layers) * pass;
-        let flops = DRAWN * parameters + BYTE * memory_bytes + backward + differences;
+        let pass = PassOperations::new(&plan, layers, &shapes, parameters, self.samples);
+        let backpropagations = BACKPROPAGATIONS as f64 * pass.both;
+        let differences = PASSES_PER_NUMBER * self.numbers(layers) * pass.forward;
+        let flops = DRAWN * parameters + BYTE * memory_bytes + backpropagations + differences;
         let text = FIELDS_BYTES * (1 + layers.len()) as f64;
         let memory_bytes = memory_bytes + LISTS_BYTES;
         AnswerCost { flops, memory_bytes, answer_bytes: 0.0 }.then(AnswerCost::of_text(text))
