@@ -321,7 +321,7 @@ pub struct Limits {
     )]
     pub predictions_max: usize,
 
-    /// Pieces of long work done at the same time, of each kind: batches of images, pictures, the lab; 0 is half of the cores, two at least
+    /// Pieces of long work done at the same time, of each kind: batches of images, pictures, the lab, long texts; 0 is half of the cores, two at least
     #[arg(
         long,
         env = "CHAINRULE_LONG_WORK_MAX",
@@ -571,11 +571,11 @@ impl Limits {
             let running = match lane {
                 Lane::Predict => self.predictions_max,
                 Lane::Other => self.requests_max,
-                Lane::Batch | Lane::Pictures | Lane::Lab => long_work,
+                Lane::Batch | Lane::Pictures | Lane::Lab | Lane::Text => long_work,
             };
             let running_per_peer = match lane {
-                // Batches and pictures make way to others, predictions are short.
-                Lane::Predict | Lane::Batch | Lane::Pictures => running,
+                // Batches and pictures make way to others, predictions and texts are short.
+                Lane::Predict | Lane::Batch | Lane::Pictures | Lane::Text => running,
                 Lane::Lab => running.div_ceil(2),
                 // What reads and writes rows shares a few connections to the database.
                 Lane::Other => running.min(ROWS_PER_CLIENT),

@@ -18,13 +18,16 @@ pub enum Lane {
     Pictures,
     /// The lab: gradient checks, traces, layers by hand.
     Lab,
+    /// Long JSON: requests that are parsed, pages of rows that are written.
+    Text,
     /// Everything else: rows, lists, changes.
     Other,
 }
 
 impl Lane {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 5] = [Self::Predict, Self::Batch, Self::Pictures, Self::Lab, Self::Other];
+    pub const ALL: [Self; 6] =
+        [Self::Predict, Self::Batch, Self::Pictures, Self::Lab, Self::Text, Self::Other];
 
     /// Its name in metrics and messages.
     pub fn name(self) -> &'static str {
@@ -33,6 +36,7 @@ impl Lane {
             Self::Batch => "batch",
             Self::Pictures => "pictures",
             Self::Lab => "lab",
+            Self::Text => "text",
             Self::Other => "other",
         }
     }
@@ -40,7 +44,7 @@ impl Lane {
     /// Whether its work takes so long that it is done by threads of a lower priority.
     pub fn is_long(self) -> bool {
         match self {
-            Self::Batch | Self::Pictures | Self::Lab => true,
+            Self::Batch | Self::Pictures | Self::Lab | Self::Text => true,
             Self::Predict | Self::Other => false,
         }
     }

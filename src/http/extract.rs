@@ -7,33 +7,39 @@ pub use super::accept::{accepts, asked_for};
 pub use super::path::{JobPath, ModelPath, PathWords, parse_job_id, path_text};
 pub use super::query::{ListParams, NoParams, Page, Params, invalid};
 use super::receive::{Body, Client};
-use super::{Problem, blocking, busy};
-use crate::admission::Charged;
+use super::{Problem, busy, worked};
+use crate::admission::{Charged, Lane, Price};
 use crate::app::App;
 use crate::fields::{Fault, JsonError, json, json_price_of};
 
-/// A body that is longer is parsed where it holds up nobody.
+/// A body that is longer is read in the lane of texts.
 const QUICK_BYTES_MAX: usize = 16 << 10;
 
 /// A request that says in JSON what to do: small, beside images. Its memory is charged for as long as it lives.
 pub struct Json {
     /// It.
     pub value: Arc<Charged<Value>>,
-    is_quick: bool,
+    /// The server and the client of a long one.
+    long: Option<(App, Client)>,
 }
 
 impl Json {
-    /// What `read` makes of the request, which is dropped then: of a long one where that holds up nobody.
+    /// What `read` makes of the request, which is dropped then.
     ///
     /// # Errors
-    /// Those of `read`.
+    /// Those of `read`, and 503 if there is no place to read a long one.
     pub async fn read<T: Send + 'static>(
         self,
         read: impl FnOnce(&Value) -> Result<T, Vec<Fault>> + Send + 'static,
     ) -> Result<T, Problem> {
-        let Self { value, is_quick } = self;
+        let Self { value, long } = self;
         let read = move || read(&value).map_err(Problem::invalid);
-        if is_quick { read() } else { blocking(read).await }
+        match long {
+            None => read(),
+            Some((app, client)) => {
+                worked(&app, client, Price::new(Lane::Text, 0), move |_| read()).await.map(|(read, _)| read)
+            }
+        }
     }
 }
 
@@ -49,13 +55,18 @@ impl FromRequest<App> for Json {
                 "the body is empty; send a JSON object, {} at least",
             ));
         }
-        let charge = app.admission().charge(client.peer, json_price_of(&body.bytes)).map_err(busy)?;
+        let price = json_price_of(&body.bytes);
         let is_quick = body.bytes.len() <= QUICK_BYTES_MAX;
-        let parse = move || {
-            let value = json(&body.bytes).map_err(json_problem)?;
-            Ok(Self { value: Arc::new(Charged::new(value, charge)), is_quick })
+        let parse = move || json(&body.bytes).map_err(json_problem);
+        let (value, charge, long) = if is_quick {
+            let charge = app.admission().charge(client.peer, price).map_err(busy)?;
+            (parse()?, charge, None)
+        } else {
+            let parsed = worked(app, client, Price::new(Lane::Text, price), move |_| parse());
+            let (value, charge) = parsed.await?;
+            (value, charge, Some((app.clone(), client)))
         };
-        if is_quick { parse() } else { blocking(parse).await }
+        Ok(Self { value: Arc::new(Charged::new(value, charge)), long })
     }
 }
 

@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json as JsonResponse};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::accept::etag_matches;
@@ -15,7 +16,7 @@ use super::extract::{
 };
 use super::observe::IsHead;
 use super::receive::{Client, Held};
-use super::{Problem, busy, paid, worked};
+use super::{Problem, busy, worked};
 use crate::admission::{Lane, Price, Stop};
 use crate::app::App;
 use crate::blobs::digest;
@@ -42,21 +43,26 @@ pub async fn create(
     client: Client,
     Params(NoParams {}): Params<NoParams>,
     headers: HeaderMap,
-    Json { value: request, .. }: Json,
+    request: Json,
 ) -> Result<Response, Problem> {
     let idempotency_key = idempotency_key(&headers)?;
-    let request_sha256 = digest(request.to_string().as_bytes());
+    let limits = app.config().limits.spec();
+    let read = move |request: &Value| {
+        let spec = train::parse(request, &data::shapes(), &limits);
+        Ok((digest(request.to_string().as_bytes()), spec))
+    };
+    let (request_sha256, spec) = request.read(read).await?;
     if let Some(key) = &idempotency_key
         && let Some(repeated) = app.store().by_key(key, &request_sha256).await?
     {
         return answer(&app, repeated).await;
     }
-    let shapes = data::shapes();
-    let mut spec = train::parse(&request, &shapes, &app.config().limits.spec()).map_err(Problem::invalid)?;
+    let mut spec = spec.map_err(Problem::invalid)?;
     if let Some(reference) = &spec.initial_model {
         spec.initial_model = Some(initial_model(&app, reference, &spec)?);
     }
     has_room(&app)?;
+    let shapes = data::shapes();
     let examples = shapes.iter().find(|shape| shape.name == spec.dataset).map_or(0, |shape| shape.train);
     let job = NewJob {
         client: client.peer.to_string(),
@@ -174,11 +180,16 @@ pub async fn list(
     Params(params): Params<JobsParams>,
 ) -> Result<Response, Problem> {
     let page = Page::of(params.limit, params.cursor.as_deref())?;
-    let charge = page.charge(&app, client, JOB_BYTES)?;
     let filter = JobFilter { state: params.state, model: params.model, before: page.cursor };
-    let (jobs, next_cursor) = app.store().jobs(&filter, page.limit).await?;
-    app.catch_up_with(&jobs).await?;
-    Ok(paid(charge, JsonResponse(JobList { jobs, next_cursor })))
+    let read = {
+        let (app, limit) = (app.clone(), page.limit);
+        async move {
+            let (jobs, next_cursor) = app.store().jobs(&filter, limit).await?;
+            app.catch_up_with(&jobs).await?;
+            Ok(JsonResponse(JobList { jobs, next_cursor }))
+        }
+    };
+    page.answer(&app, client, JOB_BYTES, read).await
 }
 
 /// Query of [`show`].
@@ -257,10 +268,7 @@ fn unknown(id: JobId) -> Problem {
 /// Epochs of a page, unless told: ordinary jobs come in one.
 const EPOCHS_SHOWN: u32 = 200;
 
-/// The findings need the whole course of a job: reading one of so many epochs waits in a lane.
-const QUICK_EPOCHS: u32 = 1_000;
-
-/// Bytes of an epoch in a course.
+/// Bytes of an epoch in the course of a job, all of which the findings need.
 const COURSE_BYTES: usize = 256;
 
 /// What [`record_bytes`] is made of, and of each layer besides.
@@ -292,27 +300,29 @@ pub async fn metrics(
 ) -> Result<Response, Problem> {
     let page: Page<u32> = params.page_or(EPOCHS_SHOWN)?;
     let job = job(&app, id).await?;
-    let charge = page.charge(&app, client, record_bytes(&job))?;
-    let (limit, after) = (page.limit, page.cursor.unwrap_or(0));
+    place.leave();
+    let row_bytes = record_bytes(&job) + job.progress.epoch as usize * COURSE_BYTES / page.limit as usize;
+    let wants_csv = accepts(&headers, "text/csv");
+    let read = {
+        let app = app.clone();
+        async move { course(&app, job, page, wants_csv).await }
+    };
+    page.answer(&app, client, row_bytes, read).await
+}
+
+/// A page of the course of a job.
+async fn course(app: &App, job: Job, page: Page<u32>, wants_csv: bool) -> Result<Response, Problem> {
+    let (id, limit, after) = (job.id, page.limit, page.cursor.unwrap_or(0));
     let (history, next) = app.store().history(id, after, limit, job.progress.steps_per_epoch()).await?;
-    if accepts(&headers, "text/csv") {
+    if wants_csv {
         let csv = ([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], csv(&history.epochs));
         // <https://www.rfc-editor.org/rfc/rfc8288>: the next page, of as many epochs.
         let link = |next| format!("</v1/jobs/{id}/metrics?limit={limit}&cursor={next}>; rel=\"next\"");
         return Ok(match next {
-            Some(next) => paid(charge, ([(header::LINK, link(next))], csv)),
-            None => paid(charge, csv),
+            Some(next) => ([(header::LINK, link(next))], csv).into_response(),
+            None => csv.into_response(),
         });
     }
-    // A short one is read at once.
-    let leave = match job.progress.epoch {
-        ..QUICK_EPOCHS => None,
-        epochs => {
-            place.leave();
-            let price = Price::new(Lane::Lab, epochs as usize * COURSE_BYTES);
-            Some(app.admission().admit(price, client.peer).await.map_err(busy)?)
-        }
-    };
     let course = app.store().course(id).await?;
     let course: Vec<&EpochMetrics> = course.iter().collect();
     let has_diverged = job.error.is_some_and(|error| error.code == "diverged");
@@ -320,9 +330,8 @@ pub async fn metrics(
     let examples = shapes.iter().find(|shape| shape.name == job.spec.dataset).map_or(0, |shape| shape.train);
     let validation = job.spec.validation_samples(examples);
     let findings = lab::findings(&job.spec, validation, &course, has_diverged);
-    drop(leave);
     let next_cursor = next.map(|epoch| epoch.to_string());
-    Ok(paid(charge, JsonResponse(Metrics { history, next_cursor, findings })))
+    Ok(JsonResponse(Metrics { history, next_cursor, findings }).into_response())
 }
 
 /// The epochs as RFC 4180 has it; an absent figure is an empty field.

@@ -61,7 +61,7 @@ pub fn router(app: App) -> Router {
     let work = door(Takes::Json, Works::Priced);
     let images = door(Takes::Images, Works::Priced);
     Router::new()
-        .route("/v1/jobs", json(post(jobs::create)).merge(read(get(jobs::list))))
+        .route("/v1/jobs", json(post(jobs::create)).merge(look(get(jobs::list))))
         .route("/v1/jobs/{id}", change(delete(jobs::delete)).merge(read(get(jobs::show))))
         .route("/v1/jobs/{id}/metrics", read(get(jobs::metrics)))
         .route("/v1/jobs/{id}/events", read(get(events::events)))
@@ -72,8 +72,8 @@ pub fn router(app: App) -> Router {
         .route("/v1/networks", read(get(networks::list)))
         .route("/v1/networks/summary", work(post(networks::summary)))
         .route("/v1/gradient-check", work(post(networks::gradient_check)))
-        .route("/v1/models", read(get(models::list)))
-        .route("/v1/models/{ref}", change(delete(models::delete)).merge(read(get(models::show))))
+        .route("/v1/models", look(get(models::list)))
+        .route("/v1/models/{ref}", change(delete(models::delete)).merge(look(get(models::show))))
         .route(
             "/v1/models/{ref}/aliases/{alias}",
             change_json(put(models::set_alias)).merge(change(delete(models::delete_alias))),

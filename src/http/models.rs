@@ -4,9 +4,9 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
 
+use super::Problem;
 use super::extract::{self, ListParams, ModelPath, NoParams, Page, Params, PathWords, path_text};
 use super::receive::Client;
-use super::{Problem, paid};
 use crate::app::App;
 use crate::fields::{Fault, parsed};
 use crate::model::{ModelEntry, ModelPlace, ModelRef, Selector};
@@ -30,9 +30,12 @@ pub async fn list(
     Params(params): Params<ListParams>,
 ) -> Result<Response, Problem> {
     let page: Page<ModelPlace> = params.page()?;
-    let charge = page.charge(&app, client, ROW_BYTES)?;
-    let (models, next) = app.registry().page(page.cursor.as_ref(), page.limit as usize);
-    Ok(paid(charge, Json(ModelList { models, next_cursor: next.map(|place| place.to_string()) })))
+    let (registry, limit, cursor) = (app.registry().clone(), page.limit as usize, page.cursor.clone());
+    let read = async move {
+        let (models, next) = registry.page(cursor.as_ref(), limit);
+        Ok(Json(ModelList { models, next_cursor: next.map(|place| place.to_string()) }))
+    };
+    page.answer(&app, client, ROW_BYTES, read).await
 }
 
 /// A model with some of its versions.
@@ -58,8 +61,11 @@ pub async fn show(
     Params(params): Params<ListParams>,
 ) -> Result<Response, Problem> {
     let page: Page<u32> = params.page()?;
-    let charge = page.charge(&app, client, ROW_BYTES)?;
-    Ok(paid(charge, ShownModel::of(&app, &reference, page)?))
+    let read = {
+        let app = app.clone();
+        async move { ShownModel::of(&app, &reference, page) }
+    };
+    page.answer(&app, client, ROW_BYTES, read).await
 }
 
 /// `DELETE /v1/models/{ref}`

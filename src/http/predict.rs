@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::extract::{ModelPath, Params, invalid, invalid_json};
 use super::receive::{Body, Client};
-use super::{Problem, Wanted, blocking, busy, client_gone, images, model, priced_in_turns, worked};
+use super::{Problem, Wanted, busy, client_gone, images, model, priced_in_turns, worked};
 use crate::admission::{Lane, Price, Stop};
 use crate::app::App;
 use crate::data::picture::{self, PictureError, PictureLimits, PicturePrice};
@@ -228,12 +228,14 @@ impl Input {
     pub async fn of(app: &App, client: Client, body: Body) -> Result<Self, Problem> {
         match body.media_type.as_deref() {
             Some("application/json") => {
-                let count = {
+                let images = if body.bytes.len() <= QUICK_BYTES {
+                    images_at_most(&body.bytes)
+                } else {
                     let body = body.clone();
-                    move || Ok(images_at_most(&body.bytes))
+                    let count = move |_: &Stop| Ok(images_at_most(&body.bytes));
+                    worked(app, client, Price::new(Lane::Text, 0), count).await?.0
                 };
-                let images = if body.bytes.len() <= QUICK_BYTES { count() } else { blocking(count).await };
-                Ok(Self::Json(body, images?))
+                Ok(Self::Json(body, images))
             }
             Some("application/octet-stream") => Ok(Self::Pixels(body)),
             Some("multipart/form-data") => {

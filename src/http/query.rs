@@ -7,14 +7,15 @@ mod value;
 use axum::extract::{FromRequestParts, Query};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde::de::value::MapDeserializer;
 use serde::de::{DeserializeOwned, Deserializer, Visitor};
 
 use self::value::{Faults, Text};
 use super::receive::Client;
-use super::{Problem, busy};
-use crate::admission::Charge;
+use super::{Problem, priced};
+use crate::admission::{Lane, Price};
 use crate::app::App;
 use crate::fields::{Fault, nearest, shown, token};
 
@@ -168,11 +169,19 @@ impl<C: std::str::FromStr> Page<C> {
         Ok(Self { limit, cursor: cursor.transpose()? })
     }
 
-    /// Charges what the rows take, of so many bytes each at most, until the answer is taken.
+    /// Answers with what `read` comes to: rows of so many bytes each at most, read and written in the lane of texts.
     ///
     /// # Errors
-    /// 503 if there is no room for them.
-    pub fn charge(&self, app: &App, client: Client, row_bytes: usize) -> Result<Charge, Problem> {
-        app.admission().charge(client.peer, self.limit as usize * row_bytes).map_err(busy)
+    /// Those of `read`, and 503 if there is no room for the rows.
+    pub async fn answer<T: IntoResponse + Send + 'static>(
+        &self,
+        app: &App,
+        client: Client,
+        row_bytes: usize,
+        read: impl Future<Output = Result<T, Problem>> + Send + 'static,
+    ) -> Result<Response, Problem> {
+        let runtime = tokio::runtime::Handle::current();
+        let price = Price::new(Lane::Text, self.limit as usize * row_bytes);
+        priced(app, client, price, move |_| runtime.block_on(read)).await
     }
 }

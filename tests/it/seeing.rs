@@ -81,7 +81,7 @@ async fn the_metrics_tell_of_the_process_its_connections_lanes_memory_and_refusa
     assert!(value("chainrule_requests_under_way") >= 1.0);
     assert!(value("chainrule_memory_charged_bytes") >= f64::from(48 << 10));
     assert_eq!(value("chainrule_refusals_total{reason=\"unknown_host\"}"), 1.0);
-    for lane in ["predict", "batch", "pictures", "lab", "other"] {
+    for lane in ["predict", "batch", "pictures", "lab", "text", "other"] {
         assert_eq!(value(&format!("chainrule_lane_running{{lane=\"{lane}\"}}")), 0.0);
         assert_eq!(value(&format!("chainrule_lane_waiting{{lane=\"{lane}\"}}")), 0.0);
     }
