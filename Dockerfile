@@ -7,17 +7,20 @@
 FROM rust:1.95-bookworm AS dependencies
 WORKDIR /build
 COPY Cargo.toml Cargo.lock build.rs ./
-RUN sed -i '/^\[\[/,/^$/d' Cargo.toml \
- && mkdir src \
+COPY crates/engine/Cargo.toml crates/engine/
+RUN sed -i '/^\[\[/,/^$/d' Cargo.toml crates/engine/Cargo.toml \
+ && mkdir src crates/engine/src \
  && echo 'fn main() {}' > src/main.rs \
  && : > src/lib.rs \
+ && : > crates/engine/src/lib.rs \
  && cargo build --release --locked \
- && cargo clean --release --package chainrule \
- && rm -r src
+ && cargo clean --release --package chainrule --package chainrule-engine \
+ && rm -r src crates/engine/src
 
 FROM dependencies AS build
 COPY migrations migrations
 COPY data data
+COPY crates/engine/src crates/engine/src
 COPY src src
 RUN cargo build --release --locked
 

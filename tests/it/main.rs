@@ -9,14 +9,11 @@ mod bad_requests;
 #[path = "../common/command.rs"]
 mod command;
 mod command_line;
-mod engine;
 #[path = "../common/folders.rs"]
 mod folders;
-mod graph;
 mod growth;
 mod inside;
 mod jobs;
-mod kernels;
 mod lab;
 mod lab_prices;
 mod lesson;
@@ -27,7 +24,6 @@ mod models;
 mod operating;
 mod prices;
 mod process;
-mod pytorch;
 mod queue;
 mod raw;
 mod reproducible;
@@ -36,5 +32,4 @@ mod server;
 mod shared_folder;
 mod state_machine;
 mod survival;
-mod tape;
 mod who_may_ask;

@@ -1,6 +1,6 @@
 //! What an expression means: how operators bind, and what becomes a node.
 
-use chainrule::graph::Op;
+use chainrule_engine::graph::Op;
 
 use super::{graph, named, value};
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chainrule::graph::{EXPRESSION_CHARS_MAX, GraphError, INPUTS_MAX, Place, differentiate};
+use chainrule_engine::graph::{EXPRESSION_CHARS_MAX, GraphError, INPUTS_MAX, Place, differentiate};
 
 use super::{graph, inputs};
 
@@ -161,7 +161,7 @@ fn an_expression_that_is_too_long_or_too_deep_is_refused() {
 
 #[test]
 fn the_documented_faults_are_those_that_are_told() {
-    let page = include_str!("../../../docs/graph.md");
+    let page = include_str!("../../../../../docs/graph.md");
     let rows =
         page.lines().filter_map(|line| line.strip_prefix("| `")?.strip_suffix("` |")?.split_once("` | `"));
     let rows: Vec<(&str, &str)> = rows.filter(|(_, told)| told.starts_with("column ")).collect();
@@ -178,6 +178,6 @@ fn the_documented_grammar_is_that_of_the_code() {
             text.split("```text").nth(1).and_then(|rest| rest.split("```").next()).expect("a grammar");
         block.replace("//! ", "").replace("//!", "")
     };
-    let [page, code] = [include_str!("../../../docs/graph.md"), include_str!("../../../src/graph/mod.rs")];
+    let [page, code] = [include_str!("../../../../../docs/graph.md"), include_str!("../../../src/graph/mod.rs")];
     assert_eq!(grammar(page), grammar(code));
 }

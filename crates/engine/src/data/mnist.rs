@@ -18,10 +18,10 @@ const TRAIN: usize = 60_000;
 /// Digits.
 const CLASSES: usize = 10;
 
-/// A file of `data/mnist`, as it was when the binary was built.
+/// A file of the repository's `data/mnist`, as it was when the binary was built.
 macro_rules! file {
     ($name:literal) => {
-        include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/data/mnist/", $name))
+        include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../data/mnist/", $name))
     };
 }
 

@@ -3,7 +3,7 @@
 
 use std::hint::black_box;
 
-use chainrule::nn::kernel::{Instructions, Panels, Start, matmul_with};
+use chainrule_engine::nn::kernel::{Instructions, Panels, Start, matmul_with};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ndarray::Array2;
 

@@ -9,10 +9,10 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use chainrule::data::{Dataset, DatasetShape, Split, mnist};
-use chainrule::nn::kernel::{Instructions, multiply_adds, vectorized};
-use chainrule::nn::{Init, LayerSpec, Network, Pool, Predictor};
-use chainrule::train::{INPUT, Observer, Outcome, SpecLimits, TrainState, parse, run};
+use chainrule_engine::data::{Dataset, DatasetShape, Split, mnist};
+use chainrule_engine::nn::kernel::{Instructions, multiply_adds, vectorized};
+use chainrule_engine::nn::{Init, LayerSpec, Network, Pool, Predictor};
+use chainrule_engine::train::{INPUT, Observer, Outcome, SpecLimits, TrainState, parse, run};
 use ndarray::{Array2, Axis};
 use serde_json::{Value, json};
 

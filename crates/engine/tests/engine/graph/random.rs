@@ -1,6 +1,6 @@
 //! Whatever is sent: a value and slopes as a direct evaluation has them, or a fault, never a panic.
 
-use chainrule::graph::{Graph, differentiate};
+use chainrule_engine::graph::{Graph, differentiate};
 use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestRunner};
 

@@ -8,9 +8,9 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::time::Instant;
 
-use chainrule::data;
-use chainrule::nn::Pool;
-use chainrule::train::{EpochMetrics, Observer, Outcome, SpecLimits, StepReport, TrainState, parse, run};
+use chainrule_engine::data;
+use chainrule_engine::nn::Pool;
+use chainrule_engine::train::{EpochMetrics, Observer, Outcome, SpecLimits, StepReport, TrainState, parse, run};
 
 struct Report {
     begin: Instant,

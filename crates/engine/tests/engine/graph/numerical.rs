@@ -1,6 +1,6 @@
 //! Central differences: right, or none and a reason.
 
-use chainrule::graph::differentiate;
+use chainrule_engine::graph::differentiate;
 
 use super::{graph, inputs};
 

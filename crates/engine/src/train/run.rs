@@ -1,3 +1,5 @@
+use std::convert::Infallible;
+
 use ndarray::ArrayView2;
 
 use crate::data::{Augment, Dataset, Partition, Split, epoch_order};
@@ -47,6 +49,11 @@ pub trait Observer {
     fn epoch(&mut self, _metrics: &EpochMetrics, _state: &TrainState) -> Result<(), Self::Error> {
         Ok(())
     }
+}
+
+/// Nobody: the run goes to its end.
+impl Observer for () {
+    type Error = Infallible;
 }
 
 /// Where a run stands after a step.

@@ -1,11 +1,11 @@
 //! Ten steps of training beside PyTorch's, and what a step costs: `tests/fixtures/*.py` make the constants.
 
-use chainrule::data::mnist;
-use chainrule::nn::{
+use chainrule_engine::data::mnist;
+use chainrule_engine::nn::{
     Batch, Draw, Float, Images, LayerSpec, Loss, LossKind, Network, Optimizer, OptimizerSpec, Pool, Schedule,
     Shape, Workspace, clip_scale,
 };
-use chainrule::train::{SpecLimits, parse};
+use chainrule_engine::train::{SpecLimits, parse};
 use serde::Deserialize;
 use serde_json::{Value, json};
 

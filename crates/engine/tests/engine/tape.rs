@@ -1,6 +1,6 @@
 //! A pass that is written down: what every layer held and what flowed back, against numerical differentiation.
 
-use chainrule::nn::{
+use chainrule_engine::nn::{
     Init, Layer, LayerSpec, Loss, LossKind, Network, Padding, Shape, Tape, central_difference,
     strongest_paths,
 };

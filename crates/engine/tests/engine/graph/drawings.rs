@@ -1,6 +1,6 @@
 //! What is drawn: well formed, complete, and nothing upon anything else.
 
-use chainrule::graph::EXPRESSION_CHARS_MAX;
+use chainrule_engine::graph::EXPRESSION_CHARS_MAX;
 
 use super::{graph, lesson};
 

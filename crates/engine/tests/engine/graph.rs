@@ -10,7 +10,7 @@ mod text;
 
 use std::collections::BTreeMap;
 
-use chainrule::graph::{Graph, Node, differentiate};
+use chainrule_engine::graph::{Graph, Node, differentiate};
 
 const LESSON: &str = "x = a + b; y = b + c; x * y";
 

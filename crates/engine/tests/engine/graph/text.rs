@@ -5,7 +5,7 @@ use proptest::test_runner::TestRunner;
 
 use super::random::{config, tree};
 use super::{graph, inputs};
-use chainrule::graph::differentiate;
+use chainrule_engine::graph::differentiate;
 
 /// The formula of an expression of `a`, `b` and `c` as it is printed.
 fn printed(expression: &str) -> String {

@@ -6,26 +6,19 @@
 //!
 //! Prints the accuracy on their test split and the seconds it took, as JSON.
 
-use std::convert::Infallible;
 use std::error::Error;
 use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
-use chainrule::data::idx::{IdxLimits, parse_images, parse_labels};
-use chainrule::data::{Dataset, Split};
-use chainrule::nn::Pool;
-use chainrule::train::{Observer, Outcome, SpecLimits, TrainState, parse, run};
+use chainrule_engine::data::idx::{IdxLimits, parse_images, parse_labels};
+use chainrule_engine::data::{Dataset, Split};
+use chainrule_engine::nn::Pool;
+use chainrule_engine::train::{Outcome, SpecLimits, TrainState, parse, run};
 use serde_json::json;
 
 const NAME: &str = "own";
 const LIMITS: IdxLimits = IdxLimits { examples_max: 1_000_000 };
-
-struct Silent;
-
-impl Observer for Silent {
-    type Error = Infallible;
-}
 
 fn read(folder: &Path, prefix: &str) -> Result<Split, Box<dyn Error>> {
     let file = |rest: &str| fs::read(folder.join(format!("{prefix}-{rest}-ubyte.gz")));
@@ -51,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let pool = Pool::new(std::thread::available_parallelism()?.get());
     let begin = Instant::now();
-    if let Outcome::Finished { test, .. } = run(&spec, &dataset, TrainState::new(&spec)?, &pool, &mut Silent)?
+    if let Outcome::Finished { test, .. } = run(&spec, &dataset, TrainState::new(&spec)?, &pool, &mut ())?
     {
         let train_seconds = begin.elapsed().as_secs_f64();
         println!("{}", json!({ "test_accuracy": test.accuracy, "train_seconds": train_seconds }));

@@ -1,6 +1,6 @@
 //! The paths from the inputs: their products add up, and what is not listed is said.
 
-use chainrule::graph::{PATHS_MAX, Path};
+use chainrule_engine::graph::{PATHS_MAX, Path};
 
 use super::graph;
 

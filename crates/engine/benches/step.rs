@@ -3,12 +3,12 @@
 
 use std::hint::black_box;
 
-use chainrule::data::mnist;
-use chainrule::nn::{
+use chainrule_engine::data::mnist;
+use chainrule_engine::nn::{
     Batch, Dense, Draw, Init, Layer, LayerSpec, Loss, LossKind, Network, Optimizer, OptimizerSpec, Plan,
     Pool, Predictor, Trainer, Workspace, softmax,
 };
-use chainrule::train::INPUT;
+use chainrule_engine::train::INPUT;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ndarray::{Array2, Axis};
 

@@ -1,0 +1,7 @@
+//! What the engine promises, through its public surface.
+
+mod graph;
+mod kernels;
+mod network;
+mod pytorch;
+mod tape;
