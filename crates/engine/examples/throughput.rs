@@ -10,7 +10,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use chainrule_engine::data::{Dataset, DatasetShape, Split, mnist};
-use chainrule_engine::nn::kernel::{Instructions, multiply_adds, vectorized};
+use chainrule_engine::nn::kernel::{Instructions, multiply_adds, run_vectorized};
 use chainrule_engine::nn::{Init, LayerSpec, Network, Pool, Predictor};
 use chainrule_engine::train::{INPUT, Observer, Outcome, SpecLimits, TrainState, parse, run};
 use ndarray::{Array2, Axis};
@@ -61,12 +61,15 @@ fn peak() -> Value {
     let numbers = vec![1.0_f32; BYTES / size_of::<f32>()];
     let reads = rate(|| {
         pool.for_each(numbers.chunks(numbers.len() / (16 * cores)), |part| {
-            let sum = vectorized(|| {
-                part.chunks_exact(64).fold([0.0; 64], |mut sums, numbers| {
-                    sums.iter_mut().zip(numbers).for_each(|(sum, number)| *sum += number);
-                    sums
-                })
-            });
+            let sum = run_vectorized(
+                #[inline(always)]
+                || {
+                    part.chunks_exact(64).fold([0.0; 64], |mut sums, numbers| {
+                        sums.iter_mut().zip(numbers).for_each(|(sum, number)| *sum += number);
+                        sums
+                    })
+                },
+            );
             black_box(sum);
         });
     });

@@ -10,7 +10,9 @@ use std::time::Instant;
 
 use chainrule_engine::data;
 use chainrule_engine::nn::Pool;
-use chainrule_engine::train::{EpochMetrics, Observer, Outcome, SpecLimits, StepReport, TrainState, parse, run};
+use chainrule_engine::train::{
+    EpochMetrics, Observer, Outcome, SpecLimits, StepReport, TrainState, parse, run,
+};
 
 struct Report {
     begin: Instant,

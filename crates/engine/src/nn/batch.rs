@@ -23,7 +23,7 @@ impl<T: Float> Images<T> for ArrayView2<'_, u8> {
         let row = self.row(index as usize);
         match row.as_slice() {
             Some(bytes) => {
-                vectorized(|| image.iter_mut().zip(bytes).for_each(|(to, &byte)| *to = pixel(byte)))
+                vectorized!(image.iter_mut().zip(bytes).for_each(|(to, &byte)| *to = pixel(byte)))
             }
             None => image.iter_mut().zip(row).for_each(|(to, &byte)| *to = pixel(byte)),
         }

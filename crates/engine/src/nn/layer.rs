@@ -401,7 +401,7 @@ impl<T: Float> Layer<T> {
             (Self::Conv2d(conv), Packed::Conv2d { weight, .. }, Some(scratch)) => {
                 for row in 0..x.nrows() {
                     let (x, y) = (image(&x, row), image_mut(&mut y, row));
-                    vectorized(|| conv.forward(x, weight, scratch, y));
+                    vectorized!(conv.forward(x, weight, scratch, y));
                 }
             }
             (Self::BatchNorm(norm), ..) => {
@@ -410,13 +410,13 @@ impl<T: Float> Layer<T> {
             }
             (Self::Pooling(pooling), ..) => {
                 for row in 0..x.nrows() {
-                    vectorized(|| pooling.forward(image(&x, row), image_mut(&mut y, row)));
+                    vectorized!(pooling.forward(image(&x, row), image_mut(&mut y, row)));
                 }
             }
             (Self::Dropout(_) | Self::Flatten, ..) => y.assign(&x),
             (Self::Activation(activation), ..) => {
                 let (x, y) = (all(&x), all_mut(&mut y));
-                vectorized(|| activation.forward(x, y));
+                vectorized!(activation.forward(x, y));
             }
             (Self::Dense(_) | Self::Conv2d(_), ..) => unreachable!("{PACKED}: {}", self.name()),
         }
@@ -455,13 +455,13 @@ impl<T: Float> Layer<T> {
             (Self::Pooling(pooling), ..) => {
                 for row in 0..dy.nrows() {
                     let (x, y, dy) = (image(&x, row), image(&y, row), image(&dy, row));
-                    vectorized(|| pooling.backward(x, y, dy, image_mut(&mut dx, row)));
+                    vectorized!(pooling.backward(x, y, dy, image_mut(&mut dx, row)));
                 }
             }
             (Self::Dropout(_) | Self::Flatten, ..) => dx.assign(&dy),
             (Self::Activation(activation), ..) => {
                 let (x, y, dy, dx) = (all(&x), all(&y), all(&dy), all_mut(&mut dx));
-                vectorized(|| activation.backward(x, y, dy, dx));
+                vectorized!(activation.backward(x, y, dy, dx));
             }
             (Self::Dense(_) | Self::Conv2d(_), ..) => unreachable!("{PACKED}: {}", self.name()),
         }

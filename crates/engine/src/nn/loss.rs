@@ -44,7 +44,7 @@ impl Loss {
     /// The sum of the rows' losses, before the division by the size of the batch: finite for any
     /// finite scores.
     pub fn forward<T: Float>(&self, z: ArrayView2<T>, labels: &[u8]) -> f64 {
-        rows(&z).zip(labels).map(|(z, &label)| vectorized(|| self.row(z, label))).sum()
+        rows(&z).zip(labels).map(|(z, &label)| vectorized!(self.row(z, label))).sum()
     }
 
     #[inline(always)]
@@ -95,7 +95,7 @@ impl Loss {
         let n = T::of(batch_size as f64);
         let scores = rows(&z).zip(labels);
         let rows = rows_mut(&mut dz).zip(scores);
-        rows.map(|(dz, (z, &label))| vectorized(|| self.row_backward(z, dz, label, n))).sum()
+        rows.map(|(dz, (z, &label))| vectorized!(self.row_backward(z, dz, label, n))).sum()
     }
 
     /// Writes the gradient of the scores, and returns their loss.
@@ -138,7 +138,7 @@ impl Loss {
 /// `p = e^z / Σ e^z` in every row, in place; scores of ±10⁴ are no danger, since the row's largest
 /// is subtracted first.
 pub fn softmax<T: Float>(mut z: ArrayViewMut2<T>) {
-    rows_mut(&mut z).for_each(|row| vectorized(|| softmax_row(row)));
+    rows_mut(&mut z).for_each(|row| vectorized!(softmax_row(row)));
 }
 
 #[inline(always)]

@@ -311,38 +311,68 @@ impl<T: Float> Rule<T> {
         let Self { kind, scale, decay, step } = *self;
         let [s0, s1, s2] = states;
         match kind {
-            RuleKind::Sgd => each(g, [w], |g, [w]| *w -= step * (g * scale + decay * *w)),
-            RuleKind::Momentum { momentum } => each(g, [w, s0], |g, [w, v]| {
-                *v = momentum * *v + (g * scale + decay * *w);
-                *w -= step * *v;
-            }),
-            RuleKind::Nesterov { momentum } => each(g, [w, s0], |g, [w, v]| {
-                let g = g * scale + decay * *w;
-                *v = momentum * *v + g;
-                *w -= step * (g + momentum * *v);
-            }),
-            RuleKind::Adagrad { eps } => each(g, [w, s0], |g, [w, s]| {
-                let g = g * scale + decay * *w;
-                *s += g * g;
-                *w -= step * g / (s.sqrt() + eps);
-            }),
-            RuleKind::Rmsprop { alpha, rest, eps, momentum, center } => {
-                each(g, [w, s0, s1, s2], |g, [w, s, m, v]| {
-                    let g = g * scale + decay * *w;
-                    *s = alpha * *s + rest * g * g;
-                    *m = alpha * *m + rest * g;
-                    *v = momentum * *v + g / ((*s - center * *m * *m).max(T::zero()).sqrt() + eps);
+            RuleKind::Sgd => each(
+                g,
+                [w],
+                #[inline(always)]
+                |g, [w]| *w -= step * (g * scale + decay * *w),
+            ),
+            RuleKind::Momentum { momentum } => each(
+                g,
+                [w, s0],
+                #[inline(always)]
+                |g, [w, v]| {
+                    *v = momentum * *v + (g * scale + decay * *w);
                     *w -= step * *v;
-                });
+                },
+            ),
+            RuleKind::Nesterov { momentum } => each(
+                g,
+                [w, s0],
+                #[inline(always)]
+                |g, [w, v]| {
+                    let g = g * scale + decay * *w;
+                    *v = momentum * *v + g;
+                    *w -= step * (g + momentum * *v);
+                },
+            ),
+            RuleKind::Adagrad { eps } => each(
+                g,
+                [w, s0],
+                #[inline(always)]
+                |g, [w, s]| {
+                    let g = g * scale + decay * *w;
+                    *s += g * g;
+                    *w -= step * g / (s.sqrt() + eps);
+                },
+            ),
+            RuleKind::Rmsprop { alpha, rest, eps, momentum, center } => {
+                each(
+                    g,
+                    [w, s0, s1, s2],
+                    #[inline(always)]
+                    |g, [w, s, m, v]| {
+                        let g = g * scale + decay * *w;
+                        *s = alpha * *s + rest * g * g;
+                        *m = alpha * *m + rest * g;
+                        *v = momentum * *v + g / ((*s - center * *m * *m).max(T::zero()).sqrt() + eps);
+                        *w -= step * *v;
+                    },
+                );
             }
             RuleKind::Adam { betas: [beta1, beta2], rests: [rest1, rest2], eps, keep } => {
-                each(g, [w, s0, s1], |g, [w, m, v]| {
-                    let g = g * scale + decay * *w;
-                    *m = beta1 * *m + rest1 * g;
-                    *v = beta2 * *v + rest2 * g * g;
-                    // With numerator and denominator times √(1 − β₂ᵗ), which divides v̂'s root.
-                    *w = *w * keep - step * *m / (v.sqrt() + eps);
-                });
+                each(
+                    g,
+                    [w, s0, s1],
+                    #[inline(always)]
+                    |g, [w, m, v]| {
+                        let g = g * scale + decay * *w;
+                        *m = beta1 * *m + rest1 * g;
+                        *v = beta2 * *v + rest2 * g * g;
+                        // With numerator and denominator times √(1 − β₂ᵗ), which divides v̂'s root.
+                        *w = *w * keep - step * *m / (v.sqrt() + eps);
+                    },
+                );
             }
         }
     }
@@ -351,7 +381,7 @@ impl<T: Float> Rule<T> {
 /// Calls `f` for each element of `g` with the elements of `tensors` beside it.
 #[inline(always)]
 fn each<T: Float, const N: usize>(g: &[T], tensors: [&mut [T]; N], f: impl Fn(T, [&mut T; N])) {
-    vectorized(|| {
+    vectorized!({
         let mut tensors = tensors.map(|tensor| &mut tensor[..g.len()]);
         for (index, &g) in g.iter().enumerate() {
             f(g, tensors.each_mut().map(|tensor| &mut tensor[index]));

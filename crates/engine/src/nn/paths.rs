@@ -116,7 +116,7 @@ impl<T: Float> Layer<T> {
             }
             Self::Pooling(pooling) => {
                 let mut local = vec![T::zero(); x.len()];
-                vectorized(|| pooling.backward(x, y, &vec![T::one(); y.len()], &mut local));
+                vectorized!(pooling.backward(x, y, &vec![T::one(); y.len()], &mut local));
                 pooling.for_each_pair(|from, to| work(from, to, local[from]));
             }
             Self::Dropout(_) | Self::Flatten => {
@@ -124,7 +124,7 @@ impl<T: Float> Layer<T> {
             }
             Self::Activation(activation) => {
                 let mut local = vec![T::zero(); x.len()];
-                vectorized(|| activation.backward(x, y, &vec![T::one(); y.len()], &mut local));
+                vectorized!(activation.backward(x, y, &vec![T::one(); y.len()], &mut local));
                 local.into_iter().enumerate().for_each(|(place, local)| work(place, place, local));
             }
         }

@@ -344,7 +344,7 @@ struct Augmented<'a> {
 impl Images<f32> for Augmented<'_> {
     fn write(&self, index: u32, draw: Draw, image: &mut [f32]) {
         let pixels = self.split.image(index as usize);
-        vectorized(|| self.augment.write(pixels, draw.seed, draw.epoch, index, image));
+        vectorized!(self.augment.write(pixels, draw.seed, draw.epoch, index, image));
     }
 
     fn prefetch(&self, index: u32) {

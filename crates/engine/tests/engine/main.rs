@@ -1,6 +1,7 @@
 //! What the engine promises, through its public surface.
 
 mod graph;
+mod inlined;
 mod kernels;
 mod network;
 mod pytorch;

@@ -73,7 +73,7 @@ pub(in crate::nn) fn bias_gradient<T: Float>(
 /// `sum = Σ parts`, in order.
 fn add_up<'a, T: Float>(sum: &mut [T], parts: impl Iterator<Item = &'a [T]>) {
     sum.fill(T::zero());
-    vectorized(|| {
+    vectorized!({
         for part in parts {
             sum.iter_mut().zip(part).for_each(|(sum, &part)| *sum += part);
         }

@@ -105,7 +105,7 @@ impl<T: Float> Group<T> {
         let x = self.values[index].of(chunk);
         if let Scratch::BatchNorm(norm) = &mut self.scratch[index] {
             let x = all(&x);
-            vectorized(|| norm.chunk.measure(x));
+            vectorized!(norm.chunk.measure(x));
             norm.moments.merge(&norm.chunk);
         }
     }
@@ -132,7 +132,7 @@ impl<T: Float> Group<T> {
             }
             None => {
                 let (x, dy) = (all(&x), all(&dy));
-                vectorized(|| scratch.sums.measure(x, dy, &norm.moments));
+                vectorized!(scratch.sums.measure(x, dy, &norm.moments));
             }
         }
     }
@@ -162,7 +162,7 @@ impl<T: Float> Group<T> {
             }
             None => {
                 let (x, dy, dx) = (all(&x), all(&dy), all_mut(&mut dx));
-                vectorized(|| BatchNorm::backward(norm.slopes(), x, dy, dx));
+                vectorized!(BatchNorm::backward(norm.slopes(), x, dy, dx));
             }
         }
     }

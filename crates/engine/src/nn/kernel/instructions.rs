@@ -86,10 +86,22 @@ impl Instructions {
     }
 }
 
-/// Runs `work` compiled for the widest vectors this processor has. The compiler fuses no
+/// Evaluates an expression as [`run_vectorized`] runs a closure that is always inlined. One that is not would be compiled on
+/// its own, for the processor that all binaries run on.
+macro_rules! vectorized {
+    ($work:expr) => {
+        $crate::nn::kernel::run_vectorized(
+            #[inline(always)]
+            || $work,
+        )
+    };
+}
+pub(crate) use vectorized;
+
+/// Runs `work`, which must be `#[inline(always)]`, compiled for the widest vectors this processor has. The compiler fuses no
 /// multiplication with an addition by itself, so every processor gets the same bits.
 #[inline]
-pub fn vectorized<R>(work: impl FnOnce() -> R) -> R {
+pub fn run_vectorized<R>(work: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
     {
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,popcnt")]

@@ -240,7 +240,7 @@ pub fn fill_panels<T: Float>(mut panels: ArrayViewMut3<T>, matrix: ArrayView2<T>
         if let (Some(to), true) = (panel.as_slice_mut(), columns.ncols() == PANEL)
             && columns.t().rows().into_iter().all(|column| column.as_slice().is_some())
         {
-            vectorized(|| interleave(to, &columns));
+            vectorized!(interleave(to, &columns));
             continue;
         }
         for (mut to, from) in panel.rows_mut().into_iter().zip(columns.rows()) {

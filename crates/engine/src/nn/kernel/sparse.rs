@@ -294,7 +294,7 @@ impl SparseSpan<'_> {
                 *to = row[self.span];
             }
             if let Some(square) = square.first_chunk_mut() {
-                vectorized(|| transpose(square));
+                vectorized!(transpose(square));
             }
         }
     }

@@ -178,6 +178,7 @@ fn the_documented_grammar_is_that_of_the_code() {
             text.split("```text").nth(1).and_then(|rest| rest.split("```").next()).expect("a grammar");
         block.replace("//! ", "").replace("//!", "")
     };
-    let [page, code] = [include_str!("../../../../../docs/graph.md"), include_str!("../../../src/graph/mod.rs")];
+    let [page, code] =
+        [include_str!("../../../../../docs/graph.md"), include_str!("../../../src/graph/mod.rs")];
     assert_eq!(grammar(page), grammar(code));
 }

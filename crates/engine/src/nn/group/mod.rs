@@ -241,7 +241,7 @@ impl<T: Float> Group<T> {
                 }
                 (Layer::BatchNorm(_), _, Some(norm)) => {
                     let (x, y) = (all(&x), all_mut(&mut y));
-                    vectorized(|| affine(x, &norm.scale, &norm.shift, y));
+                    vectorized!(affine(x, &norm.scale, &norm.shift, y));
                 }
                 (Layer::Dropout(dropout), Scratch::Dropout(masks), _) if train => {
                     let mut masks = masks.of_mut(chunk);
@@ -331,7 +331,7 @@ impl<T: Float> Group<T> {
             {
                 let x = self.values[index].of(chunk);
                 for row in 0..chunk.count {
-                    vectorized(|| {
+                    vectorized!({
                         conv.backward_parameters(image(&x, row), image(&dy, row), scratch, gradient)
                     });
                 }
@@ -364,7 +364,7 @@ impl<T: Float> Group<T> {
         for index in pass.plan.ops[ops].iter().flat_map(|op| op.layers()) {
             if let Scratch::Dense(panels) = &mut self.scratch[index] {
                 let dy = self.dvalues[index + 1].array.slice(s![..rows, ..]);
-                vectorized(|| panels.fill(dy));
+                vectorized!(panels.fill(dy));
             }
         }
     }
