@@ -14,8 +14,8 @@ use crate::blobs::Blobs;
 use crate::config::Config;
 use crate::folder::{Folder, FolderError, FolderLock};
 use crate::inventory::sweep;
-use crate::job::Job;
 use crate::registry::Registry;
+use crate::service::Service;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 use crate::upkeep::Upkeep;
@@ -35,6 +35,7 @@ struct Shared {
     store: Store,
     blobs: Blobs,
     registry: Registry,
+    service: Service,
     metrics: Arc<Metrics>,
     draining: CancellationToken,
     tasks: TaskTracker,
@@ -111,13 +112,23 @@ impl App {
         )
         .await;
         let registry = registry.map_err(FolderError::of_database(&config.data_dir))?;
+        let (metrics, tasks) = (Arc::<Metrics>::default(), TaskTracker::new());
+        let service = Service::new(
+            store.clone(),
+            blobs.clone(),
+            registry.clone(),
+            Arc::clone(&metrics),
+            tasks.clone(),
+            config.limits.service(),
+        );
         let app = Self {
             shared: Arc::new(Shared {
                 admission: Admission::new(&config.limits.admission())?,
                 probed: Mutex::default(),
-                metrics: Arc::default(),
+                service,
+                metrics,
                 draining: CancellationToken::new(),
-                tasks: TaskTracker::new(),
+                tasks,
                 config,
                 store,
                 blobs,
@@ -170,6 +181,7 @@ impl App {
             store: self.shared.store.clone(),
             blobs: self.shared.blobs.clone(),
             registry: self.shared.registry.clone(),
+            service: self.shared.service.clone(),
             metrics: Arc::clone(&self.shared.metrics),
             lease: Duration::from_secs_f64(config.lease_seconds),
             crashes_max: config.limits.crashes_max,
@@ -179,17 +191,9 @@ impl App {
         }
     }
 
-    /// Sees to it that whoever is told of these jobs' models is served them, be it that another server has published them.
-    ///
-    /// # Errors
-    /// Where the rows can't be read.
-    pub async fn catch_up_with(&self, jobs: &[Job]) -> Result<(), StoreError> {
-        let mut results = jobs.iter().filter_map(|job| job.result.as_ref());
-        if results.all(|result| self.registry().knows(result)) {
-            Ok(())
-        } else {
-            self.registry().refresh().await
-        }
+    /// The operations.
+    pub fn service(&self) -> &Service {
+        &self.shared.service
     }
 
     /// What it was told at its start.

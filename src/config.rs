@@ -12,6 +12,7 @@ use clap::{Args, ValueEnum};
 use crate::admission::{AdmissionLimits, Lane, LaneLimits};
 use crate::data::picture::PictureLimits;
 use crate::lab::LabLimits;
+use crate::service::ServiceLimits;
 use crate::train::SpecLimits;
 
 /// How logs are written.
@@ -544,6 +545,15 @@ impl Limits {
             units_max: self.units_max,
             flops_max: self.job_flops_max,
             memory_bytes_max: self.job_bytes_max,
+        }
+    }
+
+    /// What operations are bounded by.
+    pub fn service(&self) -> ServiceLimits {
+        ServiceLimits {
+            queue_max: self.queue_max,
+            aliases_max: self.aliases_max,
+            min_free_bytes: self.min_free_bytes,
         }
     }
 

@@ -21,6 +21,7 @@ pub mod job;
 pub mod model;
 pub mod registry;
 pub mod server;
+pub mod service;
 pub mod store;
 pub mod telemetry;
 pub mod upkeep;

@@ -13,7 +13,8 @@ use crate::config::Keep;
 use crate::fault::{self, Fault};
 use crate::inventory::{InventoryError, sweep};
 use crate::registry::Registry;
-use crate::store::{Claim, Deleted, DeletedVersion, Ended, Held, OldVersions, Place, Store, StoreError};
+use crate::service::{Caller, OperationError, Service};
+use crate::store::{Claim, Ended, Held, OldVersions, Place, Store, StoreError};
 use crate::telemetry::Metrics;
 
 /// How often, within the time of a lease, it is looked whether it was renewed.
@@ -31,6 +32,8 @@ pub struct Upkeep {
     pub blobs: Blobs,
     /// The models in memory.
     pub registry: Registry,
+    /// What removes jobs and versions.
+    pub service: Service,
     /// What is measured.
     pub metrics: Arc<Metrics>,
     /// How long a worker holds its job without a sign of life.
@@ -156,13 +159,10 @@ impl Upkeep {
             let Some(last) = ended.last() else { return Ok(removed) };
             place = last.place;
             for Ended { id, .. } in ended {
-                match self.store.delete_job(id).await {
-                    Ok(Deleted::Gone(keys)) => {
-                        self.blobs.delete_dead(keys).await;
-                        removed += 1;
-                    }
-                    Ok(Deleted::Unknown | Deleted::NotEnded(_)) => {}
-                    Err(error) if error.is_transient() => return Err(error.into()),
+                match self.service.delete_job(&Caller::server(), id).await {
+                    Ok(()) => removed += 1,
+                    Err(OperationError::UnknownJob(_) | OperationError::JobNotEnded { .. }) => {}
+                    Err(OperationError::Store(error)) if error.is_transient() => return Err(error.into()),
                     Err(error) => tracing::error!(job = %id, %error, "a job is kept that can't be read"),
                 }
             }
@@ -183,9 +183,11 @@ impl Upkeep {
             if self.registry.newest(&name) == Some(version) {
                 continue;
             }
-            if let DeletedVersion::Gone(key) = self.store.delete_version(&name, version).await? {
-                self.blobs.delete_dead([key]).await;
-                removed += 1;
+            match self.service.delete_version(&Caller::server(), &name, version).await {
+                Ok(()) => removed += 1,
+                Err(OperationError::Store(error)) => return Err(error.into()),
+                // It is needed, or gone already.
+                Err(error) => tracing::debug!(%error, "a version stays"),
             }
         }
         Ok(removed)

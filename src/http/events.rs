@@ -18,13 +18,13 @@ use tokio::sync::broadcast;
 
 use super::deliver::Streamed;
 use super::extract::JobPath;
-use super::jobs::{changed, job, record_bytes};
+use super::jobs::{changed, record_bytes};
 use super::receive::Client;
 use super::{Problem, busy};
 use crate::admission::{Charge, Lane, Peer};
 use crate::app::App;
 use crate::job::{Job, JobId};
-use crate::store::StoreError;
+use crate::service::OperationError;
 
 /// How often a silent stream shows that it lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -87,7 +87,7 @@ pub async fn events(
             Problem::malformed("invalid_last_event_id", "Last-Event-ID is none of this job's events")
         })?,
     };
-    let job = job(&app, id).await?;
+    let job = app.service().job(id).await?;
     if seen.phase == CLOSED {
         // Tells an EventSource not to come back (HTML standard, section 9.2.3).
         return Ok(StatusCode::NO_CONTENT.into_response());
@@ -99,7 +99,7 @@ pub async fn events(
     })?;
     let memory = app.admission().charge(client.peer, STREAM_BYTES).map_err(busy)?;
     let epochs_at_a_time = (STREAM_BYTES / record_bytes(&job)).max(1) as u32;
-    let changes = app.store().changes();
+    let changes = app.service().changes();
     let follower = Follower {
         app,
         id,
@@ -159,13 +159,15 @@ impl Follower {
     }
 
     /// Queues an event for everything in the rows that the client has not seen.
-    async fn look(&mut self) -> Result<(), StoreError> {
-        let Some(job) = self.app.store().job(self.id).await? else {
-            self.seen.phase = CLOSED;
-            return Ok(());
+    async fn look(&mut self) -> Result<(), OperationError> {
+        let job = match self.app.service().job(self.id).await {
+            Err(OperationError::UnknownJob(_)) => {
+                self.seen.phase = CLOSED;
+                return Ok(());
+            }
+            job => job?,
         };
-        self.app.catch_up_with(std::slice::from_ref(&job)).await?;
-        let epochs = self.app.store().epochs(self.id, self.seen.epoch, self.epochs_at_a_time).await?;
+        let epochs = self.app.service().epochs(self.id, self.seen.epoch, self.epochs_at_a_time).await?;
         let has_more = epochs.len() >= self.epochs_at_a_time as usize;
         if self.seen.phase < QUEUED {
             self.send("state", Seen { phase: QUEUED, ..self.seen }, &state("queued", 0));

@@ -21,26 +21,21 @@ use crate::admission::{Lane, Price, Stop};
 use crate::app::App;
 use crate::blobs::digest;
 use crate::data;
-use crate::fields::Fault;
-use crate::job::{Checkpoint, EpochRecord, Job, JobHistory, JobId, JobState, Progress};
+use crate::job::{Checkpoint, EpochRecord, Job, JobHistory, JobId, JobState};
 use crate::lab::{self, Finding};
-use crate::model::{ModelRef, ModelRefError};
-use crate::nn::fitting_layers;
-use crate::store::{Cancelled, Deleted, Inserted, JobFilter, NewJob, Resumed, queue_share};
-use crate::train::{self, EpochMetrics, INPUT, TrainSpec};
+use crate::service::{Caller, Submission};
+use crate::store::JobFilter;
+use crate::train::{self, EpochMetrics};
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// Longest `Idempotency-Key`, in bytes.
 const KEY_BYTES_MAX: usize = 255;
 
-/// Seconds after which a refused client may come again, where none is measured, and at most.
-const RETRY_AFTER: (u32, u32) = (10, 3_600);
-
 /// `POST /v1/jobs`
 pub async fn create(
     State(app): State<App>,
-    client: Client,
+    caller: Caller,
     Params(NoParams {}): Params<NoParams>,
     headers: HeaderMap,
     request: Json,
@@ -52,89 +47,20 @@ pub async fn create(
         Ok((digest(request.to_string().as_bytes()), spec))
     };
     let (request_sha256, spec) = request.read(read).await?;
-    if let Some(key) = &idempotency_key
-        && let Some(repeated) = app.store().by_key(key, &request_sha256).await?
-    {
-        return answer(&app, repeated).await;
-    }
-    let mut spec = spec.map_err(Problem::invalid)?;
-    if let Some(reference) = &spec.initial_model {
-        spec.initial_model = Some(initial_model(&app, reference, &spec)?);
-    }
-    has_room(&app)?;
-    let shapes = data::shapes();
-    let examples = shapes.iter().find(|shape| shape.name == spec.dataset).map_or(0, |shape| shape.train);
-    let job = NewJob {
-        client: client.peer.to_string(),
-        progress: Progress {
-            epochs: spec.epochs,
-            steps: spec.steps_per_epoch(examples) as u64 * u64::from(spec.epochs),
-            ..Progress::default()
-        },
-        spec,
-        idempotency_key,
-        request_sha256,
+    let service = app.service();
+    let earlier = match &idempotency_key {
+        Some(key) => service.job_of_key(&caller, key, &request_sha256).await?,
+        None => None,
     };
-    answer(&app, app.store().insert_job(job, app.config().limits.queue_max).await?).await
-}
-
-async fn answer(app: &App, inserted: Inserted) -> Result<Response, Problem> {
-    match inserted {
-        Inserted::Accepted(job) | Inserted::Repeated(job) => {
-            app.catch_up_with(std::slice::from_ref(&job)).await?;
-            let location = format!("/v1/jobs/{}", job.id);
-            Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], JsonResponse(job)).into_response())
+    let job = match earlier {
+        Some(job) => job,
+        None => {
+            let spec = spec.map_err(Problem::invalid)?;
+            service.submit_job(&caller, Submission { spec, idempotency_key, request_sha256 }).await?
         }
-        Inserted::OtherRequest => Err(Problem::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "idempotency_key_reused",
-            "this Idempotency-Key came before with another body",
-        )),
-        Inserted::QueueFull => Err(queue_full(app)),
-        Inserted::InitialModelGone => Err(Problem::invalid(vec![Fault {
-            pointer: "/initial_model".to_owned(),
-            detail: "names a version that has just been deleted".to_owned(),
-        }])),
-    }
-}
-
-/// 429, to come again when a job will have left the queue, as fast as they left it of late.
-fn queue_full(app: &App) -> Problem {
-    let measured = app.store().queue_interval().map(|interval| interval.as_secs_f64().ceil());
-    let seconds = measured.map_or(RETRY_AFTER.0, |seconds| seconds.clamp(1.0, RETRY_AFTER.1.into()) as u32);
-    let most = app.config().limits.queue_max;
-    let detail = format!("the queue takes {most} jobs, {} of one client; try again later", queue_share(most));
-    Problem::too_many("queue_full", detail, seconds)
-}
-
-/// That the disk has room for what a job will write.
-fn has_room(app: &App) -> Result<(), Problem> {
-    let least = app.config().limits.min_free_bytes;
-    match app.blobs().free_bytes() {
-        Ok(free) if free < least => Err(Problem::disk_full(format!(
-            "the disk of the server has {free} bytes left, and takes no more jobs below {least}"
-        ))),
-        Ok(_) => Ok(()),
-        Err(error) => {
-            tracing::warn!(%error, "the room on the disk is not known");
-            Ok(())
-        }
-    }
-}
-
-/// The model that `reference` means now, as `name@version`: what a job starts from must not change.
-fn initial_model(app: &App, reference: &str, spec: &TrainSpec) -> Result<String, Problem> {
-    let invalid = |detail| Problem::invalid(vec![Fault { pointer: "/initial_model".to_owned(), detail }]);
-    let reference: ModelRef = reference.parse().map_err(|error: ModelRefError| invalid(error.to_string()))?;
-    let version = app.registry().version(&reference).map_err(|error| invalid(error.to_string()))?;
-    let name = format!("{}@{}", reference.name, version.version);
-    let fitting = fitting_layers(INPUT, &spec.network.layers, &version.layers);
-    if fitting.map_err(|error| invalid(error.to_string()))? == 0 {
-        let detail =
-            format!("no layer of {name} fits this network: none has the place, kind and shape of another");
-        return Err(invalid(detail));
-    }
-    Ok(name)
+    };
+    let location = format!("/v1/jobs/{}", job.id);
+    Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], JsonResponse(job)).into_response())
 }
 
 /// The key of a request, if it has one.
@@ -184,8 +110,7 @@ pub async fn list(
     let read = {
         let (app, limit) = (app.clone(), page.limit);
         async move {
-            let (jobs, next_cursor) = app.store().jobs(&filter, limit).await?;
-            app.catch_up_with(&jobs).await?;
+            let (jobs, next_cursor) = app.service().jobs(&filter, limit).await?;
             Ok(JsonResponse(JobList { jobs, next_cursor }))
         }
     };
@@ -214,14 +139,14 @@ pub async fn show(
         return Err(invalid(detail));
     }
     let deadline = Instant::now() + Duration::from_secs_f64(wait);
-    let mut changes = app.store().changes();
+    let mut changes = app.service().changes();
     let mut seat = None;
     loop {
         let look = match &seat {
             Some(_) => Some(app.admission().enter(Lane::Other, client.peer).await.map_err(busy)?),
             None => None,
         };
-        let job = job(&app, id).await?;
+        let job = app.service().job(id).await?;
         drop(look);
         if job.state.is_ended() || Instant::now() >= deadline || app.draining().is_cancelled() {
             return Ok(JsonResponse(job));
@@ -252,17 +177,6 @@ pub async fn changed(changes: &mut tokio::sync::broadcast::Receiver<Option<JobId
             return;
         }
     }
-}
-
-/// The job called `id`, or 404.
-pub async fn job(app: &App, id: JobId) -> Result<Job, Problem> {
-    let job = app.store().job(id).await?.ok_or_else(|| unknown(id))?;
-    app.catch_up_with(std::slice::from_ref(&job)).await?;
-    Ok(job)
-}
-
-fn unknown(id: JobId) -> Problem {
-    Problem::not_found("unknown_job", format!("there is no job {id}"))
 }
 
 /// Epochs of a page, unless told: ordinary jobs come in one.
@@ -299,7 +213,7 @@ pub async fn metrics(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let page: Page<u32> = params.page_or(EPOCHS_SHOWN)?;
-    let job = job(&app, id).await?;
+    let job = app.service().job(id).await?;
     place.leave();
     let row_bytes = record_bytes(&job) + job.progress.epoch as usize * COURSE_BYTES / page.limit as usize;
     let wants_csv = accepts(&headers, "text/csv");
@@ -312,8 +226,8 @@ pub async fn metrics(
 
 /// A page of the course of a job.
 async fn course(app: &App, job: Job, page: Page<u32>, wants_csv: bool) -> Result<Response, Problem> {
-    let (id, limit, after) = (job.id, page.limit, page.cursor.unwrap_or(0));
-    let (history, next) = app.store().history(id, after, limit, job.progress.steps_per_epoch()).await?;
+    let (id, limit) = (job.id, page.limit);
+    let (history, next) = app.service().course_page(&job, page.cursor.unwrap_or(0), limit).await?;
     if wants_csv {
         let csv = ([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], csv(&history.epochs));
         // <https://www.rfc-editor.org/rfc/rfc8288>: the next page, of as many epochs.
@@ -323,7 +237,7 @@ async fn course(app: &App, job: Job, page: Page<u32>, wants_csv: bool) -> Result
             None => csv.into_response(),
         });
     }
-    let course = app.store().course(id).await?;
+    let course = app.service().course(id).await?;
     let course: Vec<&EpochMetrics> = course.iter().collect();
     let has_diverged = job.error.is_some_and(|error| error.code == "diverged");
     let shapes = data::shapes();
@@ -361,69 +275,32 @@ fn csv(epochs: &[EpochRecord]) -> String {
 /// `POST /v1/jobs/{id}/cancel`
 pub async fn cancel(
     State(app): State<App>,
+    caller: Caller,
     JobPath(id): JobPath,
     Params(NoParams {}): Params<NoParams>,
-) -> Result<Response, Problem> {
-    match app.store().cancel(id).await? {
-        Cancelled::Accepted(job) => Ok((StatusCode::ACCEPTED, JsonResponse(job)).into_response()),
-        Cancelled::Ended(job) => {
-            let detail = format!("job {id} {} already", standing(job.state));
-            Err(Problem::conflict("job_ended", detail))
-        }
-        Cancelled::Unknown => Err(unknown(id)),
-    }
-}
-
-/// What a job in this state does, as the end of a sentence that it begins.
-fn standing(state: JobState) -> &'static str {
-    match state {
-        JobState::Queued => "waits in the queue",
-        JobState::Running => "is running",
-        JobState::Succeeded => "has succeeded",
-        JobState::Failed => "has failed",
-        JobState::Cancelled => "has been cancelled",
-    }
+) -> Result<(StatusCode, JsonResponse<Job>), Problem> {
+    Ok((StatusCode::ACCEPTED, JsonResponse(app.service().cancel_job(&caller, id).await?)))
 }
 
 /// `POST /v1/jobs/{id}/resume`
 pub async fn resume(
     State(app): State<App>,
+    caller: Caller,
     JobPath(id): JobPath,
     Params(NoParams {}): Params<NoParams>,
-) -> Result<Response, Problem> {
-    has_room(&app)?;
-    match app.store().resume(id, app.config().limits.queue_max).await? {
-        Resumed::Accepted(job) => Ok((StatusCode::ACCEPTED, JsonResponse(job)).into_response()),
-        Resumed::NotStopped(job) => Err(Problem::conflict(
-            "job_not_stopped",
-            format!("job {id} {}; only one that failed or was cancelled is resumed", standing(job.state)),
-        )),
-        Resumed::QueueFull => Err(queue_full(&app)),
-        Resumed::InitialModelGone => Err(Problem::conflict(
-            "initial_model_gone",
-            format!("job {id} starts from a version that has been deleted"),
-        )),
-        Resumed::Unknown => Err(unknown(id)),
-    }
+) -> Result<(StatusCode, JsonResponse<Job>), Problem> {
+    Ok((StatusCode::ACCEPTED, JsonResponse(app.service().resume_job(&caller, id).await?)))
 }
 
 /// `DELETE /v1/jobs/{id}`
 pub async fn delete(
     State(app): State<App>,
+    caller: Caller,
     JobPath(id): JobPath,
     Params(NoParams {}): Params<NoParams>,
 ) -> Result<StatusCode, Problem> {
-    match app.store().delete_job(id).await? {
-        Deleted::Gone(keys) => {
-            app.blobs().delete_dead(keys).await;
-            Ok(StatusCode::NO_CONTENT)
-        }
-        Deleted::NotEnded(state) => Err(Problem::conflict(
-            "job_not_ended",
-            format!("job {id} {}; cancel it, or wait until it has ended", standing(state)),
-        )),
-        Deleted::Unknown => Err(unknown(id)),
-    }
+    app.service().delete_job(&caller, id).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// The checkpoints of a job, newest first.
@@ -438,10 +315,7 @@ pub async fn checkpoints(
     JobPath(id): JobPath,
     Params(NoParams {}): Params<NoParams>,
 ) -> Result<JsonResponse<CheckpointList>, Problem> {
-    job(&app, id).await?;
-    let rows = app.store().checkpoints(id).await?;
-    let checkpoints = rows.iter().map(|row| row.shown()).collect::<Result<_, _>>()?;
-    Ok(JsonResponse(CheckpointList { checkpoints }))
+    Ok(JsonResponse(CheckpointList { checkpoints: app.service().checkpoints(id).await? }))
 }
 
 /// Bytes of a file that are held while it is read through.
@@ -457,54 +331,27 @@ pub async fn checkpoint(
     Params(NoParams {}): Params<NoParams>,
 ) -> Result<Response, Problem> {
     let id: JobId = parse_job_id(&id)?;
-    job(&app, id).await?;
-    let rows = app.store().checkpoints(id).await?;
-    let found = rows.iter().find(|row| epoch.parse() == Ok(row.epoch)).ok_or_else(|| {
-        let epochs: Vec<String> = rows.iter().map(|row| row.epoch.to_string()).collect();
-        let there = if epochs.is_empty() { "none".to_owned() } else { epochs.join(", ") };
-        let epoch = path_text(&epoch);
-        Problem::not_found(
-            "unknown_checkpoint",
-            format!("job {id} keeps no checkpoint of epoch {epoch}; of these it does: {there}"),
-        )
-    })?;
+    let found = app.service().checkpoint(id, &path_text(&epoch)).await?;
     let blob = found.blob();
     let tag = format!("\"{}\"", blob.sha256);
     if etag_matches(&headers, &tag) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
     }
+    let name = format!("{id}-{}.safetensors", found.epoch());
     let head = [
         (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
-        (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{id}-{epoch}.safetensors\"")),
+        (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")),
         (header::CONTENT_LENGTH, blob.size_bytes.to_string()),
         (header::ETAG, tag),
     ];
     if is_head.is_some() {
         return Ok((head, Extension(Streamed), Body::empty()).into_response());
     }
-    // What it takes to read a file through, so that damage is known before anything is sent.
-    let (blobs, whole) = (app.blobs().clone(), blob.clone());
-    let read_through = move |stop: &Stop| Ok(blobs.read_through(&whole, &|| !stop.is_set()));
+    let read_through = {
+        let (service, found) = (app.service().clone(), found.clone());
+        move |stop: &Stop| Ok(service.read_through(&found, &|| !stop.is_set()))
+    };
     let (verified, _) = worked(&app, client, Price::new(Lane::Batch, READ_BYTES), read_through).await?;
-    let read = match verified {
-        Ok(()) => app.blobs().stream(&blob).await,
-        Err(error) => Err(error),
-    };
-    let body = match read {
-        Ok(body) => body,
-        // Its job has made newer ones meanwhile.
-        Err(error) if error.is_damage() && !app.store().is_named(&found.blob_key).await? => {
-            let detail = format!("job {id} keeps no checkpoint of epoch {epoch} any more");
-            return Err(Problem::not_found("unknown_checkpoint", detail));
-        }
-        Err(error) => {
-            tracing::error!(job = %id, %error, "a checkpoint can't be read");
-            if !error.is_damage() {
-                return Err(Problem::internal());
-            }
-            let detail = format!("the bytes of the checkpoint of epoch {epoch} are damaged or missing");
-            return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "checkpoint_damaged", detail));
-        }
-    };
-    Ok((head, Extension(Streamed), Body::from_stream(body)).into_response())
+    let bytes = app.service().checkpoint_bytes(&found, verified).await?;
+    Ok((head, Extension(Streamed), Body::from_stream(bytes)).into_response())
 }

@@ -55,28 +55,26 @@ pub fn router(app: App) -> Router {
     };
     let read = door(Takes::Nothing, Works::Short);
     let json = door(Takes::Json, Works::Short);
-    let change = door(Takes::Nothing, Works::ToItsEnd);
-    let change_json = door(Takes::Json, Works::ToItsEnd);
     let look = door(Takes::Nothing, Works::Priced);
     let work = door(Takes::Json, Works::Priced);
     let images = door(Takes::Images, Works::Priced);
     Router::new()
         .route("/v1/jobs", json(post(jobs::create)).merge(look(get(jobs::list))))
-        .route("/v1/jobs/{id}", change(delete(jobs::delete)).merge(read(get(jobs::show))))
+        .route("/v1/jobs/{id}", read(delete(jobs::delete)).merge(read(get(jobs::show))))
         .route("/v1/jobs/{id}/metrics", read(get(jobs::metrics)))
         .route("/v1/jobs/{id}/events", read(get(events::events)))
-        .route("/v1/jobs/{id}/cancel", change(post(jobs::cancel)))
-        .route("/v1/jobs/{id}/resume", change(post(jobs::resume)))
+        .route("/v1/jobs/{id}/cancel", read(post(jobs::cancel)))
+        .route("/v1/jobs/{id}/resume", read(post(jobs::resume)))
         .route("/v1/jobs/{id}/checkpoints", read(get(jobs::checkpoints)))
         .route("/v1/jobs/{id}/checkpoints/{epoch}", look(get(jobs::checkpoint)))
         .route("/v1/networks", read(get(networks::list)))
         .route("/v1/networks/summary", work(post(networks::summary)))
         .route("/v1/gradient-check", work(post(networks::gradient_check)))
         .route("/v1/models", look(get(models::list)))
-        .route("/v1/models/{ref}", change(delete(models::delete)).merge(look(get(models::show))))
+        .route("/v1/models/{ref}", read(delete(models::delete)).merge(look(get(models::show))))
         .route(
             "/v1/models/{ref}/aliases/{alias}",
-            change_json(put(models::set_alias)).merge(change(delete(models::delete_alias))),
+            json(put(models::set_alias)).merge(read(delete(models::delete_alias))),
         )
         .route("/v1/models/{ref}/predict", images(post(predict::predict)))
         .route("/v1/models/{ref}/explain", images(post(inside::explain)))

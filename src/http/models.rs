@@ -8,9 +8,9 @@ use super::Problem;
 use super::extract::{self, ListParams, ModelPath, NoParams, Page, Params, PathWords, path_text};
 use super::receive::Client;
 use crate::app::App;
-use crate::fields::{Fault, parsed};
+use crate::fields::parsed;
 use crate::model::{ModelEntry, ModelPlace, ModelRef, Selector};
-use crate::store::{DeletedVersion, SetAlias};
+use crate::service::Caller;
 use crate::train::is_name;
 
 /// Bytes of a row of a model at most, as it is held and as JSON: its layers and its aliases are limited.
@@ -30,9 +30,9 @@ pub async fn list(
     Params(params): Params<ListParams>,
 ) -> Result<Response, Problem> {
     let page: Page<ModelPlace> = params.page()?;
-    let (registry, limit, cursor) = (app.registry().clone(), page.limit as usize, page.cursor.clone());
+    let (service, limit, cursor) = (app.service().clone(), page.limit as usize, page.cursor.clone());
     let read = async move {
-        let (models, next) = registry.page(cursor.as_ref(), limit);
+        let (models, next) = service.models(cursor.as_ref(), limit);
         Ok(Json(ModelList { models, next_cursor: next.map(|place| place.to_string()) }))
     };
     page.answer(&app, client, ROW_BYTES, read).await
@@ -48,7 +48,7 @@ pub struct ShownModel {
 
 impl ShownModel {
     fn of(app: &App, reference: &ModelRef, page: Page<u32>) -> Result<Json<Self>, Problem> {
-        let (entry, next) = app.registry().entry(reference, page.cursor, page.limit as usize)?;
+        let (entry, next) = app.service().model(reference, page.cursor, page.limit as usize)?;
         Ok(Json(Self { entry, next_cursor: next.map(|version| version.to_string()) }))
     }
 }
@@ -71,6 +71,7 @@ pub async fn show(
 /// `DELETE /v1/models/{ref}`
 pub async fn delete(
     State(app): State<App>,
+    caller: Caller,
     ModelPath(reference): ModelPath,
     Params(NoParams {}): Params<NoParams>,
 ) -> Result<StatusCode, Problem> {
@@ -83,30 +84,14 @@ pub async fn delete(
             ),
         ));
     };
-    match app.store().delete_version(&reference.name, version).await? {
-        DeletedVersion::Gone(key) => {
-            app.registry().refresh().await?;
-            if app.registry().newest(&reference.name).is_none() {
-                app.metrics().forget_model(&reference.name);
-            }
-            app.blobs().delete_dead([key]).await;
-            Ok(StatusCode::NO_CONTENT)
-        }
-        DeletedVersion::Aliased(alias) => Err(Problem::conflict(
-            "model_aliased",
-            format!("{}@{alias} is {reference}; move the alias or delete it first", reference.name),
-        )),
-        DeletedVersion::Needed(job) => Err(Problem::conflict(
-            "model_needed",
-            format!("job {job} starts from {reference} and has not ended"),
-        )),
-        DeletedVersion::Unknown => Err(unknown(&app, reference).await),
-    }
+    app.service().delete_version(&caller, &reference.name, version).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// `PUT /v1/models/{name}/aliases/{alias}`
 pub async fn set_alias(
     State(app): State<App>,
+    caller: Caller,
     PathWords((name, alias)): PathWords<(String, String)>,
     Params(NoParams {}): Params<NoParams>,
     extract::Json { value: request, .. }: extract::Json,
@@ -121,41 +106,20 @@ pub async fn set_alias(
         version
     })
     .map_err(Problem::invalid)? as u32;
-    let aliases_max = app.config().limits.aliases_max;
-    let set = app.store().set_alias(&name, &alias, version, aliases_max).await?;
-    app.registry().refresh().await?;
+    app.service().set_alias(&caller, &reference.name, &alias, version).await?;
     let model = ModelRef { name: reference.name, selector: Selector::Default };
-    match set {
-        SetAlias::Set => ShownModel::of(&app, &model, Page::of(None, None)?),
-        SetAlias::TooMany => Err(Problem::conflict(
-            "too_many_aliases",
-            format!(
-                "model {name} has {aliases_max} aliases, which is as many as it may have; move or delete one of them"
-            ),
-        )),
-        SetAlias::Unknown => {
-            let meant = ModelRef { name, selector: Selector::Version(version) };
-            let detail =
-                app.registry().version(&meant).err().map_or_else(String::new, |error| error.to_string());
-            if app.registry().version(&model).is_err() {
-                return Err(Problem::not_found("unknown_model", detail));
-            }
-            Err(Problem::invalid(vec![Fault { pointer: "/version".to_owned(), detail }]))
-        }
-    }
+    ShownModel::of(&app, &model, Page::of(None, None)?)
 }
 
 /// `DELETE /v1/models/{name}/aliases/{alias}`
 pub async fn delete_alias(
     State(app): State<App>,
+    caller: Caller,
     PathWords((name, alias)): PathWords<(String, String)>,
     Params(NoParams {}): Params<NoParams>,
 ) -> Result<StatusCode, Problem> {
     let reference = alias_reference(&name, &alias)?;
-    if !app.store().delete_alias(&name, &alias).await? {
-        return Err(unknown(&app, reference).await);
-    }
-    app.registry().refresh().await?;
+    app.service().delete_alias(&caller, &reference.name, &alias).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -170,15 +134,4 @@ fn alias_reference(name: &str, alias: &str) -> Result<ModelRef, Problem> {
         return Err(Problem::malformed("invalid_alias", detail));
     }
     Ok(format!("{name}@{alias}").parse()?)
-}
-
-/// 404 that names what is missing of a reference; another server may have deleted it.
-async fn unknown(app: &App, reference: ModelRef) -> Problem {
-    if let Err(error) = app.registry().refresh().await {
-        return error.into();
-    }
-    match app.registry().version(&reference) {
-        Err(error) => error.into(),
-        Ok(_) => Problem::not_found("unknown_model", format!("there is no {reference}")),
-    }
 }

@@ -104,11 +104,11 @@ fn plain(openmetrics: &str) -> String {
 pub async fn page(State(app): State<App>, headers: HeaderMap) -> Result<Response, Problem> {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("127.0.0.1:8080");
     let running = JobFilter { state: Some(JobState::Running), ..JobFilter::default() };
-    let (mut jobs, _) = app.store().jobs(&running, JOBS_SHOWN).await?;
-    let (newest, _) = app.store().jobs(&JobFilter::default(), JOBS_SHOWN).await?;
+    let (mut jobs, _) = app.service().jobs(&running, JOBS_SHOWN).await?;
+    let (newest, _) = app.service().jobs(&JobFilter::default(), JOBS_SHOWN).await?;
     jobs.extend(newest.into_iter().filter(|job| job.state != JobState::Running));
     jobs.truncate(JOBS_SHOWN as usize);
-    let (models, _) = app.registry().page(None, MODELS_SHOWN);
+    let (models, _) = app.service().models(None, MODELS_SHOWN);
     let job_rows: String = jobs
         .iter()
         .map(|job| {

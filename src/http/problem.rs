@@ -6,6 +6,7 @@ use crate::data::picture::PictureError;
 use crate::fields::Fault;
 use crate::model::ModelRefError;
 use crate::registry::RegistryError;
+use crate::service::OperationError;
 use crate::store::StoreError;
 
 /// An error as clients see it (RFC 9457): `application/problem+json`.
@@ -203,6 +204,55 @@ impl From<RegistryError> for Problem {
             }
         };
         Self::not_found(code, error.to_string())
+    }
+}
+
+/// Seconds after which a refused client may come again if none is measured, and at most.
+const RETRY_AFTER: (u32, u32) = (10, 3_600);
+
+impl From<OperationError> for Problem {
+    fn from(error: OperationError) -> Self {
+        use OperationError as Error;
+        let detail = error.to_string();
+        let field =
+            |name: &str| Self::invalid(vec![Fault { pointer: format!("/{name}"), detail: detail.clone() }]);
+        match error {
+            Error::Store(error) => error.into(),
+            Error::Registry(error) => error.into(),
+            Error::UnknownJob(_) => Self::not_found("unknown_job", detail),
+            Error::JobEnded { .. } => Self::conflict("job_ended", detail),
+            Error::JobNotStopped { .. } => Self::conflict("job_not_stopped", detail),
+            Error::JobNotEnded { .. } => Self::conflict("job_not_ended", detail),
+            Error::QueueFull { interval, .. } => {
+                let measured = interval.map(|interval| interval.as_secs_f64().ceil());
+                let bounded = |seconds: f64| seconds.clamp(1.0, RETRY_AFTER.1.into()) as u32;
+                Self::too_many("queue_full", detail, measured.map_or(RETRY_AFTER.0, bounded))
+            }
+            Error::KeyReused => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail),
+            Error::InitialModelRef(_)
+            | Error::InitialModelUnknown(_)
+            | Error::InitialModelMisfit(_)
+            | Error::InitialModelDeleted => field("initial_model"),
+            Error::InitialModelGone(_) => Self::conflict("initial_model_gone", detail),
+            Error::DiskFull { .. } => Self::disk_full(detail),
+            Error::UnknownCheckpoint { .. } | Error::CheckpointReplaced { .. } => {
+                Self::not_found("unknown_checkpoint", detail)
+            }
+            Error::CheckpointDamaged { id, source, .. } => {
+                tracing::error!(job = %id, error = %source, "a checkpoint can't be read");
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "checkpoint_damaged", detail)
+            }
+            Error::ModelAliased { .. } => Self::conflict("model_aliased", detail),
+            Error::ModelNeeded { .. } => Self::conflict("model_needed", detail),
+            Error::TooManyAliases { .. } => Self::conflict("too_many_aliases", detail),
+            Error::AliasedVersionUnknown(_) => field("version"),
+            Error::ModelGone(_) => Self::not_found("unknown_model", detail),
+            Error::Blob(error) => {
+                tracing::error!(%error, "bytes can't be read");
+                Self::internal()
+            }
+            Error::Stopped => Self::internal(),
+        }
     }
 }
 

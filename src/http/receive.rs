@@ -1,5 +1,6 @@
 //! How a request comes in: its body as it arrives, then its place in a lane.
 
+use std::any::Any;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,7 +13,6 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use tracing::Instrument;
 
 use super::accept::{is_identity, known_media_type};
 use super::connections::ClientAddress;
@@ -21,6 +21,7 @@ use super::observe::BytesIn;
 use super::{Problem, busy};
 use crate::admission::{Charge, Lane, Peer, Place, SMALL_BYTES};
 use crate::app::App;
+use crate::service::Caller;
 
 /// What a route takes in its body.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,11 +37,8 @@ pub enum Takes {
 /// How a route is worked on once its body has arrived.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Works {
-    /// In a place of the lane of everything else.
+    /// In a place of the lane of everything else, which a change that its caller has left holds to its end.
     Short,
-    /// The same, and to its end though its client hangs up: what is in memory, and who waits, must follow what was
-    /// committed. A job that is posted needs none of this: the store carries it.
-    ToItsEnd,
     /// In a lane that its handler chooses, knowing the price.
     Priced,
 }
@@ -133,6 +131,18 @@ impl Held {
     }
 }
 
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        let held: Option<Arc<dyn Any + Send + Sync>> = match parts.extensions.get::<Held>() {
+            Some(held) => Some(Arc::new(held.clone())),
+            None => None,
+        };
+        Ok(Self::new(Client::of(&parts.extensions).peer.to_string(), held))
+    }
+}
+
 /// Takes a request's body in, then a place for it, then calls its handler.
 pub async fn enter(State(door): State<Door>, mut request: Request, next: Next) -> Response {
     let Door { app, takes, works } = door;
@@ -149,19 +159,9 @@ pub async fn enter(State(door): State<Door>, mut request: Request, next: Next) -
         Err(refusal) => return busy(refusal).into_response(),
     };
     request.extensions_mut().insert(place.clone());
-    let answering = async move {
-        let response = next.run(request).await;
-        place.leave();
-        response
-    };
-    if works == Works::Short {
-        return answering.await;
-    }
-    match app.tasks().spawn(answering.instrument(tracing::Span::current())).await {
-        Ok(response) => response,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(_) => Problem::internal().into_response(),
-    }
+    let response = next.run(request).await;
+    place.leave();
+    response
 }
 
 /// Reads the body of a request, once what its head says has been checked.

@@ -24,7 +24,7 @@ pub struct NewJob {
     pub progress: Progress,
     /// Whose it is: clients take turns.
     pub client: String,
-    /// The client's key for this request.
+    /// The client's key for this request; another client's is another key.
     pub idempotency_key: Option<String>,
     /// Digest of the request, to tell whether a key comes with another one.
     pub request_sha256: String,
@@ -52,7 +52,7 @@ pub(super) type Pending = Arc<Mutex<Vec<Waiting>>>;
 #[derive(Debug)]
 pub(super) struct Waiting {
     id: JobId,
-    idempotency_key: Option<String>,
+    key: Option<Key>,
     request_sha256: String,
     initial_model: Option<String>,
     /// A [`Given`] as JSON.
@@ -71,11 +71,13 @@ impl Store {
     /// Where the database fails.
     pub async fn insert_job(&self, job: NewJob, queue_max: u32) -> Result<Inserted, StoreError> {
         let id = JobId::new();
+        let key = job.idempotency_key.as_ref().map(|key| Key::new(&job.client, key));
         let given = Given {
             id,
             model: &job.spec.model,
             spec: to_json("spec", id, &job.spec)?,
-            idempotency_key: job.idempotency_key.as_deref(),
+            idempotency_key: key.as_ref().map(|key| key.own.as_str()),
+            bare_key: key.as_ref().map(|key| key.bare.as_str()),
             request_sha256: &job.request_sha256,
             progress: to_json("progress", id, &job.progress)?,
             initial_model: job.spec.initial_model.as_deref(),
@@ -84,13 +86,13 @@ impl Store {
             queue_max,
         };
         let given = to_json("job", id, &given)?;
-        let NewJob { spec, idempotency_key, request_sha256, .. } = job;
+        let NewJob { spec, request_sha256, .. } = job;
         let (answer, answered) = oneshot::channel();
         let is_first = {
             let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
             pending.push(Waiting {
                 id,
-                idempotency_key,
+                key,
                 request_sha256,
                 initial_model: spec.initial_model,
                 given,
@@ -161,16 +163,37 @@ impl Store {
         }
     }
 
-    /// What became of an earlier request with this key.
+    /// What became of an earlier request of this client with this key.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn by_key(&self, key: &str, request_sha256: &str) -> Result<Option<Inserted>, StoreError> {
-        let earlier = earlier(&mut *self.reader.acquire().await?, key, request_sha256).await?;
+    pub async fn by_key(
+        &self,
+        client: &str,
+        key: &str,
+        request_sha256: &str,
+    ) -> Result<Option<Inserted>, StoreError> {
+        let key = Key::new(client, key);
+        let earlier = earlier(&mut *self.reader.acquire().await?, &key, request_sha256).await?;
         Ok(earlier.map(|inserted| match inserted {
             Inserted::Repeated(job) => Inserted::Repeated(self.live.on(job)),
             inserted => inserted,
         }))
+    }
+}
+
+/// A client's key as rows have it.
+#[derive(Clone, Debug)]
+struct Key {
+    /// The key of this client alone. Neither of its parts holds what separates them.
+    own: String,
+    /// The key as it came, which jobs from before clients were told apart have.
+    bare: String,
+}
+
+impl Key {
+    fn new(client: &str, key: &str) -> Self {
+        Self { own: format!("{client}\u{1f}{key}"), bare: key.to_owned() }
     }
 }
 
@@ -206,10 +229,10 @@ async fn insert_but(
 ) -> Result<Answers, StoreError> {
     let is_gone = |waiting: &Waiting| waiting.initial_model.as_deref().is_some_and(|one| gone.contains(one));
     let mut keys = HashSet::new();
-    let mut is_first = |key: &Option<String>| key.as_ref().is_none_or(|key| keys.insert(key.clone()));
+    let mut is_first = |key: &Option<Key>| key.as_ref().is_none_or(|key| keys.insert(key.own.clone()));
     let given: Vec<&str> = batch
         .iter()
-        .filter(|waiting| !is_gone(waiting) && is_first(&waiting.idempotency_key))
+        .filter(|waiting| !is_gone(waiting) && is_first(&waiting.key))
         .map(|waiting| waiting.given.as_str())
         .collect();
     let given = format!("[{}]", given.join(","));
@@ -218,7 +241,7 @@ async fn insert_but(
     let mut inserted = Vec::with_capacity(batch.len());
     for waiting in batch {
         let refused = if is_gone(waiting) { Inserted::InitialModelGone } else { Inserted::QueueFull };
-        inserted.push(match (rows.remove(&waiting.id.to_string()), &waiting.idempotency_key) {
+        inserted.push(match (rows.remove(&waiting.id.to_string()), &waiting.key) {
             (Some(row), _) => row.try_into().map(Inserted::Accepted),
             (None, None) => Ok(refused),
             (None, Some(key)) => {
@@ -236,6 +259,7 @@ struct Given<'a> {
     model: &'a str,
     spec: String,
     idempotency_key: Option<&'a str>,
+    bare_key: Option<&'a str>,
     request_sha256: &'a str,
     progress: String,
     initial_model: Option<&'a str>,
@@ -254,7 +278,8 @@ const INSERT: &str = "
     WITH given AS (
         SELECT key AS place,
                value ->> 'id' AS id, value ->> 'model' AS model, value ->> 'spec' AS spec,
-               value ->> 'idempotency_key' AS idempotency_key, value ->> 'request_sha256' AS request_sha256,
+               value ->> 'idempotency_key' AS idempotency_key, value ->> 'bare_key' AS bare_key,
+               value ->> 'request_sha256' AS request_sha256,
                value ->> 'progress' AS progress, value ->> 'initial_model' AS initial_model,
                value ->> 'priority' AS priority, value ->> 'client' AS client, value ->> 'queue_max' AS queue_max
         FROM json_each($1)
@@ -262,7 +287,8 @@ const INSERT: &str = "
     asked AS MATERIALIZED (
         SELECT *, ROW_NUMBER() OVER (PARTITION BY client ORDER BY place) AS of_client
         FROM given
-        WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.idempotency_key = given.idempotency_key)
+        WHERE NOT EXISTS (SELECT 1 FROM jobs
+                          WHERE jobs.idempotency_key IN (given.idempotency_key, given.bare_key))
     ),
     held AS MATERIALIZED (
         SELECT client, (SELECT COUNT(*) FROM jobs WHERE jobs.client = asked.client AND jobs.state = 'queued') AS jobs
@@ -291,11 +317,12 @@ const INSERT: &str = "
 
 async fn earlier(
     connection: &mut SqliteConnection,
-    key: &str,
+    key: &Key,
     request_sha256: &str,
 ) -> Result<Option<Inserted>, StoreError> {
-    let row: Option<JobRow> = sqlx::query_as("SELECT * FROM jobs WHERE idempotency_key = $1")
-        .bind(key)
+    let row: Option<JobRow> = sqlx::query_as("SELECT * FROM jobs WHERE idempotency_key IN ($1, $2) LIMIT 1")
+        .bind(&key.own)
+        .bind(&key.bare)
         .fetch_optional(connection)
         .await?;
     row.map(|row| {

@@ -25,7 +25,7 @@ const ENDS_WITHIN: Duration = Duration::from_secs(30);
 const TAKEN_WITHIN: Duration = Duration::from_secs(20);
 
 /// So often a server is stopped at a point before it has to stand there without the lock of the rows.
-const STOPS: u32 = 4;
+const STOPS: u32 = 8;
 
 /// When a server is stopped.
 #[derive(Clone, Copy, Debug)]

@@ -160,6 +160,22 @@ async fn a_key_answers_with_the_same_job_and_refuses_another_body_also_after_a_r
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_same_key_of_another_client_is_another_key() {
+    let server = TestServer::start(&[]).await;
+    let send = async |client: &reqwest::Client, body: Value| -> Value {
+        let request = client.post(server.path("/v1/jobs")).header("Idempotency-Key", "lesson 1").json(&body);
+        request.send().await.expect("an answer").json().await.expect("JSON")
+    };
+    let other = server.client_at([127, 0, 0, 9]);
+    let first = send(&server.http, quick()).await;
+    let second = send(&other, json!({ "epochs": 3, "train_samples": 2_000 })).await;
+    assert_ne!(first["id"], second["id"], "{second}");
+    assert_eq!(send(&server.http, quick()).await["id"], first["id"]);
+    assert_eq!(send(&other, json!({ "epochs": 3, "train_samples": 2_000 })).await["id"], second["id"]);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_students_get_two_hundred_jobs() {
     let server = TestServer::start(&[]).await;
     server.create(endless()).await;

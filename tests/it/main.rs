@@ -29,6 +29,7 @@ mod raw;
 mod reproducible;
 mod seeing;
 mod server;
+mod service;
 mod shared_folder;
 mod state_machine;
 mod survival;

@@ -202,10 +202,37 @@ async fn a_server_goes_on_where_version_2_was_killed() {
     server.stop().await;
 }
 
+/// A data folder as version 3 left it when it was killed: a job with the key `first` had succeeded, one was running, one was
+/// cancelled, and one waited.
+const DIGITS_OF_3: &str = "01a222f5-c7ab-71a3-b265-9fa44af2c5c8";
+const RUNNING_OF_3: &str = "01a222f5-c9b1-76ba-9ad2-cebbdd2731da";
+const WAITING_OF_3: &str = "01a222f5-ca09-7686-aabd-ef27ff919970";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_version_3_belong_to_the_clients_that_sent_them() {
+    let folder = of_version(3);
+    let server = TestServer::start_in(folder.path(), &[]).await;
+    let request = json!({
+        "network": { "layers": [{ "type": "dense", "units": 10 }] }, "train_samples": 500, "epochs": 2, "seed": 5,
+    });
+    let send = async |client: &reqwest::Client| -> Value {
+        let request = client.post(server.path("/v1/jobs")).header("Idempotency-Key", "first").json(&request);
+        request.send().await.expect("an answer").json().await.expect("JSON")
+    };
+    assert_eq!(send(&server.http).await["id"], DIGITS_OF_3);
+    let other = send(&server.client_at([127, 0, 0, 9])).await;
+    assert_eq!(other["state"], "queued", "another client's key: {other}");
+
+    assert_eq!(server.ended(WAITING_OF_3).await["state"], "succeeded");
+    server.post(&format!("/v1/jobs/{RUNNING_OF_3}/cancel"), "", "").await;
+    assert_eq!(server.ended(RUNNING_OF_3).await["attempt"], 2);
+    server.stop().await;
+}
+
 /// The newer server waits for nobody: who serves the folder could not read what it would write.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_is_brought_up_to_date_by_a_server_that_is_alone() {
-    for version in [1, 2] {
+    for version in [1, 2, 3] {
         let folder = of_version(version);
         let path = folder.path().join("chainrule.db");
         let before = content(&path);
@@ -223,7 +250,7 @@ async fn a_database_is_brought_up_to_date_by_a_server_that_is_alone() {
 
         drop(older);
         TestServer::start_in(folder.path(), &[]).await.stop().await;
-        assert_eq!(versions(&path).await, [1, 2, 3]);
+        assert_eq!(versions(&path).await, [1, 2, 3, 4]);
     }
 }
 

@@ -80,10 +80,20 @@ impl TestServer {
         request.send().await.expect("an answer")
     }
 
-    /// A request whose client is at another address of this machine.
+    /// A client at another address of this machine.
+    pub fn client_at(&self, address: [u8; 4]) -> Client {
+        let client = Client::builder().no_proxy().local_address(std::net::IpAddr::from(address));
+        client.build().expect("a client")
+    }
+
+    /// What the server is made of.
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// A job that a client at another address asks for.
     pub async fn create_from(&self, address: [u8; 4], request: Value) -> Value {
-        let client = Client::builder().no_proxy().local_address(std::net::IpAddr::from(address)).build();
-        let request = client.expect("a client").post(self.path("/v1/jobs")).json(&request);
+        let request = self.client_at(address).post(self.path("/v1/jobs")).json(&request);
         let response = request.send().await.expect("an answer");
         assert_eq!(response.status(), StatusCode::ACCEPTED);
         response.json().await.expect("a job")

@@ -13,6 +13,7 @@ use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt};
 use sha2::{Digest, Sha256};
 
+pub use stream::ByteStream;
 pub use verify::{Digesting, digest_of};
 
 use crate::fault::{self, Fault};

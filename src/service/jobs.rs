@@ -1,0 +1,322 @@
+use tokio::sync::broadcast;
+
+use super::{Caller, OperationError, Service};
+use crate::blobs::{Blob, BlobError, ByteStream};
+use crate::data;
+use crate::job::{Checkpoint, EpochRecord, Job, JobHistory, JobId, Progress};
+use crate::model::ModelRef;
+use crate::nn::fitting_layers;
+use crate::store::{Cancelled, Deleted, Inserted, JobFilter, NewJob, Resumed};
+use crate::train::{EpochMetrics, INPUT, TrainSpec};
+
+/// A job that is asked for.
+#[derive(Clone, Debug)]
+pub struct Submission {
+    /// What it trains.
+    pub spec: TrainSpec,
+    /// The caller's key for the request, by which the same request sent again is known.
+    pub idempotency_key: Option<String>,
+    /// Digest of the request.
+    pub request_sha256: String,
+}
+
+/// All epochs of a job, in short.
+pub type Course = Vec<EpochMetrics>;
+
+/// Some epochs of a job, and after which one there are more.
+pub type CoursePage = (JobHistory, Option<u32>);
+
+/// A checkpoint that was found.
+#[derive(Clone, Debug)]
+pub struct StoredCheckpoint {
+    job: JobId,
+    epoch: u32,
+    blob: Blob,
+}
+
+impl StoredCheckpoint {
+    /// Its bytes.
+    pub fn blob(&self) -> &Blob {
+        &self.blob
+    }
+
+    /// The epoch it was made in, or after.
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+}
+
+impl Service {
+    /// The job that an earlier request of this caller with this key has made.
+    ///
+    /// # Errors
+    /// If the key came with another request, or the rows can't be read.
+    pub async fn job_of_key(
+        &self,
+        caller: &Caller,
+        key: &str,
+        request_sha256: &str,
+    ) -> Result<Option<Job>, OperationError> {
+        match self.store.by_key(caller.owner(), key, request_sha256).await? {
+            None => Ok(None),
+            Some(inserted) => self.inserted(inserted).await.map(Some),
+        }
+    }
+
+    /// Accepts a job: it is on disk when this returns. A request that came before is answered with the job that it has made.
+    ///
+    /// # Errors
+    /// If the queue or the disk is full, the model that it starts from doesn't fit, the key came with another request, or the
+    /// rows can't be written.
+    pub async fn submit_job(&self, caller: &Caller, submission: Submission) -> Result<Job, OperationError> {
+        let Submission { mut spec, idempotency_key, request_sha256 } = submission;
+        if let Some(reference) = &spec.initial_model {
+            spec.initial_model = Some(self.initial_model(reference, &spec)?);
+        }
+        self.has_room()?;
+        let shapes = data::shapes();
+        let examples = shapes.iter().find(|shape| shape.name == spec.dataset).map_or(0, |shape| shape.train);
+        let progress = Progress {
+            epochs: spec.epochs,
+            steps: spec.steps_per_epoch(examples) as u64 * u64::from(spec.epochs),
+            ..Progress::default()
+        };
+        let client = caller.owner().to_owned();
+        let job = NewJob { client, progress, spec, idempotency_key, request_sha256 };
+        // The store carries it: a caller that goes leaves the others of its commit alone.
+        let inserted = self.store.insert_job(job, self.limits.queue_max).await?;
+        self.inserted(inserted).await
+    }
+
+    async fn inserted(&self, inserted: Inserted) -> Result<Job, OperationError> {
+        match inserted {
+            Inserted::Accepted(job) | Inserted::Repeated(job) => {
+                self.catch_up_with(std::slice::from_ref(&job)).await?;
+                Ok(job)
+            }
+            Inserted::OtherRequest => Err(OperationError::KeyReused),
+            Inserted::QueueFull => Err(self.queue_full()),
+            Inserted::InitialModelGone => Err(OperationError::InitialModelDeleted),
+        }
+    }
+
+    fn queue_full(&self) -> OperationError {
+        OperationError::QueueFull { queue_max: self.limits.queue_max, interval: self.store.queue_interval() }
+    }
+
+    /// Checks that the disk has room for what a job will write.
+    fn has_room(&self) -> Result<(), OperationError> {
+        let least = self.limits.min_free_bytes;
+        match self.blobs.free_bytes() {
+            Ok(free) if free < least => Err(OperationError::DiskFull { free, least }),
+            Ok(_) => Ok(()),
+            Err(error) => {
+                tracing::warn!(%error, "the room on the disk is not known");
+                Ok(())
+            }
+        }
+    }
+
+    /// The model that `reference` means now, as `name@version`: what a job starts from must not change.
+    fn initial_model(&self, reference: &str, spec: &TrainSpec) -> Result<String, OperationError> {
+        let reference: ModelRef = reference.parse().map_err(OperationError::InitialModelRef)?;
+        let version = self.registry.version(&reference).map_err(OperationError::InitialModelUnknown)?;
+        let name = format!("{}@{}", reference.name, version.version);
+        match fitting_layers(INPUT, &spec.network.layers, &version.layers) {
+            Err(error) => Err(OperationError::InitialModelMisfit(error.to_string())),
+            Ok(0) => Err(OperationError::InitialModelMisfit(format!(
+                "no layer of {name} fits this network: none has the place, kind and shape of another"
+            ))),
+            Ok(_) => Ok(name),
+        }
+    }
+
+    /// Serves the models that these jobs have published, which another server may have trained: whoever hears that a job
+    /// has succeeded can ask its model.
+    async fn catch_up_with(&self, jobs: &[Job]) -> Result<(), OperationError> {
+        let mut results = jobs.iter().filter_map(|job| job.result.as_ref());
+        if !results.all(|result| self.registry.knows(result)) {
+            self.registry.refresh().await?;
+        }
+        Ok(())
+    }
+
+    /// The job called `id`.
+    ///
+    /// # Errors
+    /// If there is none, or the rows can't be read.
+    pub async fn job(&self, id: JobId) -> Result<Job, OperationError> {
+        let job = self.store.job(id).await?.ok_or(OperationError::UnknownJob(id))?;
+        self.catch_up_with(std::slice::from_ref(&job)).await?;
+        Ok(job)
+    }
+
+    /// Jobs, newest first, and the last of them if there are more.
+    ///
+    /// # Errors
+    /// If the rows can't be read.
+    pub async fn jobs(
+        &self,
+        filter: &JobFilter,
+        limit: u32,
+    ) -> Result<(Vec<Job>, Option<JobId>), OperationError> {
+        let (jobs, next) = self.store.jobs(filter, limit).await?;
+        self.catch_up_with(&jobs).await?;
+        Ok((jobs, next))
+    }
+
+    /// Hears of every job that changes from now on; `None` stands for any of them.
+    pub fn changes(&self) -> broadcast::Receiver<Option<JobId>> {
+        self.store.changes()
+    }
+
+    /// `limit` epochs of a job after epoch `after`.
+    ///
+    /// # Errors
+    /// If the rows can't be read.
+    pub async fn epochs(
+        &self,
+        id: JobId,
+        after: u32,
+        limit: u32,
+    ) -> Result<Vec<EpochRecord>, OperationError> {
+        Ok(self.store.epochs(id, after, limit).await?)
+    }
+
+    /// The same with the steps of these epochs, and the last epoch if there are more.
+    ///
+    /// # Errors
+    /// If the rows can't be read.
+    pub async fn course_page(&self, job: &Job, after: u32, limit: u32) -> Result<CoursePage, OperationError> {
+        Ok(self.store.history(job.id, after, limit, job.progress.steps_per_epoch()).await?)
+    }
+
+    /// All epochs of a job.
+    ///
+    /// # Errors
+    /// If the rows can't be read.
+    pub async fn course(&self, id: JobId) -> Result<Course, OperationError> {
+        Ok(self.store.course(id).await?)
+    }
+
+    /// Ends a job that has not ended.
+    ///
+    /// # Errors
+    /// If there is none, it has ended, or the rows can't be written.
+    pub async fn cancel_job(&self, caller: &Caller, id: JobId) -> Result<Job, OperationError> {
+        let store = self.store.clone();
+        let change = async move {
+            match store.cancel(id).await? {
+                Cancelled::Accepted(job) => Ok(job),
+                Cancelled::Ended(job) => Err(OperationError::JobEnded { id, state: job.state }),
+                Cancelled::Unknown => Err(OperationError::UnknownJob(id)),
+            }
+        };
+        self.carry(caller, change).await
+    }
+
+    /// Puts a job that failed or was cancelled back in the queue.
+    ///
+    /// # Errors
+    /// If there is none, it is in another state, the queue or the disk is full, the version that it starts from is gone, or the
+    /// rows can't be written.
+    pub async fn resume_job(&self, caller: &Caller, id: JobId) -> Result<Job, OperationError> {
+        self.has_room()?;
+        let service = self.clone();
+        let change = async move {
+            match service.store.resume(id, service.limits.queue_max).await? {
+                Resumed::Accepted(job) => Ok(job),
+                Resumed::NotStopped(job) => Err(OperationError::JobNotStopped { id, state: job.state }),
+                Resumed::QueueFull => Err(service.queue_full()),
+                Resumed::InitialModelGone => Err(OperationError::InitialModelGone(id)),
+                Resumed::Unknown => Err(OperationError::UnknownJob(id)),
+            }
+        };
+        self.carry(caller, change).await
+    }
+
+    /// Deletes a job that has ended, its course and its checkpoints. Its model stays.
+    ///
+    /// # Errors
+    /// If there is none, it has not ended, or the rows can't be written.
+    pub async fn delete_job(&self, caller: &Caller, id: JobId) -> Result<(), OperationError> {
+        let service = self.clone();
+        let change = async move {
+            match service.store.delete_job(id).await? {
+                Deleted::Gone(keys) => {
+                    service.blobs.delete_dead(keys).await;
+                    Ok(())
+                }
+                Deleted::NotEnded(state) => Err(OperationError::JobNotEnded { id, state }),
+                Deleted::Unknown => Err(OperationError::UnknownJob(id)),
+            }
+        };
+        self.carry(caller, change).await
+    }
+
+    /// The checkpoints of a job, newest first.
+    ///
+    /// # Errors
+    /// If there is no such job, or the rows can't be read.
+    pub async fn checkpoints(&self, id: JobId) -> Result<Vec<Checkpoint>, OperationError> {
+        self.job(id).await?;
+        let rows = self.store.checkpoints(id).await?;
+        Ok(rows.iter().map(|row| row.shown()).collect::<Result<_, _>>()?)
+    }
+
+    /// The newest checkpoint of a job that was made in this epoch, or after it.
+    ///
+    /// # Errors
+    /// If there is no such job or checkpoint, or the rows can't be read.
+    pub async fn checkpoint(&self, id: JobId, epoch: &str) -> Result<StoredCheckpoint, OperationError> {
+        self.job(id).await?;
+        let rows = self.store.checkpoints(id).await?;
+        let asked: Option<u32> = epoch.parse().ok();
+        let found = rows.iter().find(|row| asked.is_some_and(|asked| i64::from(asked) == row.epoch));
+        match (found, asked) {
+            (Some(row), Some(epoch)) => Ok(StoredCheckpoint { job: id, epoch, blob: row.blob() }),
+            _ => {
+                let epochs: Vec<String> = rows.iter().map(|row| row.epoch.to_string()).collect();
+                let (epoch, epochs) = (epoch.to_owned(), epochs.join(", "));
+                Err(OperationError::UnknownCheckpoint { id, epoch, epochs })
+            }
+        }
+    }
+
+    /// Reads a checkpoint through, so that damage is known before a byte of it is sent; blocks.
+    ///
+    /// # Errors
+    /// If its bytes can't be read, or are not those that were written.
+    pub fn read_through(
+        &self,
+        checkpoint: &StoredCheckpoint,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<(), BlobError> {
+        self.blobs.read_through(&checkpoint.blob, go_on)
+    }
+
+    /// The bytes of a checkpoint, which were `verified` by [`Self::read_through`].
+    ///
+    /// # Errors
+    /// If they can't be read, are damaged, or the job has newer ones meanwhile.
+    pub async fn checkpoint_bytes(
+        &self,
+        checkpoint: &StoredCheckpoint,
+        verified: Result<(), BlobError>,
+    ) -> Result<ByteStream, OperationError> {
+        let StoredCheckpoint { job: id, epoch, blob } = checkpoint;
+        let (id, epoch) = (*id, *epoch);
+        let read = match verified {
+            Ok(()) => self.blobs.stream(blob).await,
+            Err(error) => Err(error),
+        };
+        match read {
+            Ok(bytes) => Ok(bytes),
+            Err(error) if error.is_damage() && !self.store.is_named(&blob.key).await? => {
+                Err(OperationError::CheckpointReplaced { id, epoch })
+            }
+            Err(source) if source.is_damage() => Err(OperationError::CheckpointDamaged { id, epoch, source }),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

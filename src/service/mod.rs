@@ -1,0 +1,105 @@
+//! Operations: what each one commits, who hears of it, and what it removes. Adapters translate requests into calls of this
+//! room, and the upkeep makes the same calls.
+//!
+//! Every operation may be dropped at any await. One that changes something runs as a task of its own: once begun, it goes to its
+//! end although nobody waits for it.
+
+mod error;
+mod jobs;
+mod models;
+
+use std::any::Any;
+use std::panic::resume_unwind;
+use std::sync::Arc;
+
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+pub use self::error::OperationError;
+pub use self::jobs::{Course, CoursePage, StoredCheckpoint, Submission};
+pub use self::models::VersionPage;
+
+use crate::blobs::Blobs;
+use crate::registry::Registry;
+use crate::store::Store;
+use crate::telemetry::Metrics;
+
+/// Who asks for an operation.
+#[derive(Clone)]
+pub struct Caller {
+    owner: String,
+    _held: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+impl Caller {
+    /// The caller whose jobs and keys are those of `owner`. `held` is dropped after the operations that it asks for have
+    /// ended: a request's place among others, say.
+    pub fn new(owner: String, held: Option<Arc<dyn Any + Send + Sync>>) -> Self {
+        Self { owner, _held: held }
+    }
+
+    /// The server itself.
+    pub fn server() -> Self {
+        Self::new("server".to_owned(), None)
+    }
+
+    /// Whose jobs and keys are its own.
+    pub fn owner(&self) -> &str {
+        &self.owner
+    }
+}
+
+/// What operations are bounded by.
+#[derive(Clone, Copy, Debug)]
+pub struct ServiceLimits {
+    /// Jobs that may wait in the queue.
+    pub queue_max: u32,
+    /// Aliases of a model.
+    pub aliases_max: u32,
+    /// Bytes that must be free on the disk for a job to be accepted.
+    pub min_free_bytes: u64,
+}
+
+/// A handle to all operations; clones share what it works on.
+#[derive(Clone)]
+pub struct Service {
+    store: Store,
+    blobs: Blobs,
+    registry: Registry,
+    metrics: Arc<Metrics>,
+    tasks: TaskTracker,
+    limits: ServiceLimits,
+}
+
+impl Service {
+    /// Operations on these rows, bytes and models. Changes run on `tasks`, which whoever closes the rows waits for.
+    pub fn new(
+        store: Store,
+        blobs: Blobs,
+        registry: Registry,
+        metrics: Arc<Metrics>,
+        tasks: TaskTracker,
+        limits: ServiceLimits,
+    ) -> Self {
+        Self { store, blobs, registry, metrics, tasks, limits }
+    }
+
+    /// Runs a change to its end, although the one who waits for it may go.
+    async fn carry<T: Send + 'static>(
+        &self,
+        caller: &Caller,
+        change: impl Future<Output = Result<T, OperationError>> + Send + 'static,
+    ) -> Result<T, OperationError> {
+        let caller = caller.clone();
+        let carried = async move {
+            let done = change.await;
+            drop(caller);
+            done
+        };
+        match self.tasks.spawn(carried.instrument(tracing::Span::current())).await {
+            Ok(done) => done,
+            Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
+            Err(_) => Err(OperationError::Stopped),
+        }
+    }
+}

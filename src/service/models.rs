@@ -1,0 +1,131 @@
+use super::{Caller, OperationError, Service};
+use crate::model::{ModelEntry, ModelPlace, ModelRef, ModelVersion, Selector};
+use crate::store::{DeletedVersion, SetAlias};
+
+/// A model with some of its versions, and after which one there are more.
+pub type VersionPage = (ModelEntry, Option<u32>);
+
+impl Service {
+    /// Models with their newest version, the one published last first, and the place of the last of them if there are more.
+    pub fn models(&self, after: Option<&ModelPlace>, limit: usize) -> (Vec<ModelEntry>, Option<ModelPlace>) {
+        self.registry.page(after, limit)
+    }
+
+    /// A model with `limit` of its versions, newest first, those older than `before`.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn model(
+        &self,
+        reference: &ModelRef,
+        before: Option<u32>,
+        limit: usize,
+    ) -> Result<VersionPage, OperationError> {
+        Ok(self.registry.entry(reference, before, limit)?)
+    }
+
+    /// The version that `reference` means.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn version(&self, reference: &ModelRef) -> Result<ModelVersion, OperationError> {
+        Ok(self.registry.version(reference)?)
+    }
+
+    /// Deletes a version that no alias means and no job that has not ended starts from.
+    ///
+    /// # Errors
+    /// If there is none, it is needed, or the rows can't be written.
+    pub async fn delete_version(
+        &self,
+        caller: &Caller,
+        name: &str,
+        version: u32,
+    ) -> Result<(), OperationError> {
+        let service = self.clone();
+        let reference = ModelRef { name: name.to_owned(), selector: Selector::Version(version) };
+        let change = async move {
+            match service.store.delete_version(&reference.name, version).await? {
+                DeletedVersion::Gone(key) => {
+                    service.registry.refresh().await?;
+                    if service.registry.newest(&reference.name).is_none() {
+                        service.metrics.forget_model(&reference.name);
+                    }
+                    service.blobs.delete_dead([key]).await;
+                    Ok(())
+                }
+                DeletedVersion::Aliased(alias) => Err(OperationError::ModelAliased { reference, alias }),
+                DeletedVersion::Needed(job) => Err(OperationError::ModelNeeded { reference, job }),
+                DeletedVersion::Unknown => Err(service.gone(reference).await),
+            }
+        };
+        self.carry(caller, change).await
+    }
+
+    /// Lets `alias` mean a version of a model.
+    ///
+    /// # Errors
+    /// If there is no such version, the model has as many aliases as it may have, or the rows can't be written.
+    pub async fn set_alias(
+        &self,
+        caller: &Caller,
+        name: &str,
+        alias: &str,
+        version: u32,
+    ) -> Result<(), OperationError> {
+        let service = self.clone();
+        let (name, alias) = (name.to_owned(), alias.to_owned());
+        let change = async move {
+            let aliases_max = service.limits.aliases_max;
+            let set = service.store.set_alias(&name, &alias, version, aliases_max).await?;
+            service.registry.refresh().await?;
+            match set {
+                SetAlias::Set => Ok(()),
+                SetAlias::TooMany => Err(OperationError::TooManyAliases { name, aliases_max }),
+                SetAlias::Unknown => {
+                    let model = ModelRef { name: name.clone(), selector: Selector::Default };
+                    let meant = ModelRef { name, selector: Selector::Version(version) };
+                    let error = match service.registry.version(&meant) {
+                        Err(error) => error,
+                        // It was published meanwhile.
+                        Ok(_) => return Err(OperationError::ModelGone(meant)),
+                    };
+                    match service.registry.version(&model) {
+                        Ok(_) => Err(OperationError::AliasedVersionUnknown(error)),
+                        Err(_) => Err(error.into()),
+                    }
+                }
+            }
+        };
+        self.carry(caller, change).await
+    }
+
+    /// Takes an alias of a model away.
+    ///
+    /// # Errors
+    /// If there is none, or the rows can't be written.
+    pub async fn delete_alias(&self, caller: &Caller, name: &str, alias: &str) -> Result<(), OperationError> {
+        let service = self.clone();
+        let reference = ModelRef { name: name.to_owned(), selector: Selector::Alias(alias.to_owned()) };
+        let alias = alias.to_owned();
+        let change = async move {
+            if !service.store.delete_alias(&reference.name, &alias).await? {
+                return Err(service.gone(reference).await);
+            }
+            service.registry.refresh().await?;
+            Ok(())
+        };
+        self.carry(caller, change).await
+    }
+
+    /// What is missing of a reference that means nothing; another server may have deleted it.
+    async fn gone(&self, reference: ModelRef) -> OperationError {
+        if let Err(error) = self.registry.refresh().await {
+            return error.into();
+        }
+        match self.registry.version(&reference) {
+            Err(error) => error.into(),
+            Ok(_) => OperationError::ModelGone(reference),
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Operations without a server's doors: what is promised to every adapter.
+
+use std::future::Future;
+
+use chainrule::job::{JobId, JobState};
+use chainrule::model::{ModelRef, Selector};
+use chainrule::service::{Caller, OperationError};
+use futures_util::poll;
+use serde_json::json;
+
+use crate::server::{TestServer, quick};
+
+/// Begins an operation and drops it at its first await.
+async fn begun<T>(operation: impl Future<Output = T>) {
+    let mut operation = Box::pin(operation);
+    assert!(poll!(&mut operation).is_pending(), "it was over at once, and nothing was dropped");
+}
+
+/// Waits until what was begun has ended; the server takes no more changes then.
+async fn carried(server: &TestServer) {
+    let tasks = server.app().tasks();
+    tasks.close();
+    tasks.wait().await;
+    tasks.reopen();
+}
+
+fn caller() -> Caller {
+    Caller::new("127.0.0.1".to_owned(), None)
+}
+
+fn alias(name: &str) -> ModelRef {
+    ModelRef { name: "digits".to_owned(), selector: Selector::Alias(name.to_owned()) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_was_begun_is_carried_to_its_end_though_nobody_waits_for_it() {
+    let server = TestServer::start(&[]).await;
+    let job: JobId = server.with_model().await["id"].as_str().expect("an id").parse().expect("an id");
+    server.with_model().await;
+    let (service, caller) = (server.app().service().clone(), caller());
+
+    begun(service.set_alias(&caller, "digits", "champion", 1)).await;
+    carried(&server).await;
+    assert_eq!(service.version(&alias("champion")).expect("an alias that is served").version, 1);
+
+    begun(service.delete_alias(&caller, "digits", "champion")).await;
+    carried(&server).await;
+    assert!(service.version(&alias("champion")).is_err());
+
+    begun(service.delete_version(&caller, "digits", 1)).await;
+    carried(&server).await;
+    assert_eq!(server.get("/v1/models/digits@1").await.status(), 404);
+
+    begun(service.delete_job(&caller, job)).await;
+    carried(&server).await;
+    assert!(matches!(service.job(job).await, Err(OperationError::UnknownJob(_))));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operation_that_was_never_polled_changes_nothing() {
+    let server = TestServer::start(&[]).await;
+    server.with_model().await;
+    let service = server.app().service().clone();
+    drop(service.set_alias(&caller(), "digits", "champion", 1));
+    carried(&server).await;
+    assert!(service.version(&alias("champion")).is_err());
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_held_for_a_caller_is_dropped_after_the_change_that_it_left() {
+    let server = TestServer::start(&["--workers", "1"]).await;
+    let job = server.create(json!({ "epochs": 10_000, "train_samples": 2_000 })).await;
+    let id: JobId = job["id"].as_str().expect("an id").parse().expect("an id");
+    let held = std::sync::Arc::new(());
+    let caller = Caller::new("127.0.0.1".to_owned(), Some(held.clone()));
+    begun(server.app().service().cancel_job(&caller, id)).await;
+    drop(caller);
+    carried(&server).await;
+    assert_eq!(std::sync::Arc::strong_count(&held), 1, "nothing is held any more");
+    assert_eq!(server.app().service().job(id).await.expect("a job").state, JobState::Cancelled);
+    server.create(quick()).await;
+    server.stop().await;
+}
