@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::folder::FolderArgs;
-use super::{CliError, Output, lab, print, print_json};
+use super::{CliError, Output, print, print_json};
 use crate::folder::Folder;
 use crate::integrity::{self, Finding, RepairError, Report};
 
@@ -12,8 +12,6 @@ const EXAMPLES: &str = "\
 Examples:
   chainrule check --data-dir /var/lib/chainrule            is all there and sound? servers may run
   chainrule check --data-dir /var/lib/chainrule --repair   mend it; no server may run
-  chainrule check lesson                                   the gradients of a network
-  chainrule check cnn-fast --samples 4 --parameters 20
 
 No server is asked. Status 0 where nothing is to be repaired, 1 where something is, or can't be.";
 
@@ -21,36 +19,16 @@ No server is asked. Status 0 where nothing is to be repaired, 1 where something 
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct CheckArgs {
-    /// A preset, or layers as JSON: its gradients are checked, and no data folder
-    #[arg(value_name = "NETWORK")]
-    network: Option<String>,
-
     #[command(flatten)]
     folder: FolderArgs,
 
     /// Mend what can be mended; forget what is lost, and set damaged files aside
-    #[arg(long, conflicts_with = "network")]
+    #[arg(long)]
     repair: bool,
-
-    /// Examples of MNIST
-    #[arg(long, value_name = "N", requires = "network", help_heading = "Gradients")]
-    samples: Option<u64>,
-
-    /// Numbers of each parameter that are checked
-    #[arg(long, value_name = "N", requires = "network", help_heading = "Gradients")]
-    parameters: Option<u64>,
-
-    /// Of weights, examples and which numbers are checked
-    #[arg(long, value_name = "N", requires = "network", help_heading = "Gradients")]
-    seed: Option<u64>,
 }
 
-/// Checks a data folder, or backpropagation.
+/// Checks a data folder.
 pub async fn run(args: CheckArgs, output: Output) -> Result<(), CliError> {
-    if let Some(network) = &args.network {
-        let fields = [("samples", args.samples), ("parameters", args.parameters), ("seed", args.seed)];
-        return lab::check(network, fields, output);
-    }
     let path = &args.folder.data_dir;
     let folder = if args.repair { Folder::alone(path).await? } else { Folder::beside(path).await? };
     let checked = check(&folder, args.repair, output).await;

@@ -129,13 +129,39 @@ pub fn summary(args: &SummaryArgs, output: Output) -> Result<(), CliError> {
     }
 }
 
+const GRADIENT_CHECK_EXAMPLES: &str = "\
+Examples:
+  chainrule gradient-check lesson
+  chainrule gradient-check cnn-fast --samples 4 --parameters 20
+  chainrule gradient-check --json mlp | jq .max_relative_error
+
+No server is asked.";
+
+/// Flags of `gradient-check`.
+#[derive(Args)]
+#[command(after_help = GRADIENT_CHECK_EXAMPLES)]
+pub struct GradientCheckArgs {
+    /// A preset, or layers as JSON
+    #[arg(value_name = "NETWORK")]
+    network: String,
+
+    /// Examples of MNIST in the batch
+    #[arg(long, value_name = "N")]
+    samples: Option<u64>,
+
+    /// Elements that are checked of each weight and each bias
+    #[arg(long, value_name = "N")]
+    parameters: Option<u64>,
+
+    /// Seed of the weights, the examples and the choice of elements
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+}
+
 /// Backpropagation beside numerical differentiation.
-pub fn check<const N: usize>(
-    network: &str,
-    fields: [(&str, Option<u64>); N],
-    output: Output,
-) -> Result<(), CliError> {
-    let request = request(network, fields)?;
+pub fn gradient_check(args: &GradientCheckArgs, output: Output) -> Result<(), CliError> {
+    let fields = [("samples", args.samples), ("parameters", args.parameters), ("seed", args.seed)];
+    let request = request(&args.network, fields)?;
     let limits = LabLimits::default();
     let told = |faults: Vec<Fault>| told(&faults);
     let request = CheckRequest::parse(&request, &data::shapes(), &limits).map_err(told)?;

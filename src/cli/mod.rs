@@ -24,8 +24,6 @@ mod train;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
-use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
@@ -154,7 +152,9 @@ enum Command {
     Graph(lab::GraphArgs),
     /// Show the layers of a network and what they take
     Summary(lab::SummaryArgs),
-    /// Check a data folder, or, given a NETWORK, backpropagation by numerical differentiation
+    /// Compare backpropagation with numerical differentiation
+    GradientCheck(lab::GradientCheckArgs),
+    /// Check a data folder, and mend it
     Check(check::CheckArgs),
     /// Look into one step of backpropagation on one image
     Trace(lab::TraceArgs),
@@ -195,21 +195,12 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Reads the command line. `check NETWORK --data-dir FOLDER` is refused here: to clap what the environment says is given as
-/// well, and `CHAINRULE_DATA_DIR` would be in conflict with every network.
+/// Reads the command line.
 fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
-    let matches = with_negative_numbers(Cli::command()).try_get_matches_from(arguments)?;
-    if let Some(check) = matches.subcommand_matches("check")
-        && check.value_source("network").is_some()
-        && check.value_source("data_dir") == Some(ValueSource::CommandLine)
-    {
-        let what = "the argument '[NETWORK]' cannot be used with '--data-dir <FOLDER>'";
-        return Err(Cli::command().error(ErrorKind::ArgumentConflict, what));
-    }
-    Cli::from_arg_matches(&matches)
+    Cli::from_arg_matches(&with_negative_numbers(Cli::command()).try_get_matches_from(arguments)?)
 }
 
-/// The same, but -1 is the value of an argument and none of its own: it is refused by what reads the value, which says
+/// The command with arguments whose value may be -1, which is then no argument of its own: it is refused by what reads the value, which says
 /// why.
 fn with_negative_numbers(command: clap::Command) -> clap::Command {
     command
@@ -236,6 +227,7 @@ fn run(command: Command, output: Output) -> Result<(), CliError> {
             Command::Datasets(args) => datasets::run(args, output).await,
             Command::Graph(args) => lab::graph(&args, output),
             Command::Summary(args) => lab::summary(&args, output),
+            Command::GradientCheck(args) => lab::gradient_check(&args, output),
             Command::Check(args) => check::run(args, output).await,
             Command::Trace(args) => lab::trace(args, output).await,
             Command::Health(args) => health::run(args, output).await,

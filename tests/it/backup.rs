@@ -450,19 +450,19 @@ async fn a_backup_that_the_disk_does_not_take_leaves_the_one_before() {
 }
 
 #[test]
-fn a_check_is_of_a_folder_or_of_a_network() {
+fn a_folder_and_a_gradient_are_checked_by_commands_of_their_own() {
     for arguments in [
-        &["check", "lesson", "--data-dir", "x"][..],
-        &["check", "lesson", "--repair"],
-        &["check", "--samples", "2"],
-        &["check", "--data-dir", "x", "--seed", "2"],
+        &["check", "lesson"][..],
+        &["check", "--data-dir", "x", "--samples", "2"],
+        &["gradient-check", "lesson", "--data-dir", "x"],
+        &["gradient-check", "--repair"],
     ] {
         let refused = output(arguments);
         assert_eq!(refused.status.code(), Some(2), "{arguments:?}: {}", text(&refused.stderr));
     }
-    let mut beside = chainrule(&["check", "lesson", "--samples", "1", "--quiet"]);
+    let mut beside = chainrule(&["gradient-check", "lesson", "--samples", "1", "--quiet"]);
     let beside = beside.env("CHAINRULE_DATA_DIR", "/nowhere").output().expect("the binary runs");
-    assert!(beside.status.success(), "the environment is for the other: {}", text(&beside.stderr));
+    assert!(beside.status.success(), "{}", text(&beside.stderr));
 }
 
 /// Nobody died while the copy was made.

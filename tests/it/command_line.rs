@@ -318,6 +318,7 @@ fn help_teaches_by_example_and_completions_are_written() {
         "datasets",
         "graph",
         "summary",
+        "gradient-check",
         "check",
         "trace",
         "health",
@@ -447,7 +448,7 @@ fn the_lab_works_without_a_server_and_a_trace_with_one() {
     assert_eq!(status(&unknown), Some(2));
     assert!(text(&unknown.stderr).contains("did you mean \"cnn\"?"), "{}", text(&unknown.stderr));
 
-    let check = output(&["check", "lesson", "--samples", "2", "--json"]);
+    let check = output(&["gradient-check", "lesson", "--samples", "2", "--json"]);
     assert!(json_lines(&check.stdout)[0]["max_relative_error"].as_f64() < Some(1e-4));
 
     let process = Process::serve(folder.path());

@@ -179,7 +179,7 @@ impl Reader {
         let mut arguments = words.to_vec();
         match words.first() {
             Some(&("train" | "predict" | "trace")) => arguments.extend(["--server", &self.server.url]),
-            Some(&("graph" | "summary" | "check")) => {}
+            Some(&("graph" | "summary" | "gradient-check")) => {}
             _ => return Err("a command of chainrule that is not understood".to_owned()),
         }
         let output = chainrule(&arguments).current_dir(self.folder.path()).output().map_err(said)?;

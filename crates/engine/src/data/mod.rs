@@ -218,6 +218,11 @@ impl Dataset {
         Ok(Self { name, classes, train, test, statistics: OnceLock::new() })
     }
 
+    /// The same with figures that were measured before.
+    fn with_statistics(self, statistics: Statistics) -> Self {
+        Self { statistics: OnceLock::from(statistics), ..self }
+    }
+
     /// What a job needs to know of it.
     pub fn shape(&self) -> DatasetShape {
         DatasetShape {

@@ -1,7 +1,5 @@
 use std::convert::Infallible;
 
-use ndarray::ArrayView2;
-
 use crate::data::{Augment, Dataset, Partition, Split, epoch_order};
 use crate::nn::kernel::{prefetch, vectorized};
 use crate::nn::{
@@ -155,6 +153,21 @@ impl TrainState {
         })
     }
 
+    /// Ends the epoch that has come to `metrics`.
+    fn end_epoch(&mut self, metrics: &EpochMetrics) {
+        self.epoch += 1;
+        self.step = 0;
+        self.running = StepLoss::default();
+        self.validation_accuracy = metrics.validation_accuracy;
+        match (metrics.validation_loss, self.best_validation_loss) {
+            (Some(now), Some(best)) if now >= best => self.stale_epochs += 1,
+            (now, _) => {
+                self.best_validation_loss = now;
+                self.stale_epochs = 0;
+            }
+        }
+    }
+
     /// The network that is validated, tested and published.
     pub fn published(&self) -> &Network<f32> {
         self.average.as_ref().unwrap_or(&self.network)
@@ -185,136 +198,209 @@ pub fn run<O: Observer>(
     pool: &Pool,
     observer: &mut O,
 ) -> Result<Outcome, TrainError<O::Error>> {
-    let loss = Loss { kind: spec.loss, label_smoothing: spec.label_smoothing };
     let examples = dataset.train.labels().len();
     let partition =
         Partition::new(spec.samples(examples), spec.validation_samples(examples), examples, spec.seed);
-    let steps_per_epoch = spec.steps_per_epoch(examples);
-    let steps = steps_per_epoch as u64 * u64::from(spec.epochs);
-    let pixels = dataset.train.images().view();
-    let images: Box<dyn Images<f32> + '_> = match spec.augment {
-        Some(augment) => Box::new(Augmented { augment, split: &dataset.train }),
-        None => Box::new(pixels),
-    };
-    let plan = Plan::new(&state.network.kinds(), spec.batch_size, dataset.statistics().nonzero_fraction);
-    let mut workspace = Workspace::planned(&state.network, plan);
-    observer.begin(workspace.memory_bytes());
-    let mut before_step = state.network.clone();
-    let mut layers = unmeasured(&state.network);
-
+    let mut run = Run::new(spec, dataset, &partition, &state, pool);
+    observer.begin(run.workspace.memory_bytes());
     while !state.is_finished(spec) {
-        let order = epoch_order(&partition.train, spec.seed, state.epoch);
-        let mut last = None;
-        let epoch = state.epoch;
-        // From a state behind that step the last one alone is left to measure.
-        let measured = measured_step(order.len(), spec.batch_size).max(state.step);
-        while state.step < steps_per_epoch {
-            let TrainState { network, optimizer, average, running, step, .. } = &mut state;
-            let mut trainer = Trainer::new(&mut workspace, network, optimizer);
-            let mut pause = Pause::EpochEnd;
-            for rows in order.chunks(spec.batch_size).skip(*step) {
-                let done = trainer.steps();
-                let rate =
-                    spec.schedule.rate(spec.optimizer.learning_rate(), done, steps, steps_per_epoch as u64);
-                let is_measured = *step == measured;
-                trainer.watch(is_measured);
-                if is_measured {
-                    before_step.copy_from(trainer.network());
-                }
-                let draw = Draw { seed: spec.seed, epoch };
-                let batch = Batch { images: images.as_ref(), labels: dataset.train.labels(), rows, draw };
-                let result = trainer.step(&loss, batch, rate, spec.gradient_clip_norm, pool);
-                let metrics = StepMetrics {
-                    step: done + 1,
-                    loss: result.loss_sum / rows.len() as f64,
-                    learning_rate: rate,
-                };
-                if !metrics.loss.is_finite() {
-                    return Err(TrainError::Diverged { epoch: epoch + 1, step: metrics.step });
-                }
-                match (average.as_mut(), spec.ema_decay) {
-                    (Some(average), _) if done == 0 => average.copy_from(trainer.network()),
-                    (Some(average), Some(decay)) => average.average_with(trainer.network(), decay),
-                    _ => {}
-                }
-                if is_measured {
-                    measure(&mut layers, &before_step, trainer.parts());
-                }
-                *step += 1;
-                running.loss_sum += result.loss_sum;
-                running.correct += result.correct;
-                last = Some(rate);
-                let report = StepReport { epoch: epoch + 1, images: rows.len(), metrics };
-                let goes_on = observer.step(&report);
-                // What was measured is in no state, so from there on an epoch goes to its end.
-                if *step > measured {
-                    continue;
-                }
-                if !goes_on {
-                    pause = Pause::Stop;
-                    break;
-                }
-                if observer.is_checkpoint_due() {
-                    pause = Pause::Checkpoint;
-                    break;
-                }
-            }
-            drop(trainer);
-            match pause {
-                Pause::EpochEnd => {}
-                Pause::Checkpoint => observer.checkpoint(&state).map_err(TrainError::Observer)?,
-                Pause::Stop => return Ok(Outcome::Stopped { state: Box::new(state) }),
-            }
-        }
-        let trained = partition.train.len() as f64;
-        let validation = if partition.validation.is_empty() {
-            None
-        } else {
-            let batch = batch(&dataset.train, &pixels, &partition.validation);
-            let go_on = || !observer.is_stopped();
-            let Some(sum) = workspace.evaluate(state.published(), &loss, batch, pool, go_on) else {
-                return Ok(Outcome::Interrupted);
-            };
-            Some(evaluation(sum, partition.validation.len()))
+        let Some(learning_rate) = run.epoch(&mut state, observer)? else {
+            return Ok(Outcome::Stopped { state: Box::new(state) });
         };
+        let Some(validation) = run.validate(&state, observer) else { return Ok(Outcome::Interrupted) };
         if validation.is_some_and(|validation| !validation.loss.is_finite()) {
             return Err(diverged(&state));
         }
-        let metrics = EpochMetrics {
+        let metrics = run.metrics(&state, learning_rate, validation);
+        state.end_epoch(&metrics);
+        observer.epoch(&metrics, &state).map_err(TrainError::Observer)?;
+    }
+    run.finish(state, observer)
+}
+
+/// What a run needs besides its state.
+struct Run<'a> {
+    spec: &'a TrainSpec,
+    dataset: &'a Dataset,
+    partition: &'a Partition,
+    pool: &'a Pool,
+    loss: Loss,
+    steps_per_epoch: usize,
+    images: Box<dyn Images<f32> + 'a>,
+    workspace: Workspace<f32>,
+    /// The network before the step that is measured.
+    before_step: Network<f32>,
+    /// What that step has come to.
+    layers: Vec<LayerMetrics>,
+}
+
+impl<'a> Run<'a> {
+    fn new(
+        spec: &'a TrainSpec,
+        dataset: &'a Dataset,
+        partition: &'a Partition,
+        state: &TrainState,
+        pool: &'a Pool,
+    ) -> Self {
+        let images: Box<dyn Images<f32> + 'a> = match spec.augment {
+            Some(augment) => Box::new(Augmented { augment, split: &dataset.train }),
+            None => Box::new(dataset.train.images().view()),
+        };
+        let nonzero_fraction = dataset.statistics().nonzero_fraction;
+        let plan = Plan::new(&state.network.kinds(), spec.batch_size, nonzero_fraction);
+        Self {
+            spec,
+            dataset,
+            partition,
+            pool,
+            loss: Loss { kind: spec.loss, label_smoothing: spec.label_smoothing },
+            steps_per_epoch: spec.steps_per_epoch(dataset.train.labels().len()),
+            images,
+            workspace: Workspace::planned(&state.network, plan),
+            before_step: state.network.clone(),
+            layers: unmeasured(&state.network),
+        }
+    }
+
+    /// Takes the steps of the epoch that are left; the learning rate of the last one, or `None` if the observer stops the run.
+    fn epoch<O: Observer>(
+        &mut self,
+        state: &mut TrainState,
+        observer: &mut O,
+    ) -> Result<Option<f64>, TrainError<O::Error>> {
+        let order = epoch_order(&self.partition.train, self.spec.seed, state.epoch);
+        // After that step only the last one is left to measure.
+        let measured = measured_step(order.len(), self.spec.batch_size).max(state.step);
+        let mut learning_rate = 0.0;
+        while state.step < self.steps_per_epoch {
+            let (pause, rate) = self.steps(state, &order, measured, observer)?;
+            learning_rate = rate;
+            match pause {
+                Pause::EpochEnd => {}
+                Pause::Checkpoint => observer.checkpoint(state).map_err(TrainError::Observer)?,
+                Pause::Stop => return Ok(None),
+            }
+        }
+        Ok(Some(learning_rate))
+    }
+
+    /// Takes steps until something interrupts them; also returns the learning rate of the last one.
+    fn steps<O: Observer>(
+        &mut self,
+        state: &mut TrainState,
+        order: &[u32],
+        measured: usize,
+        observer: &mut O,
+    ) -> Result<(Pause, f64), TrainError<O::Error>> {
+        let spec = self.spec;
+        let steps = self.steps_per_epoch as u64 * u64::from(spec.epochs);
+        let TrainState { network, optimizer, average, running, step, epoch, .. } = state;
+        let draw = Draw { seed: spec.seed, epoch: *epoch };
+        let mut trainer = Trainer::new(&mut self.workspace, network, optimizer);
+        let mut last = 0.0;
+        for rows in order.chunks(spec.batch_size).skip(*step) {
+            let done = trainer.steps();
+            let rate =
+                spec.schedule.rate(spec.optimizer.learning_rate(), done, steps, self.steps_per_epoch as u64);
+            let is_measured = *step == measured;
+            trainer.watch(is_measured);
+            if is_measured {
+                self.before_step.copy_from(trainer.network());
+            }
+            let images = self.images.as_ref();
+            let batch = Batch { images, labels: self.dataset.train.labels(), rows, draw };
+            let result = trainer.step(&self.loss, batch, rate, spec.gradient_clip_norm, self.pool);
+            let metrics = StepMetrics {
+                step: done + 1,
+                loss: result.loss_sum / rows.len() as f64,
+                learning_rate: rate,
+            };
+            if !metrics.loss.is_finite() {
+                return Err(TrainError::Diverged { epoch: *epoch + 1, step: metrics.step });
+            }
+            match (average.as_mut(), spec.ema_decay) {
+                (Some(average), _) if done == 0 => average.copy_from(trainer.network()),
+                (Some(average), Some(decay)) => average.average_with(trainer.network(), decay),
+                _ => {}
+            }
+            if is_measured {
+                measure(&mut self.layers, &self.before_step, trainer.parts());
+            }
+            *step += 1;
+            running.loss_sum += result.loss_sum;
+            running.correct += result.correct;
+            last = rate;
+            let goes_on = observer.step(&StepReport { epoch: *epoch + 1, images: rows.len(), metrics });
+            // What was measured is in no state, so from there on an epoch goes to its end.
+            if *step > measured {
+                continue;
+            }
+            if !goes_on {
+                return Ok((Pause::Stop, last));
+            }
+            if observer.is_checkpoint_due() {
+                return Ok((Pause::Checkpoint, last));
+            }
+        }
+        Ok((Pause::EpochEnd, last))
+    }
+
+    /// Measures the examples that are held out, if there are any; `None` if the observer stops the run.
+    fn validate<O: Observer>(&mut self, state: &TrainState, observer: &O) -> Option<Option<Evaluation>> {
+        let (split, rows) = (&self.dataset.train, self.partition.validation.as_slice());
+        if rows.is_empty() { Some(None) } else { self.evaluate(state, split, rows, observer).map(Some) }
+    }
+
+    /// What the network that is published comes to on some examples of a split.
+    fn evaluate<O: Observer>(
+        &mut self,
+        state: &TrainState,
+        split: &Split,
+        rows: &[u32],
+        observer: &O,
+    ) -> Option<Evaluation> {
+        let pixels = split.images().view();
+        let batch = Batch { images: &pixels, labels: split.labels(), rows, draw: Draw::default() };
+        let go_on = || !observer.is_stopped();
+        let sum = self.workspace.evaluate(state.published(), &self.loss, batch, self.pool, go_on)?;
+        let examples = rows.len() as f64;
+        Some(Evaluation { loss: sum.loss_sum / examples, accuracy: sum.correct as f64 / examples })
+    }
+
+    /// The figures of an epoch whose steps are taken.
+    fn metrics(
+        &self,
+        state: &TrainState,
+        learning_rate: f64,
+        validation: Option<Evaluation>,
+    ) -> EpochMetrics {
+        let trained = self.partition.train.len() as f64;
+        EpochMetrics {
             epoch: state.epoch + 1,
             train_loss: state.running.loss_sum / trained,
             train_accuracy: state.running.correct as f64 / trained,
             validation_loss: validation.map(|validation| validation.loss),
             validation_accuracy: validation.map(|validation| validation.accuracy),
-            learning_rate: last.unwrap_or_default(),
-            layers: layers.clone(),
-        };
-        state.epoch += 1;
-        state.step = 0;
-        state.running = StepLoss::default();
-        state.validation_accuracy = metrics.validation_accuracy;
-        match (metrics.validation_loss, state.best_validation_loss) {
-            (Some(now), Some(best)) if now >= best => state.stale_epochs += 1,
-            (now, _) => {
-                state.best_validation_loss = now;
-                state.stale_epochs = 0;
-            }
+            learning_rate,
+            layers: self.layers.clone(),
         }
-        observer.epoch(&metrics, &state).map_err(TrainError::Observer)?;
     }
 
-    let rows: Vec<u32> = (0..dataset.test.labels().len() as u32).collect();
-    let pixels = dataset.test.images().view();
-    let batch = batch(&dataset.test, &pixels, &rows);
-    let go_on = || !observer.is_stopped();
-    let Some(sum) = workspace.evaluate(state.published(), &loss, batch, pool, go_on) else {
-        return Ok(Outcome::Interrupted);
-    };
-    let test = evaluation(sum, rows.len());
-    if !test.loss.is_finite() {
-        return Err(diverged(&state));
+    /// Measures the test split, once.
+    fn finish<O: Observer>(
+        mut self,
+        state: TrainState,
+        observer: &O,
+    ) -> Result<Outcome, TrainError<O::Error>> {
+        let rows: Vec<u32> = (0..self.dataset.test.labels().len() as u32).collect();
+        let Some(test) = self.evaluate(&state, &self.dataset.test, &rows, observer) else {
+            return Ok(Outcome::Interrupted);
+        };
+        if !test.loss.is_finite() {
+            return Err(diverged(&state));
+        }
+        Ok(Outcome::Finished { state: Box::new(state), test })
     }
-    Ok(Outcome::Finished { state: Box::new(state), test })
 }
 
 /// Why steps are interrupted: the network is then whole again.
@@ -328,11 +414,6 @@ enum Pause {
 fn diverged<E>(state: &TrainState) -> TrainError<E> {
     let step = state.optimizer.steps();
     TrainError::Diverged { epoch: state.epoch + u32::from(state.step > 0), step }
-}
-
-/// Examples as they are.
-fn batch<'a>(split: &'a Split, pixels: &'a ArrayView2<u8>, rows: &'a [u32]) -> Batch<'a, f32> {
-    Batch { images: pixels, labels: split.labels(), rows, draw: Draw::default() }
 }
 
 /// Images that are changed anew in each epoch.
@@ -350,10 +431,6 @@ impl Images<f32> for Augmented<'_> {
     fn prefetch(&self, index: u32) {
         prefetch(self.split.image(index as usize));
     }
-}
-
-fn evaluation(sum: StepLoss, examples: usize) -> Evaluation {
-    Evaluation { loss: sum.loss_sum / examples as f64, accuracy: sum.correct as f64 / examples as f64 }
 }
 
 /// The step of an epoch, from 0, whose figures are told: the last with a whole batch, or the only one.

@@ -41,6 +41,11 @@ fn it_is_inflated_once() {
     assert!(Arc::ptr_eq(&dataset(), &dataset()));
 }
 
+#[test]
+fn its_statistics_are_those_that_are_measured() {
+    assert_eq!(dataset().statistics(), inflate().statistics());
+}
+
 /// Mean and deviation as PyTorch's MNIST example has them; 19.1 % as in `data/mnist/README.md`.
 #[test]
 fn its_statistics_are_the_published_ones() {
