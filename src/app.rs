@@ -99,7 +99,7 @@ impl App {
     /// queue, and sweeps what they left; others that share it leave this to the leases.
     ///
     /// # Errors
-    /// Where it, or what is in it, can't be used.
+    /// If it, or what is in it, can't be used.
     pub async fn open(config: Config) -> Result<Self, StartError> {
         #[cfg(debug_assertions)]
         crate::fault::arm(&config.fault);

@@ -151,7 +151,7 @@ impl Folder {
     /// rows are brought up to date: a server of an earlier version could not read what this one writes.
     ///
     /// # Errors
-    /// Where another process has it whole, others have a share and its rows are not up to date, or it can't be used.
+    /// If another process has it whole, others have a share and its rows are not up to date, or it can't be used.
     pub async fn serve(path: &Path) -> Result<(Self, bool), FolderError> {
         let whole_or_shared = || match FolderLock::whole(path)? {
             Some(lock) => Ok(Some((lock, true))),
@@ -186,7 +186,7 @@ impl Folder {
     /// Opens the folder at `path` beside others.
     ///
     /// # Errors
-    /// Where there is none, another process has it whole, or it can't be used.
+    /// If there is none, another process has it whole, or it can't be used.
     pub async fn beside(path: &Path) -> Result<Self, FolderError> {
         is_there(path)?;
         let lock = patiently(path, || FolderLock::shared(path)).await?;
@@ -196,7 +196,7 @@ impl Folder {
     /// Opens the folder at `path` and keeps all others away.
     ///
     /// # Errors
-    /// Where there is none, another process has it or a share of it, or it can't be used.
+    /// If there is none, another process has it or a share of it, or it can't be used.
     pub async fn alone(path: &Path) -> Result<Self, FolderError> {
         is_there(path)?;
         let lock = FolderLock::whole(path)?.ok_or_else(|| FolderError::Shared(path.to_owned()))?;
@@ -220,7 +220,7 @@ impl FolderLock {
     /// Takes the whole folder, made when missing; `None` where another process has it, or a share of it.
     ///
     /// # Errors
-    /// Where the folder can't be used.
+    /// If the folder can't be used.
     pub fn whole(folder: &Path) -> Result<Option<Self>, FolderError> {
         make_folder(folder).map_err(FolderError::unusable(folder))?;
         Self::take(folder, File::try_lock)
@@ -248,7 +248,7 @@ impl FolderLock {
     /// (<https://man7.org/linux/man-pages/man2/flock.2.html>): it is let go first.
     ///
     /// # Errors
-    /// Where another process keeps it, or the system refuses.
+    /// If another process keeps it, or the system refuses.
     pub async fn share(&self, path: &Path) -> Result<(), FolderError> {
         let share = || match self.0.try_lock_shared() {
             Ok(()) => Ok(Some(())),
@@ -309,7 +309,7 @@ fn make_folder(folder: &Path) -> std::io::Result<()> {
 /// Lets the names in a folder survive a power cut: of what was made, renamed or removed there.
 ///
 /// # Errors
-/// Where it can't be read or synced.
+/// If it can't be read or synced.
 pub fn sync_names(folder: &Path) -> std::io::Result<()> {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     File::open(folder)?.sync_all()

@@ -43,7 +43,7 @@ impl Inventory {
     /// Takes it, while others write.
     ///
     /// # Errors
-    /// Where the folder or the rows can't be read.
+    /// If the folder or the rows can't be read.
     pub async fn take(store: &Store, blobs: &Blobs) -> Result<Self, InventoryError> {
         let files = blobs.list().await?;
         let (rows, jobs) = store.blob_rows().await?;
@@ -77,7 +77,7 @@ impl Inventory {
 /// Removes every file that is surely dead; returns how many. `is_alone` where no other server lives on the folder.
 ///
 /// # Errors
-/// Where the folder or the rows can't be read.
+/// If the folder or the rows can't be read.
 pub async fn sweep(store: &Store, blobs: &Blobs, is_alone: bool) -> Result<u64, InventoryError> {
     let inventory = Inventory::take(store, blobs).await?;
     let mut swept = 0;

@@ -196,7 +196,7 @@ impl Registry {
     /// prediction of many images.
     ///
     /// # Errors
-    /// Where the rows can't be read.
+    /// If the rows can't be read.
     pub async fn open(
         store: Store,
         blobs: Blobs,
@@ -234,7 +234,7 @@ impl Registry {
     /// way keeps what it has. Where the row isn't at hand the weights are read when asked for.
     ///
     /// # Errors
-    /// Where the rows can't be read: it is then served after the next [`Self::refresh`].
+    /// If the rows can't be read: it is then served after the next [`Self::refresh`].
     pub async fn publish(
         &self,
         published: Option<&PublishedModel>,
@@ -249,7 +249,7 @@ impl Registry {
     /// Serves what the rows say now. Costs next to nothing where they have not changed.
     ///
     /// # Errors
-    /// Where they can't be read.
+    /// If they can't be read.
     pub async fn refresh(&self) -> Result<(), StoreError> {
         let _one_at_a_time = self.shared.refreshing.lock().await;
         let known = self.models().revision;
@@ -270,7 +270,7 @@ impl Registry {
     /// The model that `reference` means, if it is in memory.
     ///
     /// # Errors
-    /// Where there is none.
+    /// If there is none.
     pub fn at_hand(&self, reference: &ModelRef) -> Result<Option<Arc<Model>>, RegistryError> {
         Ok(self.find(reference)?.ok())
     }
@@ -279,7 +279,7 @@ impl Registry {
     /// though the client hangs up, so that many who do have it read once.
     ///
     /// # Errors
-    /// Where there is none, its bytes can't be read, or there is no memory for it.
+    /// If there is none, its bytes can't be read, or there is no memory for it.
     pub async fn get(
         &self,
         reference: &ModelRef,
@@ -352,7 +352,7 @@ impl Registry {
     /// The version that `reference` means.
     ///
     /// # Errors
-    /// Where there is none.
+    /// If there is none.
     pub fn version(&self, reference: &ModelRef) -> Result<ModelVersion, RegistryError> {
         let found = self.models().resolve(reference).map(|published| published.row.clone());
         found.map_err(|error| self.with_hint(error))
@@ -381,7 +381,7 @@ impl Registry {
     /// its versions, newest first, those older than `before`, and the last of them where there are more.
     ///
     /// # Errors
-    /// Where there is none.
+    /// If there is none.
     pub fn entry(
         &self,
         reference: &ModelRef,

@@ -36,7 +36,7 @@ impl Server {
     /// Opens the data folder and the address, and starts the workers.
     ///
     /// # Errors
-    /// Where the folder, the database or the address can't be had.
+    /// If the folder, the database or the address can't be had.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let address = config.listen;
         raise_file_limit();
@@ -57,7 +57,7 @@ impl Server {
     /// Where it listens.
     ///
     /// # Errors
-    /// Where the system doesn't say.
+    /// If the system doesn't say.
     pub fn address(&self) -> std::io::Result<std::net::SocketAddr> {
         self.listener.local_addr()
     }

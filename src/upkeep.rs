@@ -52,7 +52,7 @@ impl Upkeep {
     /// Puts the jobs of all workers back in the queue, when none can be alive; returns how many.
     ///
     /// # Errors
-    /// Where the rows fail.
+    /// If the rows fail.
     pub async fn rescue_all(&self) -> Result<usize, StoreError> {
         let held = self.store.held().await?;
         for &held in &held {

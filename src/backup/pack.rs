@@ -24,7 +24,7 @@ const TRIES: u32 = 3;
 /// dropped from the rows too, and so is one that is damaged.
 ///
 /// # Errors
-/// Where a model or the database is damaged, or something can't be read or written: then nothing is under the name that
+/// If a model or the database is damaged, or something can't be read or written: then nothing is under the name that
 /// wasn't there before, but for a whole backup whose name could not be flushed.
 pub async fn backup(
     folder: &Folder,

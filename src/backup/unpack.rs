@@ -29,7 +29,7 @@ const LEFT: &[&str] = &[
 /// What a restore left that was cut is begun anew. The rows get their name last: before, it is no data folder.
 ///
 /// # Errors
-/// Where the file is no whole and sound backup, or the folder holds something, is in use or can't be written: then it is
+/// If the file is no whole and sound backup, or the folder holds something, is in use or can't be written: then it is
 /// as empty as before.
 pub async fn restore(file: &Path, folder: &Path) -> Result<Contents, BackupError> {
     let tar = File::open(file).map_err(file_error("can't read", file))?;

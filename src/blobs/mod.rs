@@ -100,7 +100,7 @@ impl Blobs {
     /// Opens `folder`, which exists.
     ///
     /// # Errors
-    /// Where it can't be used.
+    /// If it can't be used.
     pub fn open(folder: &Path) -> Result<Self, BlobError> {
         // A folder that is left empty goes with its last file.
         let store = LocalFileSystem::new_with_prefix(folder)?.with_fsync(true).with_automatic_cleanup(true);
@@ -118,7 +118,7 @@ impl Blobs {
     /// Bytes that may still be written where the blobs are.
     ///
     /// # Errors
-    /// Where the system doesn't say.
+    /// If the system doesn't say.
     pub fn free_bytes(&self) -> Result<u64, BlobError> {
         let system = rustix::fs::statvfs(&*self.folder).map_err(std::io::Error::from)?;
         Ok(system.f_bavail.saturating_mul(system.f_frsize))
@@ -127,7 +127,7 @@ impl Blobs {
     /// Writes `bytes` under `key`; they survive a power cut once this returns.
     ///
     /// # Errors
-    /// Where the folder can't be written.
+    /// If the folder can't be written.
     pub async fn put(&self, key: &str, bytes: Bytes) -> Result<Blob, BlobError> {
         self.is_in_place()?;
         let size_bytes = bytes.len() as u64;
@@ -139,7 +139,7 @@ impl Blobs {
     /// The bytes under `key`, if they are those with the digest `sha256`.
     ///
     /// # Errors
-    /// Where they are missing or have changed.
+    /// If they are missing or have changed.
     pub async fn get(&self, key: &str, sha256: &str) -> Result<Bytes, BlobError> {
         let bytes = match self.store.get(&Key::from(key)).await {
             Ok(found) => found.bytes().await?,
@@ -175,7 +175,7 @@ impl Blobs {
     /// Writes and removes a few bytes, to see whether it can be done.
     ///
     /// # Errors
-    /// Where it can't.
+    /// If it can't.
     pub async fn probe(&self) -> Result<(), BlobError> {
         self.put(PROBE, Bytes::from_static(PROBE.as_bytes())).await?;
         self.delete(PROBE).await
@@ -184,7 +184,7 @@ impl Blobs {
     /// Every file in the folder but those that were set aside.
     ///
     /// # Errors
-    /// Where the folder can't be read.
+    /// If the folder can't be read.
     pub async fn list(&self) -> Result<Vec<StoredFile>, BlobError> {
         self.files(false).await
     }
@@ -192,7 +192,7 @@ impl Blobs {
     /// Every file that was set aside.
     ///
     /// # Errors
-    /// Where the folder can't be read.
+    /// If the folder can't be read.
     pub async fn damaged(&self) -> Result<Vec<StoredFile>, BlobError> {
         self.files(true).await
     }
@@ -213,7 +213,7 @@ impl Blobs {
     /// Removes a file that [`Self::list`] has shown, if it is still there, and the folder it leaves empty.
     ///
     /// # Errors
-    /// Where the folder can't be changed.
+    /// If the folder can't be changed.
     pub async fn remove(&self, file: &StoredFile) -> Result<(), BlobError> {
         let path = self.folder.join(&file.key);
         let folder = Arc::clone(&self.folder);
@@ -234,7 +234,7 @@ impl Blobs {
     /// Moves the bytes under `key`, if there are any, to where nobody reads them; returns their new place.
     ///
     /// # Errors
-    /// Where the folder can't be changed.
+    /// If the folder can't be changed.
     pub async fn set_aside(&self, key: &str) -> Result<Option<String>, BlobError> {
         let aside = format!("{SET_ASIDE}/{key}");
         match self.store.rename(&Key::from(key), &Key::from(aside.as_str())).await {
@@ -252,7 +252,7 @@ impl Blobs {
     /// Removes the bytes under `key`, if there are any.
     ///
     /// # Errors
-    /// Where the folder can't be changed.
+    /// If the folder can't be changed.
     pub async fn delete(&self, key: &str) -> Result<(), BlobError> {
         match self.store.delete(&Key::from(key)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),

@@ -13,7 +13,7 @@ impl Blobs {
     /// The bytes of a blob bit by bit, which are never held all together; [`Self::read_through`] tells whether they are its own.
     ///
     /// # Errors
-    /// Where they are missing or can't be read.
+    /// If they are missing or can't be read.
     pub async fn stream(&self, blob: &Blob) -> Result<ByteStream, BlobError> {
         let key = blob.key.as_str();
         let found = self.store.get(&Key::from(key)).await.map_err(|error| self.unreadable(key, error))?;

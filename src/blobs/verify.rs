@@ -40,7 +40,7 @@ impl<R: Read> Read for Digesting<R> {
 /// Number and SHA-256 of all that `reader` gives, which is not held.
 ///
 /// # Errors
-/// Where it can't be read.
+/// If it can't be read.
 pub fn digest_of(reader: impl Read) -> std::io::Result<(u64, String)> {
     let mut reader = Digesting::new(reader);
     std::io::copy(&mut reader, &mut std::io::sink())?;
@@ -51,7 +51,7 @@ impl Blob {
     /// Whether bytes of this number and digest are its own.
     ///
     /// # Errors
-    /// Where they are not.
+    /// If they are not.
     pub fn compare(&self, found: (u64, String)) -> Result<(), BlobError> {
         let (size_bytes, sha256) = found;
         if size_bytes != self.size_bytes {
@@ -76,7 +76,7 @@ impl Blobs {
     /// Opens a blob to be read through once; what has passed is to be compared with it at the end.
     ///
     /// # Errors
-    /// Where it is missing or of another size, or can't be opened.
+    /// If it is missing or of another size, or can't be opened.
     pub fn reader(&self, blob: &Blob) -> Result<Digesting<File>, BlobError> {
         let file = File::open(self.path(&blob.key)).map_err(|error| match error.kind() {
             ErrorKind::NotFound => BlobError::Missing(blob.key.clone()),
@@ -92,7 +92,7 @@ impl Blobs {
     /// Reads a blob through, without holding it, and sees that it is what was written.
     ///
     /// # Errors
-    /// Where it is missing or has changed, or can't be read.
+    /// If it is missing or has changed, or can't be read.
     pub async fn verify(&self, blob: &Blob) -> Result<(), BlobError> {
         let (blobs, blob) = (self.clone(), blob.clone());
         let verified = tokio::task::spawn_blocking(move || blobs.read_through(&blob, &|| true));
@@ -102,7 +102,7 @@ impl Blobs {
     /// [`Self::verify`] on this thread, for as long as `go_on` says so.
     ///
     /// # Errors
-    /// Where it is missing or has changed, or can't be read, or not to its end.
+    /// If it is missing or has changed, or can't be read, or not to its end.
     pub fn read_through(&self, blob: &Blob, go_on: &dyn Fn() -> bool) -> Result<(), BlobError> {
         let mut reader = self.reader(blob)?;
         while std::io::copy(&mut reader.by_ref().take(READ_AT_ONCE), &mut std::io::sink())? > 0 {

@@ -64,7 +64,7 @@ impl Report {
 /// Looks through all of it, while others may write; `is_alone` where no server lives on the folder.
 ///
 /// # Errors
-/// Where the folder can't be read. What is wrong with the rows is a finding.
+/// If the folder can't be read. What is wrong with the rows is a finding.
 pub async fn check(store: &Store, blobs: &Blobs, is_alone: bool) -> Result<Report, InventoryError> {
     let mut report = Report::default();
     match store.integrity().await {

@@ -22,7 +22,7 @@ pub enum RepairError {
 /// sentence each.
 ///
 /// # Errors
-/// Where the pages or rows of the database are damaged, which nothing here mends: then nothing is done. Where rows or
+/// If the pages or rows of the database are damaged, which nothing here mends: then nothing is done. Where rows or
 /// bytes can't be written: another repair goes on from there.
 pub async fn repair(store: &Store, blobs: &Blobs, report: &Report) -> Result<Vec<String>, RepairError> {
     if report.findings.iter().any(|finding| matches!(finding, Finding::Pages(_) | Finding::Rows(_))) {

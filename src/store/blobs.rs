@@ -66,7 +66,7 @@ impl Store {
     /// Whether a row names these bytes.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn is_named(&self, key: &str) -> Result<bool, StoreError> {
         let named = "SELECT EXISTS (SELECT 1 FROM checkpoints WHERE blob_key = $1)
                          OR EXISTS (SELECT 1 FROM model_versions WHERE blob_key = $1)";
@@ -76,7 +76,7 @@ impl Store {
     /// Whether a row names any bytes.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn names_blobs(&self) -> Result<bool, StoreError> {
         let named = "SELECT EXISTS (SELECT 1 FROM checkpoints) OR EXISTS (SELECT 1 FROM model_versions)";
         Ok(sqlx::query_scalar(named).fetch_one(&self.reader).await?)
@@ -85,7 +85,7 @@ impl Store {
     /// Every blob that a row names, and where every job stands, both as of one moment.
     ///
     /// # Errors
-    /// Where the database fails, or a row can't be read.
+    /// If the database fails, or a row can't be read.
     pub async fn blob_rows(&self) -> Result<(Vec<BlobRow>, HashMap<JobId, JobStanding>), StoreError> {
         let mut transaction = self.reader.begin().await?;
         let checkpoints: Vec<(String, i64, String, i64, String)> =

@@ -50,7 +50,7 @@ impl Checkpoint {
     /// It as the API shows it.
     ///
     /// # Errors
-    /// Where the row can't be read.
+    /// If the row can't be read.
     pub fn shown(&self) -> Result<Shown, StoreError> {
         Ok(Shown {
             epoch: u32::try_from(self.epoch).map_err(|error| row_error("epoch", &self.blob_key, &error))?,
@@ -96,7 +96,7 @@ impl Store {
     /// The checkpoints of a job, newest first.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn checkpoints(&self, id: JobId) -> Result<Vec<Checkpoint>, StoreError> {
         Ok(sqlx::query_as(
             "SELECT epoch, step, blob_key, size_bytes, sha256, validation_accuracy, created_at FROM checkpoints
@@ -111,7 +111,7 @@ impl Store {
     /// which nobody names any more: none where the job belongs to another attempt.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn forget_checkpoints(&self, claim: Claim, keep: u32) -> Result<Vec<String>, StoreError> {
         let keys = sqlx::query_scalar(guarded(
             "DELETE FROM checkpoints WHERE job_id = $1 AND step NOT IN
@@ -133,7 +133,7 @@ impl Store {
     /// Forgets a checkpoint whose bytes are damaged, unless the job belongs to another attempt.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn forget_damaged(&self, claim: Claim, blob_key: &str) -> Result<(), StoreError> {
         sqlx::query(guarded(
             "DELETE FROM checkpoints WHERE job_id = $1 AND blob_key = $3

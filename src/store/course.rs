@@ -19,7 +19,7 @@ impl Store {
     /// The epochs of a job after number `after`, `limit` at most.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn epochs(&self, id: JobId, after: u32, limit: u32) -> Result<Vec<EpochRecord>, StoreError> {
         let rows: Vec<String> = sqlx::query_scalar(
             "SELECT record FROM job_epochs WHERE job_id = $1 AND epoch > $2 ORDER BY epoch LIMIT $3",
@@ -56,7 +56,7 @@ impl Store {
     /// epoch of them where there are more. The newest epochs come with the steps of the one that runs.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn history(
         &self,
         id: JobId,
@@ -77,7 +77,7 @@ impl Store {
     /// recorded.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn course(&self, id: JobId) -> Result<Vec<EpochMetrics>, StoreError> {
         let rows: Vec<CourseRow> =
             sqlx::query_as(COURSE).bind(id.to_string()).fetch_all(&self.reader).await?;

@@ -68,7 +68,7 @@ impl Store {
     /// this returns. Those that come while a commit is written share the next one.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn insert_job(&self, job: NewJob, queue_max: u32) -> Result<Inserted, StoreError> {
         let id = JobId::new();
         let key = job.idempotency_key.as_ref().map(|key| Key::new(&job.client, key));
@@ -166,7 +166,7 @@ impl Store {
     /// What became of an earlier request of this client with this key.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn by_key(
         &self,
         client: &str,

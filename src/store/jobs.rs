@@ -140,7 +140,7 @@ impl Store {
     /// The job called `id`.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn job(&self, id: JobId) -> Result<Option<Job>, StoreError> {
         let row: Option<JobRow> = sqlx::query_as("SELECT * FROM jobs WHERE id = $1")
             .bind(id.to_string())
@@ -153,7 +153,7 @@ impl Store {
     /// logged and left out.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn jobs(
         &self,
         filter: &JobFilter,
@@ -181,7 +181,7 @@ impl Store {
     /// How many jobs are in each state.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn counts(&self) -> Result<Vec<(JobState, u64)>, StoreError> {
         let rows: Vec<(String, i64)> =
             sqlx::query_as("SELECT state, jobs FROM job_counts").fetch_all(&self.reader).await?;
@@ -195,7 +195,7 @@ impl Store {
     /// Ends a job that has not ended; the worker of one that runs stops when it hears of it.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn cancel(&self, id: JobId) -> Result<Cancelled, StoreError> {
         loop {
             if let Some(job) = self.try_cancel(id).await? {
@@ -236,7 +236,7 @@ impl Store {
     /// Puts a job that failed or was cancelled back in the queue, behind those of its model that wait.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn resume(&self, id: JobId, queue_max: u32) -> Result<Resumed, StoreError> {
         loop {
             if let Some(job) = self.try_resume(id, queue_max).await? {
@@ -318,7 +318,7 @@ impl Store {
     /// How many jobs wait in the queue.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn queue_length(&self) -> Result<u64, StoreError> {
         let counts = self.counts().await?;
         Ok(counts.iter().find(|(state, _)| *state == JobState::Queued).map_or(0, |(_, count)| *count))
@@ -327,7 +327,7 @@ impl Store {
     /// Deletes a job that has ended, its course and its checkpoints. Its model stays.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn delete_job(&self, id: JobId) -> Result<Deleted, StoreError> {
         let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         // Of a row that can't be read no more is needed to delete it.

@@ -15,7 +15,7 @@ impl Store {
     /// The jobs that workers hold, of this process and of others.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn held(&self) -> Result<Vec<Held>, StoreError> {
         let rows: Vec<(String, u32, i64)> =
             sqlx::query_as("SELECT id, attempt, beat FROM jobs WHERE state = 'running'")
@@ -32,7 +32,7 @@ impl Store {
     /// Puts the jobs of all workers back in the queue, of which there are none: these rows are a copy.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn release_held(&self) -> Result<(), StoreError> {
         let released = "UPDATE jobs SET state = 'queued' WHERE state = 'running'";
         sqlx::query(released).execute(&self.writer).await?;
@@ -43,7 +43,7 @@ impl Store {
     /// workers have gone with no checkpoint between. `None` where the lease was renewed since `held` was seen.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn rescue(&self, held: Held, crashes_max: u32) -> Result<Option<JobState>, StoreError> {
         let error = JobError {
             code: "crash_loop".to_owned(),

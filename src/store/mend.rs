@@ -15,7 +15,7 @@ impl Store {
     /// Forgets a checkpoint whose bytes are lost.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn drop_checkpoint(&self, id: JobId, blob_key: &str) -> Result<(), StoreError> {
         sqlx::query("DELETE FROM checkpoints WHERE job_id = $1 AND blob_key = $2")
             .bind(id.to_string())
@@ -29,7 +29,7 @@ impl Store {
     /// other bytes.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn drop_version(
         &self,
         name: &str,

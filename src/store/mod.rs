@@ -196,7 +196,7 @@ impl Store {
     /// Opens the database at `path`, made when missing, and brings it up to date.
     ///
     /// # Errors
-    /// Where the file can't be written, is no database of this program, or one of a younger one.
+    /// If the file can't be written, is no database of this program, or one of a younger one.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         // Made here and not by the pool: where the file is gone later, an empty one in its place would hide it.
         writing(path).create_if_missing(true).connect().await?.close().await?;
@@ -212,7 +212,7 @@ impl Store {
     /// Opens the database at `path` as it is.
     ///
     /// # Errors
-    /// Where the file is no database of this very version.
+    /// If the file is no database of this very version.
     pub async fn open_existing(path: &Path) -> Result<Self, StoreError> {
         let writer = connect(writing(path)).await?;
         match version_of_rows(&writer).await? {
@@ -303,7 +303,7 @@ impl Store {
     /// <https://sqlite.org/lang_vacuum.html#vacuuminto>.
     ///
     /// # Errors
-    /// Where the file exists or can't be written.
+    /// If the file exists or can't be written.
     pub async fn snapshot(&self, path: &Path) -> Result<(), StoreError> {
         let path = path.to_string_lossy().into_owned();
         sqlx::query("VACUUM INTO $1").bind(path).execute(&self.writer).await?;
@@ -314,7 +314,7 @@ impl Store {
     /// words.
     ///
     /// # Errors
-    /// Where it can't be read.
+    /// If it can't be read.
     pub async fn integrity(&self) -> Result<Vec<String>, StoreError> {
         let mut found: Vec<String> =
             sqlx::query_scalar("PRAGMA integrity_check").fetch_all(&self.reader).await?;
@@ -331,7 +331,7 @@ impl Store {
     /// Gives pages that hold nothing back to the file system, some at a time: others write in between.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn shrink(&self) -> Result<(), StoreError> {
         let mut free = i64::MAX;
         loop {
@@ -350,7 +350,7 @@ impl Store {
     /// Sees whether rows can be read and written.
     ///
     /// # Errors
-    /// Where they can't.
+    /// If they can't.
     pub async fn probe(&self) -> Result<(), StoreError> {
         sqlx::query("SELECT 1").execute(&self.reader).await?;
         sqlx::query("UPDATE model_revision SET revision = revision").execute(&self.writer).await?;

@@ -185,7 +185,7 @@ impl Store {
     /// Every published model.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn models(&self) -> Result<Models, StoreError> {
         let mut transaction = self.reader.begin().await?;
         let revision = sqlx::query_scalar(REVISION).fetch_one(&mut *transaction).await?;
@@ -204,7 +204,7 @@ impl Store {
     /// be read is logged and left out.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn model_changes(&self, revision: i64) -> Result<ModelChanges, StoreError> {
         let mut transaction = self.reader.begin().await?;
         let last = sqlx::query_scalar(REVISION).fetch_one(&mut *transaction).await?;
@@ -252,7 +252,7 @@ impl Store {
     /// Versions that are due to be removed, by name and number.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn old_versions(&self, old: OldVersions) -> Result<Vec<(String, u32)>, StoreError> {
         let (place, before) = match old {
             OldVersions::Beyond(keep) => (i64::try_from(keep).unwrap_or(i64::MAX).max(1), i64::MAX),
@@ -273,7 +273,7 @@ impl Store {
     /// Grows with every change of a version or an alias.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn model_revision(&self) -> Result<i64, StoreError> {
         Ok(sqlx::query_scalar(REVISION).fetch_one(&self.reader).await?)
     }
@@ -281,7 +281,7 @@ impl Store {
     /// Lets `alias` mean this version from now on, unless it is new and the model has `aliases_max` already.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn set_alias(
         &self,
         name: &str,
@@ -327,7 +327,7 @@ impl Store {
     /// Takes an alias away; `false` where there is none.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn delete_alias(&self, name: &str, alias: &str) -> Result<bool, StoreError> {
         let deleted = sqlx::query("DELETE FROM model_aliases WHERE name = $1 AND alias = $2")
             .bind(name)
@@ -340,7 +340,7 @@ impl Store {
     /// Deletes a version that no alias means and no job that has not ended starts from.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn delete_version(&self, name: &str, version: u32) -> Result<DeletedVersion, StoreError> {
         let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         let alias: Option<String> =

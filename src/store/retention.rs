@@ -27,7 +27,7 @@ impl Store {
     /// are no more.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn ended_beyond(&self, keep: u64, after: Place) -> Result<Vec<Ended>, StoreError> {
         let rows = sqlx::query_as(
             "SELECT id, finished_at, sequence FROM jobs INDEXED BY jobs_ended
@@ -47,7 +47,7 @@ impl Store {
     /// Some of the jobs that ended longer ago than `age`, behind `after`, oldest first; none where there are no more.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn ended_for(&self, age: Duration, after: Place) -> Result<Vec<Ended>, StoreError> {
         let rows = sqlx::query_as(
             "SELECT id, finished_at, sequence FROM jobs INDEXED BY jobs_ended_at

@@ -35,7 +35,7 @@ impl Store {
     /// one model run one after the other, in the order of their submission.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn claim(&self) -> Result<Option<Job>, StoreError> {
         let waiting: Option<i64> =
             sqlx::query_scalar("SELECT 1 FROM jobs WHERE state = 'queued' AND is_next LIMIT 1")
@@ -57,7 +57,7 @@ impl Store {
     /// How SQLite finds the next job, <https://sqlite.org/eqp.html>.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn plan_of_claim(&self) -> Result<Vec<String>, StoreError> {
         let plan = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {CLAIM}"));
         let rows: Vec<(i64, i64, i64, String)> =
@@ -84,7 +84,7 @@ impl Store {
     /// Renews the lease of a job and records how far it is.
     ///
     /// # Errors
-    /// Where the database fails, or the job belongs to another attempt.
+    /// If the database fails, or the job belongs to another attempt.
     pub async fn renew(&self, claim: Claim, progress: &Progress) -> Result<(), StoreError> {
         let guard = sqlx::query(guarded(
             "UPDATE jobs SET progress = $3, beat = beat + 1 WHERE id = $1 AND attempt = $2 AND state = 'running'",
@@ -100,7 +100,7 @@ impl Store {
     /// Whether a job still belongs to this attempt.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// If the database fails.
     pub async fn is_held(&self, claim: Claim) -> Result<bool, StoreError> {
         let found: Option<i64> = sqlx::query_scalar(guarded(
             "SELECT 1 FROM jobs WHERE id = $1 AND attempt = $2 AND state = 'running'",
@@ -116,7 +116,7 @@ impl Store {
     /// process are counted anew from there.
     ///
     /// # Errors
-    /// Where the database fails, or the job belongs to another attempt.
+    /// If the database fails, or the job belongs to another attempt.
     pub async fn record(&self, claim: Claim, recorded: &Recorded) -> Result<(), StoreError> {
         let metrics = recorded.epochs.last().map(|epoch| JobMetrics::from(&epoch.metrics));
         let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
@@ -157,7 +157,7 @@ impl Store {
     /// Gives a job back to the queue: its worker can't go on, or its server stops.
     ///
     /// # Errors
-    /// Where the database fails, or the job belongs to another attempt.
+    /// If the database fails, or the job belongs to another attempt.
     pub async fn release(&self, claim: Claim) -> Result<(), StoreError> {
         let guard = sqlx::query(guarded(
             "UPDATE jobs SET state = 'queued' WHERE id = $1 AND attempt = $2 AND state = 'running'",
@@ -176,7 +176,7 @@ impl Store {
     /// Gives all jobs that this process holds back to the queue, without their workers.
     ///
     /// # Errors
-    /// Where the database fails for one of them.
+    /// If the database fails for one of them.
     pub async fn release_all(&self) -> Result<(), StoreError> {
         let mut released = Ok(());
         for claim in self.live.claims() {
@@ -191,7 +191,7 @@ impl Store {
     /// Publishes the model of a job under the next version of its name and ends the job, both or neither.
     ///
     /// # Errors
-    /// Where the database fails, or the job belongs to another attempt.
+    /// If the database fails, or the job belongs to another attempt.
     pub async fn succeed(
         &self,
         claim: Claim,
@@ -248,7 +248,7 @@ impl Store {
     /// Ends a job that can't go on.
     ///
     /// # Errors
-    /// Where the database fails, or the job belongs to another attempt.
+    /// If the database fails, or the job belongs to another attempt.
     pub async fn fail(&self, claim: Claim, error: &JobError) -> Result<(), StoreError> {
         let guard = sqlx::query(guarded(
             "UPDATE jobs SET state = 'failed', finished_at = $3, error = $4

@@ -267,7 +267,7 @@ impl Metrics {
     /// The metrics as text, with the jobs counted, and what requests take, as they are now.
     ///
     /// # Errors
-    /// Where the text can't be written.
+    /// If the text can't be written.
     pub fn render(&self, jobs: &[(JobState, u64)], admission: &Admission) -> Result<String, std::fmt::Error> {
         for &(state, count) in jobs {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
@@ -300,7 +300,7 @@ fn labels(worker: usize) -> WorkerLabels {
 /// Sends logs to standard error, from `filter` up (as `info` or `chainrule=debug,warn`).
 ///
 /// # Errors
-/// Where `filter` can't be read, or logs go somewhere already.
+/// If `filter` can't be read, or logs go somewhere already.
 pub fn log(format: LogFormat, filter: &str, is_colored: bool) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(filter)?;
     let builder =

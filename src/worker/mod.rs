@@ -131,7 +131,7 @@ impl Workers {
     /// Starts a thread for each of `workers`, each with a pool of `threads`.
     ///
     /// # Errors
-    /// Where the system gives no thread.
+    /// If the system gives no thread.
     pub fn start(workers: Vec<Worker>, threads: usize, runtime: &Handle) -> std::io::Result<Self> {
         let start = |worker: Worker| {
             let runtime = runtime.clone();
@@ -190,7 +190,7 @@ impl Worker {
     /// is cancelled meanwhile. `None` where no job waits.
     ///
     /// # Errors
-    /// Where the rows or bytes fail: the job is then back in the queue, to be tried again.
+    /// If the rows or bytes fail: the job is then back in the queue, to be tried again.
     pub fn run_next(&self, pool: &Pool, runtime: &Handle) -> Result<Option<Ran>, WorkerError> {
         let Some(job) = runtime.block_on(self.store.claim())? else { return Ok(None) };
         let claim = Claim { id: job.id, attempt: job.attempt };

@@ -37,7 +37,7 @@ impl Worker {
     /// commit.
     ///
     /// # Errors
-    /// Where the job belongs to another attempt, or the server stops before the disk has taken all.
+    /// If the job belongs to another attempt, or the server stops before the disk has taken all.
     pub(super) async fn scribe(
         &self,
         lease: &Lease,
@@ -122,7 +122,7 @@ impl Worker {
     /// server stops.
     ///
     /// # Errors
-    /// Where the job belongs to another attempt, or the server stops.
+    /// If the job belongs to another attempt, or the server stops.
     pub(super) async fn until_taken<T>(
         &self,
         lease: &Lease,

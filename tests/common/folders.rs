@@ -9,7 +9,7 @@ use tempfile::TempDir;
 /// Copies all files of `from` into `to`.
 ///
 /// # Errors
-/// Where one can't be read or written.
+/// If one can't be read or written.
 pub fn copy_into(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {

@@ -209,7 +209,7 @@ impl Client {
     /// Sends a request and reads the answer to its end.
     ///
     /// # Errors
-    /// Where no whole answer comes in time.
+    /// If no whole answer comes in time.
     pub fn request(
         &self,
         method: &str,
@@ -238,13 +238,13 @@ impl Client {
     }
 
     /// # Errors
-    /// Where no whole answer comes in time.
+    /// If no whole answer comes in time.
     pub fn get(&self, path: &str) -> io::Result<Answer> {
         self.request("GET", path, &[], b"")
     }
 
     /// # Errors
-    /// Where no whole answer comes in time.
+    /// If no whole answer comes in time.
     pub fn send_json(&self, method: &str, path: &str, body: &Value) -> io::Result<Answer> {
         self.request(method, path, &[("Content-Type", "application/json")], body.to_string().as_bytes())
     }
@@ -252,7 +252,7 @@ impl Client {
     /// Posts a job, with an idempotency key where there is one.
     ///
     /// # Errors
-    /// Where no whole answer comes in time.
+    /// If no whole answer comes in time.
     pub fn post_job(&self, spec: &Value, key: Option<&str>) -> io::Result<Answer> {
         let mut headers = vec![("Content-Type", "application/json")];
         headers.extend(key.map(|key| ("Idempotency-Key", key)));
@@ -260,13 +260,13 @@ impl Client {
     }
 
     /// # Errors
-    /// Where no whole answer comes in time.
+    /// If no whole answer comes in time.
     pub fn cancel(&self, id: &str) -> io::Result<Answer> {
         self.request("POST", &format!("/v1/jobs/{id}/cancel"), &[], b"")
     }
 
     /// # Errors
-    /// Where no whole answer comes in time.
+    /// If no whole answer comes in time.
     pub fn delete(&self, path: &str) -> io::Result<Answer> {
         self.request("DELETE", path, &[], b"")
     }
@@ -274,7 +274,7 @@ impl Client {
     /// Predicts one blank image.
     ///
     /// # Errors
-    /// Where no whole answer comes in time.
+    /// If no whole answer comes in time.
     pub fn predict(&self, model: &str) -> io::Result<Answer> {
         let headers = [("Content-Type", "application/octet-stream")];
         self.request("POST", &format!("/v1/models/{model}/predict"), &headers, &[0; 784])
@@ -289,7 +289,7 @@ impl Client {
     /// All jobs, over all pages.
     ///
     /// # Errors
-    /// Where no whole answer 200 comes in time.
+    /// If no whole answer 200 comes in time.
     pub fn jobs(&self) -> io::Result<Vec<Value>> {
         self.all("/v1/jobs", "jobs")
     }
@@ -297,7 +297,7 @@ impl Client {
     /// All models, each with all its versions; one that goes meanwhile has none.
     ///
     /// # Errors
-    /// Where no whole answer 200 comes in time.
+    /// If no whole answer 200 comes in time.
     pub fn models(&self) -> io::Result<Vec<Value>> {
         let mut models = self.all("/v1/models", "models")?;
         for model in &mut models {
@@ -313,7 +313,7 @@ impl Client {
     /// The rows of a list over all pages.
     ///
     /// # Errors
-    /// Where no whole answer 200 comes in time.
+    /// If no whole answer 200 comes in time.
     pub fn all(&self, list: &str, name: &str) -> io::Result<Vec<Value>> {
         let mut rows = Vec::new();
         let mut path = format!("{list}?limit=200");
@@ -332,7 +332,7 @@ impl Client {
     /// Asks for a job until it is so; the error is the job as it was last.
     ///
     /// # Errors
-    /// Where it isn't so in time.
+    /// If it isn't so in time.
     pub fn until(&self, id: &str, within: Duration, is_so: impl Fn(&Value) -> bool) -> Result<Value, Value> {
         let mut last = Value::Null;
         let found = poll(within, || {
@@ -345,7 +345,7 @@ impl Client {
     /// Asks for a job until it has ended; the error is the job as it was last.
     ///
     /// # Errors
-    /// Where it hasn't ended in time.
+    /// If it hasn't ended in time.
     pub fn ended(&self, id: &str, within: Duration) -> Result<Value, Value> {
         self.until(id, within, has_ended)
     }

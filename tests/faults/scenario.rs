@@ -27,7 +27,7 @@ pub fn specs() -> Vec<Value> {
 /// Posts three jobs, cancels one, awaits one and deletes it. A refusal is tried again.
 ///
 /// # Errors
-/// Where the server is gone; the history tells what it had promised until then.
+/// If the server is gone; the history tells what it had promised until then.
 pub fn live(client: &Client, history: &History) -> Result<(), Gone> {
     let specs = specs();
     let kept = post(client, history, &specs[0], "kept")?;
@@ -60,7 +60,7 @@ fn unanswered(
 /// Posts a job until it is accepted.
 ///
 /// # Errors
-/// Where the server is gone.
+/// If the server is gone.
 pub fn post(client: &Client, history: &History, spec: &Value, key: &str) -> Result<String, Gone> {
     let deadline = Instant::now() + ENDED_WITHIN;
     loop {

@@ -15,7 +15,7 @@ pub const FAULTS_MAX: usize = 20;
 /// The faults of a body that can't be taken.
 ///
 /// # Errors
-/// Where it is no JSON.
+/// If it is no JSON.
 pub fn faults(body: &[u8], images_max: usize) -> Result<Vec<Fault>, serde_json::Error> {
     let mut report = Report::new(images_max);
     let mut text = serde_json::Deserializer::from_slice(body);

@@ -125,7 +125,7 @@ impl ListParams {
     /// The page asked for, of 50 rows unless told.
     ///
     /// # Errors
-    /// Where there is no such page.
+    /// If there is no such page.
     pub fn page<C: std::str::FromStr>(&self) -> Result<Page<C>, Problem> {
         self.page_or(ROWS_SHOWN)
     }
@@ -133,7 +133,7 @@ impl ListParams {
     /// The same, of so many rows unless told.
     ///
     /// # Errors
-    /// Where there is no such page.
+    /// If there is no such page.
     pub fn page_or<C: std::str::FromStr>(&self, limit: u32) -> Result<Page<C>, Problem> {
         Page::of(self.limit.or(Some(limit)), self.cursor.as_deref())
     }
@@ -155,7 +155,7 @@ impl<C: std::str::FromStr> Page<C> {
     /// The page that `limit` and `cursor` ask for.
     ///
     /// # Errors
-    /// Where one can't be.
+    /// If one can't be.
     pub fn of(limit: Option<u32>, cursor: Option<&str>) -> Result<Self, Problem> {
         let limit = limit.unwrap_or(ROWS_SHOWN);
         if !(1..=200).contains(&limit) {

@@ -63,7 +63,7 @@ pub fn settled(
 /// body that `specs` has under its name.
 ///
 /// # Errors
-/// Where the server does not answer.
+/// If the server does not answer.
 pub fn observe(
     client: &Client,
     folder: &Path,
@@ -122,7 +122,7 @@ pub fn check_command(folder: &Path) -> Result<(), String> {
 /// Every file under `folder` as its path from there, sorted.
 ///
 /// # Errors
-/// Where a folder can't be read. One that is removed meanwhile is passed over.
+/// If a folder can't be read. One that is removed meanwhile is passed over.
 pub fn files_under(folder: &Path) -> io::Result<Vec<String>> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];

@@ -22,7 +22,7 @@ struct Header {
 /// The whole state of a run as bytes: equal states make equal bytes.
 ///
 /// # Errors
-/// Where the format can't hold a tensor.
+/// If the format can't hold a tensor.
 pub fn write_checkpoint(state: &TrainState) -> Result<Vec<u8>, ArtifactError> {
     let header = Header {
         format: FORMAT.to_owned(),
@@ -49,7 +49,7 @@ pub fn write_checkpoint(state: &TrainState) -> Result<Vec<u8>, ArtifactError> {
 /// The state that `bytes` hold, for a run of `spec`.
 ///
 /// # Errors
-/// Where the bytes are no checkpoint, or one of another network or optimiser.
+/// If the bytes are no checkpoint, or one of another network or optimiser.
 pub fn read_checkpoint(bytes: &[u8], spec: &TrainSpec) -> Result<TrainState, ArtifactError> {
     let (header, tensors) = Tensors::read::<Header>(bytes)?;
     if header.format != FORMAT {

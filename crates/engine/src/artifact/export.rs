@@ -20,7 +20,7 @@ pub struct ModelHeader {
 /// A network with its classes as bytes; equal ones make equal bytes.
 ///
 /// # Errors
-/// Where the format can't hold a tensor.
+/// If the format can't hold a tensor.
 pub fn write_model(
     network: &Network<f32>,
     layers: &[LayerSpec],
@@ -38,7 +38,7 @@ pub fn write_model(
 /// The network that `bytes` hold.
 ///
 /// # Errors
-/// Where the bytes are no model, or its tensors don't fit its layers.
+/// If the bytes are no model, or its tensors don't fit its layers.
 pub fn read_model(bytes: &[u8]) -> Result<(ModelHeader, Network<f32>), ArtifactError> {
     let (header, tensors) = Tensors::read::<ModelHeader>(bytes)?;
     if header.format != FORMAT {

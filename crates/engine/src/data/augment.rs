@@ -45,7 +45,7 @@ impl Augment {
     /// epoch and the number of the example.
     ///
     /// # Panics
-    /// Where there are not 784.
+    /// If there are not 784.
     // Into the caller, who has it compiled for wide registers.
     #[inline(always)]
     pub fn write(&self, pixels: &[u8], seed: u64, epoch: u32, example: u32, image: &mut [f32]) {

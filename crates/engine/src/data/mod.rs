@@ -152,7 +152,7 @@ impl Split {
     /// Pairs `images` (n, 784), 0 = background, with as many labels.
     ///
     /// # Errors
-    /// Where the shapes don't fit, or there are none.
+    /// If the shapes don't fit, or there are none.
     pub fn new(images: Array2<u8>, labels: Vec<u8>) -> Result<Self, DataError> {
         if images.ncols() != IMAGE_PIXELS {
             return Err(DataError::WrongPixels { found: images.ncols() });
@@ -181,7 +181,7 @@ impl Split {
     /// The 784 pixels of image `index`, row by row.
     ///
     /// # Panics
-    /// Where there is no such image.
+    /// If there is no such image.
     pub fn image(&self, index: usize) -> &[u8] {
         let pixels = self.images.as_slice().expect("the constructor made the images row-major");
         &pixels[index * IMAGE_PIXELS..(index + 1) * IMAGE_PIXELS]
@@ -206,7 +206,7 @@ impl Dataset {
     /// A data set whose labels all have a class.
     ///
     /// # Errors
-    /// Where one has none.
+    /// If one has none.
     pub fn new(name: String, classes: Vec<String>, train: Split, test: Split) -> Result<Self, DataError> {
         for (split, examples) in [(SplitName::Train, &train), (SplitName::Test, &test)] {
             let unknown = examples.labels.iter().position(|&label| usize::from(label) >= classes.len());

@@ -89,7 +89,7 @@ pub fn json_price_of(body: &[u8]) -> usize {
 /// A number too near to 0 for `f64` becomes 0, the nearest there is, as others become the nearest there is.
 ///
 /// # Errors
-/// Where it is not JSON, or not such.
+/// If it is not JSON, or not such.
 pub fn json(body: &[u8]) -> Result<Value, JsonError> {
     let mut trail = Trail::default();
     let mut text = serde_json::Deserializer::from_slice(body);

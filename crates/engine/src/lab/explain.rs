@@ -52,7 +52,7 @@ pub fn explain(network: &Network<f32>, image: &[f32], class: Option<usize>) -> E
 /// [`explain`] for each of `images`, as long as `go_on`, asked before each pass, says yes.
 ///
 /// # Errors
-/// Where it says no.
+/// If it says no.
 pub fn explain_all(
     network: &Network<f32>,
     images: &[&[f32]],

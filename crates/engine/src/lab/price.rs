@@ -52,7 +52,7 @@ pub trait Question: Sized + Send + 'static {
     /// Forward, and backward where that is asked for.
     ///
     /// # Errors
-    /// Where a number of the answer is beyond what `f64` holds.
+    /// If a number of the answer is beyond what `f64` holds.
     fn answer(self) -> Result<Self::Answer, Vec<Fault>>;
 }
 
@@ -108,12 +108,12 @@ impl LabLimits {
     /// Refuses what would take too much, with the estimate.
     ///
     /// # Errors
-    /// Where it would.
+    /// If it would.
     pub fn check(&self, cost: AnswerCost) -> Result<(), Vec<Fault>> {
         let fault = |estimate: f64, what: &str, most: f64| {
             let detail =
                 format!("the answer would take about {estimate:.1e} {what}, this server gives {most:.1e}");
-            // An estimate that is no number is beyond every limit.
+            // An estimate that is NaN is beyond every limit.
             (estimate.is_nan() || estimate > most).then(|| Fault { pointer: String::new(), detail })
         };
         let faults: Vec<Fault> = [

@@ -38,7 +38,7 @@ const CLASSES: usize = 10;
 /// The layer that `name` means: `0.dense`, or its place alone.
 ///
 /// # Errors
-/// Where there is none; the text lists what there is.
+/// If there is none; the text lists what there is.
 pub fn layer_named<T: Float>(network: &Network<T>, name: &str) -> Result<usize, String> {
     let names: Vec<String> = (0..network.layers().len()).map(|index| network.layer_name(index)).collect();
     let found = names.iter().enumerate().find(|(index, full)| *full == name || index.to_string() == name);

@@ -52,7 +52,7 @@ pub struct LayerSummary {
 /// What `layers` on images of 28×28 take, by batches of `batch_size`.
 ///
 /// # Errors
-/// Where the layers don't fit each other.
+/// If the layers don't fit each other.
 pub fn summary(layers: &[LayerSpec], batch_size: usize) -> Result<Summary, ShapeError> {
     let shapes = shapes(INPUT, layers)?;
     let bytes = |values: usize| values * batch_size * size_of::<f32>();

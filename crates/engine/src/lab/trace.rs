@@ -110,7 +110,7 @@ pub fn trace_cost(layers: &[LayerSpec], with_arrays: bool) -> AnswerCost {
 /// pass, says yes.
 ///
 /// # Errors
-/// Where it says no.
+/// If it says no.
 pub fn trace(
     network: &Network<f32>,
     loss: LossKind,

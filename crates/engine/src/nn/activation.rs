@@ -37,7 +37,7 @@ impl Activation {
         }
     }
 
-    /// `y = f(x)`, for each of as many elements. What is no number stays none, so that a run that
+    /// `y = f(x)`, for each of as many elements. NaN stays NaN, so that a run that
     /// diverges is seen.
     #[inline(always)]
     pub fn forward<T: Float>(self, x: &[T], y: &mut [T]) {

@@ -55,7 +55,7 @@ impl Float for f32 {
         const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
         const LEAST: f32 = -87.0;
         const MOST: f32 = 88.722_84;
-        // What is no number is neither below nor above, and passes through the polynomial.
+        // NaN is neither below nor above, and passes through the polynomial.
         let x = if self < LEAST { LEAST } else { self };
         let x = if x > MOST { MOST } else { x };
         let n = (x * std::f32::consts::LOG2_E + ROUND) - ROUND;
@@ -64,7 +64,7 @@ impl Float for f32 {
         for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_66, 0.5] {
             p = p * r + coefficient;
         }
-        // 2ⁿ in two factors, since 2¹²⁸ is no number.
+        // 2ⁿ in two factors, since 2¹²⁸ is infinite.
         let half = (n * 0.5 + ROUND) - ROUND;
         let two_to_the = |n: f32| f32::from_bits((n + (ROUND + 127.0)).to_bits() << 23);
         let value = (p * r * r + r + 1.0) * two_to_the(half) * two_to_the(n - half);

@@ -176,7 +176,7 @@ impl<'a> Differences<'a> {
     /// tensor, in the order of [`Network::parameters`], and where they begin in it.
     ///
     /// # Errors
-    /// Where it was stopped.
+    /// If it was stopped.
     pub fn backpropagate(&mut self, mut visit: impl FnMut(usize, usize, &[f64])) -> Result<(), Stopped> {
         self.loss_here = self.loss(true);
         if self.is_stopped {
@@ -194,7 +194,7 @@ impl<'a> Differences<'a> {
     /// [`Self::backpropagate`] has been called.
     ///
     /// # Errors
-    /// Where it was stopped.
+    /// If it was stopped.
     pub fn derivative(&mut self, tensor: usize, element: usize) -> Result<Option<f64>, Stopped> {
         let value = *self.parameter(tensor, element);
         let slope = central_difference(self.loss_here, |step| {
@@ -205,7 +205,7 @@ impl<'a> Differences<'a> {
         if self.is_stopped { Err(Stopped) } else { Ok(slope) }
     }
 
-    /// The loss of the network as it is, ready for the gradients where it goes `backward`; no number once it is stopped.
+    /// The loss of the network as it is, ready for the gradients where it goes `backward`; NaN once it is stopped.
     fn loss(&mut self, backward: bool) -> f64 {
         self.is_stopped = self.is_stopped || !(self.go_on)();
         if self.is_stopped {

@@ -131,7 +131,7 @@ impl LayerSpec {
     /// The shape that comes out of this layer where `input` goes in.
     ///
     /// # Errors
-    /// Where `input` does not fit; the text names both shapes.
+    /// If `input` does not fit; the text names both shapes.
     pub fn output(self, input: Shape) -> Result<Shape, String> {
         let window = |kernel, stride, padding| {
             if input.places() == 1 && kernel > 1 {

@@ -37,7 +37,7 @@ pub type Tensor<'a, T> = (String, Vec<usize>, &'a [T]);
 /// The input of each of `layers`, and at the end the output.
 ///
 /// # Errors
-/// Where a layer does not fit its input.
+/// If a layer does not fit its input.
 pub fn shapes(input: Shape, layers: &[LayerSpec]) -> Result<Vec<Shape>, ShapeError> {
     let mut shapes = vec![input];
     for (layer, spec) in layers.iter().enumerate() {
@@ -50,7 +50,7 @@ impl<T: Float> Network<T> {
     /// A network for images of shape `input`, its weights drawn from `seed`.
     ///
     /// # Errors
-    /// Where a layer does not fit its input.
+    /// If a layer does not fit its input.
     pub fn new(input: Shape, layers: &[LayerSpec], seed: u64) -> Result<Self, ShapeError> {
         let shapes = shapes(input, layers)?;
         let layer = |(layer, (&spec, &input))| {
@@ -125,7 +125,7 @@ impl<T: Float> Network<T> {
     /// Replaces each of [`Self::tensors`] by `tensor(name)`.
     ///
     /// # Errors
-    /// Where `tensor` fails, or one has not as many values as the layer needs; the network is then
+    /// If `tensor` fails, or one has not as many values as the layer needs; the network is then
     /// half changed.
     pub fn set_tensors<E: From<LengthError>>(
         &mut self,
@@ -193,7 +193,7 @@ impl<T: Float> Network<T> {
     /// What the layer at `index` is called: its place and kind, as `0.dense`.
     ///
     /// # Panics
-    /// Where there is no such layer.
+    /// If there is no such layer.
     pub fn layer_name(&self, index: usize) -> String {
         format!("{index}.{}", self.layers[index].name())
     }
@@ -230,7 +230,7 @@ fn fit(a: &(&str, Vec<usize>), b: &(&str, Vec<usize>)) -> bool {
 /// at the same place, of one kind, and their weights of one shape.
 ///
 /// # Errors
-/// Where the layers of one don't fit each other.
+/// If the layers of one don't fit each other.
 pub fn fitting_layers(input: Shape, a: &[LayerSpec], b: &[LayerSpec]) -> Result<usize, ShapeError> {
     let (a_shapes, b_shapes) = (shapes(input, a)?, shapes(input, b)?);
     let kind = |(layer, &input): (&LayerSpec, &Shape)| (layer.name(), layer.weight_shape(input));

@@ -136,7 +136,7 @@ impl TrainState {
     /// The state before the first step.
     ///
     /// # Errors
-    /// Where the layers don't fit each other, which a parsed spec rules out.
+    /// If the layers don't fit each other, which a parsed spec rules out.
     pub fn new(spec: &TrainSpec) -> Result<Self, ShapeError> {
         let network = Network::new(INPUT, &spec.network.layers, spec.seed)?;
         let optimizer = Optimizer::new(spec.optimizer, &network);
@@ -190,7 +190,7 @@ impl TrainState {
 /// on the way change no bit of it.
 ///
 /// # Errors
-/// Where the loss stops being finite, or the observer fails.
+/// If the loss stops being finite, or the observer fails.
 pub fn run<O: Observer>(
     spec: &TrainSpec,
     dataset: &Dataset,

@@ -377,7 +377,7 @@ proptest! {
     }
 }
 
-/// Forward with a square of which one place is no number, at each corner.
+/// Forward with a square of which one place is NaN, at each corner.
 #[test]
 fn what_is_no_number_comes_through_relu_and_pool() {
     for kind in Instructions::available() {

@@ -77,7 +77,7 @@ pub enum IdxError {
 /// The images (n, 784) of an IDX file, plain or gzip.
 ///
 /// # Errors
-/// Where the file is none, damaged, or beyond the limits; nothing is allocated for a claim the bytes
+/// If the file is none, damaged, or beyond the limits; nothing is allocated for a claim the bytes
 /// can't back.
 pub fn parse_images(bytes: &[u8], limits: IdxLimits) -> Result<Array2<u8>, IdxError> {
     let (count, pixels) = if bytes.starts_with(&GZIP_MAGIC) {

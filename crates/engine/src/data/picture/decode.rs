@@ -62,7 +62,7 @@ pub fn looks_like(bytes: &[u8]) -> Option<&'static str> {
 /// not looked at, and nothing is held that grows with their number.
 ///
 /// # Errors
-/// Where it is no picture, its headers are damaged, or it is beyond the limits.
+/// If it is no picture, its headers are damaged, or it is beyond the limits.
 pub fn price(bytes: &[u8], limits: &PictureLimits) -> Result<PicturePrice, PictureError> {
     open(bytes, limits).map(|(_, _, price)| price)
 }
@@ -73,7 +73,7 @@ pub fn price(bytes: &[u8], limits: &PictureLimits) -> Result<PicturePrice, Pictu
 /// [`price`].
 ///
 /// # Errors
-/// Where it is no picture, damaged, or beyond the limits, which is told before anything of its size is allocated.
+/// If it is no picture, damaged, or beyond the limits, which is told before anything of its size is allocated.
 pub fn decode(bytes: &[u8], limits: &PictureLimits) -> Result<GrayImage, PictureError> {
     let (opened, outline, _) = open(bytes, limits)?;
     let grey = match opened {

@@ -111,7 +111,7 @@ impl Markers {
     /// The grey levels, not turned.
     ///
     /// # Errors
-    /// Where what it is coded as can't be read.
+    /// If what it is coded as can't be read.
     pub fn decode(&self, bytes: &[u8]) -> Result<GrayImage, DecodeErrors> {
         let mut file = Vec::with_capacity(4 + self.segments.iter().map(Range::len).sum::<usize>());
         file.extend([0xff, START_OF_IMAGE]);

@@ -130,7 +130,7 @@ const PREPARED_FIXED_BYTES: u64 = 3 << 20;
 /// level is taken off; noise, specks and a frame around the digit are left out.
 ///
 /// # Errors
-/// Where there is no digit to see.
+/// If there is no digit to see.
 pub fn prepare(picture: &GrayImage) -> Result<[u8; IMAGE_PIXELS], PictureError> {
     let mut ink = ink::find(picture).ok_or(PictureError::Blank)?;
     let digit = parts::digit(&mut ink).ok_or(PictureError::Blank)?;
@@ -140,7 +140,7 @@ pub fn prepare(picture: &GrayImage) -> Result<[u8; IMAGE_PIXELS], PictureError> 
 /// The pixels of a 28x28 picture, as they are.
 ///
 /// # Errors
-/// Where it has another size.
+/// If it has another size.
 pub fn as_is(picture: &GrayImage) -> Result<[u8; IMAGE_PIXELS], PictureError> {
     let (width, height) = picture.dimensions();
     if (width as usize, height as usize) != (IMAGE_SIDE, IMAGE_SIDE) {
@@ -152,7 +152,7 @@ pub fn as_is(picture: &GrayImage) -> Result<[u8; IMAGE_PIXELS], PictureError> {
 /// A grey 28x28 PNG of 784 pixels, row by row.
 ///
 /// # Panics
-/// Where there are not 784.
+/// If there are not 784.
 pub fn to_png(pixels: &[u8]) -> Vec<u8> {
     assert_eq!(pixels.len(), IMAGE_PIXELS, "pixels of an image");
     let side = IMAGE_SIDE as u32;

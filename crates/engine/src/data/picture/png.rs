@@ -65,7 +65,7 @@ pub fn outline(bytes: &[u8]) -> Option<Outline> {
 /// The grey levels, not turned.
 ///
 /// # Errors
-/// Where the file is cut off or wrong.
+/// If the file is cut off or wrong.
 pub fn decode(bytes: &[u8], outline: &Outline) -> Result<GrayImage, DecodingError> {
     let limits = Limits { bytes: usize::try_from(outline.peak_bytes).unwrap_or(usize::MAX) };
     let mut decoder = Decoder::new_with_limits(Pixels::of(bytes), limits);

@@ -34,7 +34,7 @@ const WHITE: f32 = 255.0;
 /// of each tile go as far as its own numbers.
 ///
 /// # Panics
-/// Where there is no tile, or one is empty.
+/// If there is no tile, or one is empty.
 pub fn sheet(tiles: &[Tile], columns: usize, zoom: usize) -> Vec<u8> {
     let (tile_width, tile_height) = (tiles[0].width, tiles[0].values.len() / tiles[0].width);
     let (width, height) = sheet_size(tiles.len(), (tile_width, tile_height), columns, zoom);

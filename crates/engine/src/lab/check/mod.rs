@@ -147,7 +147,7 @@ impl CheckRequest {
     /// The network of the request, with weights and biases drawn from its seed.
     ///
     /// # Errors
-    /// Where the layers don't fit.
+    /// If the layers don't fit.
     pub fn draw(&self) -> Result<Network<f64>, Vec<Fault>> {
         let misfit =
             |error: ShapeError| vec![Fault { pointer: "/network".to_owned(), detail: error.to_string() }];
@@ -168,7 +168,7 @@ impl CheckRequest {
 /// [`check`] of the layers of the request, see [`CheckRequest::draw`].
 ///
 /// # Errors
-/// Where that would take too much, or the layers don't fit.
+/// If that would take too much, or the layers don't fit.
 pub fn check_drawn(
     request: &CheckRequest,
     dataset: &Dataset,
@@ -182,7 +182,7 @@ pub fn check_drawn(
 /// step computes them, as long as `go_on`, asked before each pass, says yes.
 ///
 /// # Errors
-/// Where it says no.
+/// If it says no.
 pub fn check(
     network: Network<f64>,
     request: &CheckRequest,

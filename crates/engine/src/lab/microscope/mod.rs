@@ -178,7 +178,7 @@ const EDGE_FLOPS: f64 = 10.0;
 /// pass, says yes.
 ///
 /// # Errors
-/// Where it says no.
+/// If it says no.
 pub fn microscope(
     network: &Network<f32>,
     kind: LossKind,

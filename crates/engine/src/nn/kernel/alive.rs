@@ -46,7 +46,7 @@ impl<T: Float> AliveLists<T> {
 /// `x` of [`AliveLists::add_outer`].
 ///
 /// # Panics
-/// Where the shapes don't fit, or the lists are full.
+/// If the shapes don't fit, or the lists are full.
 pub fn collect_alive<T: Float>(
     instructions: Instructions,
     windows: &PooledWindows,
@@ -133,7 +133,7 @@ impl<T: Float> AliveLists<T> {
     /// [`PooledWindows::padded_filter`]).
     ///
     /// # Panics
-    /// Where the shapes don't fit, or this processor can't run `instructions`.
+    /// If the shapes don't fit, or this processor can't run `instructions`.
     pub fn add_outer(&self, instructions: Instructions, windows: &PooledWindows, x: &[T], dw: &mut [T]) {
         windows.check();
         assert_eq!(dw.len(), self.counts.len() * windows.padded_filter(), "filters");
@@ -272,7 +272,7 @@ unsafe fn add_windows<T: Float, V: Simd<Number = T>, const U: usize, const R: us
 /// [`PooledWindows::padded_filter`]), its padding 0, dx ([`PooledWindows::room`]).
 ///
 /// # Panics
-/// Where the shapes don't fit, or this processor can't run `instructions`.
+/// If the shapes don't fit, or this processor can't run `instructions`.
 pub fn add_input_gradient<T: Float>(
     instructions: Instructions,
     windows: &PooledWindows,

@@ -31,7 +31,7 @@ impl Instructions {
     /// Runs `kernel` with these instructions.
     ///
     /// # Panics
-    /// Where this processor can't.
+    /// If this processor can't.
     #[inline]
     pub(super) fn run<T: Float>(self, kernel: impl Kernel<T>) {
         #[cfg(target_arch = "x86_64")]

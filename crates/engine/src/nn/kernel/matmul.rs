@@ -24,7 +24,7 @@ pub fn matmul<'a, T: Float, B: Into<Right<'a, T>>>(
 /// [`matmul`] by a kernel of the caller's choice.
 ///
 /// # Panics
-/// Where the shapes don't fit, the rows of `c` are not contiguous, or this processor can't run
+/// If the shapes don't fit, the rows of `c` are not contiguous, or this processor can't run
 /// `instructions`.
 pub fn matmul_with<'a, T: Float, B: Into<Right<'a, T>>>(
     instructions: Instructions,
@@ -72,7 +72,7 @@ impl Offsets {
 
 impl FromIterator<usize> for Offsets {
     /// # Panics
-    /// Where a place is beyond 2³².
+    /// If a place is beyond 2³².
     fn from_iter<I: IntoIterator<Item = usize>>(places: I) -> Self {
         let narrow = |place| u32::try_from(place).expect("a place below 2^32");
         let places: Vec<u32> = places.into_iter().map(narrow).collect();
@@ -84,7 +84,7 @@ impl FromIterator<usize> for Offsets {
 /// with.
 ///
 /// # Panics
-/// Where a window leaves its values, the shapes don't fit, or this processor can't run `instructions`.
+/// If a window leaves its values, the shapes don't fit, or this processor can't run `instructions`.
 pub fn matmul_windows<'a, T: Float>(
     instructions: Instructions,
     windows: Windows<'a, T>,

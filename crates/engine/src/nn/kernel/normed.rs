@@ -29,7 +29,7 @@ impl Squares {
 /// channels), y (squares, channels). `route` has which corner of its square each y comes from.
 ///
 /// # Panics
-/// Where the shapes don't fit, or this processor can't run `instructions`.
+/// If the shapes don't fit, or this processor can't run `instructions`.
 pub fn affine_relu_pool<T: Float>(
     instructions: Instructions,
     squares: &Squares,
@@ -71,7 +71,7 @@ impl<T: Float> Kernel<T> for Forward<'_, T> {
                         let value = shift.add_product(value, scale);
                         from = value.select_greater(best, V::splat(T::of(number as f64)), from);
                         best = value.select_greater(best, value, best);
-                        // What is no number goes on, so that a run that diverges is seen.
+                        // NaN is passed on, so that a run that diverges is seen.
                         best = value.select_equal(value, best, value);
                     }
                     V::splat(T::zero()).max(best).store_first(&mut y[first..first + width]);
@@ -103,7 +103,7 @@ impl<T: Float> Routed<'_, T> {
 /// through.
 ///
 /// # Panics
-/// Where the shapes don't fit, or this processor can't run `instructions`.
+/// If the shapes don't fit, or this processor can't run `instructions`.
 pub fn routed_sums<T: Float>(
     instructions: Instructions,
     squares: &Squares,
@@ -158,7 +158,7 @@ impl<T: Float, F: FnMut(usize, T, T)> Kernel<T> for Sums<'_, T, F> {
 /// (places, channels).
 ///
 /// # Panics
-/// Where the shapes don't fit, or this processor can't run `instructions`.
+/// If the shapes don't fit, or this processor can't run `instructions`.
 pub fn routed_backward<T: Float>(
     instructions: Instructions,
     squares: &Squares,

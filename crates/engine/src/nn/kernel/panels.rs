@@ -44,7 +44,7 @@ impl<T: Float> Panels<T> {
     /// Replaces the number in `row` and `column`.
     ///
     /// # Panics
-    /// Where there is none.
+    /// If there is none.
     pub fn set(&mut self, row: usize, column: usize, value: T) {
         assert!(row < self.rows && column < self.columns, "a place of a matrix");
         self.values[(column / PANEL * self.rows + row) * PANEL + column % PANEL] = value;
@@ -187,7 +187,7 @@ impl<'a, T: Float> Right<'a, T> {
     /// `count` rows from `first` on.
     ///
     /// # Panics
-    /// Where there are fewer.
+    /// If there are fewer.
     pub fn slice(self, first: usize, count: usize) -> Self {
         assert!(first <= self.rows && count <= self.rows - first, "rows of a factor");
         Self { values: &self.values[first * self.stride..], rows: count, ..self }

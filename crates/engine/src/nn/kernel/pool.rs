@@ -80,7 +80,7 @@ impl Pool {
     /// Calls `f` once with each of `items`, in any order.
     ///
     /// # Panics
-    /// Where `f` panics. `f` must not use this pool: a loop in a loop waits for itself.
+    /// If `f` panics. `f` must not use this pool: a loop in a loop waits for itself.
     pub fn for_each<I>(&self, items: I, f: impl Fn(I::Item) + Sync)
     where
         I: IntoIterator<IntoIter: Send, Item: Send>,

@@ -71,7 +71,7 @@ pub struct Routed<'a, T> {
 /// each y comes from.
 ///
 /// # Panics
-/// Where the shapes don't fit, or this processor can't run `instructions`.
+/// If the shapes don't fit, or this processor can't run `instructions`.
 pub fn conv_relu_pool<T: Float>(
     instructions: Instructions,
     windows: &PooledWindows,
@@ -187,7 +187,7 @@ impl<T: Float> Forward<'_, T> {
                         let corner = V::splat(T::of(corner as f64));
                         route = sums[r].select_greater(best, corner, route);
                         best = sums[r].select_greater(best, sums[r], best);
-                        // What is no number goes on, so that a run that diverges is seen.
+                        // NaN is passed on, so that a run that diverges is seen.
                         best = sums[r].select_equal(sums[r], best, sums[r]);
                     }
                     let at = (square + s) * filters + column;

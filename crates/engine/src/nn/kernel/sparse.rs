@@ -62,7 +62,7 @@ impl<T: Float> SparseRows<T> {
     /// Takes `rows` into use, to be written `chunk` at a time: all as bytes of pixels, or all as numbers.
     ///
     /// # Panics
-    /// Where there is no room.
+    /// If there is no room.
     pub fn refill(
         &mut self,
         rows: usize,
@@ -129,7 +129,7 @@ impl NonzeroBits {
     /// Of whole rows of `columns` numbers.
     ///
     /// # Panics
-    /// Where the last row is not whole.
+    /// If the last row is not whole.
     pub fn of<T: Float>(numbers: &[T], columns: usize) -> Self {
         let (words, rows) = (columns.div_ceil(SPAN), numbers.len() / columns.max(1));
         assert_eq!(rows * columns, numbers.len(), "whole rows");
@@ -148,7 +148,7 @@ impl NonzeroBits {
     /// Rows of these `numbers`.
     ///
     /// # Panics
-    /// Where there are not as many as there are bits for.
+    /// If there are not as many as there are bits for.
     pub fn rows_of<'a, T>(&'a self, numbers: &'a [T]) -> SparseView<'a, T> {
         let Self { columns, rows, .. } = *self;
         assert_eq!(numbers.len(), rows * columns, "as many numbers as bits");
@@ -169,7 +169,7 @@ impl<T: Float> SparseChunk<'_, T> {
     /// Lets `write` write all numbers of a row.
     ///
     /// # Panics
-    /// Where rows are written as bytes.
+    /// If rows are written as bytes.
     pub fn write(&mut self, row: usize, write: impl FnOnce(&mut [T])) {
         assert!(!self.are_bytes, "rows of numbers");
         let words = self.columns.div_ceil(SPAN);
@@ -181,7 +181,7 @@ impl<T: Float> SparseChunk<'_, T> {
     /// Copies a row of bytes, each of which stands for a [`pixel`].
     ///
     /// # Panics
-    /// Where rows are written as numbers, or the length is not that of a row.
+    /// If rows are written as numbers, or the length is not that of a row.
     pub fn write_bytes(&mut self, row: usize, bytes: &[u8]) {
         assert!(self.are_bytes, "rows of bytes");
         let words = self.columns.div_ceil(SPAN);
@@ -260,7 +260,7 @@ impl SparseColumns {
     /// Takes room for the columns of `rows` rows into use, a piece for each span.
     ///
     /// # Panics
-    /// Where there is none.
+    /// If there is none.
     pub fn refill(&mut self, rows: usize) -> impl Iterator<Item = SparseSpan<'_>> + Send {
         self.words = rows.div_ceil(SPAN);
         let length = self.words * SPAN;

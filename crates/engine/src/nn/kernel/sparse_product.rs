@@ -123,7 +123,7 @@ unsafe fn add_row<V: Simd, const NP: usize, const NR: usize>(
 /// the bias comes last.
 ///
 /// # Panics
-/// Where the shapes don't fit, `c` has no room, or this processor can't run `instructions`.
+/// If the shapes don't fit, `c` has no room, or this processor can't run `instructions`.
 pub fn sparse_matmul<T: Float>(
     instructions: Instructions,
     a: SparseView<T>,
@@ -207,7 +207,7 @@ impl<T: Float, S: Source<T>> InPanels<T> for Forward<'_, T, S> {
 /// element is one sum over the rows in order.
 ///
 /// # Panics
-/// Where the shapes don't fit, or this processor can't run `instructions`.
+/// If the shapes don't fit, or this processor can't run `instructions`.
 pub fn sparse_outer<T: Float>(
     instructions: Instructions,
     a: SparseView<T>,

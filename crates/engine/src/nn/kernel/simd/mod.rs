@@ -51,7 +51,7 @@ pub unsafe trait Simd: Copy {
     unsafe fn subtract(self, other: Self) -> Self;
     /// `a · b + self`, rounded once where the processor can.
     unsafe fn add_product(self, a: Self, b: Self) -> Self;
-    /// The larger of each pair; `other` where one is no number.
+    /// The larger of each pair; `other` if one is NaN.
     unsafe fn max(self, other: Self) -> Self;
     /// `then` where `self > other`, else `otherwise`.
     unsafe fn select_greater(self, other: Self, then: Self, otherwise: Self) -> Self;

@@ -22,7 +22,7 @@ macro_rules! simd {
             }
             #[inline(always)]
             unsafe fn max(self, other: Self) -> Self {
-                // The instruction of that name has no number where one is none.
+                // The instruction of that name returns NaN if either is NaN.
                 unsafe { self.select_greater(other, self, other) }
             }
             #[inline(always)]
