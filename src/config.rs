@@ -82,7 +82,7 @@ pub struct Config {
     /// What shall go wrong, for tests: see `chainrule faults`
     #[cfg(debug_assertions)]
     #[arg(long, hide = true, value_name = "FAULT")]
-    pub fault: Vec<crate::fault::Fault>,
+    pub fault: Vec<crate::fault::InjectedFault>,
 
     /// What the server takes on at most
     #[command(flatten)]

@@ -119,7 +119,7 @@ impl Action {
 /// What a test wants to go wrong: `kill@POINT`, `kill@POINT:N` (the Nth time), the same with `panic`, `hang` and `stop`,
 /// or `no-fencing`, `no-digests`, `wall-clock`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum InjectedFault {
     /// At a point, the Nth time that a thread comes there.
     At(Action, Point, u32),
     /// A worker's writes don't carry their attempt: the known-bad twin of a fenced server.
@@ -130,12 +130,12 @@ pub enum Fault {
     WallClock,
 }
 
-impl Fault {
+impl InjectedFault {
     const TWINS: [(&str, Self); 3] =
         [("no-fencing", Self::NoFencing), ("no-digests", Self::NoDigests), ("wall-clock", Self::WallClock)];
 }
 
-impl FromStr for Fault {
+impl FromStr for InjectedFault {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -160,12 +160,12 @@ mod armed {
 
     use rustix::process::Signal;
 
-    use super::{Action, Fault, Point};
+    use super::{Action, InjectedFault, Point};
 
-    static FAULTS: OnceLock<Vec<(Fault, AtomicU32)>> = OnceLock::new();
+    static FAULTS: OnceLock<Vec<(InjectedFault, AtomicU32)>> = OnceLock::new();
 
     /// Lets these faults happen in this process; only the first call does.
-    pub fn arm(faults: &[Fault]) {
+    pub fn arm(faults: &[InjectedFault]) {
         // Servers of one test process share its faults, and have none.
         let _ = FAULTS.set(faults.iter().map(|&fault| (fault, AtomicU32::new(0))).collect());
     }
@@ -173,7 +173,7 @@ mod armed {
     /// Comes to a point.
     pub fn point(here: Point) {
         for (fault, reached) in FAULTS.get().into_iter().flatten() {
-            if let Fault::At(action, point, times) = *fault
+            if let InjectedFault::At(action, point, times) = *fault
                 && point == here
                 && reached.fetch_add(1, Ordering::Relaxed) + 1 == times
             {
@@ -198,7 +198,7 @@ mod armed {
     }
 
     /// Whether the process is to have this fault all the time.
-    pub fn has(wanted: Fault) -> bool {
+    pub fn has(wanted: InjectedFault) -> bool {
         FAULTS.get().into_iter().flatten().any(|(fault, _)| *fault == wanted)
     }
 
@@ -219,6 +219,6 @@ pub fn point(_here: Point) {}
 /// Whether the process is to have this fault all the time.
 #[cfg(not(debug_assertions))]
 #[inline(always)]
-pub fn has(_wanted: Fault) -> bool {
+pub fn has(_wanted: InjectedFault) -> bool {
     false
 }

@@ -10,7 +10,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::blobs::Blobs;
 use crate::config::Keep;
-use crate::fault::{self, Fault};
+use crate::fault::{self, InjectedFault};
 use crate::inventory::{InventoryError, sweep};
 use crate::registry::Registry;
 use crate::service::{Caller, OperationError, Service};
@@ -196,7 +196,7 @@ impl Upkeep {
 
 /// Looks since the last one: this one. By the wall clock, in the twin that the proof of the clock must find.
 fn looks_since(last: &mut Timestamp, tick: Duration) -> u32 {
-    if !fault::has(Fault::WallClock) {
+    if !fault::has(InjectedFault::WallClock) {
         return 1;
     }
     let now = Timestamp::now();

@@ -16,7 +16,7 @@ pub use unpack::restore;
 
 use crate::blobs::BlobError;
 use crate::folder::{FolderError, sync_names};
-use crate::integrity::Counts;
+use crate::integrity::FolderCounts;
 use crate::inventory::InventoryError;
 use crate::store::StoreError;
 
@@ -28,7 +28,7 @@ const DIGEST: &str = "CHAINRULE.sha256";
 pub struct Contents {
     /// Its rows.
     #[serde(flatten)]
-    pub counts: Counts,
+    pub counts: FolderCounts,
     /// Bytes of the file.
     pub bytes: u64,
 }

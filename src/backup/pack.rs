@@ -8,7 +8,7 @@ use super::partial::{Partial, may_be_written, parent};
 use super::{BackupError, Contents, DIGEST, be_one_file, file_error};
 use crate::blobs::{BlobError, Digesting, digest_of};
 use crate::folder::{BLOBS, DATABASE, Folder};
-use crate::integrity::Counts;
+use crate::integrity::FolderCounts;
 use crate::store::{BlobOwner, BlobRow, Store};
 
 /// The files of the rows: <https://sqlite.org/tempfiles.html>.
@@ -54,7 +54,10 @@ fn is_part(folder: &Folder, file: &Path) -> bool {
 }
 
 /// Writes all of it; `None` where a model was deleted while it was copied.
-async fn pack(folder: &Folder, partial: &Partial) -> Result<Option<(Counts, Vec<String>)>, BackupError> {
+async fn pack(
+    folder: &Folder,
+    partial: &Partial,
+) -> Result<Option<(FolderCounts, Vec<String>)>, BackupError> {
     let path = partial.scratch.join(DATABASE);
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -73,7 +76,7 @@ async fn pack(folder: &Folder, partial: &Partial) -> Result<Option<(Counts, Vec<
     Ok(Some((counts, left_out)))
 }
 
-type Packed = (Builder<File>, Counts, Vec<String>);
+type Packed = (Builder<File>, FolderCounts, Vec<String>);
 
 async fn pack_blobs(folder: &Folder, rows: &Store, partial: &Partial) -> Result<Option<Packed>, BackupError> {
     if let Some(finding) = rows.integrity().await?.into_iter().next() {
@@ -82,7 +85,7 @@ async fn pack_blobs(folder: &Folder, rows: &Store, partial: &Partial) -> Result<
     let mut tar = Builder::new(partial.writer()?);
     let (mut blobs, jobs) = rows.blob_rows().await?;
     blobs.sort_by(|one, other| one.key.cmp(&other.key));
-    let mut counts = Counts { jobs: jobs.len(), ..Counts::default() };
+    let mut counts = FolderCounts { jobs: jobs.len(), ..FolderCounts::default() };
     let mut left_out = Vec::new();
     for row in blobs {
         let Err(error) = append_blob(&mut tar, folder, &row)? else {

@@ -8,7 +8,7 @@ use tar::{Archive, Entry};
 use super::{BackupError, Contents, DIGEST, be_one_file, file_error, sync_folder};
 use crate::blobs::{Blobs, Digesting};
 use crate::folder::{BLOBS, DATABASE, DATABASE_PARTIAL, FolderError, FolderLock};
-use crate::integrity::{Counts, check};
+use crate::integrity::{FolderCounts, check};
 use crate::store::Store;
 
 /// What may lie in a folder that counts as empty: what the system puts at the root of a file system.
@@ -93,7 +93,7 @@ fn clear(folder: &Path) -> Result<(), BackupError> {
     Ok(())
 }
 
-async fn fill(tar: File, file: &Path, folder: &Path) -> Result<Counts, BackupError> {
+async fn fill(tar: File, file: &Path, folder: &Path) -> Result<FolderCounts, BackupError> {
     let (rows, blobs) = (folder.join(DATABASE_PARTIAL), folder.join(BLOBS));
     File::create(&rows).map_err(file_error("can't write", &rows))?;
     std::fs::create_dir(&blobs).map_err(file_error("can't make", &blobs))?;

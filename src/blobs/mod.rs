@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 pub use stream::ByteStream;
 pub use verify::{Digesting, digest_of};
 
-use crate::fault::{self, Fault};
+use crate::fault::{self, InjectedFault};
 
 /// A handle to the bytes; clones share it.
 #[derive(Clone, Debug)]
@@ -146,7 +146,7 @@ impl Blobs {
             Err(error) => return Err(self.unreadable(key, error)),
         };
         let (bytes, found) = digested(bytes).await?;
-        if found != sha256 && !fault::has(Fault::NoDigests) {
+        if found != sha256 && !fault::has(InjectedFault::NoDigests) {
             return Err(BlobError::Digest { key: key.to_owned(), found, expected: sha256.to_owned() });
         }
         Ok(bytes)

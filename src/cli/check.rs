@@ -6,7 +6,7 @@ use serde_json::json;
 use super::folder::FolderArgs;
 use super::{CliError, Output, print, print_json};
 use crate::folder::Folder;
-use crate::integrity::{self, Finding, RepairError, Report};
+use crate::integrity::{self, FolderFinding, RepairError, Report};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -61,7 +61,7 @@ async fn check(folder: &Folder, repair: bool, output: Output) -> Result<(), CliE
 fn tell(path: &Path, report: &Report, done: &[String], output: Output) -> Result<(), CliError> {
     let counts = report.counts;
     if output.json {
-        let shown = |finding: &Finding| {
+        let shown = |finding: &FolderFinding| {
             json!({
                 "kind": finding.kind(), "is_fault": finding.is_fault(), "detail": finding.to_string(),
                 "repair": finding.remedy(),
@@ -103,11 +103,12 @@ pub fn listed(parts: &[(&str, usize)]) -> String {
 
 /// Files that nobody names put no data at risk; all else does.
 fn unsound(path: &Path, report: &Report) -> CliError {
-    let is_stray = |finding: &&Finding| matches!(finding, Finding::Stray(_));
+    let is_stray = |finding: &&FolderFinding| matches!(finding, FolderFinding::Stray(_));
     let strays = report.faults().filter(is_stray).count();
     let faults = report.faults().count() - strays;
     let can_repair = report.faults().any(|finding| finding.remedy().is_some());
-    let is_damaged = report.faults().any(|fault| matches!(fault, Finding::Pages(_) | Finding::Rows(_)));
+    let is_damaged =
+        report.faults().any(|fault| matches!(fault, FolderFinding::Pages(_) | FolderFinding::Rows(_)));
     let (word, parts, hint) = if faults == 0 {
         let hint = "no data is at risk: a server removes them when it starts, and now and then; --repair does so now";
         ("not tidy", vec![("stray file", strays)], Some(hint))

@@ -6,7 +6,7 @@ use crate::store::BlobOwner;
 
 /// Something in a data folder that is to be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Finding {
+pub enum FolderFinding {
     /// The pages of the database are damaged, or rows refer to others that are not there.
     Pages(String),
     /// A row can't be read.
@@ -52,7 +52,7 @@ pub enum Finding {
     SetAside(StoredFile),
 }
 
-impl Finding {
+impl FolderFinding {
     /// A stable word for it.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -103,7 +103,7 @@ pub(super) fn counted(alias: &str, names: &[String]) -> String {
     format!("{alias}{} {}", if names.len() == 1 { "" } else { "es" }, names.join(", "))
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for FolderFinding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pages(why) => write!(f, "the database is damaged: {why}"),

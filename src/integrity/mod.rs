@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-pub use finding::Finding;
+pub use finding::FolderFinding;
 pub use repair::{RepairError, repair};
 
 use self::blob::{Trouble, examine, rebuilt};
@@ -24,14 +24,14 @@ const SECOND_LOOK: Duration = Duration::from_millis(200);
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// What is to be told, faults among it.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<FolderFinding>,
     /// What there is.
-    pub counts: Counts,
+    pub counts: FolderCounts,
 }
 
 /// What a data folder holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
+pub struct FolderCounts {
     /// Jobs.
     pub jobs: usize,
     /// Versions of models.
@@ -40,7 +40,7 @@ pub struct Counts {
     pub checkpoints: usize,
 }
 
-impl Counts {
+impl FolderCounts {
     /// Of what an inventory lists.
     pub fn of(inventory: &Inventory) -> Self {
         let is_model = |row: &&BlobRow| matches!(row.owner, BlobOwner::Model { .. });
@@ -51,7 +51,7 @@ impl Counts {
 
 impl Report {
     /// What a repair would change, or can't.
-    pub fn faults(&self) -> impl Iterator<Item = &Finding> {
+    pub fn faults(&self) -> impl Iterator<Item = &FolderFinding> {
         self.findings.iter().filter(|finding| finding.is_fault())
     }
 
@@ -68,11 +68,11 @@ impl Report {
 pub async fn check(store: &Store, blobs: &Blobs, is_alone: bool) -> Result<Report, InventoryError> {
     let mut report = Report::default();
     match store.integrity().await {
-        Ok(lines) => report.findings.extend(lines.into_iter().map(Finding::Pages)),
-        Err(error) => report.findings.push(Finding::Pages(error.to_string())),
+        Ok(lines) => report.findings.extend(lines.into_iter().map(FolderFinding::Pages)),
+        Err(error) => report.findings.push(FolderFinding::Pages(error.to_string())),
     }
     match look(store, blobs, is_alone, &mut report).await {
-        Err(InventoryError::Store(error)) => report.findings.push(Finding::Rows(error.to_string())),
+        Err(InventoryError::Store(error)) => report.findings.push(FolderFinding::Rows(error.to_string())),
         looked => looked?,
     }
     Ok(report)
@@ -85,10 +85,12 @@ async fn look(
     report: &mut Report,
 ) -> Result<(), InventoryError> {
     let inventory = Inventory::take(store, blobs).await?;
-    report.counts = Counts::of(&inventory);
+    report.counts = FolderCounts::of(&inventory);
     for id in inventory.jobs() {
         match store.job(id).await {
-            Err(error @ StoreError::Row { .. }) => report.findings.push(Finding::Rows(error.to_string())),
+            Err(error @ StoreError::Row { .. }) => {
+                report.findings.push(FolderFinding::Rows(error.to_string()))
+            }
             found => _ = found?,
         }
     }
@@ -108,12 +110,12 @@ async fn look(
     }
     for (row, trouble) in suspects {
         report.findings.push(match trouble {
-            Trouble::Unreadable(why) => Finding::Unreadable { owner: row.owner.clone(), why },
+            Trouble::Unreadable(why) => FolderFinding::Unreadable { owner: row.owner.clone(), why },
             Trouble::Lost(why) => lost(store, blobs, row, why, &models, &of_row).await?,
         });
     }
     strays(store, blobs, &inventory, is_alone, report).await?;
-    report.findings.extend(blobs.damaged().await?.into_iter().map(Finding::SetAside));
+    report.findings.extend(blobs.damaged().await?.into_iter().map(FolderFinding::SetAside));
     Ok(())
 }
 
@@ -131,10 +133,10 @@ async fn lost(
     why: String,
     models: &Models,
     of_row: &ByVersion<'_>,
-) -> Result<Finding, StoreError> {
+) -> Result<FolderFinding, StoreError> {
     Ok(match &row.owner {
         BlobOwner::Checkpoint { job, step } => {
-            Finding::Checkpoint { job: *job, step: *step, key: row.key.clone(), why }
+            FolderFinding::Checkpoint { job: *job, step: *step, key: row.key.clone(), why }
         }
         BlobOwner::Model { name, version } => {
             let can_be_rebuilt = match of_row.get(&(name.as_str(), *version)) {
@@ -144,7 +146,7 @@ async fn lost(
             let aliases = models.aliases.iter().filter(|(of, _, means)| of == name && means == version);
             let aliases = aliases.map(|(_, alias, _)| alias.clone()).collect();
             let (name, version, key) = (name.clone(), *version, row.key.clone());
-            Finding::Model { name, version, key, aliases, can_be_rebuilt, why }
+            FolderFinding::Model { name, version, key, aliases, can_be_rebuilt, why }
         }
     })
 }
@@ -159,7 +161,7 @@ async fn strays(
     let mut dead: Vec<StoredFile> = Vec::new();
     for (file, stray) in inventory.strays(is_alone) {
         match stray {
-            Stray::Foreign => report.findings.push(Finding::Foreign(file.clone())),
+            Stray::Foreign => report.findings.push(FolderFinding::Foreign(file.clone())),
             Stray::Dead => dead.push(file.clone()),
             // With nobody else on the folder, no worker lives that could name it.
             Stray::Alive if is_alone => dead.push(file.clone()),
@@ -172,6 +174,6 @@ async fn strays(
         let again = again.strays(is_alone);
         dead.retain(|file| again.contains(&(file, Stray::Dead)));
     }
-    report.findings.extend(dead.into_iter().map(Finding::Stray));
+    report.findings.extend(dead.into_iter().map(FolderFinding::Stray));
     Ok(())
 }

@@ -1,6 +1,6 @@
 use super::blob::rebuilt;
 use super::finding::counted;
-use super::{Finding, Report, by_version};
+use super::{FolderFinding, Report, by_version};
 use crate::blobs::{BlobError, Blobs};
 use crate::store::{BlobOwner, Dropped, Store, StoreError};
 
@@ -25,26 +25,30 @@ pub enum RepairError {
 /// If the pages or rows of the database are damaged, which nothing here mends: then nothing is done. Where rows or
 /// bytes can't be written: another repair goes on from there.
 pub async fn repair(store: &Store, blobs: &Blobs, report: &Report) -> Result<Vec<String>, RepairError> {
-    if report.findings.iter().any(|finding| matches!(finding, Finding::Pages(_) | Finding::Rows(_))) {
+    if report
+        .findings
+        .iter()
+        .any(|finding| matches!(finding, FolderFinding::Pages(_) | FolderFinding::Rows(_)))
+    {
         return Err(RepairError::Database);
     }
     let mut done = Vec::new();
     // A model may need a checkpoint, and no checkpoint a model.
     for finding in &report.findings {
-        if let Finding::Model { name, version, key, .. } = finding {
+        if let FolderFinding::Model { name, version, key, .. } = finding {
             done.push(mend_model(store, blobs, name, *version, key).await?);
         }
     }
     for finding in &report.findings {
         match finding {
-            Finding::Checkpoint { job, step, key, .. } => {
+            FolderFinding::Checkpoint { job, step, key, .. } => {
                 // The row last: until then another repair finds the same fault.
                 let aside = blobs.set_aside(key).await?;
                 store.drop_checkpoint(*job, key).await?;
                 let owner = BlobOwner::Checkpoint { job: *job, step: *step };
                 done.push(format!("{owner} is forgotten{}", kept(aside)));
             }
-            Finding::Stray(file) => {
+            FolderFinding::Stray(file) => {
                 blobs.remove(file).await?;
                 done.push(format!("blobs/{} is removed", file.key));
             }

@@ -4,11 +4,11 @@ use super::guard::guarded;
 use super::{Claim, Store, StoreError, now, row_error, timestamp};
 use crate::blobs::Blob;
 use crate::fault::{self, Point};
-use crate::job::{Checkpoint as Shown, JobId};
+use crate::job::{Checkpoint, JobId};
 
 /// The row of a checkpoint.
 #[derive(Clone, Debug, PartialEq, FromRow)]
-pub struct Checkpoint {
+pub struct CheckpointRow {
     /// The epoch it was made in, or after.
     pub epoch: i64,
     /// Steps taken by then.
@@ -37,7 +37,7 @@ pub struct NewCheckpoint {
     pub blob: Blob,
 }
 
-impl Checkpoint {
+impl CheckpointRow {
     /// Its bytes as the row names them.
     pub fn blob(&self) -> Blob {
         Blob {
@@ -51,8 +51,8 @@ impl Checkpoint {
     ///
     /// # Errors
     /// If the row can't be read.
-    pub fn shown(&self) -> Result<Shown, StoreError> {
-        Ok(Shown {
+    pub fn shown(&self) -> Result<Checkpoint, StoreError> {
+        Ok(Checkpoint {
             epoch: u32::try_from(self.epoch).map_err(|error| row_error("epoch", &self.blob_key, &error))?,
             step: self.step.unsigned_abs(),
             size_bytes: self.size_bytes.unsigned_abs(),
@@ -97,7 +97,7 @@ impl Store {
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn checkpoints(&self, id: JobId) -> Result<Vec<Checkpoint>, StoreError> {
+    pub async fn checkpoints(&self, id: JobId) -> Result<Vec<CheckpointRow>, StoreError> {
         Ok(sqlx::query_as(
             "SELECT epoch, step, blob_key, size_bytes, sha256, validation_accuracy, created_at FROM checkpoints
              WHERE job_id = $1 ORDER BY step DESC",

@@ -32,7 +32,7 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::task::TaskTracker;
 
 pub use blobs::{BlobOwner, BlobRow, JobStanding};
-pub use checkpoints::{Checkpoint, NewCheckpoint};
+pub use checkpoints::{CheckpointRow, NewCheckpoint};
 pub use insert::{Inserted, NewJob, queue_share};
 pub use jobs::{Cancelled, Deleted, JobFilter, Resumed};
 pub use leases::Held;

@@ -30,7 +30,7 @@ pub use microscope::{Microscope, ParameterPlace, microscope, microscope_cost};
 pub use price::{AnswerCost, LabLimits, Question};
 pub use request::{NetworkRequest, layer_named};
 pub use softmax::{SoftmaxCrossEntropy, SoftmaxRequest};
-pub use statistics::{Histogram, Statistics};
+pub use statistics::{Histogram, TensorStatistics};
 pub use summary::{LayerSummary, Summary, summary, summary_cost};
 pub use tensor::Tensor;
 pub use trace::{LayerTrace, Trace, feature_maps, feature_maps_cost, trace, trace_cost};

@@ -4,7 +4,7 @@ use crate::nn::Float;
 
 /// The figures of some numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Statistics {
+pub struct TensorStatistics {
     /// The least.
     pub min: f64,
     /// The largest.
@@ -19,7 +19,7 @@ pub struct Statistics {
     pub zero_fraction: f64,
 }
 
-impl Statistics {
+impl TensorStatistics {
     /// Of at least one number.
     pub fn of<'a, T: Float>(values: impl Iterator<Item = &'a T> + Clone) -> Self {
         let wide = || values.clone().map(|value| value.wide());
@@ -51,8 +51,8 @@ pub const BINS: usize = 32;
 
 impl Histogram {
     /// Of numbers with these figures.
-    pub fn of<'a, T: Float>(values: impl Iterator<Item = &'a T>, statistics: &Statistics) -> Self {
-        let Statistics { min, max, .. } = *statistics;
+    pub fn of<'a, T: Float>(values: impl Iterator<Item = &'a T>, statistics: &TensorStatistics) -> Self {
+        let TensorStatistics { min, max, .. } = *statistics;
         let width = (max - min) / BINS as f64;
         let mut counts = vec![0; BINS];
         for value in values {

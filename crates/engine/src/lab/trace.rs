@@ -3,7 +3,7 @@ use serde::Serialize;
 
 use super::number::number;
 use super::price::{AnswerCost, FIELDS_BYTES, NUMBER_BYTES, Passes, asked};
-use super::statistics::Statistics;
+use super::statistics::TensorStatistics;
 use super::tensor::{Tensor, shape_text};
 use crate::data::picture::{Shade, Tile, sheet};
 use crate::nn::{Float, Gradient, LayerSpec, Loss, LossKind, Network, Shape, Stopped, Tape, argmax, softmax};
@@ -57,7 +57,7 @@ pub struct LayerTrace {
 pub struct Part {
     /// Its figures.
     #[serde(flatten)]
-    pub statistics: Statistics,
+    pub statistics: TensorStatistics,
     /// Its numbers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub array: Option<Tensor>,
@@ -70,7 +70,7 @@ impl Part {
         with_array: bool,
     ) -> Self {
         let array = || Tensor::new(shape.to_vec(), values.clone().map(|value| value.wide()).collect());
-        Self { statistics: Statistics::of(values.clone()), array: with_array.then(array) }
+        Self { statistics: TensorStatistics::of(values.clone()), array: with_array.then(array) }
     }
 }
 

@@ -2,7 +2,7 @@ use ndarray::{Array2, s};
 use serde::Serialize;
 
 use super::price::{AnswerCost, FIELDS_BYTES, NUMBER_BYTES};
-use super::statistics::{BINS, Histogram, Statistics};
+use super::statistics::{BINS, Histogram, TensorStatistics};
 use crate::data::picture::{Shade, Tile, sheet};
 use crate::nn::{Float, Layer, Network, Shape};
 
@@ -16,25 +16,25 @@ pub struct LayerWeights {
     /// Numbers of weight and bias.
     pub parameters: usize,
     /// The figures of the weight.
-    pub weight: Statistics,
+    pub weight: TensorStatistics,
     /// Where the numbers of the weight lie.
     pub histogram: Histogram,
     /// The figures of the bias.
-    pub bias: Statistics,
+    pub bias: TensorStatistics,
 }
 
 /// The parameters of the layer at `index`, or `None` where it has none.
 pub fn layer_weights<T: Float>(network: &Network<T>, index: usize) -> Option<LayerWeights> {
     let layer = &network.layers()[index];
     let (weight, bias) = layer.parameters()?;
-    let statistics = Statistics::of(weight.iter());
+    let statistics = TensorStatistics::of(weight.iter());
     Some(LayerWeights {
         layer: network.layer_name(index),
         shape: layer.weight_shape(),
         parameters: weight.len() + bias.len(),
         histogram: Histogram::of(weight.iter(), &statistics),
         weight: statistics,
-        bias: Statistics::of(bias.iter()),
+        bias: TensorStatistics::of(bias.iter()),
     })
 }
 

@@ -60,7 +60,7 @@ pub use memory::{numbers_of_a_step, numbers_of_a_tape};
 pub use network::{LengthError, Network, ShapeError, Tensor, fitting_layers, shapes};
 pub use operations::PassOperations;
 pub use optimizer::{Optimizer, OptimizerSpec, clip_scale, square_sum};
-pub use paths::{Path, strongest_paths};
+pub use paths::{UnitPath, strongest_paths};
 pub use plan::Plan;
 pub use pooling::{Pooling, PoolingKind};
 pub use predictor::Predictor;

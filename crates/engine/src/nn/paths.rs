@@ -6,7 +6,7 @@ use super::{Dense, Float, Layer, Network, Pooling, Tape};
 /// One way through a network from a value to the loss: by the chain rule its part of `∂L/∂value` is the product of
 /// the local derivatives along it, and the derivative is the sum over all ways.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Path<T> {
+pub struct UnitPath<T> {
     /// The product of all local derivatives.
     pub product: T,
     /// The values it passes: of what comes out of each layer, the place.
@@ -47,7 +47,7 @@ pub fn strongest_paths<T: Float>(
     index: usize,
     starts: impl Iterator<Item = (usize, T)>,
     most: usize,
-) -> Vec<Path<T>> {
+) -> Vec<UnitPath<T>> {
     let last = network.layers().len();
     let at_loss = tape.errors[last].iter();
     let mut rests = vec![
@@ -84,8 +84,8 @@ pub fn strongest_paths<T: Float>(
     best.into_iter().map(|start| follow(start, &rests)).collect()
 }
 
-fn follow<T: Float>(start: Rest<T>, rests: &[Vec<Vec<Rest<T>>>]) -> Path<T> {
-    let mut path = Path { product: start.product, units: vec![start.unit], locals: vec![start.local] };
+fn follow<T: Float>(start: Rest<T>, rests: &[Vec<Vec<Rest<T>>>]) -> UnitPath<T> {
+    let mut path = UnitPath { product: start.product, units: vec![start.unit], locals: vec![start.local] };
     let mut at = start;
     for (index, rests) in rests.iter().enumerate().rev() {
         at = rests[at.unit][at.rank];

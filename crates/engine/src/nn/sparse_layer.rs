@@ -46,7 +46,7 @@ pub(super) struct Block<T> {
 }
 
 /// What is done for all rows together, before they go their ways.
-enum Start<'a, T> {
+enum StartPart<'a, T> {
     Block(&'a mut Block<T>),
     Span(SparseSpan<'a>),
 }
@@ -149,13 +149,13 @@ impl<T: Float> SparseLayer<T> {
         });
         let Self { rows, columns, blocks, .. } = self;
         let rows = rows.view();
-        let spans = backward.then(|| columns.refill(size)).into_iter().flatten().map(Start::Span);
-        pool.for_each_from_both_ends(blocks.iter_mut().map(Start::Block), spans, |start| match start {
-            Start::Block(Block { first, weight, y, .. }) => {
+        let spans = backward.then(|| columns.refill(size)).into_iter().flatten().map(StartPart::Span);
+        pool.for_each_from_both_ends(blocks.iter_mut().map(StartPart::Block), spans, |start| match start {
+            StartPart::Block(Block { first, weight, y, .. }) => {
                 let bias = dense.bias.slice(s![*first..*first + weight.columns()]).to_slice();
                 sparse_matmul(Instructions::best(), rows, weight, bias.unwrap_or_default(), y);
             }
-            Start::Span(span) => span.fill(rows),
+            StartPart::Span(span) => span.fill(rows),
         });
     }
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::price::{AnswerCost, FIELDS_BYTES, Passes, asked};
 use super::trace::dscores;
 use crate::nn::{
-    Float, Layer, LayerSpec, Loss, LossKind, Network, Path, Stopped, Tape, central_difference,
+    Float, Layer, LayerSpec, Loss, LossKind, Network, Stopped, Tape, UnitPath, central_difference,
     relative_error, strongest_paths,
 };
 use crate::train::INPUT;
@@ -273,7 +273,7 @@ fn told(
     network: &Network<f64>,
     tape: &Tape<f64>,
     place: &ParameterPlace,
-    path: &Path<f64>,
+    path: &UnitPath<f64>,
     loss: f64,
 ) -> PathTrace {
     let mut steps: Vec<PathStep> = Vec::new();
