@@ -6,9 +6,9 @@ use serde_json::Value;
 pub use super::accept::{accepts, asked_for};
 pub use super::path::{JobPath, ModelPath, PathWords, parse_job_id, path_text};
 pub use super::query::{ListParams, NoParams, Page, Params, invalid};
-use super::receive::{Body, Client};
+use super::receive::{Body, Client, Held};
 use super::{Problem, busy, worked};
-use crate::admission::{Charged, Lane, Price};
+use crate::admission::{Charge, Charged, Lane, Price, Stop};
 use crate::app::App;
 use crate::fields::{Fault, JsonError, json, json_price_of};
 
@@ -19,8 +19,8 @@ const QUICK_BYTES_MAX: usize = 16 << 10;
 pub struct Json {
     /// It.
     pub value: Arc<Charged<Value>>,
-    /// The server and the client of a long one.
-    long: Option<(App, Client)>,
+    /// The server, the client and the place of a long one.
+    long: Option<(App, Client, Held)>,
 }
 
 impl Json {
@@ -36,8 +36,9 @@ impl Json {
         let read = move || read(&value).map_err(Problem::invalid);
         match long {
             None => read(),
-            Some((app, client)) => {
-                worked(&app, client, Price::new(Lane::Text, 0), move |_| read()).await.map(|(read, _)| read)
+            Some((app, client, held)) => {
+                let read = worked(&app, client, Price::new(Lane::Text, 0), move |_| read());
+                held.without(&app, client.peer, read).await.map(|(read, _)| read)
             }
         }
     }
@@ -48,6 +49,7 @@ impl FromRequest<App> for Json {
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
         let client = Client::of(request.extensions());
+        let held = request.extensions().get::<Held>().cloned().unwrap_or_default();
         let Ok(body) = Body::from_request(request, app).await;
         if body.bytes.is_empty() {
             return Err(Problem::malformed(
@@ -55,19 +57,26 @@ impl FromRequest<App> for Json {
                 "the body is empty; send a JSON object, {} at least",
             ));
         }
-        let price = json_price_of(&body.bytes);
-        let is_quick = body.bytes.len() <= QUICK_BYTES_MAX;
-        let parse = move || json(&body.bytes).map_err(json_problem);
-        let (value, charge, long) = if is_quick {
-            let charge = app.admission().charge(client.peer, price).map_err(busy)?;
-            (parse()?, charge, None)
-        } else {
-            let parsed = worked(app, client, Price::new(Lane::Text, price), move |_| parse());
-            let (value, charge) = parsed.await?;
-            (value, charge, Some((app.clone(), client)))
-        };
-        Ok(Self { value: Arc::new(Charged::new(value, charge)), long })
+        if body.bytes.len() <= QUICK_BYTES_MAX {
+            let charge = app.admission().charge(client.peer, json_price_of(&body.bytes)).map_err(busy)?;
+            let value = json(&body.bytes).map_err(json_problem)?;
+            return Ok(Self { value: Arc::new(Charged::new(value, charge)), long: None });
+        }
+        let (value, charge) = held.without(app, client.peer, long(app, client, body)).await?;
+        Ok(Self { value: Arc::new(Charged::new(value, charge)), long: Some((app.clone(), client, held)) })
     }
+}
+
+/// Prices a long text, and then parses it, in the lane of texts.
+///
+/// # Errors
+/// If it can't be parsed, or there is no room for it.
+async fn long(app: &App, client: Client, body: Body) -> Result<(Value, Charge), Problem> {
+    let priced = body.clone();
+    let price = move |_: &Stop| Ok(json_price_of(&priced.bytes));
+    let (price, _) = worked(app, client, Price::new(Lane::Text, 0), price).await?;
+    let parse = move |_: &Stop| json(&body.bytes).map_err(json_problem);
+    worked(app, client, Price::new(Lane::Text, price), parse).await
 }
 
 /// 422 for JSON that says something twice, or what no `f64` holds; 400 for what is no JSON.

@@ -127,7 +127,29 @@ pub struct Held(Arc<Mutex<Option<Place>>>);
 impl Held {
     /// Gives the place up.
     pub fn leave(&self) {
-        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(self.take());
+    }
+
+    /// Gives the place up while `work` waits in another lane, and takes one again after it.
+    ///
+    /// # Errors
+    /// Those of `work`, and 503 if there is no place again.
+    pub async fn without<T>(
+        &self,
+        app: &App,
+        peer: Peer,
+        work: impl Future<Output = Result<T, Problem>>,
+    ) -> Result<T, Problem> {
+        let Some(place) = self.take() else { return work.await };
+        drop(place);
+        let done = work.await?;
+        let place = app.admission().enter(Lane::Other, peer).await.map_err(busy)?;
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
+        Ok(done)
+    }
+
+    fn take(&self) -> Option<Place> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
