@@ -137,8 +137,17 @@ fn a_server_that_trusts_the_wall_clock_is_found() {
     let id = accepted(&victim.client(), &history, &slow("one", 10_000), "one");
     victim.client().until(&id, ENDED_WITHIN, is_running).expect("a job that runs");
     nobody_takes(&thief.client(), LEASE, "no clock has jumped");
-    shim.set(Number::Clock, HOUR);
-    assert!(taken(&thief.client(), TAKEN_WITHIN).is_some(), "the clock jumped, and nothing was found");
+    // A renewal at the moment of a look hides the jump from that look.
+    let end = Instant::now() + TAKEN_WITHIN;
+    let mut found = None;
+    for jump in (1..).take_while(|_| Instant::now() < end) {
+        shim.set(Number::Clock, jump * HOUR);
+        found = taken(&thief.client(), LEASE / 2);
+        if found.is_some() {
+            break;
+        }
+    }
+    assert!(found.is_some(), "the clock jumped, and nothing was found");
 }
 
 #[test]
