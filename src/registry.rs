@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use ndarray::{Array2, ArrayView2};
 
-use crate::admission::{NICENESS, lower_priority};
 use crate::artifact::{ArtifactError, read_model};
 use crate::blobs::{BlobError, Blobs};
 use crate::job::JobResult;
 use crate::model::{ModelEntry, ModelPlace, ModelRef, ModelVersion, Selector};
 use crate::nn::{Network, Pool, Predictor};
+use crate::priority::Priority;
 use crate::store::{ModelChanges, PublishedModel, Store, StoreError};
 
 /// The alias that a bare name means, where it is set.
@@ -185,7 +185,7 @@ const ROOM_PAUSE: Duration = Duration::from_millis(20);
 fn long_pool(threads: usize) -> Pool {
     let start = || {
         // The threads of the pool have the priority of the one that starts them.
-        lower_priority(NICENESS);
+        Priority::LongWork.lower();
         Pool::new(threads)
     };
     std::thread::scope(|scope| scope.spawn(start).join()).unwrap_or_else(|_| Pool::new(threads))

@@ -3,9 +3,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-/// How much lower than serving the priority of long work is, and how much higher than training:
-/// <https://man7.org/linux/man-pages/man7/sched.7.html>.
-pub const NICENESS: i32 = 5;
+use tokio::sync::oneshot;
+
+use super::WorkError;
+use crate::priority::Priority;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -27,7 +28,7 @@ impl Crew {
         let start = |number: usize| {
             let receiver = Arc::clone(&receiver);
             std::thread::Builder::new().name(format!("crew-{number}")).spawn(move || {
-                lower_priority(NICENESS);
+                Priority::LongWork.lower();
                 work(&receiver);
             })
         };
@@ -42,6 +43,24 @@ impl Crew {
             // It fails if no thread is left, and they end by being dismissed alone.
             let _ = jobs.send(Box::new(job));
         }
+    }
+
+    /// What `job` comes to; it is not begun once nobody waits for it.
+    ///
+    /// # Errors
+    /// If it panics, or the crew has been dismissed.
+    pub async fn done<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, WorkError> {
+        let (sender, receiver) = oneshot::channel();
+        self.run(move || {
+            if !sender.is_closed() {
+                // Whoever waited may have gone meanwhile.
+                let _ = sender.send(job());
+            }
+        });
+        receiver.await.map_err(|_| WorkError::Lost)
     }
 
     /// Takes no more work, and waits until what was taken is done.
@@ -62,15 +81,4 @@ fn work(jobs: &Mutex<Receiver<Job>>) {
         // Whoever waits for the job sees that its answer will not come.
         let _ = catch_unwind(AssertUnwindSafe(job));
     }
-}
-
-/// Lets this thread, and those it starts, yield to the ones that serve, by so much; on other systems than Linux it would lower the whole
-/// process and does nothing.
-pub fn lower_priority(by: i32) {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::nice(by) {
-        tracing::debug!(%error, "a thread keeps the priority of serving");
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = by;
 }

@@ -16,10 +16,12 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
-pub use crew::{Crew, NICENESS, lower_priority};
+use tokio::sync::Semaphore;
+
+pub use crew::Crew;
 pub use lane::{Lane, LaneLimits, LaneUse, Place};
 pub use price::Price;
-pub use share::{Charge, Charged, SMALL_BYTES, Share};
+pub use share::{Charge, Charged, Purpose, SMALL_BYTES, Share};
 pub use ticket::{Stop, Ticket, WorkError};
 
 use lane::Queue;
@@ -104,7 +106,10 @@ pub struct Admission {
     streams: Arc<Share>,
     lanes: Arc<[Queue; Lane::ALL.len()]>,
     crew: Arc<Crew>,
+    /// Whose turn it is to read more of a long body.
+    turn: Arc<Semaphore>,
     charge_max: usize,
+    body_max: usize,
 }
 
 impl Admission {
@@ -125,7 +130,10 @@ impl Admission {
             lanes: Arc::new(lanes),
             // One more packs answers, so that none of them waits for work to end.
             crew: Arc::new(Crew::start(threads + 1)?),
+            turn: Arc::new(Semaphore::new(1)),
             charge_max: AdmissionLimits::charge_max(limits.memory_bytes_max),
+            // One that came in parts is there twice while they are joined.
+            body_max: Share::bodies_of_peer(limits.memory_bytes_max) / 2,
         })
     }
 
@@ -151,6 +159,24 @@ impl Admission {
     /// Bytes of memory that a request can have at most.
     pub fn charge_max(&self) -> usize {
         self.charge_max
+    }
+
+    /// Bytes that a body can have at most.
+    pub fn body_max(&self) -> usize {
+        self.body_max
+    }
+
+    /// Charges `peer` for a body that arrives: nothing yet.
+    pub fn body(&self, peer: Peer) -> Charge {
+        self.memory.nothing(peer, Purpose::Body)
+    }
+
+    /// Waits until it is this body's turn to go on arriving. Long ones take turns (first come, first served), and between two
+    /// turns whatever else is ready is done.
+    pub async fn turn(&self) {
+        // It is never closed.
+        let _turn = self.turn.acquire().await;
+        tokio::task::yield_now().await;
     }
 
     fn can_be(&self, bytes: usize) -> Result<(), Refusal> {

@@ -248,3 +248,50 @@ async fn a_panic_of_long_work_costs_no_thread() {
     }
     admission.crew().dismiss();
 }
+
+#[test]
+fn bodies_that_wait_leave_room_for_the_work_on_them() {
+    const PART: usize = 128 << 10;
+    let fill = |purpose: Purpose| {
+        let memory = Share::of_bytes(16 << 20);
+        let taken: Vec<Charge> = (1..=4)
+            .flat_map(|last| {
+                let memory = &memory;
+                std::iter::from_fn(move || {
+                    let mut charge = memory.nothing(peer(last), purpose);
+                    charge.resize(PART).then_some(charge)
+                })
+            })
+            .collect();
+        (memory, taken)
+    };
+    let (memory, bodies) = fill(Purpose::Body);
+    assert_eq!(bodies.len() * PART, 6 << 20, "half of the three quarters that large charges have");
+    let work = memory.take(peer(1), 4 << 20).expect("who has all the bodies it may have works on them");
+    assert!(
+        memory.nothing(peer(5), Purpose::Body).resize(SMALL_BYTES),
+        "small bodies have room of their own"
+    );
+    drop((work, bodies));
+    let (memory, work) = fill(Purpose::Work);
+    assert_eq!(work.len() * PART, 12 << 20);
+    assert!(memory.take(peer(1), 4 << 20).is_none(), "without that bound nothing is left");
+}
+
+#[tokio::test]
+async fn work_hears_that_nobody_waits_for_it() {
+    let admission = Admission::new(&limits()).expect("threads");
+    let ticket = admission.admit(Price::new(Lane::Text, 1), peer(1)).await.expect("a ticket");
+    let runtime = tokio::runtime::Handle::current();
+    let (begun, has_begun) = tokio::sync::oneshot::channel();
+    let (heard, has_heard) = tokio::sync::oneshot::channel();
+    let work = tokio::spawn(ticket.run(move |stop| {
+        begun.send(()).expect("somebody listens");
+        runtime.block_on(stop.set());
+        heard.send(stop.is_set()).expect("somebody listens");
+    }));
+    has_begun.await.expect("work that begins");
+    work.abort();
+    assert!(has_heard.await.expect("work that hears"));
+    admission.crew().dismiss();
+}

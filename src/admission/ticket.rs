@@ -1,8 +1,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use super::{Charge, Crew, Place};
 
@@ -19,7 +19,8 @@ pub struct Ticket {
 /// Whether a piece of work shall stop.
 #[derive(Debug)]
 pub struct Stop<'a> {
-    is_set: &'a AtomicBool,
+    /// Cancelled when nobody waits for the work; instant work is always waited for.
+    gone: Option<&'a CancellationToken>,
     place: &'a Place,
 }
 
@@ -34,22 +35,21 @@ pub enum WorkError {
 impl Stop<'_> {
     /// Whether it shall stop for good, because nobody waits for it.
     pub fn is_set(&self) -> bool {
-        self.is_set.load(Ordering::Relaxed)
+        self.gone.is_some_and(CancellationToken::is_cancelled)
+    }
+
+    /// Comes to its end when nobody waits for the work any more.
+    pub async fn set(&self) {
+        match self.gone {
+            Some(gone) => gone.cancelled().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Whether another peer waits for its place: work that can go on later
     /// ([`Admission::again`](super::Admission::again)) makes way.
     pub fn is_place_wanted(&self) -> bool {
         self.place.is_wanted()
-    }
-}
-
-/// Sets a flag when dropped.
-struct SetOnDrop(Arc<AtomicBool>);
-
-impl Drop for SetOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -69,20 +69,19 @@ impl Ticket {
     ) -> Result<(T, Charge), WorkError> {
         let Self { place, charge, crew, is_instant } = self;
         if is_instant {
-            let stop = AtomicBool::new(false);
-            let done = catch_unwind(AssertUnwindSafe(|| work(&Stop { is_set: &stop, place: &place })));
+            let done = catch_unwind(AssertUnwindSafe(|| work(&Stop { gone: None, place: &place })));
             return done.map(|done| (done, charge)).map_err(|_| WorkError::Lost);
         }
-        let stop = SetOnDrop(Arc::default());
-        let is_set = Arc::clone(&stop.0);
+        let gone = CancellationToken::new();
+        let _waits = gone.clone().drop_guard();
         let (sender, receiver) = oneshot::channel();
         let span = tracing::Span::current();
         let is_long = place.lane().is_long();
         let job = move || {
-            if is_set.load(Ordering::Relaxed) {
+            if gone.is_cancelled() {
                 return;
             }
-            let done = span.in_scope(|| work(&Stop { is_set: &is_set, place: &place }));
+            let done = span.in_scope(|| work(&Stop { gone: Some(&gone), place: &place }));
             drop(place);
             // The client may have gone.
             let _ = sender.send((done, charge));

@@ -117,14 +117,8 @@ pub async fn deliver(
     let (sealed, mut charge) = if length <= QUICK_BYTES_MAX {
         (seal(bytes, is_packed, has_tag), charge)
     } else {
-        let (sender, receiver) = tokio::sync::oneshot::channel();
-        app.admission().crew().run(move || {
-            // Nobody waits for it whose client has gone.
-            if !sender.is_closed() {
-                drop(sender.send((seal(bytes, is_packed, has_tag), charge)));
-            }
-        });
-        match receiver.await {
+        let sealed = app.admission().crew().done(move || (seal(bytes, is_packed, has_tag), charge)).await;
+        match sealed {
             Ok(sealed) => sealed,
             Err(_) => return (Problem::internal().into_response(), None),
         }

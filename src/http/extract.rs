@@ -1,46 +1,77 @@
-use std::sync::Arc;
-
 use axum::extract::{FromRequest, Request};
 use serde_json::Value;
+use tokio::runtime::Handle;
 
 pub use super::accept::{accepts, asked_for};
 pub use super::path::{JobPath, ModelPath, PathWords, parse_job_id, path_text};
 pub use super::query::{ListParams, NoParams, Page, Params, invalid};
 use super::receive::{Body, Client, Held};
-use super::{Problem, busy, worked};
-use crate::admission::{Charge, Charged, Lane, Price, Stop};
+use super::{Problem, Wanted, busy, worked};
+use crate::admission::{Charged, Lane, Price, Stop};
 use crate::app::App;
 use crate::fields::{Fault, JsonError, json, json_price_of};
+use crate::registry::Model;
 
 /// A body that is longer is read in the lane of texts.
 const QUICK_BYTES_MAX: usize = 16 << 10;
 
-/// A request that says in JSON what to do: small, beside images. Its memory is charged for as long as it lives.
-pub struct Json {
-    /// It.
-    pub value: Arc<Charged<Value>>,
-    /// The server, the client and the place of a long one.
-    long: Option<(App, Client, Held)>,
+/// A request that says in JSON what to do: small, beside images.
+pub struct Json(Text);
+
+enum Text {
+    /// A short one, parsed.
+    Short(Charged<Value>),
+    /// A long one, which is parsed where that holds up nobody.
+    Long { body: Body, app: App, client: Client, held: Held },
 }
 
 impl Json {
     /// What `read` makes of the request, which is dropped then.
     ///
     /// # Errors
-    /// Those of `read`, and 503 if there is no place to read a long one.
+    /// Those of `read`, and if a long one can't be parsed, or there is no room for it.
     pub async fn read<T: Send + 'static>(
         self,
         read: impl FnOnce(&Value) -> Result<T, Vec<Fault>> + Send + 'static,
     ) -> Result<T, Problem> {
-        let Self { value, long } = self;
-        let read = move || read(&value).map_err(Problem::invalid);
-        match long {
-            None => read(),
-            Some((app, client, held)) => {
-                let read = worked(&app, client, Price::new(Lane::Text, 0), move |_| read());
-                held.without(&app, client.peer, read).await.map(|(read, _)| read)
+        let read = move |value: &Value| read(value).map_err(Problem::invalid);
+        match self.0 {
+            Text::Short(value) => read(&value),
+            Text::Long { body, app, client, held } => {
+                held.without(&app, client.peer, read_long(&app, client, body, read)).await
             }
         }
+    }
+
+    /// [`read`](Self::read) with a model, which a long one does not hold while it waits.
+    ///
+    /// # Errors
+    /// As for [`read`](Self::read) and [`Wanted::held`].
+    pub async fn read_with<T: Send + 'static>(
+        self,
+        app: &App,
+        wanted: &Wanted,
+        read: impl FnOnce(&Value, &Model) -> Result<T, Vec<Fault>> + Send + 'static,
+    ) -> Result<T, Problem> {
+        match self.0 {
+            Text::Short(value) => {
+                let model = wanted.held(app).await?;
+                read(&value, &model).map_err(Problem::invalid)
+            }
+            Text::Long { body, app, client, .. } => {
+                let (runtime, wanted, registry) = (Handle::current(), wanted.clone(), app.clone());
+                let read = move |value: &Value| {
+                    let model = runtime.block_on(wanted.held(&registry))?;
+                    read(value, &model).map_err(Problem::invalid)
+                };
+                read_long(&app, client, body, read).await
+            }
+        }
+    }
+
+    /// Whether it has this field, if it is short: what a long one has is seen when it is read.
+    pub fn has_at_hand(&self, field: &str) -> bool {
+        matches!(&self.0, Text::Short(value) if value.get(field).is_some())
     }
 }
 
@@ -57,26 +88,33 @@ impl FromRequest<App> for Json {
                 "the body is empty; send a JSON object, {} at least",
             ));
         }
-        if body.bytes.len() <= QUICK_BYTES_MAX {
-            let charge = app.admission().charge(client.peer, json_price_of(&body.bytes)).map_err(busy)?;
-            let value = json(&body.bytes).map_err(json_problem)?;
-            return Ok(Self { value: Arc::new(Charged::new(value, charge)), long: None });
+        if body.bytes.len() > QUICK_BYTES_MAX {
+            return Ok(Self(Text::Long { body, app: app.clone(), client, held }));
         }
-        let (value, charge) = held.without(app, client.peer, long(app, client, body)).await?;
-        Ok(Self { value: Arc::new(Charged::new(value, charge)), long: Some((app.clone(), client, held)) })
+        let charge = app.admission().charge(client.peer, json_price_of(&body.bytes)).map_err(busy)?;
+        let value = json(&body.bytes).map_err(json_problem)?;
+        Ok(Self(Text::Short(Charged::new(value, charge))))
     }
 }
 
-/// Prices a long text, and then parses it, in the lane of texts.
+/// Prices a long text in the lane of texts, then parses and reads it there in one piece, so that no parsed one ever waits.
 ///
 /// # Errors
-/// If it can't be parsed, or there is no room for it.
-async fn long(app: &App, client: Client, body: Body) -> Result<(Value, Charge), Problem> {
+/// Those of `read`, and if it can't be parsed, or there is no room for it.
+async fn read_long<T: Send + 'static>(
+    app: &App,
+    client: Client,
+    body: Body,
+    read: impl FnOnce(&Value) -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
     let priced = body.clone();
     let price = move |_: &Stop| Ok(json_price_of(&priced.bytes));
     let (price, _) = worked(app, client, Price::new(Lane::Text, 0), price).await?;
-    let parse = move |_: &Stop| json(&body.bytes).map_err(json_problem);
-    worked(app, client, Price::new(Lane::Text, price), parse).await
+    let read = move |_: &Stop| {
+        let value = json(&body.bytes).map_err(json_problem)?;
+        read(&value)
+    };
+    Ok(worked(app, client, Price::new(Lane::Text, price), read).await?.0)
 }
 
 /// 422 for JSON that says something twice, or what no `f64` holds; 400 for what is no JSON.

@@ -1,7 +1,5 @@
 //! Looking into a published network: one image, and what happens to it.
 
-use std::sync::Arc;
-
 use axum::Json as JsonResponse;
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -68,15 +66,15 @@ pub async fn trace(
         return Err(invalid(detail));
     }
     let asked = Asked::of(&app, client, &reference).await?;
-    let network = asked.network();
-    let (shown, (learning_rate, loss)) = take(&request.value, &asked.model, |fields| {
+    let (shown, (learning_rate, loss)) = take(&app, request, &asked.wanted, |fields, _| {
         let rate = fields.number("learning_rate", Bounds::above(0.0).to(1e6)).unwrap_or(0.1);
         Some((rate, loss(fields)))
     })
     .await?;
-    drop(request);
     if wants_picture {
-        let layer = layer(network, params.layer.as_deref().unwrap_or("0"))?;
+        let model = asked.wanted.held(&app).await?;
+        let layer = layer(model.predictor.network(), params.layer.as_deref().unwrap_or("0"))?;
+        drop(model);
         let cost = lab::feature_maps_cost(&asked.layers, layer);
         let draw = move |model: &Model, _: &Stop| {
             Ok(answer_as(PNG, lab::feature_maps(model.predictor.network(), &shown.image, layer)))
@@ -112,13 +110,11 @@ pub async fn microscope(
 ) -> Result<Response, Problem> {
     let wants_text = accepts(&headers, TEXT);
     let asked = Asked::of(&app, client, &reference).await?;
-    let network = asked.network();
-    let (shown, (place, loss)) = take(&request.value, &asked.model, |fields| {
+    let (shown, (place, loss)) = take(&app, request, &asked.wanted, |fields, network| {
         let (place, loss) = (parameter(fields, network), loss(fields));
         Some((place?, loss))
     })
     .await?;
-    drop(request);
     let cost = lab::microscope_cost(&asked.layers, &place);
     let ask = move |model: &Model, stop: &Stop| {
         let (network, image) = (model.predictor.network(), (shown.image.as_slice(), shown.label));
@@ -174,8 +170,10 @@ pub async fn weights(
     let reference: ModelRef = reference.parse()?;
     let wants_picture = accepts(&headers, PNG);
     let asked = Asked::of(&app, client, &reference).await?;
-    let layer = layer(asked.network(), &path_text(&name))?;
-    let cost = lab::weights_cost(asked.network(), layer, wants_picture);
+    let model = asked.wanted.held(&app).await?;
+    let layer = layer(model.predictor.network(), &path_text(&name))?;
+    let cost = lab::weights_cost(model.predictor.network(), layer, wants_picture);
+    drop(model);
     let ask = move |model: &Model, _: &Stop| {
         let network = model.predictor.network();
         let without = || {
@@ -220,14 +218,12 @@ pub async fn explain(
 ) -> Result<Response, Problem> {
     let wants_picture = accepts(&headers, PNG);
     let asked = Asked::of(&app, client, &reference).await?;
-    let classes = asked.model.classes.len();
+    let classes = asked.wanted.held(&app).await?.classes.len();
     if params.class.is_some_and(|class| class >= classes) {
         let detail = format!("class must be from 0 to {}", classes - 1);
         return Err(invalid(detail));
     }
-    let Asked { model, layers } = asked;
-    let wanted = Wanted::new(&model);
-    drop(model);
+    let Asked { wanted, layers } = asked;
     let input = Input::of(&app, client, body).await?.prepared(&app, client, params.prepare).await?;
     let images = input.images_max().clamp(1, EXPLAINED_MAX);
     let mut cost = lab::explain_cost(&layers, images, wants_picture);
@@ -251,18 +247,14 @@ pub async fn explain(
 
 /// The model that is asked about, and its layers, by which the answer is priced.
 struct Asked {
-    model: Arc<Model>,
+    wanted: Wanted,
     layers: Vec<LayerSpec>,
 }
 
 impl Asked {
     async fn of(app: &App, client: Client, reference: &ModelRef) -> Result<Self, Problem> {
         let layers = app.registry().version(reference)?.layers;
-        Ok(Self { model: model(app, client, reference).await?, layers })
-    }
-
-    fn network(&self) -> &Network<f32> {
-        self.model.predictor.network()
+        Ok(Self { wanted: Wanted::new(&model(app, client, reference).await?), layers })
     }
 
     /// Answers by `ask`, which takes what `cost` says.
@@ -273,9 +265,7 @@ impl Asked {
         cost: AnswerCost,
         ask: impl FnOnce(&Model, &Stop) -> Result<Response, Problem> + Send + 'static,
     ) -> Result<Response, Problem> {
-        let (price, wanted) = (lab_price(app, cost)?, Wanted::new(&self.model));
-        drop(self);
-        priced_with_model(app, client, price, &wanted, ask).await
+        priced_with_model(app, client, lab_price(app, cost)?, &self.wanted, ask).await
     }
 }
 
@@ -291,16 +281,25 @@ struct Shown {
 }
 
 /// The image or example and the label of a request, and what else `more` takes of it.
-async fn take<T>(
-    request: &Value,
-    model: &Model,
-    more: impl FnOnce(&mut Fields) -> Option<T>,
+async fn take<T: Send + 'static>(
+    app: &App,
+    request: Json,
+    wanted: &Wanted,
+    more: impl FnOnce(&mut Fields, &Network<f32>) -> Option<T> + Send + 'static,
 ) -> Result<(Shown, T), Problem> {
-    if request.get("example").is_some() {
+    if request.has_at_hand("example") {
         datasets::loaded(data::mnist::NAME.to_owned()).await?;
     }
-    let taken = parsed(request, |mut fields| {
-        let more = more(&mut fields);
+    request.read_with(app, wanted, |request, model| shown(request, model, more)).await
+}
+
+fn shown<T>(
+    request: &Value,
+    model: &Model,
+    more: impl FnOnce(&mut Fields, &Network<f32>) -> Option<T>,
+) -> Result<(Shown, T), Vec<Fault>> {
+    parsed(request, |mut fields| {
+        let more = more(&mut fields, model.predictor.network());
         let classes = model.classes.len() as u64;
         let label = fields.integer("label", 0..=classes - 1).map(|label| label as u8);
         let has_label = fields.take("label").is_some();
@@ -330,8 +329,7 @@ async fn take<T>(
         }
         fields.refuse_unknown();
         Some((Shown { image: image?, label: label? }, more?))
-    });
-    taken.map_err(Problem::invalid)
+    })
 }
 
 /// One image as [`predict`](predict::predict) takes it.

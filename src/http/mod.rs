@@ -127,6 +127,7 @@ async fn model(app: &App, client: Client, reference: &ModelRef) -> Result<Arc<Mo
 }
 
 /// A model that a request will work with. Requests that wait hold no model: those at work are few.
+#[derive(Clone)]
 struct Wanted {
     reference: ModelRef,
     model: Weak<Model>,

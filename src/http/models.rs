@@ -3,12 +3,13 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::Problem;
 use super::extract::{self, ListParams, ModelPath, NoParams, Page, Params, PathWords, path_text};
 use super::receive::Client;
 use crate::app::App;
-use crate::fields::parsed;
+use crate::fields::{Fault, parsed};
 use crate::model::{ModelEntry, ModelPlace, ModelRef, Selector};
 use crate::service::Caller;
 use crate::train::is_name;
@@ -94,21 +95,24 @@ pub async fn set_alias(
     caller: Caller,
     PathWords((name, alias)): PathWords<(String, String)>,
     Params(NoParams {}): Params<NoParams>,
-    extract::Json { value: request, .. }: extract::Json,
+    request: extract::Json,
 ) -> Result<Json<ShownModel>, Problem> {
     let reference = alias_reference(&name, &alias)?;
-    let version = parsed(&request, |mut fields| {
+    let version = request.read(meant_version).await?;
+    app.service().set_alias(&caller, &reference.name, &alias, version).await?;
+    let model = ModelRef { name: reference.name, selector: Selector::Default };
+    ShownModel::of(&app, &model, Page::of(None, None)?)
+}
+
+fn meant_version(request: &Value) -> Result<u32, Vec<Fault>> {
+    parsed(request, |mut fields| {
         let version = fields.integer("version", 1..=u64::from(u32::MAX));
         if version.is_none() && fields.faults.is_empty() {
             fields.fault("version", "is missing: the number of the version to be meant".to_owned());
         }
         fields.refuse_unknown();
-        version
+        version.map(|version| version as u32)
     })
-    .map_err(Problem::invalid)? as u32;
-    app.service().set_alias(&caller, &reference.name, &alias, version).await?;
-    let model = ModelRef { name: reference.name, selector: Selector::Default };
-    ShownModel::of(&app, &model, Page::of(None, None)?)
 }
 
 /// `DELETE /v1/models/{name}/aliases/{alias}`

@@ -18,8 +18,8 @@ use super::accept::{is_identity, known_media_type};
 use super::connections::ClientAddress;
 use super::guests::Busy;
 use super::observe::BytesIn;
-use super::{Problem, busy};
-use crate::admission::{Charge, Lane, Peer, Place, SMALL_BYTES};
+use super::{Problem, busy, lost};
+use crate::admission::{Admission, Charge, Lane, Peer, Place, Refusal, SMALL_BYTES};
 use crate::app::App;
 use crate::service::Caller;
 
@@ -91,7 +91,7 @@ pub struct Body {
     /// Its media type, in lower case and without parameters.
     pub media_type: Option<String>,
     content_type: Option<HeaderValue>,
-    _charge: Option<Arc<Charge>>,
+    charge: Option<Arc<Charge>>,
 }
 
 impl Body {
@@ -157,11 +157,10 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        let held: Option<Arc<dyn Any + Send + Sync>> = match parts.extensions.get::<Held>() {
-            Some(held) => Some(Arc::new(held.clone())),
-            None => None,
-        };
-        Ok(Self::new(Client::of(&parts.extensions).peer.to_string(), held))
+        let place = parts.extensions.get::<Held>().cloned();
+        let charge = parts.extensions.get::<Body>().and_then(|body| body.charge.clone());
+        let held: Arc<dyn Any + Send + Sync> = Arc::new((place, charge));
+        Ok(Self::new(Client::of(&parts.extensions).peer.to_string(), Some(held)))
     }
 }
 
@@ -194,14 +193,12 @@ async fn take_in(app: &App, takes: Takes, peer: Peer, request: &mut Request) -> 
     let headers = request.headers();
     let media_type = media_type(headers);
     let limits = &app.config().limits;
-    let charge_max = app.admission().charge_max();
     let (bytes_max, media_types): (usize, &[&str]) = match takes {
         Takes::Nothing => return without_body(request.method(), media_type),
         Takes::Json => (limits.job_request_bytes_max, &["application/json"]),
         Takes::Images => (limits.body_bytes_max, &IMAGES),
     };
-    // One that grows is copied.
-    let bytes_max = bytes_max.min(charge_max / 2);
+    let bytes_max = bytes_max.min(app.admission().body_max());
     if !media_type.as_deref().is_some_and(|found| media_types.contains(&found)) {
         return Err(unsupported_media_type(media_type.as_deref(), media_types));
     }
@@ -213,11 +210,11 @@ async fn take_in(app: &App, takes: Takes, peer: Peer, request: &mut Request) -> 
     if announced.is_some_and(|announced| announced > bytes_max as u64) {
         return Err(too_large(bytes_max));
     }
-    let charge = app.admission().charge(peer, 0).map_err(busy)?;
     let seconds = limits.body_timeout_seconds;
     let bytes_in = request.extensions().get::<BytesIn>().cloned().unwrap_or_default();
     let busy = request.extensions_mut().remove::<Arc<Busy>>();
-    let arriving = Arriving { bytes: Vec::new(), charge, bytes_max, announced, bytes_in, busy };
+    let (admission, charge) = (app.admission().clone(), app.admission().body(peer));
+    let arriving = Arriving { admission, parts: Vec::new(), charge, bytes_max, announced, bytes_in, busy };
     let body = std::mem::take(request.body_mut());
     let arrived = tokio::time::timeout(Duration::from_secs(seconds.into()), arriving.all_of(body));
     let (bytes, charge) = arrived.await.map_err(|_| {
@@ -225,7 +222,7 @@ async fn take_in(app: &App, takes: Takes, peer: Peer, request: &mut Request) -> 
         Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail)
     })??;
     let content_type = request.headers().get(header::CONTENT_TYPE).cloned();
-    Ok(Body { bytes, media_type, content_type, _charge: Some(Arc::new(charge)) })
+    Ok(Body { bytes, media_type, content_type, charge: Some(Arc::new(charge)) })
 }
 
 /// That a request without a body brings none of the kinds that a form of any web page can send
@@ -254,7 +251,9 @@ fn announced(headers: &HeaderMap) -> Option<u64> {
 
 /// A body on its way: each byte of memory is charged before it is taken.
 struct Arriving {
-    bytes: Vec<u8>,
+    admission: Admission,
+    /// What has come, [`SMALL_BYTES`] in each part but the last.
+    parts: Vec<Vec<u8>>,
     charge: Charge,
     bytes_max: usize,
     announced: Option<u64>,
@@ -264,8 +263,8 @@ struct Arriving {
 
 impl Arriving {
     async fn all_of(mut self, body: axum::body::Body) -> Result<(Bytes, Charge), Problem> {
-        let mut parts = body.into_data_stream();
-        let Some(first) = self.next_of(&mut parts).await? else {
+        let mut frames = body.into_data_stream();
+        let Some(first) = self.next_of(&mut frames).await? else {
             return Ok((Bytes::new(), self.charge));
         };
         if Some(first.len() as u64) == self.announced {
@@ -274,48 +273,77 @@ impl Arriving {
         }
         self.push(&first)?;
         drop(first);
-        while let Some(part) = self.next_of(&mut parts).await? {
-            self.push(&part)?;
+        while let Some(frame) = self.next_of(&mut frames).await? {
+            let parts = self.parts.len();
+            self.push(&frame)?;
+            if self.parts.len() > parts {
+                self.admission.turn().await;
+            }
         }
-        Ok((self.bytes.into(), self.charge))
+        self.joined().await
     }
 
-    /// The next part. While it is waited for, the connection makes room for others as an idle one does.
-    async fn next_of(&self, parts: &mut BodyDataStream) -> Result<Option<Bytes>, Problem> {
+    /// The next frame. While it is waited for, the connection makes room for others as an idle one does.
+    async fn next_of(&self, frames: &mut BodyDataStream) -> Result<Option<Bytes>, Problem> {
         let _waits = self.busy.as_deref().map(Busy::waits_for_client);
-        let part = parts.next().await.transpose().map_err(|error| {
+        let frame = frames.next().await.transpose().map_err(|error| {
             tracing::debug!(%error, "a body was cut off");
             Problem::malformed(
                 "body_cut_off",
                 "the body ends before all that was announced has come, or its chunks can't be read",
             )
         })?;
-        self.bytes_in.count(part.as_ref().map_or(0, Bytes::len));
-        Ok(part)
+        self.bytes_in.count(frame.as_ref().map_or(0, Bytes::len));
+        Ok(frame)
     }
 
-    fn push(&mut self, part: &[u8]) -> Result<(), Problem> {
-        let length = self.bytes.len() + part.len();
-        if length > self.bytes_max {
+    fn push(&mut self, mut frame: &[u8]) -> Result<(), Problem> {
+        let length = self.length();
+        if length + frame.len() > self.bytes_max {
             return Err(too_large(self.bytes_max));
         }
-        let capacity = self.bytes.capacity();
-        if length > capacity {
-            let most = self.announced.map_or(self.bytes_max, |announced| announced as usize);
-            // A small body has all its room at once: it is never refused for the copy that growing takes.
-            let wanted = if most <= SMALL_BYTES { most } else { 2 * capacity };
-            let larger = wanted.min(most).max(length);
-            // Both are there while the old one is copied into the new one.
-            self.room_for(capacity + larger)?;
-            self.bytes.reserve_exact(larger - self.bytes.len());
-            self.room_for(larger)?;
+        loop {
+            if let Some(part) = self.parts.last_mut() {
+                let (now, later) = frame.split_at(frame.len().min(part.capacity() - part.len()));
+                part.extend_from_slice(now);
+                frame = later;
+            }
+            if frame.is_empty() {
+                return Ok(());
+            }
+            let length = self.length();
+            let left =
+                self.announced.map_or(SMALL_BYTES, |announced| (announced as usize).saturating_sub(length));
+            let capacity = left.max(frame.len()).min(SMALL_BYTES);
+            self.room_for(length + capacity)?;
+            self.parts.push(Vec::with_capacity(capacity));
         }
-        self.bytes.extend_from_slice(part);
-        Ok(())
+    }
+
+    fn length(&self) -> usize {
+        self.parts.iter().map(Vec::len).sum()
+    }
+
+    /// All of it in one piece: a long body is put together by the threads for long work.
+    async fn joined(mut self) -> Result<(Bytes, Charge), Problem> {
+        if self.parts.len() < 2 {
+            return Ok((self.parts.pop().unwrap_or_default().into(), self.charge));
+        }
+        let length = self.length();
+        // It is there twice meanwhile.
+        self.room_for(2 * length)?;
+        let Self { parts, mut charge, admission, .. } = self;
+        let join = move || {
+            let mut whole = Vec::with_capacity(length);
+            parts.into_iter().for_each(|part| whole.extend_from_slice(&part));
+            charge.resize(length);
+            (Bytes::from(whole), charge)
+        };
+        admission.crew().done(join).await.map_err(lost)
     }
 
     fn room_for(&mut self, bytes: usize) -> Result<(), Problem> {
-        if self.charge.resize(bytes) { Ok(()) } else { Err(busy(crate::admission::Refusal::Memory)) }
+        if self.charge.resize(bytes) { Ok(()) } else { Err(busy(Refusal::Memory)) }
     }
 }
 

@@ -27,7 +27,7 @@ impl Store {
         .bind(id.to_string())
         .bind(after)
         .bind(limit)
-        .fetch_all(&self.reader)
+        .fetch_all(&self.pages)
         .await?;
         rows.iter().map(|text| from_json("epoch", &id.to_string(), text)).collect()
     }
@@ -42,7 +42,7 @@ impl Store {
         .bind(id.to_string())
         .bind(number(after))
         .bind(number(last))
-        .fetch_all(&self.reader)
+        .fetch_all(&self.pages)
         .await?;
         let step = |(step, loss, learning_rate): (i64, f64, f64)| StepMetrics {
             step: step.unsigned_abs(),
@@ -79,8 +79,7 @@ impl Store {
     /// # Errors
     /// If the database fails.
     pub async fn course(&self, id: JobId) -> Result<Vec<EpochMetrics>, StoreError> {
-        let rows: Vec<CourseRow> =
-            sqlx::query_as(COURSE).bind(id.to_string()).fetch_all(&self.reader).await?;
+        let rows: Vec<CourseRow> = sqlx::query_as(COURSE).bind(id.to_string()).fetch_all(&self.pages).await?;
         let metrics = |row: CourseRow| {
             Ok(EpochMetrics {
                 epoch: u32::try_from(row.epoch)

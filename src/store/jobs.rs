@@ -164,7 +164,7 @@ impl Store {
             .bind(&filter.model)
             .bind(before)
             .bind(i64::from(limit) + 1)
-            .fetch_all(&self.reader)
+            .fetch_all(&self.pages)
             .await?;
         let has_more = rows.len() > limit as usize;
         rows.truncate(limit as usize);

@@ -47,14 +47,18 @@ use self::insert::Pending;
 use self::live::Live;
 use self::pace::Pace;
 use crate::job::JobId;
+use crate::priority::Priority;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// WAL loses committed rows below this version: <https://sqlite.org/wal.html#walresetbug>.
 const SQLITE_VERSION_LEAST: (u32, u32, u32) = (3, 51, 3);
 
-/// Connections that read.
+/// Connections that read what is short, and those that read pages of rows.
 const READERS: u32 = 4;
+
+/// Instructions of SQLite's virtual machine after which a thread that reads pages yields to those that serve.
+const LONG_READ_STEPS: i32 = 1_000;
 
 /// How long a statement waits for another process that holds the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -77,6 +81,8 @@ const SHRINK_PAUSE: Duration = Duration::from_millis(20);
 pub struct Store {
     writer: SqlitePool,
     reader: SqlitePool,
+    /// Reads pages of rows, at the priority of long work.
+    pages: SqlitePool,
     /// Writes the log back, beside the one that writes it.
     keeper: SqlitePool,
     changes: broadcast::Sender<Option<JobId>>,
@@ -223,10 +229,11 @@ impl Store {
     }
 
     async fn of(path: &Path, writer: SqlitePool) -> Result<Self, StoreError> {
-        let reader = pool(READERS).connect_with(options(path).read_only(true));
+        let reading = options(path).read_only(true);
         Ok(Self {
             writer,
-            reader: reader.await?,
+            reader: pool(READERS).connect_with(reading.clone()).await?,
+            pages: long_reading(pool(READERS)).connect_lazy_with(reading),
             keeper: pool(1).connect_lazy_with(writing(path)),
             changes: broadcast::channel(CHANGES_KEPT).0,
             queued: watch::channel(()).0,
@@ -243,6 +250,7 @@ impl Store {
         self.tasks.wait().await;
         self.keeper.close().await;
         self.reader.close().await;
+        self.pages.close().await;
         self.writer.close().await;
     }
 
@@ -382,6 +390,22 @@ fn writing(path: &Path) -> SqliteConnectOptions {
 fn pool(connections: u32) -> SqlitePoolOptions {
     let pool = SqlitePoolOptions::new().max_connections(connections).test_before_acquire(false);
     pool.idle_timeout(None).max_lifetime(None)
+}
+
+/// Each connection has a thread of its own, which only what SQLite calls back can reach.
+fn long_reading(pool: SqlitePoolOptions) -> SqlitePoolOptions {
+    pool.after_connect(|connection, _| {
+        Box::pin(async move {
+            let mut is_lowered = false;
+            connection.lock_handle().await?.set_progress_handler(LONG_READ_STEPS, move || {
+                if !std::mem::replace(&mut is_lowered, true) {
+                    Priority::LongWork.lower();
+                }
+                true
+            });
+            Ok(())
+        })
+    })
 }
 
 /// The connection that writes, to a library that loses nothing.

@@ -39,7 +39,7 @@ impl Store {
         .bind(after.sequence)
         .bind(i64::try_from(keep).unwrap_or(i64::MAX))
         .bind(AT_A_TIME)
-        .fetch_all(&self.reader)
+        .fetch_all(&self.pages)
         .await?;
         ended(rows)
     }
@@ -58,7 +58,7 @@ impl Store {
         .bind(after.finished_at)
         .bind(after.sequence)
         .bind(AT_A_TIME)
-        .fetch_all(&self.reader)
+        .fetch_all(&self.pages)
         .await?;
         ended(rows)
     }

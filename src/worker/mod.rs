@@ -22,13 +22,13 @@ use tokio_util::sync::CancellationToken;
 use self::lease::Lease;
 use self::recorder::Recorder;
 use self::scribe::ENTRIES;
-use crate::admission::lower_priority;
 use crate::artifact::{ArtifactError, read_checkpoint, write_model};
 use crate::blobs::{BlobError, Blobs};
 use crate::data::{self, Dataset};
 use crate::fault::{self, Point};
 use crate::job::{BlobKey, Job, JobError, JobId, JobState, Progress};
 use crate::nn::{Pool, ShapeError};
+use crate::priority::Priority;
 use crate::registry::{Registry, RegistryError};
 use crate::store::{Claim, NewModel, Store, StoreError};
 use crate::telemetry::Metrics;
@@ -36,9 +36,6 @@ use crate::train::{Evaluation, Outcome, TrainError, TrainSpec, TrainState};
 
 /// How long a worker waits after the database has failed.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
-
-/// How much lower than serving the priority of training is: <https://man7.org/linux/man-pages/man7/sched.7.html>.
-const NICENESS: i32 = 10;
 
 /// Takes jobs one after the other.
 pub struct Worker {
@@ -136,7 +133,7 @@ impl Workers {
         let start = |worker: Worker| {
             let runtime = runtime.clone();
             std::thread::Builder::new().name(format!("worker-{}", worker.number)).spawn(move || {
-                lower_priority(NICENESS);
+                Priority::Training.lower();
                 worker.run(&Pool::new(threads), &runtime);
             })
         };

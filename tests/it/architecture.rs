@@ -60,6 +60,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "blobs",
             "http",
             "inventory",
+            "priority",
             "registry",
             "server",
             "service",

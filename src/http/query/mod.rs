@@ -14,8 +14,8 @@ use serde::de::{DeserializeOwned, Deserializer, Visitor};
 
 use self::value::{Faults, Text};
 use super::receive::Client;
-use super::{Problem, priced};
-use crate::admission::{Lane, Price};
+use super::{Problem, client_gone, priced};
+use crate::admission::{Lane, Price, Stop};
 use crate::app::App;
 use crate::fields::{Fault, nearest, shown, token};
 
@@ -182,6 +182,14 @@ impl<C: std::str::FromStr> Page<C> {
     ) -> Result<Response, Problem> {
         let runtime = tokio::runtime::Handle::current();
         let price = Price::new(Lane::Text, self.limit as usize * row_bytes);
-        priced(app, client, price, move |_| runtime.block_on(read)).await
+        let read = move |stop: &Stop| {
+            runtime.block_on(async {
+                tokio::select! {
+                    read = read => read,
+                    () = stop.set() => Err(client_gone()),
+                }
+            })
+        };
+        priced(app, client, price, read).await
     }
 }
