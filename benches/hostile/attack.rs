@@ -31,6 +31,8 @@ pub enum Scene {
     RunningJob,
     /// The models, and 20,000 jobs that have ended.
     ManyJobs,
+    /// The models, and a job of 3,000 epochs and 63 layers that has ended.
+    LongJob,
 }
 
 type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -63,7 +65,7 @@ pub mod promise {
 #[derive(Clone)]
 pub struct Target {
     pub address: SocketAddr,
-    /// The id of the job that runs, if one does.
+    /// The id of the job that runs, or is long.
     pub job: Option<Arc<str>>,
     time: Duration,
     until: Arc<OnceLock<Instant>>,
@@ -92,6 +94,12 @@ impl Target {
     /// When the attack is over; its time begins when this is first asked, after what is to be sent was made.
     pub fn until(&self) -> Instant {
         *self.until.get_or_init(|| Instant::now() + self.time)
+    }
+
+    /// The same for one part of so many of the time that is left.
+    pub fn part(&self, parts: u32) -> Self {
+        let left = self.until().saturating_duration_since(Instant::now());
+        Self { time: left / parts, until: Arc::default(), ..self.clone() }
     }
 
     /// What the attackers got so far.
@@ -140,9 +148,14 @@ pub fn attacker(index: usize, addresses: usize) -> u8 {
 
 /// So many clients, each from an address of its own, that send one request after the other as fast as they are answered.
 pub async fn hammer(target: Target, clients: usize, messages: Vec<Vec<u8>>) {
+    hammer_from(target, clients, clients, messages).await;
+}
+
+/// The same over so many connections from fewer addresses.
+pub async fn hammer_from(target: Target, connections: usize, addresses: usize, messages: Vec<Vec<u8>>) {
     let messages: Arc<[Vec<u8>]> = messages.into();
     let mut attackers = JoinSet::new();
-    for index in 0..clients {
+    for index in 0..connections {
         let (target, messages) = (target.clone(), Arc::clone(&messages));
         attackers.spawn(async move {
             let mut connection = None;
@@ -150,7 +163,7 @@ pub async fn hammer(target: Target, clients: usize, messages: Vec<Vec<u8>>) {
             while !target.is_over() {
                 let Some(message) = messages.next() else { return };
                 let asked =
-                    target.within(ask_again(&target, &mut connection, attacker(index, clients), message));
+                    target.within(ask_again(&target, &mut connection, attacker(index, addresses), message));
                 let outcome = asked.await.unwrap_or(Outcome::Open);
                 target.count(outcome);
                 if outcome == Outcome::Refused {

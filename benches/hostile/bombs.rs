@@ -8,16 +8,6 @@ use flate2::write::ZlibEncoder;
 /// A grey PNG of `side` × `side` pixels with a thick stroke, which takes all of the way to a prediction; `chunks` stand
 /// before its pixels.
 pub fn png(side: u32, chunks: &[Vec<u8>]) -> Vec<u8> {
-    let mut file = b"\x89PNG\r\n\x1a\n".to_vec();
-    let mut header = Vec::new();
-    header.extend_from_slice(&side.to_be_bytes());
-    header.extend_from_slice(&side.to_be_bytes());
-    // 8 bits of grey, deflate, the usual filters, not interlaced.
-    header.extend_from_slice(&[8, 0, 0, 0, 0]);
-    file.extend(chunk(b"IHDR", &header));
-    for chunk in chunks {
-        file.extend_from_slice(chunk);
-    }
     let third = side as usize / 3;
     let mut blank = vec![255; side as usize + 1];
     // The filter of the row: none.
@@ -29,7 +19,37 @@ pub fn png(side: u32, chunks: &[Vec<u8>]) -> Vec<u8> {
         if is_inked { &inked } else { &blank }
     });
     let rows: Vec<u8> = rows.copied().collect();
-    file.extend(chunk(b"IDAT", &deflated(&mut rows.as_slice())));
+    grey_png(side, chunks, &rows)
+}
+
+/// A PNG of `side` × `side` pixels of grey that no compression makes smaller.
+pub fn noise(side: u32) -> Vec<u8> {
+    let row = side as usize + 1;
+    // A linear congruential generator (Knuth, volume 2, section 3.2.1).
+    let mut state = 1_u64;
+    let rows: Vec<u8> = (0..row * side as usize)
+        .map(|place| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            // The filter of the row: none.
+            if place % row == 0 { 0 } else { (state >> 33) as u8 }
+        })
+        .collect();
+    grey_png(side, &[], &rows)
+}
+
+/// A PNG of grey pixels from its rows, each with the number of its filter.
+fn grey_png(side: u32, chunks: &[Vec<u8>], rows: &[u8]) -> Vec<u8> {
+    let mut file = b"\x89PNG\r\n\x1a\n".to_vec();
+    let mut header = Vec::new();
+    header.extend_from_slice(&side.to_be_bytes());
+    header.extend_from_slice(&side.to_be_bytes());
+    // 8 bits of grey, deflate, the usual filters, not interlaced.
+    header.extend_from_slice(&[8, 0, 0, 0, 0]);
+    file.extend(chunk(b"IHDR", &header));
+    for chunk in chunks {
+        file.extend_from_slice(chunk);
+    }
+    file.extend(chunk(b"IDAT", &deflated(&mut &rows[..])));
     file.extend(chunk(b"IEND", &[]));
     file
 }

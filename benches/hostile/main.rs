@@ -110,13 +110,16 @@ fn main() -> Result<ExitCode> {
             let _ = rustix::process::nice(ATTACKERS_NICE);
         })
         .build()?;
-    let has_many_jobs = attacks.iter().any(|attack| attack.scene == Scene::ManyJobs);
+    let scenes: Vec<Scene> = match flags.single {
+        true => Vec::new(),
+        false => attacks.iter().map(|attack| attack.scene).collect(),
+    };
     let binaries = [("before", flags.before.clone()), ("after", Some(flags.binary()?))];
     let mut sides = Vec::new();
     for (label, binary) in binaries {
         if let Some(binary) = binary {
             println!("{label}: {}, which trains the models", binary.display());
-            let preparing = Side::prepare(label, binary, has_many_jobs && !flags.single, &files);
+            let preparing = Side::prepare(label, binary, &scenes, &files);
             sides.push(runtime.block_on(preparing)?);
         }
     }

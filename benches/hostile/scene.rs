@@ -35,6 +35,7 @@ pub struct Side {
     pub binary: PathBuf,
     models: TempDir,
     many_jobs: Option<TempDir>,
+    long_job: Option<(TempDir, Arc<str>)>,
 }
 
 /// A server in its scene.
@@ -46,11 +47,11 @@ pub struct Set {
 }
 
 impl Side {
-    /// Trains the models, and makes the rows of many jobs if they are wanted.
+    /// Trains the models, and makes many jobs, or a long one, if a scene wants them.
     pub async fn prepare(
         label: &'static str,
         binary: PathBuf,
-        has_many_jobs: bool,
+        scenes: &[Scene],
         files: &Rlimit,
     ) -> Result<Self> {
         let models = tempfile::tempdir()?;
@@ -62,8 +63,15 @@ impl Side {
             until(server.address, &job, "succeeded").await?;
         }
         server.stop()?;
-        let many_jobs = if has_many_jobs { Some(many_jobs(&models).await?) } else { None };
-        Ok(Self { label, binary, models, many_jobs })
+        let many_jobs = match scenes.contains(&Scene::ManyJobs) {
+            true => Some(many_jobs(&models).await?),
+            false => None,
+        };
+        let long_job = match scenes.contains(&Scene::LongJob) {
+            true => Some(long_job(&binary, &models, files).await?),
+            false => None,
+        };
+        Ok(Self { label, binary, models, many_jobs, long_job })
     }
 
     /// A server of its own for one attack.
@@ -71,6 +79,7 @@ impl Side {
         let folder = tempfile::tempdir()?;
         let from = match scene {
             Scene::ManyJobs => self.many_jobs.as_ref().context("the jobs were not made")?,
+            Scene::LongJob => &self.long_job.as_ref().context("the long job was not made")?.0,
             Scene::Models | Scene::RunningJob => &self.models,
         };
         copy(&data(from), &data(&folder))?;
@@ -84,6 +93,7 @@ impl Side {
                 until(server.address, &job, "running").await?;
                 Some(job.into())
             }
+            Scene::LongJob => self.long_job.as_ref().map(|(_, job)| Arc::clone(job)),
             Scene::Models | Scene::ManyJobs => None,
         };
         Ok(Set { server, job, _folder: folder })
@@ -132,6 +142,24 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The folder with a job of many epochs and as many layers as there may be, which has ended.
+async fn long_job(binary: &Path, models: &TempDir, files: &Rlimit) -> Result<(TempDir, Arc<str>)> {
+    let folder = tempfile::tempdir()?;
+    copy(&data(models), &data(&folder))?;
+    let server = Server::start(binary, &data(&folder), &[], files)?;
+    let pair = [json!({ "type": "dense", "units": 1 }), json!({ "type": "relu" })];
+    let mut layers: Vec<Value> = pair.iter().cycle().take(62).cloned().collect();
+    layers.push(json!({ "type": "dense", "units": 10 }));
+    let spec = json!({
+        "model": "long", "network": { "layers": layers }, "epochs": 3_000, "train_samples": 10, "batch_size": 10,
+        "validation_fraction": 0,
+    });
+    let job = post_job(server.address, &spec).await?;
+    until(server.address, &job, "succeeded").await?;
+    server.stop()?;
+    Ok((folder, job.into()))
 }
 
 /// The folder with many rows like that of a job which has ended, as years of use would leave them.

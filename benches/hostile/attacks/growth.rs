@@ -2,7 +2,7 @@
 
 use tokio::task::JoinSet;
 
-use crate::attack::{Attack, Kind, Scene, Target, ask_again, attacker, hammer};
+use crate::attack::{Attack, Kind, Scene, Target, ask_again, attacker, hammer, hammer_from};
 use crate::outcome::Outcome;
 use crate::wire::{get, request};
 
@@ -46,6 +46,14 @@ pub fn attacks() -> Vec<Attack> {
             },
         ),
         attack(
+            "course",
+            "four connections from one address read an epoch of a job of 3,000 epochs and 63 layers, and its findings",
+            "pages are read at the priority of long work",
+            Scene::LongJob,
+            &[200, 503],
+            |target| Box::pin(course(target)),
+        ),
+        attack(
             "aliases",
             "2,000 aliases of one model are put, one after the other by eight clients",
             "aliases of a model have a limit",
@@ -54,6 +62,12 @@ pub fn attacks() -> Vec<Attack> {
             |target| Box::pin(aliases(target)),
         ),
     ]
+}
+
+async fn course(target: Target) {
+    let Some(job) = target.job.clone() else { return };
+    let page = get(&format!("/v1/jobs/{job}/metrics?limit=1"));
+    hammer_from(target, 4, 1, vec![page]).await;
 }
 
 async fn aliases(target: Target) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::attack::{Attack, Kind, Scene, Target, attacker, hammer};
+use crate::attack::{Attack, Kind, Scene, Target, attacker, hammer, hammer_from};
 use crate::wire::{post, request};
 
 /// Time for three answers, one after the other; the attack is over once they are there.
@@ -54,6 +54,19 @@ pub fn attacks() -> Vec<Attack> {
             run: |target| {
                 let body = json!({ "network": "cnn-best" }).to_string();
                 Box::pin(hammer(target, 16, vec![post("/v1/gradient-check", &body)]))
+            },
+        },
+        Attack {
+            name: "gradient-check-many",
+            what: "64 connections from four addresses check the gradient of `mlp`, again and again",
+            defence: "the lane of the lab, of which one client has half",
+            kind: Kind::Starvation,
+            scene: Scene::Models,
+            expected: &[200, 503],
+            seconds_min: 0,
+            run: |target| {
+                let body = json!({ "network": "mlp" }).to_string();
+                Box::pin(hammer_from(target, 64, 4, vec![post("/v1/gradient-check", &body)]))
             },
         },
         Attack {

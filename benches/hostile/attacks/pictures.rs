@@ -1,6 +1,6 @@
 //! Pictures that are small to send and large to decode.
 
-use crate::attack::{Attack, Kind, Scene, hammer};
+use crate::attack::{Attack, Kind, Scene, hammer, hammer_from};
 use crate::bombs;
 use crate::wire::request;
 
@@ -38,6 +38,30 @@ pub fn attacks() -> Vec<Attack> {
             expected: &[200, 422, 503],
             seconds_min: 0,
             run: |target| Box::pin(hammer(target, 4, vec![picture("jpeg", &bombs::jpeg(8_192, 1_000))])),
+        },
+        Attack {
+            name: "png-large",
+            what: "64 connections from four addresses send a PNG of 6 MB, whose pixels are noise",
+            defence: "long bodies arrive in turns, and wait for half of the memory at most",
+            kind: Kind::Starvation,
+            scene: Scene::Models,
+            expected: &[200, 422, 503],
+            seconds_min: 0,
+            run: |target| Box::pin(hammer_from(target, 64, 4, vec![picture("png", &bombs::noise(2_400))])),
+        },
+        Attack {
+            name: "batches-large",
+            what: "64 connections from four addresses send 9,000 images, 7 MB",
+            defence: "the same; batches are read in their lane",
+            kind: Kind::Starvation,
+            scene: Scene::Models,
+            expected: &[200, 503],
+            seconds_min: 0,
+            run: |target| {
+                let headers = [("Content-Type", "application/octet-stream")];
+                let message = request("POST", "/v1/models/digits/predict", &headers, &vec![9; 9_000 * 784]);
+                Box::pin(hammer_from(target, 64, 4, vec![message]))
+            },
         },
         Attack {
             name: "forms-large",

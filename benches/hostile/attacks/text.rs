@@ -1,7 +1,9 @@
 //! JSON that takes far more in memory than on the wire.
 
-use crate::attack::{Attack, Kind, Scene, hammer};
-use crate::wire::post;
+use crate::attack::{Attack, Hold, Kind, Scene, Target, hammer, hammer_from};
+use crate::wire::{head, post};
+
+const PIXELS: [(&str, &str); 1] = [("Content-Type", "application/octet-stream")];
 
 /// Bytes that a question to the lab, or for a job, may have, and a prediction.
 const REQUEST_BYTES: usize = 256 << 10;
@@ -32,7 +34,41 @@ pub fn attacks() -> Vec<Attack> {
             seconds_min: 0,
             run: |target| Box::pin(hammer(target, 16, deep())),
         },
+        Attack {
+            name: "in-a-row",
+            what: "256 KB of empty objects from 256 connections, then bodies without their last byte that fill the memory, \
+                   then 1,800 connections with 61 KB of a body each",
+            defence: "one ledger for all of it",
+            kind: Kind::Memory,
+            scene: Scene::Models,
+            expected: &[400, 408, 413, 422, 503],
+            seconds_min: 12,
+            run: |target| Box::pin(in_a_row(target)),
+        },
     ]
+}
+
+/// A third of the time for each.
+async fn in_a_row(target: Target) {
+    let message = post("/v1/jobs", &filled("{\"network\":\"mlp\",\"x\":[", "{}", "]}", REQUEST_BYTES));
+    let third = target.part(3);
+    hammer_from(third.clone(), 256, 8, vec![message]).await;
+    let unfinished = |bytes: usize, connections| Hold {
+        connections,
+        addresses: 8,
+        says: {
+            let mut says = head("POST", "/v1/models/digits/predict", &PIXELS, bytes).into_bytes();
+            says.resize(says.len() + bytes - 1, 0);
+            says
+        },
+        drips: None,
+    };
+    let third = target.part(2);
+    let sizes = [(16_000_000, 30), (4_000_000, 8), (1_000_000, 20), (300_000, 40), (90_000, 60)];
+    let held =
+        sizes.into_iter().map(|(bytes, connections)| unfinished(bytes, connections).run(third.clone()));
+    futures_util::future::join_all(held).await;
+    unfinished(61_000, 1_800).run(target.clone()).await;
 }
 
 fn deep() -> Vec<Vec<u8>> {
