@@ -112,18 +112,20 @@ impl App {
         )
         .await;
         let registry = registry.map_err(FolderError::of_database(&config.data_dir))?;
+        let admission = Admission::new(&config.limits.admission())?;
         let (metrics, tasks) = (Arc::<Metrics>::default(), TaskTracker::new());
         let service = Service::new(
             store.clone(),
             blobs.clone(),
             registry.clone(),
+            admission.clone(),
             Arc::clone(&metrics),
             tasks.clone(),
             config.limits.service(),
         );
         let app = Self {
             shared: Arc::new(Shared {
-                admission: Admission::new(&config.limits.admission())?,
+                admission,
                 probed: Mutex::default(),
                 service,
                 metrics,

@@ -5,9 +5,9 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Priority {
     /// Work for requests that takes long.
-    LongWork = 5,
+    LongWork = 10,
     /// Training.
-    Training = 10,
+    Training = 15,
 }
 
 impl Priority {

@@ -13,7 +13,7 @@ const RESERVE_OF: usize = 4;
 pub const SMALL_BYTES: usize = 64 << 10;
 
 /// One part in this many of what large charges may take is for bodies: those that wait leave room for work on others.
-const BODIES_OF: usize = 2;
+const BODIES_OF: usize = 3;
 
 /// Bytes that are given back at a time, from which on those who wait for memory look again.
 const FREED_BYTES_MIN: usize = 16 << 10;
@@ -42,6 +42,14 @@ pub struct Share {
 struct Taken {
     of_all: Amount,
     of_peers: HashMap<Peer, Amount>,
+}
+
+impl Taken {
+    /// What all and a peer have with a charge changed from `old` to `new`.
+    fn changed(&self, peer: Peer, purpose: Purpose, old: usize, new: usize) -> (Amount, Amount) {
+        let of_peer = self.of_peers.get(&peer).copied().unwrap_or_default();
+        (self.of_all.changed(purpose, old, new), of_peer.changed(purpose, old, new))
+    }
 }
 
 /// What is taken, by all or by one peer.
@@ -83,7 +91,7 @@ pub struct Charge {
 
 impl Share {
     /// So many bytes. A quarter of them is for charges up to [`SMALL_BYTES`]. A large charge is refused if its peer would then
-    /// hold more than 9/16 of all, a small one if it would hold more than 7/8. Large bodies have half of what large charges have.
+    /// hold more than 9/16 of all, a small one if it would hold more than 7/8. Large bodies have a third of what large charges have.
     pub fn of_bytes(max: usize) -> Arc<Self> {
         let large_max = Self::large(max);
         Arc::new(Self {
@@ -172,8 +180,7 @@ impl Share {
     /// Changes a charge of `peer` from `old` to `new`; whether it could be.
     fn change(&self, peer: Peer, purpose: Purpose, old: usize, new: usize) -> bool {
         let mut taken = self.lock();
-        let of_peer = taken.of_peers.get(&peer).copied().unwrap_or_default().changed(purpose, old, new);
-        let of_all = taken.of_all.changed(purpose, old, new);
+        let (of_all, of_peer) = taken.changed(peer, purpose, old, new);
         if new > old && !self.has_room_for(purpose, new <= self.small, of_all, of_peer) {
             return false;
         }
@@ -212,6 +219,13 @@ impl Charge {
             self.amount = amount;
         }
         is_changed
+    }
+
+    /// Whether it could be made as large as this now.
+    pub fn could_be(&self, amount: usize) -> bool {
+        let share = &self.share;
+        let (of_all, of_peer) = share.lock().changed(self.peer, self.purpose, self.amount, amount);
+        share.has_room_for(self.purpose, amount <= share.small, of_all, of_peer)
     }
 }
 

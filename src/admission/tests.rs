@@ -266,7 +266,7 @@ fn bodies_that_wait_leave_room_for_the_work_on_them() {
         (memory, taken)
     };
     let (memory, bodies) = fill(Purpose::Body);
-    assert_eq!(bodies.len() * PART, 6 << 20, "half of the three quarters that large charges have");
+    assert_eq!(bodies.len() * PART, 4 << 20, "a third of the three quarters that large charges have");
     let work = memory.take(peer(1), 4 << 20).expect("who has all the bodies it may have works on them");
     assert!(
         memory.nothing(peer(5), Purpose::Body).resize(SMALL_BYTES),

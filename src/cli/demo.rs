@@ -12,8 +12,8 @@ use super::serve::stop_signal;
 use super::train::judge;
 use super::{CliError, Output, digit, print, print_json, say, style};
 use crate::config::{Config, LogFormat};
-use crate::http::{Prediction, Predictions};
 use crate::server::Server;
+use crate::service::{Prediction, Predictions};
 use crate::telemetry;
 
 const EXAMPLES: &str = "\

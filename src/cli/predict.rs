@@ -6,8 +6,8 @@ use super::client::Client;
 use super::input::{each, is_standard, named, read};
 use super::{CliError, Output, ServerArgs, print, print_json};
 use crate::data::{IMAGE_PIXELS, picture};
-use crate::http::Predictions;
 use crate::model::ModelRef;
+use crate::service::Predictions;
 
 const EXAMPLES: &str = "\
 Examples:

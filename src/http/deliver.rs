@@ -16,8 +16,8 @@ use flate2::write::GzEncoder;
 use hyper::body::{Frame, SizeHint};
 use sha2::{Digest, Sha256};
 
+use super::Problem;
 use super::accept::{accepts_gzip, etag_matches};
-use super::{Problem, busy};
 use crate::admission::{Charge, Peer};
 use crate::app::App;
 
@@ -103,7 +103,7 @@ pub async fn deliver(
         None if length <= PART_BYTES => None,
         None => match app.admission().charge(peer, length) {
             Ok(charge) => Some(charge),
-            Err(refusal) => return (busy(refusal).into_response(), None),
+            Err(refusal) => return (Problem::from(refusal).into_response(), None),
         },
     };
     let may_be_packed = wants.takes_gzip && length >= PACKED_BYTES_MIN && is_text(&head.headers);

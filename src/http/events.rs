@@ -16,14 +16,14 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::sync::broadcast;
 
+use super::Problem;
 use super::deliver::Streamed;
 use super::extract::JobPath;
 use super::jobs::{changed, record_bytes};
-use super::receive::Client;
-use super::{Problem, busy};
 use crate::admission::{Charge, Lane, Peer};
 use crate::app::App;
 use crate::job::{Job, JobId};
+use crate::service::Caller;
 use crate::service::OperationError;
 
 /// How often a silent stream shows that it lives.
@@ -77,7 +77,7 @@ impl FromStr for Seen {
 /// `GET /v1/jobs/{id}/events`
 pub async fn events(
     State(app): State<App>,
-    client: Client,
+    caller: Caller,
     JobPath(id): JobPath,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -92,12 +92,12 @@ pub async fn events(
         // Tells an EventSource not to come back (HTML standard, section 9.2.3).
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let permit = app.admission().stream(client.peer).ok_or_else(|| {
+    let permit = app.admission().stream(caller.peer()).ok_or_else(|| {
         let streams = app.config().limits.streams_max;
         let detail = format!("too many event streams of this client, or {streams} of all, are open already");
         Problem::busy("too_many_streams", detail)
     })?;
-    let memory = app.admission().charge(client.peer, STREAM_BYTES).map_err(busy)?;
+    let memory = app.admission().charge(caller.peer(), STREAM_BYTES)?;
     let epochs_at_a_time = (STREAM_BYTES / record_bytes(&job)).max(1) as u32;
     let changes = app.service().changes();
     let follower = Follower {
@@ -107,7 +107,7 @@ pub async fn events(
         changes,
         waiting: VecDeque::from([Event::default().retry(RETRY)]),
         epochs_at_a_time,
-        peer: client.peer,
+        peer: caller.peer(),
         _held: [permit, memory],
     };
     let events = stream::unfold(follower, |mut follower| async move {

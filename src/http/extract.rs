@@ -5,15 +5,16 @@ use tokio::runtime::Handle;
 pub use super::accept::{accepts, asked_for};
 pub use super::path::{JobPath, ModelPath, PathWords, parse_job_id, path_text};
 pub use super::query::{ListParams, NoParams, Page, Params, invalid};
-use super::receive::{Body, Client, Held};
-use super::{Problem, Wanted, busy, worked};
+use super::receive::{Body, Held, caller};
+use super::{Problem, worked};
 use crate::admission::{Charged, Lane, Price, Stop};
 use crate::app::App;
 use crate::fields::{Fault, JsonError, json, json_price_of};
 use crate::registry::Model;
+use crate::service::{Caller, Wanted};
 
 /// A body that is longer is read in the lane of texts.
-const QUICK_BYTES_MAX: usize = 16 << 10;
+const QUICK_BYTES_MAX: usize = 4 << 10;
 
 /// A request that says in JSON what to do: small, beside images.
 pub struct Json(Text);
@@ -22,7 +23,7 @@ enum Text {
     /// A short one, parsed.
     Short(Charged<Value>),
     /// A long one, which is parsed where that holds up nobody.
-    Long { body: Body, app: App, client: Client, held: Held },
+    Long { body: Body, app: App, caller: Caller, held: Held },
 }
 
 impl Json {
@@ -37,8 +38,8 @@ impl Json {
         let read = move |value: &Value| read(value).map_err(Problem::invalid);
         match self.0 {
             Text::Short(value) => read(&value),
-            Text::Long { body, app, client, held } => {
-                held.without(&app, client.peer, read_long(&app, client, body, read)).await
+            Text::Long { body, app, caller, held } => {
+                held.without(&app, &caller, read_long(&app, &caller, body, read)).await
             }
         }
     }
@@ -46,7 +47,7 @@ impl Json {
     /// [`read`](Self::read) with a model, which a long one does not hold while it waits.
     ///
     /// # Errors
-    /// As for [`read`](Self::read) and [`Wanted::held`].
+    /// As for [`read`](Self::read) and [`Service::held`](crate::service::Service::held).
     pub async fn read_with<T: Send + 'static>(
         self,
         app: &App,
@@ -55,16 +56,16 @@ impl Json {
     ) -> Result<T, Problem> {
         match self.0 {
             Text::Short(value) => {
-                let model = wanted.held(app).await?;
+                let model = app.service().held(wanted).await?;
                 read(&value, &model).map_err(Problem::invalid)
             }
-            Text::Long { body, app, client, .. } => {
-                let (runtime, wanted, registry) = (Handle::current(), wanted.clone(), app.clone());
+            Text::Long { body, app, caller, .. } => {
+                let (runtime, wanted, service) = (Handle::current(), wanted.clone(), app.service().clone());
                 let read = move |value: &Value| {
-                    let model = runtime.block_on(wanted.held(&registry))?;
+                    let model = runtime.block_on(service.held(&wanted))?;
                     read(value, &model).map_err(Problem::invalid)
                 };
-                read_long(&app, client, body, read).await
+                read_long(&app, &caller, body, read).await
             }
         }
     }
@@ -79,7 +80,7 @@ impl FromRequest<App> for Json {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
-        let client = Client::of(request.extensions());
+        let caller = caller(request.extensions());
         let held = request.extensions().get::<Held>().cloned().unwrap_or_default();
         let Ok(body) = Body::from_request(request, app).await;
         if body.bytes.is_empty() {
@@ -89,9 +90,9 @@ impl FromRequest<App> for Json {
             ));
         }
         if body.bytes.len() > QUICK_BYTES_MAX {
-            return Ok(Self(Text::Long { body, app: app.clone(), client, held }));
+            return Ok(Self(Text::Long { body, app: app.clone(), caller, held }));
         }
-        let charge = app.admission().charge(client.peer, json_price_of(&body.bytes)).map_err(busy)?;
+        let charge = app.admission().charge(caller.peer(), json_price_of(&body.bytes))?;
         let value = json(&body.bytes).map_err(json_problem)?;
         Ok(Self(Text::Short(Charged::new(value, charge))))
     }
@@ -103,18 +104,18 @@ impl FromRequest<App> for Json {
 /// Those of `read`, and if it can't be parsed, or there is no room for it.
 async fn read_long<T: Send + 'static>(
     app: &App,
-    client: Client,
+    caller: &Caller,
     body: Body,
     read: impl FnOnce(&Value) -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
     let priced = body.clone();
     let price = move |_: &Stop| Ok(json_price_of(&priced.bytes));
-    let (price, _) = worked(app, client, Price::new(Lane::Text, 0), price).await?;
+    let (price, _) = worked(app, caller, Price::new(Lane::Text, 0), price).await?;
     let read = move |_: &Stop| {
         let value = json(&body.bytes).map_err(json_problem)?;
         read(&value)
     };
-    Ok(worked(app, client, Price::new(Lane::Text, price), read).await?.0)
+    Ok(worked(app, caller, Price::new(Lane::Text, price), read).await?.0)
 }
 
 /// 422 for JSON that says something twice, or what no `f64` holds; 400 for what is no JSON.

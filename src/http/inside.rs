@@ -10,8 +10,8 @@ use serde_json::Value;
 use super::extract::{Json, ModelPath, NoParams, Params, PathWords, accepts, asked_for, invalid, path_text};
 use super::lab::{answer_as, lab_price};
 use super::predict::{self, Input, Prepare};
-use super::receive::{Body, Client};
-use super::{Problem, Wanted, client_gone, datasets, images, model, priced_with_model};
+use super::receive::Body;
+use super::{Problem, client_gone, datasets, images, priced_with};
 use crate::admission::Stop;
 use crate::app::App;
 use crate::data::{self, SplitName};
@@ -20,6 +20,7 @@ use crate::lab::{self, AnswerCost, Explanation, LayerWeights, Microscope, Parame
 use crate::model::ModelRef;
 use crate::nn::{LayerSpec, LossKind, Network};
 use crate::registry::Model;
+use crate::service::{Caller, UnreadImages, Wanted};
 
 const PNG: &str = "image/png";
 const TEXT: &str = "text/plain";
@@ -53,7 +54,7 @@ pub struct TraceParams {
 /// `POST /v1/models/{ref}/trace`
 pub async fn trace(
     State(app): State<App>,
-    client: Client,
+    caller: Caller,
     ModelPath(reference): ModelPath,
     Params(params): Params<TraceParams>,
     headers: HeaderMap,
@@ -65,21 +66,21 @@ pub async fn trace(
         let detail = "layer chooses what a picture shows: send Accept: image/png as well";
         return Err(invalid(detail));
     }
-    let asked = Asked::of(&app, client, &reference).await?;
+    let asked = Asked::of(&app, &caller, &reference).await?;
     let (shown, (learning_rate, loss)) = take(&app, request, &asked.wanted, |fields, _| {
         let rate = fields.number("learning_rate", Bounds::above(0.0).to(1e6)).unwrap_or(0.1);
         Some((rate, loss(fields)))
     })
     .await?;
     if wants_picture {
-        let model = asked.wanted.held(&app).await?;
+        let model = app.service().held(&asked.wanted).await?;
         let layer = layer(model.predictor.network(), params.layer.as_deref().unwrap_or("0"))?;
         drop(model);
         let cost = lab::feature_maps_cost(&asked.layers, layer);
         let draw = move |model: &Model, _: &Stop| {
             Ok(answer_as(PNG, lab::feature_maps(model.predictor.network(), &shown.image, layer)))
         };
-        return asked.answer(&app, client, cost, draw).await;
+        return asked.answer(&app, &caller, cost, draw).await;
     }
     let cost = lab::trace_cost(&asked.layers, params.arrays);
     let ask = move |model: &Model, stop: &Stop| {
@@ -96,20 +97,20 @@ pub async fn trace(
             false => JsonResponse(About::new(model, trace)).into_response(),
         })
     };
-    asked.answer(&app, client, cost, ask).await
+    asked.answer(&app, &caller, cost, ask).await
 }
 
 /// `POST /v1/models/{ref}/microscope`
 pub async fn microscope(
     State(app): State<App>,
-    client: Client,
+    caller: Caller,
     ModelPath(reference): ModelPath,
     Params(NoParams {}): Params<NoParams>,
     headers: HeaderMap,
     request: Json,
 ) -> Result<Response, Problem> {
     let wants_text = accepts(&headers, TEXT);
-    let asked = Asked::of(&app, client, &reference).await?;
+    let asked = Asked::of(&app, &caller, &reference).await?;
     let (shown, (place, loss)) = take(&app, request, &asked.wanted, |fields, network| {
         let (place, loss) = (parameter(fields, network), loss(fields));
         Some((place?, loss))
@@ -125,7 +126,7 @@ pub async fn microscope(
             false => JsonResponse(About::new(model, found)).into_response(),
         })
     };
-    asked.answer(&app, client, cost, ask).await
+    asked.answer(&app, &caller, cost, ask).await
 }
 
 /// The loss that is differentiated, cross-entropy unless told.
@@ -162,15 +163,15 @@ fn parameter(fields: &mut Fields, network: &Network<f32>) -> Option<ParameterPla
 /// `GET /v1/models/{ref}/layers/{name}/weights`
 pub async fn weights(
     State(app): State<App>,
-    client: Client,
+    caller: Caller,
     PathWords((reference, name)): PathWords<(String, String)>,
     Params(NoParams {}): Params<NoParams>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let reference: ModelRef = reference.parse()?;
     let wants_picture = accepts(&headers, PNG);
-    let asked = Asked::of(&app, client, &reference).await?;
-    let model = asked.wanted.held(&app).await?;
+    let asked = Asked::of(&app, &caller, &reference).await?;
+    let model = app.service().held(&asked.wanted).await?;
     let layer = layer(model.predictor.network(), &path_text(&name))?;
     let cost = lab::weights_cost(model.predictor.network(), layer, wants_picture);
     drop(model);
@@ -186,7 +187,7 @@ pub async fn weights(
         let weights: LayerWeights = lab::layer_weights(network, layer).ok_or_else(without)?;
         Ok(JsonResponse(About::new(model, weights)).into_response())
     };
-    asked.answer(&app, client, cost, ask).await
+    asked.answer(&app, &caller, cost, ask).await
 }
 
 /// Query of [`explain`].
@@ -210,26 +211,26 @@ struct Explanations {
 /// `POST /v1/models/{ref}/explain`
 pub async fn explain(
     State(app): State<App>,
-    client: Client,
+    caller: Caller,
     ModelPath(reference): ModelPath,
     Params(params): Params<ExplainParams>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     let wants_picture = accepts(&headers, PNG);
-    let asked = Asked::of(&app, client, &reference).await?;
-    let classes = asked.wanted.held(&app).await?.classes.len();
+    let asked = Asked::of(&app, &caller, &reference).await?;
+    let classes = app.service().held(&asked.wanted).await?.classes.len();
     if params.class.is_some_and(|class| class >= classes) {
         let detail = format!("class must be from 0 to {}", classes - 1);
         return Err(invalid(detail));
     }
     let Asked { wanted, layers } = asked;
-    let input = Input::of(&app, client, body).await?.prepared(&app, client, params.prepare).await?;
+    let input = Input::of(&app, &caller, body).await?.prepared(&app, &caller, params.prepare).await?;
     let images = input.images_max().clamp(1, EXPLAINED_MAX);
     let mut cost = lab::explain_cost(&layers, images, wants_picture);
     cost.memory_bytes += input.parsed_bytes(EXPLAINED_MAX) as f64;
     let ask = move |model: &Model, stop: &Stop| {
-        let x = input.images(EXPLAINED_MAX)?;
+        let x = input.read(EXPLAINED_MAX)?;
         let images: Vec<Vec<f32>> = x.rows().into_iter().map(|row| row.to_vec()).collect();
         let images: Vec<&[f32]> = images.iter().map(Vec::as_slice).collect();
         let network = model.predictor.network();
@@ -242,7 +243,7 @@ pub async fn explain(
         Ok(JsonResponse(About::new(model, Explanations { explanations })).into_response())
     };
     let price = lab_price(&app, cost)?;
-    priced_with_model(&app, client, price, &wanted, ask).await
+    priced_with(&app, &caller, price, &wanted, ask).await
 }
 
 /// The model that is asked about, and its layers, by which the answer is priced.
@@ -252,20 +253,20 @@ struct Asked {
 }
 
 impl Asked {
-    async fn of(app: &App, client: Client, reference: &ModelRef) -> Result<Self, Problem> {
+    async fn of(app: &App, caller: &Caller, reference: &ModelRef) -> Result<Self, Problem> {
         let layers = app.registry().version(reference)?.layers;
-        Ok(Self { wanted: Wanted::new(&model(app, client, reference).await?), layers })
+        Ok(Self { wanted: Wanted::new(&app.service().loaded(caller, reference).await?), layers })
     }
 
     /// Answers by `ask`, which takes what `cost` says.
     async fn answer(
         self,
         app: &App,
-        client: Client,
+        caller: &Caller,
         cost: AnswerCost,
         ask: impl FnOnce(&Model, &Stop) -> Result<Response, Problem> + Send + 'static,
     ) -> Result<Response, Problem> {
-        priced_with_model(app, client, lab_price(app, cost)?, &self.wanted, ask).await
+        priced_with(app, caller, lab_price(app, cost)?, &self.wanted, ask).await
     }
 }
 

@@ -15,8 +15,8 @@ use super::extract::{
     JobPath, Json, ListParams, NoParams, Page, Params, PathWords, accepts, invalid, parse_job_id, path_text,
 };
 use super::observe::IsHead;
-use super::receive::{Client, Held};
-use super::{Problem, busy, worked};
+use super::receive::Held;
+use super::{Problem, worked};
 use crate::admission::{Lane, Price, Stop};
 use crate::app::App;
 use crate::blobs::digest;
@@ -102,7 +102,7 @@ pub struct JobList {
 /// `GET /v1/jobs`
 pub async fn list(
     State(app): State<App>,
-    client: Client,
+    caller: Caller,
     Params(params): Params<JobsParams>,
 ) -> Result<Response, Problem> {
     let page = Page::of(params.limit, params.cursor.as_deref())?;
@@ -114,7 +114,7 @@ pub async fn list(
             Ok(JsonResponse(JobList { jobs, next_cursor }))
         }
     };
-    page.answer(&app, client, JOB_BYTES, read).await
+    page.answer(&app, &caller, JOB_BYTES, read).await
 }
 
 /// Query of [`show`].
@@ -127,7 +127,7 @@ pub struct ShowParams {
 /// `GET /v1/jobs/{id}`
 pub async fn show(
     State(app): State<App>,
-    client: Client,
+    caller: Caller,
     Extension(place): Extension<Held>,
     JobPath(id): JobPath,
     Params(params): Params<ShowParams>,
@@ -143,7 +143,7 @@ pub async fn show(
     let mut seat = None;
     loop {
         let look = match &seat {
-            Some(_) => Some(app.admission().enter(Lane::Other, client.peer).await.map_err(busy)?),
+            Some(_) => Some(app.admission().enter(Lane::Other, caller.peer()).await?),
             None => None,
         };
         let job = app.service().job(id).await?;
@@ -153,7 +153,7 @@ pub async fn show(
         }
         if seat.is_none() {
             let waits = app.config().limits.waits_max;
-            seat = Some(app.admission().wait(client.peer).ok_or_else(|| {
+            seat = Some(app.admission().wait(caller.peer()).ok_or_else(|| {
                 Problem::busy(
                     "too_many_waits",
                     format!("too many requests of this client, or {waits} of all, wait for a job already"),
@@ -206,7 +206,7 @@ pub fn record_bytes(job: &Job) -> usize {
 /// `GET /v1/jobs/{id}/metrics`
 pub async fn metrics(
     State(app): State<App>,
-    client: Client,
+    caller: Caller,
     Extension(place): Extension<Held>,
     JobPath(id): JobPath,
     Params(params): Params<ListParams>,
@@ -221,7 +221,7 @@ pub async fn metrics(
         let app = app.clone();
         async move { course(&app, job, page, wants_csv).await }
     };
-    page.answer(&app, client, row_bytes, read).await
+    page.answer(&app, &caller, row_bytes, read).await
 }
 
 /// A page of the course of a job.
@@ -324,7 +324,7 @@ const READ_BYTES: usize = 64 << 10;
 /// `GET /v1/jobs/{id}/checkpoints/{epoch}`: the newest that was made in this epoch, or after it.
 pub async fn checkpoint(
     State(app): State<App>,
-    client: Client,
+    caller: Caller,
     is_head: Option<Extension<IsHead>>,
     headers: HeaderMap,
     PathWords((id, epoch)): PathWords<(String, String)>,
@@ -351,7 +351,7 @@ pub async fn checkpoint(
         let (service, found) = (app.service().clone(), found.clone());
         move |stop: &Stop| Ok(service.read_through(&found, &|| !stop.is_set()))
     };
-    let (verified, _) = worked(&app, client, Price::new(Lane::Batch, READ_BYTES), read_through).await?;
+    let (verified, _) = worked(&app, &caller, Price::new(Lane::Batch, READ_BYTES), read_through).await?;
     let bytes = app.service().checkpoint_bytes(&found, verified).await?;
     Ok((head, Extension(Streamed), Body::from_stream(bytes)).into_response())
 }

@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::extract::{Json, NoParams, Params, PathWords, accepts, asked_for, invalid, path_text};
-use super::receive::Client;
 use super::{Problem, priced};
 use crate::admission::{Lane, Price};
 use crate::app::App;
@@ -18,6 +17,7 @@ use crate::fields::{Fault, kind, nearest, parsed, token};
 use crate::graph::{self, Bounds, GraphError, Place};
 use crate::lab::{self, AnswerCost, Question};
 use crate::nn::Activation;
+use crate::service::Caller;
 
 const SVG: &str = "image/svg+xml";
 const DOT: &str = "text/vnd.graphviz";
@@ -47,7 +47,7 @@ pub fn answer_as(media_type: &'static str, body: impl IntoResponse) -> Response 
 /// `POST /v1/graph`
 pub async fn graph(
     State(app): State<App>,
-    client: Client,
+    caller: Caller,
     Params(NoParams {}): Params<NoParams>,
     headers: HeaderMap,
     request: Json,
@@ -60,7 +60,7 @@ pub async fn graph(
     let cost =
         AnswerCost { flops: operations, memory_bytes: held_bytes + TEXT_COPIES * answer_bytes, answer_bytes };
     let price = lab_price(&app, cost)?;
-    let answer = priced(&app, client, price, move |_| {
+    let answer = priced(&app, &caller, price, move |_| {
         let graph = graph::differentiate(&expression, &inputs)
             .map_err(|errors| Problem::invalid(errors.iter().map(graph_fault).collect()))?;
         Ok(match asked_for(&headers, &[SVG, DOT, TEXT]) {
@@ -118,37 +118,37 @@ fn graph_fault(error: &GraphError) -> Fault {
 /// `POST /v1/affine`
 pub async fn affine(
     State(app): State<App>,
-    client: Client,
+    caller: Caller,
     Params(NoParams {}): Params<NoParams>,
     request: Json,
 ) -> Result<Response, Problem> {
-    by_hand::<lab::AffineRequest>(&app, client, request).await
+    by_hand::<lab::AffineRequest>(&app, &caller, request).await
 }
 
 /// `POST /v1/convolution`
 pub async fn convolution(
     State(app): State<App>,
-    client: Client,
+    caller: Caller,
     Params(NoParams {}): Params<NoParams>,
     request: Json,
 ) -> Result<Response, Problem> {
-    by_hand::<lab::ConvolutionRequest>(&app, client, request).await
+    by_hand::<lab::ConvolutionRequest>(&app, &caller, request).await
 }
 
 /// `POST /v1/softmax-cross-entropy`
 pub async fn softmax_cross_entropy(
     State(app): State<App>,
-    client: Client,
+    caller: Caller,
     Params(NoParams {}): Params<NoParams>,
     request: Json,
 ) -> Result<Response, Problem> {
-    by_hand::<lab::SoftmaxRequest>(&app, client, request).await
+    by_hand::<lab::SoftmaxRequest>(&app, &caller, request).await
 }
 
-async fn by_hand<Q: Question>(app: &App, client: Client, request: Json) -> Result<Response, Problem> {
+async fn by_hand<Q: Question>(app: &App, caller: &Caller, request: Json) -> Result<Response, Problem> {
     let question = request.read(Q::parse).await?;
     let price = lab_price(app, question.cost())?;
-    priced(app, client, price, move |_| question.answer().map(JsonResponse).map_err(Problem::invalid)).await
+    priced(app, caller, price, move |_| question.answer().map(JsonResponse).map_err(Problem::invalid)).await
 }
 
 /// The activations.
@@ -178,7 +178,7 @@ const REACH_MAX: f64 = 1e6;
 /// `GET /v1/activations/{name}`
 pub async fn activation(
     State(app): State<App>,
-    client: Client,
+    caller: Caller,
     PathWords(name): PathWords<String>,
     Params(params): Params<CurveParams>,
     headers: HeaderMap,
@@ -205,7 +205,7 @@ pub async fn activation(
         return Err(invalid(format!("points must be from 2 to {POINTS_MAX}, not {points}")));
     }
     let price = lab_price(&app, lab::Curve::cost(points))?;
-    let answer = priced(&app, client, price, move |_| {
+    let answer = priced(&app, &caller, price, move |_| {
         let curve = lab::Curve::new(activation, from, to, points);
         Ok(match accepts(&headers, SVG) {
             true => answer_as(SVG, curve.svg()),

@@ -26,26 +26,22 @@ mod query;
 mod receive;
 mod socket;
 
-use std::sync::{Arc, Weak};
-
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post, put};
 
 pub use connections::serve;
-pub use predict::{Prediction, Predictions};
 pub use problem::Problem;
 
 use self::deliver::Paid;
 use self::observe::observe;
-use self::receive::{Client, Door, Takes, Works, enter};
-use crate::admission::{Charge, Lane, Price, Refusal, Stop, WorkError};
+use self::receive::{Door, Takes, Works, enter};
+use crate::admission::{Charge, Price, Stop};
 use crate::app::App;
-use crate::model::{ModelRef, Selector};
 use crate::registry::Model;
+use crate::service::{Caller, OperationError, Wanted};
 
 /// Every route, with its door: what it takes, and how it is worked on.
 pub fn router(app: App) -> Router {
@@ -102,58 +98,9 @@ pub fn router(app: App) -> Router {
         .with_state(app)
 }
 
-/// 503 if others hold the room at present, 422 if no request can have so much.
-fn busy(refusal: Refusal) -> Problem {
-    let code = match refusal {
-        Refusal::Memory => "too_many_bytes",
-        Refusal::LaneFull(_) | Refusal::LaneSlow(_) => "lane_full",
-        Refusal::TooLarge { .. } => {
-            return Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "request_too_large", refusal.to_string());
-        }
-    };
-    Problem::busy(code, format!("{refusal}; try again"))
-}
-
-/// The model that `reference` means. One that is not in memory is read in a place of the lane of batches.
-///
-/// # Errors
-/// 404 where there is none, 503 if there is no room for it, 500 where its bytes are damaged.
-async fn model(app: &App, client: Client, reference: &ModelRef) -> Result<Arc<Model>, Problem> {
-    if let Some(model) = app.registry().at_hand(reference)? {
-        return Ok(model);
-    }
-    let place = app.admission().enter(Lane::Batch, client.peer).await.map_err(busy)?;
-    Ok(app.registry().get(reference, place).await?)
-}
-
-/// A model that a request will work with. Requests that wait hold no model: those at work are few.
-#[derive(Clone)]
-struct Wanted {
-    reference: ModelRef,
-    model: Weak<Model>,
-}
-
-impl Wanted {
-    fn new(model: &Arc<Model>) -> Self {
-        let selector = Selector::Version(model.version);
-        Self { reference: ModelRef { name: model.name.clone(), selector }, model: Arc::downgrade(model) }
-    }
-
-    /// The model, read once more if it had to make room meanwhile.
-    ///
-    /// # Errors
-    /// As for [`model`].
-    async fn held(&self, app: &App) -> Result<Arc<Model>, Problem> {
-        match self.model.upgrade() {
-            Some(model) => Ok(model),
-            None => Ok(app.registry().get(&self.reference, ()).await?),
-        }
-    }
-}
-
 /// What work comes to whose client has gone: nobody reads it.
 fn client_gone() -> Problem {
-    Problem::busy("client_gone", "the client has gone")
+    OperationError::ClientGone.into()
 }
 
 /// An answer for which `charge` is held until it is taken.
@@ -169,79 +116,42 @@ fn paid(charge: Charge, answer: impl IntoResponse) -> Response {
 /// Those of `work`, 503 if there is no room for it, 500 if it panics.
 async fn worked<T: Send + 'static>(
     app: &App,
-    client: Client,
+    caller: &Caller,
     price: Price,
     work: impl FnOnce(&Stop) -> Result<T, Problem> + Send + 'static,
 ) -> Result<(T, Charge), Problem> {
-    let ticket = app.admission().admit(price, client.peer).await.map_err(busy)?;
-    let (done, charge) = ticket.run(work).await.map_err(lost)?;
-    Ok((done?, charge))
+    app.service().work(caller, price, work).await
 }
 
-/// 500 for work that came to no end.
-fn lost(error: WorkError) -> Problem {
-    tracing::error!(%error, "work for a request is lost");
-    Problem::internal()
-}
-
-/// Does work of this price for a client, and answers with what it comes to; the memory is charged until the answer is taken.
+/// Does work of this price, and answers with what it comes to; the memory is charged until the answer is taken.
 ///
 /// # Errors
 /// Those of `work`, 503 if there is no room for it, 500 if it panics.
-async fn priced<T: IntoResponse + Send + 'static>(
+async fn priced<T: IntoResponse>(
     app: &App,
-    client: Client,
+    caller: &Caller,
     price: Price,
     work: impl FnOnce(&Stop) -> Result<T, Problem> + Send + 'static,
 ) -> Result<Response, Problem> {
     let work = move |stop: &Stop| work(stop).map(IntoResponse::into_response);
-    let (response, charge) = worked(app, client, price, work).await?;
+    let (response, charge) = worked(app, caller, price, work).await?;
     Ok(paid(charge, response))
 }
 
-/// [`priced`] for work with a model that can make way to others: each time that it comes to `None` it goes on when it is its
-/// turn again.
+/// [`priced`] with a model.
 ///
 /// # Errors
-/// As for [`priced`] and [`model`].
-async fn priced_in_turns<T: IntoResponse + Send + 'static>(
+/// As for [`priced`], and 404 if the model is gone.
+async fn priced_with<T: IntoResponse>(
     app: &App,
-    client: Client,
-    price: Price,
-    wanted: &Wanted,
-    mut work: impl FnMut(&Model, &Stop) -> Result<Option<T>, Problem> + Send + 'static,
-) -> Result<Response, Problem> {
-    let mut ticket = app.admission().admit(price, client.peer).await.map_err(busy)?;
-    loop {
-        let model = wanted.held(app).await?;
-        let turn = ticket.run(move |stop| {
-            let done = work(&model, stop).map(|done| done.map(IntoResponse::into_response));
-            drop(model);
-            (done, work)
-        });
-        let ((done, rest), charge) = turn.await.map_err(lost)?;
-        if let Some(response) = done? {
-            return Ok(paid(charge, response));
-        }
-        work = rest;
-        ticket = app.admission().again(price.lane, client.peer, charge).await;
-    }
-}
-
-/// [`priced_in_turns`] for work that makes no way.
-///
-/// # Errors
-/// As for [`priced_in_turns`].
-async fn priced_with_model<T: IntoResponse + Send + 'static>(
-    app: &App,
-    client: Client,
+    caller: &Caller,
     price: Price,
     wanted: &Wanted,
     work: impl FnOnce(&Model, &Stop) -> Result<T, Problem> + Send + 'static,
 ) -> Result<Response, Problem> {
-    let mut work = Some(work);
-    let whole = move |model: &Model, stop: &Stop| work.take().map(|work| work(model, stop)).transpose();
-    priced_in_turns(app, client, price, wanted, whole).await
+    let work = move |model: &Model, stop: &Stop| work(model, stop).map(IntoResponse::into_response);
+    let (response, charge) = app.service().work_with(caller, price, wanted, work).await?;
+    Ok(paid(charge, response))
 }
 
 /// Runs `work`, which is short, where it holds up nobody's request.

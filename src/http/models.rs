@@ -7,7 +7,6 @@ use serde_json::Value;
 
 use super::Problem;
 use super::extract::{self, ListParams, ModelPath, NoParams, Page, Params, PathWords, path_text};
-use super::receive::Client;
 use crate::app::App;
 use crate::fields::{Fault, parsed};
 use crate::model::{ModelEntry, ModelPlace, ModelRef, Selector};
@@ -27,7 +26,7 @@ pub struct ModelList {
 /// `GET /v1/models`
 pub async fn list(
     State(app): State<App>,
-    client: Client,
+    caller: Caller,
     Params(params): Params<ListParams>,
 ) -> Result<Response, Problem> {
     let page: Page<ModelPlace> = params.page()?;
@@ -36,7 +35,7 @@ pub async fn list(
         let (models, next) = service.models(cursor.as_ref(), limit);
         Ok(Json(ModelList { models, next_cursor: next.map(|place| place.to_string()) }))
     };
-    page.answer(&app, client, ROW_BYTES, read).await
+    page.answer(&app, &caller, ROW_BYTES, read).await
 }
 
 /// A model with some of its versions.
@@ -57,7 +56,7 @@ impl ShownModel {
 /// `GET /v1/models/{ref}`
 pub async fn show(
     State(app): State<App>,
-    client: Client,
+    caller: Caller,
     ModelPath(reference): ModelPath,
     Params(params): Params<ListParams>,
 ) -> Result<Response, Problem> {
@@ -66,7 +65,7 @@ pub async fn show(
         let app = app.clone();
         async move { ShownModel::of(&app, &reference, page) }
     };
-    page.answer(&app, client, ROW_BYTES, read).await
+    page.answer(&app, &caller, ROW_BYTES, read).await
 }
 
 /// `DELETE /v1/models/{ref}`

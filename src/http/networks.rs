@@ -8,8 +8,7 @@ use serde::Serialize;
 
 use super::extract::{Json, NoParams, Params, accepts};
 use super::lab::{answer_as, lab_price};
-use super::receive::Client;
-use super::{Problem, Wanted, client_gone, datasets, priced, priced_with_model};
+use super::{Problem, client_gone, datasets, priced, priced_with};
 use crate::admission::Stop;
 use crate::app::App;
 use crate::data;
@@ -18,6 +17,7 @@ use crate::lab::{self, CheckRequest, NetworkRequest};
 use crate::model::{ModelRef, ModelRefError};
 use crate::nn::{LayerSpec, Network};
 use crate::registry::Model;
+use crate::service::{Caller, Wanted};
 use crate::train::{self, Preset, SpecLimits, TrainSpec};
 
 /// The presets, with the recipe each fills into a spec.
@@ -57,7 +57,7 @@ pub async fn list(Params(NoParams {}): Params<NoParams>) -> Result<JsonResponse<
 /// `POST /v1/networks/summary`
 pub async fn summary(
     State(app): State<App>,
-    client: Client,
+    caller: Caller,
     Params(NoParams {}): Params<NoParams>,
     headers: HeaderMap,
     request: Json,
@@ -75,13 +75,13 @@ pub async fn summary(
             false => JsonResponse(summary).into_response(),
         })
     };
-    priced(&app, client, price, work).await
+    priced(&app, &caller, price, work).await
 }
 
 /// `POST /v1/gradient-check`
 pub async fn gradient_check(
     State(app): State<App>,
-    client: Client,
+    caller: Caller,
     Params(NoParams {}): Params<NoParams>,
     headers: HeaderMap,
     request: Json,
@@ -90,7 +90,7 @@ pub async fn gradient_check(
     let request = request.read(move |request| CheckRequest::parse(request, &data::shapes(), &limits)).await?;
     let dataset = datasets::loaded(request.dataset.clone()).await?;
     let model = match &request.model {
-        Some(reference) => Some(checked_model(&app, client, reference, dataset.classes.len()).await?),
+        Some(reference) => Some(checked_model(&app, &caller, reference, dataset.classes.len()).await?),
         None => None,
     };
     let layers = match &model {
@@ -114,23 +114,23 @@ pub async fn gradient_check(
     match model {
         Some((wanted, _)) => {
             let check = move |model: &Model, stop: &Stop| answer(model.predictor.network().converted(), stop);
-            priced_with_model(&app, client, price, &wanted, check).await
+            priced_with(&app, &caller, price, &wanted, check).await
         }
-        None => priced(&app, client, price, move |stop| answer(drawn()?, stop)).await,
+        None => priced(&app, &caller, price, move |stop| answer(drawn()?, stop)).await,
     }
 }
 
 /// The model of a check with its layers, which has as many classes as the data set.
 async fn checked_model(
     app: &App,
-    client: Client,
+    caller: &Caller,
     reference: &str,
     classes: usize,
 ) -> Result<(Wanted, Vec<LayerSpec>), Problem> {
     let invalid = |detail| Problem::invalid(vec![Fault { pointer: "/model".to_owned(), detail }]);
     let reference: ModelRef = reference.parse().map_err(|error: ModelRefError| invalid(error.to_string()))?;
     let version = app.registry().version(&reference).map_err(|error| invalid(error.to_string()))?;
-    let model = super::model(app, client, &reference).await?;
+    let model = app.service().loaded(caller, &reference).await?;
     if model.classes.len() != classes {
         let detail = format!("it has {} classes, the dataset has {classes}", model.classes.len());
         return Err(invalid(detail));

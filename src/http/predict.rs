@@ -3,21 +3,20 @@ use std::sync::Arc;
 use axum::Json as JsonResponse;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use ndarray::{Array2, ArrayView1, s};
-use serde::{Deserialize, Serialize};
+use ndarray::Array2;
+use serde::Deserialize;
 
 use super::extract::{ModelPath, Params, invalid, invalid_json};
-use super::receive::{Body, Client};
-use super::{Problem, Wanted, busy, client_gone, images, model, priced_in_turns, worked};
+use super::receive::Body;
+use super::{Problem, images, paid, worked};
 use crate::admission::{Lane, Price, Stop};
 use crate::app::App;
 use crate::data::picture::{self, PictureError, PictureLimits, PicturePrice};
 use crate::data::{IMAGE_PIXELS, IMAGE_SIDE};
 use crate::fields::shown;
-use crate::nn::argmax;
-use crate::registry::{Model, Registry};
+use crate::service::{Caller, Predictions, QUICK_BYTES, UnreadImages, Wanted};
 
 /// Query of [`predict`].
 #[derive(Clone, Copy, Deserialize)]
@@ -39,61 +38,12 @@ pub enum Prepare {
     None,
 }
 
-/// What a model takes images for.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Predictions {
-    /// The model that answered.
-    pub model: String,
-    /// Its version.
-    pub version: u32,
-    /// One for each image, in order.
-    pub predictions: Vec<Prediction>,
-}
-
-/// What an image is taken for.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Prediction {
-    /// Number of the class.
-    pub label: usize,
-    /// Name of the class.
-    pub class: String,
-    /// Its probability.
-    pub confidence: f32,
-    /// Probability of every class in order; with `top` those of the best alone, best first.
-    pub probabilities: Vec<f32>,
-    /// With `top`, the classes that `probabilities` are of.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub labels: Option<Vec<usize>>,
-}
-
-/// Multiplications of a prediction that is answered beside others; a longer one waits in a lane of its own.
-const QUICK_MULTIPLICATIONS: f64 = 1e8;
-
-/// Multiplications of a prediction, and bytes of its request, that are done in some ten microseconds.
-const INSTANT_MULTIPLICATIONS: f64 = 1e6;
-const INSTANT_BYTES: usize = 16 << 10;
-
-/// Bytes of the weights of a model whose predictions are answered beside others: those of a larger model are read from memory, not from a cache, and take that from others.
-const QUICK_MODEL_BYTES: usize = 16 << 20;
-
-/// Bytes of a body that is read beside predictions; a longer one takes longer to look through, whatever it holds.
-const QUICK_BYTES: usize = 64 << 10;
-
-/// The same for pictures, and pixels of those that are prepared there; larger ones wait in a lane of their own.
+/// Bytes of pictures that are prepared beside predictions, and pixels of them; larger ones wait in a lane of their own.
 const QUICK_PICTURE_BYTES: usize = 256 << 10;
 const QUICK_PIXELS: u64 = 1 << 16;
 
 /// Times that a form is held besides itself while its files are copied out of it.
 const FORM_COPIES: usize = 2;
-
-/// Bytes of JSON that the answer for an image takes, and for each of its classes.
-const ANSWER_BYTES: usize = 256;
-const CLASS_BYTES: usize = 32;
-
-/// A batch looks after this many multiplications or images, whichever come first, whether another client waits or its own
-/// has gone.
-const TURN_MULTIPLICATIONS: f64 = 5e9;
-const TURN_ROWS_MAX: usize = 1_024;
 
 /// What a request holds.
 pub enum Input {
@@ -110,114 +60,23 @@ pub enum Input {
 /// `POST /v1/models/{ref}/predict`
 pub async fn predict(
     State(app): State<App>,
-    client: Client,
+    caller: Caller,
     ModelPath(reference): ModelPath,
     Params(params): Params<PredictParams>,
     body: Body,
 ) -> Result<Response, Problem> {
-    let model = model(&app, client, &reference).await?;
+    let service = app.service();
+    let model = service.loaded(&caller, &reference).await?;
     let classes = model.classes.len();
     if params.top.is_some_and(|top| !(1..=classes).contains(&top)) {
-        let detail = format!("top must be from 1 to {classes}");
-        return Err(invalid(detail));
+        return Err(invalid(format!("top must be from 1 to {classes}")));
     }
     let wanted = Wanted::new(&model);
     drop(model);
-    let input = Input::of(&app, client, body).await?.prepared(&app, client, params.prepare).await?;
-    let images_max = app.config().limits.images_max;
-    let price = price(&app, &input, &*wanted.held(&app).await?)?;
-    let mut batch = Batch::new(input, images_max, params.top);
-    let work = {
-        let app = app.clone();
-        move |model: &Model, stop: &Stop| {
-            let predictions = batch.go_on(app.registry(), model, price.lane, stop)?;
-            Ok(predictions.map(|predictions| {
-                app.metrics().predictions(&model.name, predictions.len());
-                JsonResponse(Predictions { model: model.name.clone(), version: model.version, predictions })
-            }))
-        }
-    };
-    priced_in_turns(&app, client, price, &wanted, work).await
-}
-
-/// What it takes to read these images.
-///
-/// # Errors
-/// 422 with the estimate if it is beyond what the server gives.
-fn price(app: &App, input: &Input, model: &Model) -> Result<Price, Problem> {
-    let limits = &app.config().limits;
-    let images = input.images_max().min(limits.images_max);
-    let (predictor, classes) = (&model.predictor, model.classes.len());
-    let of_image =
-        IMAGE_PIXELS * size_of::<f32>() + ANSWER_BYTES + classes * (CLASS_BYTES + size_of::<f32>());
-    let multiplications = predictor.multiplications() * images as f64;
-    let (flops, flops_max) = (2.0 * multiplications, limits.predict_flops_max);
-    if flops > flops_max {
-        let detail = format!(
-            "reading {images} images takes about {flops:.1e} floating-point operations, this server gives {flops_max:.1e}; \
-             send fewer at a time"
-        );
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "prediction_too_large", detail));
-    }
-    let is_quick = multiplications <= QUICK_MULTIPLICATIONS
-        && predictor.memory_bytes() <= QUICK_MODEL_BYTES
-        && input.bytes() <= QUICK_BYTES;
-    let lane = if is_quick { Lane::Predict } else { Lane::Batch };
-    let parsed = input.parsed_bytes(limits.images_max);
-    let working = predictor.working_bytes(images, app.registry().threads());
-    let is_instant = is_quick && multiplications <= INSTANT_MULTIPLICATIONS && input.bytes() <= INSTANT_BYTES;
-    Ok(Price::new(lane, parsed + images * of_image + working).instant(is_instant))
-}
-
-/// Images on their way through a model.
-struct Batch {
-    /// Those that are still to be parsed.
-    input: Option<Input>,
-    images_max: usize,
-    top: Option<usize>,
-    x: Array2<f32>,
-    predictions: Vec<Prediction>,
-}
-
-impl Batch {
-    fn new(input: Input, images_max: usize, top: Option<usize>) -> Self {
-        let x = Array2::zeros((0, IMAGE_PIXELS));
-        Self { input: Some(input), images_max, top, x, predictions: Vec::new() }
-    }
-
-    /// Reads images until all are read; `None` if it has made way to others before.
-    fn go_on(
-        &mut self,
-        registry: &Registry,
-        model: &Model,
-        lane: Lane,
-        stop: &Stop,
-    ) -> Result<Option<Vec<Prediction>>, Problem> {
-        if let Some(input) = self.input.take() {
-            self.x = input.images(self.images_max)?;
-            self.predictions.reserve_exact(self.x.nrows());
-        }
-        let rows_at_a_time = (TURN_MULTIPLICATIONS / model.predictor.multiplications()) as usize;
-        let rows_at_a_time = rows_at_a_time.clamp(1, TURN_ROWS_MAX);
-        while self.predictions.len() < self.x.nrows() {
-            if stop.is_set() {
-                return Err(client_gone());
-            }
-            let begin = self.predictions.len();
-            let end = self.x.nrows().min(begin + rows_at_a_time);
-            let x = self.x.slice(s![begin..end, ..]);
-            let probabilities = match lane {
-                Lane::Batch => registry.probabilities(model, x),
-                _ => model.predictor.probabilities(x),
-            };
-            let top = self.top;
-            self.predictions.extend(probabilities.rows().into_iter().map(|row| prediction(model, row, top)));
-            if end < self.x.nrows() && stop.is_place_wanted() {
-                return Ok(None);
-            }
-        }
-        Ok(Some(std::mem::take(&mut self.predictions)))
-    }
+    let input = Input::of(&app, &caller, body).await?.prepared(&app, &caller, params.prepare).await?;
+    let answer = |predictions: Predictions| JsonResponse(predictions).into_response();
+    let (response, charge) = service.predict(&caller, &wanted, input, params.top, answer).await?;
+    Ok(paid(charge, response))
 }
 
 impl Input {
@@ -225,7 +84,7 @@ impl Input {
     ///
     /// # Errors
     /// If it is a form that can't be read.
-    pub async fn of(app: &App, client: Client, body: Body) -> Result<Self, Problem> {
+    pub async fn of(app: &App, caller: &Caller, body: Body) -> Result<Self, Problem> {
         match body.media_type.as_deref() {
             Some("application/json") => {
                 let images = if body.bytes.len() <= QUICK_BYTES {
@@ -233,7 +92,7 @@ impl Input {
                 } else {
                     let body = body.clone();
                     let count = move |_: &Stop| Ok(images_at_most(&body.bytes));
-                    worked(app, client, Price::new(Lane::Text, 0), count).await?.0
+                    worked(app, caller, Price::new(Lane::Text, 0), count).await?.0
                 };
                 Ok(Self::Json(body, images))
             }
@@ -241,15 +100,15 @@ impl Input {
             Some("multipart/form-data") => {
                 let pictures_max = app.config().limits.pictures_max;
                 let pictures = if body.bytes.len() <= QUICK_PICTURE_BYTES {
-                    let charge = app.admission().charge(client.peer, FORM_COPIES * body.bytes.len());
-                    let charge = charge.map_err(busy)?;
+                    let charge = app.admission().charge(caller.peer(), FORM_COPIES * body.bytes.len());
+                    let charge = charge?;
                     (pictures(&body, pictures_max).await?, charge)
                 } else {
                     // All of it is in memory, so that nothing is waited for but the work.
                     let runtime = tokio::runtime::Handle::current();
                     let price = Price::new(Lane::Pictures, FORM_COPIES * body.bytes.len());
                     let read = move |_: &Stop| runtime.block_on(pictures(&body, pictures_max));
-                    worked(app, client, price, read).await?
+                    worked(app, caller, price, read).await?
                 };
                 Ok(Self::Pictures(pictures.0, Arc::new(pictures.1)))
             }
@@ -257,38 +116,11 @@ impl Input {
         }
     }
 
-    /// Images that it holds at most.
-    pub fn images_max(&self) -> usize {
-        match self {
-            Self::Json(_, images) => *images,
-            Self::Pixels(Body { bytes, .. }) => bytes.len() / IMAGE_PIXELS,
-            Self::Pictures(pictures, ..) => pictures.len(),
-            Self::Values(values) => values.len() / IMAGE_PIXELS,
-        }
-    }
-
-    /// Bytes that are looked through to find the images.
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Json(Body { bytes, .. }, _) | Self::Pixels(Body { bytes, .. }) => bytes.len(),
-            Self::Pictures(pictures, ..) => pictures.iter().map(Bytes::len).sum(),
-            Self::Values(_) => 0,
-        }
-    }
-
-    /// Bytes that are held while the images are read out of it, besides theirs.
-    pub fn parsed_bytes(&self, images_max: usize) -> usize {
-        match self {
-            Self::Json(body, _) => images::price(body.bytes.len(), images_max),
-            Self::Pixels(_) | Self::Pictures(..) | Self::Values(_) => 0,
-        }
-    }
-
     /// The same with pictures brought to values, each of them in its turn: a form of many large ones holds up no other.
     ///
     /// # Errors
     /// If a picture can't be read, or there is no room to read it.
-    pub async fn prepared(self, app: &App, client: Client, prepare: Prepare) -> Result<Self, Problem> {
+    pub async fn prepared(self, app: &App, caller: &Caller, prepare: Prepare) -> Result<Self, Problem> {
         let Self::Pictures(pictures, held) = self else { return Ok(self) };
         let bytes: usize = pictures.iter().map(Bytes::len).sum();
         let limits = app.config().limits.pictures();
@@ -308,7 +140,7 @@ impl Input {
         };
         let prices = match bytes {
             ..=QUICK_PICTURE_BYTES => price(),
-            _ => worked(app, client, Price::new(Lane::Pictures, 0), move |_| Ok(price())).await?.0,
+            _ => worked(app, caller, Price::new(Lane::Pictures, 0), move |_| Ok(price())).await?.0,
         };
         let named_all = prices.into_iter().enumerate();
         let prices: Vec<PicturePrice> = named_all
@@ -331,17 +163,41 @@ impl Input {
                 let _held = held;
                 Ok(read_picture(&bytes, prepare, &limits))
             };
-            let (image, _) = worked(app, client, price, read).await?;
+            let (image, _) = worked(app, caller, price, read).await?;
             values.extend(from_pixels(&image.map_err(|error| named(index, error))?));
         }
         Ok(Self::Values(values))
     }
+}
 
-    /// The images as rows of 784 values from 0 to 1.
-    ///
-    /// # Errors
-    /// If they can't be read, or are more than `images_max`.
-    pub fn images(self, images_max: usize) -> Result<Array2<f32>, Problem> {
+impl UnreadImages for Input {
+    type Error = Problem;
+
+    fn images_max(&self) -> usize {
+        match self {
+            Self::Json(_, images) => *images,
+            Self::Pixels(Body { bytes, .. }) => bytes.len() / IMAGE_PIXELS,
+            Self::Pictures(pictures, ..) => pictures.len(),
+            Self::Values(values) => values.len() / IMAGE_PIXELS,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Json(Body { bytes, .. }, _) | Self::Pixels(Body { bytes, .. }) => bytes.len(),
+            Self::Pictures(pictures, ..) => pictures.iter().map(Bytes::len).sum(),
+            Self::Values(_) => 0,
+        }
+    }
+
+    fn parsed_bytes(&self, images_max: usize) -> usize {
+        match self {
+            Self::Json(body, _) => images::price(body.bytes.len(), images_max),
+            Self::Pixels(_) | Self::Pictures(..) | Self::Values(_) => 0,
+        }
+    }
+
+    fn read(self, images_max: usize) -> Result<Array2<f32>, Problem> {
         let (values, count) = match self {
             Self::Json(Body { bytes: body, .. }, _) => {
                 if body.is_empty() {
@@ -429,20 +285,4 @@ fn read_picture(
 /// Pixels as a network takes them.
 pub fn from_pixels(pixels: &[u8]) -> impl Iterator<Item = f32> {
     pixels.iter().map(|&pixel| f32::from(pixel) / 255.0)
-}
-
-fn prediction(model: &Model, row: ArrayView1<f32>, top: Option<usize>) -> Prediction {
-    let label = argmax(row.iter());
-    let mut labels: Vec<usize> = (0..row.len()).collect();
-    if let Some(top) = top {
-        labels.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
-        labels.truncate(top);
-    }
-    Prediction {
-        label,
-        class: model.classes[label].clone(),
-        confidence: row[label],
-        probabilities: labels.iter().map(|&label| row[label]).collect(),
-        labels: top.map(|_| labels),
-    }
 }

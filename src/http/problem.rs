@@ -2,6 +2,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
+use crate::admission::Refusal;
 use crate::data::picture::PictureError;
 use crate::fields::Fault;
 use crate::model::ModelRefError;
@@ -251,8 +252,32 @@ impl From<OperationError> for Problem {
                 tracing::error!(%error, "bytes can't be read");
                 Self::internal()
             }
+            Error::Refused(refusal) => refusal.into(),
+            Error::Lost(_) => {
+                tracing::error!("work for a request is lost");
+                Self::internal()
+            }
+            Error::ClientGone => Self::busy("client_gone", detail),
+            Error::PredictionTooLarge { .. } => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "prediction_too_large", detail)
+            }
             Error::Stopped => Self::internal(),
         }
+    }
+}
+
+/// 503 if others hold the room at present, 422 if no request can have so much.
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let code = match refusal {
+            Refusal::Memory => "too_many_bytes",
+            Refusal::LaneFull(_) | Refusal::LaneSlow(_) => "lane_full",
+            Refusal::TooLarge { .. } => {
+                let detail = refusal.to_string();
+                return Self::new(StatusCode::UNPROCESSABLE_ENTITY, "request_too_large", detail);
+            }
+        };
+        Self::busy(code, format!("{refusal}; try again"))
     }
 }
 

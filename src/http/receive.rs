@@ -1,6 +1,5 @@
 //! How a request comes in: its body as it arrives, then its place in a lane.
 
-use std::any::Any;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,14 +13,14 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::StreamExt;
 
+use super::Problem;
 use super::accept::{is_identity, known_media_type};
 use super::connections::ClientAddress;
 use super::guests::Busy;
 use super::observe::BytesIn;
-use super::{Problem, busy, lost};
 use crate::admission::{Admission, Charge, Lane, Peer, Place, Refusal, SMALL_BYTES};
 use crate::app::App;
-use crate::service::Caller;
+use crate::service::{Caller, OperationError};
 
 /// What a route takes in its body.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -72,14 +71,6 @@ impl Client {
     pub fn of(extensions: &axum::http::Extensions) -> Self {
         let address = extensions.get::<ClientAddress>().map_or(Ipv4Addr::LOCALHOST.into(), |client| client.0);
         Self { address, peer: Peer::new(address) }
-    }
-}
-
-impl<S: Sync> FromRequestParts<S> for Client {
-    type Rejection = std::convert::Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        Ok(Self::of(&parts.extensions))
     }
 }
 
@@ -137,13 +128,13 @@ impl Held {
     pub async fn without<T>(
         &self,
         app: &App,
-        peer: Peer,
+        caller: &Caller,
         work: impl Future<Output = Result<T, Problem>>,
     ) -> Result<T, Problem> {
         let Some(place) = self.take() else { return work.await };
         drop(place);
         let done = work.await?;
-        let place = app.admission().enter(Lane::Other, peer).await.map_err(busy)?;
+        let place = app.admission().enter(Lane::Other, caller.peer()).await?;
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
         Ok(done)
     }
@@ -153,14 +144,24 @@ impl Held {
     }
 }
 
+/// The caller of a request. One that holds a place keeps it, and the charge of its body, until the changes that it asks for
+/// have ended.
+pub fn caller(extensions: &axum::http::Extensions) -> Caller {
+    let caller = Caller::client(Client::of(extensions).peer);
+    match extensions.get::<Held>() {
+        Some(place) => {
+            let charge = extensions.get::<Body>().and_then(|body| body.charge.clone());
+            caller.holding((place.clone(), charge))
+        }
+        None => caller,
+    }
+}
+
 impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        let place = parts.extensions.get::<Held>().cloned();
-        let charge = parts.extensions.get::<Body>().and_then(|body| body.charge.clone());
-        let held: Arc<dyn Any + Send + Sync> = Arc::new((place, charge));
-        Ok(Self::new(Client::of(&parts.extensions).peer.to_string(), Some(held)))
+        Ok(caller(&parts.extensions))
     }
 }
 
@@ -177,7 +178,7 @@ pub async fn enter(State(door): State<Door>, mut request: Request, next: Next) -
     }
     let place = match app.admission().enter(Lane::Other, client.peer).await {
         Ok(place) => Held(Arc::new(Mutex::new(Some(place)))),
-        Err(refusal) => return busy(refusal).into_response(),
+        Err(refusal) => return Problem::from(refusal).into_response(),
     };
     request.extensions_mut().insert(place.clone());
     let response = next.run(request).await;
@@ -188,7 +189,8 @@ pub async fn enter(State(door): State<Door>, mut request: Request, next: Next) -
 /// Reads the body of a request, once what its head says has been checked.
 ///
 /// # Errors
-/// 415 for another media type, 413 for too many bytes, 408 if they don't come in time, 503 if there is no room for them.
+/// 415 for another media type, 413 for too many bytes, 408 if they don't come in time, 503 if there is no room for them, and before they
+/// come if the head says how many they are.
 async fn take_in(app: &App, takes: Takes, peer: Peer, request: &mut Request) -> Result<Body, Problem> {
     let headers = request.headers();
     let media_type = media_type(headers);
@@ -214,6 +216,10 @@ async fn take_in(app: &App, takes: Takes, peer: Peer, request: &mut Request) -> 
     let bytes_in = request.extensions().get::<BytesIn>().cloned().unwrap_or_default();
     let busy = request.extensions_mut().remove::<Arc<Busy>>();
     let (admission, charge) = (app.admission().clone(), app.admission().body(peer));
+    // Whoever says how long it is learns before it is sent that there is no room, as things stand.
+    if announced.is_some_and(|announced| !charge.could_be(bytes_to_receive(announced as usize))) {
+        return Err(Refusal::Memory.into());
+    }
     let arriving = Arriving { admission, parts: Vec::new(), charge, bytes_max, announced, bytes_in, busy };
     let body = std::mem::take(request.body_mut());
     let arrived = tokio::time::timeout(Duration::from_secs(seconds.into()), arriving.all_of(body));
@@ -247,6 +253,11 @@ fn media_type(headers: &HeaderMap) -> Option<String> {
 /// Bytes that the head of a request announces.
 fn announced(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Bytes of memory that a body of this length takes until it is in one piece: one of several parts is there twice.
+fn bytes_to_receive(length: usize) -> usize {
+    if length > SMALL_BYTES { 2 * length } else { length }
 }
 
 /// A body on its way: each byte of memory is charged before it is taken.
@@ -330,8 +341,7 @@ impl Arriving {
             return Ok((self.parts.pop().unwrap_or_default().into(), self.charge));
         }
         let length = self.length();
-        // It is there twice meanwhile.
-        self.room_for(2 * length)?;
+        self.room_for(bytes_to_receive(length))?;
         let Self { parts, mut charge, admission, .. } = self;
         let join = move || {
             let mut whole = Vec::with_capacity(length);
@@ -339,11 +349,11 @@ impl Arriving {
             charge.resize(length);
             (Bytes::from(whole), charge)
         };
-        admission.crew().done(join).await.map_err(lost)
+        Ok(admission.crew().done(join).await.map_err(OperationError::from)?)
     }
 
     fn room_for(&mut self, bytes: usize) -> Result<(), Problem> {
-        if self.charge.resize(bytes) { Ok(()) } else { Err(busy(Refusal::Memory)) }
+        if self.charge.resize(bytes) { Ok(()) } else { Err(Refusal::Memory.into()) }
     }
 }
 

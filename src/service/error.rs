@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use crate::admission::{Refusal, WorkError};
 use crate::blobs::BlobError;
 use crate::job::{JobId, JobState};
 use crate::model::{ModelRef, ModelRefError};
@@ -136,6 +137,28 @@ pub enum OperationError {
     /// A model can't be had.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// There is no room for the work, now or ever.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The work came to no end.
+    #[error(transparent)]
+    Lost(#[from] WorkError),
+    /// Nobody waits for the work any more.
+    #[error("the client has gone")]
+    ClientGone,
+    /// A prediction takes more operations than the server gives to one.
+    #[error(
+        "reading {images} images takes about {flops:.1e} floating-point operations, this server gives {flops_max:.1e}; \
+         send fewer at a time"
+    )]
+    PredictionTooLarge {
+        /// Its images, at most.
+        images: usize,
+        /// What it takes.
+        flops: f64,
+        /// What there is.
+        flops_max: f64,
+    },
     /// The rows can't be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),

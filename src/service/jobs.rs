@@ -57,7 +57,7 @@ impl Service {
         key: &str,
         request_sha256: &str,
     ) -> Result<Option<Job>, OperationError> {
-        match self.store.by_key(caller.owner(), key, request_sha256).await? {
+        match self.store.by_key(&caller.owner(), key, request_sha256).await? {
             None => Ok(None),
             Some(inserted) => self.inserted(inserted).await.map(Some),
         }
@@ -81,7 +81,7 @@ impl Service {
             steps: spec.steps_per_epoch(examples) as u64 * u64::from(spec.epochs),
             ..Progress::default()
         };
-        let client = caller.owner().to_owned();
+        let client = caller.owner();
         let job = NewJob { client, progress, spec, idempotency_key, request_sha256 };
         // The store carries it: a caller that goes leaves the others of its commit alone.
         let inserted = self.store.insert_job(job, self.limits.queue_max).await?;

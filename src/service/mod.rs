@@ -7,8 +7,11 @@
 mod error;
 mod jobs;
 mod models;
+mod predictions;
+mod work;
 
 use std::any::Any;
+use std::net::Ipv4Addr;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 
@@ -18,7 +21,10 @@ use tracing::Instrument;
 pub use self::error::OperationError;
 pub use self::jobs::{Course, CoursePage, StoredCheckpoint, Submission};
 pub use self::models::VersionPage;
+pub use self::predictions::{Prediction, Predictions, QUICK_BYTES, UnreadImages};
+pub use self::work::Wanted;
 
+use crate::admission::{Admission, Peer};
 use crate::blobs::Blobs;
 use crate::registry::Registry;
 use crate::store::Store;
@@ -27,25 +33,36 @@ use crate::telemetry::Metrics;
 /// Who asks for an operation.
 #[derive(Clone)]
 pub struct Caller {
-    owner: String,
+    /// The client, or nobody but the server itself.
+    client: Option<Peer>,
     _held: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Caller {
-    /// The caller whose jobs and keys are those of `owner`. `held` is dropped after the operations that it asks for have
-    /// ended: a request's place among others, say.
-    pub fn new(owner: String, held: Option<Arc<dyn Any + Send + Sync>>) -> Self {
-        Self { owner, _held: held }
+    /// A client.
+    pub fn client(peer: Peer) -> Self {
+        Self { client: Some(peer), _held: None }
     }
 
     /// The server itself.
     pub fn server() -> Self {
-        Self::new("server".to_owned(), None)
+        Self { client: None, _held: None }
+    }
+
+    /// The same, with what is dropped after the changes that it asks for have ended: its place among others, say.
+    #[must_use]
+    pub fn holding(self, held: impl Send + Sync + 'static) -> Self {
+        Self { _held: Some(Arc::new(held)), ..self }
     }
 
     /// Whose jobs and keys are its own.
-    pub fn owner(&self) -> &str {
-        &self.owner
+    pub fn owner(&self) -> String {
+        self.client.map_or_else(|| "server".to_owned(), |client| client.to_string())
+    }
+
+    /// Whose turn it is when it waits, and whose share it takes.
+    pub fn peer(&self) -> Peer {
+        self.client.unwrap_or_else(|| Peer::new(Ipv4Addr::LOCALHOST.into()))
     }
 }
 
@@ -58,6 +75,10 @@ pub struct ServiceLimits {
     pub aliases_max: u32,
     /// Bytes that must be free on the disk for a job to be accepted.
     pub min_free_bytes: u64,
+    /// Images of a prediction.
+    pub images_max: usize,
+    /// Floating-point operations of a prediction.
+    pub predict_flops_max: f64,
 }
 
 /// A handle to all operations; clones share what it works on.
@@ -66,22 +87,24 @@ pub struct Service {
     store: Store,
     blobs: Blobs,
     registry: Registry,
+    admission: Admission,
     metrics: Arc<Metrics>,
     tasks: TaskTracker,
     limits: ServiceLimits,
 }
 
 impl Service {
-    /// Operations on these rows, bytes and models. Changes run on `tasks`, which whoever closes the rows waits for.
+    /// Operations on these rows, bytes and models, let in by `admission`. Changes run on `tasks`, which whoever closes the rows waits for.
     pub fn new(
         store: Store,
         blobs: Blobs,
         registry: Registry,
+        admission: Admission,
         metrics: Arc<Metrics>,
         tasks: TaskTracker,
         limits: ServiceLimits,
     ) -> Self {
-        Self { store, blobs, registry, metrics, tasks, limits }
+        Self { store, blobs, registry, admission, metrics, tasks, limits }
     }
 
     /// Runs a change to its end, although the one who waits for it may go.

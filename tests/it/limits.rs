@@ -33,7 +33,7 @@ async fn a_body_that_is_announced_and_does_not_come_takes_nothing() {
     for _ in 0..64 {
         let mut connection = connect(&server).await;
         let head = format!(
-            "POST /v1/models/digits/predict HTTP/1.1\r\n{HEAD}Content-Type: application/octet-stream\r\nContent-Length: 4194304\r\n\r\n"
+            "POST /v1/models/digits/predict HTTP/1.1\r\n{HEAD}Content-Type: application/octet-stream\r\nContent-Length: 2097152\r\n\r\n"
         );
         connection.write_all(head.as_bytes()).await.expect("sent");
         silent.push(connection);
@@ -60,11 +60,11 @@ async fn one_client_can_not_have_all_the_memory() {
     for _ in 0..8 {
         let mut connection = connect_from(&server, [127, 0, 0, 2]).await;
         let head = format!(
-            "POST /v1/models/digits/predict HTTP/1.1\r\n{HEAD}Content-Type: application/octet-stream\r\nContent-Length: 4194304\r\n\r\n"
+            "POST /v1/models/digits/predict HTTP/1.1\r\n{HEAD}Content-Type: application/octet-stream\r\nContent-Length: 2097152\r\n\r\n"
         );
         connection.write_all(head.as_bytes()).await.expect("sent");
         // It may be refused in the middle.
-        let _ = connection.write_all(&vec![0; 3 << 20]).await;
+        let _ = connection.write_all(&vec![0; 3 << 19]).await;
         connections.push(connection);
     }
     until_metric(&server, "chainrule_refusals_total{reason=\"too_many_bytes\"}", |count| count > 0).await;
@@ -301,7 +301,7 @@ async fn what_no_request_can_have_is_refused_for_good() {
     let server = TestServer::start(&["--memory-bytes-max", "2097152"]).await;
     server.with_model().await;
     let answer =
-        server.post("/v1/models/digits/predict", "application/octet-stream", vec![0; 784 * 375]).await;
+        server.post("/v1/models/digits/predict", "application/octet-stream", vec![0; 784 * 240]).await;
     assert!(!answer.headers().contains_key("retry-after"));
     problem(answer, 422, "request_too_large").await;
     let head = format!(

@@ -1,7 +1,9 @@
 //! Operations without a server's doors: what is promised to every adapter.
 
 use std::future::Future;
+use std::net::Ipv4Addr;
 
+use chainrule::admission::Peer;
 use chainrule::job::{JobId, JobState};
 use chainrule::model::{ModelRef, Selector};
 use chainrule::service::{Caller, OperationError};
@@ -25,7 +27,7 @@ async fn carried(server: &TestServer) {
 }
 
 fn caller() -> Caller {
-    Caller::new("127.0.0.1".to_owned(), None)
+    Caller::client(Peer::new(Ipv4Addr::LOCALHOST.into()))
 }
 
 fn alias(name: &str) -> ModelRef {
@@ -74,7 +76,7 @@ async fn what_is_held_for_a_caller_is_dropped_after_the_change_that_it_left() {
     let job = server.create(json!({ "epochs": 10_000, "train_samples": 2_000 })).await;
     let id: JobId = job["id"].as_str().expect("an id").parse().expect("an id");
     let held = std::sync::Arc::new(());
-    let caller = Caller::new("127.0.0.1".to_owned(), Some(held.clone()));
+    let caller = caller().holding(held.clone());
     begun(server.app().service().cancel_job(&caller, id)).await;
     drop(caller);
     carried(&server).await;

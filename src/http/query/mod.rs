@@ -13,11 +13,11 @@ use serde::de::value::MapDeserializer;
 use serde::de::{DeserializeOwned, Deserializer, Visitor};
 
 use self::value::{Faults, Text};
-use super::receive::Client;
 use super::{Problem, client_gone, priced};
 use crate::admission::{Lane, Price, Stop};
 use crate::app::App;
 use crate::fields::{Fault, nearest, shown, token};
+use crate::service::Caller;
 
 /// Faults that are reported, of all that a query may have.
 const FAULTS_MAX: usize = 8;
@@ -176,7 +176,7 @@ impl<C: std::str::FromStr> Page<C> {
     pub async fn answer<T: IntoResponse + Send + 'static>(
         &self,
         app: &App,
-        client: Client,
+        caller: &Caller,
         row_bytes: usize,
         read: impl Future<Output = Result<T, Problem>> + Send + 'static,
     ) -> Result<Response, Problem> {
@@ -190,6 +190,6 @@ impl<C: std::str::FromStr> Page<C> {
                 }
             })
         };
-        priced(app, client, price, read).await
+        priced(app, caller, price, read).await
     }
 }

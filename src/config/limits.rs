@@ -1,138 +1,14 @@
-//! What the server is told at its start: the only reader of flags and environment.
-
-use std::fmt;
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
+use clap::Args;
 use clap::builder::RangedU64ValueParser;
-use clap::{Args, ValueEnum};
 
+use super::value::{amount, count, memory, seconds};
 use crate::admission::{AdmissionLimits, Lane, LaneLimits};
 use crate::data::picture::PictureLimits;
 use crate::lab::LabLimits;
 use crate::service::ServiceLimits;
 use crate::train::SpecLimits;
-
-/// How logs are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// A line for people.
-    #[default]
-    Human,
-    /// A JSON object a line.
-    Json,
-}
-
-/// Everything that can be set; each flag has an environment variable, the flag wins.
-#[derive(Clone, Debug, Args)]
-pub struct Config {
-    /// Address to listen on; port 0 takes a free one
-    #[arg(long, env = "CHAINRULE_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS", value_parser = address)]
-    pub listen: SocketAddr,
-
-    /// Names, as example.org, under which clients may ask for this server, besides addresses and localhost
-    #[arg(long, env = "CHAINRULE_ALLOWED_HOSTS", value_name = "NAME", value_delimiter = ',', value_parser = host)]
-    pub allowed_hosts: Vec<String>,
-
-    /// Folder for the database, checkpoints and models; made when missing
-    #[arg(long, env = "CHAINRULE_DATA_DIR", default_value = "./chainrule-data", value_name = "FOLDER")]
-    pub data_dir: PathBuf,
-
-    /// Jobs that train at the same time
-    #[arg(long, env = "CHAINRULE_WORKERS", default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
-    pub workers: u16,
-
-    /// Threads of each job; 0 shares all cores among the workers
-    #[arg(long, env = "CHAINRULE_THREADS", default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=256))]
-    pub threads: u16,
-
-    /// How logs are written to standard error
-    #[arg(long, env = "CHAINRULE_LOG_FORMAT", default_value = "human", value_name = "FORMAT")]
-    pub log_format: LogFormat,
-
-    /// Which logs are written, as `info`, `warn` or `chainrule=debug,warn`
-    #[arg(long, env = "CHAINRULE_LOG", default_value = "info", value_name = "FILTER")]
-    pub log: String,
-
-    /// Ended jobs that are kept: the newest N, those younger than an age (30d, 12h, 30m, 90s), or all
-    ///
-    /// A job keeps 3 checkpoints, unless its request says otherwise: with the preset mlp they take 7 MB, with cnn-best 4 MB.
-    /// 1000 jobs of mlp take 7 GB.
-    #[arg(long, env = "CHAINRULE_KEEP_JOBS", default_value_t = Keep::Newest(1_000), value_name = "N|AGE|all")]
-    pub keep_jobs: Keep,
-
-    /// Versions of each model that are kept; the newest stays, and what an alias or a job needs
-    #[arg(long, env = "CHAINRULE_KEEP_VERSIONS", default_value_t = Keep::All, value_name = "N|AGE|all")]
-    pub keep_versions: Keep,
-
-    /// Seconds that a job runs at most without a checkpoint
-    #[arg(long, env = "CHAINRULE_CHECKPOINT_SECONDS", default_value_t = 30.0, value_name = "N", hide_short_help = true, value_parser = seconds)]
-    pub checkpoint_seconds: f64,
-
-    /// Seconds after which a worker that shows no sign of life has lost its job to another server
-    #[arg(long, env = "CHAINRULE_LEASE_SECONDS", default_value_t = 30.0, value_name = "N", hide_short_help = true, value_parser = lease_seconds)]
-    pub lease_seconds: f64,
-
-    /// Seconds from one look for orphaned files and expired jobs to the next
-    #[arg(long, env = "CHAINRULE_UPKEEP_SECONDS", default_value_t = 3600.0, value_name = "N", hide_short_help = true, value_parser = upkeep_seconds)]
-    pub upkeep_seconds: f64,
-
-    /// What shall go wrong, for tests: see `chainrule faults`
-    #[cfg(debug_assertions)]
-    #[arg(long, hide = true, value_name = "FAULT")]
-    pub fault: Vec<crate::fault::InjectedFault>,
-
-    /// What the server takes on at most
-    #[command(flatten)]
-    pub limits: Limits,
-}
-
-/// How much of what has ended is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keep {
-    /// All of it.
-    All,
-    /// The newest so many.
-    Newest(u64),
-    /// What is younger.
-    Younger(Duration),
-}
-
-impl FromStr for Keep {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const WANTED: &str = "must be a number, as 1000, an age, as 90s, 30m, 12h or 30d, or all";
-        if text == "all" {
-            return Ok(Self::All);
-        }
-        if let Ok(count) = text.parse() {
-            return Ok(Self::Newest(count));
-        }
-        let unit = text.chars().last().ok_or(WANTED)?;
-        let seconds: u64 = match unit {
-            's' => 1,
-            'm' => 60,
-            'h' => 3_600,
-            'd' => 86_400,
-            _ => return Err(WANTED),
-        };
-        let count: u32 = text[..text.len() - 1].parse().map_err(|_| WANTED)?;
-        Ok(Self::Younger(Duration::from_secs(u64::from(count) * seconds)))
-    }
-}
-
-impl fmt::Display for Keep {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::All => f.write_str("all"),
-            Self::Newest(count) => write!(f, "{count}"),
-            Self::Younger(age) => write!(f, "{}s", age.as_secs()),
-        }
-    }
-}
 
 /// What the server takes on at most.
 #[derive(Clone, Debug, Args)]
@@ -455,84 +331,10 @@ pub struct Limits {
     pub drain_seconds: f64,
 }
 
-fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "must be an IP address and a port, as 127.0.0.1:8080 or [::1]:8080".to_owned())
-}
-
-/// The name of a host, in lower case (RFC 9110, section 4.2.3).
-fn host(text: &str) -> Result<String, String> {
-    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-    if text.is_empty() || !text.bytes().all(is_name) {
-        return Err("must be the name of a host without port, as example.org".to_owned());
-    }
-    Ok(text.to_ascii_lowercase())
-}
-
-/// Bytes of memory, of which the smallest server needs some.
-fn memory() -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(1 << 20..=1 << 40)
-}
-
-/// A number of things of which there is at least one.
-fn count() -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(1..=1 << 32)
-}
-
-fn amount(text: &str) -> Result<f64, String> {
-    let value = text.parse().ok().filter(|value| *value > 0.0 && f64::is_finite(*value));
-    value.ok_or_else(|| "must be a number above 0".to_owned())
-}
-
-fn seconds(text: &str) -> Result<f64, String> {
-    let value = text.parse().ok().filter(|value| (0.0..=3600.0).contains(value));
-    value.ok_or_else(|| "must be a number from 0 to 3600".to_owned())
-}
-
-fn lease_seconds(text: &str) -> Result<f64, String> {
-    let value = text.parse().ok().filter(|value| (0.2..=3600.0).contains(value));
-    value.ok_or_else(|| "must be a number from 0.2 to 3600".to_owned())
-}
-
-fn upkeep_seconds(text: &str) -> Result<f64, String> {
-    let value = text.parse().ok().filter(|value| (0.1..=1e6).contains(value));
-    value.ok_or_else(|| "must be a number from 0.1 to 1000000".to_owned())
-}
-
-impl Config {
-    /// What is to be said of who may ask, where others than this machine can reach the server.
-    pub fn exposure(&self) -> Option<String> {
-        let is_reachable = !self.listen.ip().to_canonical().is_loopback();
-        is_reachable.then(|| {
-            format!(
-                "whoever reaches {} may train, predict, cancel and delete: there is no authentication",
-                self.listen
-            )
-        })
-    }
-
-    /// Threads a job trains with.
-    pub fn threads_per_worker(&self) -> usize {
-        self.threads_or((cores() / usize::from(self.workers)).max(1))
-    }
-
-    /// Threads that share a prediction of many images.
-    pub fn threads_per_prediction(&self) -> usize {
-        self.threads_or(cores())
-    }
-
-    /// As many as asked for, or `all`.
-    fn threads_or(&self, all: usize) -> usize {
-        match usize::from(self.threads) {
-            0 => all,
-            threads => threads,
-        }
-    }
-}
-
 /// Requests of one client that read and change rows at the same time.
 const ROWS_PER_CLIENT: usize = 8;
 
-fn cores() -> usize {
+pub(super) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
@@ -554,6 +356,8 @@ impl Limits {
             queue_max: self.queue_max,
             aliases_max: self.aliases_max,
             min_free_bytes: self.min_free_bytes,
+            images_max: self.images_max,
+            predict_flops_max: self.predict_flops_max,
         }
     }
 
@@ -609,36 +413,6 @@ impl Limits {
             width_max: self.picture_side_max,
             height_max: self.picture_side_max,
             alloc_bytes_max: self.picture_bytes_max.min(self.charge_max() as u64),
-        }
-    }
-}
-
-/// When colour is used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum ColorChoice {
-    /// On a terminal, unless the environment says otherwise.
-    #[default]
-    Auto,
-    /// Always.
-    Always,
-    /// Never.
-    Never,
-}
-
-impl ColorChoice {
-    /// Whether colour goes to a stream: the choice, then `NO_COLOR` (<https://no-color.org>), then
-    /// `CLICOLOR_FORCE`, then `TERM=dumb`, then whether it is a terminal.
-    pub fn is_colored(self, is_terminal: bool) -> bool {
-        let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        match self {
-            Self::Always => true,
-            Self::Never => false,
-            Self::Auto if is_set("NO_COLOR") => false,
-            Self::Auto if is_set("CLICOLOR_FORCE") => {
-                std::env::var_os("CLICOLOR_FORCE").is_some_and(|value| value != "0")
-            }
-            Self::Auto if std::env::var_os("TERM").is_some_and(|term| term == "dumb") => false,
-            Self::Auto => is_terminal,
         }
     }
 }

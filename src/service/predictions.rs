@@ -1,0 +1,202 @@
+use ndarray::{Array2, ArrayView1, s};
+use serde::{Deserialize, Serialize};
+
+use super::{Caller, OperationError, Service, Wanted};
+use crate::admission::{Charge, Lane, Price, Stop};
+use crate::data::IMAGE_PIXELS;
+use crate::nn::argmax;
+use crate::registry::{Model, Registry};
+
+/// What a model takes images for.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Predictions {
+    /// The model that answered.
+    pub model: String,
+    /// Its version.
+    pub version: u32,
+    /// One for each image, in order.
+    pub predictions: Vec<Prediction>,
+}
+
+/// What an image is taken for.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Prediction {
+    /// Number of the class.
+    pub label: usize,
+    /// Name of the class.
+    pub class: String,
+    /// Its probability.
+    pub confidence: f32,
+    /// Probability of every class in order; with `top` those of the best alone, best first.
+    pub probabilities: Vec<f32>,
+    /// With `top`, the classes that `probabilities` are of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Vec<usize>>,
+}
+
+/// Images that a request holds, and that are still to be read out of it.
+pub trait UnreadImages: Send + 'static {
+    /// Why they can't be read.
+    type Error: From<OperationError> + Send + 'static;
+
+    /// Images that there are at most.
+    fn images_max(&self) -> usize;
+
+    /// Bytes that are looked through to find them.
+    fn bytes(&self) -> usize;
+
+    /// Bytes that are held while `images_max` of them are read, besides theirs.
+    fn parsed_bytes(&self, images_max: usize) -> usize;
+
+    /// The images as rows of 784 values from 0 to 1.
+    ///
+    /// # Errors
+    /// If they can't be read, or are more than `images_max`.
+    fn read(self, images_max: usize) -> Result<Array2<f32>, Self::Error>;
+}
+
+/// Multiplications of a prediction that is answered beside others; a longer one waits in a lane of its own.
+const QUICK_MULTIPLICATIONS: f64 = 1e8;
+
+/// Multiplications of a prediction, and bytes of its request, that are done in some ten microseconds.
+const INSTANT_MULTIPLICATIONS: f64 = 1e6;
+const INSTANT_BYTES: usize = 16 << 10;
+
+/// Bytes of the weights of a model whose predictions are answered beside others: those of a larger model are read from memory, not from a cache, and take that from others.
+const QUICK_MODEL_BYTES: usize = 16 << 20;
+
+/// Bytes of a request that is read beside predictions; a longer one takes longer to look through, whatever it holds.
+pub const QUICK_BYTES: usize = 64 << 10;
+
+/// Bytes of JSON that the answer for an image takes, and for each of its classes.
+const ANSWER_BYTES: usize = 256;
+const CLASS_BYTES: usize = 32;
+
+/// A batch looks after this many multiplications or images, whichever come first, whether another client waits or its own
+/// has gone.
+const TURN_MULTIPLICATIONS: f64 = 5e9;
+const TURN_ROWS_MAX: usize = 1_024;
+
+impl Service {
+    /// What a model takes images for, the best `top` classes of each if that is given. `answer` makes of it what is sent, in the same
+    /// place.
+    ///
+    /// # Errors
+    /// If the images can't be read, would take more than the server gives, or there is no room for them.
+    pub async fn predict<I: UnreadImages, T: Send + 'static>(
+        &self,
+        caller: &Caller,
+        wanted: &Wanted,
+        images: I,
+        top: Option<usize>,
+        answer: impl Fn(Predictions) -> T + Send + 'static,
+    ) -> Result<(T, Charge), I::Error> {
+        let price = self.price_of_predictions(&images, &*self.held(wanted).await?)?;
+        let mut batch = Batch::new(images, self.limits.images_max, top);
+        let service = self.clone();
+        let work = move |model: &Model, stop: &Stop| {
+            let predictions = batch.go_on(&service.registry, model, price.lane, stop)?;
+            Ok(predictions.map(|predictions| {
+                service.metrics.predictions(&model.name, predictions.len());
+                answer(Predictions { model: model.name.clone(), version: model.version, predictions })
+            }))
+        };
+        self.work_in_turns(caller, price, wanted, work).await
+    }
+
+    /// What it takes to read these images.
+    ///
+    /// # Errors
+    /// If it is beyond what the server gives.
+    fn price_of_predictions<I: UnreadImages>(
+        &self,
+        images: &I,
+        model: &Model,
+    ) -> Result<Price, OperationError> {
+        let count = images.images_max().min(self.limits.images_max);
+        let (predictor, classes) = (&model.predictor, model.classes.len());
+        let of_image =
+            IMAGE_PIXELS * size_of::<f32>() + ANSWER_BYTES + classes * (CLASS_BYTES + size_of::<f32>());
+        let multiplications = predictor.multiplications() * count as f64;
+        let (flops, flops_max) = (2.0 * multiplications, self.limits.predict_flops_max);
+        if flops > flops_max {
+            return Err(OperationError::PredictionTooLarge { images: count, flops, flops_max });
+        }
+        let is_quick = multiplications <= QUICK_MULTIPLICATIONS
+            && predictor.memory_bytes() <= QUICK_MODEL_BYTES
+            && images.bytes() <= QUICK_BYTES;
+        let lane = if is_quick { Lane::Predict } else { Lane::Batch };
+        let parsed = images.parsed_bytes(self.limits.images_max);
+        let working = predictor.working_bytes(count, self.registry.threads());
+        let is_instant =
+            is_quick && multiplications <= INSTANT_MULTIPLICATIONS && images.bytes() <= INSTANT_BYTES;
+        Ok(Price::new(lane, parsed + count * of_image + working).instant(is_instant))
+    }
+}
+
+/// Images on their way through a model.
+struct Batch<I> {
+    /// Those that are still to be read.
+    unread: Option<I>,
+    images_max: usize,
+    top: Option<usize>,
+    x: Array2<f32>,
+    predictions: Vec<Prediction>,
+}
+
+impl<I: UnreadImages> Batch<I> {
+    fn new(images: I, images_max: usize, top: Option<usize>) -> Self {
+        let x = Array2::zeros((0, IMAGE_PIXELS));
+        Self { unread: Some(images), images_max, top, x, predictions: Vec::new() }
+    }
+
+    /// Reads images until all are read; `None` if it has made way to others before.
+    fn go_on(
+        &mut self,
+        registry: &Registry,
+        model: &Model,
+        lane: Lane,
+        stop: &Stop,
+    ) -> Result<Option<Vec<Prediction>>, I::Error> {
+        if let Some(images) = self.unread.take() {
+            self.x = images.read(self.images_max)?;
+            self.predictions.reserve_exact(self.x.nrows());
+        }
+        let rows_at_a_time = (TURN_MULTIPLICATIONS / model.predictor.multiplications()) as usize;
+        let rows_at_a_time = rows_at_a_time.clamp(1, TURN_ROWS_MAX);
+        while self.predictions.len() < self.x.nrows() {
+            if stop.is_set() {
+                return Err(OperationError::ClientGone.into());
+            }
+            let begin = self.predictions.len();
+            let end = self.x.nrows().min(begin + rows_at_a_time);
+            let x = self.x.slice(s![begin..end, ..]);
+            let probabilities = match lane {
+                Lane::Batch => registry.probabilities(model, x),
+                _ => model.predictor.probabilities(x),
+            };
+            let top = self.top;
+            self.predictions.extend(probabilities.rows().into_iter().map(|row| prediction(model, row, top)));
+            if end < self.x.nrows() && stop.is_place_wanted() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(std::mem::take(&mut self.predictions)))
+    }
+}
+
+fn prediction(model: &Model, row: ArrayView1<f32>, top: Option<usize>) -> Prediction {
+    let label = argmax(row.iter());
+    let mut labels: Vec<usize> = (0..row.len()).collect();
+    if let Some(top) = top {
+        labels.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
+        labels.truncate(top);
+    }
+    Prediction {
+        label,
+        class: model.classes[label].clone(),
+        confidence: row[label],
+        probabilities: labels.iter().map(|&label| row[label]).collect(),
+        labels: top.map(|_| labels),
+    }
+}
