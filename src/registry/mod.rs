@@ -99,7 +99,7 @@ impl Registry {
         self.shared.threads
     }
 
-    /// The probability of each class, see [`Predictor::probabilities`]; many images are shared by
+    /// The probability of each class, see [`Predictor::probabilities`](crate::nn::Predictor::probabilities); many images are shared by
     /// threads, one such request at a time.
     pub fn probabilities(&self, model: &Model, x: ArrayView2<f32>) -> Array2<f32> {
         model.predictor.probabilities_on(&self.shared.pool, x)
