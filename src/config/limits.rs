@@ -76,7 +76,7 @@ pub struct Limits {
     pub write_timeout_seconds: u32,
 
     /// Bytes of memory that all requests together may hold: connections, bodies, working memory, answers
-    #[arg(long, env = "CHAINRULE_MEMORY_BYTES_MAX", default_value_t = 384 << 20, value_name = "N", hide_short_help = true, value_parser = memory())]
+    #[arg(long, env = "CHAINRULE_MEMORY_BYTES_MAX", default_value_t = 320 << 20, value_name = "N", hide_short_help = true, value_parser = memory())]
     pub memory_bytes_max: usize,
 
     /// Requests that read and change rows, worked on at the same time

@@ -110,6 +110,11 @@ impl Guests {
 }
 
 impl Busy {
+    /// Closes the connection whose client has been waited for longest, so that this one of `peer` finds room.
+    pub fn make_room(&self, peer: Peer) {
+        self.guests.make_room_for(peer);
+    }
+
     /// Notes that the client is waited for, until what this returns is dropped.
     pub fn waits_for_client(&self) -> Waits<'_> {
         self.guests.set_idle(self.number, Some(Instant::now()));

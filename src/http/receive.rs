@@ -216,11 +216,13 @@ async fn take_in(app: &App, takes: Takes, peer: Peer, request: &mut Request) -> 
     let bytes_in = request.extensions().get::<BytesIn>().cloned().unwrap_or_default();
     let busy = request.extensions_mut().remove::<Arc<Busy>>();
     let (admission, charge) = (app.admission().clone(), app.admission().body(peer));
-    // Whoever says how long it is learns before it is sent that there is no room, as things stand.
-    if announced.is_some_and(|announced| !charge.could_be(bytes_to_receive(announced as usize))) {
+    // Whoever says that it is long learns before it is sent that there is no room, as things stand.
+    let long = announced.map(|announced| announced as usize).filter(|&announced| announced > SMALL_BYTES);
+    if long.is_some_and(|long| !charge.could_be(bytes_to_receive(long))) {
         return Err(Refusal::Memory.into());
     }
-    let arriving = Arriving { admission, parts: Vec::new(), charge, bytes_max, announced, bytes_in, busy };
+    let arriving =
+        Arriving { admission, peer, parts: Vec::new(), charge, bytes_max, announced, bytes_in, busy };
     let body = std::mem::take(request.body_mut());
     let arrived = tokio::time::timeout(Duration::from_secs(seconds.into()), arriving.all_of(body));
     let (bytes, charge) = arrived.await.map_err(|_| {
@@ -263,6 +265,7 @@ fn bytes_to_receive(length: usize) -> usize {
 /// A body on its way: each byte of memory is charged before it is taken.
 struct Arriving {
     admission: Admission,
+    peer: Peer,
     /// What has come, [`SMALL_BYTES`] in each part but the last.
     parts: Vec<Vec<u8>>,
     charge: Charge,
@@ -352,7 +355,16 @@ impl Arriving {
         Ok(admission.crew().done(join).await.map_err(OperationError::from)?)
     }
 
+    /// Charges so many bytes. A small body is not refused for those whose clients are waited for: one of them makes room.
     fn room_for(&mut self, bytes: usize) -> Result<(), Problem> {
+        if self.charge.resize(bytes) {
+            return Ok(());
+        }
+        if bytes <= SMALL_BYTES
+            && let Some(busy) = &self.busy
+        {
+            busy.make_room(self.peer);
+        }
         if self.charge.resize(bytes) { Ok(()) } else { Err(Refusal::Memory.into()) }
     }
 }

@@ -6,8 +6,9 @@ use std::net::Ipv4Addr;
 use chainrule::admission::Peer;
 use chainrule::job::{JobId, JobState};
 use chainrule::model::{ModelRef, Selector};
-use chainrule::service::{Caller, OperationError};
+use chainrule::service::{Caller, OperationError, Predictions, UnreadImages, Wanted};
 use futures_util::poll;
+use ndarray::Array2;
 use serde_json::json;
 
 use crate::server::{TestServer, quick};
@@ -28,6 +29,29 @@ async fn carried(server: &TestServer) {
 
 fn caller() -> Caller {
     Caller::client(Peer::new(Ipv4Addr::LOCALHOST.into()))
+}
+
+/// Images as an adapter of any protocol hands them over.
+struct Given(Array2<f32>);
+
+impl UnreadImages for Given {
+    type Error = OperationError;
+
+    fn images_max(&self) -> usize {
+        self.0.nrows()
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.len()
+    }
+
+    fn parsed_bytes(&self, _: usize) -> usize {
+        0
+    }
+
+    fn read(self, _: usize) -> Result<Array2<f32>, OperationError> {
+        Ok(self.0)
+    }
 }
 
 fn alias(name: &str) -> ModelRef {
@@ -83,5 +107,32 @@ async fn what_is_held_for_a_caller_is_dropped_after_the_change_that_it_left() {
     assert_eq!(std::sync::Arc::strong_count(&held), 1, "nothing is held any more");
     assert_eq!(server.app().service().job(id).await.expect("a job").state, JobState::Cancelled);
     server.create(quick()).await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prediction_is_the_same_through_any_door_and_gives_back_what_it_was_charged() {
+    let server = TestServer::start(&["--predict-flops-max", "1e9"]).await;
+    server.with_model().await;
+    let answer =
+        server.post("/v1/models/digits/predict", "application/octet-stream", vec![51; 784 * 3]).await;
+    let expected: Predictions = answer.json().await.expect("predictions");
+
+    let (app, caller) = (server.app(), caller());
+    let service = app.service();
+    let digits = ModelRef { name: "digits".to_owned(), selector: Selector::Default };
+    let wanted = Wanted::new(&service.loaded(&caller, &digits).await.expect("a model"));
+    let images = |count| Given(Array2::from_elem((count, 784), 0.2));
+    let before = app.admission().memory_bytes();
+    let predicted = service.predict(&caller, &wanted, images(3), None, |predictions| predictions);
+    let (predictions, charge) = predicted.await.expect("predictions");
+    assert_eq!(json!(predictions), json!(expected));
+    assert!(app.admission().memory_bytes() > before, "the answer is charged until it is taken");
+    drop(charge);
+    assert_eq!(app.admission().memory_bytes(), before);
+
+    let refused = service.predict(&caller, &wanted, images(10_000), None, |_| ()).await;
+    assert!(matches!(refused, Err(OperationError::PredictionTooLarge { images: 10_000, .. })));
+    assert_eq!(app.admission().memory_bytes(), before);
     server.stop().await;
 }
