@@ -5,9 +5,9 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Priority {
     /// Work for requests that takes long.
-    LongWork = 10,
+    LongWork = 5,
     /// Training.
-    Training = 15,
+    Training = 10,
 }
 
 impl Priority {
