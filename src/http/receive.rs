@@ -221,8 +221,17 @@ async fn take_in(app: &App, takes: Takes, peer: Peer, request: &mut Request) -> 
     if long.is_some_and(|long| !charge.could_be(bytes_to_receive(long))) {
         return Err(Refusal::Memory.into());
     }
-    let arriving =
-        Arriving { admission, peer, parts: Vec::new(), charge, bytes_max, announced, bytes_in, busy };
+    let arriving = Arriving {
+        admission,
+        peer,
+        parts: Vec::new(),
+        length: 0,
+        charge,
+        bytes_max,
+        announced,
+        bytes_in,
+        busy,
+    };
     let body = std::mem::take(request.body_mut());
     let arrived = tokio::time::timeout(Duration::from_secs(seconds.into()), arriving.all_of(body));
     let (bytes, charge) = arrived.await.map_err(|_| {
@@ -268,6 +277,8 @@ struct Arriving {
     peer: Peer,
     /// What has come, [`SMALL_BYTES`] in each part but the last.
     parts: Vec<Vec<u8>>,
+    /// Bytes of all of them.
+    length: usize,
     charge: Charge,
     bytes_max: usize,
     announced: Option<u64>,
@@ -312,20 +323,20 @@ impl Arriving {
     }
 
     fn push(&mut self, mut frame: &[u8]) -> Result<(), Problem> {
-        let length = self.length();
-        if length + frame.len() > self.bytes_max {
+        if self.length + frame.len() > self.bytes_max {
             return Err(too_large(self.bytes_max));
         }
         loop {
             if let Some(part) = self.parts.last_mut() {
                 let (now, later) = frame.split_at(frame.len().min(part.capacity() - part.len()));
                 part.extend_from_slice(now);
+                self.length += now.len();
                 frame = later;
             }
             if frame.is_empty() {
                 return Ok(());
             }
-            let length = self.length();
+            let length = self.length;
             let left =
                 self.announced.map_or(SMALL_BYTES, |announced| (announced as usize).saturating_sub(length));
             let capacity = left.max(frame.len()).min(SMALL_BYTES);
@@ -334,18 +345,13 @@ impl Arriving {
         }
     }
 
-    fn length(&self) -> usize {
-        self.parts.iter().map(Vec::len).sum()
-    }
-
     /// All of it in one piece: a long body is put together by the threads for long work.
     async fn joined(mut self) -> Result<(Bytes, Charge), Problem> {
         if self.parts.len() < 2 {
             return Ok((self.parts.pop().unwrap_or_default().into(), self.charge));
         }
-        let length = self.length();
-        self.room_for(bytes_to_receive(length))?;
-        let Self { parts, mut charge, admission, .. } = self;
+        self.room_for(bytes_to_receive(self.length))?;
+        let Self { parts, length, mut charge, admission, .. } = self;
         let join = move || {
             let mut whole = Vec::with_capacity(length);
             parts.into_iter().for_each(|part| whole.extend_from_slice(&part));
