@@ -9,7 +9,7 @@ use super::{CliError, Output, ServerArgs, print, print_json};
 use crate::data;
 use crate::fields::Fault;
 use crate::graph::{self, Graph, GraphError, Place};
-use crate::lab::{self, CheckRequest, LabLimits, NetworkRequest};
+use crate::lab::{self, CheckRequest, LabLimits, NetworkRequest, Question};
 use crate::model::ModelRef;
 use crate::train::SpecLimits;
 
@@ -118,8 +118,7 @@ pub struct SummaryArgs {
 pub fn summary(args: &SummaryArgs, output: Output) -> Result<(), CliError> {
     let request = request(&args.network, [("batch_size", args.batch_size)])?;
     let parsed = NetworkRequest::parse(&request, &SpecLimits::default()).map_err(|faults| told(&faults))?;
-    let summary = lab::summary(&parsed.layers, parsed.batch_size)
-        .map_err(|error| CliError::failed("the layers don't fit", error))?;
+    let summary = parsed.answer().map_err(|faults| told(&faults))?;
     if output.json {
         print_json(&summary)
     } else if output.quiet {

@@ -358,6 +358,7 @@ impl Limits {
             min_free_bytes: self.min_free_bytes,
             images_max: self.images_max,
             predict_flops_max: self.predict_flops_max,
+            lab: self.lab(),
         }
     }
 

@@ -1,14 +1,13 @@
-use std::sync::Arc;
-
 use axum::Json;
+use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use super::Problem;
 use super::extract::{ListParams, NoParams, Page, Params, PathWords, accepts};
-use super::{Problem, blocking};
-use crate::data::{self, Dataset, IMAGE_SIDE, SplitName, Statistics, picture};
-use crate::fields::{nearest, shown};
+use crate::app::App;
+use crate::data::{self, IMAGE_SIDE, SplitName, Statistics, picture};
 
 /// A list of data sets.
 #[derive(Serialize)]
@@ -49,19 +48,17 @@ pub struct DatasetDetails {
 
 /// `GET /v1/datasets/{name}`
 pub async fn show(
+    State(app): State<App>,
     PathWords(name): PathWords<String>,
     Params(NoParams {}): Params<NoParams>,
 ) -> Result<Json<DatasetDetails>, Problem> {
-    let details = blocking(move || {
-        let dataset = named(&name)?;
-        Ok(DatasetDetails {
-            name: dataset.name.clone(),
-            classes: dataset.classes.clone(),
-            shape: [IMAGE_SIDE, IMAGE_SIDE],
-            statistics: dataset.statistics().clone(),
-        })
+    let details = app.service().with_dataset(name, |dataset| DatasetDetails {
+        name: dataset.name.clone(),
+        classes: dataset.classes.clone(),
+        shape: [IMAGE_SIDE, IMAGE_SIDE],
+        statistics: dataset.statistics().clone(),
     });
-    details.await.map(Json)
+    Ok(Json(details.await?))
 }
 
 /// One example.
@@ -77,13 +74,13 @@ pub struct Example {
 
 /// `GET /v1/datasets/{name}/{split}/{index}`
 pub async fn example(
+    State(app): State<App>,
     PathWords((name, split, index)): PathWords<(String, String, String)>,
     Params(NoParams {}): Params<NoParams>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let wants_picture = accepts(&headers, "image/png");
-    let answer = blocking(move || {
-        let dataset = named(&name)?;
+    let answer = app.service().with_dataset(name, move |dataset| {
         let split: SplitName = split
             .parse()
             .map_err(|_| Problem::not_found("unknown_split", "there are the splits train and test"))?;
@@ -111,24 +108,5 @@ pub async fn example(
         })
         .into_response())
     });
-    answer.await
-}
-
-/// A data set, read where it holds up nobody: the first time it is inflated.
-///
-/// # Errors
-/// 404 if there is none of this name.
-pub async fn loaded(name: String) -> Result<Arc<Dataset>, Problem> {
-    blocking(move || named(&name)).await
-}
-
-fn named(name: &str) -> Result<Arc<Dataset>, Problem> {
-    data::named(name).ok_or_else(|| {
-        let shown = shown(name);
-        let shapes = data::shapes();
-        let names: Vec<&str> = shapes.iter().map(|shape| shape.name.as_str()).collect();
-        let hint =
-            nearest(name, &names).map(|nearest| format!(", did you mean {nearest:?}?")).unwrap_or_default();
-        Problem::not_found("unknown_dataset", format!("there is no dataset {shown:?}{hint}"))
-    })
+    answer.await?
 }

@@ -8,22 +8,20 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::extract::{Json, ModelPath, NoParams, Params, PathWords, accepts, asked_for, invalid, path_text};
-use super::lab::{answer_as, lab_price};
+use super::lab::{TEXT, answer_as};
 use super::predict::{self, Input, Prepare};
 use super::receive::Body;
-use super::{Problem, client_gone, datasets, images, priced_with};
-use crate::admission::Stop;
+use super::{Problem, images, paid, rendered};
 use crate::app::App;
 use crate::data::{self, SplitName};
 use crate::fields::{Bounds, Fault, Fields, parsed};
-use crate::lab::{self, AnswerCost, Explanation, LayerWeights, Microscope, ParameterPlace, Trace};
+use crate::lab::{self, Explanation, LayerWeights, Microscope, ParameterPlace, Trace};
 use crate::model::ModelRef;
-use crate::nn::{LayerSpec, LossKind, Network};
+use crate::nn::{LossKind, Network};
 use crate::registry::Model;
-use crate::service::{Caller, UnreadImages, Wanted};
+use crate::service::{Caller, LabelledImage, TraceRequest, Wanted};
 
 const PNG: &str = "image/png";
-const TEXT: &str = "text/plain";
 
 /// An answer about a model.
 #[derive(Serialize)]
@@ -66,38 +64,24 @@ pub async fn trace(
         let detail = "layer chooses what a picture shows: send Accept: image/png as well";
         return Err(invalid(detail));
     }
-    let asked = Asked::of(&app, &caller, &reference).await?;
-    let (shown, (learning_rate, loss)) = take(&app, request, &asked.wanted, |fields, _| {
+    let service = app.service();
+    let inspected = service.inspected(&caller, &reference).await?;
+    let (shown, (learning_rate, loss)) = take(&app, request, inspected.wanted(), |fields, _| {
         let rate = fields.number("learning_rate", Bounds::above(0.0).to(1e6)).unwrap_or(0.1);
         Some((rate, loss(fields)))
     })
     .await?;
     if wants_picture {
-        let model = app.service().held(&asked.wanted).await?;
-        let layer = layer(model.predictor.network(), params.layer.as_deref().unwrap_or("0"))?;
-        drop(model);
-        let cost = lab::feature_maps_cost(&asked.layers, layer);
-        let draw = move |model: &Model, _: &Stop| {
-            Ok(answer_as(PNG, lab::feature_maps(model.predictor.network(), &shown.image, layer)))
-        };
-        return asked.answer(&app, &caller, cost, draw).await;
+        let layer = params.layer.as_deref().unwrap_or("0");
+        let (picture, charge) = service.feature_maps(&caller, &inspected, shown.image, layer).await?;
+        return Ok(paid(charge, answer_as(PNG, picture)));
     }
-    let cost = lab::trace_cost(&asked.layers, params.arrays);
-    let ask = move |model: &Model, stop: &Stop| {
-        let (network, image) = (model.predictor.network(), (shown.image.as_slice(), shown.label));
-        let trace: Trace = lab::trace(network, loss, image, learning_rate, params.arrays, &|| !stop.is_set())
-            .map_err(|_| client_gone())?;
-        if !trace.loss_after.is_finite() {
-            let detail =
-                format!("a learning rate of {learning_rate} takes the loss out of the finite numbers");
-            return Err(Problem::invalid(vec![Fault { pointer: "/learning_rate".to_owned(), detail }]));
-        }
-        Ok(match wants_text {
-            true => answer_as(TEXT, trace.text()),
-            false => JsonResponse(About::new(model, trace)).into_response(),
-        })
+    let request = TraceRequest { shown, loss, learning_rate, arrays: params.arrays };
+    let render = move |model: &Model, trace: Trace| match wants_text {
+        true => answer_as(TEXT, trace.text()),
+        false => JsonResponse(About::new(model, trace)).into_response(),
     };
-    asked.answer(&app, &caller, cost, ask).await
+    rendered(service.trace(&caller, &inspected, request, render).await)
 }
 
 /// `POST /v1/models/{ref}/microscope`
@@ -110,23 +94,17 @@ pub async fn microscope(
     request: Json,
 ) -> Result<Response, Problem> {
     let wants_text = accepts(&headers, TEXT);
-    let asked = Asked::of(&app, &caller, &reference).await?;
-    let (shown, (place, loss)) = take(&app, request, &asked.wanted, |fields, network| {
+    let inspected = app.service().inspected(&caller, &reference).await?;
+    let (shown, (place, loss)) = take(&app, request, inspected.wanted(), |fields, network| {
         let (place, loss) = (parameter(fields, network), loss(fields));
         Some((place?, loss))
     })
     .await?;
-    let cost = lab::microscope_cost(&asked.layers, &place);
-    let ask = move |model: &Model, stop: &Stop| {
-        let (network, image) = (model.predictor.network(), (shown.image.as_slice(), shown.label));
-        let found: Microscope =
-            lab::microscope(network, loss, image, &place, &|| !stop.is_set()).map_err(|_| client_gone())?;
-        Ok(match wants_text {
-            true => answer_as(TEXT, found.text),
-            false => JsonResponse(About::new(model, found)).into_response(),
-        })
+    let render = move |model: &Model, found: Microscope| match wants_text {
+        true => answer_as(TEXT, found.text),
+        false => JsonResponse(About::new(model, found)).into_response(),
     };
-    asked.answer(&app, &caller, cost, ask).await
+    rendered(app.service().microscope(&caller, &inspected, shown, loss, place, render).await)
 }
 
 /// The loss that is differentiated, cross-entropy unless told.
@@ -169,25 +147,15 @@ pub async fn weights(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let reference: ModelRef = reference.parse()?;
-    let wants_picture = accepts(&headers, PNG);
-    let asked = Asked::of(&app, &caller, &reference).await?;
-    let model = app.service().held(&asked.wanted).await?;
-    let layer = layer(model.predictor.network(), &path_text(&name))?;
-    let cost = lab::weights_cost(model.predictor.network(), layer, wants_picture);
-    drop(model);
-    let ask = move |model: &Model, _: &Stop| {
-        let network = model.predictor.network();
-        let without = || {
-            let detail = format!("layer {} has no parameters", network.layer_name(layer));
-            Problem::not_found("no_parameters", detail)
-        };
-        if wants_picture {
-            return Ok(answer_as(PNG, lab::weight_picture(network, layer).ok_or_else(without)?));
-        }
-        let weights: LayerWeights = lab::layer_weights(network, layer).ok_or_else(without)?;
-        Ok(JsonResponse(About::new(model, weights)).into_response())
-    };
-    asked.answer(&app, &caller, cost, ask).await
+    let service = app.service();
+    let (inspected, layer) = (service.inspected(&caller, &reference).await?, path_text(&name));
+    if accepts(&headers, PNG) {
+        let (picture, charge) = service.weight_picture(&caller, &inspected, &layer).await?;
+        return Ok(paid(charge, answer_as(PNG, picture)));
+    }
+    let render =
+        |model: &Model, weights: LayerWeights| JsonResponse(About::new(model, weights)).into_response();
+    rendered(service.layer_weights(&caller, &inspected, &layer, render).await)
 }
 
 /// Query of [`explain`].
@@ -198,9 +166,6 @@ pub struct ExplainParams {
     prepare: Prepare,
     class: Option<usize>,
 }
-
-/// Images that are explained at once.
-const EXPLAINED_MAX: usize = 16;
 
 /// Why images are taken for what they are.
 #[derive(Serialize)]
@@ -218,67 +183,19 @@ pub async fn explain(
     body: Body,
 ) -> Result<Response, Problem> {
     let wants_picture = accepts(&headers, PNG);
-    let asked = Asked::of(&app, &caller, &reference).await?;
-    let classes = app.service().held(&asked.wanted).await?.classes.len();
+    let inspected = app.service().inspected(&caller, &reference).await?;
+    let classes = inspected.classes();
     if params.class.is_some_and(|class| class >= classes) {
         let detail = format!("class must be from 0 to {}", classes - 1);
         return Err(invalid(detail));
     }
-    let Asked { wanted, layers } = asked;
     let input = Input::of(&app, &caller, body).await?.prepared(&app, &caller, params.prepare).await?;
-    let images = input.images_max().clamp(1, EXPLAINED_MAX);
-    let mut cost = lab::explain_cost(&layers, images, wants_picture);
-    cost.memory_bytes += input.parsed_bytes(EXPLAINED_MAX) as f64;
-    let ask = move |model: &Model, stop: &Stop| {
-        let x = input.read(EXPLAINED_MAX)?;
-        let images: Vec<Vec<f32>> = x.rows().into_iter().map(|row| row.to_vec()).collect();
-        let images: Vec<&[f32]> = images.iter().map(Vec::as_slice).collect();
-        let network = model.predictor.network();
-        let explanations: Vec<Explanation> =
-            lab::explain_all(network, &images, params.class, &|| !stop.is_set())
-                .map_err(|_| client_gone())?;
-        if wants_picture {
-            return Ok(answer_as(PNG, lab::pictures(&images, &explanations)));
-        }
-        Ok(JsonResponse(About::new(model, Explanations { explanations })).into_response())
+    let render = move |model: &Model, images: &[&[f32]], explanations: Vec<Explanation>| match wants_picture {
+        true => answer_as(PNG, lab::pictures(images, &explanations)),
+        false => JsonResponse(About::new(model, Explanations { explanations })).into_response(),
     };
-    let price = lab_price(&app, cost)?;
-    priced_with(&app, &caller, price, &wanted, ask).await
-}
-
-/// The model that is asked about, and its layers, by which the answer is priced.
-struct Asked {
-    wanted: Wanted,
-    layers: Vec<LayerSpec>,
-}
-
-impl Asked {
-    async fn of(app: &App, caller: &Caller, reference: &ModelRef) -> Result<Self, Problem> {
-        let layers = app.registry().version(reference)?.layers;
-        Ok(Self { wanted: Wanted::new(&app.service().loaded(caller, reference).await?), layers })
-    }
-
-    /// Answers by `ask`, which takes what `cost` says.
-    async fn answer(
-        self,
-        app: &App,
-        caller: &Caller,
-        cost: AnswerCost,
-        ask: impl FnOnce(&Model, &Stop) -> Result<Response, Problem> + Send + 'static,
-    ) -> Result<Response, Problem> {
-        priced_with(app, caller, lab_price(app, cost)?, &self.wanted, ask).await
-    }
-}
-
-fn layer(network: &Network<f32>, name: &str) -> Result<usize, Problem> {
-    lab::layer_named(network, name).map_err(|detail| Problem::not_found("unknown_layer", detail))
-}
-
-/// An image and what it should be taken for.
-struct Shown {
-    /// Of pixel / 255.
-    image: Vec<f32>,
-    label: u8,
+    let answer = app.service().explain(&caller, &inspected, input, params.class, wants_picture, render);
+    rendered(answer.await)
 }
 
 /// The image or example and the label of a request, and what else `more` takes of it.
@@ -287,9 +204,9 @@ async fn take<T: Send + 'static>(
     request: Json,
     wanted: &Wanted,
     more: impl FnOnce(&mut Fields, &Network<f32>) -> Option<T> + Send + 'static,
-) -> Result<(Shown, T), Problem> {
+) -> Result<(LabelledImage, T), Problem> {
     if request.has_at_hand("example") {
-        datasets::loaded(data::mnist::NAME.to_owned()).await?;
+        app.service().dataset(data::mnist::NAME.to_owned()).await?;
     }
     request.read_with(app, wanted, |request, model| shown(request, model, more)).await
 }
@@ -298,7 +215,7 @@ fn shown<T>(
     request: &Value,
     model: &Model,
     more: impl FnOnce(&mut Fields, &Network<f32>) -> Option<T>,
-) -> Result<(Shown, T), Vec<Fault>> {
+) -> Result<(LabelledImage, T), Vec<Fault>> {
     parsed(request, |mut fields| {
         let more = more(&mut fields, model.predictor.network());
         let classes = model.classes.len() as u64;
@@ -317,7 +234,7 @@ fn shown<T>(
                 }
                 fields.refuse_unknown();
                 let label = label.or((!has_label).then_some(own));
-                return Some((Shown { image: pixels, label: label? }, more?));
+                return Some((LabelledImage { image: pixels, label: label? }, more?));
             }
             (None, Err(())) => None,
             (None, Ok(None)) => {
@@ -329,7 +246,7 @@ fn shown<T>(
             fields.fault("label", format!("is missing: the class of the image, 0 to {}", classes - 1));
         }
         fields.refuse_unknown();
-        Some((Shown { image: image?, label: label? }, more?))
+        Some((LabelledImage { image: image?, label: label? }, more?))
     })
 }
 

@@ -40,8 +40,7 @@ use self::observe::observe;
 use self::receive::{Door, Takes, Works, enter};
 use crate::admission::{Charge, Price, Stop};
 use crate::app::App;
-use crate::registry::Model;
-use crate::service::{Caller, OperationError, Wanted};
+use crate::service::{Caller, OperationError};
 
 /// Every route, with its door: what it takes, and how it is worked on.
 pub fn router(app: App) -> Router {
@@ -98,6 +97,15 @@ pub fn router(app: App) -> Router {
         .with_state(app)
 }
 
+/// An answer of an operation.
+///
+/// # Errors
+/// That of the operation.
+fn rendered<T: IntoResponse, E: Into<Problem>>(answer: Result<(T, Charge), E>) -> Result<Response, Problem> {
+    let (answer, charge) = answer.map_err(E::into)?;
+    Ok(paid(charge, answer))
+}
+
 /// What work comes to whose client has gone: nobody reads it.
 fn client_gone() -> Problem {
     OperationError::ClientGone.into()
@@ -136,34 +144,4 @@ async fn priced<T: IntoResponse>(
     let work = move |stop: &Stop| work(stop).map(IntoResponse::into_response);
     let (response, charge) = worked(app, caller, price, work).await?;
     Ok(paid(charge, response))
-}
-
-/// [`priced`] with a model.
-///
-/// # Errors
-/// As for [`priced`], and 404 if the model is gone.
-async fn priced_with<T: IntoResponse>(
-    app: &App,
-    caller: &Caller,
-    price: Price,
-    wanted: &Wanted,
-    work: impl FnOnce(&Model, &Stop) -> Result<T, Problem> + Send + 'static,
-) -> Result<Response, Problem> {
-    let work = move |model: &Model, stop: &Stop| work(model, stop).map(IntoResponse::into_response);
-    let (response, charge) = app.service().work_with(caller, price, wanted, work).await?;
-    Ok(paid(charge, response))
-}
-
-/// Runs `work`, which is short, where it holds up nobody's request.
-///
-/// # Errors
-/// Those of `work`, or 500 where it panics.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
-) -> Result<T, Problem> {
-    let span = tracing::Span::current();
-    tokio::task::spawn_blocking(move || span.in_scope(work)).await.unwrap_or_else(|error| {
-        tracing::error!(%error, "work for a request panicked");
-        Err(Problem::internal())
-    })
 }

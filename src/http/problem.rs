@@ -261,6 +261,10 @@ impl From<OperationError> for Problem {
             Error::PredictionTooLarge { .. } => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "prediction_too_large", detail)
             }
+            Error::Invalid(faults) => Self::invalid(faults),
+            Error::UnknownLayer(_) => Self::not_found("unknown_layer", detail),
+            Error::NoParameters(_) => Self::not_found("no_parameters", detail),
+            Error::UnknownDataset { .. } => Self::not_found("unknown_dataset", detail),
             Error::Stopped => Self::internal(),
         }
     }

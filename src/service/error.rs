@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use crate::admission::{Refusal, WorkError};
 use crate::blobs::BlobError;
+use crate::fields::Fault;
 use crate::job::{JobId, JobState};
 use crate::model::{ModelRef, ModelRefError};
 use crate::registry::RegistryError;
@@ -158,6 +159,26 @@ pub enum OperationError {
         flops: f64,
         /// What there is.
         flops_max: f64,
+    },
+    /// The request can't be answered; each fault names the field.
+    #[error("the request can't be answered")]
+    Invalid(Vec<Fault>),
+    /// There is no such layer; the text lists those that there are.
+    #[error("{0}")]
+    UnknownLayer(String),
+    /// The layer has nothing to train.
+    #[error("layer {0} has no parameters")]
+    NoParameters(String),
+    /// There is no such data set.
+    #[error(
+        "there is no dataset {name:?}{}",
+        nearest.as_ref().map(|nearest| format!(", did you mean {nearest:?}?")).unwrap_or_default()
+    )]
+    UnknownDataset {
+        /// The name, as asked for.
+        name: String,
+        /// The name of a data set that is much like it.
+        nearest: Option<String>,
     },
     /// The rows can't be read or written.
     #[error(transparent)]

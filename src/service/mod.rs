@@ -4,8 +4,11 @@
 //! Every operation may be dropped at any await. One that changes something runs as a task of its own: once begun, it goes to its
 //! end although nobody waits for it.
 
+mod datasets;
 mod error;
+mod inside;
 mod jobs;
+mod lab;
 mod models;
 mod predictions;
 mod work;
@@ -19,6 +22,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 pub use self::error::OperationError;
+pub use self::inside::{Inspected, LabelledImage, TraceRequest};
 pub use self::jobs::{Course, CoursePage, StoredCheckpoint, Submission};
 pub use self::models::VersionPage;
 pub use self::predictions::{Prediction, Predictions, QUICK_BYTES, UnreadImages};
@@ -26,6 +30,7 @@ pub use self::work::Wanted;
 
 use crate::admission::{Admission, Peer};
 use crate::blobs::Blobs;
+use crate::lab::LabLimits;
 use crate::registry::Registry;
 use crate::store::Store;
 use crate::telemetry::Metrics;
@@ -79,6 +84,8 @@ pub struct ServiceLimits {
     pub images_max: usize,
     /// Floating-point operations of a prediction.
     pub predict_flops_max: f64,
+    /// An answer of the lab.
+    pub lab: LabLimits,
 }
 
 /// A handle to all operations; clones share what it works on.

@@ -4,10 +4,11 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use chainrule::data::{self, mnist};
+use chainrule::fields::Fault;
 use chainrule::graph::{self, Bounds};
 use chainrule::lab::{
-    self, AffineRequest, AnswerCost, Check, CheckRequest, ConvolutionRequest, LabLimits, ParameterPlace,
-    Question, SoftmaxRequest,
+    self, AffineRequest, AnswerCost, Check, CheckRequest, ConvolutionRequest, CurveRequest, LabLimits,
+    NetworkRequest, ParameterPlace, Question, SoftmaxRequest,
 };
 use chainrule::nn::{Activation, LayerSpec, LossKind, Network, Stopped};
 use chainrule::train::INPUT;
@@ -48,8 +49,8 @@ fn matrix(rows: usize, columns: usize) -> Value {
     (0..rows).map(row).collect::<Vec<_>>().into()
 }
 
-fn question<Q: Question>(request: Value) {
-    let question = Q::parse(&request).expect("a request that fits");
+fn question<Q: Question>(parsed: Result<Q, Vec<Fault>>) {
+    let question = parsed.expect("a request that fits");
     // What was given is held already, and counts.
     priced(std::any::type_name::<Q>(), question.cost(), || {
         json_of(question.answer().expect("finite numbers"))
@@ -62,22 +63,22 @@ fn a_layer_by_hand_takes_what_its_price_says() {
         [(1, 1, 1), (200, 300, 100), (1, 2_000, 300), (3_000, 1, 90), (300, 2_000, 1)]
     {
         let (x, w, dy) = (matrix(rows, inputs), matrix(inputs, units), matrix(rows, units));
-        question::<AffineRequest>(json!({ "x": x, "w": w }));
-        question::<AffineRequest>(json!({ "x": x, "w": w, "b": vec![1.5; units], "dy": dy }));
+        question(AffineRequest::parse(&json!({ "x": x, "w": w })));
+        question(AffineRequest::parse(&json!({ "x": x, "w": w, "b": vec![1.5; units], "dy": dy })));
     }
     for (side, kernel, padding) in [(40, 3, 0), (9, 3, 60), (64, 7, 64)] {
         let out = side + 2 * padding - kernel + 1;
         let (input, filter) = (matrix(side, side), matrix(kernel, kernel));
         let request = json!({ "input": input, "filter": filter, "padding": padding });
-        question::<ConvolutionRequest>(request.clone());
+        question(ConvolutionRequest::parse(&request));
         let mut request = request;
         request["dy"] = matrix(out, out);
-        question::<ConvolutionRequest>(request);
+        question(ConvolutionRequest::parse(&request));
     }
     let channels: Vec<Vec<Value>> = vec![vec![matrix(1, 20)[0].clone(); 12]; 12];
     let filter: Vec<Vec<Value>> = vec![vec![matrix(20, 40); 3]; 3];
-    question::<ConvolutionRequest>(json!({ "input": channels, "filter": filter, "padding": "same" }));
-    question::<SoftmaxRequest>(json!({ "logits": matrix(500, 30), "target": vec![3; 500] }));
+    question(ConvolutionRequest::parse(&json!({ "input": channels, "filter": filter, "padding": "same" })));
+    question(SoftmaxRequest::parse(&json!({ "logits": matrix(500, 30), "target": vec![3; 500] })));
 }
 
 /// The request that ended the process: two billion numbers from half a megabyte.
@@ -162,14 +163,13 @@ fn a_look_into_a_network_takes_what_its_price_says() {
         priced("a picture of an explanation", lab::explain_cost(&layers, 2, true), || {
             lab::pictures(&images, &explained())
         });
-        priced("summary", lab::summary_cost(layers.len()), || {
-            json_of(lab::summary(&layers, 100).expect("layers that fit"))
-        });
+        question(Ok(NetworkRequest { layers, batch_size: 100 }));
     }
     for points in [2, 10_000] {
-        let curve = || lab::Curve::new(Activation::Gelu, -6.0, 6.0, points);
-        priced("a curve", lab::Curve::cost(points), || json_of(curve()));
-        priced("a drawn curve", lab::Curve::cost(points), || curve().svg().into_bytes());
+        let request = CurveRequest::new(Activation::Gelu, None, None, Some(points)).expect("an interval");
+        let curve = || request.answer().expect("a curve");
+        priced("a curve", request.cost(), || json_of(curve()));
+        priced("a drawn curve", request.cost(), || curve().svg().into_bytes());
     }
 }
 

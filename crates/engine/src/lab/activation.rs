@@ -3,7 +3,8 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::number::number;
-use super::price::{AnswerCost, FIELDS_BYTES, NUMBER_BYTES};
+use super::price::{AnswerCost, FIELDS_BYTES, NUMBER_BYTES, Question};
+use crate::fields::Fault;
 use crate::nn::Activation;
 
 /// An activation in a list.
@@ -78,10 +79,47 @@ const SATURATED: f64 = 0.01;
 const REACH: f64 = 20.0;
 const STEP: f64 = 1e-3;
 
-impl Curve {
-    /// What [`Self::new`] of so many points takes, and its drawing or JSON.
-    pub fn cost(points: usize) -> AnswerCost {
-        let (points, looked_at) = (points as f64, 2.0 * REACH / STEP);
+/// An activation to be drawn over an interval.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CurveRequest {
+    activation: Activation,
+    from: f64,
+    to: f64,
+    points: usize,
+}
+
+/// Points of a curve, and the largest magnitude of an end of its interval.
+const POINTS_MAX: usize = 10_000;
+const END_MAX: f64 = 1e6;
+
+impl CurveRequest {
+    /// `points` evenly from `from` to `to`, unless told 200 from -6 to 6.
+    ///
+    /// # Errors
+    /// If the interval is empty or reaches beyond ±10⁶, or the points are fewer than 2 or more than 10,000.
+    pub fn new(
+        activation: Activation,
+        from: Option<f64>,
+        to: Option<f64>,
+        points: Option<usize>,
+    ) -> Result<Self, String> {
+        let (from, to, points) = (from.unwrap_or(-6.0), to.unwrap_or(6.0), points.unwrap_or(200));
+        let is_within = |x: f64| x.abs() <= END_MAX;
+        if !(is_within(from) && is_within(to) && from < to) {
+            return Err(format!("from must be below to, both from -{END_MAX} to {END_MAX}: {from} and {to}"));
+        }
+        if !(2..=POINTS_MAX).contains(&points) {
+            return Err(format!("points must be from 2 to {POINTS_MAX}, not {points}"));
+        }
+        Ok(Self { activation, from, to, points })
+    }
+}
+
+impl Question for CurveRequest {
+    type Answer = Curve;
+
+    fn cost(&self) -> AnswerCost {
+        let (points, looked_at) = (self.points as f64, 2.0 * REACH / STEP);
         let cost = AnswerCost {
             flops: FLOPS_PER_POINT * (points + looked_at),
             memory_bytes: 2.0 * size_of::<Point>() as f64 * points,
@@ -90,9 +128,14 @@ impl Curve {
         cost.then(AnswerCost::of_text(POINT_BYTES * points + 6.0 * FIELDS_BYTES))
     }
 
-    /// `points` of `activation` from `from` to `to`.
-    pub fn new(activation: Activation, from: f64, to: f64, points: usize) -> Self {
-        let width = (to - from) / (points.max(2) - 1) as f64;
+    fn answer(self) -> Result<Curve, Vec<Fault>> {
+        Ok(Curve::new(self))
+    }
+}
+
+impl Curve {
+    fn new(CurveRequest { activation, from, to, points }: CurveRequest) -> Self {
+        let width = (to - from) / (points - 1) as f64;
         let x = |index: usize| if index + 1 == points { to } else { from + width * index as f64 };
         let note = match activation {
             Activation::Relu => {

@@ -80,12 +80,18 @@ impl AffineRequest {
     }
 }
 
-impl Question for AffineRequest {
-    type Answer = Affine;
-
-    fn parse(request: &Value) -> Result<Self, Vec<Fault>> {
+impl AffineRequest {
+    /// A request that can be answered.
+    ///
+    /// # Errors
+    /// Every fault of the request; if shapes do not fit, with both of them.
+    pub fn parse(request: &Value) -> Result<Self, Vec<Fault>> {
         parsed(request, Self::take)
     }
+}
+
+impl Question for AffineRequest {
+    type Answer = Affine;
 
     fn cost(&self) -> AnswerCost {
         let Self { x, w, dy, .. } = self;

@@ -157,12 +157,18 @@ impl ConvolutionRequest {
     }
 }
 
-impl Question for ConvolutionRequest {
-    type Answer = Convolution;
-
-    fn parse(request: &Value) -> Result<Self, Vec<Fault>> {
+impl ConvolutionRequest {
+    /// A request that can be answered.
+    ///
+    /// # Errors
+    /// Every fault of the request; if shapes do not fit, with both of them.
+    pub fn parse(request: &Value) -> Result<Self, Vec<Fault>> {
         parsed(request, Self::take)
     }
+}
+
+impl Question for ConvolutionRequest {
+    type Answer = Convolution;
 
     fn cost(&self) -> AnswerCost {
         let spec = [self.spec()];

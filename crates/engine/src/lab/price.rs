@@ -1,5 +1,4 @@
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::data::picture::sheet_size;
 use crate::fields::Fault;
@@ -35,24 +34,18 @@ pub struct AnswerCost {
     pub answer_bytes: f64,
 }
 
-/// A question that is answered from itself alone: taken, priced, and then answered.
+/// A question that can be answered from the request alone. It is priced before it is answered.
 pub trait Question: Sized + Send + 'static {
-    /// What is answered.
+    /// The answer, without the form in which it is sent.
     type Answer: Serialize + Send + 'static;
 
-    /// A request that can be answered.
-    ///
-    /// # Errors
-    /// Every fault of the request, where shapes don't fit with both of them.
-    fn parse(request: &Value) -> Result<Self, Vec<Fault>>;
-
-    /// What the answer takes.
+    /// The cost of the answer in its longest form.
     fn cost(&self) -> AnswerCost;
 
-    /// Forward, and backward where that is asked for.
+    /// The answer.
     ///
     /// # Errors
-    /// If a number of the answer is beyond what `f64` holds.
+    /// If there is none, for instance because a number of it is beyond what `f64` holds.
     fn answer(self) -> Result<Self::Answer, Vec<Fault>>;
 }
 
@@ -64,7 +57,7 @@ pub(super) const FIELDS_BYTES: f64 = 1_000.0;
 
 /// Times that the bytes of a body are held while it is written: in a buffer that grows to twice its size, beside the one
 /// before.
-const BODY_COPIES: f64 = 3.0;
+pub(super) const BODY_COPIES: f64 = 3.0;
 
 /// Bytes of a pixel in a picture, and times that they are held until it is encoded.
 const PIXEL_BYTES: f64 = 3.0;

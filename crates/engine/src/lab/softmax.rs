@@ -73,12 +73,18 @@ impl SoftmaxRequest {
     }
 }
 
-impl Question for SoftmaxRequest {
-    type Answer = SoftmaxCrossEntropy;
-
-    fn parse(request: &Value) -> Result<Self, Vec<Fault>> {
+impl SoftmaxRequest {
+    /// A request that can be answered.
+    ///
+    /// # Errors
+    /// Every fault of the request.
+    pub fn parse(request: &Value) -> Result<Self, Vec<Fault>> {
         parsed(request, Self::take)
     }
+}
+
+impl Question for SoftmaxRequest {
+    type Answer = SoftmaxCrossEntropy;
 
     fn cost(&self) -> AnswerCost {
         let numbers = self.logits.values.len() as f64;

@@ -2,9 +2,11 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::price::{AnswerCost, FIELDS_BYTES};
+use super::price::{AnswerCost, FIELDS_BYTES, Question};
+use super::request::NetworkRequest;
 use super::tensor::shape_text;
 use super::trace::dimensions;
+use crate::fields::Fault;
 use crate::nn::{LayerSpec, ShapeError, shapes};
 use crate::train::{INPUT, LayerCost, step_bytes};
 
@@ -49,11 +51,7 @@ pub struct LayerSummary {
     pub kept_bytes: usize,
 }
 
-/// What `layers` on images of 28×28 take, by batches of `batch_size`.
-///
-/// # Errors
-/// If the layers don't fit each other.
-pub fn summary(layers: &[LayerSpec], batch_size: usize) -> Result<Summary, ShapeError> {
+fn summary(layers: &[LayerSpec], batch_size: usize) -> Result<Summary, ShapeError> {
     let shapes = shapes(INPUT, layers)?;
     let bytes = |values: usize| values * batch_size * size_of::<f32>();
     let costs = LayerCost::of_all(layers, &shapes);
@@ -83,10 +81,19 @@ pub fn summary(layers: &[LayerSpec], batch_size: usize) -> Result<Summary, Shape
     })
 }
 
-/// What the summary of so many layers takes.
-pub fn summary_cost(layers: usize) -> AnswerCost {
-    let text = FIELDS_BYTES * (layers + 1) as f64;
-    AnswerCost { flops: text, ..AnswerCost::default() }.then(AnswerCost::of_text(text))
+impl Question for NetworkRequest {
+    type Answer = Summary;
+
+    fn cost(&self) -> AnswerCost {
+        let text = FIELDS_BYTES * (self.layers.len() + 1) as f64;
+        AnswerCost { flops: text, ..AnswerCost::default() }.then(AnswerCost::of_text(text))
+    }
+
+    fn answer(self) -> Result<Summary, Vec<Fault>> {
+        let misfit =
+            |error: ShapeError| vec![Fault { pointer: "/network".to_owned(), detail: error.to_string() }];
+        summary(&self.layers, self.batch_size).map_err(misfit)
+    }
 }
 
 impl Summary {

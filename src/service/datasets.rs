@@ -1,0 +1,39 @@
+use std::sync::Arc;
+
+use super::{OperationError, Service};
+use crate::admission::WorkError;
+use crate::data::{self, Dataset};
+use crate::fields::{nearest, shown};
+
+impl Service {
+    /// The data set called `name`. It is read on a thread of its own: the first use of MNIST inflates 55 MB.
+    ///
+    /// # Errors
+    /// If there is none of this name.
+    pub async fn dataset(&self, name: String) -> Result<Arc<Dataset>, OperationError> {
+        self.with_dataset(name, Arc::clone).await
+    }
+
+    /// What `read` makes of the data set called `name`, on a thread of its own.
+    ///
+    /// # Errors
+    /// If there is none of this name, or `read` panics.
+    pub async fn with_dataset<T: Send + 'static>(
+        &self,
+        name: String,
+        read: impl FnOnce(&Arc<Dataset>) -> T + Send + 'static,
+    ) -> Result<T, OperationError> {
+        let span = tracing::Span::current();
+        let read = move || span.in_scope(|| named(&name).map(|dataset| read(&dataset)));
+        tokio::task::spawn_blocking(read).await.map_err(|_| OperationError::Lost(WorkError::Lost))?
+    }
+}
+
+fn named(name: &str) -> Result<Arc<Dataset>, OperationError> {
+    data::named(name).ok_or_else(|| {
+        let shapes = data::shapes();
+        let names: Vec<&str> = shapes.iter().map(|shape| shape.name.as_str()).collect();
+        let nearest = nearest(name, &names).map(str::to_owned);
+        OperationError::UnknownDataset { name: shown(name), nearest }
+    })
+}

@@ -1,0 +1,232 @@
+use ndarray::Array2;
+
+use super::lab::{Rendered, client_gone};
+use super::{Caller, OperationError, Service, UnreadImages, Wanted};
+use crate::admission::{Charge, Stop};
+use crate::fields::Fault;
+use crate::lab::{self, AnswerCost, Explanation, LayerWeights, Microscope, ParameterPlace, Trace};
+use crate::model::ModelRef;
+use crate::nn::{LayerSpec, LossKind, Network};
+use crate::registry::Model;
+
+/// A published network to look into: one version, and its layers, by which answers are priced.
+pub struct Inspected {
+    wanted: Wanted,
+    layers: Vec<LayerSpec>,
+    classes: usize,
+}
+
+impl Inspected {
+    /// The model, which the holder does not keep in memory.
+    pub fn wanted(&self) -> &Wanted {
+        &self.wanted
+    }
+
+    /// Number of its classes.
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+}
+
+/// An image, and the class that the loss compares the prediction with.
+pub struct LabelledImage {
+    /// 784 values from 0 to 1.
+    pub image: Vec<f32>,
+    /// Below the number of classes.
+    pub label: u8,
+}
+
+/// One step of gradient descent on one image, to be traced.
+pub struct TraceRequest {
+    /// What goes through the network.
+    pub shown: LabelledImage,
+    /// What is differentiated.
+    pub loss: LossKind,
+    /// Of the step, above 0.
+    pub learning_rate: f64,
+    /// Whether the values and gradients themselves are shown, beside their figures.
+    pub arrays: bool,
+}
+
+/// Images that are explained at a time.
+const EXPLAINED_MAX: usize = 16;
+
+impl Service {
+    /// The network that `reference` means, read into memory if it is not there.
+    ///
+    /// # Errors
+    /// If there is none, no room for it, or its bytes are damaged.
+    pub async fn inspected(
+        &self,
+        caller: &Caller,
+        reference: &ModelRef,
+    ) -> Result<Inspected, OperationError> {
+        let layers = self.registry.version(reference)?.layers;
+        let model = self.loaded(caller, reference).await?;
+        Ok(Inspected { wanted: Wanted::new(&model), layers, classes: model.classes.len() })
+    }
+
+    /// Follows one step of gradient descent forward and backward. See [`answer`](Self::answer) for `render`.
+    ///
+    /// # Errors
+    /// If the loss after the step is not finite, the trace would take more than the server gives, or there is no room for it.
+    pub async fn trace<T: Send + 'static>(
+        &self,
+        caller: &Caller,
+        inspected: &Inspected,
+        request: TraceRequest,
+        render: impl FnOnce(&Model, Trace) -> T + Send + 'static,
+    ) -> Rendered<T> {
+        let TraceRequest { shown, loss, learning_rate, arrays } = request;
+        let cost = lab::trace_cost(&inspected.layers, arrays);
+        let trace = move |model: &Model, stop: &Stop| {
+            let (network, image) = (model.predictor.network(), (shown.image.as_slice(), shown.label));
+            let trace = lab::trace(network, loss, image, learning_rate, arrays, &|| !stop.is_set())
+                .map_err(client_gone)?;
+            if !trace.loss_after.is_finite() {
+                let detail = format!("with a learning rate of {learning_rate} the loss is not finite");
+                let pointer = "/learning_rate".to_owned();
+                return Err(OperationError::Invalid(vec![Fault { pointer, detail }]));
+            }
+            Ok(render(model, trace))
+        };
+        self.inspect(caller, inspected, cost, trace).await
+    }
+
+    /// The values that come out of `layer` for `image`, one tile for each channel, as PNG.
+    ///
+    /// # Errors
+    /// If there is no such layer, the picture would take more than the server gives, or there is no room for it.
+    pub async fn feature_maps(
+        &self,
+        caller: &Caller,
+        inspected: &Inspected,
+        image: Vec<f32>,
+        layer: &str,
+    ) -> Rendered<Vec<u8>> {
+        let layer = layer_named(self.held(&inspected.wanted).await?.predictor.network(), layer)?;
+        let cost = lab::feature_maps_cost(&inspected.layers, layer);
+        let draw =
+            move |model: &Model, _: &Stop| Ok(lab::feature_maps(model.predictor.network(), &image, layer));
+        self.inspect(caller, inspected, cost, draw).await
+    }
+
+    /// The chain rule of one parameter, written out. See [`answer`](Self::answer) for `render`.
+    ///
+    /// # Errors
+    /// If it would take more than the server gives, or there is no room for it.
+    pub async fn microscope<T: Send + 'static>(
+        &self,
+        caller: &Caller,
+        inspected: &Inspected,
+        shown: LabelledImage,
+        loss: LossKind,
+        place: ParameterPlace,
+        render: impl FnOnce(&Model, Microscope) -> T + Send + 'static,
+    ) -> Rendered<T> {
+        let cost = lab::microscope_cost(&inspected.layers, &place);
+        let look = move |model: &Model, stop: &Stop| {
+            let (network, image) = (model.predictor.network(), (shown.image.as_slice(), shown.label));
+            let found = lab::microscope(network, loss, image, &place, &|| !stop.is_set());
+            Ok(render(model, found.map_err(client_gone)?))
+        };
+        self.inspect(caller, inspected, cost, look).await
+    }
+
+    /// The weights of `layer`. See [`answer`](Self::answer) for `render`.
+    ///
+    /// # Errors
+    /// If there is no such layer or it has none, they would take more than the server gives, or there is no room for them.
+    pub async fn layer_weights<T: Send + 'static>(
+        &self,
+        caller: &Caller,
+        inspected: &Inspected,
+        layer: &str,
+        render: impl FnOnce(&Model, LayerWeights) -> T + Send + 'static,
+    ) -> Rendered<T> {
+        let (layer, cost) = self.weights_cost(inspected, layer, false).await?;
+        let read = move |model: &Model, _: &Stop| {
+            let network = model.predictor.network();
+            let weights = lab::layer_weights(network, layer).ok_or_else(|| no_parameters(network, layer))?;
+            Ok(render(model, weights))
+        };
+        self.inspect(caller, inspected, cost, read).await
+    }
+
+    /// The weights of `layer` as PNG.
+    ///
+    /// # Errors
+    /// As for [`layer_weights`](Self::layer_weights).
+    pub async fn weight_picture(
+        &self,
+        caller: &Caller,
+        inspected: &Inspected,
+        layer: &str,
+    ) -> Rendered<Vec<u8>> {
+        let (layer, cost) = self.weights_cost(inspected, layer, true).await?;
+        let draw = move |model: &Model, _: &Stop| {
+            let network = model.predictor.network();
+            lab::weight_picture(network, layer).ok_or_else(|| no_parameters(network, layer))
+        };
+        self.inspect(caller, inspected, cost, draw).await
+    }
+
+    /// Which pixels of `images`, 16 at most, speak for `class`, or for the class that is predicted. `render` gets the images
+    /// with their explanations; `is_picture` says whether it draws them, which has another price.
+    ///
+    /// # Errors
+    /// If the images can't be read, the explanations would take more than the server gives, or there is no room for them.
+    pub async fn explain<I: UnreadImages, T: Send + 'static>(
+        &self,
+        caller: &Caller,
+        inspected: &Inspected,
+        images: I,
+        class: Option<usize>,
+        is_picture: bool,
+        render: impl FnOnce(&Model, &[&[f32]], Vec<Explanation>) -> T + Send + 'static,
+    ) -> Result<(T, Charge), I::Error> {
+        let count = images.images_max().clamp(1, EXPLAINED_MAX);
+        let mut cost = lab::explain_cost(&inspected.layers, count, is_picture);
+        cost.memory_bytes += images.parsed_bytes(EXPLAINED_MAX) as f64;
+        let price = self.price_of_answer(cost)?;
+        let explain = move |model: &Model, stop: &Stop| {
+            let x: Array2<f32> = images.read(EXPLAINED_MAX)?;
+            let x = x.as_standard_layout();
+            let images: Vec<&[f32]> = x.rows().into_iter().filter_map(|row| row.to_slice()).collect();
+            let network = model.predictor.network();
+            let explanations = lab::explain_all(network, &images, class, &|| !stop.is_set());
+            Ok(render(model, &images, explanations.map_err(client_gone)?))
+        };
+        self.work_with(caller, price, &inspected.wanted, explain).await
+    }
+
+    async fn inspect<T: Send + 'static>(
+        &self,
+        caller: &Caller,
+        inspected: &Inspected,
+        cost: AnswerCost,
+        look: impl FnOnce(&Model, &Stop) -> Result<T, OperationError> + Send + 'static,
+    ) -> Rendered<T> {
+        self.work_with(caller, self.price_of_answer(cost)?, &inspected.wanted, look).await
+    }
+
+    async fn weights_cost(
+        &self,
+        inspected: &Inspected,
+        layer: &str,
+        is_picture: bool,
+    ) -> Result<(usize, AnswerCost), OperationError> {
+        let model = self.held(&inspected.wanted).await?;
+        let network = model.predictor.network();
+        let layer = layer_named(network, layer)?;
+        Ok((layer, lab::weights_cost(network, layer, is_picture)))
+    }
+}
+
+fn layer_named(network: &Network<f32>, name: &str) -> Result<usize, OperationError> {
+    lab::layer_named(network, name).map_err(OperationError::UnknownLayer)
+}
+
+fn no_parameters(network: &Network<f32>, layer: usize) -> OperationError {
+    OperationError::NoParameters(network.layer_name(layer))
+}

@@ -1,0 +1,104 @@
+use std::sync::Arc;
+
+use super::{Caller, OperationError, Service, Wanted};
+use crate::admission::{Charge, Lane, Price, Stop};
+use crate::fields::Fault;
+use crate::lab::{self, AnswerCost, Check, CheckRequest, Question};
+use crate::model::{ModelRef, ModelRefError};
+use crate::nn::{LayerSpec, Network, Stopped};
+use crate::registry::Model;
+
+/// What the caller has made of an answer, and what is charged for it.
+pub type Rendered<T> = Result<(T, Charge), OperationError>;
+
+impl Service {
+    /// Answers a question. `render` turns the answer into what is sent; it runs on the same thread, at the same price.
+    ///
+    /// # Errors
+    /// If there is no answer, it would take more than the server gives, or there is no room for it.
+    pub async fn answer<Q: Question, T: Send + 'static>(
+        &self,
+        caller: &Caller,
+        question: Q,
+        render: impl FnOnce(Q::Answer) -> T + Send + 'static,
+    ) -> Rendered<T> {
+        let price = self.price_of_answer(question.cost())?;
+        let answer = move |_: &Stop| question.answer().map(render).map_err(OperationError::Invalid);
+        self.work(caller, price, answer).await
+    }
+
+    /// Compares backpropagation with numerical differentiation, on a network of the request or on a model. See
+    /// [`answer`](Self::answer) for `render`.
+    ///
+    /// # Errors
+    /// If the model can't be had or has other classes than the data set, the layers don't fit, the check would take more than
+    /// the server gives, or there is no room for it.
+    pub async fn gradient_check<T: Send + 'static>(
+        &self,
+        caller: &Caller,
+        request: CheckRequest,
+        render: impl FnOnce(Check) -> T + Send + 'static,
+    ) -> Rendered<T> {
+        let dataset = self.dataset(request.dataset.clone()).await?;
+        let model = match &request.model {
+            Some(reference) => Some(self.checked_model(caller, reference, dataset.classes.len()).await?),
+            None => None,
+        };
+        let layers = match &model {
+            Some((_, layers)) => layers.as_slice(),
+            None => request.layers.as_deref().unwrap_or_default(),
+        };
+        let price = self.price_of_answer(request.cost(layers))?;
+        let request = Arc::new(request);
+        let drawn = Arc::clone(&request);
+        let check = move |network: Network<f64>, stop: &Stop| {
+            lab::check(network, &request, &dataset, &|| !stop.is_set()).map(render).map_err(client_gone)
+        };
+        match model {
+            Some((wanted, _)) => {
+                let check =
+                    move |model: &Model, stop: &Stop| check(model.predictor.network().converted(), stop);
+                self.work_with(caller, price, &wanted, check).await
+            }
+            None => {
+                let check = move |stop: &Stop| check(drawn.draw().map_err(OperationError::Invalid)?, stop);
+                self.work(caller, price, check).await
+            }
+        }
+    }
+
+    /// The model of a check and its layers.
+    ///
+    /// # Errors
+    /// If it can't be had, or has not as many classes as the data set.
+    async fn checked_model(
+        &self,
+        caller: &Caller,
+        reference: &str,
+        classes: usize,
+    ) -> Result<(Wanted, Vec<LayerSpec>), OperationError> {
+        let invalid = |detail| OperationError::Invalid(vec![Fault { pointer: "/model".to_owned(), detail }]);
+        let reference: ModelRef =
+            reference.parse().map_err(|error: ModelRefError| invalid(error.to_string()))?;
+        let version = self.registry.version(&reference).map_err(|error| invalid(error.to_string()))?;
+        let model = self.loaded(caller, &reference).await?;
+        if model.classes.len() != classes {
+            let detail = format!("it has {} classes, the dataset has {classes}", model.classes.len());
+            return Err(invalid(detail));
+        }
+        Ok((Wanted::new(&model), version.layers))
+    }
+
+    /// The price of an answer of the lab.
+    ///
+    /// # Errors
+    /// If it is more than the server gives; the faults have the estimate.
+    pub(super) fn price_of_answer(&self, cost: AnswerCost) -> Result<Price, OperationError> {
+        self.limits.lab.check(cost).map_err(OperationError::Invalid)?;
+        Ok(Price::new(Lane::Lab, cost.memory_bytes.max(cost.answer_bytes) as usize))
+    }
+}
+
+pub(super) fn client_gone(_: Stopped) -> OperationError {
+    OperationError::ClientGone
+}
