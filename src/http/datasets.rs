@@ -67,7 +67,7 @@ pub struct Example {
     dataset: String,
     split: SplitName,
     index: usize,
-    label: u8,
+    label: u16,
     class: String,
     image: Vec<Vec<u8>>,
 }

@@ -219,7 +219,7 @@ fn shown<T>(
     parsed(request, |mut fields| {
         let more = more(&mut fields, model.predictor.network());
         let classes = model.classes.len() as u64;
-        let label = fields.integer("label", 0..=classes - 1).map(|label| label as u8);
+        let label = fields.integer("label", 0..=classes - 1).map(|label| label as u16);
         let has_label = fields.take("label").is_some();
         let (scale, example) = (fields.take("scale"), example(&mut fields));
         let image = match (fields.take("image"), example) {
@@ -256,7 +256,7 @@ fn own_image(image: &Value, scale: Option<&Value>, faults: &mut Vec<Fault>) -> O
 }
 
 /// The pixels and the label of `{"dataset": "mnist", "split": "test", "index": 0}`.
-fn example(fields: &mut Fields) -> Result<Option<(Vec<f32>, u8)>, ()> {
+fn example(fields: &mut Fields) -> Result<Option<(Vec<f32>, u16)>, ()> {
     if fields.take("example").is_none() {
         return Ok(None);
     }

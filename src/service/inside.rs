@@ -33,7 +33,7 @@ pub struct LabelledImage {
     /// 784 values from 0 to 1.
     pub image: Vec<f32>,
     /// Below the number of classes.
-    pub label: u8,
+    pub label: u16,
 }
 
 /// One step of gradient descent on one image, to be traced.

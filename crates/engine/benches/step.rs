@@ -43,7 +43,7 @@ fn plain_forward(network: &Network<f32>, x: &Array2<f32>) -> (Array2<f32>, Array
     (hidden, z)
 }
 
-fn plain_step(network: &mut Network<f32>, x: &Array2<f32>, labels: &[u8]) {
+fn plain_step(network: &mut Network<f32>, x: &Array2<f32>, labels: &[u16]) {
     let (hidden, mut dz) = plain_forward(network, x);
     softmax(dz.view_mut());
     for (mut row, &label) in dz.rows_mut().into_iter().zip(labels) {

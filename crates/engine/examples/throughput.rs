@@ -100,7 +100,7 @@ fn memory() -> Value {
     let images =
         ndarray::concatenate(Axis(0), &[mnist.train.images().view(); TIMES]).expect("images of one size");
     let labels = mnist.train.labels().repeat(TIMES);
-    let data_bytes = images.len() + labels.len();
+    let data_bytes = images.len() + size_of_val(labels.as_slice());
     let train = Split::new(images, labels).expect("a label for each image");
     let shape = DatasetShape { train: train.len(), ..mnist::shape() };
     let data = Dataset::new(shape.name.clone(), mnist.classes.clone(), train, mnist.test.clone())

@@ -30,7 +30,7 @@ pub const IMAGE_PIXELS: usize = IMAGE_SIDE * IMAGE_SIDE;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Split {
     images: Array2<u8>,
-    labels: Vec<u8>,
+    labels: Vec<u16>,
 }
 
 /// Labelled images of named classes, one part to train on and one to test with.
@@ -139,7 +139,7 @@ pub enum DataError {
         /// Number of the example.
         index: usize,
         /// The label.
-        label: u8,
+        label: u16,
         /// Number of classes.
         classes: usize,
     },
@@ -153,7 +153,7 @@ impl Split {
     ///
     /// # Errors
     /// If the shapes don't fit, or there are none.
-    pub fn new(images: Array2<u8>, labels: Vec<u8>) -> Result<Self, DataError> {
+    pub fn new(images: Array2<u8>, labels: Vec<u16>) -> Result<Self, DataError> {
         if images.ncols() != IMAGE_PIXELS {
             return Err(DataError::WrongPixels { found: images.ncols() });
         }
@@ -174,7 +174,7 @@ impl Split {
     }
 
     /// The labels (n).
-    pub fn labels(&self) -> &[u8] {
+    pub fn labels(&self) -> &[u16] {
         &self.labels
     }
 

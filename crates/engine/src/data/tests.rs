@@ -2,7 +2,7 @@ use ndarray::Array2;
 
 use super::*;
 
-fn split(count: usize, labels: &[u8]) -> Result<Split, DataError> {
+fn split(count: usize, labels: &[u16]) -> Result<Split, DataError> {
     Split::new(Array2::from_shape_fn((count, IMAGE_PIXELS), |(row, _)| row as u8), labels.to_vec())
 }
 

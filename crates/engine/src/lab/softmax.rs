@@ -115,7 +115,7 @@ impl Question for SoftmaxRequest {
             for (class, &share) in shares.iter().enumerate().filter(|(_, share)| **share > 0.0) {
                 let mut dz = Array2::zeros((1, classes));
                 losses[row] +=
-                    share * loss.backward(matrix(z, classes).view(), &[class as u8], rows, dz.view_mut());
+                    share * loss.backward(matrix(z, classes).view(), &[class as u16], rows, dz.view_mut());
                 gradient[row * classes..].iter_mut().zip(&dz).for_each(|(sum, dz)| *sum += share * dz);
             }
         }

@@ -83,7 +83,7 @@ pub fn dimensions(shape: Shape) -> Vec<usize> {
 }
 
 /// The gradient of the scores on `tape`, and the loss.
-pub fn dscores<T: Float>(tape: &Tape<T>, loss: LossKind, label: u8) -> (Array2<T>, f64) {
+pub fn dscores<T: Float>(tape: &Tape<T>, loss: LossKind, label: u16) -> (Array2<T>, f64) {
     let mut dscores = Array2::zeros(tape.scores().dim());
     let loss = Loss::new(loss).backward(tape.scores(), &[label], 1, dscores.view_mut());
     (dscores, loss)
@@ -114,7 +114,7 @@ pub fn trace_cost(layers: &[LayerSpec], with_arrays: bool) -> AnswerCost {
 pub fn trace(
     network: &Network<f32>,
     loss: LossKind,
-    (image, label): (&[f32], u8),
+    (image, label): (&[f32], u16),
     learning_rate: f64,
     with_arrays: bool,
     go_on: &dyn Fn() -> bool,

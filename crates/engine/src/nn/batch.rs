@@ -60,7 +60,7 @@ pub struct Batch<'a, T> {
     /// All examples.
     pub images: &'a dyn Images<T>,
     /// The class of every example.
-    pub labels: &'a [u8],
+    pub labels: &'a [u16],
     /// Which of them, and in which order.
     pub rows: &'a [u32],
     /// What is drawn at random in a training step.

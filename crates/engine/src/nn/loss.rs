@@ -43,12 +43,12 @@ impl Loss {
 
     /// The sum of the rows' losses, before the division by the size of the batch: finite for any
     /// finite scores.
-    pub fn forward<T: Float>(&self, z: ArrayView2<T>, labels: &[u8]) -> f64 {
+    pub fn forward<T: Float>(&self, z: ArrayView2<T>, labels: &[u16]) -> f64 {
         rows(&z).zip(labels).map(|(z, &label)| vectorized!(self.row(z, label))).sum()
     }
 
     #[inline(always)]
-    fn row<T: Float>(&self, z: &[T], label: u8) -> f64 {
+    fn row<T: Float>(&self, z: &[T], label: u16) -> f64 {
         let max = largest(z);
         let sum: f64 = z.iter().map(|&z| (z - max).e_to_the().wide()).sum();
         self.loss(z, label, max, sum)
@@ -56,7 +56,7 @@ impl Loss {
 
     /// The loss of scores of which the largest is `max` and `sum` is Σ e^(z − max).
     #[inline(always)]
-    fn loss<T: Float>(&self, z: &[T], label: u8, max: T, sum: f64) -> f64 {
+    fn loss<T: Float>(&self, z: &[T], label: u16, max: T, sum: f64) -> f64 {
         let classes = z.len() as f64;
         match self.kind {
             LossKind::CrossEntropy => {
@@ -88,7 +88,7 @@ impl Loss {
     pub fn backward<T: Float>(
         &self,
         z: ArrayView2<T>,
-        labels: &[u8],
+        labels: &[u16],
         batch_size: usize,
         mut dz: ArrayViewMut2<T>,
     ) -> f64 {
@@ -100,7 +100,7 @@ impl Loss {
 
     /// Writes the gradient of the scores, and returns their loss.
     #[inline(always)]
-    fn row_backward<T: Float>(&self, z: &[T], dz: &mut [T], label: u8, n: T) -> f64 {
+    fn row_backward<T: Float>(&self, z: &[T], dz: &mut [T], label: u16, n: T) -> f64 {
         let classes = dz.len() as f64;
         let [other, same] = [usize::from(label) + 1, usize::from(label)]
             .map(|class| T::of(self.target(class, label, classes)));
@@ -129,7 +129,7 @@ impl Loss {
         loss
     }
 
-    fn target(&self, class: usize, label: u8, classes: f64) -> f64 {
+    fn target(&self, class: usize, label: u16, classes: f64) -> f64 {
         let onehot = f64::from(u8::from(class == usize::from(label)));
         (1.0 - self.label_smoothing) * onehot + self.label_smoothing / classes
     }

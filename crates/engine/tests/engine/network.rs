@@ -41,8 +41,8 @@ fn worst(checks: &[GradientCheck]) -> f64 {
     checks.iter().map(GradientCheck::max_relative_error).fold(0.0, f64::max)
 }
 
-fn labels(rows: usize, classes: usize, seed: u64) -> Vec<u8> {
-    (0..rows).map(|row| ((row as u64 * 3 + seed) % classes as u64) as u8).collect()
+fn labels(rows: usize, classes: usize, seed: u64) -> Vec<u16> {
+    (0..rows).map(|row| ((row as u64 * 3 + seed) % classes as u64) as u16).collect()
 }
 
 fn check(network: &Network<f64>, loss: &Loss, rows: usize, seed: u64) -> Vec<GradientCheck> {

@@ -22,7 +22,7 @@ struct Fixture {
 #[derive(Deserialize)]
 struct Rows {
     features: Vec<Vec<f64>>,
-    labels: Vec<u8>,
+    labels: Vec<u16>,
 }
 
 #[derive(Deserialize)]

@@ -7,7 +7,7 @@ use chainrule_engine::nn::{
 use ndarray::{Array2, ArrayView2};
 
 const INPUT: Shape = Shape { height: 6, width: 5, channels: 2 };
-const LABEL: u8 = 1;
+const LABEL: u16 = 1;
 
 fn conv(filters: usize, padding: Padding, stride: usize) -> LayerSpec {
     LayerSpec::Conv2d { filters, kernel: 3, padding, stride, init: Init::Xavier }

@@ -94,7 +94,7 @@ pub fn parse_images(bytes: &[u8], limits: IdxLimits) -> Result<Array2<u8>, IdxEr
 ///
 /// # Errors
 /// As for [`parse_images`].
-pub fn parse_labels(bytes: &[u8], limits: IdxLimits) -> Result<Vec<u8>, IdxError> {
+pub fn parse_labels(bytes: &[u8], limits: IdxLimits) -> Result<Vec<u16>, IdxError> {
     if bytes.starts_with(&GZIP_MAGIC) {
         let most = bytes.len().saturating_mul(DEFLATE_RATIO_MAX);
         read_labels(MultiGzDecoder::new(bytes), most, limits)
@@ -113,10 +113,10 @@ fn read_images(mut source: impl Read, most: usize, limits: IdxLimits) -> Result<
     Ok((count, read_values(source, 16, count * IMAGE_PIXELS, most)?))
 }
 
-fn read_labels(mut source: impl Read, most: usize, limits: IdxLimits) -> Result<Vec<u8>, IdxError> {
+fn read_labels(mut source: impl Read, most: usize, limits: IdxLimits) -> Result<Vec<u16>, IdxError> {
     let [claimed] = read_header(&mut source, LABELS_MAGIC)?;
     let count = within(claimed, limits)?;
-    read_values(source, 8, count, most)
+    Ok(read_values(source, 8, count, most)?.into_iter().map(u16::from).collect())
 }
 
 fn within(claimed: u32, limits: IdxLimits) -> Result<usize, IdxError> {

@@ -194,7 +194,7 @@ pub fn check(
     let x = Array2::from_shape_fn((rows.len(), images.ncols()), |(row, pixel)| {
         f64::from(images[[rows[row] as usize, pixel]]) / 255.0
     });
-    let labels: Vec<u8> = rows.iter().map(|&row| dataset.train.labels()[row as usize]).collect();
+    let labels: Vec<u16> = rows.iter().map(|&row| dataset.train.labels()[row as usize]).collect();
     let order: Vec<u32> = (0..rows.len() as u32).collect();
     let draw = Draw { seed: request.seed, epoch: 1 };
     let (x, pool) = (x.view(), Pool::new(1));

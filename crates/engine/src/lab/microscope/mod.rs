@@ -182,7 +182,7 @@ const EDGE_FLOPS: f64 = 10.0;
 pub fn microscope(
     network: &Network<f32>,
     kind: LossKind,
-    (image, label): (&[f32], u8),
+    (image, label): (&[f32], u16),
     place: &ParameterPlace,
     go_on: &dyn Fn() -> bool,
 ) -> Result<Microscope, Stopped> {

@@ -86,7 +86,7 @@ pub(super) struct Group<T> {
     /// Its first row in the batch.
     first: usize,
     examples: Vec<u32>,
-    labels: Vec<u8>,
+    labels: Vec<u16>,
     /// Input of layer `i` at `i`; the scores at the end.
     values: Vec<Values<T>>,
     /// The gradient of each of `values`.
