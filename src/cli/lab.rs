@@ -117,7 +117,8 @@ pub struct SummaryArgs {
 /// Shapes, parameters, operations and bytes of a network.
 pub fn summary(args: &SummaryArgs, output: Output) -> Result<(), CliError> {
     let request = request(&args.network, [("batch_size", args.batch_size)])?;
-    let parsed = NetworkRequest::parse(&request, &SpecLimits::default()).map_err(|faults| told(&faults))?;
+    let parsed = NetworkRequest::parse(&request, &data::mnist::shape(), &SpecLimits::default())
+        .map_err(|faults| told(&faults))?;
     let summary = parsed.answer().map_err(|faults| told(&faults))?;
     if output.json {
         print_json(&summary)

@@ -56,7 +56,8 @@ pub async fn summary(
     request: Json,
 ) -> Result<Response, Problem> {
     let limits = app.config().limits.spec();
-    let request = request.read(move |request| NetworkRequest::parse(request, &limits)).await?;
+    let request =
+        request.read(move |request| NetworkRequest::parse(request, &data::mnist::shape(), &limits)).await?;
     let wants_text = accepts(&headers, TEXT);
     let render = move |summary: Summary| match wants_text {
         true => answer_as(TEXT, summary.text()),

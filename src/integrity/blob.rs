@@ -1,6 +1,7 @@
 use super::ByVersion;
 use crate::artifact::{read_checkpoint, read_model, write_model};
 use crate::blobs::{BlobError, Blobs, digest};
+use crate::data;
 use crate::store::{BlobOwner, BlobRow, PublishedModel, Store, StoreError};
 
 /// What is wrong with a blob.
@@ -41,7 +42,10 @@ pub(super) async fn examine(
             };
             let step = *step;
             Ok(judged(blobs, row, move |bytes| {
-                let state = read_checkpoint(bytes, &spec).map_err(|error| error.to_string())?;
+                let dataset = data::shape(&spec.dataset)
+                    .ok_or_else(|| format!("there is no dataset {:?}", spec.dataset))?;
+                let state =
+                    read_checkpoint(bytes, &spec, dataset.input).map_err(|error| error.to_string())?;
                 let found = state.optimizer.steps();
                 if found == step {
                     Ok(())
@@ -102,7 +106,9 @@ pub(super) async fn rebuilt(
         let Ok(bytes) = blobs.get(&checkpoint.blob_key, &checkpoint.sha256).await else { continue };
         let (spec, row) = (job.spec.clone(), model.row.clone());
         let written = tokio::task::spawn_blocking(move || {
-            let state = read_checkpoint(&bytes, &spec).ok().filter(|state| state.is_finished(&spec))?;
+            let input = data::shape(&spec.dataset)?.input;
+            let state =
+                read_checkpoint(&bytes, &spec, input).ok().filter(|state| state.is_finished(&spec))?;
             let bytes = write_model(state.published(), &row.layers, &row.classes).ok()?;
             (digest(&bytes) == row.sha256).then_some(bytes)
         });

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::{OperationError, Service};
 use crate::admission::WorkError;
-use crate::data::{self, Dataset};
+use crate::data::{self, Dataset, DatasetShape};
 use crate::fields::{nearest, shown};
 
 impl Service {
@@ -24,16 +24,27 @@ impl Service {
         read: impl FnOnce(&Arc<Dataset>) -> T + Send + 'static,
     ) -> Result<T, OperationError> {
         let span = tracing::Span::current();
-        let read = move || span.in_scope(|| named(&name).map(|dataset| read(&dataset)));
+        let read = move || {
+            span.in_scope(|| {
+                let dataset = data::named(&name).ok_or_else(|| unknown(&name))?;
+                Ok(read(&dataset))
+            })
+        };
         tokio::task::spawn_blocking(read).await.map_err(|_| OperationError::Lost(WorkError::Lost))?
     }
 }
 
-fn named(name: &str) -> Result<Arc<Dataset>, OperationError> {
-    data::named(name).ok_or_else(|| {
-        let shapes = data::shapes();
-        let names: Vec<&str> = shapes.iter().map(|shape| shape.name.as_str()).collect();
-        let nearest = nearest(name, &names).map(str::to_owned);
-        OperationError::UnknownDataset { name: shown(name), nearest }
-    })
+/// The shape of the data set called `name`.
+///
+/// # Errors
+/// If there is none of this name.
+pub(super) fn shape(name: &str) -> Result<DatasetShape, OperationError> {
+    data::shape(name).ok_or_else(|| unknown(name))
+}
+
+fn unknown(name: &str) -> OperationError {
+    let shapes = data::shapes();
+    let names: Vec<&str> = shapes.iter().map(|shape| shape.name.as_str()).collect();
+    let nearest = nearest(name, &names).map(str::to_owned);
+    OperationError::UnknownDataset { name: shown(name), nearest }
 }

@@ -6,13 +6,14 @@ use crate::admission::{Charge, Stop};
 use crate::fields::Fault;
 use crate::lab::{self, AnswerCost, Explanation, LayerWeights, Microscope, ParameterPlace, Trace};
 use crate::model::ModelRef;
-use crate::nn::{LayerSpec, LossKind, Network};
+use crate::nn::{LayerSpec, LossKind, Network, Shape};
 use crate::registry::Model;
 
 /// A published network to look into: one version, and its layers, by which answers are priced.
 pub struct Inspected {
     wanted: Wanted,
     layers: Vec<LayerSpec>,
+    input: Shape,
     classes: usize,
 }
 
@@ -63,7 +64,8 @@ impl Service {
     ) -> Result<Inspected, OperationError> {
         let layers = self.registry.version(reference)?.layers;
         let model = self.loaded(caller, reference).await?;
-        Ok(Inspected { wanted: Wanted::new(&model), layers, classes: model.classes.len() })
+        let (input, classes) = (model.predictor.network().input(), model.classes.len());
+        Ok(Inspected { wanted: Wanted::new(&model), layers, input, classes })
     }
 
     /// Follows one step of gradient descent forward and backward. See [`answer`](Self::answer) for `render`.
@@ -78,7 +80,7 @@ impl Service {
         render: impl FnOnce(&Model, Trace) -> T + Send + 'static,
     ) -> Rendered<T> {
         let TraceRequest { shown, loss, learning_rate, arrays } = request;
-        let cost = lab::trace_cost(&inspected.layers, arrays);
+        let cost = lab::trace_cost(inspected.input, &inspected.layers, arrays);
         let trace = move |model: &Model, stop: &Stop| {
             let (network, image) = (model.predictor.network(), (shown.image.as_slice(), shown.label));
             let trace = lab::trace(network, loss, image, learning_rate, arrays, &|| !stop.is_set())
@@ -105,7 +107,7 @@ impl Service {
         layer: &str,
     ) -> Rendered<Vec<u8>> {
         let layer = layer_named(self.held(&inspected.wanted).await?.predictor.network(), layer)?;
-        let cost = lab::feature_maps_cost(&inspected.layers, layer);
+        let cost = lab::feature_maps_cost(inspected.input, &inspected.layers, layer);
         let draw =
             move |model: &Model, _: &Stop| Ok(lab::feature_maps(model.predictor.network(), &image, layer));
         self.inspect(caller, inspected, cost, draw).await
@@ -124,7 +126,7 @@ impl Service {
         place: ParameterPlace,
         render: impl FnOnce(&Model, Microscope) -> T + Send + 'static,
     ) -> Rendered<T> {
-        let cost = lab::microscope_cost(&inspected.layers, &place);
+        let cost = lab::microscope_cost(inspected.input, &inspected.layers, &place);
         let look = move |model: &Model, stop: &Stop| {
             let (network, image) = (model.predictor.network(), (shown.image.as_slice(), shown.label));
             let found = lab::microscope(network, loss, image, &place, &|| !stop.is_set());
@@ -186,7 +188,7 @@ impl Service {
         render: impl FnOnce(&Model, &[&[f32]], Vec<Explanation>) -> T + Send + 'static,
     ) -> Result<(T, Charge), I::Error> {
         let count = images.images_max().clamp(1, EXPLAINED_MAX);
-        let mut cost = lab::explain_cost(&inspected.layers, count, is_picture);
+        let mut cost = lab::explain_cost(inspected.input, &inspected.layers, count, is_picture);
         cost.memory_bytes += images.parsed_bytes(EXPLAINED_MAX) as f64;
         let price = self.price_of_answer(cost)?;
         let explain = move |model: &Model, stop: &Stop| {

@@ -1,13 +1,14 @@
 use tokio::sync::broadcast;
 
+use super::datasets::shape;
 use super::{Caller, OperationError, Service};
 use crate::blobs::{Blob, BlobError, ByteStream};
-use crate::data;
+use crate::data::DatasetShape;
 use crate::job::{Checkpoint, EpochRecord, Job, JobHistory, JobId, Progress};
 use crate::model::ModelRef;
 use crate::nn::fitting_layers;
 use crate::store::{Cancelled, Deleted, Inserted, JobFilter, NewJob, Resumed};
-use crate::train::{EpochMetrics, INPUT, TrainSpec};
+use crate::train::{EpochMetrics, TrainSpec};
 
 /// A job that is asked for.
 #[derive(Clone, Debug)]
@@ -70,15 +71,14 @@ impl Service {
     /// rows can't be written.
     pub async fn submit_job(&self, caller: &Caller, submission: Submission) -> Result<Job, OperationError> {
         let Submission { mut spec, idempotency_key, request_sha256 } = submission;
+        let dataset = shape(&spec.dataset)?;
         if let Some(reference) = &spec.initial_model {
-            spec.initial_model = Some(self.initial_model(reference, &spec)?);
+            spec.initial_model = Some(self.initial_model(reference, &spec, &dataset)?);
         }
         self.has_room()?;
-        let shapes = data::shapes();
-        let examples = shapes.iter().find(|shape| shape.name == spec.dataset).map_or(0, |shape| shape.train);
         let progress = Progress {
             epochs: spec.epochs,
-            steps: spec.steps_per_epoch(examples) as u64 * u64::from(spec.epochs),
+            steps: spec.steps_per_epoch(dataset.train) as u64 * u64::from(spec.epochs),
             ..Progress::default()
         };
         let client = caller.owner();
@@ -118,11 +118,16 @@ impl Service {
     }
 
     /// The model that `reference` means now, as `name@version`: what a job starts from must not change.
-    fn initial_model(&self, reference: &str, spec: &TrainSpec) -> Result<String, OperationError> {
+    fn initial_model(
+        &self,
+        reference: &str,
+        spec: &TrainSpec,
+        dataset: &DatasetShape,
+    ) -> Result<String, OperationError> {
         let reference: ModelRef = reference.parse().map_err(OperationError::InitialModelRef)?;
         let version = self.registry.version(&reference).map_err(OperationError::InitialModelUnknown)?;
         let name = format!("{}@{}", reference.name, version.version);
-        match fitting_layers(INPUT, &spec.network.layers, &version.layers) {
+        match fitting_layers(dataset.input, &spec.network.layers, &version.layers) {
             Err(error) => Err(OperationError::InitialModelMisfit(error.to_string())),
             Ok(0) => Err(OperationError::InitialModelMisfit(format!(
                 "no layer of {name} fits this network: none has the place, kind and shape of another"

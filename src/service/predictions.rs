@@ -3,7 +3,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{Caller, OperationError, Service, Wanted};
 use crate::admission::{Charge, Lane, Price, Stop};
-use crate::data::IMAGE_PIXELS;
 use crate::nn::argmax;
 use crate::registry::{Model, Registry};
 
@@ -48,7 +47,7 @@ pub trait UnreadImages: Send + 'static {
     /// Bytes that are held while `images_max` of them are read, besides theirs.
     fn parsed_bytes(&self, images_max: usize) -> usize;
 
-    /// The images as rows of 784 values from 0 to 1.
+    /// The images as rows of values from 0 to 1, one for each input of a network.
     ///
     /// # Errors
     /// If they can't be read, or are more than `images_max`.
@@ -115,8 +114,9 @@ impl Service {
     ) -> Result<Price, OperationError> {
         let count = images.images_max().min(self.limits.images_max);
         let (predictor, classes) = (&model.predictor, model.classes.len());
-        let of_image =
-            IMAGE_PIXELS * size_of::<f32>() + ANSWER_BYTES + classes * (CLASS_BYTES + size_of::<f32>());
+        let of_image = predictor.network().input().len() * size_of::<f32>()
+            + ANSWER_BYTES
+            + classes * (CLASS_BYTES + size_of::<f32>());
         let multiplications = predictor.multiplications() * count as f64;
         let (flops, flops_max) = (2.0 * multiplications, self.limits.predict_flops_max);
         if flops > flops_max {
@@ -146,7 +146,7 @@ struct Batch<I> {
 
 impl<I: UnreadImages> Batch<I> {
     fn new(images: I, images_max: usize, top: Option<usize>) -> Self {
-        let x = Array2::zeros((0, IMAGE_PIXELS));
+        let x = Array2::zeros((0, 0));
         Self { unread: Some(images), images_max, top, x, predictions: Vec::new() }
     }
 

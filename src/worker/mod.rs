@@ -27,7 +27,7 @@ use crate::blobs::{BlobError, Blobs};
 use crate::data::{self, Dataset};
 use crate::fault::{self, Point};
 use crate::job::{BlobKey, Job, JobError, JobId, JobState, Progress};
-use crate::nn::{Pool, ShapeError};
+use crate::nn::{Pool, Shape, ShapeError};
 use crate::priority::Priority;
 use crate::registry::{Registry, RegistryError};
 use crate::store::{Claim, NewModel, Store, StoreError};
@@ -240,7 +240,8 @@ impl Worker {
         let spec = &job.spec;
         let dataset =
             data::named(&spec.dataset).ok_or_else(|| WorkerError::UnknownDataset(spec.dataset.clone()))?;
-        let state = runtime.block_on(self.state_of(job, lease.claim))?;
+        let input = dataset.shape().input;
+        let state = runtime.block_on(self.state_of(job, input, lease.claim))?;
         let (entries, told) = mpsc::channel(ENTRIES);
         let mut recorder = Recorder::new(self, job, lease, &dataset, &state, entries, runtime);
         let (outcome, progress) = std::thread::scope(|scope| {
@@ -281,12 +282,13 @@ impl Worker {
 
     /// The state a job goes on from: its newest checkpoint that can be read, or the beginning. One whose bytes are
     /// damaged is set aside.
-    async fn state_of(&self, job: &Job, claim: Claim) -> Result<TrainState, WorkerError> {
+    async fn state_of(&self, job: &Job, input: Shape, claim: Claim) -> Result<TrainState, WorkerError> {
         for checkpoint in self.store.checkpoints(job.id).await? {
             let key = &checkpoint.blob_key;
             let bytes = self.blobs.get(key, &checkpoint.sha256).await;
-            let state =
-                bytes.map_err(WorkerError::from).and_then(|bytes| Ok(read_checkpoint(&bytes, &job.spec)?));
+            let state = bytes
+                .map_err(WorkerError::from)
+                .and_then(|bytes| Ok(read_checkpoint(&bytes, &job.spec, input)?));
             let error = match state {
                 Ok(state) => {
                     tracing::info!(job = %job.id, epoch = state.epoch, step = state.step, "job goes on");
@@ -310,7 +312,7 @@ impl Worker {
                 tracing::error!(job = %job.id, step = checkpoint.step, aside, "damaged checkpoint set aside");
             }
         }
-        let mut state = TrainState::new(&job.spec)?;
+        let mut state = TrainState::new(&job.spec, input)?;
         if let Some(reference) = &job.spec.initial_model {
             let reference = reference.parse().map_err(|_| WorkerError::UnknownModel(reference.clone()))?;
             // Another server may just have published it.

@@ -11,6 +11,7 @@ use super::{Worker, WorkerError};
 use crate::data::Dataset;
 use crate::fault::{self, Point};
 use crate::job::{EpochRecord, Job, Progress, StepMemory};
+use crate::nn::Shape;
 use crate::train::{EpochMetrics, Observer, StepMetrics, StepReport, TrainSpec, TrainState};
 
 /// Steps of a job that are recorded, about.
@@ -21,6 +22,8 @@ pub(super) struct Recorder<'a> {
     worker: &'a Worker,
     runtime: &'a Handle,
     spec: &'a TrainSpec,
+    /// The shape of an image.
+    input: Shape,
     lease: &'a Lease,
     entries: mpsc::Sender<Entry>,
     /// Sampled since they were last told.
@@ -63,6 +66,7 @@ impl<'a> Recorder<'a> {
             worker,
             runtime,
             spec: &job.spec,
+            input: dataset.shape().input,
             lease,
             entries,
             steps: Vec::new(),
@@ -128,7 +132,7 @@ impl Observer for Recorder<'_> {
 
     fn begin(&mut self, workspace_bytes: usize) {
         let memory = StepMemory {
-            estimated_bytes: self.spec.workspace_bytes().round() as u64,
+            estimated_bytes: self.spec.workspace_bytes(self.input).round() as u64,
             measured_bytes: workspace_bytes as u64,
         };
         self.lease.progress.send_modify(|progress| progress.memory = Some(memory));

@@ -12,7 +12,7 @@ fn train(spec: &TrainSpec) -> (TrainState, f64) {
     match run(
         spec,
         &mnist::dataset(),
-        TrainState::new(spec).expect("layers that fit"),
+        TrainState::new(spec, mnist::shape().input).expect("layers that fit"),
         &pool,
         &mut Steps(u64::MAX),
     ) {
@@ -66,7 +66,7 @@ fn a_run_that_diverges_says_where() {
     let result = run(
         &spec,
         &mnist::dataset(),
-        TrainState::new(&spec).expect("layers that fit"),
+        TrainState::new(&spec, mnist::shape().input).expect("layers that fit"),
         &pool,
         &mut Steps(u64::MAX),
     );

@@ -10,7 +10,7 @@ use chainrule::data::mnist;
 use chainrule::nn::{
     Batch, Draw, Loss, LossKind, Network, Optimizer, OptimizerSpec, Plan, Pool, Trainer, Workspace,
 };
-use chainrule::train::{EpochMetrics, INPUT, Observer, Outcome, StepReport, TrainState, run};
+use chainrule::train::{EpochMetrics, Observer, Outcome, StepReport, TrainState, run};
 use serde_json::{Value, json};
 
 use crate::reproducible::spec;
@@ -79,7 +79,8 @@ fn a_training_step_allocates_nothing() {
     let others = [json!({ "network": "cnn-fast" }), json!({ "network": "cnn-best" }), normalised()];
     for request in jobs.into_iter().chain(others) {
         let spec = spec(request);
-        let mut network = Network::<f32>::new(INPUT, &spec.network.layers, 1).expect("layers that fit");
+        let mut network =
+            Network::<f32>::new(mnist::shape().input, &spec.network.layers, 1).expect("layers that fit");
         let mut optimizer = Optimizer::new(spec.optimizer, &network);
         let plan = Plan::new(&network.kinds(), 128, nonzero_fraction);
         let mut workspace = Workspace::planned(&network, plan);
@@ -130,7 +131,7 @@ fn a_job_allocates_nothing_from_step_to_step() {
         "augment": { "shift_pixels": 2, "rotate_degrees": 10, "scale": 0.1, "shear": 0.1, "elastic": { "alpha": 8, "sigma": 3 } },
     }));
     let mut between = BetweenSteps::default();
-    let state = TrainState::new(&spec).expect("layers that fit");
+    let state = TrainState::new(&spec, mnist::shape().input).expect("layers that fit");
     run(&spec, &mnist::dataset(), state, &Pool::new(1), &mut between).expect("a run that converges");
     assert_eq!(between.counts, [0; 14]);
 }
@@ -172,7 +173,7 @@ fn a_job_takes_the_memory_it_was_estimated_to_within_a_fifth() {
         let spec = spec(request);
         let estimated = spec.cost(&mnist::shape()).memory_bytes;
         let (measured, outcome) = most_held(|| {
-            let state = TrainState::new(&spec).expect("layers that fit");
+            let state = TrainState::new(&spec, mnist::shape().input).expect("layers that fit");
             run(&spec, &dataset, state, &Pool::new(1), &mut Checkpoints)
         });
         assert!(matches!(outcome, Ok(Outcome::Finished { .. })), "{outcome:?}");

@@ -3,7 +3,6 @@
 use chainrule::data::mnist;
 use chainrule::lab;
 use chainrule::nn::{Network, Tape};
-use chainrule::train::INPUT;
 use ndarray::Array2;
 use serde_json::{Value, json};
 
@@ -208,7 +207,8 @@ async fn an_explanation_has_the_gradients_that_differences_find_and_adds_up() {
 #[test]
 fn saliency_is_the_derivative_of_the_score() {
     let spec = crate::reproducible::spec(json!({ "network": "cnn-fast" }));
-    let mut network = Network::<f32>::new(INPUT, &spec.network.layers, 3).expect("layers that fit");
+    let mut network =
+        Network::<f32>::new(mnist::shape().input, &spec.network.layers, 3).expect("layers that fit");
     for (_, bias) in network.layers_mut().iter_mut().filter_map(|layer| layer.parameters_mut()) {
         bias.iter_mut().enumerate().for_each(|(unit, bias)| *bias = 0.03 * (unit + 1) as f32);
     }

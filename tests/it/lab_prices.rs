@@ -11,7 +11,6 @@ use chainrule::lab::{
     NetworkRequest, ParameterPlace, Question, SoftmaxRequest,
 };
 use chainrule::nn::{Activation, LayerSpec, LossKind, Network, Stopped};
-use chainrule::train::INPUT;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -126,10 +125,10 @@ fn a_look_into_a_network_takes_what_its_price_says() {
     let image = image();
     let go_on = || true;
     for layers in networks() {
-        let network = Network::<f32>::new(INPUT, &layers, 1).expect("layers that fit");
+        let network = Network::<f32>::new(mnist::shape().input, &layers, 1).expect("layers that fit");
         let shown = (image.as_slice(), 7);
         for arrays in [false, true] {
-            priced("trace", lab::trace_cost(&layers, arrays), || {
+            priced("trace", lab::trace_cost(mnist::shape().input, &layers, arrays), || {
                 json_of(
                     lab::trace(&network, LossKind::CrossEntropy, shown, 0.1, arrays, &go_on)
                         .expect("a trace"),
@@ -137,7 +136,7 @@ fn a_look_into_a_network_takes_what_its_price_says() {
             });
         }
         for index in 0..layers.len() {
-            priced("feature maps", lab::feature_maps_cost(&layers, index), || {
+            priced("feature maps", lab::feature_maps_cost(mnist::shape().input, &layers, index), || {
                 lab::feature_maps(&network, &image, index)
             });
             if network.layers()[index].parameters().is_none() {
@@ -150,7 +149,7 @@ fn a_look_into_a_network_takes_what_its_price_says() {
                 lab::weight_picture(&network, index).expect("weights")
             });
             let place = ParameterPlace::new(&network, index, false, &[0]).expect("a weight");
-            priced("microscope", lab::microscope_cost(&layers, &place), || {
+            priced("microscope", lab::microscope_cost(mnist::shape().input, &layers, &place), || {
                 json_of(
                     lab::microscope(&network, LossKind::CrossEntropy, shown, &place, &go_on)
                         .expect("an answer"),
@@ -159,11 +158,17 @@ fn a_look_into_a_network_takes_what_its_price_says() {
         }
         let images = [image.as_slice(); 2];
         let explained = || lab::explain_all(&network, &images, None, &go_on).expect("explanations");
-        priced("explain", lab::explain_cost(&layers, 2, false), || json_of(explained()));
-        priced("a picture of an explanation", lab::explain_cost(&layers, 2, true), || {
-            lab::pictures(&images, &explained())
-        });
-        question(Ok(NetworkRequest { layers, batch_size: 100 }));
+        priced(
+            "explain",
+            lab::explain_cost(mnist::shape().input, &layers, 2, false),
+            || json_of(explained()),
+        );
+        priced(
+            "a picture of an explanation",
+            lab::explain_cost(mnist::shape().input, &layers, 2, true),
+            || lab::pictures(&images, &explained()),
+        );
+        question(Ok(NetworkRequest { input: mnist::shape().input, layers, batch_size: 100 }));
     }
     for points in [2, 10_000] {
         let request = CurveRequest::new(Activation::Gelu, None, None, Some(points)).expect("an interval");
@@ -275,7 +280,7 @@ fn stops<T>(what: &str, least: usize, work: impl Fn(&dyn Fn() -> bool) -> Result
 #[test]
 fn long_work_stops_at_the_first_no() {
     let layers = layers(json!({ "network": "cnn-fast" }));
-    let network = Network::<f32>::new(INPUT, &layers, 1).expect("layers that fit");
+    let network = Network::<f32>::new(mnist::shape().input, &layers, 1).expect("layers that fit");
     let (image, loss) = (image(), LossKind::CrossEntropy);
     let shown = (image.as_slice(), 7);
     stops("trace", 3, |go_on| lab::trace(&network, loss, shown, 0.1, false, go_on));

@@ -68,7 +68,12 @@ fn train(spec: &TrainSpec, threads: usize, state: TrainState, steps: u64) -> Out
 }
 
 fn undisturbed(spec: &TrainSpec, threads: usize) -> (Vec<u8>, f64) {
-    match train(spec, threads, TrainState::new(spec).expect("layers that fit"), u64::MAX) {
+    match train(
+        spec,
+        threads,
+        TrainState::new(spec, mnist::shape().input).expect("layers that fit"),
+        u64::MAX,
+    ) {
         Outcome::Finished { state, test } => (write_checkpoint(&state).expect("a checkpoint"), test.loss),
         Outcome::Stopped { .. } | Outcome::Interrupted => panic!("nobody stopped it"),
     }
@@ -97,12 +102,17 @@ fn a_run_stopped_after_any_step_and_resumed_from_its_checkpoint_gives_the_same_b
     for spec in rules.chain([small("adam", Some(1.0)), convolutional(), fused()]) {
         let expected = undisturbed(&spec, 2);
         for steps in [1, 3, 9, 10, 11, 12, 23, 29] {
-            let state = match train(&spec, 2, TrainState::new(&spec).expect("layers that fit"), steps) {
+            let state = match train(
+                &spec,
+                2,
+                TrainState::new(&spec, mnist::shape().input).expect("layers that fit"),
+                steps,
+            ) {
                 Outcome::Stopped { state } | Outcome::Finished { state, .. } => state,
                 Outcome::Interrupted => panic!("it is stopped by a step"),
             };
             let bytes = write_checkpoint(&state).expect("a checkpoint");
-            let state = read_checkpoint(&bytes, &spec).expect("the same state");
+            let state = read_checkpoint(&bytes, &spec, mnist::shape().input).expect("the same state");
             let Outcome::Finished { state, test } = train(&spec, 1, state, u64::MAX) else {
                 panic!("nobody stopped it")
             };
@@ -142,13 +152,13 @@ fn checkpoints_within_an_epoch_change_nothing_and_a_run_goes_on_from_any_of_them
     for spec in [small("adam", None), small("momentum", Some(1.0)), convolutional()] {
         let expected = undisturbed(&spec, 2);
         let mut kept = Kept { every: 3, steps: 0, checkpoints: Vec::new() };
-        let state = TrainState::new(&spec).expect("layers that fit");
+        let state = TrainState::new(&spec, mnist::shape().input).expect("layers that fit");
         let outcome = run(&spec, &mnist::dataset(), state, &Pool::new(2), &mut kept);
         let Ok(Outcome::Finished { state, test }) = outcome else { panic!("nobody stopped it") };
         assert!((write_checkpoint(&state).expect("a checkpoint"), test.loss) == expected);
         assert!(kept.checkpoints.len() >= 2);
         for bytes in kept.checkpoints {
-            let state = read_checkpoint(&bytes, &spec).expect("a state");
+            let state = read_checkpoint(&bytes, &spec, mnist::shape().input).expect("a state");
             let Outcome::Finished { state, test } = train(&spec, 1, state, u64::MAX) else {
                 panic!("nobody stopped it")
             };
@@ -209,7 +219,7 @@ fn of_batches(images: usize, batch_size: usize) -> TrainSpec {
 fn the_figures_of_an_epoch_are_those_of_its_last_whole_batch() {
     for images in [64 * 3 + 1, 64 + 1, 64 * 3, 50] {
         let spec = of_batches(images, 64);
-        let state = TrainState::new(&spec).expect("layers that fit");
+        let state = TrainState::new(&spec, mnist::shape().input).expect("layers that fit");
         let (course, _) = course(&spec, state, u64::MAX);
         for epoch in course.figures {
             let dead = epoch.layers[1].dead_fraction.expect("a relu");
@@ -219,7 +229,8 @@ fn the_figures_of_an_epoch_are_those_of_its_last_whole_batch() {
     }
     // Known bad: one image alone.
     let spec = of_batches(2, 1);
-    let (course, _) = course(&spec, TrainState::new(&spec).expect("layers that fit"), u64::MAX);
+    let (course, _) =
+        course(&spec, TrainState::new(&spec, mnist::shape().input).expect("layers that fit"), u64::MAX);
     assert!(course.figures[0].layers[1].dead_fraction > Some(0.2), "{:?}", course.figures[0]);
 }
 
@@ -227,7 +238,7 @@ fn the_figures_of_an_epoch_are_those_of_its_last_whole_batch() {
 #[test]
 fn a_run_that_goes_on_from_anywhere_has_the_figures_of_one_that_was_never_stopped() {
     for spec in [of_batches(64 * 3 + 1, 64), of_batches(64 * 2, 64), of_batches(50, 64), convolutional()] {
-        let start = || TrainState::new(&spec).expect("layers that fit");
+        let start = || TrainState::new(&spec, mnist::shape().input).expect("layers that fit");
         let (whole, _) = course(&spec, start(), u64::MAX);
         assert_eq!(whole.figures.len(), 2);
         for (before, state) in &whole.states {
@@ -262,7 +273,7 @@ impl Observer for Impatient {
 #[test]
 fn a_run_ends_while_it_measures_when_it_is_told_to() {
     let spec = small("adam", None);
-    let state = TrainState::new(&spec).expect("layers that fit");
+    let state = TrainState::new(&spec, mnist::shape().input).expect("layers that fit");
     let outcome = run(&spec, &mnist::dataset(), state, &Pool::new(2), &mut Impatient);
     assert_eq!(outcome, Ok(Outcome::Interrupted));
 }
@@ -270,10 +281,11 @@ fn a_run_ends_while_it_measures_when_it_is_told_to() {
 #[test]
 fn a_checkpoint_of_another_network_or_a_damaged_one_is_refused() {
     let spec = small("adam", Some(1.0));
-    let bytes = write_checkpoint(&TrainState::new(&spec).expect("layers that fit")).expect("a checkpoint");
-    assert!(read_checkpoint(&bytes[..bytes.len() - 1], &spec).is_err());
-    assert!(read_checkpoint(b"", &spec).is_err());
+    let bytes = write_checkpoint(&TrainState::new(&spec, mnist::shape().input).expect("layers that fit"))
+        .expect("a checkpoint");
+    assert!(read_checkpoint(&bytes[..bytes.len() - 1], &spec, mnist::shape().input).is_err());
+    assert!(read_checkpoint(b"", &spec, mnist::shape().input).is_err());
     let other = json!({ "network": { "layers": [{ "type": "dense", "units": 10 }] } });
-    assert!(read_checkpoint(&bytes, &crate::reproducible::spec(other)).is_err());
-    assert!(read_checkpoint(&bytes, &small("momentum", Some(1.0))).is_err());
+    assert!(read_checkpoint(&bytes, &crate::reproducible::spec(other), mnist::shape().input).is_err());
+    assert!(read_checkpoint(&bytes, &small("momentum", Some(1.0)), mnist::shape().input).is_err());
 }

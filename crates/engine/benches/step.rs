@@ -8,7 +8,6 @@ use chainrule_engine::nn::{
     Batch, Dense, Draw, Init, Layer, LayerSpec, Loss, LossKind, Network, Optimizer, OptimizerSpec, Plan,
     Pool, Predictor, Trainer, Workspace, softmax,
 };
-use chainrule_engine::train::INPUT;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ndarray::{Array2, Axis};
 
@@ -17,7 +16,7 @@ const LEARNING_RATE: f64 = 0.1;
 
 fn network() -> Network<f32> {
     let dense = |units| LayerSpec::Dense { units, init: Init::He };
-    Network::new(INPUT, &[dense(128), LayerSpec::Relu, dense(10)], 1).expect("layers that fit")
+    Network::new(mnist::shape().input, &[dense(128), LayerSpec::Relu, dense(10)], 1).expect("layers that fit")
 }
 
 fn dense(layer: &Layer<f32>) -> &Dense<f32> {

@@ -44,7 +44,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let pool = Pool::new(std::thread::available_parallelism()?.get());
     let begin = Instant::now();
-    if let Outcome::Finished { test, .. } = run(&spec, &dataset, TrainState::new(&spec)?, &pool, &mut ())? {
+    if let Outcome::Finished { test, .. } =
+        run(&spec, &dataset, TrainState::new(&spec, dataset.shape().input)?, &pool, &mut ())?
+    {
         let train_seconds = begin.elapsed().as_secs_f64();
         println!("{}", json!({ "test_accuracy": test.accuracy, "train_seconds": train_seconds }));
     }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use chainrule_engine::data::{Dataset, DatasetShape, Split, mnist};
 use chainrule_engine::nn::kernel::{Instructions, multiply_adds, run_vectorized};
 use chainrule_engine::nn::{Init, LayerSpec, Network, Pool, Predictor};
-use chainrule_engine::train::{INPUT, Observer, Outcome, SpecLimits, TrainState, parse, run};
+use chainrule_engine::train::{Observer, Outcome, SpecLimits, TrainState, parse, run};
 use ndarray::{Array2, Axis};
 use serde_json::{Value, json};
 
@@ -37,10 +37,11 @@ fn predict(threads: usize) -> Value {
     let pool = Pool::new(threads);
     let dense = |units| LayerSpec::Dense { units, init: Init::He };
     let layers = [dense(128), LayerSpec::Relu, dense(10)];
-    let predictor = Predictor::<f32>::new(Network::new(INPUT, &layers, 1).expect("layers that fit"));
+    let predictor =
+        Predictor::<f32>::new(Network::new(mnist::shape().input, &layers, 1).expect("layers that fit"));
     let test = &mnist::dataset().test;
     let images_per_second = |images: usize| {
-        let x = Array2::from_shape_fn((images, INPUT.len()), |(row, pixel)| {
+        let x = Array2::from_shape_fn((images, mnist::shape().input.len()), |(row, pixel)| {
             f32::from(test.image(row)[pixel]) / 255.0
         });
         let calls = rate(|| drop(black_box(predictor.probabilities_on(&pool, black_box(x.view())))));
@@ -108,7 +109,7 @@ fn memory() -> Value {
     let request = json!({ "epochs": 1, "validation_fraction": 0 });
     let spec = parse(&request, &[shape], &SpecLimits::default()).expect("a job");
     let before = status_bytes("VmRSS");
-    let state = TrainState::new(&spec).expect("layers that fit");
+    let state = TrainState::new(&spec, mnist::shape().input).expect("layers that fit");
     let pool = Pool::new(std::thread::available_parallelism().map_or(1, usize::from));
     let begin = Instant::now();
     let outcome = run(&spec, &data, state, &pool, &mut Epoch);

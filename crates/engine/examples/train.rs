@@ -45,7 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let dataset = data::named(&spec.dataset).ok_or("no such dataset")?;
     let pool = Pool::new(std::thread::available_parallelism()?.get());
     let mut report = Report { begin: Instant::now(), images: 0 };
-    let outcome = run(&spec, &dataset, TrainState::new(&spec)?, &pool, &mut report)?;
+    let outcome = run(&spec, &dataset, TrainState::new(&spec, dataset.shape().input)?, &pool, &mut report)?;
     if let Outcome::Finished { test, .. } = outcome {
         println!("test accuracy {:.4}", test.accuracy);
     }

@@ -13,7 +13,7 @@
 //! let request = serde_json::json!({ "network": "mlp", "epochs": 1, "train_samples": 6_000 });
 //! let spec = parse(&request, &data::shapes(), &SpecLimits::default()).expect("a valid request");
 //! let mnist = mnist::dataset();
-//! let outcome = run(&spec, &mnist, TrainState::new(&spec)?, &Pool::new(2), &mut ())?;
+//! let outcome = run(&spec, &mnist, TrainState::new(&spec, mnist.shape().input)?, &Pool::new(2), &mut ())?;
 //! let Outcome::Finished { state, test } = outcome else { unreachable!("nobody stops it") };
 //! assert!(test.accuracy > 0.9);
 //!

@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{ArtifactError, Tensors, write};
-use crate::nn::{Network, StepLoss};
+use crate::nn::{Network, Shape, StepLoss};
 use crate::train::{TrainSpec, TrainState};
 
 const FORMAT: &str = "chainrule-checkpoint/1";
@@ -46,16 +46,16 @@ pub fn write_checkpoint(state: &TrainState) -> Result<Vec<u8>, ArtifactError> {
     write(&header, state.network.tensors().chain(average).chain(optimizer))
 }
 
-/// The state that `bytes` hold, for a run of `spec`.
+/// The state that `bytes` hold, for a run of `spec` on images of shape `input`.
 ///
 /// # Errors
 /// If the bytes are no checkpoint, or one of another network or optimiser.
-pub fn read_checkpoint(bytes: &[u8], spec: &TrainSpec) -> Result<TrainState, ArtifactError> {
+pub fn read_checkpoint(bytes: &[u8], spec: &TrainSpec, input: Shape) -> Result<TrainState, ArtifactError> {
     let (header, tensors) = Tensors::read::<Header>(bytes)?;
     if header.format != FORMAT {
         return Err(ArtifactError::Metadata(format!("format {:?} is not {FORMAT:?}", header.format)));
     }
-    let mut state = TrainState::new(spec)?;
+    let mut state = TrainState::new(spec, input)?;
     let shapes: Vec<(String, usize)> =
         state.network.parameters().map(|(name, _, values)| (name, values.len())).collect();
     state.network.set_tensors(|name| tensors.values(name))?;

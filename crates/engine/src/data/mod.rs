@@ -20,11 +20,19 @@ use serde::Serialize;
 pub use augment::{Augment, Elastic};
 pub use batch::{Partition, epoch_order};
 
+use crate::nn::Shape;
+
 /// Width and height of an image in pixels.
 pub const IMAGE_SIDE: usize = 28;
 
 /// Pixels of an image.
 pub const IMAGE_PIXELS: usize = IMAGE_SIDE * IMAGE_SIDE;
+
+/// Classes of a data set.
+pub const CLASSES_MAX: usize = 1_000;
+
+/// The shape of an image: whatever pictures a data set was made of, they were brought to it.
+const IMAGE: Shape = Shape { height: IMAGE_SIDE, width: IMAGE_SIDE, channels: 1 };
 
 /// Labelled images, at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,17 +101,24 @@ pub struct Counts {
 pub struct DatasetShape {
     /// Its name.
     pub name: String,
-    /// Values of an image.
-    pub inputs: usize,
+    /// Rows, columns and channels of an image.
+    pub input: Shape,
     /// Number of classes.
     pub classes: usize,
     /// Number of training examples.
     pub train: usize,
+    /// Number of test examples.
+    pub test: usize,
 }
 
 /// The data sets there are, in the order of their names.
 pub fn shapes() -> Vec<DatasetShape> {
     vec![mnist::shape()]
+}
+
+/// The shape of the data set called `name`.
+pub fn shape(name: &str) -> Option<DatasetShape> {
+    shapes().into_iter().find(|shape| shape.name == name)
 }
 
 /// The data set called `name`.
@@ -131,6 +146,9 @@ pub enum DataError {
     /// There is nothing to learn from or to test with.
     #[error("there are no examples")]
     Empty,
+    /// There are more classes than a data set may have.
+    #[error("there are {0} classes, a data set has at most {CLASSES_MAX}")]
+    TooManyClasses(usize),
     /// A label has no class.
     #[error("the {split} split has the label {label} at {index}, there are {classes} classes")]
     UnknownLabel {
@@ -206,8 +224,11 @@ impl Dataset {
     /// A data set whose labels all have a class.
     ///
     /// # Errors
-    /// If one has none.
+    /// If a label has none, or the classes are more than [`CLASSES_MAX`].
     pub fn new(name: String, classes: Vec<String>, train: Split, test: Split) -> Result<Self, DataError> {
+        if classes.len() > CLASSES_MAX {
+            return Err(DataError::TooManyClasses(classes.len()));
+        }
         for (split, examples) in [(SplitName::Train, &train), (SplitName::Test, &test)] {
             let unknown = examples.labels.iter().position(|&label| usize::from(label) >= classes.len());
             if let Some(index) = unknown {
@@ -227,9 +248,10 @@ impl Dataset {
     pub fn shape(&self) -> DatasetShape {
         DatasetShape {
             name: self.name.clone(),
-            inputs: IMAGE_PIXELS,
+            input: IMAGE,
             classes: self.classes.len(),
             train: self.train.len(),
+            test: self.test.len(),
         }
     }
 

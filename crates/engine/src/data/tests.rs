@@ -33,6 +33,16 @@ fn a_dataset_refuses_a_label_without_class() {
 }
 
 #[test]
+fn a_data_set_has_a_thousand_classes_at_most() {
+    let of = |classes: usize| {
+        let names = (0..classes).map(|class| class.to_string()).collect();
+        Dataset::new("many".to_owned(), names, split(1, &[0]).unwrap(), split(1, &[0]).unwrap())
+    };
+    assert_eq!(of(CLASSES_MAX).unwrap().shape().classes, 1_000);
+    assert_eq!(of(CLASSES_MAX + 1).unwrap_err(), DataError::TooManyClasses(1_001));
+}
+
+#[test]
 fn statistics_are_of_the_training_pixels() {
     let train = split(2, &[1, 1]).unwrap();
     let dataset =

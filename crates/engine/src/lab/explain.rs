@@ -4,8 +4,7 @@ use serde::Serialize;
 use super::price::{AnswerCost, FIELDS_BYTES, NUMBER_BYTES, Passes, asked};
 use crate::data::IMAGE_SIDE;
 use crate::data::picture::{Shade, Tile, sheet};
-use crate::nn::{LayerSpec, Network, Stopped, Tape, argmax, relative_error};
-use crate::train::INPUT;
+use crate::nn::{LayerSpec, Network, Shape, Stopped, Tape, argmax, relative_error};
 
 /// Which pixels speak for the class that an image is taken for.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -64,11 +63,11 @@ pub fn explain_all(
 }
 
 /// What the explanations of so many images take, as JSON or as a picture.
-pub fn explain_cost(layers: &[LayerSpec], images: usize, is_picture: bool) -> AnswerCost {
-    let passes = Passes::of(INPUT, layers);
+pub fn explain_cost(input: Shape, layers: &[LayerSpec], images: usize, is_picture: bool) -> AnswerCost {
+    let passes = Passes::of(input, layers);
     let flops = images as f64 * (INTEGRATION_STEPS + 2) as f64 * (passes.forward() + passes.errors(0));
     let held = size_of::<f32>() as f64 * passes.tape(ROWS, 0);
-    let numbers = (images * 3 * INPUT.len()) as f64;
+    let numbers = (images * 3 * input.len()) as f64;
     let found = size_of::<f32>() as f64 * numbers;
     let answer = match is_picture {
         true => AnswerCost::of_sheet(4 * images, (IMAGE_SIDE, IMAGE_SIDE), 4, ZOOM),

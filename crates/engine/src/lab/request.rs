@@ -1,13 +1,16 @@
 use serde_json::Value;
 
 use super::tensor::{Tensor, shape_text};
+use crate::data::DatasetShape;
 use crate::fields::{Fault, Fields, parsed, unknown};
-use crate::nn::{Float, LayerSpec, Network};
+use crate::nn::{Float, LayerSpec, Network, Shape};
 use crate::train::{SpecLimits, network_layers};
 
 /// A network as a request names it, and how many images go through it together.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NetworkRequest {
+    /// The shape of an image.
+    pub input: Shape,
     /// Its layers.
     pub layers: Vec<LayerSpec>,
     /// Images of a batch.
@@ -18,22 +21,19 @@ pub struct NetworkRequest {
 const BATCH_MAX: u64 = 1_000_000;
 
 impl NetworkRequest {
-    /// The layers of a preset or of the request, for ten classes, and `batch_size`, 128 unless told.
+    /// The layers of a preset or of the request, for images of `dataset`, and `batch_size`, 128 unless told.
     ///
     /// # Errors
     /// Every fault of the request.
-    pub fn parse(request: &Value, limits: &SpecLimits) -> Result<Self, Vec<Fault>> {
+    pub fn parse(request: &Value, dataset: &DatasetShape, limits: &SpecLimits) -> Result<Self, Vec<Fault>> {
         parsed(request, |mut fields| {
-            let layers = network_layers(&mut fields, "mnist", CLASSES, limits);
+            let layers = network_layers(&mut fields, dataset, limits);
             let batch_size = fields.integer("batch_size", 1..=BATCH_MAX).unwrap_or(128) as usize;
             fields.refuse_unknown();
-            Some(Self { layers: layers?, batch_size })
+            Some(Self { input: dataset.input, layers: layers?, batch_size })
         })
     }
 }
-
-/// Classes of a network that no data set is named for.
-const CLASSES: usize = 10;
 
 /// The layer that `name` means: `0.dense`, or its place alone.
 ///

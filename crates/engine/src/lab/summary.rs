@@ -7,8 +7,8 @@ use super::request::NetworkRequest;
 use super::tensor::shape_text;
 use super::trace::dimensions;
 use crate::fields::Fault;
-use crate::nn::{LayerSpec, ShapeError, shapes};
-use crate::train::{INPUT, LayerCost, step_bytes};
+use crate::nn::{LayerSpec, Shape, ShapeError, shapes};
+use crate::train::{LayerCost, step_bytes};
 
 /// What a network is made of, and what a batch takes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -51,8 +51,8 @@ pub struct LayerSummary {
     pub kept_bytes: usize,
 }
 
-fn summary(layers: &[LayerSpec], batch_size: usize) -> Result<Summary, ShapeError> {
-    let shapes = shapes(INPUT, layers)?;
+fn summary(input: Shape, layers: &[LayerSpec], batch_size: usize) -> Result<Summary, ShapeError> {
+    let shapes = shapes(input, layers)?;
     let bytes = |values: usize| values * batch_size * size_of::<f32>();
     let costs = LayerCost::of_all(layers, &shapes);
     let told: Vec<LayerSummary> = layers
@@ -69,14 +69,14 @@ fn summary(layers: &[LayerSpec], batch_size: usize) -> Result<Summary, ShapeErro
         })
         .collect();
     Ok(Summary {
-        input_shape: dimensions(INPUT),
+        input_shape: dimensions(input),
         batch_size,
         parameters: told.iter().map(|layer| layer.parameters).sum(),
         flops_forward: told.iter().map(|layer| layer.flops_forward).sum(),
         flops_backward: told.iter().map(|layer| layer.flops_backward).sum(),
-        input_bytes: bytes(INPUT.len()),
-        kept_bytes: bytes(INPUT.len()) + told.iter().map(|layer| layer.kept_bytes).sum::<usize>(),
-        workspace_bytes: step_bytes(layers, batch_size, 0),
+        input_bytes: bytes(input.len()),
+        kept_bytes: bytes(input.len()) + told.iter().map(|layer| layer.kept_bytes).sum::<usize>(),
+        workspace_bytes: step_bytes(input, layers, batch_size, 0),
         layers: told,
     })
 }
@@ -92,7 +92,7 @@ impl Question for NetworkRequest {
     fn answer(self) -> Result<Summary, Vec<Fault>> {
         let misfit =
             |error: ShapeError| vec![Fault { pointer: "/network".to_owned(), detail: error.to_string() }];
-        summary(&self.layers, self.batch_size).map_err(misfit)
+        summary(self.input, &self.layers, self.batch_size).map_err(misfit)
     }
 }
 

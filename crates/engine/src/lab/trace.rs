@@ -7,7 +7,6 @@ use super::statistics::TensorStatistics;
 use super::tensor::{Tensor, shape_text};
 use crate::data::picture::{Shade, Tile, sheet};
 use crate::nn::{Float, Gradient, LayerSpec, Loss, LossKind, Network, Shape, Stopped, Tape, argmax, softmax};
-use crate::train::INPUT;
 
 /// One step of backpropagation on one image, looked into: what every layer held, what flowed back, and what one
 /// update did to the loss.
@@ -90,8 +89,8 @@ pub fn dscores<T: Float>(tape: &Tape<T>, loss: LossKind, label: u16) -> (Array2<
 }
 
 /// What the trace of one image takes, with the arrays where they are wanted.
-pub fn trace_cost(layers: &[LayerSpec], with_arrays: bool) -> AnswerCost {
-    let passes = Passes::of(INPUT, layers);
+pub fn trace_cost(input: Shape, layers: &[LayerSpec], with_arrays: bool) -> AnswerCost {
+    let passes = Passes::of(input, layers);
     let parameters = passes.parameters();
     let numbers = 2.0 * passes.values() + parameters;
     // Every number is looked at some times for its figures.
@@ -241,8 +240,8 @@ pub fn feature_maps(network: &Network<f32>, image: &[f32], index: usize) -> Vec<
 }
 
 /// What [`feature_maps`] takes.
-pub fn feature_maps_cost(layers: &[LayerSpec], index: usize) -> AnswerCost {
-    let passes = Passes::of(INPUT, layers);
+pub fn feature_maps_cost(input: Shape, layers: &[LayerSpec], index: usize) -> AnswerCost {
+    let passes = Passes::of(input, layers);
     let Maps { tiles, tile, zoom } = Maps::of(passes.shape(index + 1));
     let held = size_of::<f32>() as f64 * passes.tape(1, usize::MAX);
     let cost = AnswerCost { flops: passes.forward(), memory_bytes: held, answer_bytes: 0.0 };

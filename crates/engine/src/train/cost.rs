@@ -1,4 +1,4 @@
-use super::{INPUT, TrainSpec};
+use super::TrainSpec;
 use crate::data::{Augment, DatasetShape};
 use crate::nn::{LayerSpec, Plan, Shape, numbers_of_a_step, shapes};
 
@@ -22,13 +22,10 @@ const FLOPS_PER_EXPONENTIAL: f64 = 20.0;
 const FLOPS_PER_UPDATE: f64 = 12.0;
 const FLOPS_PER_PIXEL: f64 = 20.0;
 
-/// Images of a test split, as many as MNIST has.
-const TEST_IMAGES: f64 = 10_000.0;
-
 impl Cost {
     /// The cost of `spec` on `dataset`; that of layers that don't fit each other is 0.
     pub fn of(spec: &TrainSpec, dataset: &DatasetShape) -> Self {
-        let shapes = shapes(INPUT, &spec.network.layers).unwrap_or_default();
+        let shapes = shapes(dataset.input, &spec.network.layers).unwrap_or_default();
         let layers = LayerCost::of_all(&spec.network.layers, &shapes);
         let sum = |figure: fn(&LayerCost) -> f64| layers.iter().map(figure).sum::<f64>();
         let (forward, backward) = (sum(|layer| layer.flops_forward), sum(|layer| layer.flops_backward));
@@ -36,14 +33,14 @@ impl Cost {
         let epochs = f64::from(spec.epochs);
         let trained = spec.training_samples(dataset.train) as f64 * epochs;
         let steps = spec.steps_per_epoch(dataset.train) as f64 * epochs;
-        let augmentation = spec.augment.map_or(0.0, |augment| flops_of_augmentation(&augment));
-        let evaluated = spec.validation_samples(dataset.train) as f64 * epochs + TEST_IMAGES;
+        let augmentation = spec.augment.map_or(0.0, |augment| flops_of_augmentation(dataset.input, &augment));
+        let evaluated = spec.validation_samples(dataset.train) as f64 * epochs + dataset.test as f64;
         // The network, its gradient and a copy of the last step; network and state twice more while a
         // checkpoint is written.
         let states = spec.optimizer.state_names().len();
         let state = states as f64 + f64::from(u8::from(spec.ema_decay.is_some()));
         let copies = 3.0 + state + 2.0 * (1.0 + state);
-        let step = step_bytes(&spec.network.layers, spec.batch_size, states);
+        let step = step_bytes(dataset.input, &spec.network.layers, spec.batch_size, states);
         // All examples in the order of the job, and of them those of an epoch.
         let orders = dataset.train as f64 + spec.samples(dataset.train) as f64;
         Self {
@@ -57,8 +54,8 @@ impl Cost {
 
 /// Bytes of a step's workspace for batches of `batch_size`, with the states of an optimiser where it keeps them; 0 for
 /// layers that don't fit each other.
-pub fn step_bytes(layers: &[LayerSpec], batch_size: usize, states: usize) -> f64 {
-    let Ok(shapes) = shapes(INPUT, layers) else { return 0.0 };
+pub fn step_bytes(input: Shape, layers: &[LayerSpec], batch_size: usize, states: usize) -> f64 {
+    let Ok(shapes) = shapes(input, layers) else { return 0.0 };
     let kinds: Vec<_> = layers.iter().map(|layer| layer.kind()).collect();
     // A sparse first layer takes most, so it is assumed: nothing is known of the data yet.
     let plan = Plan::new(&kinds, batch_size, 0.0);
@@ -102,9 +99,9 @@ impl LayerCost {
 }
 
 /// For one image: each pixel is drawn from four; two fields are smoothed along rows and columns.
-fn flops_of_augmentation(augment: &Augment) -> f64 {
+fn flops_of_augmentation(input: Shape, augment: &Augment) -> f64 {
     let taps = augment.elastic.map_or(0.0, |elastic| 2.0 * elastic.radius() as f64 + 1.0);
-    INPUT.len() as f64 * (FLOPS_PER_PIXEL + 2.0 * 2.0 * 2.0 * taps)
+    input.len() as f64 * (FLOPS_PER_PIXEL + 2.0 * 2.0 * 2.0 * taps)
 }
 
 fn flops_per_value(layer: &LayerSpec) -> f64 {

@@ -15,4 +15,4 @@ pub use metrics::{EpochMetrics, LayerMetrics, StepMetrics};
 pub use parse::{network_layers, parse};
 pub use preset::Preset;
 pub use run::{Evaluation, Observer, Outcome, StepReport, TrainError, TrainState, run};
-pub use spec::{CheckpointSpec, EarlyStopping, INPUT, NetworkSpec, SpecLimits, TrainSpec, is_name};
+pub use spec::{CheckpointSpec, EarlyStopping, NetworkSpec, SpecLimits, TrainSpec, is_name};

@@ -3,11 +3,11 @@ use std::convert::Infallible;
 use crate::data::{Augment, Dataset, Partition, Split, epoch_order};
 use crate::nn::kernel::{prefetch, vectorized};
 use crate::nn::{
-    Batch, Draw, Images, Loss, Network, Optimizer, Plan, Pool, ShapeError, StepLoss, Trainer, Workspace,
-    square_sum,
+    Batch, Draw, Images, Loss, Network, Optimizer, Plan, Pool, Shape, ShapeError, StepLoss, Trainer,
+    Workspace, square_sum,
 };
 
-use super::{EpochMetrics, INPUT, LayerMetrics, StepMetrics, TrainSpec};
+use super::{EpochMetrics, LayerMetrics, StepMetrics, TrainSpec};
 
 /// What is told about a training run, and who may stop it; one that says nothing lets it run.
 pub trait Observer {
@@ -133,12 +133,12 @@ pub enum TrainError<E> {
 }
 
 impl TrainState {
-    /// The state before the first step.
+    /// The state before the first step, for images of shape `input`.
     ///
     /// # Errors
     /// If the layers don't fit each other, which a parsed spec rules out.
-    pub fn new(spec: &TrainSpec) -> Result<Self, ShapeError> {
-        let network = Network::new(INPUT, &spec.network.layers, spec.seed)?;
+    pub fn new(spec: &TrainSpec, input: Shape) -> Result<Self, ShapeError> {
+        let network = Network::new(input, &spec.network.layers, spec.seed)?;
         let optimizer = Optimizer::new(spec.optimizer, &network);
         Ok(Self {
             average: spec.ema_decay.map(|_| network.clone()),

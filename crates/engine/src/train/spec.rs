@@ -1,11 +1,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Cost, step_bytes};
-use crate::data::{Augment, DatasetShape, IMAGE_SIDE};
+use crate::data::{Augment, DatasetShape};
 use crate::nn::{LayerSpec, LossKind, OptimizerSpec, Schedule, Shape};
-
-/// What every network of ours takes: grey images of 28×28.
-pub const INPUT: Shape = Shape { height: IMAGE_SIDE, width: IMAGE_SIDE, channels: 1 };
 
 /// A training job as checked, every default filled in: the whole input of [`run`](super::run)
 /// besides the data. Written as JSON and sent again it asks for the same job.
@@ -131,8 +128,8 @@ impl TrainSpec {
 
     /// Bytes that a step takes besides parameters, gradients and the optimiser's state, before the data is known: with
     /// the plan that takes most. 0 for layers that don't fit each other.
-    pub fn workspace_bytes(&self) -> f64 {
-        step_bytes(&self.network.layers, self.batch_size, 0)
+    pub fn workspace_bytes(&self, input: Shape) -> f64 {
+        step_bytes(input, &self.network.layers, self.batch_size, 0)
     }
 
     /// What the job will take.

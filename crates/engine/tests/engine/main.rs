@@ -1,5 +1,6 @@
 //! What the engine promises, through its public surface.
 
+mod classes;
 mod graph;
 mod inlined;
 mod kernels;

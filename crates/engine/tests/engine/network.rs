@@ -6,7 +6,6 @@ use chainrule_engine::nn::{
     OptimizerSpec, Padding, Plan, Pool, Shape, Trainer, Workspace, clip_scale, gradient_check, shapes,
     softmax,
 };
-use chainrule_engine::train::INPUT;
 use ndarray::{Array2, ArrayView2, arr2};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -356,7 +355,7 @@ fn a_trainer_takes_the_steps_of_its_parts() {
     let rules =
         OptimizerSpec::NAMES.into_iter().flat_map(|rule| [(&sparse, rule, None), (&sparse, rule, Some(0.5))]);
     for (layers, rule, clip) in rules.chain([(&images, "adam", None)]) {
-        let network = Network::<f32>::new(INPUT, layers, 1).expect("layers that fit");
+        let network = Network::<f32>::new(mnist::shape().input, layers, 1).expect("layers that fit");
         let optimizer = Optimizer::new(OptimizerSpec::named(rule).expect("a rule"), &network);
         let mut parts = (network.clone(), optimizer.clone(), Workspace::new(&network, 50));
         let mut whole =

@@ -7,13 +7,14 @@ mod tests;
 use std::sync::{Arc, LazyLock};
 
 use super::idx::{IdxLimits, parse_images, parse_labels};
-use super::{Counts, Dataset, DatasetShape, IMAGE_PIXELS, Split, Splits, Statistics};
+use super::{Counts, Dataset, DatasetShape, IMAGE, Split, Splits, Statistics};
 
 /// What it is called.
 pub const NAME: &str = "mnist";
 
-/// Training examples.
+/// Training and test examples.
 const TRAIN: usize = 60_000;
+const TEST: usize = 10_000;
 
 /// Digits.
 const CLASSES: usize = 10;
@@ -34,7 +35,7 @@ const LIMITS: IdxLimits = IdxLimits { examples_max: TRAIN };
 
 /// Its shape, known without inflating it.
 pub fn shape() -> DatasetShape {
-    DatasetShape { name: NAME.to_owned(), inputs: IMAGE_PIXELS, classes: CLASSES, train: TRAIN }
+    DatasetShape { name: NAME.to_owned(), input: IMAGE, classes: CLASSES, train: TRAIN, test: TEST }
 }
 
 /// MNIST, inflated (55 MB) when first asked for.

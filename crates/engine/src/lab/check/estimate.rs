@@ -8,7 +8,7 @@ use crate::data::{self, mnist};
 use crate::lab::price::{AnswerCost, FIELDS_BYTES, LabLimits};
 use crate::nn::kernel::SPAN;
 use crate::nn::{LayerSpec, PassOperations, Plan, Shape, numbers_of_a_step, shapes};
-use crate::train::{INPUT, LayerCost};
+use crate::train::LayerCost;
 
 /// Passes forward for the derivative by one number: two where the place is smooth, four where the wide step is too wide, up
 /// to ten near a kink.
@@ -24,14 +24,14 @@ const LISTS_BYTES: f64 = 64e3;
 impl CheckRequest {
     /// What the check of a network of these layers takes.
     pub fn cost(&self, layers: &[LayerSpec]) -> AnswerCost {
-        let shapes = shapes(INPUT, layers).unwrap_or_default();
+        let shapes = shapes(self.input, layers).unwrap_or_default();
         let kinds: Vec<_> = layers.iter().map(|layer| layer.kind()).collect();
         let plan = Plan::new(&kinds, self.samples, 1.0);
         let costs = LayerCost::of_all(layers, &shapes);
         let parameters: f64 = costs.iter().map(|cost| cost.parameters + cost.buffers).sum();
         // Some rows of a gradient at a time.
         let columns = shapes.iter().skip(1).map(|shape| shape.channels).max().unwrap_or_default();
-        let images = (self.samples * INPUT.len()) as f64;
+        let images = (self.samples * self.input.len()) as f64;
         let numbers = parameters + numbers_of_a_step(&plan, layers, &shapes, 0) + (SPAN * columns) as f64;
         let memory_bytes = size_of::<f64>() as f64 * (numbers + images + 6.0 * self.numbers(layers));
         let pass = PassOperations::new(&plan, layers, &shapes, parameters, self.samples);
@@ -50,7 +50,7 @@ impl CheckRequest {
 
     /// Numbers that are checked.
     fn numbers(&self, layers: &[LayerSpec]) -> f64 {
-        let shapes = shapes(INPUT, layers).unwrap_or_default();
+        let shapes = shapes(self.input, layers).unwrap_or_default();
         let costs = LayerCost::of_all(layers, &shapes);
         let trained = costs.iter().zip(shapes.iter().skip(1)).filter(|(cost, _)| cost.parameters > 0.0);
         let of_layer = |(cost, output): (&LayerCost, &Shape)| {

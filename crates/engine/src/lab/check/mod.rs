@@ -11,13 +11,13 @@ use serde_json::Value;
 use self::choice::chosen;
 pub use self::estimate::check_flops_per_second;
 use super::price::LabLimits;
-use crate::data::{Dataset, DatasetShape};
+use crate::data::{Dataset, DatasetShape, mnist};
 use crate::fields::{Bounds, Fault, Fields, parsed, unknown};
 use crate::nn::{
-    Batch, Differences, Draw, Layer, LayerSpec, Loss, LossKind, Network, Pool, ShapeError, Stopped,
+    Batch, Differences, Draw, Layer, LayerSpec, Loss, LossKind, Network, Pool, Shape, ShapeError, Stopped,
     relative_error,
 };
-use crate::train::{INPUT, network_layers};
+use crate::train::network_layers;
 
 /// A gradient check as asked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +28,8 @@ pub struct CheckRequest {
     pub model: Option<String>,
     /// Name of the data set.
     pub dataset: String,
+    /// The shape of its images.
+    pub input: Shape,
     /// Examples of a batch.
     pub samples: usize,
     /// Of weights, examples, and which parameters are checked.
@@ -62,7 +64,7 @@ impl CheckRequest {
             let known: Vec<&str> = datasets.iter().map(|shape| shape.name.as_str()).collect();
             fields.fault("dataset", unknown("dataset", &dataset, &known));
         }
-        let classes = shape.map_or(10, |shape| shape.classes);
+        let shape = shape.cloned().unwrap_or_else(mnist::shape);
         let model = fields.string("model");
         let layers = match (&model, fields.take("network").is_some()) {
             (Some(_), true) => {
@@ -70,7 +72,7 @@ impl CheckRequest {
                 None
             }
             (Some(_), false) => None,
-            (None, _) => network_layers(&mut fields, &dataset, classes, &limits.spec),
+            (None, _) => network_layers(&mut fields, &shape, &limits.spec),
         };
         let samples = fields.integer("samples", 1..=SAMPLES_MAX).unwrap_or(8) as usize;
         let seed = fields.integer("seed", 0..=i64::MAX as u64).unwrap_or(1);
@@ -80,7 +82,7 @@ impl CheckRequest {
         fields.refuse_unknown();
         let loss =
             Loss { kind: kind.unwrap_or(LossKind::CrossEntropy), label_smoothing: smoothing.unwrap_or(0.0) };
-        Some(Self { layers, model, dataset, samples, seed, per_tensor, loss })
+        Some(Self { layers, model, dataset, input: shape.input, samples, seed, per_tensor, loss })
     }
 }
 
@@ -152,7 +154,7 @@ impl CheckRequest {
         let misfit =
             |error: ShapeError| vec![Fault { pointer: "/network".to_owned(), detail: error.to_string() }];
         let layers = self.layers.as_deref().unwrap_or_default();
-        let mut network = Network::new(INPUT, layers, self.seed).map_err(misfit)?;
+        let mut network = Network::new(self.input, layers, self.seed).map_err(misfit)?;
         for (_, bias) in network.layers_mut().iter_mut().filter_map(Layer::parameters_mut) {
             // With a bias of 0 a relu would stand on its kink wherever an image is empty, and no difference tells the
             // slope there.

@@ -5,10 +5,9 @@ use serde::Serialize;
 use super::price::{AnswerCost, FIELDS_BYTES, Passes, asked};
 use super::trace::dscores;
 use crate::nn::{
-    Float, Layer, LayerSpec, Loss, LossKind, Network, Stopped, Tape, UnitPath, central_difference,
+    Float, Layer, LayerSpec, Loss, LossKind, Network, Shape, Stopped, Tape, UnitPath, central_difference,
     relative_error, strongest_paths,
 };
-use crate::train::INPUT;
 
 /// The chain rule for one parameter of a network on one image: `∂L/∂w` is the value that enters it times the error
 /// that reaches it, summed over the places where it is used.
@@ -160,8 +159,8 @@ const PASSES_MAX: f64 = 10.0;
 const WAYS_BYTES: f64 = 24.0 + 32.0 * PATHS_TOLD.next_power_of_two() as f64;
 
 /// What a microscope takes.
-pub fn microscope_cost(layers: &[LayerSpec], place: &ParameterPlace) -> AnswerCost {
-    let passes = Passes::of(INPUT, layers);
+pub fn microscope_cost(input: Shape, layers: &[LayerSpec], place: &ParameterPlace) -> AnswerCost {
+    let passes = Passes::of(input, layers);
     let flops = passes.forward() * (1.0 + PASSES_MAX)
         + passes.errors(place.layer + 1)
         + EDGE_FLOPS * passes.forward();

@@ -1,12 +1,17 @@
 use serde_json::Value;
 
-use crate::data::IMAGE_SIDE;
+use crate::data::DatasetShape;
 use crate::fields::{Bounds, Fields, kind, unknown};
-use crate::nn::{Init, LayerSpec, Padding, ShapeError, shapes};
-use crate::train::{INPUT, SpecLimits};
+use crate::nn::{Init, LayerSpec, Padding, Shape, ShapeError, shapes};
+use crate::train::SpecLimits;
 
-/// The layers of a request, which fit each other and the classes.
-pub(super) fn layers(network: &mut Fields, classes: usize, limits: &SpecLimits) -> Option<Vec<LayerSpec>> {
+/// The layers of a request, which fit each other, the images and the classes of `dataset`.
+pub(super) fn layers(
+    network: &mut Fields,
+    dataset: &DatasetShape,
+    limits: &SpecLimits,
+) -> Option<Vec<LayerSpec>> {
+    let DatasetShape { input, classes, .. } = *dataset;
     let values = match network.take("layers") {
         Some(Value::Array(values)) => values,
         Some(other) => {
@@ -28,13 +33,13 @@ pub(super) fn layers(network: &mut Fields, classes: usize, limits: &SpecLimits) 
         .enumerate()
         .filter_map(|(index, value)| {
             let fields = Fields::of(value, format!("{pointer}/{index}"), network.faults)?;
-            layer(fields, limits)
+            layer(fields, input, limits)
         })
         .collect();
     if layers.len() < values.len() {
         return None;
     }
-    if let Err(ShapeError { layer, detail }) = shapes(INPUT, &layers) {
+    if let Err(ShapeError { layer, detail }) = shapes(input, &layers) {
         network.fault(&format!("layers/{layer}"), detail);
     }
     let (last, at) = (values.len() - 1, |index: usize| format!("layers/{index}"));
@@ -55,10 +60,9 @@ pub(super) fn layers(network: &mut Fields, classes: usize, limits: &SpecLimits) 
     Some(layers)
 }
 
-/// Side of a filter and of a square, and step of a window, at most: images have 28 rows.
-const WINDOW_MAX: u64 = IMAGE_SIDE as u64;
-
-fn layer(mut fields: Fields, limits: &SpecLimits) -> Option<LayerSpec> {
+fn layer(mut fields: Fields, image: Shape, limits: &SpecLimits) -> Option<LayerSpec> {
+    // The side of a filter and of a square, and the step of a window: no larger than an image.
+    let window_max = image.height.max(image.width) as u64;
     let kind = fields.required_string("type")?;
     let layer = match kind.as_str() {
         "dense" => {
@@ -69,15 +73,15 @@ fn layer(mut fields: Fields, limits: &SpecLimits) -> Option<LayerSpec> {
         "conv2d" => {
             let init = init(&mut fields);
             let filters = required(&mut fields, "filters", limits.units_max as u64);
-            let kernel = required(&mut fields, "kernel", WINDOW_MAX);
+            let kernel = required(&mut fields, "kernel", window_max);
             let padding = [("valid", Padding::Valid), ("same", Padding::Same)];
             let padding = fields.one_of("padding", &padding).unwrap_or_default();
-            let stride = fields.integer("stride", 1..=WINDOW_MAX).unwrap_or(1) as usize;
+            let stride = fields.integer("stride", 1..=window_max).unwrap_or(1) as usize;
             let sizes = filters.zip(kernel);
             sizes.map(|(filters, kernel)| LayerSpec::Conv2d { filters, kernel, padding, stride, init })
         }
-        "max_pool2d" => Some(LayerSpec::MaxPool2d { size: size(&mut fields) }),
-        "avg_pool2d" => Some(LayerSpec::AvgPool2d { size: size(&mut fields) }),
+        "max_pool2d" => Some(LayerSpec::MaxPool2d { size: size(&mut fields, window_max) }),
+        "avg_pool2d" => Some(LayerSpec::AvgPool2d { size: size(&mut fields, window_max) }),
         "batch_norm" => Some(LayerSpec::BatchNorm),
         "dropout" => Some(LayerSpec::Dropout {
             rate: fields.number("rate", Bounds::from(0.0).below(1.0)).unwrap_or(0.5),
@@ -103,8 +107,8 @@ fn init(fields: &mut Fields) -> Init {
 }
 
 /// The side of a square, 2 unless told.
-fn size(fields: &mut Fields) -> usize {
-    fields.integer("size", 1..=WINDOW_MAX).unwrap_or(2) as usize
+fn size(fields: &mut Fields, window_max: u64) -> usize {
+    fields.integer("size", 1..=window_max).unwrap_or(2) as usize
 }
 
 fn required(fields: &mut Fields, name: &'static str, most: u64) -> Option<usize> {

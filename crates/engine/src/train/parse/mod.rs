@@ -6,7 +6,7 @@ use serde_json::Value;
 use self::layers::layers;
 use self::rules::{augment, optimizer, schedule};
 use super::{CheckpointSpec, EarlyStopping, NetworkSpec, Preset, SpecLimits, TrainSpec};
-use crate::data::DatasetShape;
+use crate::data::{DatasetShape, mnist};
 use crate::fields::{Bounds, Fault, Fields, kind, parsed, shown, unknown};
 use crate::nn::{LayerSpec, LossKind};
 
@@ -31,9 +31,10 @@ fn train_spec(mut fields: Fields, datasets: &[DatasetShape], limits: &SpecLimits
         let known: Vec<&str> = datasets.iter().map(|dataset| dataset.name.as_str()).collect();
         fields.fault("dataset", unknown("dataset", &dataset_name, &known));
     }
-    let classes = dataset.map_or(10, |dataset| dataset.classes);
-    let (preset, layers) = network(&mut fields, classes, limits);
-    let mut spec = preset.recipe(&dataset_name, classes);
+    // If the data set is unknown, the rest of the request is checked as if it were MNIST.
+    let shape = dataset.cloned().unwrap_or_else(mnist::shape);
+    let (preset, layers) = network(&mut fields, &shape, limits);
+    let mut spec = preset.recipe(&dataset_name, shape.classes);
     if let Some(layers) = layers {
         spec.network = NetworkSpec { layers };
     }
@@ -135,22 +136,25 @@ fn train_spec(mut fields: Fields, datasets: &[DatasetShape], limits: &SpecLimits
     Some(spec)
 }
 
-/// The layers that the field `network` names, a preset's or its own, for images of `dataset` in so many classes; the
-/// default preset's where it is absent.
+/// The layers that the field `network` names, a preset's or its own, for images of `dataset`; the default preset's if it is
+/// absent.
 pub fn network_layers(
     fields: &mut Fields,
-    dataset: &str,
-    classes: usize,
+    dataset: &DatasetShape,
     limits: &SpecLimits,
 ) -> Option<Vec<LayerSpec>> {
     let faults = fields.faults.len();
-    let (preset, layers) = network(fields, classes, limits);
-    let layers = layers.unwrap_or_else(|| preset.recipe(dataset, classes).network.layers);
+    let (preset, layers) = network(fields, dataset, limits);
+    let layers = layers.unwrap_or_else(|| preset.recipe(&dataset.name, dataset.classes).network.layers);
     (fields.faults.len() == faults).then_some(layers)
 }
 
 /// The preset, and the layers where the request brings its own.
-fn network(fields: &mut Fields, classes: usize, limits: &SpecLimits) -> (Preset, Option<Vec<LayerSpec>>) {
+fn network(
+    fields: &mut Fields,
+    dataset: &DatasetShape,
+    limits: &SpecLimits,
+) -> (Preset, Option<Vec<LayerSpec>>) {
     let names = Preset::ALL.map(Preset::name);
     match fields.take("network") {
         None => (Preset::Mlp, None),
@@ -163,7 +167,7 @@ fn network(fields: &mut Fields, classes: usize, limits: &SpecLimits) -> (Preset,
         },
         Some(Value::Object(_)) => {
             let layers = fields.object("network").and_then(|mut network| {
-                let layers = layers(&mut network, classes, limits);
+                let layers = layers(&mut network, dataset, limits);
                 network.refuse_unknown();
                 layers
             });
