@@ -1,8 +1,8 @@
-//! Bad histories made by hand: each kind of violation is found, and a good history has none.
+//! Histories made by hand. Each kind of violation is found, and a good history has none.
 
 use super::*;
 
-/// Two jobs of model `m`, posted one after the other, both succeeded.
+/// A history of two jobs of model `m`, posted one after the other, that both succeeded.
 fn good() -> (History, Seen, Rules) {
     let history = History::new();
     let mut seen = Seen::default();
@@ -44,7 +44,7 @@ fn laws(history: &History, seen: &Seen, rules: &Rules) -> Vec<Law> {
     laws
 }
 
-/// The laws that `good` breaks once `spoil` has been at it.
+/// Returns the laws that are violated after `spoil` has changed the good history.
 fn broken(spoil: impl FnOnce(&History, &mut Seen, &mut Rules)) -> Vec<Law> {
     let (history, mut seen, mut rules) = good();
     spoil(&history, &mut seen, &mut rules);
@@ -64,7 +64,7 @@ fn a_good_history_breaks_nothing() {
     let none = broken(|history, _, _| {
         tell(history, state("one", "queued", None));
         tell(history, state("one", "running", None));
-        // Given back to the queue when its server died.
+        // The job went back to the queue when its server died.
         tell(history, state("one", "queued", None));
         tell(history, state("one", "succeeded", Some(1)));
         tell(history, What::Predicted { model: "m".to_owned(), version: 1, answer: "answer 1".to_owned() });
