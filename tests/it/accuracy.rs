@@ -1,4 +1,4 @@
-//! What the presets reach, and what ends a run.
+//! The accuracy that presets reach, and the conditions that end a run.
 
 use chainrule::data::mnist;
 use chainrule::nn::Pool;

@@ -1,4 +1,4 @@
-//! How answers go out: media types, compression, what a client has already.
+//! How answers are sent: media types, compression, conditional requests.
 
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, IF_NONE_MATCH};
 use reqwest::{Method, Response, StatusCode};

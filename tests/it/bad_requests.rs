@@ -1,4 +1,4 @@
-//! Bad input: a clear error that names the fault, nothing stored, nothing broken.
+//! Bad input gets a clear error that names each fault. Nothing is stored and nothing breaks.
 
 use reqwest::Response;
 use serde_json::{Value, json};
@@ -170,7 +170,7 @@ async fn what_is_not_there_is_404_and_what_is_not_offered_405() {
     server.stop().await;
 }
 
-/// Every route with words in its path.
+/// Every route with parameters in its path.
 const PATHS: [(&str, &str); 20] = [
     ("GET", "/v1/jobs/*"),
     ("DELETE", "/v1/jobs/*"),
@@ -334,7 +334,7 @@ async fn a_full_queue_answers_429_with_retry_after_and_loses_nothing() {
     server.stepped(running["id"].as_str().expect("an id")).await;
     server.create(json!({})).await;
     server.create(json!({})).await;
-    // Half of it is the most that one client can have.
+    // One client can have at most half of the queue.
     problem(post_job(&server, "{}").await, 429, "queue_full").await;
     server.create_from([127, 0, 0, 2], json!({})).await;
     server.create_from([127, 0, 0, 2], json!({})).await;

@@ -1,4 +1,4 @@
-//! What grows with use is limited, comes page by page, and is removed in the end.
+//! Everything that grows with use is limited, returned in pages and deleted in the end.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::server::{TestServer, config, problem};
 
-/// A job of some milliseconds.
+/// A job of a few milliseconds.
 fn short(model: &str, epochs: u32) -> Value {
     json!({ "model": model, "epochs": epochs, "train_samples": 300, "batch_size": 100,
         "network": { "layers": [{ "type": "dense", "units": 10 }] } })
@@ -27,7 +27,7 @@ async fn execute(rows: &mut SqliteConnection, statement: &'static str) {
     sqlx::query(statement).execute(rows).await.expect("rows");
 }
 
-/// A folder with a job, and its model `a` with one version; and the id of the job.
+/// Makes a folder with a job and its model `a` of one version. Also returns the id of the job.
 async fn with_model() -> (TempDir, String) {
     let folder = tempfile::tempdir().expect("a folder");
     let server = TestServer::start_in(folder.path(), &[]).await;
@@ -38,7 +38,7 @@ async fn with_model() -> (TempDir, String) {
     (folder, job["id"].as_str().expect("an id").to_owned())
 }
 
-/// All pages of a list.
+/// Returns all pages of a list.
 async fn pages(server: &TestServer, path: &str, limit: u32) -> Vec<Value> {
     let mut pages = Vec::new();
     let mut cursor = String::new();
@@ -89,7 +89,7 @@ async fn the_versions_of_a_model_come_page_by_page_newest_first() {
     assert_eq!((&one["versions"][0]["version"], &one["next_cursor"]), (&json!(7), &Value::Null));
     assert_eq!(one["version_count"], 120);
 
-    // Of a version that went meanwhile the list goes on.
+    // A list continues after a version that was deleted meanwhile.
     assert_eq!(server.delete("/v1/models/a@71").await.status(), StatusCode::NO_CONTENT);
     let next = server.get_json("/v1/models/a?limit=1&cursor=71").await;
     assert_eq!(next["versions"][0]["version"], 70);
@@ -151,7 +151,7 @@ async fn a_model_has_no_more_aliases_than_it_may_have_and_each_can_be_moved() {
     assert_eq!(put("z", 1).await.status(), StatusCode::OK);
     server.stop().await;
 
-    // Where there are more already, none goes and each can be moved.
+    // If a model already has more aliases, none is lost and each can be moved.
     let server = TestServer::start_in(folder.path(), &["--aliases-max", "1"]).await;
     let path = |alias: &str| format!("/v1/models/a/aliases/{alias}");
     let moved: Value = server.put(&path("z"), json!({ "version": 2 })).await.json().await.expect("JSON");
@@ -249,7 +249,7 @@ async fn more_ended_jobs_than_are_looked_up_at_a_time_are_removed_oldest_first()
         let (folder, newest) = with_model().await;
         let mut connection = rows(folder.path()).await;
         execute(&mut connection, "UPDATE jobs SET sequence = 1000").await;
-        // Those in the middle can't be read: they are removed like others.
+        // Some rows in the middle can't be read. They are deleted like others.
         execute(
             &mut connection,
             "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 350)

@@ -1,4 +1,4 @@
-//! A look inside a trained network, and what the figures of a job say.
+//! The inside of a trained network, and what the metrics of a job say about it.
 
 use chainrule::data::mnist;
 use chainrule::lab;
@@ -51,7 +51,7 @@ async fn a_trace_shows_every_layer_and_an_update_that_lowers_the_loss() {
         assert!((error - (p - target)).abs() < 1e-6, "{error} {p}");
     }
     assert_eq!(layer["bias_gradient"]["array"], layer["error"]["array"]);
-    // Nothing was kept of the update.
+    // The update is not kept.
     assert_eq!(post(&server, "/v1/models/digits/trace", example).await, trace);
 
     let path = "/v1/models/digits/trace";
@@ -222,7 +222,8 @@ fn saliency_is_the_derivative_of_the_score() {
         let x = Array2::from_shape_vec((1, x.len()), x).expect("a row");
         Tape::forward(&wide, x).scores()[[0, found.label]]
     };
-    // Beside a pixel of an empty part two windows are alike, and which is larger is no matter of slope.
+    // Next to a pixel of an empty area two pooling windows are equal, and which of them is larger has no
+    // derivative.
     let of_digit = |pixel: &usize| image[*pixel] > 0.3;
     for pixel in (0..image.len()).filter(of_digit).step_by(5) {
         let numerical = (score(pixel, 1e-6) - score(pixel, -1e-6)) / 2e-6;
@@ -232,12 +233,12 @@ fn saliency_is_the_derivative_of_the_score() {
             "{pixel}: {saliency} {numerical}"
         );
     }
-    // Known bad: the derivative of another class's score is another.
+    // Known bad: the derivative of another class's score differs.
     let other = lab::explain(&network, &image, Some((found.label + 1) % 10));
     assert_ne!(other.saliency, found.saliency);
 }
 
-/// The width of a PNG (RFC 2083, section 11.2.2).
+/// Returns the width of a PNG (RFC 2083, section 11.2.2).
 fn width(png: &[u8]) -> u32 {
     assert!(png.starts_with(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"));
     u32::from_be_bytes(png[16..20].try_into().expect("four bytes"))

@@ -210,7 +210,7 @@ async fn a_queued_job_is_cancelled_at_once_and_a_running_one_at_its_next_step() 
     server.stop().await;
 }
 
-/// Events as (id, kind, data).
+/// Returns events as (id, kind, data).
 fn events(text: &str) -> Vec<(String, String, Value)> {
     let field = |event: &str, name: &str| {
         let line = event.lines().find_map(|line| line.strip_prefix(name));

@@ -1,4 +1,4 @@
-//! The lab: the lesson's numbers over HTTP, and what networks are made of.
+//! The lab: the lesson's numbers over HTTP, and summaries of networks.
 
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
@@ -272,7 +272,7 @@ async fn a_gradient_check_reports_both_gradients_and_what_each_takes() {
         json!({}),
         json!({ "network": "lesson", "samples": 3, "seed": 7, "loss": "mean_squared_error" }),
         json!({ "network": "cnn-fast", "samples": 2 }),
-        // Their steps meet kinks of relu and max-pooling.
+        // Their difference steps cross kinks of relu and max-pooling.
         json!({ "network": "cnn", "seed": 12 }),
         json!({ "network": "cnn", "seed": 7, "parameters": 50 }),
         json!({ "network": "cnn-fast", "seed": 29 }),

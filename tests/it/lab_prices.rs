@@ -1,4 +1,4 @@
-//! What an answer of the lab takes is known before it is begun, and it stops when it is told to.
+//! The cost of an answer of the lab is known before the work begins, and the work stops when asked to.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -18,20 +18,20 @@ use serde_json::{Value, json};
 use crate::lab::refused;
 use crate::server::TestServer;
 
-/// The most bytes that this thread has held for `work` at a time, and what it comes to.
+/// Returns the most bytes that this thread held while `work` ran, and the result of `work`.
 fn most_held<T>(work: impl FnOnce() -> T) -> (f64, T) {
     let (held, found) = crate::allocation::most_held(work);
     (held as f64, found)
 }
 
-/// Bytes by which a price may be off where an answer is small.
+/// Bytes by which the price of a small answer may be too high.
 const SMALL: f64 = 100_000.0;
 
-/// How many times what it takes a price may be: pictures are compressed, numbers shorter than the longest, and buffers
-/// of an answer not always at their worst.
+/// The largest allowed ratio of price and use. Pictures are compressed, most numbers are shorter than the
+/// longest, and buffers are not always at their worst.
 const TIMES_MAX: f64 = 6.0;
 
-/// Asserts that `cost` covers the bytes that `answer` holds and comes to, and is not far above.
+/// Asserts that `cost` covers the bytes that `answer` holds and returns, and is not far above them.
 fn priced(what: &str, cost: AnswerCost, answer: impl FnOnce() -> Vec<u8>) {
     let (held, body) = most_held(answer);
     let (memory, length) = (cost.memory_bytes, body.len() as f64);
@@ -51,7 +51,7 @@ fn matrix(rows: usize, columns: usize) -> Value {
 
 fn question<Q: Question>(parsed: Result<Q, Vec<Fault>>) {
     let question = parsed.expect("a request that fits");
-    // What was given is held already, and counts.
+    // The request is held already and counts as well.
     priced(std::any::type_name::<Q>(), question.cost(), || {
         json_of(question.answer().expect("finite numbers"))
     });
@@ -81,7 +81,7 @@ fn a_layer_by_hand_takes_what_its_price_says() {
     question(SoftmaxRequest::parse(&json!({ "logits": matrix(500, 30), "target": vec![3; 500] })));
 }
 
-/// The request that ended the process: two billion numbers from half a megabyte.
+/// This request once ended the process: half a megabyte asks for two billion numbers.
 #[tokio::test]
 async fn layers_by_hand_that_would_take_too_much_are_refused_before_anything_of_that_size_is_held() {
     let (x, w) = (json!(vec![[1]; 32_500]), json!([vec![1; 64_500]]));
@@ -106,7 +106,7 @@ fn layers(request: Value) -> Vec<LayerSpec> {
     crate::reproducible::spec(request).network.layers
 }
 
-/// A network of many weights, and some of many values.
+/// A network of many weights, and networks of many values.
 fn networks() -> Vec<Vec<LayerSpec>> {
     let wide = json!({ "layers": [{ "type": "dense", "units": 3_000 }, { "type": "relu" }, { "type": "dense", "units": 10 }] });
     let odd = json!({ "layers": [{ "type": "conv2d", "filters": 20, "kernel": 5, "padding": "same" }, { "type": "batch_norm" },
@@ -217,7 +217,7 @@ fn a_gradient_check_takes_the_passes_and_the_bytes_that_were_estimated() {
     }
 }
 
-/// As large as a job may be: its weights are held twice, and its gradient in parts.
+/// The largest job that is allowed. Its weights are held twice and its gradient in parts.
 #[test]
 fn a_check_of_the_widest_layer_fits_into_the_default_limits() {
     let network = json!({ "layers": [{ "type": "dense", "units": 16_384 }, { "type": "relu" }, { "type": "dense", "units": 10 }] });
@@ -240,7 +240,7 @@ fn large_seeds_choose_different_examples_and_parameters() {
     }
 }
 
-/// Says yes so many times, and counts.
+/// Returns true a number of times, and counts the calls.
 struct Patience {
     left: Cell<usize>,
     asked: Cell<usize>,
@@ -259,7 +259,7 @@ impl Patience {
     }
 }
 
-/// Asserts that `work` ends as soon as it hears no, however often it had heard yes, and else to its end.
+/// Asserts that `work` stops at the first false, whenever it comes, and otherwise finishes.
 fn stops<T>(what: &str, least: usize, work: impl Fn(&dyn Fn() -> bool) -> Result<T, Stopped>) {
     let all = Patience::of(usize::MAX);
     assert!(work(&|| all.goes_on()).is_ok(), "{what}");
@@ -287,7 +287,7 @@ fn long_work_stops_at_the_first_no() {
     stops("a gradient check", 20, |go_on| lab::check(drawn.clone(), &request, &mnist::dataset(), go_on));
 }
 
-/// Expressions that make the most of few characters.
+/// Expressions that produce the most output from few characters.
 #[test]
 fn an_expression_takes_no_more_than_its_bounds() {
     let many = |unit: &str, times: usize, between: &str| vec![unit; times].join(between);

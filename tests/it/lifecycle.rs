@@ -1,4 +1,4 @@
-//! What can be done with a job that has ended, and with what it left.
+//! What can be done with an ended job, its checkpoints and its models.
 
 use std::path::Path;
 use std::time::Duration;
@@ -25,7 +25,7 @@ async fn run(server: &TestServer, request: Value) -> Value {
     job
 }
 
-/// How many files and folders lie in a folder.
+/// Counts the files and folders in a folder.
 fn files(folder: &Path) -> usize {
     std::fs::read_dir(folder).map_or(0, Iterator::count)
 }
@@ -242,7 +242,8 @@ async fn what_was_committed_counts_though_the_client_has_hung_up() {
         let head = format!("{request} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n");
         let message = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
         stream.write_all(message.as_bytes()).await.expect("sent");
-        // Many answers later the server has taken this request up, and then seen that nobody waits for it.
+        // The first hundred answers give the server time to begin this request, the next hundred to notice
+        // that its client is gone.
         for _ in 0..100 {
             assert_eq!(server.get("/healthz").await.status(), StatusCode::OK);
         }
@@ -276,7 +277,7 @@ async fn a_job_whose_row_can_not_be_read_is_removed_like_others() {
         .await
         .expect("a row");
 
-    // No list shows it, and each shows what is older.
+    // No list shows the job, and each list continues with older ones.
     let server = TestServer::start_in(folder.path(), &[]).await;
     let page = server.get_json("/v1/jobs?limit=1").await;
     assert_eq!(count(&page, "jobs"), 0, "{page}");
@@ -307,7 +308,7 @@ async fn events_end_when_their_job_is_gone() {
         let part = events.chunk().await.expect("a part").expect("some of it");
         text.push_str(&String::from_utf8_lossy(&part));
     }
-    // Another server, between two looks of this one, cancels and deletes it.
+    // Another server cancels and deletes the job between two polls of this one.
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(folder.path().join("chainrule.db"));
     let mut other = options.connect().await.expect("a connection");
     sqlx::query("DELETE FROM jobs WHERE id = $1")
@@ -323,7 +324,7 @@ async fn events_end_when_their_job_is_gone() {
     server.stop().await;
 }
 
-/// As of a disk that was unmounted: nothing counts as damaged, and nothing is written in its place.
+/// As if a disk was unmounted: nothing counts as damaged, and nothing is written to the mount point.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_of_blobs_that_is_gone_for_a_while_costs_no_checkpoint() {
     let folder = tempfile::tempdir().expect("a folder");

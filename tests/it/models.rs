@@ -1,4 +1,4 @@
-//! Published models and what they read.
+//! Published models and their predictions.
 
 use chainrule::blobs::Blobs;
 use chainrule::data::{mnist, picture};
@@ -214,7 +214,7 @@ async fn pictures_that_can_not_be_read_are_refused() {
     server.stop().await;
 }
 
-/// A PNG whose header claims 60,000 × 60,000 pixels.
+/// Returns a PNG whose header claims 60,000 × 60,000 pixels.
 fn huge_png() -> Vec<u8> {
     let mut png = picture::to_png(&[0; 784]);
     let side = 60_000_u32.to_be_bytes();
@@ -256,7 +256,7 @@ async fn a_new_version_answers_at_once_and_the_old_one_stays_reachable() {
     server.stop().await;
 }
 
-/// However many models requests hold at a time, they take no more than models may take.
+/// Requests may hold any number of models at a time, but never more memory than models may take.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_model_is_read_while_others_that_are_in_use_fill_the_memory() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -269,7 +269,7 @@ async fn no_model_is_read_while_others_that_are_in_use_fill_the_memory() {
     server.stop().await;
     let store = Store::open(&folder.path().join("chainrule.db")).await.expect("rows");
     let blobs = Blobs::open(&folder.path().join("blobs")).expect("bytes");
-    // Room for one of them.
+    // There is room for one of them.
     let registry = Registry::open(store.clone(), blobs, 2_000_000, 1).await.expect("models");
     let of = |name: &str| name.parse::<ModelRef>().expect("a reference");
     let held = registry.get(&of("a"), ()).await.expect("a model");

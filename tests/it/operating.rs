@@ -1,4 +1,4 @@
-//! What an operator sees.
+//! What operators see of a server.
 
 use std::time::Duration;
 

@@ -1,10 +1,10 @@
-//! Whose job runs next.
+//! The order in which jobs run.
 
 use serde_json::{Value, json};
 
 use crate::server::{TestServer, endless, problem};
 
-/// A job of some milliseconds.
+/// A job of a few milliseconds.
 fn short(model: &str) -> Value {
     json!({ "model": model, "epochs": 1, "train_samples": 200, "network": { "layers": [{ "type": "dense", "units": 10 }] } })
 }
@@ -13,7 +13,7 @@ fn id(job: &Value) -> String {
     job["id"].as_str().expect("an id").to_owned()
 }
 
-/// The ids of all jobs but `first`, in the order in which they were started.
+/// Returns the ids of all jobs but `first`, in the order in which they started.
 async fn order_of_start(server: &TestServer, first: &str) -> Vec<String> {
     let jobs = server.get_json("/v1/jobs?limit=200").await;
     let mut started: Vec<(String, String)> = jobs["jobs"]
@@ -27,7 +27,7 @@ async fn order_of_start(server: &TestServer, first: &str) -> Vec<String> {
     started.into_iter().map(|(_, id)| id).collect()
 }
 
-/// A server whose only worker is busy, and with what.
+/// Starts a server whose only worker is busy. Also returns the id of that job.
 async fn busy() -> (TestServer, String) {
     let server = TestServer::start(&[]).await;
     let running = id(&server.create(endless()).await);

@@ -1,4 +1,4 @@
-//! What whoever runs a server sees of its requests: the log, the metrics, whether it is ready.
+//! What operators see of requests: the log, the metrics, readiness.
 
 use std::io::Read;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::process::Process;
 use crate::raw::{ask, connect_from};
 use crate::server::{TestServer, config, endless, problem};
 
-/// What a server logs as JSON about the requests of `ask`.
+/// Returns what a server logs as JSON about the requests of `ask`.
 fn logged(ask: impl FnOnce(&Process)) -> Vec<Value> {
     let folder = tempfile::tempdir().expect("a folder");
     let (mut process, mut log) = Process::serve_logging(folder.path());
@@ -42,7 +42,7 @@ fn a_request_is_a_line_with_its_client_and_its_bytes() {
     assert!(line["elapsed_seconds"].as_f64() > Some(0.0) && line["request_id"].is_string(), "{line}");
 }
 
-/// However many there are, one line of each kind comes in a second.
+/// However many refusals there are, one line of each kind is logged per second.
 #[test]
 fn refusals_are_warnings_and_few() {
     let refused = 200;
@@ -90,10 +90,10 @@ async fn the_metrics_tell_of_the_process_its_connections_lanes_memory_and_refusa
     server.stop().await;
 }
 
-/// Whoever is asked for predictions must not be sent any while they are refused.
+/// A load balancer must not send predictions to a server that refuses them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_room_for_predictions_is_not_ready() {
-    // Room for some twenty connections.
+    // There is room for about twenty connections.
     let server = TestServer::start(&["--memory-bytes-max", "1048576"]).await;
     assert_eq!(server.get("/readyz").await.status(), StatusCode::OK);
     let mut held = Vec::new();

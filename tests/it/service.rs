@@ -1,4 +1,4 @@
-//! Operations without a server's doors: what is promised to every adapter.
+//! Operations without HTTP: the promises to every adapter.
 
 use std::future::Future;
 use std::net::Ipv4Addr;
@@ -13,13 +13,13 @@ use serde_json::json;
 
 use crate::server::{TestServer, quick};
 
-/// Begins an operation and drops it at its first await.
+/// Starts an operation and drops it at its first await.
 async fn begun<T>(operation: impl Future<Output = T>) {
     let mut operation = Box::pin(operation);
     assert!(poll!(&mut operation).is_pending(), "it was over at once, and nothing was dropped");
 }
 
-/// Waits until what was begun has ended; the server takes no more changes then.
+/// Waits until the started operations have ended.
 async fn carried(server: &TestServer) {
     let tasks = server.app().tasks();
     tasks.close();
@@ -31,7 +31,7 @@ fn caller() -> Caller {
     Caller::client(Peer::new(Ipv4Addr::LOCALHOST.into()))
 }
 
-/// Images as an adapter of any protocol hands them over.
+/// Images as an adapter of any protocol passes them.
 struct Given(Array2<f32>);
 
 impl UnreadImages for Given {

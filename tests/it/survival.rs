@@ -1,4 +1,4 @@
-//! Jobs outlive their server.
+//! Jobs survive the death of their server.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,11 +10,11 @@ use sqlx::{ConnectOptions, Connection};
 use crate::process::Process;
 use crate::server::TestServer;
 
-/// A job of some seconds.
+/// A job of a few seconds.
 const JOB: &str = r#"{"epochs": 12, "seed": 5, "checkpoint": {"every_epochs": 1, "keep": 100}, "network": {"layers": [
     {"type": "dense", "units": 256}, {"type": "relu"}, {"type": "dense", "units": 10}]}}"#;
 
-/// (attempt, step) of the checkpoints of a job, in order.
+/// Returns (attempt, step) of the checkpoints of a job, in order.
 fn checkpoints(folder: &Path, id: &str) -> Vec<(u64, u64)> {
     let files = std::fs::read_dir(folder.join("blobs/jobs").join(id)).expect("checkpoints");
     let read = |entry: std::io::Result<std::fs::DirEntry>| {
@@ -27,7 +27,7 @@ fn checkpoints(folder: &Path, id: &str) -> Vec<(u64, u64)> {
     found
 }
 
-/// Checks that each attempt went on from a checkpoint of the one before, and did not begin again.
+/// Asserts that each attempt resumed from a checkpoint of the one before and did not start over.
 fn assert_resumed(folder: &Path, id: &str) {
     let checkpoints = checkpoints(folder, id);
     let first = checkpoints.first().expect("a checkpoint").1;
@@ -139,7 +139,7 @@ async fn a_damaged_checkpoint_is_passed_over_for_the_one_before() {
     server.stop().await;
 }
 
-/// An answer 202 that the disk could not hold would be a job that is lost.
+/// A 202 for a job that the disk could not store would mean a lost job.
 #[test]
 fn on_a_disk_that_takes_no_more_what_was_accepted_is_there_and_the_rest_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -1,4 +1,4 @@
-//! Who may ask: hosts, sites, and how a body comes.
+//! Which hosts and sites may send requests, and in which framing.
 
 use serde_json::{Value, json};
 

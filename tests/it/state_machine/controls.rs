@@ -1,4 +1,4 @@
-//! Known-bad twins: what the comparison with a model and the search for an order must find.
+//! Known-bad twins that the comparison with a model and the search for an order must detect.
 
 use chainrule::job::JobState;
 use chainrule::store::Store;
@@ -89,7 +89,7 @@ async fn a_queue_without_fencing_has_no_order_that_explains_it() {
     assert!(courses(&record(4, 150, 21, false).await).is_err());
 }
 
-/// Another answer to the same call, which can't be true at the same time.
+/// Returns another answer to the same call that can't be true as well.
 fn forged(told: Told) -> Told {
     match told {
         Told::Inserted => Told::Deleted(Answer::Done, None),
@@ -121,7 +121,7 @@ fn forged(told: Told) -> Told {
 async fn one_forged_answer_to_one_thread_is_found_wherever_it_is() {
     for (id, events) in record(1, 300, 31, true).await.histories() {
         assert!(linearize(&events).is_ok(), "{id}");
-        // Before the insertion a job is not there, as after its deletion.
+        // A job does not exist before its insertion, just as after its deletion.
         let inserted = events.iter().find(|event| event.told == Told::Inserted).expect("an insertion").begin;
         for place in (0..events.len()).filter(|&place| events[place].begin >= inserted) {
             let mut events = events.clone();
@@ -178,7 +178,7 @@ fn a_read_beside_a_write_may_come_before_it_or_after_and_a_later_one_only_after(
         let events = [inserted, claimed, event(begin, end, told)];
         assert_eq!(linearize(&events).is_ok(), is_explained, "{told:?} at {begin}");
     }
-    // Two reads that overlap the claim, one after the other: the second can't be older than the first.
+    // Two successive reads overlap the claim. The second one can't see an older state than the first.
     let back =
         [inserted, claimed, event(3, 4, seen(JobState::Running, 1)), event(5, 6, seen(JobState::Queued, 0))];
     assert!(linearize(&back).is_err());
