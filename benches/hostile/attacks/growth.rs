@@ -1,4 +1,4 @@
-//! What grows with use, and what is asked of it again and again.
+//! Attacks on everything that grows with use or can be requested repeatedly.
 
 use tokio::task::JoinSet;
 
@@ -6,7 +6,7 @@ use crate::attack::{Attack, Kind, Scene, Target, ask_again, attacker, hammer, ha
 use crate::outcome::Outcome;
 use crate::wire::{get, request};
 
-/// Names that one model is given.
+/// How many aliases one model is given.
 const ALIASES: usize = 2_000;
 
 pub fn attacks() -> Vec<Attack> {

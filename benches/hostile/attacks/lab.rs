@@ -1,4 +1,4 @@
-//! Questions to the lab that are short to ask and long to answer.
+//! Requests to the lab that are short to send and expensive to answer.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use crate::attack::{Attack, Kind, Scene, Target, attacker, hammer, hammer_from};
 use crate::wire::{post, request};
 
-/// Time for three answers, one after the other; the attack is over once they are there.
+/// Time for three answers, one after the other. The attack ends with the last.
 const AFFINE_SECONDS: u64 = 30;
 
 pub fn attacks() -> Vec<Attack> {
@@ -99,7 +99,7 @@ pub fn attacks() -> Vec<Attack> {
     ]
 }
 
-/// Each of the three is an allocation of 17 GB if nobody counts first.
+/// Without an estimate each of the three would allocate 17 GB.
 async fn affine_outer(target: Target) {
     let (x, w) = (vec!["[0]"; 32_500].join(","), vec!["0"; 64_500].join(","));
     let message = post("/v1/affine", &format!("{{\"x\":[{x}],\"w\":[[{w}]]}}"));
@@ -109,7 +109,7 @@ async fn affine_outer(target: Target) {
     }
 }
 
-/// 192 × 192 × 64 numbers, 45 MB of JSON, from 10 KB.
+/// A request of 10 KB for 192 × 192 × 64 numbers, which are 45 MB of JSON.
 async fn convolution_border(target: Target) {
     let filters: Vec<f64> = (1..=64).map(|filter| f64::from(filter) / 7.0).collect();
     let row = vec!["1"; 64].join(",");
@@ -119,7 +119,7 @@ async fn convolution_border(target: Target) {
     hammer(target, 16, vec![post("/v1/convolution", &body)]).await;
 }
 
-/// As many numbers as the estimate allows; all requests come at the same time and are sent once.
+/// As many numbers as the estimate allows. All requests are sent once, in parallel.
 async fn gradient_check_wide(target: Target) {
     let layers =
         json!([{ "type": "dense", "units": 16_384 }, { "type": "relu" }, { "type": "dense", "units": 10 }]);

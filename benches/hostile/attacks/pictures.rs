@@ -4,7 +4,7 @@ use crate::attack::{Attack, Kind, Scene, hammer, hammer_from};
 use crate::bombs;
 use crate::wire::request;
 
-/// What a form may hold.
+/// The most pictures that a form may contain.
 const PICTURES: usize = 64;
 
 pub fn attacks() -> Vec<Attack> {
@@ -95,7 +95,7 @@ fn picture(kind: &str, bytes: &[u8]) -> Vec<u8> {
     request("POST", "/v1/models/digits/predict", &[("Content-Type", &media_type)], bytes)
 }
 
-/// A form that is full of the same picture.
+/// Returns a form with the largest number of the same picture.
 fn form(picture: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     for _ in 0..PICTURES {

@@ -1,4 +1,4 @@
-//! Connections that say little, read nothing or wait.
+//! Connections that send little, read nothing or wait.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use tokio::time::sleep;
 use crate::attack::{Attack, Hold, Kind, Scene, Target, Unread, attacker};
 use crate::wire::{Connection, get, head, loopback, post};
 
-/// Bytes of the largest body that is taken, and of a head that never ends.
+/// The largest accepted body, and the bytes sent of an endless head.
 const BODY_BYTES_MAX: usize = 16 << 20;
 const HEAD_BYTES: usize = 300 << 10;
 
-/// Seconds after which a defence of time has shown itself: a write without progress, a body, a silent connection.
+/// Time after which a timeout must have taken effect, in seconds: of a write, a body or a silent connection.
 const PATIENCE: u64 = 35;
 
 const PIXELS: [(&str, &str); 1] = [("Content-Type", "application/octet-stream")];
@@ -82,7 +82,7 @@ fn unread() -> Vec<Attack> {
 }
 
 async fn unread_checkpoints(target: Target) {
-    // The job of the wide model, from the list of its versions.
+    // The job that trained the wide model, from the list of its versions.
     let Ok(mut connection) = Connection::open(loopback(attacker(0, 1)), target.address).await else { return };
     let Ok(answer) = connection.ask(&get("/v1/jobs?model=wide&limit=1")).await else { return };
     let Some(job) = answer.json()["jobs"][0]["id"].as_str().map(str::to_owned) else { return };
@@ -196,7 +196,7 @@ async fn of_job(target: Target, asks: &str, connections: usize) {
     Hold { connections, addresses: 1, says, drips: None }.run(target).await;
 }
 
-/// Nothing of an answer is waited for, so what comes is not counted.
+/// The clients do not wait for an answer, so answers are not counted.
 async fn hang_up(target: Target) {
     let message: Arc<[u8]> = post("/v1/gradient-check", "{\"network\":\"cnn-best\"}").into();
     let mut attackers = JoinSet::new();
@@ -207,7 +207,7 @@ async fn hang_up(target: Target) {
             while !target.is_over() {
                 let opened = Connection::open(from, target.address);
                 let Some(Ok(mut connection)) = target.within(opened).await else { continue };
-                // The server may have ended it already.
+                // The server may have closed the connection already.
                 let _ = connection.send(&message).await;
                 sleep(Duration::from_millis(50)).await;
                 target.count(connection.state());

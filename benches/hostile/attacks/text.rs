@@ -1,11 +1,11 @@
-//! JSON that takes far more in memory than on the wire.
+//! JSON that needs far more memory than bytes on the wire.
 
 use crate::attack::{Attack, Hold, Kind, Scene, Target, hammer, hammer_from};
 use crate::wire::{head, post};
 
 const PIXELS: [(&str, &str); 1] = [("Content-Type", "application/octet-stream")];
 
-/// Bytes that a question to the lab, or for a job, may have, and a prediction.
+/// The largest bodies of a request to the lab or for a job, and of a prediction.
 const REQUEST_BYTES: usize = 256 << 10;
 const PREDICTION_BYTES: usize = 16 << 20;
 
@@ -48,7 +48,7 @@ pub fn attacks() -> Vec<Attack> {
     ]
 }
 
-/// A third of the time for each.
+/// Runs three attacks, each for a third of the time.
 async fn in_a_row(target: Target) {
     let message = post("/v1/jobs", &filled("{\"network\":\"mlp\",\"x\":[", "{}", "]}", REQUEST_BYTES));
     let third = target.part(3);
@@ -85,7 +85,7 @@ fn deep() -> Vec<Vec<u8>> {
     paths.iter().flat_map(|path| bodies.iter().map(|body| post(path, body))).collect()
 }
 
-/// As many of `piece`, separated by commas, as fit between `begin` and `end`.
+/// Returns as many copies of `piece`, separated by commas, as fit between `begin` and `end`.
 fn filled(begin: &str, piece: &str, end: &str, bytes: usize) -> String {
     let count = (bytes - begin.len() - end.len()) / (piece.len() + 1);
     format!("{begin}{}{end}", vec![piece; count].join(","))
