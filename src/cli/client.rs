@@ -219,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_are_read_whole_however_the_stream_is_cut() {
+    fn events_are_parsed_however_the_stream_is_split() {
         let stream =
             b": alive\n\nevent: epoch\nid: 1-2-3-4\ndata: {\"a\":1}\n\nevent: end\nid: x\ndata: {}\n\n";
         let expected = [("epoch", "1-2-3-4", "{\"a\":1}"), ("end", "x", "{}")];

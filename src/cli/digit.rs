@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bright_square_is_drawn_where_it_is() {
+    fn a_bright_square_is_drawn_at_its_place() {
         let mut pixels = [0; IMAGE_SIDE * IMAGE_SIDE];
         for row in 0..4 {
             for column in 0..2 {

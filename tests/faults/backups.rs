@@ -170,7 +170,7 @@ fn operations(attempt: Attempt) -> i64 {
 }
 
 #[test]
-fn what_a_backup_or_a_restore_leaves_at_some_faults_is_whole() {
+fn a_backup_or_restore_with_some_faults_leaves_only_complete_results() {
     let mut random = Random::new(SEED);
     for attempt in [Attempt::Backup, Attempt::Restore] {
         let all = operations(attempt);
@@ -184,7 +184,7 @@ fn what_a_backup_or_a_restore_leaves_at_some_faults_is_whole() {
 
 #[test]
 #[ignore = "long"]
-fn what_a_backup_or_a_restore_leaves_at_any_fault_is_whole() {
+fn a_backup_or_restore_with_any_fault_leaves_only_complete_results() {
     for attempt in [Attempt::Backup, Attempt::Restore] {
         let all = operations(attempt);
         let (mut tries, mut failed) = (0, 0);

@@ -207,7 +207,7 @@ fn a_damaged_checkpoint_is_not_resumed_from() {
 }
 
 #[test]
-fn repair_leaves_jobs_that_go_on() {
+fn jobs_resume_after_a_repair() {
     let before = before();
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let newest = before.checkpoints.last().expect("a checkpoint");
@@ -225,7 +225,7 @@ fn repair_leaves_jobs_that_go_on() {
 
 /// The known-bad twin: a server that verifies no digests serves another model's weights.
 #[test]
-fn a_server_that_looks_at_no_digest_is_found() {
+fn a_server_that_verifies_no_digests_is_found() {
     let before = before();
     let folder = copy_of(before.folder.path());
     let expected = truth("good");
@@ -310,7 +310,7 @@ fn a_damaged_database_gives_no_wrong_answer() {
 
 #[test]
 #[ignore = "long"]
-fn no_damage_of_many_is_served() {
+fn no_damaged_file_of_many_is_served() {
     let mut runs = 0;
     for seed in 100..130 {
         for damage in Damage::ALL {
@@ -326,6 +326,6 @@ fn no_damage_of_many_is_served() {
 
 #[test]
 #[ignore = "long"]
-fn no_damage_of_many_to_the_database_gives_a_wrong_answer() {
+fn no_damaged_database_of_many_gives_a_wrong_answer() {
     databases("bit_rot_database_long", 100..160);
 }

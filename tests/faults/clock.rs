@@ -117,12 +117,12 @@ fn takes_up(offset: i64) {
 }
 
 #[test]
-fn jumps_of_the_clock_take_no_job_from_a_live_worker_and_change_no_order() {
+fn jumps_of_the_clock_take_no_job_from_a_living_worker_and_change_no_order() {
     jumps(&[HOUR, -HOUR]);
 }
 
 #[test]
-fn a_dead_servers_job_is_taken_although_the_clock_stands_an_hour_back() {
+fn a_dead_servers_job_is_taken_although_the_clock_is_an_hour_slow() {
     takes_up(-HOUR);
 }
 

@@ -130,7 +130,7 @@ fn nothing_is_lost_by_a_death_at_any_point() {
 /// The known-bad twin: a process that loses acknowledged jobs when it dies. If this were not found, the test
 /// above would prove nothing.
 #[test]
-fn a_death_that_takes_the_last_jobs_along_is_found() {
+fn a_death_that_loses_the_last_jobs_is_found() {
     let forget = |folder: &Path| {
         std::fs::remove_dir_all(folder).expect("an old folder");
         copy_into(before().folder.path(), folder).expect("a copy");

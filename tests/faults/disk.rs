@@ -163,7 +163,7 @@ fn fails_so_often(failure: Failure) {
 }
 
 #[test]
-fn a_job_waits_for_a_disk_that_is_full_and_goes_on() {
+fn a_job_waits_for_a_full_disk_and_continues() {
     let (folder, aside) = (scratch(), scratch());
     let shim = Shim::new(folder.path(), aside.path());
     let working = Working::begin(shim.serve(&shim.folder.join("data")));
@@ -191,7 +191,7 @@ fn a_job_waits_for_a_disk_that_is_full_and_goes_on() {
 
 /// Another server on the same folder can't write either, and must not take that for the worker's death.
 #[test]
-fn a_job_that_waits_for_the_disk_is_not_taken_by_a_server_beside() {
+fn a_job_that_waits_for_the_disk_is_not_taken_by_another_server() {
     let (folder, aside) = (scratch(), scratch());
     let shim = Shim::new(folder.path(), aside.path());
     let working = Working::begin(shim.serve(&shim.folder.join("data")));
@@ -206,13 +206,13 @@ fn a_job_that_waits_for_the_disk_is_not_taken_by_a_server_beside() {
 }
 
 #[test]
-fn a_job_waits_for_a_disk_that_is_read_only_and_goes_on() {
+fn a_job_waits_for_a_read_only_disk_and_continues() {
     fails_for_a_while(lasting(EROFS, WRITES | CREATES | REMOVES, Place::Anywhere));
 }
 
 /// SQLite opens a read-only file for reading, and does not try again to write while it is open.
 #[test]
-fn a_disk_that_is_read_only_for_a_moment_is_written_again() {
+fn a_disk_that_was_read_only_for_a_moment_is_written_again() {
     for shots in [2, 3, 4] {
         fails_so_often(Failure {
             error: EROFS,
@@ -224,18 +224,18 @@ fn a_disk_that_is_read_only_for_a_moment_is_written_again() {
 }
 
 #[test]
-fn a_job_waits_for_a_disk_that_does_not_sync_and_goes_on() {
+fn a_job_waits_for_a_disk_that_does_not_sync_and_continues() {
     fails_for_a_while(lasting(EIO, SYNCS, Place::Anywhere));
 }
 
 #[test]
-fn one_failed_sync_is_no_failed_job() {
+fn one_failed_sync_does_not_fail_a_job() {
     fails_so_often(Failure { error: EIO, classes: SYNCS, place: Place::Anywhere, shots: 1 });
 }
 
 #[test]
 #[ignore = "long"]
-fn a_job_waits_for_each_kind_of_disk_that_fails() {
+fn a_job_waits_for_each_kind_of_failing_disk() {
     let (mut kinds, mut shots) = (0, 0);
     for place in [Place::Anywhere, Place::Rows, Place::Blobs] {
         for (error, classes) in [
@@ -269,7 +269,7 @@ fn below_the_floor_a_job_is_refused() {
 
 /// What a job could not write before its server stopped is trained again, and nothing is missing.
 #[test]
-fn a_job_that_waits_while_its_server_is_stopped_leaves_no_hole() {
+fn a_job_that_waits_for_the_disk_while_its_server_stops_loses_no_epoch() {
     let (folder, aside) = (scratch(), scratch());
     let shim = Shim::new(folder.path(), aside.path());
     let working = Working::begin(shim.serve(&shim.folder.join("data")));
@@ -334,7 +334,7 @@ impl Drop for Small {
 }
 
 #[test]
-fn a_job_waits_for_a_small_file_system_and_goes_on() {
+fn a_job_waits_for_a_full_file_system_and_continues() {
     let folder = scratch();
     let Some(small) = Small::mounted(folder.path()) else {
         println!("skipped: nothing can be mounted here");

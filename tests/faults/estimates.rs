@@ -86,7 +86,7 @@ fn seconds(request: &CheckRequest) -> f64 {
 
 #[test]
 #[ignore = "long"]
-fn a_gradient_check_takes_the_time_that_was_estimated() {
+fn a_gradient_check_takes_the_estimated_time() {
     let limits = LabLimits::default();
     let mut ratios = Vec::new();
     println!("{:>9} {:>9} {:>6}   samples, parameters, network", "estimated", "measured", "ratio");

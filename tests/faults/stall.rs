@@ -290,7 +290,7 @@ fn assert_all(name: &str, seed: u64, more: usize) {
 }
 
 #[test]
-fn a_server_that_stood_still_changes_nothing() {
+fn a_stale_server_changes_nothing() {
     assert_all("stall", 1, 1);
 }
 
@@ -316,7 +316,7 @@ fn without_fencing_the_damage_is_found() {
 
 #[test]
 #[ignore = "long"]
-fn a_server_that_stood_still_changes_nothing_at_many_moments() {
+fn a_stale_server_changes_nothing_at_many_moments() {
     assert_all("stall_long", 100, 40);
 }
 
@@ -343,7 +343,7 @@ fn stands_still_at(point: &str) -> Option<()> {
 
 /// A stale server deletes the checkpoint or model that it wrote if it may not write the row any more.
 #[test]
-fn a_server_that_stood_still_leaves_no_file() {
+fn a_stale_server_leaves_no_file() {
     for point in ["after-checkpoint-blob", "after-model-blob"] {
         let stood = (0..STOPS).find_map(|_| stands_still_at(point));
         assert!(stood.is_some(), "{point}: it held the lock each time");
@@ -352,7 +352,7 @@ fn a_server_that_stood_still_leaves_no_file() {
 
 /// A requested stop does not count as a crash of the job.
 #[test]
-fn a_job_in_the_middle_of_an_endless_step_is_given_back_at_sigterm() {
+fn a_job_in_an_endless_step_is_released_at_sigterm() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut server = Serve::new(folder.path()).args(&FLAGS).args(&["--fault", "hang@step:50"]).start();
     let id = post(&server.client(), &spec());

@@ -58,7 +58,7 @@ fn nothing_is_lost_when_one_of_two_servers_is_killed() {
 /// The known-bad client: it posts jobs twice with different keys. If this were not found, the storm would
 /// prove nothing about keys.
 #[test]
-fn a_client_that_forgets_its_keys_is_found_out() {
+fn a_client_that_forgets_its_keys_is_found() {
     let told = Storm { kills: 5, forgets_keys: true, ..Storm::default() }.run(3);
     let doubled = count(&told.violations, Law::Doubled) + count(&told.violations, Law::Key);
     assert!(doubled > 0, "seed 3: no double among {:?}{}", told.tally, in_words(&told.violations));
@@ -67,7 +67,7 @@ fn a_client_that_forgets_its_keys_is_found_out() {
 /// The known-bad disk: the folder is replaced by an older copy. If this were not found, the storm would prove
 /// nothing about loss.
 #[test]
-fn a_folder_of_yesterday_is_found_out() {
+fn a_folder_replaced_by_an_older_copy_is_found() {
     let told = Storm { kills: 6, goes_back: true, ..Storm::default() }.run(4);
     let lost = count(&told.violations, Law::Lost);
     assert!(lost > 0, "seed 4: nothing lost among {:?}{}", told.tally, in_words(&told.violations));

@@ -93,7 +93,7 @@ fn a_refusal_of_some_operations_loses_nothing() {
 
 /// The known-bad twin: a crash loses rows whose writes the disk acknowledged and dropped.
 #[test]
-fn a_death_after_writes_that_were_none_is_found() {
+fn a_death_after_writes_that_were_dropped_is_found() {
     let (folder, aside) = (scratch(), scratch());
     let shim = Shim::new(folder.path(), aside.path());
     let data = shim.folder.join("data");
@@ -130,7 +130,7 @@ fn a_death_at_each_operation_loses_nothing() {
 
 #[test]
 #[ignore = "long"]
-fn deaths_again_and_again_lose_nothing() {
+fn repeated_deaths_lose_nothing() {
     let all = operations() as usize;
     let mut random = Random::new(SEED);
     for number in 0..60 {

@@ -182,7 +182,7 @@ fn the_arrows_between_rooms_are_those_of_the_table() {
 }
 
 #[test]
-fn unsafe_code_is_in_the_kernels_alone() {
+fn unsafe_code_is_only_in_the_kernels() {
     for (_, file, code) in rooms() {
         let is_kernel = file.components().any(|part| part.as_os_str() == "kernel");
         let says_unsafe = code.split_whitespace().any(|word| word == "unsafe");

@@ -83,7 +83,7 @@ fn weights(process: &Process, model: &str) -> Value {
 }
 
 #[test]
-fn a_backup_beside_a_server_holds_all_it_has_acknowledged_and_jobs_go_on_from_it() {
+fn a_backup_of_a_running_server_contains_all_it_acknowledged_and_its_jobs_resume() {
     let (folder, restored) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
     let file = folder.path().join("backup.tar");
     let process = Process::serve(folder.path());
@@ -155,7 +155,7 @@ async fn a_damaged_checkpoint_is_found_by_check_and_left_out_of_a_backup() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flipped_bit_and_a_cut_of_a_backup_are_found_by_restore_which_leaves_nothing() {
+async fn a_restore_finds_a_flipped_bit_or_a_truncation_of_the_backup_and_leaves_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let restored = folder.path().join("restored");
     trained(folder.path()).await;
@@ -233,7 +233,7 @@ fn a_backup_can_not_write_outside_its_folder() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_model_is_written_again_from_the_last_checkpoint_of_its_job() {
+async fn a_lost_model_is_rebuilt_from_the_last_checkpoint_of_its_job() {
     let folder = tempfile::tempdir().expect("a folder");
     trained(folder.path()).await;
     let model = blob(folder.path(), "models");
@@ -255,7 +255,7 @@ async fn a_lost_model_is_written_again_from_the_last_checkpoint_of_its_job() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_model_that_no_checkpoint_makes_again_is_deleted_with_its_aliases() {
+async fn a_lost_model_that_can_not_be_rebuilt_is_deleted_with_its_aliases() {
     let folder = tempfile::tempdir().expect("a folder");
     let id = trained(folder.path()).await["id"].as_str().expect("an id").to_owned();
     let server = TestServer::start_in(folder.path(), &[]).await;
@@ -280,7 +280,7 @@ async fn a_lost_model_that_no_checkpoint_makes_again_is_deleted_with_its_aliases
 }
 
 #[test]
-fn a_job_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before_after_a_repair() {
+fn a_job_whose_newest_checkpoint_is_damaged_resumes_from_the_one_before_after_a_repair() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut process = Process::serve(folder.path());
     let id = process.post_job(LONG)["id"].as_str().expect("an id").to_owned();
@@ -308,7 +308,7 @@ fn a_job_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before_after_a_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_that_nobody_names_are_not_tidy_and_a_repair_removes_them_but_not_those_of_others() {
+async fn a_repair_deletes_orphans_and_leaves_files_of_others() {
     let folder = tempfile::tempdir().expect("a folder");
     let id = trained(folder.path()).await["id"].as_str().expect("an id").to_owned();
     let blobs = folder.path().join("blobs");
@@ -338,7 +338,7 @@ async fn files_that_nobody_names_are_not_tidy_and_a_repair_removes_them_but_not_
 
 /// The numbers of files and rows are right, but one file is too short.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_blob_that_was_cut_is_found_though_all_rows_have_their_files() {
+async fn a_truncated_blob_is_found_although_every_row_has_its_file() {
     let folder = tempfile::tempdir().expect("a folder");
     trained(folder.path()).await;
     let model = blob(folder.path(), "models");
@@ -367,7 +367,7 @@ async fn damaged_pages_are_found_and_not_repaired() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_can_not_be_done_is_refused_and_changes_nothing() {
+async fn impossible_commands_are_refused_and_change_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path();
     trained(path).await;
@@ -421,7 +421,7 @@ async fn what_can_not_be_done_is_refused_and_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restore_that_was_cut_is_begun_anew() {
+async fn an_interrupted_restore_starts_over() {
     let folder = tempfile::tempdir().expect("a folder");
     trained(folder.path()).await;
     let file = folder.path().join("backup.tar");
@@ -437,7 +437,7 @@ async fn a_restore_that_was_cut_is_begun_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_that_the_disk_does_not_take_leaves_the_one_before() {
+async fn a_backup_that_does_not_fit_the_disk_leaves_the_previous_one() {
     let folder = tempfile::tempdir().expect("a folder");
     trained(folder.path()).await;
     let file = folder.path().join("backup.tar");
@@ -452,7 +452,7 @@ async fn a_backup_that_the_disk_does_not_take_leaves_the_one_before() {
 }
 
 #[test]
-fn a_folder_and_a_gradient_are_checked_by_commands_of_their_own() {
+fn check_and_gradient_check_are_two_commands() {
     for arguments in [
         &["check", "lesson"][..],
         &["check", "--data-dir", "x", "--samples", "2"],
@@ -469,7 +469,7 @@ fn a_folder_and_a_gradient_are_checked_by_commands_of_their_own() {
 
 /// The copy was not a crash of the job.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_ran_while_it_was_backed_up_goes_on_where_it_is_restored() {
+async fn a_job_that_ran_during_the_backup_resumes_after_the_restore() {
     let folder = tempfile::tempdir().expect("a folder");
     let (data, file) = (folder.path().join("data"), folder.path().join("backup.tar"));
     let process = Process::serve(&data);

@@ -169,7 +169,7 @@ fn wrong_usage_ends_with_2() {
 }
 
 #[test]
-fn a_wrong_value_is_named_with_what_is_wanted() {
+fn a_wrong_value_is_reported_with_the_valid_ones() {
     for (arguments, expected) in [
         (
             &["train", "--follow", "--job", "nosuch"][..],
@@ -195,7 +195,7 @@ fn a_wrong_value_is_named_with_what_is_wanted() {
 }
 
 #[test]
-fn without_a_command_it_says_how_to_begin() {
+fn without_a_command_the_program_says_how_to_begin() {
     let bare = output(&[]);
     let said = text(&bare.stderr);
     assert_eq!((status(&bare), text(&bare.stdout)), (Some(2), ""));
@@ -235,7 +235,7 @@ fn with_json_an_error_is_one_object_on_standard_error() {
 }
 
 #[test]
-fn whoever_does_not_read_errors_does_not_end_the_command() {
+fn a_closed_standard_error_does_not_change_the_exit_status() {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
     let mut command = chainrule(&["jobs", "show", "nosuch"]);
@@ -243,7 +243,7 @@ fn whoever_does_not_read_errors_does_not_end_the_command() {
 }
 
 #[test]
-fn what_a_server_holds_is_listed_shown_and_changed() {
+fn jobs_models_and_data_sets_are_listed_shown_and_changed() {
     let folder = tempfile::tempdir().expect("a folder");
     let process = Process::serve(folder.path());
     let run = |arguments: &[&str]| {

@@ -58,7 +58,7 @@ fn list<'a>(pages: &'a [Value], name: &str) -> Vec<&'a Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_versions_of_a_model_come_page_by_page_newest_first() {
+async fn the_versions_of_a_model_are_paged_newest_first() {
     let (folder, _) = with_model().await;
     let mut connection = rows(folder.path()).await;
     execute(
@@ -100,7 +100,7 @@ async fn the_versions_of_a_model_come_page_by_page_newest_first() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_list_of_models_goes_on_where_its_last_model_is_gone_or_published_again() {
+async fn the_list_of_models_continues_after_its_last_model_was_deleted_or_republished() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = TestServer::start_in(folder.path(), &[]).await;
     let train = async |model: &str| {
@@ -132,7 +132,7 @@ async fn the_list_of_models_goes_on_where_its_last_model_is_gone_or_published_ag
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_model_has_no_more_aliases_than_it_may_have_and_each_can_be_moved() {
+async fn a_model_has_a_limited_number_of_aliases_and_each_can_be_moved() {
     let (folder, _) = with_model().await;
     let server = TestServer::start_in(folder.path(), &["--aliases-max", "2"]).await;
     let second = server.create(short("a", 2)).await;
@@ -161,7 +161,7 @@ async fn a_model_has_no_more_aliases_than_it_may_have_and_each_can_be_moved() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_version_whose_row_can_not_be_read_is_left_out_and_all_others_are_served() {
+async fn a_version_whose_row_can_not_be_read_is_skipped_and_all_others_are_served() {
     let (folder, _) = with_model().await;
     let server = TestServer::start_in(folder.path(), &[]).await;
     for model in ["a", "b"] {
@@ -188,7 +188,7 @@ async fn a_version_whose_row_can_not_be_read_is_left_out_and_all_others_are_serv
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_metrics_of_a_job_come_page_by_page_with_the_steps_of_their_epochs() {
+async fn the_metrics_of_a_job_are_paged_with_the_steps_of_their_epochs() {
     let server = TestServer::start(&[]).await;
     let job = server.create(short("a", 5)).await;
     let job = server.ended(job["id"].as_str().expect("an id")).await;
@@ -244,7 +244,7 @@ async fn the_metrics_of_a_job_come_page_by_page_with_the_steps_of_their_epochs()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn more_ended_jobs_than_are_looked_up_at_a_time_are_removed_oldest_first() {
+async fn ended_jobs_are_deleted_oldest_first_in_any_number_of_batches() {
     for flag in ["3", "1d"] {
         let (folder, newest) = with_model().await;
         let mut connection = rows(folder.path()).await;
@@ -280,7 +280,7 @@ async fn more_ended_jobs_than_are_looked_up_at_a_time_are_removed_oldest_first()
 }
 
 #[test]
-fn a_thousand_ended_jobs_are_kept_unless_told_otherwise() {
+fn a_thousand_ended_jobs_are_kept_by_default() {
     let folder = Path::new("/nowhere");
     let told = |flags: &[&str]| {
         let config = config(folder, flags);

@@ -11,7 +11,7 @@ use crate::lab::{post, post_as, refused};
 use crate::server::{TestServer, problem};
 
 #[tokio::test]
-async fn nothing_is_explained_of_no_image_be_it_as_a_picture() {
+async fn a_body_without_a_whole_image_is_refused_whatever_the_form_of_the_answer() {
     let server = TestServer::start(&[]).await;
     server.with_model().await;
     for accept in ["application/json", "image/png"] {
@@ -81,7 +81,7 @@ async fn a_trace_shows_every_layer_and_an_update_that_lowers_the_loss() {
 }
 
 #[tokio::test]
-async fn what_would_take_too_much_is_refused_with_the_estimate() {
+async fn an_answer_that_is_too_expensive_is_refused_with_the_estimate() {
     let server = TestServer::start(&["--lab-flops-max", "1e5"]).await;
     server.with_model().await;
     let example = json!({ "example": { "index": 0 }, "layer": "0", "index": 0 });
@@ -178,7 +178,7 @@ async fn weights_are_shown_as_figures_and_pictures() {
 }
 
 #[tokio::test]
-async fn an_explanation_has_the_gradients_that_differences_find_and_adds_up() {
+async fn an_explanation_adds_up_and_has_the_numerical_gradients() {
     let server = TestServer::start(&[]).await;
     server.with_model().await;
     let pixels = mnist::dataset().test.image(0).to_vec();
@@ -257,7 +257,7 @@ async fn findings(server: &TestServer, request: Value) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn bad_jobs_are_found_out_and_the_default_one_is_not() {
+async fn problems_of_bad_jobs_are_found_and_the_default_job_has_none() {
     let server = TestServer::start(&[]).await;
     assert_eq!(findings(&server, json!({})).await, Vec::<String>::new());
 

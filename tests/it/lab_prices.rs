@@ -58,7 +58,7 @@ fn question<Q: Question>(parsed: Result<Q, Vec<Fault>>) {
 }
 
 #[test]
-fn a_layer_by_hand_takes_what_its_price_says() {
+fn a_single_layer_takes_the_memory_of_its_price() {
     for (rows, inputs, units) in
         [(1, 1, 1), (200, 300, 100), (1, 2_000, 300), (3_000, 1, 90), (300, 2_000, 1)]
     {
@@ -83,7 +83,7 @@ fn a_layer_by_hand_takes_what_its_price_says() {
 
 /// This request once ended the process: half a megabyte asks for two billion numbers.
 #[tokio::test]
-async fn layers_by_hand_that_would_take_too_much_are_refused_before_anything_of_that_size_is_held() {
+async fn single_layers_that_are_too_expensive_are_refused_before_memory_is_allocated() {
     let (x, w) = (json!(vec![[1]; 32_500]), json!([vec![1; 64_500]]));
     let question = AffineRequest::parse(&json!({ "x": x, "w": w })).expect("shapes that fit");
     let (held, refusal) = most_held(|| LabLimits::default().check(question.cost()));
@@ -122,7 +122,7 @@ fn image() -> Vec<f32> {
 }
 
 #[test]
-fn a_look_into_a_network_takes_what_its_price_says() {
+fn an_inspection_of_a_network_takes_the_memory_of_its_price() {
     let image = image();
     let go_on = || true;
     for layers in networks() {
@@ -201,7 +201,7 @@ fn checks() -> Vec<CheckRequest> {
 }
 
 #[test]
-fn a_gradient_check_takes_the_passes_and_the_bytes_that_were_estimated() {
+fn a_gradient_check_takes_the_estimated_passes_and_bytes() {
     mnist::dataset();
     for request in checks() {
         let layers = request.layers.clone().expect("layers");
@@ -273,7 +273,7 @@ fn stops<T>(what: &str, least: usize, work: impl Fn(&dyn Fn() -> bool) -> Result
 }
 
 #[test]
-fn long_work_stops_at_the_first_no() {
+fn long_work_stops_when_it_is_first_asked_to() {
     let layers = layers(json!({ "network": "cnn-fast" }));
     let network = Network::<f32>::new(INPUT, &layers, 1).expect("layers that fit");
     let (image, loss) = (image(), LossKind::CrossEntropy);

@@ -342,7 +342,7 @@ fn both_lessons_hold_the_same_commands_and_answers() {
 }
 
 #[test]
-fn every_row_of_the_lesson_stands_in_a_heading_of_both() {
+fn every_row_of_the_lesson_is_in_a_heading_of_both() {
     for document in [ENGLISH, KOREAN] {
         let headings: String = document.lines().filter(|line| line.starts_with("## ")).collect();
         let named: Vec<&str> = headings.split(|letter: char| !letter.is_ascii_alphanumeric()).collect();
@@ -361,7 +361,7 @@ async fn a_document_with_a_changed_number_fails() {
 }
 
 #[test]
-fn only_what_the_rules_allow_is_the_same() {
+fn only_differences_that_the_rules_allow_are_ignored() {
     for (expected, found, is_exact, is_same) in [
         (r#"{"a": 1.0, "…": "…"}"#, r#"{"a": 1.0000005, "b": 2}"#, true, true),
         (r#"{"a": 1.0}"#, r#"{"a": 1.00001}"#, true, false),

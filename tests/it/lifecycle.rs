@@ -75,7 +75,7 @@ async fn a_cancelled_job_is_cancelled_in_the_answer_and_resumes_from_its_checkpo
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_job_is_gone_with_its_checkpoints_and_its_model_stays() {
+async fn a_deleted_job_loses_its_checkpoints_and_keeps_its_model() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = TestServer::start_in(folder.path(), &[]).await;
     let job = run(&server, job("a", 1, 3)).await;
@@ -106,7 +106,7 @@ async fn a_deleted_job_is_gone_with_its_checkpoints_and_its_model_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_alias_moves_at_once_protects_its_version_and_a_bare_name_means_default() {
+async fn an_alias_moves_at_once_and_protects_its_version_and_a_bare_name_means_default() {
     let server = TestServer::start(&[]).await;
     for seed in 1..=3 {
         run(&server, job("a", seed, 1)).await;
@@ -168,7 +168,7 @@ async fn a_version_that_a_waiting_job_starts_from_is_not_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_the_newest_jobs_and_versions_are_kept_and_what_an_alias_means() {
+async fn only_the_newest_jobs_and_versions_and_those_with_an_alias_are_kept() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = TestServer::start_in(folder.path(), &[]).await;
     let mut ids = Vec::new();
@@ -208,7 +208,7 @@ async fn only_the_newest_jobs_and_versions_are_kept_and_what_an_alias_means() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_committed_counts_though_the_client_has_hung_up() {
+async fn a_committed_change_takes_effect_although_the_client_is_gone() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = TestServer::start_in(folder.path(), &[]).await;
     let first = run(&server, job("a", 1, 1)).await;
@@ -263,7 +263,7 @@ async fn what_was_committed_counts_though_the_client_has_hung_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_whose_row_can_not_be_read_is_removed_like_others() {
+async fn a_job_whose_row_can_not_be_read_is_deleted_like_others() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = TestServer::start_in(folder.path(), &[]).await;
     let oldest = run(&server, job("a", 1, 1)).await;
@@ -326,7 +326,7 @@ async fn events_end_when_their_job_is_gone() {
 
 /// As if a disk was unmounted: nothing counts as damaged, and nothing is written to the mount point.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_folder_of_blobs_that_is_gone_for_a_while_costs_no_checkpoint() {
+async fn no_checkpoint_is_lost_if_the_folder_of_blobs_is_missing_for_a_while() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = TestServer::start_in(folder.path(), &[]).await;
     let request = json!({ "model": "a", "epochs": 1_000, "train_samples": 5_000, "checkpoint": { "every_epochs": 1, "keep": 2 },

@@ -25,7 +25,7 @@ async fn until_metric(server: &TestServer, name: &str, is_so: impl Fn(i64) -> bo
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_is_announced_and_does_not_come_takes_nothing() {
+async fn a_body_that_is_announced_and_never_sent_is_charged_nothing() {
     let server = TestServer::start(&["--memory-bytes-max", "33554432"]).await;
     server.with_model().await;
     let before = metric(&server, "chainrule_memory_charged_bytes").await;
@@ -76,7 +76,7 @@ async fn one_client_can_not_have_all_the_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_waits_for_a_job_holds_up_nobody() {
+async fn a_client_that_waits_for_a_job_blocks_nobody() {
     let server = TestServer::start(&["--requests-max", "1", "--waits-max", "8"]).await;
     let id = server.create(endless()).await["id"].as_str().expect("an id").to_owned();
     let waiting: Vec<_> = (0..4)
@@ -98,7 +98,7 @@ async fn whoever_waits_for_a_job_holds_up_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_connection_that_was_idle_longest_makes_room() {
+async fn the_connection_that_was_idle_longest_is_closed_for_a_new_one() {
     let server = TestServer::start(&["--connections-per-client-max", "3"]).await;
     let mut first = connect_from(&server, [127, 0, 0, 2]).await;
     let mut second = connect_from(&server, [127, 0, 0, 2]).await;
@@ -119,7 +119,7 @@ async fn the_connection_that_was_idle_longest_makes_room() {
 
 /// A connection whose body stalls makes room as well, before one that was just used.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_connection_whose_body_stalls_makes_room() {
+async fn a_connection_whose_body_stalls_is_closed_for_a_new_one() {
     let server = TestServer::start(&["--connections-per-client-max", "3"]).await;
     server.with_model().await;
     let head = format!(
@@ -192,7 +192,7 @@ async fn an_answer_that_is_not_taken_ends_its_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_is_cut_off_says_so() {
+async fn a_body_that_is_cut_off_is_reported_as_incomplete() {
     let server = TestServer::start(&[]).await;
     let mut connection = connect(&server).await;
     let request = format!(
@@ -205,7 +205,7 @@ async fn a_body_that_is_cut_off_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn kinds_of_work_have_places_of_their_own_and_a_client_that_goes_stops_its_work() {
+async fn each_kind_of_work_has_its_own_places_and_a_disconnect_stops_the_work() {
     let flags = [
         "--long-work-max",
         "1",
@@ -249,7 +249,7 @@ async fn kinds_of_work_have_places_of_their_own_and_a_client_that_goes_stops_its
 
 /// Two batches of two clients share a lane of one place. Each gets the answer for all its images.
 #[tokio::test(flavor = "multi_thread")]
-async fn batches_of_many_clients_take_turns_and_are_answered_as_if_alone() {
+async fn batches_of_several_clients_take_turns_and_get_the_same_answers_as_alone() {
     let server = TestServer::start(&["--long-work-max", "1"]).await;
     server.with_model().await;
     let images: Vec<u8> =
@@ -270,7 +270,7 @@ async fn batches_of_many_clients_take_turns_and_are_answered_as_if_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_prediction_of_more_operations_than_the_server_gives_is_refused_with_their_number() {
+async fn a_prediction_that_needs_too_many_operations_is_refused_with_their_number() {
     let server = TestServer::start(&["--predict-flops-max", "1e6"]).await;
     server.with_model().await;
     let path = "/v1/models/digits/predict";
@@ -299,7 +299,7 @@ async fn pictures_of_more_pixels_than_a_request_may_have_are_refused_before_they
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_no_request_can_have_is_refused_for_good() {
+async fn a_request_that_can_never_be_admitted_is_refused_for_good() {
     let server = TestServer::start(&["--memory-bytes-max", "2097152"]).await;
     server.with_model().await;
     let answer =

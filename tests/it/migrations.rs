@@ -98,7 +98,7 @@ async fn the_rows_of_version_1_are_as_they_were() {
 }
 
 #[tokio::test]
-async fn rows_of_version_1_give_back_what_they_no_longer_need() {
+async fn a_migration_frees_the_space_that_rows_of_version_1_no_longer_need() {
     let folder = of_version(1);
     let path = folder.path().join("chainrule.db");
     let size = || std::fs::metadata(&path).expect("a file").len();
@@ -117,7 +117,7 @@ async fn rows_of_version_1_give_back_what_they_no_longer_need() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_goes_on_where_version_1_was_killed() {
+async fn a_server_continues_after_the_kill_of_version_1() {
     let folder = of_version(1);
     let server = TestServer::start_in(folder.path(), &[]).await;
     let before = server.get_json(&format!("/v1/jobs/{DIGITS}")).await;
@@ -186,7 +186,7 @@ async fn the_rows_of_version_2_are_as_they_were() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_goes_on_where_version_2_was_killed() {
+async fn a_server_continues_after_the_kill_of_version_2() {
     let folder = of_version(2);
     let server = TestServer::start_in(folder.path(), &[]).await;
     let digits = server.get_json("/v1/models/digits").await;
@@ -233,7 +233,7 @@ async fn keys_of_version_3_belong_to_the_clients_that_sent_them() {
 
 /// The newer server does not wait. A server that uses the folder could not read what it would write.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_is_brought_up_to_date_by_a_server_that_is_alone() {
+async fn a_database_is_migrated_only_by_a_server_that_is_alone() {
     for version in [1, 2, 3] {
         let folder = of_version(version);
         let path = folder.path().join("chainrule.db");

@@ -61,7 +61,7 @@ async fn models_are_listed_with_their_newest_version_and_shown_by_reference() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_form_of_body_reads_the_same_digit() {
+async fn every_form_of_body_gives_the_same_prediction() {
     let server = TestServer::start(&[]).await;
     server.with_model().await;
     let pixels = digit(0);
@@ -98,7 +98,7 @@ async fn every_form_of_body_reads_the_same_digit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_images_are_answered_in_order_and_like_each_alone() {
+async fn many_images_are_answered_in_order_and_as_if_each_were_alone() {
     let server = TestServer::start(&[]).await;
     server.with_model().await;
     let images: Vec<Vec<u8>> = (0..20).map(digit).collect();
@@ -258,7 +258,7 @@ async fn a_new_version_answers_at_once_and_the_old_one_stays_reachable() {
 
 /// Requests may hold any number of models at a time, but never more memory than models may take.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_model_is_read_while_others_that_are_in_use_fill_the_memory() {
+async fn no_model_is_loaded_while_models_in_use_fill_the_memory() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = TestServer::start_in(folder.path(), &[]).await;
     for model in ["a", "b"] {
@@ -281,7 +281,7 @@ async fn no_model_is_read_while_others_that_are_in_use_fill_the_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn models_past_the_memory_limit_are_read_again_when_asked_for() {
+async fn models_beyond_the_memory_limit_are_loaded_again_on_demand() {
     let server = TestServer::start(&["--model-bytes-max", "1"]).await;
     for model in ["a", "b"] {
         let job = server.create(json!({ "model": model, "train_samples": 500, "epochs": 1 })).await;
@@ -299,7 +299,7 @@ async fn models_past_the_memory_limit_are_read_again_when_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_convolutional_job_is_trained_published_and_reads_alike_after_a_restart() {
+async fn a_convolutional_job_is_trained_and_published_and_predicts_the_same_after_a_restart() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = TestServer::start_in(folder.path(), &[]).await;
     let request = json!({

@@ -83,7 +83,7 @@ fn a_picture_of_any_kind_takes_no_more_memory_than_its_price() {
 /// Every fourth pixel inside a box is a connected component of its own. There are slightly more of them than
 /// fit a list that has grown to 2^17.
 #[test]
-fn the_price_of_a_picture_is_not_much_more_than_what_the_worst_takes() {
+fn the_price_of_a_picture_is_not_much_more_than_the_worst_case() {
     let dots = GrayImage::from_fn(780, 780, |x, y| {
         let edge = x.min(y).min(779 - x).min(779 - y);
         let is_ink = (10..16).contains(&edge) || edge > 18 && x % 2 == 0 && y % 2 == 0;
@@ -100,7 +100,7 @@ fn the_price_of_a_picture_is_not_much_more_than_what_the_worst_takes() {
 
 /// A file of 100 kB that decodes to 100 MB.
 #[test]
-fn a_bomb_in_a_picture_takes_nothing() {
+fn a_decompression_bomb_in_a_picture_takes_no_memory() {
     let plain = png(&scrawl(640, 480));
     let mut encoder = flate2::write::ZlibEncoder::new(b"bomb\0\0".to_vec(), flate2::Compression::best());
     std::io::copy(&mut std::io::Read::take(std::io::repeat(0), 100 << 20), &mut encoder).expect("written");

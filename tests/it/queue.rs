@@ -43,7 +43,7 @@ async fn let_all_run(server: &TestServer, running: &str, waiting: &[String]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_take_turns_however_many_jobs_one_of_them_posts() {
+async fn clients_take_turns_however_many_jobs_each_posts() {
     let (server, running) = busy().await;
     let mut crowd = Vec::new();
     for index in 0..8 {
@@ -62,7 +62,7 @@ async fn clients_take_turns_however_many_jobs_one_of_them_posts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_higher_priority_goes_first_and_stands_in_the_spec() {
+async fn a_higher_priority_goes_first_and_is_shown_in_the_spec() {
     let (server, running) = busy().await;
     let mut ids = Vec::new();
     for (model, priority) in [("a", 0), ("b", -5), ("c", 100), ("d", 0)] {

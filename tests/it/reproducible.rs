@@ -139,7 +139,7 @@ impl Observer for Kept {
 }
 
 #[test]
-fn checkpoints_within_an_epoch_change_nothing_and_a_run_goes_on_from_any_of_them() {
+fn checkpoints_within_an_epoch_change_nothing_and_a_run_resumes_from_any_of_them() {
     for spec in [small("adam", None), small("momentum", Some(1.0)), convolutional()] {
         let expected = undisturbed(&spec, 2);
         let mut kept = Kept { every: 3, steps: 0, checkpoints: Vec::new() };
@@ -207,7 +207,7 @@ fn of_batches(images: usize, batch_size: usize) -> TrainSpec {
 }
 
 #[test]
-fn the_figures_of_an_epoch_are_those_of_its_last_whole_batch() {
+fn the_layer_statistics_of_an_epoch_are_those_of_its_last_whole_batch() {
     for images in [64 * 3 + 1, 64 + 1, 64 * 3, 50] {
         let spec = of_batches(images, 64);
         let state = TrainState::new(&spec).expect("layers that fit");
@@ -226,7 +226,7 @@ fn the_figures_of_an_epoch_are_those_of_its_last_whole_batch() {
 
 /// Also if it resumes between the last whole batch and the rest of the epoch.
 #[test]
-fn a_run_that_goes_on_from_anywhere_has_the_figures_of_one_that_was_never_stopped() {
+fn a_run_resumed_anywhere_has_the_metrics_of_an_undisturbed_run() {
     for spec in [of_batches(64 * 3 + 1, 64), of_batches(64 * 2, 64), of_batches(50, 64), convolutional()] {
         let start = || TrainState::new(&spec).expect("layers that fit");
         let (whole, _) = course(&spec, start(), u64::MAX);
@@ -261,7 +261,7 @@ impl Observer for Impatient {
 }
 
 #[test]
-fn a_run_ends_while_it_measures_when_it_is_told_to() {
+fn a_run_can_be_stopped_during_its_evaluation() {
     let spec = small("adam", None);
     let state = TrainState::new(&spec).expect("layers that fit");
     let outcome = run(&spec, &mnist::dataset(), state, &Pool::new(2), &mut Impatient);

@@ -38,7 +38,7 @@ fn two(folder: &Path, flags: &[&str], seed: u32) -> (Process, Process, String) {
 }
 
 #[test]
-fn what_one_server_is_told_all_of_them_know() {
+fn a_change_through_one_server_is_visible_on_all_of_them() {
     let folder = tempfile::tempdir().expect("a folder");
     let (first, second, running) = two(folder.path(), &[], 1);
     let queued = id(&second.post_job(&job(2)));
@@ -67,7 +67,7 @@ fn a_server_that_stops_hands_its_job_to_another_at_once() {
 }
 
 #[test]
-fn the_job_of_a_server_that_is_killed_goes_on_at_another_when_its_lease_is_over() {
+fn the_job_of_a_killed_server_resumes_on_another_after_its_lease() {
     let folder = tempfile::tempdir().expect("a folder");
     let (mut first, second, id) = two(folder.path(), &["--lease-seconds", "0.5"], 4);
     first.kill();
@@ -77,7 +77,7 @@ fn the_job_of_a_server_that_is_killed_goes_on_at_another_when_its_lease_is_over(
 }
 
 #[test]
-fn a_second_sigterm_ends_a_server_at_once_and_its_job_goes_on_from_a_checkpoint() {
+fn a_second_sigterm_ends_a_server_at_once_and_its_job_resumes_from_a_checkpoint() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut first = Process::serve_with(folder.path(), &["--fault", "hang@step:2000"]);
     let id = id(&first.post_job(&job(5)));
@@ -105,7 +105,7 @@ fn a_panic_outside_training_costs_no_worker() {
 }
 
 #[test]
-fn a_panic_in_training_fails_its_job_with_its_message_and_the_server_goes_on() {
+fn a_panic_in_training_fails_its_job_with_the_message_and_the_server_continues() {
     let folder = tempfile::tempdir().expect("a folder");
     let process = Process::serve_with(folder.path(), &["--fault", "panic@step:7"]);
     let failed = process.ended(&id(&process.post_job(&job(6))));

@@ -69,7 +69,7 @@ async fn insert(store: &Store, job: NewJob) -> Job {
 }
 
 #[tokio::test]
-async fn a_job_starts_from_a_version_that_is_there_or_is_not_accepted() {
+async fn a_job_that_starts_from_a_missing_version_is_refused() {
     let folder = folder();
     let store = open(folder.path()).await;
     let mut job = new_job("b", "x", 0);
@@ -84,7 +84,7 @@ async fn a_job_starts_from_a_version_that_is_there_or_is_not_accepted() {
 
 /// Inserts that arrive together share one statement.
 #[tokio::test(flavor = "multi_thread")]
-async fn jobs_that_come_together_keep_their_keys_and_the_limit() {
+async fn jobs_inserted_together_respect_their_keys_and_the_limit() {
     let folder = folder();
     let store = open(folder.path()).await;
     let mut waiting = tokio::task::JoinSet::new();

@@ -13,7 +13,7 @@ use super::{folder, open};
 const CASES: u32 = 400;
 
 #[test]
-fn a_model_whose_rescue_ignores_the_beat_is_found_and_told_in_five_calls() {
+fn a_model_whose_rescue_ignores_the_beat_is_found_and_shown_in_five_calls() {
     let (why, calls) = difference(CASES, Twist::RescueIgnoresBeat, true).expect("a difference");
     let calls = shortest(calls, Twist::RescueIgnoresBeat, true);
     let is_shortest = matches!(
@@ -30,7 +30,7 @@ fn a_model_whose_rescue_ignores_the_beat_is_found_and_told_in_five_calls() {
 }
 
 #[tokio::test]
-async fn every_other_wrong_model_is_found() {
+async fn every_defect_of_the_model_is_found() {
     let insert = |model, client| Call::Insert { model, client, priority: 0 };
     for (twist, calls) in [
         (
@@ -164,7 +164,7 @@ async fn a_doubled_claim_and_a_lost_write_are_found_among_many_threads() {
 }
 
 #[test]
-fn a_read_beside_a_write_may_come_before_it_or_after_and_a_later_one_only_after() {
+fn a_read_during_a_write_may_come_before_or_after_it_and_a_later_read_only_after() {
     let event = |begin, end, told| Event { begin, end, told };
     let seen = |state, attempt| Told::Seen(Some((state, attempt, 0)));
     let claimed = event(2, 7, Told::Claimed { attempt: 1, step: 0 });

@@ -89,7 +89,7 @@ fn the_kth_job_of_a_client_waits_for_no_more_than_k_of_every_other_and_one() {
 }
 
 #[tokio::test]
-async fn a_client_of_few_jobs_does_not_wait_for_all_of_one_who_sent_many() {
+async fn a_client_with_few_jobs_does_not_wait_for_all_jobs_of_another() {
     let mut steps = vec![Step::Submit { client: 0 }; 60];
     steps.extend(vec![Step::Submit { client: 1 }; 6]);
     assert_eq!(serve(&steps).await, Ok(()));
@@ -98,7 +98,7 @@ async fn a_client_of_few_jobs_does_not_wait_for_all_of_one_who_sent_many() {
 /// Two clients who each send a new job when their last one has ended. One of them always has a job in the
 /// queue.
 #[tokio::test]
-async fn a_client_of_two_jobs_does_not_wait_for_those_who_come_again_and_again() {
+async fn a_client_with_two_jobs_does_not_wait_for_clients_who_keep_posting() {
     let mut steps = vec![Step::Submit { client: 0 }, Step::Submit { client: 0 }];
     steps.extend([Step::Submit { client: 1 }, Step::Submit { client: 2 }, Step::Serve]);
     for turn in 0..20 {

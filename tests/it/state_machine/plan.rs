@@ -71,7 +71,7 @@ fn faults(plan: &[String]) -> Vec<&String> {
 }
 
 #[tokio::test]
-async fn the_claim_reads_the_first_row_of_its_index_however_many_jobs_there_are() {
+async fn a_claim_reads_the_first_row_of_its_index_however_many_jobs_exist() {
     let folder = folder();
     let store = open(folder.path()).await;
     let first = insert(&store, new_job("a", "x", 100)).await;
@@ -135,7 +135,7 @@ async fn statements(folder: &Path, flags: &[&str]) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn no_statement_on_the_way_of_a_job_or_of_a_list_looks_at_every_job_or_sorts_them() {
+async fn no_statement_of_a_job_or_a_list_scans_or_sorts_all_jobs() {
     let folder = folder();
     let mut statements = statements(folder.path(), &["--keep-jobs", "50"]).await;
     statements.extend(self::statements(folder.path(), &["--keep-jobs", "9999d"]).await);
