@@ -80,12 +80,12 @@ pub struct LaneUse {
 
 /// A place in a lane. On drop it goes to the next request that waits.
 #[derive(Debug)]
-pub struct Place {
+pub struct LanePlace {
     queue: Queue,
     peer: Peer,
 }
 
-impl Place {
+impl LanePlace {
     /// Returns the lane that this place belongs to.
     pub fn lane(&self) -> Lane {
         self.queue.0.lane
@@ -97,7 +97,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for LanePlace {
     fn drop(&mut self) {
         let Some((peer, waiter)) = self.queue.lock().leave(self.peer, self.queue.0.limits) else { return };
         // If the waiting request is gone, the place inside the failed send is dropped, which passes it on.
@@ -124,7 +124,7 @@ struct State {
     running: usize,
     /// How many requests of each peer run.
     of_peer: HashMap<Peer, usize>,
-    waiting: HashMap<Peer, VecDeque<(u64, oneshot::Sender<Place>)>>,
+    waiting: HashMap<Peer, VecDeque<(u64, oneshot::Sender<LanePlace>)>>,
     /// The peers that wait. The front has the next turn.
     turns: VecDeque<Peer>,
     /// The number of the next request that waits.
@@ -143,7 +143,7 @@ impl State {
     }
 
     /// Gives back a place. Returns the request that takes it next, already counted as running.
-    fn leave(&mut self, peer: Peer, limits: LaneLimits) -> Option<(Peer, oneshot::Sender<Place>)> {
+    fn leave(&mut self, peer: Peer, limits: LaneLimits) -> Option<(Peer, oneshot::Sender<LanePlace>)> {
         self.running -= 1;
         match self.of_peer.get_mut(&peer) {
             Some(running) if *running > 1 => *running -= 1,
@@ -161,7 +161,7 @@ impl State {
         Some((next, waiter))
     }
 
-    fn wait(&mut self, peer: Peer) -> (u64, oneshot::Receiver<Place>) {
+    fn wait(&mut self, peer: Peer) -> (u64, oneshot::Receiver<LanePlace>) {
         let (sender, receiver) = oneshot::channel();
         let number = self.next;
         self.next += 1;
@@ -211,7 +211,7 @@ impl Queue {
     }
 
     /// Takes a place, or returns `None` if none is free.
-    pub fn place(&self, peer: Peer) -> Option<Place> {
+    pub fn place(&self, peer: Peer) -> Option<LanePlace> {
         self.place_in(&mut self.lock(), peer)
     }
 
@@ -220,15 +220,15 @@ impl Queue {
         self.0.waiting.take(peer, 1).ok_or(Refusal::LaneFull(self.0.lane))
     }
 
-    fn place_in(&self, state: &mut State, peer: Peer) -> Option<Place> {
+    fn place_in(&self, state: &mut State, peer: Peer) -> Option<LanePlace> {
         state.may_begin(peer, self.0.limits).then(|| {
             state.begin(peer);
-            Place { queue: self.clone(), peer }
+            LanePlace { queue: self.clone(), peer }
         })
     }
 
     /// Waits for a place.
-    pub async fn wait(&self, peer: Peer) -> Place {
+    pub async fn wait(&self, peer: Peer) -> LanePlace {
         let (waiter, place) = {
             let mut state = self.lock();
             if let Some(place) = self.place_in(&mut state, peer) {

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 pub use crew::Crew;
-pub use lane::{Lane, LaneLimits, LaneUse, Place};
+pub use lane::{Lane, LaneLimits, LanePlace, LaneUse};
 pub use price::Price;
 pub use share::{Charge, Charged, Purpose, SMALL_BYTES, Share};
 pub use ticket::{Stop, Ticket, WorkError};
@@ -199,7 +199,7 @@ impl Admission {
     ///
     /// # Errors
     /// Returns an error if the queue of the lane is full, or no place becomes free in time.
-    pub async fn enter(&self, lane: Lane, peer: Peer) -> Result<Place, Refusal> {
+    pub async fn enter(&self, lane: Lane, peer: Peer) -> Result<LanePlace, Refusal> {
         let queue = &self.lanes[lane as usize];
         if let Some(place) = queue.place(peer) {
             return Ok(place);
@@ -215,7 +215,7 @@ impl Admission {
     /// request can have so much memory.
     pub async fn admit(&self, price: Price, peer: Peer) -> Result<Ticket, Refusal> {
         self.can_be(price.memory_bytes)?;
-        let ticket = |place: Place, charge: Charge| {
+        let ticket = |place: LanePlace, charge: Charge| {
             Ticket::new(place, charge, Arc::clone(&self.crew), price.is_instant)
         };
         let queue = &self.lanes[price.lane as usize];

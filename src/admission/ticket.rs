@@ -4,13 +4,13 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::{Charge, Crew, Place};
+use super::{Charge, Crew, LanePlace};
 
 /// Permission to do a piece of work. Its place and memory are held until the work ends, even if the client
 /// disconnects earlier.
 #[derive(Debug)]
 pub struct Ticket {
-    place: Place,
+    place: LanePlace,
     charge: Charge,
     crew: Arc<Crew>,
     is_instant: bool,
@@ -22,7 +22,7 @@ pub struct Stop<'a> {
     /// Cancelled when nobody waits for the result any more. `None` for instant work, which is never
     /// abandoned.
     gone: Option<&'a CancellationToken>,
-    place: &'a Place,
+    place: &'a LanePlace,
 }
 
 /// Why work gave no result.
@@ -55,7 +55,7 @@ impl Stop<'_> {
 }
 
 impl Ticket {
-    pub(super) fn new(place: Place, charge: Charge, crew: Arc<Crew>, is_instant: bool) -> Self {
+    pub(super) fn new(place: LanePlace, charge: Charge, crew: Arc<Crew>, is_instant: bool) -> Self {
         Self { place, charge, crew, is_instant }
     }
 
