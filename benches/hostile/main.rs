@@ -58,7 +58,7 @@ struct Flags {
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
 
-    /// Seconds of each attack; attacks on time-outs take longer
+    /// Seconds of each attack; attacks on timeouts take longer
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
 
@@ -198,11 +198,11 @@ fn setting(flags: &Flags, files: &Rlimit) -> String {
     let load = of("/proc/loadavg");
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     format!(
-        "Measured by `cargo bench --bench hostile` on {cores} cores, Linux {}, load {} at the start, {} s an attack and \
-         longer where time-outs are its matter, default limits, {} open files for the server. Memory is `VmHWM`, set back \
-         before the attack, and `VmRSS` every 10 ms, above what the idle server held. Latencies are those of single \
-         predictions of a client that asks every 10 ms, idle → beside the attack, from the moment each was due; a newcomer \
-         connects anew for each. Refused are requests of both without an answer 200.\n\n",
+        "Measured by `cargo bench --bench hostile` on {cores} cores, Linux {}, load {} at the start, {} s per attack and \
+         longer if it is about timeouts, default limits, {} open files for the server. Memory is the peak above what the \
+         idle server held: `VmHWM`, reset before the attack, and `VmRSS` every 10 ms. Latencies are those of single \
+         predictions of a client that sends a request every 10 ms, idle → during the attack, measured from when each was \
+         due. The newcomer opens a new connection for each request. Refused are the requests of both without a 200.\n\n",
         kernel.trim(),
         load.split(' ').next().unwrap_or_default(),
         flags.seconds,

@@ -60,7 +60,7 @@ pub fn attacks() -> Vec<Attack> {
     let attack = |name, what, run| Attack {
         name,
         what,
-        defence: "time-outs in both directions; a share of the connections for each peer",
+        defence: "timeouts in both directions; a share of the connections for each client",
         kind: Kind::Starvation,
         scene: Scene::Models,
         expected: &[],

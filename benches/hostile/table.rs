@@ -30,7 +30,7 @@ pub fn of_attacks(rows: &[Row]) -> String {
                 text.push_str(&line(&name, label, trial));
             }
         }
-        text.push_str("\n| attack | what is done | what should stop it |\n| --- | --- | --- |\n");
+        text.push_str("\n| attack | what is done | the defence |\n| --- | --- | --- |\n");
         for (attack, _) in &rows {
             let _ = writeln!(text, "| `{}` | {} | {} |", attack.name, attack.what, attack.defence);
         }

@@ -25,8 +25,8 @@ pub fn attacks() -> Vec<Attack> {
         },
         Attack {
             name: "convolution-border",
-            what: "16 clients post `/v1/convolution`, 64 filters and a border of 64 zeros",
-            defence: "priced by the bytes of its answer, and computed in the lane of the lab",
+            what: "16 clients post `/v1/convolution`, 64 filters and padding of 64 zeros",
+            defence: "priced by the bytes of its answer; runs in the lane of the lab",
             kind: Kind::Memory,
             scene: Scene::Models,
             expected: &[200, 422, 503],
@@ -45,7 +45,7 @@ pub fn attacks() -> Vec<Attack> {
         },
         Attack {
             name: "gradient-check",
-            what: "16 clients check the gradient of `cnn-best`, again and again",
+            what: "16 clients check the gradient of `cnn-best` repeatedly",
             defence: "the lane of the lab",
             kind: Kind::Starvation,
             scene: Scene::Models,
@@ -58,8 +58,8 @@ pub fn attacks() -> Vec<Attack> {
         },
         Attack {
             name: "gradient-check-many",
-            what: "64 connections from four addresses check the gradient of `mlp`, again and again",
-            defence: "the lane of the lab, of which one client has half",
+            what: "64 connections from four addresses check the gradient of `mlp` repeatedly",
+            defence: "the lane of the lab, of which one client can have half",
             kind: Kind::Starvation,
             scene: Scene::Models,
             expected: &[200, 503],

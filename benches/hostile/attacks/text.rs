@@ -13,8 +13,8 @@ pub fn attacks() -> Vec<Attack> {
     vec![
         Attack {
             name: "scale-json",
-            what: "four clients send 16 MB of `{\"scale\":[{\"\":0},…]}` to be predicted",
-            defence: "what is not wanted is skipped, not built",
+            what: "four clients send 16 MB of `{\"scale\":[{\"\":0},…]}` to a prediction",
+            defence: "unknown fields are skipped and not built",
             kind: Kind::Memory,
             scene: Scene::Models,
             expected: &[400, 413, 422, 503],
@@ -26,7 +26,7 @@ pub fn attacks() -> Vec<Attack> {
         },
         Attack {
             name: "deep-json",
-            what: "16 clients send 256 KB of nested arrays, of one key again and again, and of empty objects",
+            what: "16 clients send 256 KB of nested arrays, of one repeated key, and of empty objects",
             defence: "depth, keys and values are bounded as they are read; parsed bytes are charged",
             kind: Kind::Memory,
             scene: Scene::Models,
@@ -38,7 +38,7 @@ pub fn attacks() -> Vec<Attack> {
             name: "in-a-row",
             what: "256 KB of empty objects from 256 connections, then bodies without their last byte that fill the memory, \
                    then 1,800 connections with 61 KB of a body each",
-            defence: "one ledger for all of it",
+            defence: "one ledger for all memory",
             kind: Kind::Memory,
             scene: Scene::Models,
             expected: &[400, 408, 413, 422, 503],
