@@ -90,7 +90,7 @@ pub struct AdmissionLimits {
 }
 
 impl AdmissionLimits {
-    /// Returns how many of `memory_bytes_max` bytes one request can be charged, beside its connection and a
+    /// Returns how many of `memory_bytes_max` bytes one request can be charged, besides its connection and a
     /// small body. A request that needs more can never be admitted.
     pub fn charge_max(memory_bytes_max: usize) -> usize {
         Share::large_of_peer(memory_bytes_max) - 2 * SMALL_BYTES

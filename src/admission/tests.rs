@@ -165,7 +165,7 @@ async fn the_place_of_a_waiter_that_gave_up_goes_to_the_next() {
     assert!(place.is_wanted());
     drop(gone_before);
     drop(place);
-    // It has been given the place, and goes without having taken it.
+    // This request has been given the place, and ends without taking it.
     drop(gone_after);
     let place = stays.await;
     assert!(!place.is_wanted());
@@ -242,7 +242,7 @@ async fn a_panic_of_long_work_costs_no_thread() {
     }
     let ticket = admission.admit(Price::new(Lane::Lab, 1), peer(1)).await.expect("leave");
     assert_eq!(ticket.run(|_| 7).await.expect("an answer").0, 7);
-    // A thread that unwinds gives back last what it held.
+    // A thread that unwinds releases its charge last.
     while admission.memory_bytes() > 0 {
         tokio::task::yield_now().await;
     }

@@ -94,7 +94,7 @@ impl Serve {
                 }
                 Err(mpsc::RecvTimeoutError::Disconnected) => {
                     let status = server.wait(START_WITHIN);
-                    // Who reads it has a share for as long as there is more.
+                    // The thread that reads standard error shares it until the end of the stream.
                     poll(START_WITHIN, || (Arc::strong_count(&server.errors) == 1).then_some(()));
                     return Err(format!("it ended with {status:?}: {}", server.errors()));
                 }

@@ -231,7 +231,7 @@ fn with_json_an_error_is_one_object_on_standard_error() {
         assert!(error["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{error}");
     }
     let after = output(&["graph", "--", "a +", "--json"]);
-    assert!(text(&after.stderr).starts_with("error: "), "what stands behind -- is no flag");
+    assert!(text(&after.stderr).starts_with("error: "), "an argument after -- is not a flag");
 }
 
 #[test]

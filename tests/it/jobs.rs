@@ -250,7 +250,7 @@ async fn events_report_every_change_and_resume_after_any_of_them() {
     }
     let (end, ..) = live.last().expect("events");
     let request = server.http.get(server.path(&path)).header("Last-Event-ID", end);
-    assert_eq!(request.send().await.expect("an answer").status(), 204, "nothing comes behind the end");
+    assert_eq!(request.send().await.expect("an answer").status(), 204, "nothing comes after the end");
     let request = server.http.get(server.path(&path)).header("Last-Event-ID", "what");
     problem(request.send().await.expect("an answer"), 400, "invalid_last_event_id").await;
     server.stop().await;
