@@ -101,7 +101,7 @@ async fn a_lane_limits_who_runs_and_who_waits_and_one_peer_has_half_of_the_queue
     admission.crew().dismiss();
 }
 
-/// Enters a lane of one place in this order, and tells in which order these peers are let in.
+/// Queues these peers for a lane of one place. Returns the order in which they entered it.
 async fn order_of_entry(peers: &[u8]) -> Vec<u8> {
     let mut limits = limits();
     limits.lanes.iter_mut().for_each(|lane| lane.waiting = 64);
