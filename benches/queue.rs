@@ -1,5 +1,5 @@
-//! A long queue: what a claim takes, and `POST /v1/jobs` at a steady rate, beside what the disk
-//! takes for one durable commit of SQLite.
+//! Measures a long queue: the time of a claim, and `POST /v1/jobs` at a steady rate, compared with the time
+//! of one durable commit of SQLite.
 //!
 //! `cargo bench --bench queue [-- ROWS [RATE [SECONDS]]]`
 
@@ -49,7 +49,7 @@ fn line(what: &str, mut times: Vec<Duration>) {
     );
 }
 
-/// One row, one commit, as durable as ours.
+/// Commits one row at a time, as durably as the server does.
 async fn commits_of_sqlite(folder: &std::path::Path) -> Vec<Duration> {
     let options = SqliteConnectOptions::new()
         .filename(folder.join("rival.db"))
@@ -76,7 +76,6 @@ async fn commits_of_sqlite(folder: &std::path::Path) -> Vec<Duration> {
     times
 }
 
-/// Fills the queue.
 async fn fill(store: &Store, rows: usize) {
     let mut waiting = tokio::task::JoinSet::new();
     for seed in 0..rows {
@@ -138,7 +137,7 @@ async fn main() {
     let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / rate as f64));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
     for seed in 0..rate * seconds {
-        // Measured from when it was due, so that a late start counts.
+        // Measured from the time at which the request was due, so that a late start counts.
         let due = ticks.tick().await;
         let request = http.post(&url).json(&json!({ "seed": seed, "model": format!("model-{}", seed % 50) }));
         answers.spawn(async move {

@@ -1,4 +1,4 @@
-//! Everything a request or a worker needs, opened in order.
+//! Everything that requests and workers share, opened in order.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -21,10 +21,10 @@ use crate::telemetry::Metrics;
 use crate::upkeep::Upkeep;
 use crate::worker::Worker;
 
-/// How long what a probe of rows and bytes has found is told to others who ask.
+/// How long the result of a probe of database and disk is reused.
 const PROBE_HOLDS: Duration = Duration::from_secs(1);
 
-/// A handle to everything a request needs; clones share it.
+/// A handle to everything that requests and workers share. Clones share it too.
 #[derive(Clone)]
 pub struct App {
     shared: Arc<Shared>,
@@ -40,24 +40,24 @@ struct Shared {
     draining: CancellationToken,
     tasks: TaskTracker,
     admission: Admission,
-    /// What the last probe of rows and bytes has found, and when it was begun.
+    /// When the last probe of database and disk was made, and its result.
     probed: Mutex<Option<(Instant, Result<(), Unready>)>>,
-    /// Held for as long as the folder is used.
+    /// Held for as long as the server uses the folder.
     lock: FolderLock,
 }
 
-/// Why a server takes no work.
+/// Why a server is not ready for work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unready {
-    /// It is stopping.
+    /// The server is stopping.
     Draining,
-    /// The rows can't be read or written.
+    /// The database can't be read or written.
     Database,
-    /// The bytes can't be written.
+    /// The disk can't be written.
     Disk,
-    /// The queue is full.
+    /// The queue of jobs is full.
     Queue,
-    /// Predictions are refused.
+    /// Predictions would be refused.
     Predictions,
 }
 
@@ -70,18 +70,18 @@ pub enum StartError {
     /// The address can't be listened on.
     #[error("can't listen on {address}: {source}")]
     Listen {
-        /// The address.
+        /// The address of `--listen`.
         address: std::net::SocketAddr,
-        /// Why.
+        /// The error of the system.
         source: std::io::Error,
     },
-    /// The system gives no thread.
+    /// A thread can't be started.
     #[error("can't start a thread: {0}")]
     Thread(#[from] std::io::Error),
 }
 
 impl StartError {
-    /// What to try, in a line.
+    /// Returns one line that says what to try.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Folder(error) => error.hint(),
@@ -95,11 +95,11 @@ impl StartError {
 }
 
 impl App {
-    /// Opens the data folder of `config`. The first server on a folder puts the jobs of those that died back in the
-    /// queue, and sweeps what they left; others that share it leave this to the leases.
+    /// Opens the data folder of `config`. The first server on a folder puts the jobs of dead servers back in
+    /// the queue and deletes the files they left. Servers that join later leave this to the leases.
     ///
     /// # Errors
-    /// If it, or what is in it, can't be used.
+    /// Returns an error if the folder or anything in it can't be used, or a thread can't be started.
     pub async fn open(config: Config) -> Result<Self, StartError> {
         #[cfg(debug_assertions)]
         crate::fault::arm(&config.fault);
@@ -145,8 +145,9 @@ impl App {
         Ok(app)
     }
 
-    /// Puts the jobs of servers that died back in the queue, and removes what they left. Where the disk takes no more
-    /// models are served all the same; the leases and the next upkeep see to the rest.
+    /// Puts the jobs of dead servers back in the queue and deletes orphaned files. Failures (a full disk,
+    /// say) are only logged, so that models are served anyway; the leases and the next upkeep do what is
+    /// left.
     async fn clear_up(&self) {
         let upkeep = self.upkeep();
         match upkeep.rescue_all().await {
@@ -161,7 +162,7 @@ impl App {
         }
     }
 
-    /// A worker of this server.
+    /// Returns a worker of this server. `number` is its label in the metrics.
     pub fn worker(&self, number: usize, stop: CancellationToken) -> Worker {
         let config = self.config();
         Worker {
@@ -176,7 +177,7 @@ impl App {
         }
     }
 
-    /// What the server does beside serving and training.
+    /// Returns the periodic tasks of this server.
     pub fn upkeep(&self) -> Upkeep {
         let config = self.config();
         Upkeep {
@@ -193,55 +194,56 @@ impl App {
         }
     }
 
-    /// The operations.
+    /// Returns the operations on jobs, models and predictions.
     pub fn service(&self) -> &Service {
         &self.shared.service
     }
 
-    /// What it was told at its start.
+    /// Returns the settings that the server was started with.
     pub fn config(&self) -> &Config {
         &self.shared.config
     }
 
-    /// The rows.
+    /// Returns the rows: jobs, epochs, checkpoints, models.
     pub fn store(&self) -> &Store {
         &self.shared.store
     }
 
-    /// The bytes.
+    /// Returns the files: the bytes of checkpoints and models.
     pub fn blobs(&self) -> &Blobs {
         &self.shared.blobs
     }
 
-    /// The models.
+    /// Returns the models in memory.
     pub fn registry(&self) -> &Registry {
         &self.shared.registry
     }
 
-    /// What is measured.
+    /// Returns the metrics of this server.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.shared.metrics
     }
 
-    /// Cancelled once the server stops.
+    /// Returns the token that is cancelled when the server begins to stop.
     pub fn draining(&self) -> &CancellationToken {
         &self.shared.draining
     }
 
-    /// What is carried to its end before the rows are closed.
+    /// Returns the tracker of the tasks that must finish before the database is closed.
     pub fn tasks(&self) -> &TaskTracker {
         &self.shared.tasks
     }
 
-    /// What requests may take.
+    /// Returns the capacity that requests share.
     pub fn admission(&self) -> &Admission {
         &self.shared.admission
     }
 
-    /// Whether the server takes work. Rows and bytes are written to find out: once a second at most, however many ask.
+    /// Checks whether the server is ready for work. The check writes to database and disk, at most once a
+    /// second however many clients ask.
     ///
     /// # Errors
-    /// If it doesn't, why.
+    /// Returns the reason why the server is not ready.
     pub async fn ready(&self) -> Result<(), Unready> {
         if self.draining().is_cancelled() {
             return Err(Unready::Draining);

@@ -1,55 +1,57 @@
-//! Fail points: where a test lets the process die or stand still, or a thread panic or hang. In builds without debug assertions there are none.
+//! Fail points: places where a test can make the process die or stop, or a thread panic or hang. Builds
+//! without debug assertions have none.
 //!
-//! A point stands before or behind each step that has to survive a crash. Tests arm one by name and check, after
-//! another start, that nothing is lost (the manner of <https://docs.rs/fail>).
+//! There is a point before or after each step that must survive a crash. Tests arm one by name, start the
+//! server again and check that nothing is lost. The idea is that of <https://docs.rs/fail>.
 
 use std::str::FromStr;
 
-/// Where something can be told to go wrong. "Before" and "after" are meant as of the moment from which on the step survives.
+/// A place where a fault can be injected. "Before" and "after" refer to the moment at which the step becomes
+/// durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Point {
-    /// A job is not yet in the queue.
+    /// A job is not in the queue yet.
     BeforeInsert,
-    /// A job is in the queue, and its client has not heard of it.
+    /// A job is in the queue, but its client has no answer yet.
     AfterInsert,
-    /// A job belongs to a worker that has not begun.
+    /// A worker has claimed a job and has not begun it.
     AfterClaim,
-    /// The bytes of a checkpoint are not yet written.
+    /// The file of a checkpoint is not written yet.
     BeforeCheckpointBlob,
-    /// The bytes of a checkpoint are written, its row is not.
+    /// The file of a checkpoint is written, its row is not.
     AfterCheckpointBlob,
     /// The rows of an epoch or a checkpoint are written.
     AfterRecord,
-    /// Old checkpoints have no rows any more, their bytes are there.
+    /// The rows of old checkpoints are deleted, their files are not.
     AfterForget,
-    /// A network is trained, its bytes are not written.
+    /// A network is trained, its file is not written.
     BeforeModelBlob,
-    /// The bytes of a model are written, its row is not.
+    /// The file of a model is written, its row is not.
     AfterModelBlob,
-    /// A model is published in the rows, and not in memory.
+    /// The row of a model is written, but the registry does not serve it yet.
     AfterPublish,
-    /// A job is back in the queue.
+    /// A job is released back to the queue.
     AfterRelease,
     /// A job is cancelled.
     AfterCancel,
-    /// A job is in the queue again.
+    /// A job is resumed.
     AfterResume,
-    /// A job is deleted, the bytes of its checkpoints are there.
+    /// The rows of a job are deleted, the files of its checkpoints are not.
     AfterDelete,
-    /// A version is deleted, its bytes are there.
+    /// The row of a version is deleted, its file is not.
     AfterDeleteVersion,
     /// An alias is moved.
     AfterAlias,
-    /// Jobs of a server that died are back in the queue.
+    /// The jobs of a server that died are back in the queue.
     AfterRescue,
-    /// The bytes of one orphan are gone.
+    /// One orphaned file is deleted.
     AfterSweepOne,
-    /// A step of training is done.
+    /// A training step is done.
     Step,
 }
 
 impl Point {
-    /// Every point.
+    /// All points, in the order of their declaration.
     pub const ALL: [Self; 19] = [
         Self::BeforeInsert,
         Self::AfterInsert,
@@ -72,7 +74,7 @@ impl Point {
         Self::Step,
     ];
 
-    /// Its name on the command line.
+    /// Returns the name of the point on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::BeforeInsert => "before-insert",
@@ -101,13 +103,13 @@ impl Point {
 /// What happens at a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// The process dies as by `kill -9`.
+    /// The process dies, as with `kill -9`.
     Kill,
     /// The thread panics.
     Panic,
-    /// The thread never goes on.
+    /// The thread blocks forever.
     Hang,
-    /// The process stands still as by `kill -STOP`.
+    /// The process stops, as with `kill -STOP`.
     Stop,
 }
 
@@ -116,17 +118,18 @@ impl Action {
         [("kill", Self::Kill), ("panic", Self::Panic), ("hang", Self::Hang), ("stop", Self::Stop)];
 }
 
-/// What a test wants to go wrong: `kill@POINT`, `kill@POINT:N` (the Nth time), the same with `panic`, `hang` and `stop`,
-/// or `no-fencing`, `no-digests`, `wall-clock`.
+/// A fault that a test injects: `kill@POINT`, `kill@POINT:N` (only the Nth time), the same with `panic`,
+/// `hang` and `stop`, or one of `no-fencing`, `no-digests` and `wall-clock`. The last three are known-bad
+/// twins: they switch off a protection, so that its test must fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InjectedFault {
-    /// At a point, the Nth time that a thread comes there.
+    /// An action at a point, the Nth time that any thread reaches it.
     At(Action, Point, u32),
-    /// A worker's writes don't carry their attempt: the known-bad twin of a fenced server.
+    /// A worker's writes don't check their attempt.
     NoFencing,
-    /// Bytes are read without a look at their digest: the known-bad twin of a server that notices damage.
+    /// Blobs are read without verifying their digest.
     NoDigests,
-    /// Leases run out by the wall clock: the known-bad twin of a server that counts its looks.
+    /// Leases expire by the wall clock instead of by counted observations.
     WallClock,
 }
 
@@ -144,7 +147,7 @@ impl FromStr for InjectedFault {
         }
         let (what, place) = text.split_once('@').ok_or("must be ACTION@POINT or the name of a twin")?;
         let (name, times) = place.split_once(':').unwrap_or((place, "1"));
-        let times = times.parse().map_err(|_| format!("{times:?} is no number"))?;
+        let times = times.parse().map_err(|_| format!("{times:?} is not a number"))?;
         let point = Point::ALL.into_iter().find(|point| point.name() == name);
         let point = point.ok_or_else(|| format!("there is no point {name:?}"))?;
         let action = Action::ALL.into_iter().find(|(name, _)| *name == what);
@@ -164,13 +167,13 @@ mod armed {
 
     static FAULTS: OnceLock<Vec<(InjectedFault, AtomicU32)>> = OnceLock::new();
 
-    /// Lets these faults happen in this process; only the first call does.
+    /// Arms these faults for the whole process. Only the first call has an effect.
     pub fn arm(faults: &[InjectedFault]) {
-        // Servers of one test process share its faults, and have none.
+        // Servers that tests start in their own process share this setting and inject nothing.
         let _ = FAULTS.set(faults.iter().map(|&fault| (fault, AtomicU32::new(0))).collect());
     }
 
-    /// Comes to a point.
+    /// Carries out the fault that is armed for this point, if there is one.
     pub fn point(here: Point) {
         for (fault, reached) in FAULTS.get().into_iter().flatten() {
             if let InjectedFault::At(action, point, times) = *fault
@@ -186,7 +189,7 @@ mod armed {
         match action {
             Action::Kill => {
                 signal(Signal::KILL);
-                // Only a process that may not signal itself comes here.
+                // Reached only if the process may not signal itself.
                 std::process::abort()
             }
             Action::Panic => panic!("the fault panic@{}:{times} was asked for", here.name()),
@@ -197,13 +200,13 @@ mod armed {
         }
     }
 
-    /// Whether the process is to have this fault all the time.
+    /// Returns whether a twin is armed.
     pub fn has(wanted: InjectedFault) -> bool {
         FAULTS.get().into_iter().flatten().any(|(fault, _)| *fault == wanted)
     }
 
     fn signal(signal: Signal) {
-        // A process that may not signal itself goes on, and its test fails.
+        // If the process may not signal itself it continues, and its test fails.
         let _ = rustix::process::kill_process(rustix::process::getpid(), signal);
     }
 }
@@ -211,12 +214,12 @@ mod armed {
 #[cfg(debug_assertions)]
 pub use armed::{arm, has, point};
 
-/// Comes to a point.
+/// Does nothing in builds without debug assertions.
 #[cfg(not(debug_assertions))]
 #[inline(always)]
 pub fn point(_here: Point) {}
 
-/// Whether the process is to have this fault all the time.
+/// Returns `false`: builds without debug assertions have no twins.
 #[cfg(not(debug_assertions))]
 #[inline(always)]
 pub fn has(_wanted: InjectedFault) -> bool {

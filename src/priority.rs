@@ -1,22 +1,22 @@
-//! Which threads yield to which: those that serve come first, then long work, then training.
+//! Priorities of threads: serving comes first, then long work, then training.
 
-/// The priority of a thread that does not serve, as its niceness above that of serving:
+/// The priority of a thread that does not serve, as the amount added to its nice value:
 /// <https://man7.org/linux/man-pages/man7/sched.7.html>.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Priority {
-    /// Work for requests that takes long.
+    /// Long work for requests.
     LongWork = 5,
-    /// Training.
+    /// Training, which yields to all requests.
     Training = 10,
 }
 
 impl Priority {
-    /// Lowers this thread, and those that it starts, from the priority of serving to this one. On systems other than Linux it would
-    /// lower the whole process, and does nothing.
+    /// Lowers the priority of this thread and of the threads that it starts. Does nothing on systems other
+    /// than Linux, where it would lower the whole process.
     pub fn lower(self) {
         #[cfg(target_os = "linux")]
         if let Err(error) = rustix::process::nice(self as i32) {
-            tracing::debug!(%error, "a thread keeps the priority of serving");
+            tracing::debug!(%error, "the priority of a thread was not lowered");
         }
     }
 }

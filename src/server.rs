@@ -1,4 +1,4 @@
-//! The server as a whole: builds its parts in order, and takes them down in reverse.
+//! The server as a whole: starts its parts in order and stops them in reverse order.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -14,17 +14,17 @@ use crate::config::Config;
 use crate::http;
 use crate::worker::Workers;
 
-/// How long workers have to keep their jobs when the server stops. A step takes milliseconds; only
-/// one of a huge network takes longer, and what it loses is in the checkpoint before.
+/// How long workers have to save their jobs when the server stops. A step takes milliseconds. Only a step of
+/// a huge network takes longer; its job resumes from an earlier checkpoint.
 const STOP_WORKERS: Duration = Duration::from_secs(4);
 
-/// How long the rows may take to be closed then: another process may hold them.
+/// How long the database may take to close, since another process may hold it.
 const CLOSE: Duration = Duration::from_secs(1);
 
-/// The pause after a panic beside serving.
+/// The pause before a background task restarts after a panic.
 const PAUSE_AFTER_PANIC: Duration = Duration::from_secs(1);
 
-/// A server that listens.
+/// A server that is bound to its address, with its workers running.
 pub struct Server {
     app: App,
     listener: TcpListener,
@@ -33,10 +33,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens the data folder and the address, and starts the workers.
+    /// Binds the address, opens the data folder and starts the workers.
     ///
     /// # Errors
-    /// If the folder, the database or the address can't be had.
+    /// Returns an error if the address, the folder or the database can't be used, or a thread can't be
+    /// started.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let address = config.listen;
         raise_file_limit();
@@ -54,20 +55,20 @@ impl Server {
         Ok(Self { app, listener, workers, stop_workers })
     }
 
-    /// Where it listens.
+    /// Returns the address that the server listens on.
     ///
     /// # Errors
-    /// If the system doesn't say.
+    /// Returns an error if the system can't report the address.
     pub fn address(&self) -> std::io::Result<std::net::SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// The parts.
+    /// Returns the handle that requests and workers share.
     pub fn app(&self) -> &App {
         &self.app
     }
 
-    /// Answers until `stop`, then lets jobs be kept and requests be ended.
+    /// Serves until `stop`, then saves running jobs and lets open requests end.
     pub async fn run(self, stop: CancellationToken) {
         let Self { app, listener, workers, stop_workers } = self;
         let draining = app.draining().clone();
@@ -81,16 +82,16 @@ impl Server {
             let joined = tokio::task::spawn_blocking(|| workers.join());
             if tokio::time::timeout(STOP_WORKERS, joined).await.is_err() {
                 tracing::warn!(
-                    "a job was cut, in a long step or a write; it goes on from its last checkpoint"
+                    "a job was interrupted in a long step or a write; it will resume from its last checkpoint"
                 );
                 match tokio::time::timeout(CLOSE, app.store().release_all()).await {
                     Ok(Ok(())) => {}
-                    Ok(Err(error)) => tracing::error!(%error, "it was not given back"),
-                    Err(_) => tracing::error!("it was not given back in time"),
+                    Ok(Err(error)) => tracing::error!(%error, "the job was not put back in the queue"),
+                    Err(_) => tracing::error!("the job was not put back in the queue in time"),
                 }
             }
         };
-        // What goes on beside serving catches its panics.
+        // The background tasks catch their own panics.
         let _ = tokio::join!(serving, stopping, keeping_up);
         let closing = async {
             app.tasks().close();
@@ -99,31 +100,32 @@ impl Server {
         };
         if tokio::time::timeout(CLOSE, closing).await.is_err() {
             tracing::warn!(
-                "the database was left in the middle of a statement; the next start finds it whole"
+                "the database was left in the middle of a statement; the next start will roll it back"
             );
         }
-        // Their requests have ended, so they stop at the next look.
+        // The requests have ended, so long work stops at its next check.
         let crew = Arc::clone(app.admission().crew());
         let dismissed = tokio::task::spawn_blocking(move || crew.dismiss());
         if tokio::time::timeout(CLOSE, dismissed).await.is_err() {
-            tracing::warn!("a piece of long work was left behind");
+            tracing::warn!("a piece of long work was still running");
         }
         tracing::info!("stopped");
     }
 }
 
-/// Lets this process open as many files as the system allows: connections are files, and many shells begin with 1,024.
+/// Raises the limit of open files to the system's maximum. Each connection is a file, and shells often start
+/// programs with a limit of 1,024.
 fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum
         && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
     {
-        tracing::debug!(%error, "the limit of open files stays as it is");
+        tracing::debug!(%error, "the limit of open files was not raised");
     }
 }
 
-/// What goes on beside serving and training, until `stop`. Each part of it begins anew after a panic.
+/// Runs the background tasks until `stop`. Each of them restarts after a panic.
 async fn keep_up(app: App, stop: CancellationToken) {
     let (upkeep, store, registry) = (&app.upkeep(), app.store(), app.registry());
     let refresh = async || {
@@ -144,7 +146,7 @@ async fn keep_up(app: App, stop: CancellationToken) {
 
 async fn again<F: Future<Output = ()>>(work: impl Fn() -> F) {
     while AssertUnwindSafe(work()).catch_unwind().await.is_err() {
-        tracing::error!("what panicked beside serving begins anew");
+        tracing::error!("a background task panicked and is restarted");
         tokio::time::sleep(PAUSE_AFTER_PANIC).await;
     }
 }

@@ -1,4 +1,5 @@
-//! What an attack is, and the ways in which most of them go: hammering, holding, not reading.
+//! The description of an attack, and the common ways to attack: repeat requests, hold connections, leave
+//! answers unread.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -13,77 +14,76 @@ use crate::outcome::{Outcome, Tally};
 use crate::slow::Verdict;
 use crate::wire::{Connection, loopback};
 
-/// What the attackers want.
+/// The goal of an attack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// More memory than there is.
+    /// To exhaust the server's memory.
     Memory,
-    /// That no one else is answered: the good client's p95 may be 10 times its idle one.
+    /// To starve others. The good client's p95 may grow to 10 times its idle value.
     Starvation,
 }
 
-/// What there must be before an attack begins.
+/// What the server holds before an attack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scene {
-    /// The models.
+    /// Some models.
     Models,
-    /// The models, and a job that runs all the time.
+    /// The models and a job that runs all the time.
     RunningJob,
-    /// The models, and 20,000 jobs that have ended.
+    /// The models and 20,000 ended jobs.
     ManyJobs,
-    /// The models, and a job of 3,000 epochs and 63 layers that has ended.
+    /// The models and an ended job of 3,000 epochs and 63 layers.
     LongJob,
 }
 
 type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// One attack.
 pub struct Attack {
     pub name: &'static str,
-    /// What it does.
+    /// What the attackers do.
     pub what: &'static str,
-    /// What should stop it.
+    /// The defence that should hold.
     pub defence: &'static str,
     pub kind: Kind,
     pub scene: Scene,
-    /// Statuses that an attacker may get; it may also get none.
+    /// Statuses that an attacker may get. Getting no answer is always allowed.
     pub expected: &'static [u16],
-    /// Seconds it takes at least, if its defence is a matter of time.
+    /// The least duration of the attack in seconds, if its defence is a timeout.
     pub seconds_min: u64,
     pub run: fn(Target) -> Running,
 }
 
-/// How bad it is at most, if the defences hold.
+/// The worst figures that count as a defence that holds.
 pub mod promise {
-    /// Bytes above idle.
+    /// Bytes of memory above idle.
     pub const PEAK_BYTES: u64 = 512_000_000;
-    /// The p95 of a good client beside an attack over its p95 when idle.
+    /// The good client's p95 during an attack divided by its p95 when idle.
     pub const SLOWER: f64 = 10.0;
 }
 
-/// Whom the attackers attack, and for how long.
+/// The address that is attacked, and the time that is left.
 #[derive(Clone)]
 pub struct Target {
     pub address: SocketAddr,
-    /// The id of the job that runs, or is long.
+    /// The id of the scene's running or long job.
     pub job: Option<Arc<str>>,
     time: Duration,
     until: Arc<OnceLock<Instant>>,
     got: Arc<Mutex<Got>>,
 }
 
-/// What attackers got.
+/// What the attackers have received.
 #[derive(Clone, Debug, Default)]
 pub struct Got {
     pub answers: Tally,
-    /// What a program says that attacked.
+    /// The report of an external program that attacked.
     pub verdict: Option<Verdict>,
 }
 
-/// Between two tries to connect.
+/// The pause between two tries to connect.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Connections that are opened at the same time, fewer than the kernel queues.
+/// How many connections are opened in parallel: fewer than the kernel queues.
 const OPEN_AT_ONCE: usize = 64;
 
 impl Target {
@@ -91,18 +91,17 @@ impl Target {
         Self { address, job, time, until: Arc::default(), got: Arc::default() }
     }
 
-    /// When the attack is over; its time begins when this is first asked, after what is to be sent was made.
+    /// Returns the end of the attack. Its time starts at the first call, after the messages have been made.
     pub fn until(&self) -> Instant {
         *self.until.get_or_init(|| Instant::now() + self.time)
     }
 
-    /// The same for one part of so many of the time that is left.
+    /// Returns the same target with a fraction of the remaining time.
     pub fn part(&self, parts: u32) -> Self {
         let left = self.until().saturating_duration_since(Instant::now());
         Self { time: left / parts, until: Arc::default(), ..self.clone() }
     }
 
-    /// What the attackers got so far.
     pub fn got(&self) -> Got {
         self.locked().clone()
     }
@@ -123,12 +122,12 @@ impl Target {
         Instant::now() >= self.until()
     }
 
-    /// `work`, if it is done before the attack is over.
+    /// Returns the result of `work` if it completes before the end of the attack.
     pub async fn within<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         timeout_at(self.until(), work).await.ok()
     }
 
-    /// Sends `message` once, on a connection of its own.
+    /// Sends `message` once on a new connection.
     pub async fn ask_once(&self, from: u8, message: &[u8]) -> Outcome {
         let asked = self.within(async {
             match Connection::open(loopback(from), self.address).await {
@@ -140,18 +139,18 @@ impl Target {
     }
 }
 
-/// Addresses of attackers; the good client has another one.
+/// Returns the last byte of an attacker's address. The good client has another address.
 pub fn attacker(index: usize, addresses: usize) -> u8 {
-    // 127.0.0.10 and up.
+    // Attackers use 127.0.0.10 and up.
     10 + (index % addresses) as u8
 }
 
-/// So many clients, each from an address of its own, that send one request after the other as fast as they are answered.
+/// Runs clients with distinct addresses. Each sends the next request as soon as the last is answered.
 pub async fn hammer(target: Target, clients: usize, messages: Vec<Vec<u8>>) {
     hammer_from(target, clients, clients, messages).await;
 }
 
-/// The same over so many connections from fewer addresses.
+/// The same for connections that share a smaller number of addresses.
 pub async fn hammer_from(target: Target, connections: usize, addresses: usize, messages: Vec<Vec<u8>>) {
     let messages: Arc<[Vec<u8>]> = messages.into();
     let mut attackers = JoinSet::new();
@@ -175,7 +174,7 @@ pub async fn hammer_from(target: Target, connections: usize, addresses: usize, m
     attackers.join_all().await;
 }
 
-/// Sends `message` on the connection that is kept, or on a new one.
+/// Sends `message` on the kept connection, or on a new one.
 pub async fn ask_again(target: &Target, kept: &mut Option<Connection>, from: u8, message: &[u8]) -> Outcome {
     let mut connection = match kept.take() {
         Some(connection) => connection,
@@ -191,18 +190,18 @@ pub async fn ask_again(target: &Target, kept: &mut Option<Connection>, from: u8,
     outcome
 }
 
-/// Connections that are opened, say something and are held until the attack is over.
+/// Connections that send some bytes and are then held until the end of the attack.
 pub struct Hold {
     pub connections: usize,
-    /// From so many addresses.
+    /// How many addresses the connections come from.
     pub addresses: usize,
     pub says: Vec<u8>,
-    /// A byte of this is sent each second.
+    /// A byte to send each second.
     pub drips: Option<u8>,
 }
 
 impl Hold {
-    /// Whatever the server answers, or that it ends the connection, is counted; else that it is open at the end.
+    /// Counts the answers and the connections that the server closes; the rest count as open at the end.
     pub async fn run(self, target: Target) {
         let says: Arc<[u8]> = self.says.into();
         let gate = Arc::new(tokio::sync::Semaphore::new(OPEN_AT_ONCE));
@@ -220,7 +219,7 @@ impl Hold {
                     return;
                 };
                 let holding = async {
-                    // A server that ends the connection is heard below.
+                    // A connection that the server has closed is noticed below.
                     let _ = connection.send(&says).await;
                     match self.drips {
                         Some(byte) => connection.drip(byte).await,
@@ -236,20 +235,20 @@ impl Hold {
     }
 }
 
-/// Connections that ask and read nothing of the answer.
+/// Connections that send requests and never read the answers.
 pub struct Unread {
     pub connections: usize,
     pub addresses: usize,
     pub message: Vec<u8>,
-    /// Whether it is sent again and again on each, for as long as the server takes it.
+    /// Whether the request is repeated for as long as the server accepts it.
     pub again: bool,
 }
 
-/// What the kernel holds of an answer that is not read.
+/// The kernel's receive buffer for an unread answer.
 const UNREAD_BUFFER_BYTES: u32 = 4096;
 
 impl Unread {
-    /// What became of each connection is looked up at the end.
+    /// The state of each connection is examined at the end.
     pub async fn run(self, target: Target) {
         let message: Arc<[u8]> = self.message.into();
         let mut attackers = JoinSet::new();

@@ -1,16 +1,16 @@
-//! Small files that are large once they are read.
+//! Small files that become large when they are decoded.
 
 use std::io::{self, Read, Write};
 
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 
-/// A grey PNG of `side` × `side` pixels with a thick stroke, which takes all of the way to a prediction; `chunks` stand
-/// before its pixels.
+/// Returns a grey PNG of `side` × `side` pixels with a thick stroke, so that a prediction needs every step of
+/// its preparation. `chunks` precede the pixels.
 pub fn png(side: u32, chunks: &[Vec<u8>]) -> Vec<u8> {
     let third = side as usize / 3;
     let mut blank = vec![255; side as usize + 1];
-    // The filter of the row: none.
+    // The row's filter type: none.
     blank[0] = 0;
     let mut inked = blank.clone();
     inked[1 + third..1 + third + third / 3].fill(0);
@@ -22,7 +22,7 @@ pub fn png(side: u32, chunks: &[Vec<u8>]) -> Vec<u8> {
     grey_png(side, chunks, &rows)
 }
 
-/// A PNG of `side` × `side` pixels of grey that no compression makes smaller.
+/// Returns a PNG of `side` × `side` grey pixels that can't be compressed.
 pub fn noise(side: u32) -> Vec<u8> {
     let row = side as usize + 1;
     // A linear congruential generator (Knuth, volume 2, section 3.2.1).
@@ -30,20 +30,20 @@ pub fn noise(side: u32) -> Vec<u8> {
     let rows: Vec<u8> = (0..row * side as usize)
         .map(|place| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            // The filter of the row: none.
+            // The row's filter type: none.
             if place % row == 0 { 0 } else { (state >> 33) as u8 }
         })
         .collect();
     grey_png(side, &[], &rows)
 }
 
-/// A PNG of grey pixels from its rows, each with the number of its filter.
+/// Returns a grey PNG. Each row starts with its filter type.
 fn grey_png(side: u32, chunks: &[Vec<u8>], rows: &[u8]) -> Vec<u8> {
     let mut file = b"\x89PNG\r\n\x1a\n".to_vec();
     let mut header = Vec::new();
     header.extend_from_slice(&side.to_be_bytes());
     header.extend_from_slice(&side.to_be_bytes());
-    // 8 bits of grey, deflate, the usual filters, not interlaced.
+    // 8-bit grey, deflate, standard filters, not interlaced.
     header.extend_from_slice(&[8, 0, 0, 0, 0]);
     file.extend(chunk(b"IHDR", &header));
     for chunk in chunks {
@@ -54,7 +54,7 @@ fn grey_png(side: u32, chunks: &[Vec<u8>], rows: &[u8]) -> Vec<u8> {
     file
 }
 
-/// A colour profile of `inflated_bytes` zeros, about a thousandth of it as it lies in the file.
+/// Returns a colour profile of `inflated_bytes` zeros. In the file it takes about a thousandth of that.
 pub fn colour_profile(inflated_bytes: u64) -> Vec<u8> {
     let mut profile = b"profile\0\0".to_vec();
     profile.extend(deflated(&mut io::repeat(0).take(inflated_bytes)));
@@ -78,11 +78,11 @@ fn deflated(from: &mut impl Read) -> Vec<u8> {
     encoder.finish().expect("memory takes all")
 }
 
-/// A progressive JPEG (ITU-T T.81, annex G) of `side` × `side` pixels that is refined `scans` times: each scan goes over
-/// every coefficient and is told in a hundred bytes that none changes.
+/// Returns a progressive JPEG (ITU-T T.81, annex G) of `side` × `side` pixels with `scans` refinements. Each
+/// scan visits every coefficient, and says in a hundred bytes that none of them changes.
 pub fn jpeg(side: u16, scans: usize) -> Vec<u8> {
     const LAST_OF_BAND: u8 = 63;
-    /// "As many blocks as 14 more bits say, and 16,384, hold nothing more."
+    /// Ends the band in the next 16,384 blocks and as many more as 14 bits say.
     const END_OF_BAND_RUN_14: u8 = 0xe0;
     let blocks = usize::from(side).div_ceil(8).pow(2);
     let mut file = vec![0xff, 0xd8];
@@ -91,7 +91,7 @@ pub fn jpeg(side: u16, scans: usize) -> Vec<u8> {
     file.extend(segment(0xdb, &quantisation));
     let [high, low] = side.to_be_bytes();
     file.extend(segment(0xc2, &[8, high, low, high, low, 1, 1, 0x11, 0]));
-    // One code of one bit, 0, in each table: "no difference" and the run.
+    // Each table has one code, the bit 0: "no difference" and the run.
     for (table, symbol) in [(0x00, 0), (0x10, END_OF_BAND_RUN_14)] {
         let mut huffman = vec![table, 1];
         huffman.extend([0; 15]);

@@ -1,7 +1,8 @@
-//! The good clients: predictions of one image at a steady pace, whatever becomes of the answers.
+//! The good clients: predictions of one image at a steady pace, whatever the answers are.
 //!
-//! One keeps its connection and asks every 10 ms; a newcomer connects anew every 100 ms. A latency counts from the
-//! moment at which the request was due, so that a server which stands still is not asked less often and looks better.
+//! One client keeps its connection and sends a request every 10 ms. The other opens a new connection every
+//! 100 ms. A latency is measured from the time at which the request was due, so that a stalled server does
+//! not get fewer requests and better figures.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,18 +18,18 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::outcome::Outcome;
 use crate::wire::{Connection, request};
 
-/// Where it asks from.
+/// The address of the good clients.
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
 const EVERY: Duration = Duration::from_millis(10);
 const NEWCOMER_EVERY: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What became of the requests of a good client.
+/// The results of a good client.
 #[derive(Clone, Debug, Default)]
 pub struct Figures {
-    /// Milliseconds from due to answered, of those answered with 200.
+    /// Milliseconds from due time to answer, for requests answered with 200.
     milliseconds: Vec<f64>,
-    /// How often each other end came.
+    /// How often each other result occurred.
     pub refusals: BTreeMap<String, u64>,
 }
 
@@ -49,7 +50,8 @@ impl Figures {
         self.milliseconds.len() as u64 + self.refused_count()
     }
 
-    /// The latency in milliseconds within which this share of all requests was answered; infinite if it was not.
+    /// Returns the latency in milliseconds below which this fraction of all requests was answered, or
+    /// infinity if it was not reached.
     pub fn quantile(&self, share: f64) -> f64 {
         let mut sorted = self.milliseconds.clone();
         sorted.sort_unstable_by(f64::total_cmp);
@@ -65,14 +67,14 @@ impl Figures {
     }
 }
 
-/// The figures of both clients.
+/// The results of both clients.
 #[derive(Clone, Debug, Default)]
 pub struct Good {
     pub steady: Figures,
     pub newcomer: Figures,
 }
 
-/// Good clients at work on a thread of their own, so that no attacker's work holds them up.
+/// The good clients, on a thread of their own so that the attackers can't delay them.
 pub struct Clients {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Result<Good>>,
@@ -98,16 +100,16 @@ impl Clients {
     }
 }
 
-/// The figures of good clients that have the server for themselves.
+/// Measures good clients without any attack.
 pub fn alone(address: SocketAddr, time: Duration) -> Result<Good> {
     let clients = Clients::begin(address);
     thread::sleep(time);
     clients.end()
 }
 
-/// A request for a prediction of one image.
+/// Returns a request for a prediction of one image.
 pub fn prediction() -> Vec<u8> {
-    // A stroke down the middle: any image will do.
+    // The image is a vertical stroke; any image would do.
     let image: Vec<u8> =
         (0..784).map(|pixel| if (12..16).contains(&(pixel % 28)) { 255 } else { 0 }).collect();
     request("POST", "/v1/models/digits/predict", &[("Content-Type", "application/octet-stream")], &image)
@@ -119,7 +121,7 @@ async fn steady(address: SocketAddr, stop: &AtomicBool) -> Figures {
     let mut connection = None;
     let mut due = Instant::now();
     while !stop.load(Ordering::Relaxed) {
-        // The timer is late by up to a millisecond, which is not the server's.
+        // The timer may be up to a millisecond late, which does not count against the server.
         let asked = if due > Instant::now() {
             sleep_until(due).await;
             Instant::now()
@@ -129,7 +131,7 @@ async fn steady(address: SocketAddr, stop: &AtomicBool) -> Figures {
         ask(&mut connection, address, &message, asked, &mut figures).await;
         due += EVERY;
     }
-    // Those that were due while one took its time.
+    // Requests that became due while one was slow.
     while due < Instant::now() {
         figures.answered(due);
         due += EVERY;
@@ -158,7 +160,7 @@ async fn newcomers(address: SocketAddr, stop: &AtomicBool) -> Figures {
     figures
 }
 
-/// One request, on the connection there is or a new one.
+/// Sends a request on the kept connection, or on a new one.
 async fn ask(
     kept: &mut Option<Connection>,
     address: SocketAddr,

@@ -1,11 +1,11 @@
-//! Attacks on a release server as a process, with default limits: what the attackers got, what it took, and how a good
-//! client fared beside them, as the Markdown of `docs/reliability.md`.
+//! Attacks a release server with default limits, and reports what the attackers received, what the server
+//! used and how a good client fared meanwhile. The report is the Markdown of `docs/reliability.md`.
 //!
 //! `cargo bench --bench hostile [-- --before BINARY] [--only NAME] [--seconds N] [--markdown FILE]`
 //!
-//! With `--before` each attack is made on the older binary as well, in turns. Everything happens on this machine:
-//! attackers on 127.0.0.10 and up, on threads of low priority as if their work were done elsewhere, and the good client
-//! on 127.0.0.9. The exit status is 1 if a defence of the binary under test did not hold.
+//! With `--before` each attack is also made on an older binary, in turns. Everything runs on one machine:
+//! attackers use 127.0.0.10 and up, on threads of low priority as if they ran elsewhere, and the good client
+//! uses 127.0.0.9. The exit status is 1 if a defence of the binary under test did not hold.
 
 mod attack;
 mod attacks;
@@ -34,47 +34,47 @@ use tokio::runtime::Runtime;
 use crate::attack::{Attack, Scene};
 use crate::scene::Side;
 
-/// The part of `--only` and `--list` that is no attack.
+/// The name for `--only` and `--list` of the part without attacks.
 const WHO: &str = "who-may-ask";
 
-/// Added to the niceness of the attackers' threads.
+/// The amount added to the nice value of the attackers' threads.
 const ATTACKERS_NICE: i32 = 10;
 
-/// Connections that attackers hold at most, and some files.
+/// Files for the connections that attackers hold, and some more.
 const FILES_MIN: u64 = 4_096;
 
-/// Attacks a release server and tells how it fared.
+/// Attacks a release server and reports the results
 #[derive(Parser)]
 struct Flags {
-    /// The binary under test; that of this build unless told
+    /// The binary under test [default: that of this build]
     #[arg(long, value_name = "PATH")]
     binary: Option<PathBuf>,
 
-    /// An older binary that is attacked in turns with the one under test
+    /// An older binary to attack in turns with the one under test
     #[arg(long, value_name = "PATH")]
     before: Option<PathBuf>,
 
-    /// Only the attacks whose name holds this; can be given more than once
+    /// Only attacks whose name contains this; can be repeated
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
 
-    /// Seconds of each attack; some that are about time-outs take longer
+    /// Seconds of each attack; attacks on timeouts take longer
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
 
-    /// Name the attacks and end
+    /// List the attacks and exit
     #[arg(long)]
     list: bool,
 
-    /// Write the tables to this file as well
+    /// Also write the tables to this file
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
 
-    /// Compare single predictions of both binaries instead
+    /// Compare single predictions of both binaries instead of attacking
     #[arg(long)]
     single: bool,
 
-    /// What `cargo bench` adds.
+    /// Passed by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -106,7 +106,7 @@ fn main() -> Result<ExitCode> {
         .worker_threads(1)
         .enable_all()
         .on_thread_start(|| {
-            // Where it can't be set the attackers are as important as the server.
+            // If the priority can't be set, the attackers compete with the server.
             let _ = rustix::process::nice(ATTACKERS_NICE);
         })
         .build()?;
@@ -133,7 +133,8 @@ fn main() -> Result<ExitCode> {
     Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Makes the attacks, tells the figures, and returns what failed of the binary under test, which is the last side.
+/// Makes the attacks and prints the figures. Returns the failed defences of the binary under test, which is
+/// the last side.
 fn attack(
     flags: &Flags,
     attacks: &[Attack],
@@ -190,18 +191,18 @@ fn attack(
     Ok(failures)
 }
 
-/// On what machine, and how.
+/// Describes the machine and the settings.
 fn setting(flags: &Flags, files: &Rlimit) -> String {
     let of = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let kernel = of("/proc/sys/kernel/osrelease");
     let load = of("/proc/loadavg");
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     format!(
-        "Measured by `cargo bench --bench hostile` on {cores} cores, Linux {}, load {} at the start, {} s an attack and \
-         longer where time-outs are its matter, default limits, {} open files for the server. Memory is `VmHWM`, set back \
-         before the attack, and `VmRSS` every 10 ms, above what the idle server held. Latencies are those of single \
-         predictions of a client that asks every 10 ms, idle → beside the attack, from the moment each was due; a newcomer \
-         connects anew for each. Refused are requests of both without an answer 200.\n\n",
+        "Measured by `cargo bench --bench hostile` on {cores} cores, Linux {}, load {} at the start, {} s per attack and \
+         longer if it is about timeouts, default limits, {} open files for the server. Memory is the peak above what the \
+         idle server held: `VmHWM`, reset before the attack, and `VmRSS` every 10 ms. Latencies are those of single \
+         predictions of a client that sends a request every 10 ms, idle → during the attack, measured from when each was \
+         due. The newcomer opens a new connection for each request. Refused are the requests of both without a 200.\n\n",
         kernel.trim(),
         load.split(' ').next().unwrap_or_default(),
         flags.seconds,
@@ -209,7 +210,8 @@ fn setting(flags: &Flags, files: &Rlimit) -> String {
     )
 }
 
-/// Lets this process open as many files as it may, and returns what it began with: that is what a server gets.
+/// Raises the file limit of this process to the system's maximum. Returns the previous limit, which the
+/// servers get.
 fn more_files() -> Result<Rlimit> {
     let began = rustix::process::getrlimit(Resource::Nofile);
     let more = Rlimit { current: began.maximum, maximum: began.maximum };

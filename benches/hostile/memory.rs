@@ -1,7 +1,7 @@
-//! How much memory a process holds, and held at most.
+//! Measures the memory of a process, and its peak.
 //!
-//! The kernel's own high-water mark (`VmHWM`, set back through `/proc/PID/clear_refs`) misses nothing, but goes with the
-//! process: so `VmRSS` is read every 10 ms as well, and the larger of both counts.
+//! The kernel's high-water mark (`VmHWM`, reset through `/proc/PID/clear_refs`) misses nothing but is lost
+//! with the process. `VmRSS` is therefore read every 10 ms as well, and the larger value counts.
 
 use std::fs;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use rustix::process::{Pid, Signal};
 
 const PERIOD: Duration = Duration::from_millis(10);
 
-/// Sets `VmHWM` to what is held (proc(5), `clear_refs`).
+/// Resets `VmHWM` (proc(5), `clear_refs`).
 const RESET_PEAK: &str = "5";
 
-/// Bytes that `process` holds; none once it has ended.
+/// Returns the bytes that `process` holds, or `None` if it has ended.
 pub fn held(process: u32) -> Option<u64> {
     of_status(process, "VmRSS:")
 }
@@ -31,17 +31,17 @@ fn kibibytes_of(text: &str, name: &str) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
-/// Bytes at which a process is killed, so that its machine lives.
+/// The bytes at which a process is killed to protect its machine.
 const GUARD_BYTES: u64 = 8_000_000_000;
 
-/// The guard of this machine: half of what is free, if that is less.
+/// Returns the bytes at which a process is killed on this machine: at most half of the free memory.
 fn guard() -> u64 {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let available = kibibytes_of(&meminfo, "MemAvailable:").map(|kibibytes| kibibytes * 1024 / 2);
     available.unwrap_or(GUARD_BYTES).min(GUARD_BYTES)
 }
 
-/// Watches the memory of a process until it is asked, and kills it when it takes too much of the machine.
+/// Watches the memory of a process, and kills it if it threatens the machine.
 pub struct Watch {
     process: u32,
     has_high_water: bool,
@@ -50,21 +50,22 @@ pub struct Watch {
     sampler: JoinHandle<End>,
 }
 
-/// How a process ended under a [`Watch`], if it did.
+/// How a process ended under a [`Watch`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct End {
-    /// From the beginning of the watch.
+    /// Time since the beginning of the watch.
     pub after: Option<Duration>,
-    /// Bytes at which the watch killed it.
+    /// The bytes at which the watch killed it.
     pub killed_at: Option<u64>,
 }
 
-/// What a [`Watch`] saw.
+/// The result of a [`Watch`].
 pub struct Seen {
-    /// Bytes held at most.
+    /// The peak in bytes.
     pub peak: u64,
     pub end: End,
-    /// Whether the kernel's high-water mark could be set back: without it a peak of some milliseconds may be missed.
+    /// Whether the kernel's high-water mark could be reset. Without it a peak of a few milliseconds may be
+    /// missed.
     pub has_high_water: bool,
 }
 
@@ -84,7 +85,7 @@ impl Watch {
                     };
                     sampled.fetch_max(bytes, Ordering::Relaxed);
                     if bytes > guard {
-                        // Its number is its own until its parent, this process, has waited for it.
+                        // The process id is not reused until this process, its parent, has waited for it.
                         let pid = i32::try_from(process).ok().and_then(Pid::from_raw);
                         let _ = pid.map(|pid| rustix::process::kill_process(pid, Signal::KILL));
                         end.killed_at.get_or_insert(bytes);

@@ -1,4 +1,4 @@
-//! How requests and connections ended, and how often.
+//! The ways in which requests and connections ended, and their counts.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,24 +7,24 @@ use std::io::{self, ErrorKind};
 /// How a request or a connection ended, as its client saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
-    /// A whole answer.
+    /// A complete answer.
     Status(u16),
-    /// The status came, and the server ended the connection before the end of the answer.
+    /// The status arrived, then the server closed the connection before the end of the answer.
     Cut(u16),
-    /// The status came, and the rest was still to come when the attack was over.
+    /// The status arrived, but the answer was not complete at the end of the attack.
     Waiting(u16),
     /// The server closed the connection without an answer.
     Closed,
     /// The server reset the connection without an answer.
     Reset,
-    /// The connection was open when the attack was over, without an answer.
+    /// The connection was open at the end of the attack, without an answer.
     Open,
-    /// There was no connection.
+    /// The connection could not be opened.
     Refused,
 }
 
 impl Outcome {
-    /// The status that came, if one did.
+    /// Returns the status, if one arrived.
     pub fn status(self) -> Option<u16> {
         match self {
             Self::Status(status) | Self::Cut(status) | Self::Waiting(status) => Some(status),
@@ -55,7 +55,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// How often each outcome came.
+/// How often each outcome occurred.
 #[derive(Clone, Debug, Default)]
 pub struct Tally(pub BTreeMap<Outcome, u64>);
 

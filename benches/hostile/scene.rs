@@ -1,4 +1,4 @@
-//! What there is before an attack: models, trained by the server that will be attacked, and jobs.
+//! The state of a server before an attack: jobs, and models that the server itself has trained.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -18,19 +18,19 @@ use crate::attack::Scene;
 use crate::server::Server;
 use crate::wire::{Connection, get, loopback, post};
 
-/// The address from which all is prepared.
+/// The address of the client that prepares the scenes.
 const PREPARER: u8 = 8;
 
-/// Time for a job to end, or to begin.
+/// The time limit for a job to end or to begin.
 const WITHIN: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Jobs of [`Scene::ManyJobs`].
+/// The number of jobs of [`Scene::ManyJobs`].
 const JOBS: i64 = 20_000;
 
-/// A binary, and the data folders that its servers begin with.
+/// A binary, and the data folders that its servers start with.
 pub struct Side {
-    /// `before` or `after`.
+    /// The label, `before` or `after`.
     pub label: &'static str,
     pub binary: PathBuf,
     models: TempDir,
@@ -42,12 +42,12 @@ pub struct Side {
 pub struct Set {
     pub server: Server,
     pub job: Option<Arc<str>>,
-    // Goes after the server that writes there.
+    // Dropped after the server that uses it.
     _folder: TempDir,
 }
 
 impl Side {
-    /// Trains the models, and makes many jobs, or a long one, if a scene wants them.
+    /// Trains the models, and makes the many jobs or the long one if a scene needs them.
     pub async fn prepare(
         label: &'static str,
         binary: PathBuf,
@@ -74,7 +74,7 @@ impl Side {
         Ok(Self { label, binary, models, many_jobs, long_job })
     }
 
-    /// A server of its own for one attack.
+    /// Starts a new server for one attack.
     pub async fn set(&self, scene: Scene, files: &Rlimit) -> Result<Set> {
         let folder = tempfile::tempdir()?;
         let from = match scene {
@@ -83,7 +83,7 @@ impl Side {
             Scene::Models | Scene::RunningJob => &self.models,
         };
         copy(&data(from), &data(&folder))?;
-        // Retention would take the jobs of the list away again.
+        // With retention the server would delete the jobs.
         let flags: &[&str] = if scene == Scene::ManyJobs { &["--keep-jobs", "1000000"] } else { &[] };
         let server = Server::start(&self.binary, &data(&folder), flags, files)?;
         let job = match scene {
@@ -104,7 +104,7 @@ fn data(folder: &TempDir) -> PathBuf {
     folder.path().join("data")
 }
 
-/// The answer to one request of who prepares.
+/// Sends one request and returns the answer.
 pub async fn ask(address: SocketAddr, message: &[u8]) -> Result<(u16, Value)> {
     let mut connection = Connection::open(loopback(PREPARER), address).await?;
     let answer = connection.ask(message).await.map_err(|outcome| anyhow::anyhow!("{outcome}"))?;
@@ -144,7 +144,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The folder with a job of many epochs and as many layers as there may be, which has ended.
+/// Returns a folder with an ended job of many epochs and the largest number of layers.
 async fn long_job(binary: &Path, models: &TempDir, files: &Rlimit) -> Result<(TempDir, Arc<str>)> {
     let folder = tempfile::tempdir()?;
     copy(&data(models), &data(&folder))?;
@@ -162,7 +162,7 @@ async fn long_job(binary: &Path, models: &TempDir, files: &Rlimit) -> Result<(Te
     Ok((folder, job.into()))
 }
 
-/// The folder with many rows like that of a job which has ended, as years of use would leave them.
+/// Returns a folder with many rows like that of an ended job, as after years of use.
 async fn many_jobs(models: &TempDir) -> Result<TempDir> {
     let folder = tempfile::tempdir()?;
     copy(&data(models), &data(&folder))?;
@@ -172,7 +172,7 @@ async fn many_jobs(models: &TempDir) -> Result<TempDir> {
     let mut rows = options.connect().await?;
     let columns = sqlx::query("SELECT name FROM pragma_table_info('jobs')").fetch_all(&mut rows).await?;
     let columns: Vec<String> = columns.iter().map(|row| row.get("name")).collect();
-    // What may not be the same in two rows.
+    // These columns must be unique.
     let values = columns.iter().map(|column| match column.as_str() {
         "id" => "substr(id, 1, 24) || printf('%012x', n)",
         "sequence" => "sequence + n",

@@ -1,4 +1,4 @@
-//! A server under attack: the binary as a process with default limits, on a data folder of its own.
+//! A server to attack: a process with default limits and its own data folder.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -14,7 +14,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal};
 const START_WITHIN: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(15);
 
-/// A running server; killed when dropped.
+/// A running server. It is killed on drop.
 pub struct Server {
     child: Child,
     pub address: SocketAddr,
@@ -22,7 +22,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `binary` on `folder` and waits until it listens; it may open `files` files.
+    /// Starts `binary` on `folder` with this limit of open files, and waits until it listens.
     pub fn start(binary: &Path, folder: &Path, flags: &[&str], files: &Rlimit) -> Result<Self> {
         let log = folder.with_extension("log");
         let mut child = Command::new(binary)
@@ -39,10 +39,10 @@ impl Server {
         let mut server = Self { child, address: ([127, 0, 0, 1], 0).into(), log };
         rustix::process::prlimit(Some(pid), Resource::Nofile, *files)?;
         let (sender, lines) = std::sync::mpsc::channel();
-        // Ends with the server, which holds the other end of the pipe.
+        // The thread ends with the server, which holds the other end of the pipe.
         thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                // Nobody waits for lines after the address.
+                // Nobody receives the lines after the address.
                 let _ = sender.send(line);
             }
         });
@@ -63,20 +63,20 @@ impl Server {
         self.child.id()
     }
 
-    /// How it ended, if it did.
+    /// Returns how the server ended, if it did.
     pub fn end(&mut self) -> Option<String> {
         let status = self.child.try_wait().ok().flatten()?;
         Some(format!("{status}: {}", self.last_words()))
     }
 
-    /// The last line of its log.
+    /// Returns the last line of the server's log.
     fn last_words(&self) -> String {
         let log = fs::read(&self.log).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
         log.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no word").to_owned()
     }
 
-    /// SIGTERM, and waits until it has ended.
+    /// Sends SIGTERM and waits for the end of the process.
     pub fn stop(mut self) -> Result<()> {
         rustix::process::kill_process(Pid::from_child(&self.child), Signal::TERM)?;
         let deadline = Instant::now() + STOP_WITHIN;
@@ -92,7 +92,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

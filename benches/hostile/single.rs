@@ -1,4 +1,5 @@
-//! Single predictions of two binaries, in turns: what the limits cost those who keep to them.
+//! Compares single predictions of two binaries, in turns: the cost of the limits for clients that respect
+//! them.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -18,16 +19,16 @@ use crate::wire::Connection;
 const PAIRS: usize = 10;
 const CONNECTIONS: usize = 4;
 
-/// The share of its predictions a second that a server must keep.
+/// The least ratio of predictions per second that is accepted.
 const RATIO_MIN: f64 = 0.98;
 
-/// 784 bytes, as the good client sends them.
+/// A body of 784 bytes, as the good client sends it.
 const SCRIPT: &str = r#"wrk.method = "POST"
 wrk.headers["Content-Type"] = "application/octet-stream"
 wrk.body = string.rep(string.rep("\0", 12) .. string.rep("\255", 4) .. string.rep("\0", 12), 28)
 "#;
 
-/// Prints the median ratio; false if it is below the least.
+/// Prints the median ratio. Returns false if it is below the least.
 pub fn run(sides: &[Side], seconds: u64, runtime: &Runtime, files: &Rlimit) -> Result<bool> {
     let [before, after] = sides else { bail!("--single compares two binaries: give --before") };
     let before = runtime.block_on(before.set(Scene::Models, files))?;
@@ -46,7 +47,7 @@ pub fn run(sides: &[Side], seconds: u64, runtime: &Runtime, files: &Rlimit) -> R
     }
     let mut ratios = Vec::new();
     for pair in 0..PAIRS {
-        // Who goes first takes turns as well, so that no drift of the machine favours one.
+        // The binaries take turns in going first, so that a drift of the machine favours neither.
         let (old, new) = if pair % 2 == 0 {
             let old = rate(before.server.address)?;
             (old, rate(after.server.address)?)
@@ -67,7 +68,7 @@ pub fn run(sides: &[Side], seconds: u64, runtime: &Runtime, files: &Rlimit) -> R
     Ok(median >= RATIO_MIN)
 }
 
-/// Predictions a second as `wrk` counts them.
+/// Measures predictions per second with `wrk`.
 fn by_wrk(address: SocketAddr, script: &Path, seconds: u64) -> Result<f64> {
     let output = Command::new("wrk")
         .args(["-t1", &format!("-c{CONNECTIONS}"), &format!("-d{seconds}s"), "-s"])

@@ -1,4 +1,4 @@
-//! `slowhttptest`, the program that Debian has of this name, in its four modes.
+//! `slowhttptest` (the program in the Debian package of this name) in its four modes.
 
 use std::fmt;
 use std::fs;
@@ -11,14 +11,14 @@ use anyhow::{Context, Result};
 
 use crate::attack::{Attack, Kind, Scene, Target};
 
-/// Seconds of a run: its clients wait for longer than a server with the usual patience.
+/// Duration of a run in seconds: longer than the usual timeouts of servers.
 const SECONDS: u64 = 25;
 
-/// Time it has beyond that to write its report.
+/// Extra time for the program to write its report.
 const REPORT_WITHIN: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How it attacks.
+/// A mode of attack.
 #[derive(Clone, Copy, Debug)]
 pub enum Mode {
     Headers,
@@ -27,17 +27,17 @@ pub enum Mode {
     Read,
 }
 
-/// What it says of the server.
+/// The program's judgement of the server.
 #[derive(Clone, Debug)]
 pub enum Verdict {
-    /// Of so many looks, the server was there at the first number.
+    /// The number of probes that the server answered, and the number of all probes.
     Available(usize, usize),
-    /// Why it did not run.
+    /// Why the program did not run.
     Skipped(String),
 }
 
 impl Verdict {
-    /// What is wrong, if anything is.
+    /// Returns what is wrong, if anything is.
     pub fn failure(&self) -> Option<String> {
         match self {
             Self::Available(there, looks) if there < looks => Some(format!("slowhttptest: {self}")),
@@ -60,7 +60,7 @@ pub fn attacks() -> Vec<Attack> {
     let attack = |name, what, run| Attack {
         name,
         what,
-        defence: "time-outs in both directions; a share of the connections for each peer",
+        defence: "timeouts in both directions; a share of the connections for each client",
         kind: Kind::Starvation,
         scene: Scene::Models,
         expected: &[],
@@ -95,7 +95,7 @@ async fn run(target: Target, mode: Mode) {
 fn measured(target: &Target, mode: Mode) -> Result<Verdict> {
     let folder = tempfile::tempdir()?;
     let report = folder.path().join("report");
-    // At the attackers' low priority, see `main`.
+    // Runs at the attackers' low priority; see `main`.
     let mut command = Command::new("nice");
     command.args(["-n", "10", "slowhttptest", "-c", "1000", "-r", "200", "-p", "3", "-v", "0", "-g", "-o"]);
     command.arg(&report).args(["-l", &SECONDS.to_string()]).args(flags(target, mode));
@@ -105,7 +105,7 @@ fn measured(target: &Target, mode: Mode) -> Result<Verdict> {
     }
     let mut child = command.spawn()?;
     let ended = wait(&mut child, Duration::from_secs(SECONDS) + REPORT_WITHIN);
-    // It may have ended by itself.
+    // The process may have ended already.
     let _ = child.kill();
     child.wait()?;
     ended.context("slowhttptest did not end in time")?;
@@ -160,7 +160,7 @@ fn wait(child: &mut Child, within: Duration) -> Option<()> {
     None
 }
 
-/// The last column of its report is 0 in each second in which the server did not answer its probe.
+/// The last column of the report is 0 in each second in which the server did not answer a probe.
 fn available(report: &Path) -> Result<Verdict> {
     let text = fs::read_to_string(report).context("slowhttptest wrote no report")?;
     let mut lines = text.lines();

@@ -1,4 +1,4 @@
-//! The figures as Markdown.
+//! Figures as Markdown.
 
 use std::fmt::Write;
 
@@ -15,7 +15,7 @@ const HEADER: &str = "\
 | --- | --- | --- | --- | --: | --: | --: | --: | --: | --: | --: |
 ";
 
-/// The attacks for memory, then those that starve others, and what each name means.
+/// Returns the tables of attacks on memory and of attacks that starve others, then the meaning of each name.
 pub fn of_attacks(rows: &[Row]) -> String {
     let mut text = String::new();
     for (kind, title) in [(Kind::Memory, "Memory"), (Kind::Starvation, "Starvation")] {
@@ -30,7 +30,7 @@ pub fn of_attacks(rows: &[Row]) -> String {
                 text.push_str(&line(&name, label, trial));
             }
         }
-        text.push_str("\n| attack | what is done | what should stop it |\n| --- | --- | --- |\n");
+        text.push_str("\n| attack | what is done | the defence |\n| --- | --- | --- |\n");
         for (attack, _) in &rows {
             let _ = writeln!(text, "| `{}` | {} | {} |", attack.name, attack.what, attack.defence);
         }
@@ -39,7 +39,7 @@ pub fn of_attacks(rows: &[Row]) -> String {
     text
 }
 
-/// A row of the table.
+/// Returns a row of the table.
 pub fn line(name: &str, label: &str, trial: &Trial) -> String {
     let got = match &trial.got.verdict {
         Some(verdict) => verdict.to_string(),
@@ -77,7 +77,7 @@ fn milliseconds(value: f64) -> String {
     }
 }
 
-/// What each request should get, and got from each side.
+/// Returns the table of single requests: the expected answer, and that of each side.
 pub fn of_cases(sides: &[(&'static str, Vec<(Case, Came)>)]) -> String {
     let Some((_, first)) = sides.first() else { return String::new() };
     let labels: Vec<&str> = sides.iter().map(|(label, _)| *label).collect();

@@ -1,4 +1,4 @@
-//! One attack on one server, measured.
+//! One measured attack on one server.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,45 +15,45 @@ use crate::outcome::Outcome;
 use crate::scene::Side;
 use crate::slow::Verdict;
 
-/// Time of the good client before it counts, and of its figures without an attack.
+/// Warm-up of the good client, and the duration of its measurement without an attack.
 const WARM_UP: Duration = Duration::from_millis(500);
 const IDLE: Duration = Duration::from_secs(3);
 
-/// Time that the good client has beside an attack, be it over before.
+/// The least duration of the good client's measurement, even if the attack ends earlier.
 const BESIDE_MIN: Duration = Duration::from_secs(3);
 
-/// Time that the server has to give back what it took.
+/// The time after an attack in which the server should free its memory.
 const AFTER: Duration = Duration::from_secs(5);
 
-/// Time that attackers have to end once they are told to.
+/// The time in which attackers must end after they are told to.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// What an attack did.
+/// The effects of an attack.
 pub struct Trial {
     pub got: Got,
     /// How the server ended, if it did.
     pub died: Option<Death>,
-    /// Bytes above idle at most.
+    /// The peak memory above idle, in bytes.
     pub peak: u64,
-    /// Bytes above idle some seconds after the attack, see [`AFTER`].
+    /// The memory above idle after [`AFTER`], in bytes.
     pub after: Option<i64>,
     pub idle: Good,
     pub beside: Good,
-    /// Whether the peak is the kernel's and not sampled alone.
+    /// Whether the peak is the kernel's, and not only sampled.
     pub has_high_water: bool,
 }
 
 /// The end of a server under attack.
 pub struct Death {
-    /// Its status, and the last line of its log.
+    /// The exit status and the last line of the log.
     how: String,
-    /// From the beginning of the attack.
+    /// Time since the beginning of the attack.
     pub after: Duration,
-    /// Bytes at which it was killed to save the machine.
+    /// The bytes at which the server was killed to protect the machine.
     pub killed_at: Option<u64>,
 }
 
-/// Attacks a server of `side` and sees what becomes of it.
+/// Attacks a server of `side` and measures the effects.
 pub fn run(attack: &Attack, side: &Side, seconds: u64, attackers: &Runtime, files: &Rlimit) -> Result<Trial> {
     let mut set = attackers.block_on(side.set(attack.scene, files))?;
     let address = set.server.address;
@@ -67,7 +67,7 @@ pub fn run(attack: &Attack, side: &Side, seconds: u64, attackers: &Runtime, file
     let watch = Watch::begin(set.server.pid());
     let clients = Clients::begin(address);
     let begun = Instant::now();
-    // Attackers that do not end in time are dropped with what they hold.
+    // Attackers that do not end in time are dropped with all they hold.
     let assault = attackers.spawn(async move { timeout(time + GRACE, assault).await.is_ok() });
     attackers.block_on(assault)?;
     thread::sleep(BESIDE_MIN.saturating_sub(begun.elapsed()));
@@ -104,7 +104,7 @@ impl Death {
 }
 
 impl Trial {
-    /// Each defence that did not hold.
+    /// Returns each defence that did not hold.
     pub fn failures(&self, attack: &Attack) -> Vec<String> {
         let mut failures = Vec::new();
         if let Some(death) = &self.died {

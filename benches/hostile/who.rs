@@ -1,4 +1,4 @@
-//! Who may ask, and what a request may look like: one request each, with the answer that it should get.
+//! Checks which hosts, sites and framings are accepted: single requests, each with its expected answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::wire::{Connection, get, loopback};
 const STRANGER: u8 = 7;
 const WITHIN: Duration = Duration::from_secs(10);
 
-/// A request, and the answer it should get.
+/// A request and its expected answer.
 pub struct Case {
     pub what: String,
     pub status: u16,
@@ -42,14 +42,14 @@ fn shown(status: u16, code: &str) -> String {
     if code.is_empty() { status.to_string() } else { format!("{status} `{code}`") }
 }
 
-/// What came.
+/// The answer that was received.
 #[derive(Clone, Debug)]
 pub struct Came {
     pub shown: String,
     pub is_expected: bool,
 }
 
-/// Sends every request to a server of `side`, in order, each on a connection of its own.
+/// Sends every request to a server of `side`, in order, each on a new connection.
 pub async fn run(side: &Side, files: &Rlimit) -> Result<Vec<(Case, Came)>> {
     let set = side.set(Scene::Models, files).await?;
     let (_, jobs) = ask(set.server.address, &get("/v1/jobs?model=digits&limit=1")).await?;
@@ -81,7 +81,7 @@ async fn came(address: std::net::SocketAddr, case: &Case) -> Came {
     }
 }
 
-/// A request of these lines; the last is followed by the end of the head and `body`.
+/// Joins lines to a request. The end of the head and `body` follow the last line.
 fn lines(lines: &[&str], body: &str) -> String {
     let mut message = lines.join("\r\n");
     if !body.is_empty() {
@@ -118,7 +118,7 @@ fn hosts(port: u16) -> Vec<Case> {
     ]
 }
 
-/// The requests that pages of other sites can make a browser send; those that change something come last.
+/// Requests that a page of another site can make a browser send. Those that change something come last.
 fn other_sites(job: &str, port: u16) -> Vec<Case> {
     const JSON: &str = "Content-Type: application/json";
     let (delete, cancel) =

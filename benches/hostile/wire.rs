@@ -1,4 +1,4 @@
-//! HTTP/1.1 by hand: what an attacker writes on a socket, and what comes back.
+//! HTTP/1.1 by hand: what an attacker writes to a socket, and what it receives.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -11,37 +11,37 @@ use tokio::time::timeout;
 
 use crate::outcome::Outcome;
 
-/// Bytes of a body that are kept; the rest is read and forgotten.
+/// How many bytes of a body are kept. The rest is read and discarded.
 const KEPT_BYTES: usize = 16 * 1024;
 
-/// Where the status ends in the first line of an answer, `HTTP/1.1 200`.
+/// The end of the status in the first line of an answer, `HTTP/1.1 200`.
 const STATUS_END: usize = 12;
 
-/// Bytes of a head at most.
+/// The largest head that is read, in bytes.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// Between two bytes of a client that pretends to be slow.
+/// The pause between two bytes of a client that pretends to be slow.
 const DRIP_EVERY: Duration = Duration::from_secs(1);
 
-/// An address as `/proc/net/tcp` has it.
+/// Formats an address as in `/proc/net/tcp`.
 fn table_address(address: SocketAddr) -> Option<String> {
     let SocketAddr::V4(address) = address else { return None };
     Some(format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port()))
 }
 
-/// The address 127.0.0.`last`.
+/// Returns the address 127.0.0.`last`.
 pub fn loopback(last: u8) -> Ipv4Addr {
     Ipv4Addr::new(127, 0, 0, last)
 }
 
-/// A request with a body, on a connection that is kept open.
+/// Returns a request with a body, for a connection that is kept open.
 pub fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let mut message = head(method, path, headers, body.len()).into_bytes();
     message.extend_from_slice(body);
     message
 }
 
-/// The head of a request that announces a body of `length` bytes.
+/// Returns the head of a request whose body has `length` bytes.
 pub fn head(method: &str, path: &str, headers: &[(&str, &str)], length: usize) -> String {
     let mut head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n");
     for (name, value) in headers {
@@ -62,34 +62,34 @@ pub fn post(path: &str, body: &str) -> Vec<u8> {
     request("POST", path, &[("Content-Type", "application/json")], body.as_bytes())
 }
 
-/// An answer that was read to its end.
+/// A complete answer.
 #[derive(Clone, Debug, Default)]
 pub struct Answer {
     pub status: u16,
     pub retry_after: bool,
-    /// The first bytes of the body, see [`KEPT_BYTES`].
+    /// The first bytes of the body; see [`KEPT_BYTES`].
     pub body: Vec<u8>,
     closes: bool,
 }
 
 impl Answer {
-    /// The body as JSON; null if it is none.
+    /// Returns the body as JSON, or null if it is not JSON.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 }
 
-/// How long a body is.
+/// How the length of a body is given.
 enum Length {
     Bytes(u64),
     Chunks,
     ToTheEnd,
 }
 
-/// A connection to the server from an address of the loopback.
+/// A connection to the server from an address of the loopback interface.
 pub struct Connection {
     stream: TcpStream,
-    /// Received, and not yet taken.
+    /// Bytes that were received and not parsed yet.
     received: Vec<u8>,
     /// The status of the answer that is being read.
     begun: Option<u16>,
@@ -100,7 +100,7 @@ impl Connection {
         Self::open_with(from, to, None).await
     }
 
-    /// With so many bytes for what is received and not read.
+    /// Opens a connection whose receive buffer has this size.
     pub async fn open_with(from: Ipv4Addr, to: SocketAddr, buffer_bytes: Option<u32>) -> io::Result<Self> {
         let socket = TcpSocket::new_v4()?;
         if let Some(bytes) = buffer_bytes {
@@ -116,7 +116,7 @@ impl Connection {
         self.stream.write_all(bytes).await
     }
 
-    /// Sends a request and reads the answer, which may come before all is sent.
+    /// Sends a request and reads the answer, which may arrive before all is sent.
     pub async fn ask(&mut self, message: &[u8]) -> Result<Answer, Outcome> {
         self.begun = None;
         let is_sent = self.send_until_answered(message).await;
@@ -125,7 +125,7 @@ impl Connection {
         Ok(answer)
     }
 
-    /// [`Self::ask`], told what to count; false if the connection takes no other request.
+    /// Like [`Self::ask`], but returns the outcome, and whether the connection can take another request.
     pub async fn outcome(&mut self, message: &[u8]) -> (Outcome, bool) {
         match self.ask(message).await {
             Ok(answer) => (Outcome::Status(answer.status), !answer.closes),
@@ -133,7 +133,7 @@ impl Connection {
         }
     }
 
-    /// Whether all was sent before an answer, or an end, came.
+    /// Returns whether everything was sent before an answer or the end arrived.
     async fn send_until_answered(&mut self, message: &[u8]) -> bool {
         let (mut read, mut write) = self.stream.split();
         let mut sending = pin!(write.write_all(message));
@@ -241,11 +241,11 @@ impl Connection {
         self.stream.read_buf(&mut self.received).await
     }
 
-    /// What has become of a connection on which nobody waits for an answer, without waiting.
+    /// Returns the state of a connection on which nobody waits for an answer. Does not block.
     pub fn state(&mut self) -> Outcome {
         let mut piece = [0; 1024];
         let mut end = Outcome::Open;
-        // The status is in the first bytes; the rest is left where it is.
+        // The status is in the first bytes. The rest stays unread.
         while self.received.len() < STATUS_END {
             match self.stream.try_read(&mut piece) {
                 Ok(0) => {
@@ -267,8 +267,9 @@ impl Connection {
         if has_ended { Outcome::Cut(status) } else { Outcome::Waiting(status) }
     }
 
-    /// Whether the server has ended the connection, though this end may have to read for long until it hears of it: in
-    /// the kernel's table (proc(5), `/proc/net/tcp`) the other end is not established any more.
+    /// Returns whether the server has closed the connection, even if much would have to be read before the
+    /// close is seen. The kernel's table then lists the other end as not established (proc(5),
+    /// `/proc/net/tcp`).
     fn has_server_ended(&self) -> Option<bool> {
         const ESTABLISHED: &str = "01";
         let (own, server) = (self.stream.local_addr().ok()?, self.stream.peer_addr().ok()?);
@@ -281,7 +282,7 @@ impl Connection {
         Some(state != Some(ESTABLISHED))
     }
 
-    /// Sends a byte each second until the server answers or ends the connection.
+    /// Sends a byte each second until the server answers or closes the connection.
     pub async fn drip(&mut self, byte: u8) -> Outcome {
         loop {
             if timeout(DRIP_EVERY, self.stream.readable()).await.is_ok() {
@@ -293,7 +294,7 @@ impl Connection {
         }
     }
 
-    /// Waits until the server sends something or ends the connection.
+    /// Waits until the server sends something or closes the connection.
     pub async fn stirred(&mut self) -> Outcome {
         match self.answer().await {
             Ok(answer) => Outcome::Status(answer.status),

@@ -1,10 +1,10 @@
-"""What jobs cost: several at once, a busy neighbour, more samples, more parameters, memory.
+"""What jobs cost: several in parallel, a busy neighbour, more samples, more parameters, memory.
 
     cargo build --release --bins --examples
     python3 benches/peers/costs.py [--write]
 
-Needs Python 3.11, Linux and 8 GB of memory. Prints the tables; `--write` puts them into BENCHMARKS.md. Nothing else
-should run meanwhile.
+Needs Python 3.11, Linux and 8 GB of memory. Prints the tables; `--write` puts them into BENCHMARKS.md. The machine
+should be otherwise idle.
 """
 
 import argparse
@@ -38,7 +38,7 @@ IMAGES_OF_A_SIZE = 240_000
 
 
 def job(units=128, samples=TRAIN_IMAGES, epochs=6):
-    """A job of which nothing but training counts."""
+    """A job in which only the training counts."""
     layers = [{"type": "dense", "units": units}, {"type": "relu"}, {"type": "dense", "units": CLASSES}]
     return {
         "network": {"layers": layers},
@@ -52,7 +52,7 @@ def job(units=128, samples=TRAIN_IMAGES, epochs=6):
 
 
 def rate(server, requests, images):
-    """Images a second of all jobs together, from the first request to the last result."""
+    """Images per second of all jobs together, from the first request to the last result."""
     begin = time.monotonic()
     ids = [server.submit(request) for request in requests]
     for job_id in ids:
@@ -61,7 +61,7 @@ def rate(server, requests, images):
 
 
 def epochs_seconds(server, request):
-    """Seconds of the epochs of a job."""
+    """Total time of the epochs of a job, in seconds."""
     job_id = server.submit(request)
     server.wait_until(job_id, ("succeeded",), JOB_SECONDS)
     epochs = server.json("GET", f"/v1/jobs/{job_id}/metrics")["epochs"]
@@ -69,7 +69,7 @@ def epochs_seconds(server, request):
 
 
 def several(server, server_of_many):
-    """`server` gives a job all cores, `server_of_many` one of as many as there are jobs at once its share."""
+    """`server` gives a job all cores, `server_of_many` divides them by the number of parallel jobs."""
     alone, together = [], []
     images = 6 * TRAIN_IMAGES
     for _ in range(ROUNDS):
@@ -84,7 +84,7 @@ def several(server, server_of_many):
 
 
 def beside_a_neighbour(server, server_of_one):
-    """`server` trains on two threads while another process eats a core, `server_of_one` on one thread alone."""
+    """`server` trains on two threads while another process uses a core, `server_of_one` on one thread without it."""
     pairs = []
     images = 6 * TRAIN_IMAGES
     for _ in range(ROUNDS):

@@ -1,4 +1,4 @@
-"""Figures as markdown."""
+"""Figures as Markdown."""
 
 import statistics
 
@@ -6,13 +6,13 @@ NONE = "–"
 
 
 def table(header, rows):
-    """A markdown table: the first column to the left, figures to the right."""
+    """A Markdown table: the first column is left-aligned, the figures are right-aligned."""
     lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
 def spread(values, form):
-    """Median, and the range it was taken from."""
+    """Median and range."""
     return f"{form(statistics.median(values))} ({form(min(values))} – {form(max(values))})"
 
 

@@ -1,11 +1,11 @@
-"""How fast JAX trains a network on the CPU, as a user who cares would write it.
+"""How fast JAX trains a network on the CPU, in code by a user who cares about speed.
 
     taskset -c 0,1 python3 benches/peers/jax_peer.py --network 784-128-10 --data data/mnist
 
-Needs jax. Prints one JSON line. A pass is one `lax.scan` over its batches under `jit`; with convolutions it
-is a loop over a step under `jit`, since a scan runs these many times slower on the CPU. MNIST lies on the
-device as float32 before the clock starts, and the first pass, which compiles, is not timed. XLA takes as many
-threads as it is given processors. The optimizers are written out.
+Needs jax. Prints one JSON line. A pass is one `lax.scan` over its batches under `jit`. With convolutions it is
+a loop over a step under `jit`, since a scan of these is many times slower on the CPU. MNIST is on the device as
+float32 before the clock starts. The first pass, which compiles, is not timed. XLA uses as many threads as there
+are processors. The optimizers are written out.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The machine that measures."""
+"""The machine that runs the benchmarks."""
 
 import functools
 import os
@@ -11,7 +11,7 @@ CORES = os.cpu_count()
 
 @functools.cache
 def _processor():
-    """The fields of the first processor, as the kernel tells them."""
+    """The fields of the first processor, as reported by the kernel."""
     fields = {}
     for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
         name, _, value = line.partition(":")
@@ -28,12 +28,12 @@ def instructions():
 
 
 def need_here(need):
-    """What a network's need is on this kind of machine."""
+    """The network's required lead on this kind of machine."""
     return need.avx512 if has_avx512() else need.avx2
 
 
 def description():
-    """The processor and its system, in a line."""
+    """The processor and its operating system, in one line."""
     model = _processor().get("model name", platform.machine())
     try:
         lscpu = subprocess.run(["lscpu"], capture_output=True, text=True, timeout=10, check=True).stdout

@@ -1,4 +1,4 @@
-"""MNIST as its gzipped IDX files hold it."""
+"""MNIST from its gzipped IDX files."""
 
 import gzip
 

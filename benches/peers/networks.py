@@ -1,4 +1,4 @@
-"""The networks that are trained beside the rivals, as requests for jobs, and what a step of each costs."""
+"""The networks that chainrule and its rivals train, as requests for jobs, and the cost of a step of each."""
 
 import dataclasses
 
@@ -10,22 +10,22 @@ NUMBERS_PER_WEIGHT = {"sgd": 2, "adam": 6}
 
 @dataclasses.dataclass(frozen=True)
 class Need:
-    """How many times as fast as the best of a rival chainrule has to be, by the machine's instructions."""
+    """The required lead over the best rival, as a ratio, by the machine's instruction set."""
 
     avx2: float
     avx512: float
 
     def but(self, share):
-        """The same, lower by a share."""
+        """The same, lowered by a fraction."""
         return Need(self.avx2 * (1 - share), self.avx512 * (1 - share))
 
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A network, how much it is trained, and what is asked of chainrule.
+    """A network, the amount of training, and the lead required of chainrule.
 
-    chainrule trains whole epochs. A rival makes one pass of warm-up and `passes` that are timed, each over
-    `steps` full batches in a new order, so that a slow one takes seconds and not minutes.
+    chainrule trains whole epochs. A rival makes a warm-up pass and `passes` timed ones. Each has `steps` full
+    batches in a new order, so that a slow rival takes seconds and not minutes.
     """
 
     name: str
@@ -64,11 +64,11 @@ class Network:
 
     @property
     def rival_images(self):
-        """What a rival trains while its clock runs."""
+        """The number of images that a rival trains while its clock runs."""
         return self.steps * self.passes * self.batch_size
 
     def weights_and_places(self):
-        """Of each dense layer and convolution: weights without biases, and places where each is used."""
+        """For each dense layer and convolution: weights without biases, and how often each is used."""
         channels, side = 1, SIDE_PIXELS
         for layer in self.layers:
             match layer["type"]:
@@ -83,15 +83,15 @@ class Network:
                     channels, side = layer["units"], 1
 
     def flop_per_image(self):
-        """Operations of a training step's dense mathematics: for each weight and place a multiplication and
-        an addition forward, as many for the weight's gradient and as many for the input's, which the first
-        layer does not need."""
+        """Operations of a training step's dense mathematics. For each use of a weight these are a multiplication and
+        an addition in the forward pass, as many for the weight's gradient, and as many for the input's, which the
+        first layer does not need."""
         first, *others = (2 * weights * places for weights, places in self.weights_and_places())
         return 2 * first + 3 * sum(others)
 
     def bytes_per_image(self):
-        """The least that a training step moves: the image as float32, and an image's share of the weights
-        and moments, read and written once a step."""
+        """The least traffic of a training step in bytes per image: the image as float32, and its share of the
+        weights and moments, which are read and written once per step."""
         weights = sum(weights for weights, _ in self.weights_and_places())
         numbers = weights * NUMBERS_PER_WEIGHT[self.optimizer["type"]]
         return FLOAT_BYTES * (SIDE_PIXELS**2 + numbers / self.batch_size)
@@ -104,13 +104,13 @@ AUGMENT = {"shift_pixels": 2, "rotate_degrees": 10, "scale": 0.1, "shear": 0.1}
 
 
 def dense(*units):
-    """Hidden dense layers, each with relu, and the one of the classes."""
+    """Hidden dense layers, each with relu, and the output layer."""
     hidden = [part for count in units for part in ({"type": "dense", "units": count}, RELU)]
     return [*hidden, {"type": "dense", "units": CLASSES}]
 
 
 def conv(filters, *norm):
-    """A convolution with all that stands before the next."""
+    """A convolution and everything up to the next one."""
     return [{"type": "conv2d", "filters": filters, "kernel": 5}, *norm, RELU, POOL]
 
 
@@ -136,7 +136,7 @@ CNN = Network(
     epochs=2, steps=50, passes=4,
     pytorch=Need(avx2=5, avx512=5.5),
 )
-# What a variant adds to its network may cost it this share of the lead.
+# The fraction of the lead that a variant of a network may lose.
 VARIANT = 0.2
 
 NETWORKS = [

@@ -1,4 +1,4 @@
-"""Writes 784-128-10 with random weights as ONNX, for the rivals that predict from such a file.
+"""Writes 784-128-10 with random weights as ONNX, for the rivals that read such a file.
 
     python3 benches/peers/onnx_file.py 784-128-10.onnx
 
@@ -13,7 +13,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 PIXELS, HIDDEN, CLASSES = 784, 128, 10
-# Old enough for every reader of today.
+# Old enough for every current reader.
 OPSET_VERSION, IR_VERSION = 17, 8
 
 

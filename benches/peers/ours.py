@@ -1,4 +1,4 @@
-"""chainrule's own runs: jobs through the server, predictions and the machine's peak through an example."""
+"""chainrule's own measurements: jobs through the server, predictions and the machine's peak through an example."""
 
 import json
 
@@ -10,13 +10,13 @@ EXAMPLE_SECONDS = 300
 
 
 def job_request(network, epochs, model):
-    """A job whose one checkpoint is its last."""
+    """A job whose only checkpoint is its last."""
     kept = {"every_epochs": epochs, "keep": 1}
     return network.request | {"model": model, "epochs": epochs, "checkpoint": kept}
 
 
 def train(server, network):
-    """Images per second of one whole job, by its epochs and by its result."""
+    """Images per second of one whole job, from its epochs and from its result."""
     job_id = server.submit(job_request(network, network.epochs, "other"))
     job = server.wait_until(job_id, ("succeeded",), JOB_SECONDS)
     epochs = server.json("GET", f"/v1/jobs/{job_id}/metrics")["epochs"]
@@ -32,11 +32,11 @@ def train(server, network):
 
 
 def predictions(example, threads):
-    """What measures predictions on so many threads."""
+    """The command that measures predictions on this number of threads."""
     return lambda _: throughput(example, "predict", threads)
 
 
 def throughput(example, *what):
-    """What `examples/throughput.rs` says: of `predict` images per second by batch, of `peak` the most that a
-    core computes and the machine's memory gives."""
+    """The output of `examples/throughput.rs`: `predict` gives images per second by batch size, `peak` the highest
+    rate of a core and of the machine's memory."""
     return json.loads(output_of([example, *what], EXAMPLE_SECONDS))

@@ -3,8 +3,8 @@
     python3 benches/peers/predict_peer.py PyTorch --threads 1 --data data/mnist
     python3 benches/peers/predict_peer.py "ONNX Runtime" --threads 1 --data data/mnist --model 784-128-10.onnx
 
-Needs torch or onnxruntime. Prints one JSON line: images per second, one at a time and 256 at a time, from
-floats in memory to probabilities. Weights are random, which changes no rate; the images are those of MNIST.
+Needs torch or onnxruntime. Prints one JSON line: images per second, one at a time and 256 at a time, from floats
+in memory to probabilities. The weights are random, which does not affect the rate. The images are those of MNIST.
 """
 
 import argparse
@@ -24,11 +24,11 @@ HIDDEN, CLASSES = 128, 10
 BATCHES = (1, 256)
 WARM_UP_SECONDS, SECONDS = 0.2, 2
 
-# Each library is imported only where it is asked for: the other may be missing.
+# Each library is imported only if it is asked for, since the other may be missing.
 
 
 def with_pytorch(args):
-    """A function from images to probabilities, and the images as PyTorch wants them."""
+    """A function from images to probabilities, and the images as PyTorch expects them."""
     import torch
     from torch import nn
 
@@ -44,7 +44,7 @@ def with_pytorch(args):
 
 
 def with_onnxruntime(args):
-    """As above, of ONNX Runtime."""
+    """The same for ONNX Runtime."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

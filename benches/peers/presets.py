@@ -1,15 +1,15 @@
-"""What the presets reach: jobs through the server, each with several seeds.
+"""The accuracy and time of the presets: jobs through the server, each with several seeds.
 
     cargo build --release
     python3 benches/peers/presets.py [--only NAME[,NAME]] [--seeds 5] [--python PYTHON] [--write]
     cargo build --release --examples
     python3 benches/peers/presets.py --data FOLDER [--only NAME[,NAME]] [--seeds 5] [--write]
 
-Needs Python 3.11; PYTHON, which can import torch, adds what PyTorch takes for the same recipe: that of one step,
-measured on one and two threads, times its steps. Prints a table of the mean accuracy on the test split, which no
-recipe was chosen on, with its deviation, and of the time of a whole job; `--write` puts it into BENCHMARKS.md.
-With a FOLDER of Fashion-MNIST, the pictures of clothes in the files of MNIST (Debian package
-`dataset-fashion-mnist`), it trains on those through the library. Nothing else should run meanwhile.
+Needs Python 3.11. With a PYTHON that can import torch it adds the time of PyTorch for the same recipe: the time of
+a step, measured on one and two threads, times the number of steps. Prints a table of the mean accuracy and its
+deviation on the test split, which no recipe was chosen on, and of the time of a whole job; `--write` puts it into
+BENCHMARKS.md. With a FOLDER of Fashion-MNIST (pictures of clothes in the file format of MNIST, Debian package
+`dataset-fashion-mnist`), it trains on those through the library. The machine should be otherwise idle.
 """
 
 import argparse
@@ -42,7 +42,7 @@ PYTORCH_STEPS = 100
 
 
 def pytorch_seconds(python, spec):
-    """Seconds of PyTorch for the steps of a recipe, at the better number of threads."""
+    """PyTorch's time for the steps of a recipe in seconds, at the faster number of threads."""
     seconds = []
     for threads in (1, 2):
         command = [python, PEERS / "recipe_peer.py", "--data", ROOT / "data/mnist"]
@@ -64,7 +64,7 @@ def pytorch_seconds(python, spec):
 
 
 def measure(train, name, seeds):
-    """A row of the table: `train` makes the result of a job from its request."""
+    """A row of the table. `train` runs the job of a request and returns its result."""
     results = []
     for seed in range(1, seeds + 1):
         results.append(train({"network": name, "seed": seed, "model": "measured"}))
@@ -87,7 +87,7 @@ def check_names(wanted, known):
 
 
 def on_mnist(args):
-    """The table of whole jobs through the server, with PyTorch beside it."""
+    """The table of whole jobs through the server, with PyTorch for comparison."""
     with (
         tempfile.TemporaryDirectory(prefix="chainrule-bench-") as folder,
         Server(args.binary, os.path.join(folder, "data")) as server,

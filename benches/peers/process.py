@@ -1,23 +1,23 @@
-"""Other programs, run to their end."""
+"""Other programs."""
 
 import os
 import subprocess
 
-# Beginnings of variables that change what the programs do; what is measured is what they do by themselves.
+# Prefixes of variables that change the behaviour of the programs. They are measured with their defaults.
 SETTINGS = ("CHAINRULE_", "OMP_", "OPENBLAS_", "MKL_", "RAYON_", "XLA_", "JAX_", "TORCH", "BENCH_")
 
 
 class BenchError(Exception):
-    """What stops the benchmark, in a line for the user."""
+    """An error that stops the benchmark, as one line for the user."""
 
 
 def environment(**more):
-    """The user's environment without settings of what is measured, and a few more variables."""
+    """The user's environment without the variables that affect the programs, and some more variables."""
     return {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS)} | more
 
 
 def output_of(command, seconds, **variables):
-    """Standard output of a command that has to succeed."""
+    """Standard output of a command that must succeed."""
     command = list(map(str, command))
     try:
         done = subprocess.run(

@@ -1,11 +1,10 @@
-"""How fast PyTorch trains a network on the CPU, as a user who cares would write it.
+"""How fast PyTorch trains a network on the CPU, in code by a user who cares about speed.
 
     python3 benches/peers/pytorch.py --network 784-128-10 --threads 2 --data data/mnist
 
-Needs torch. Prints one JSON line. MNIST lies in memory as float32 tensors before the clock starts, each
-batch is one `index_select`, and one affine map of the whole batch where the network asks for augmentation;
-nothing is logged inside a pass. The step is written in three ways, each is timed after a pass of warm-up, and
-the fastest is the answer:
+Needs torch. Prints one JSON line. MNIST is in memory as float32 tensors before the clock starts. Each batch is one
+`index_select`, and one affine map of the whole batch if the network uses augmentation. Nothing is logged within a
+pass. The step is written in three ways. Each is timed after a warm-up pass, and the fastest is the result:
 
 - `eager`: the step of the tutorials;
 - `fused`: the same with the fused kernel of the optimizer;
@@ -68,7 +67,7 @@ def build(layers):
 
 
 def augmented(images, ranges):
-    """Each image turned, slanted, zoomed and shifted by random amounts within the ranges of a request."""
+    """The images, each rotated, sheared, scaled and shifted by random amounts within the ranges of a request."""
 
     def within(limit):
         return torch.empty(len(images)).uniform_(-limit, limit)
@@ -76,7 +75,7 @@ def augmented(images, ranges):
     angle, slant = within(math.radians(ranges["rotate_degrees"])), within(ranges["shear"])
     zoom = 1 + within(ranges["scale"])
     sin, cos = angle.sin() / zoom, angle.cos() / zoom
-    # `affine_grid` counts places from -1 to 1.
+    # `affine_grid` uses coordinates from -1 to 1.
     shift = ranges["shift_pixels"] * 2 / SIDE_PIXELS
     across, down = within(shift), within(shift)
     rows = [cos + sin * slant, sin - cos * slant, across, -sin, cos, down]
@@ -87,7 +86,7 @@ def augmented(images, ranges):
 
 
 def train_pass(images, labels, network, loss_of, optimizer):
-    """`steps` full batches of a new order."""
+    """`steps` full batches in a new order."""
     wanted = torch.randperm(len(images))[: network.steps * network.batch_size]
     for indices in wanted.split(network.batch_size):
         x = torch.index_select(images, 0, indices)
@@ -138,7 +137,7 @@ def main():
     for variant in args.variants:
         try:
             results[variant] = measure(train, test, by_name(args.network), variant)
-        except Exception as error:  # torch.compile fails in many ways where there is no compiler
+        except Exception as error:  # torch.compile fails in many ways without a compiler
             if variant != "compiled":
                 raise
             print(f"torch.compile does not work here: {error}", file=sys.stderr)

@@ -1,10 +1,10 @@
-"""How long PyTorch takes for a whole recipe, in the words of a job's spec.
+"""How long PyTorch takes for a whole recipe, given as the spec of a job.
 
     python3 benches/peers/recipe_peer.py --threads 2 --steps 200 --data data/mnist < spec.json
 
-Needs torch. Prints one JSON line: seconds of a step, the median over `steps` after a warm-up, of the quicker of the
-plain step and the one with the optimizer's fused kernel. Augmentation, dropout, label smoothing, schedule and
-the average of the weights are part of the step, as the recipe has them.
+Needs torch. Prints one JSON line: the median time of a step in seconds over `steps` after a warm-up, for the faster
+of the plain step and the one with the optimizer's fused kernel. Augmentation, dropout, label smoothing, schedule and
+weight averaging are part of the step, as in the recipe.
 """
 
 import argparse

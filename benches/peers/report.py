@@ -1,4 +1,4 @@
-"""The results as the measured part of BENCHMARKS.md."""
+"""The results as the generated part of BENCHMARKS.md."""
 
 import datetime
 import statistics
@@ -144,7 +144,7 @@ def server(results):
 
 
 def make(results, networks, rounds, load, missing):
-    """All sections; those of which nothing was measured are left out."""
+    """All sections. Those without measurements are left out."""
     standings = [standing.of(results, network) for network in networks]
     parts = [*opening(results, rounds, load, missing), *summary(standings, standing.peak(results))]
     for network in networks:
@@ -156,12 +156,12 @@ def make(results, networks, rounds, load, missing):
 
 
 def marks(name):
-    """What stands before and behind a measured part of BENCHMARKS.md."""
+    """The marks around a generated part of BENCHMARKS.md."""
     return f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
 
 
 def check_place(path, name="measured"):
-    """Fails where `write` would, before anything is measured."""
+    """Fails if `write` would fail, before anything is measured."""
     begin, end = marks(name)
     try:
         text = path.read_text()

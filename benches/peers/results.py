@@ -1,4 +1,4 @@
-"""What has been measured, in memory and in a file."""
+"""The measured results, in memory and in a file."""
 
 import json
 import statistics
@@ -13,9 +13,9 @@ def say(what):
 
 
 class Results:
-    """Runs by subject and contender, one a round; a subject is a network, or what else is compared.
+    """Runs by subject and contender, one per round. A subject is a network, or another thing that is compared.
 
-    With a path each run is in the file once it has ended; with `resume` what the file holds is not run again.
+    With a path, each run is saved to the file when it ends. With `resume`, runs in the file are not repeated.
     """
 
     def __init__(self, about, path=None, resume=False):
@@ -27,7 +27,7 @@ class Results:
             self.runs = kept["runs"]
 
     def measure(self, subject, contender, turn, run):
-        """Adds what `run` gives for the earlier runs, unless that of this round is there."""
+        """Adds the result of `run`, which gets the earlier runs, unless this round has a result already."""
         runs = self.runs.setdefault(subject, {}).setdefault(contender, [])
         if turn < len(runs):
             return
@@ -37,7 +37,7 @@ class Results:
             self.path.write_text(json.dumps({"about": self.about, "runs": self.runs}, indent=1))
 
     def of(self, subject):
-        """Runs by contender, those that were measured."""
+        """The measured runs by contender."""
         return self.runs.get(subject, {})
 
     def best(self, subject, family):

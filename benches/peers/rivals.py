@@ -1,4 +1,4 @@
-"""The rivals: which of them this machine has, and a run of each in a process of its own."""
+"""The rivals: those that this machine has, and a run of each in its own process."""
 
 import functools
 import json
@@ -14,7 +14,7 @@ MNIST = HERE.parents[1] / "data/mnist"
 THREADS = (1, 2)
 RUN_SECONDS = 1_800
 IMPORT_SECONDS = 300
-# So many of PyTorch's variants, the fastest of the first round, are timed in the later ones.
+# How many of PyTorch's variants are timed in the later rounds: the fastest of the first.
 VARIANTS_KEPT = 2
 MODULES = {
     "PyTorch": "torch",
@@ -27,12 +27,12 @@ CRATES = {"candle": "candle-core", "burn": "burn", "tract": "tract-onnx"}
 
 
 def on(library, threads):
-    """The name of a contender: the library is what stands before the comma."""
+    """The library of a contender: the part of its name before the comma."""
     return f"{library}, {threads} thread{'s' * (threads > 1)}"
 
 
 class Rivals:
-    """The libraries that can be measured, by the names of their versions, and lines on what cannot."""
+    """The libraries that can be measured, with their versions, and lines about those that can't."""
 
     def __init__(self, python, rust):
         self.python, self.rust = python, rust
@@ -55,7 +55,7 @@ class Rivals:
             self.missing.append("predictions of ONNX Runtime and tract: no `onnx` to write their file")
 
     def training(self, network):
-        """Contenders, and what runs each once; that is given the contender's earlier runs."""
+        """The contenders, and for each a function that runs it once, given its earlier runs."""
         trainers = {"PyTorch": self._pytorch}
         if network.is_plain:
             trainers["JAX"] = self._jax
@@ -87,7 +87,7 @@ class Rivals:
         return json.loads(output_of(command, RUN_SECONDS, RAYON_NUM_THREADS=str(threads)))
 
     def prediction(self, model):
-        """As above, for predictions of 784-128-10; its ONNX file is written to `model`."""
+        """The same for predictions of 784-128-10. Its ONNX file is written to `model`."""
         libraries = ["PyTorch"]
         if "onnx" in self.versions:
             output_of([self.python, HERE / "onnx_file.py", model], IMPORT_SECONDS)

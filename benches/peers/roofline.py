@@ -1,4 +1,4 @@
-"""The roofline of the machine and where the networks stand below it, as SVG.
+"""The roofline of the machine and the networks below it, as SVG.
 
 Williams, Waterman, Patterson, *Roofline: An Insightful Visual Performance Model*, 2009.
 """
@@ -27,7 +27,7 @@ def ticks(low, high):
 
 
 class Scale:
-    """From figures to pixels, logarithmic."""
+    """Maps figures to pixels, logarithmically."""
 
     def __init__(self, low, high, begin, end):
         self.ticks = ticks(low, high)
@@ -73,7 +73,7 @@ def axes(x_scale, y_scale):
 
 
 def roof(x_scale, y_scale, gflops, gbytes_per_second):
-    """What the memory gives up to the ridge, and from there what one core and all of them compute."""
+    """The limit of the memory up to the ridge, and from there the limits of one core and of all cores."""
     first_x, last_x = x_scale.ticks[0], x_scale.ticks[-1]
     lowest = max(first_x, y_scale.ticks[0] / gbytes_per_second)
     ridge = gflops / gbytes_per_second
@@ -93,7 +93,7 @@ def roof(x_scale, y_scale, gflops, gbytes_per_second):
 
 
 def points(x_scale, y_scale, standings):
-    """Ours above, the rival's below it on the same line; who shares an intensity stands side by side."""
+    """Our point and the rival's below it on the same line. Points of equal intensity are drawn side by side."""
     beside = collections.defaultdict(list)
     for number, standing in enumerate(standings, start=1):
         beside[standing.intensity].append((number, standing))

@@ -1,14 +1,14 @@
-"""chainrule beside its rivals, on this machine.
+"""chainrule and its rivals, on this machine.
 
     cargo build --release --bins --examples
     cargo build --release --manifest-path benches/peers/rust/Cargo.toml
     python3 benches/peers/run.py --python PYTHON [--write]
 
-Needs Python 3.11, and a PYTHON with torch. The more of these there are, the more it measures, and the report
-says what is left out: jax, scikit-learn, onnxruntime and onnx for that PYTHON, the package in `rust`, `wrk`
-(Debian package `wrk`). Builds nothing. What is compared takes turns within each round, so that a drift of the
-machine meets all. Prints the report; `--write` puts it into BENCHMARKS.md, and the roofline into docs. Nothing
-else should run meanwhile.
+Needs Python 3.11, and a PYTHON with torch. It measures more if that PYTHON also has jax, scikit-learn, onnxruntime
+and onnx, and if the package in `rust` is built and `wrk` is installed (Debian package `wrk`). The report lists what
+was left out. Builds nothing. The contenders take turns within each round, so that a drift of the machine affects all
+of them. Prints the report; `--write` puts it into BENCHMARKS.md and the roofline into docs. The machine should be
+otherwise idle.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def measure_training(results, server, rivals, network, rounds):
 
 
 def measure_prediction(results, rivals, example, folder, rounds):
-    """chainrule and the others as libraries."""
+    """Measures chainrule and the others as libraries."""
     contenders = list(rivals.prediction(pathlib.Path(folder, "784-128-10.onnx")))
     if example.is_file():
         contenders[:0] = [(on("chainrule", threads), ours.predictions(example, threads)) for threads in THREADS]
@@ -57,7 +57,7 @@ def measure_prediction(results, rivals, example, folder, rounds):
 
 
 def measure(args, networks):
-    """The results, and lines on what this machine lacks to measure more."""
+    """The results, and lines about what this machine lacks to measure more."""
     example = args.binary.parent / "examples/throughput"
     rivals = Rivals(args.python, args.rust)
     versions = {"chainrule": output_of([args.binary, "--version"], 10).split()[-1], **rivals.versions}

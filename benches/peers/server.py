@@ -1,4 +1,4 @@
-"""One `chainrule serve` of our own: started, asked over loopback, ended by its process id."""
+"""One process of `chainrule serve`: started, used over loopback, ended by its process id."""
 
 import http.client
 import json
@@ -58,7 +58,7 @@ class Server:
         self.log.close()
 
     def _listening(self, deadline):
-        """The address on the line that the server prints once it serves."""
+        """The address in the line that the server prints when it listens."""
         fd, text = self.process.stdout.fileno(), b""
         while (left := deadline - time.perf_counter()) > 0:
             if not select.select([fd], [], [], left)[0]:
@@ -100,7 +100,7 @@ class Server:
             connection.close()
 
     def json(self, method, path, body=None, media_type="application/json"):
-        """The answer as JSON; anything but success is an error."""
+        """The answer as JSON. Any status but success is an error."""
         status, answer = self.ask(method, path, body, media_type)
         if not 200 <= status < 300:
             raise BenchError(f"{method} {path} answered {status}: {answer.decode(errors='replace')}")
@@ -111,9 +111,9 @@ class Server:
         return self.json("POST", "/v1/jobs", json.dumps(request).encode())["id"]
 
     def wait_until(self, job_id, states, seconds):
-        """The job once it is in one of `states`, within about `seconds`."""
+        """The job, once it is in one of `states`, within about `seconds`."""
         deadline = time.monotonic() + seconds
-        # Only the end of a job can be waited for; any earlier state is asked for again and again.
+        # Only the end of a job can be awaited by a long poll; earlier states are polled.
         wait = "?wait_seconds=30" if set(states) <= set(ENDED) else ""
         while time.monotonic() < deadline:
             job = self.json("GET", f"/v1/jobs/{job_id}{wait}")

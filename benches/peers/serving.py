@@ -1,4 +1,4 @@
-"""How fast the server starts, and how fast it answers; `wrk` asks."""
+"""How fast the server starts, and how fast it answers the requests of `wrk`."""
 
 import json
 import os
@@ -14,22 +14,22 @@ from server import Server
 LUA = pathlib.Path(__file__).resolve().parent / "wrk.lua"
 STARTS = 10
 WRK_THREADS, WRK_CONNECTIONS, WRK_SECONDS = 2, 16, 5
-# Longer than any measurement beside it; it is cancelled then.
+# A job that runs longer than any measurement, and is then cancelled.
 LONG_EPOCHS = 10_000
 PREDICT, HEALTH = "/v1/models/digits/predict", "/healthz"
 
 
 def wrk_version():
-    """The version of `wrk`, or None where there is none."""
+    """The version of `wrk`, or None if it is not installed."""
     if shutil.which("wrk") is None:
         return None
-    # wrk ends with 1 after telling its version.
+    # wrk prints its version and exits with 1.
     done = subprocess.run(["wrk", "-v"], capture_output=True, text=True, timeout=10)
     return (done.stdout + done.stderr).split()[1]
 
 
 def measure_starts(results, binary, folder):
-    """Seconds from exec to ready, on new folders and on one that was served before."""
+    """Seconds from exec to ready, on new folders and on one that was used before."""
 
     def start_on(name):
         with Server(binary, os.path.join(folder, name)) as server:
@@ -42,7 +42,7 @@ def measure_starts(results, binary, folder):
 
 
 def wrk_once(server, path, body=None):
-    """One run of wrk; a failed request makes the figures worthless."""
+    """One run of wrk. A failed request makes the figures worthless."""
     command = ["wrk", f"-t{WRK_THREADS}", f"-c{WRK_CONNECTIONS}", f"-d{WRK_SECONDS}s"]
     command += ["--timeout", "10s", "-s", LUA, f"http://{server.address}{path}"]
     variables = {"BENCH_BODY": body} if body else {}
@@ -53,7 +53,7 @@ def wrk_once(server, path, body=None):
 
 
 def measure_serving(results, server, rounds, image, folder):
-    """Predictions and the yardstick `/healthz`, in turns: idle, then beside a training job."""
+    """Predictions and, as a reference, `/healthz`, in turns: first idle, then during a training job."""
     body = os.path.join(folder, "image")
     pathlib.Path(body).write_bytes(image)
     job_id = server.submit(ours.job_request(MLP, 1, "digits"))
@@ -69,5 +69,5 @@ def measure_serving(results, server, rounds, image, folder):
         for turn in range(rounds):
             results.measure("serving", f"predict, {load}", turn, lambda _: wrk_once(server, PREDICT, body))
             results.measure("serving", f"healthz, {load}", turn, lambda _: wrk_once(server, HEALTH))
-    # Fails where the job has ended early: then it was no load to the end.
+    # Fails if the job has ended, because then it was no load until the end.
     server.cancel(job_id, ours.JOB_SECONDS)

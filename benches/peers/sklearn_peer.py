@@ -2,8 +2,8 @@
 
     python3 benches/peers/sklearn_peer.py --threads 2 --data data/mnist
 
-Needs scikit-learn. Prints one JSON line. `MLPClassifier` with float32 images, plain gradient descent and
-nothing besides; what is timed is `fit`, after one of a single epoch.
+Needs scikit-learn. Prints one JSON line. Uses `MLPClassifier` with float32 images and plain gradient descent.
+Times `fit`, after a `fit` of a single epoch.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def main():
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--data", type=pathlib.Path, required=True, help="folder of the gzipped IDX files")
     args = parser.parse_args()
-    warnings.simplefilter("ignore", ConvergenceWarning)  # it is meant to end after a few epochs
+    warnings.simplefilter("ignore", ConvergenceWarning)  # it is meant to stop after a few epochs
     with threadpool_limits(args.threads):
         print(json.dumps(measure(read_split(args.data, "train"), read_split(args.data, "t10k"))))
 

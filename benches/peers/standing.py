@@ -1,4 +1,4 @@
-"""How chainrule stands beside the best of its rivals."""
+"""chainrule compared with the best of its rivals."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from results import median
 
 @dataclasses.dataclass(frozen=True)
 class Peak:
-    """The most that the machine gives: FLOP/s on all cores, bytes/s of its memory."""
+    """The peak of the machine: FLOP/s on all cores, bytes/s of its memory."""
 
     flops: float
     bandwidth: float
@@ -17,7 +17,7 @@ class Peak:
 
 @dataclasses.dataclass(frozen=True)
 class Lead:
-    """Over one rival: its images/s, or None where it was not measured; the ratio that is needed, or None."""
+    """Over one rival: its images/s, or None if it was not measured; the required ratio, or None."""
 
     best: float | None
     ratio: float | None
@@ -25,7 +25,7 @@ class Lead:
 
     @property
     def verdict(self):
-        """Whether the lead is as large as needed; None where nothing is."""
+        """Whether the lead is as large as required; None if none is."""
         if self.needed is None:
             return None
         if self.ratio is None:
@@ -44,7 +44,7 @@ class Standing:
 
     @property
     def verdict(self):
-        """Whether all that is needed is met."""
+        """Whether every required lead is met."""
         verdicts = {self.pytorch.verdict, self.jax.verdict} - {None}
         return next(verdict for verdict in ("no", "not measured", "yes") if verdict in verdicts)
 
@@ -59,7 +59,7 @@ class Standing:
 
     @property
     def intensity(self):
-        """Operations for each byte that has to move."""
+        """Operations per byte of traffic."""
         return self.network.flop_per_image() / self.network.bytes_per_image()
 
 
@@ -74,7 +74,7 @@ def of(results, network):
 
 
 def peak(results):
-    """The best of the rounds, since all that disturbs them makes them slower; or None."""
+    """The best of the rounds, since every disturbance makes them slower; or None."""
     if not (runs := results.of("peak").get("chainrule")):
         return None
     core = max(run["gflops_per_core"] for run in runs)

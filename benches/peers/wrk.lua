@@ -1,4 +1,4 @@
--- POSTs the file named by BENCH_BODY, or GETs where there is none, and prints one JSON line.
+-- POSTs the file in BENCH_BODY, or GETs without one, and prints one JSON line.
 local body = os.getenv("BENCH_BODY")
 if body then
   local file = assert(io.open(body, "rb"))
@@ -8,7 +8,7 @@ if body then
   file:close()
 end
 
--- Latencies and the duration come in microseconds.
+-- Latencies and the duration are in microseconds.
 function done(summary, latency, requests)
   local errors = summary.errors
   io.write(string.format(

@@ -8,22 +8,22 @@ use tokio::sync::oneshot;
 use super::WorkError;
 use crate::priority::Priority;
 
-type Job = Box<dyn FnOnce() + Send>;
+type Task = Box<dyn FnOnce() + Send>;
 
-/// Threads for work that takes long, at a lower priority than those that serve.
+/// Threads for long work, at a lower priority than the threads that serve.
 #[derive(Debug)]
 pub struct Crew {
-    jobs: Mutex<Option<Sender<Job>>>,
+    tasks: Mutex<Option<Sender<Task>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Crew {
-    /// Starts so many threads.
+    /// Starts `threads` threads.
     ///
     /// # Errors
-    /// If the system gives no thread.
+    /// Returns an error if a thread can't be started.
     pub fn start(threads: usize) -> std::io::Result<Self> {
-        let (sender, receiver) = channel::<Job>();
+        let (sender, receiver) = channel::<Task>();
         let receiver = Arc::new(Mutex::new(receiver));
         let start = |number: usize| {
             let receiver = Arc::clone(&receiver);
@@ -33,52 +33,52 @@ impl Crew {
             })
         };
         let threads = (0..threads).map(start).collect::<std::io::Result<_>>()?;
-        Ok(Self { jobs: Mutex::new(Some(sender)), threads: Mutex::new(threads) })
+        Ok(Self { tasks: Mutex::new(Some(sender)), threads: Mutex::new(threads) })
     }
 
-    /// Does `job` as soon as a thread is free; drops it if the crew has been dismissed.
-    pub fn run(&self, job: impl FnOnce() + Send + 'static) {
-        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(jobs) = &*jobs {
-            // It fails if no thread is left, and they end by being dismissed alone.
-            let _ = jobs.send(Box::new(job));
+    /// Queues `task` for the next free thread. Drops it if the crew has been dismissed.
+    pub fn run(&self, task: impl FnOnce() + Send + 'static) {
+        let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tasks) = &*tasks {
+            // Sending fails only if all threads have ended, which `dismiss` alone causes.
+            let _ = tasks.send(Box::new(task));
         }
     }
 
-    /// What `job` comes to; it is not begun once nobody waits for it.
+    /// Runs `task` and returns its result. A task whose caller is gone before it begins is skipped.
     ///
     /// # Errors
-    /// If it panics, or the crew has been dismissed.
+    /// Returns an error if the task panics or the crew has been dismissed.
     pub async fn done<T: Send + 'static>(
         &self,
-        job: impl FnOnce() -> T + Send + 'static,
+        task: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, WorkError> {
         let (sender, receiver) = oneshot::channel();
         self.run(move || {
             if !sender.is_closed() {
-                // Whoever waited may have gone meanwhile.
-                let _ = sender.send(job());
+                // The caller may be gone by now.
+                let _ = sender.send(task());
             }
         });
         receiver.await.map_err(|_| WorkError::Lost)
     }
 
-    /// Takes no more work, and waits until what was taken is done.
+    /// Refuses further tasks and waits until the queued ones are done.
     pub fn dismiss(&self) {
-        drop(self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(self.tasks.lock().unwrap_or_else(PoisonError::into_inner).take());
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
-            // A job's panic is caught, so a thread has none of its own.
+            // `work` catches panics, so a thread never ends with one.
             let _ = thread.join();
         }
     }
 }
 
-fn work(jobs: &Mutex<Receiver<Job>>) {
+fn work(tasks: &Mutex<Receiver<Task>>) {
     loop {
-        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(job) = job else { return };
-        // Whoever waits for the job sees that its answer will not come.
-        let _ = catch_unwind(AssertUnwindSafe(job));
+        let task = tasks.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(task) = task else { return };
+        // A panic drops the task's sender, which tells the caller that no result will come.
+        let _ = catch_unwind(AssertUnwindSafe(task));
     }
 }

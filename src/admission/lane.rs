@@ -7,29 +7,29 @@ use tokio::sync::oneshot;
 
 use super::{Charge, Peer, Refusal, Share};
 
-/// A kind of work, with places of its own.
+/// A kind of work. Each lane has its own places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Lane {
-    /// Predictions of one image or few.
+    /// Predictions of one or a few images.
     Predict,
     /// Predictions of many images.
     Batch,
-    /// Pictures of more than a few pixels, decoded and brought to the form of MNIST.
+    /// Pictures of more than a few pixels, to be decoded and converted to the form of MNIST.
     Pictures,
-    /// The lab: gradient checks, traces, layers by hand.
+    /// The lab: gradient checks, traces, single layers.
     Lab,
-    /// Long JSON: requests that are parsed, pages of rows that are written.
+    /// Long JSON: parsing requests, writing pages of rows.
     Text,
-    /// Everything else: rows, lists, changes.
+    /// Everything else: single rows, lists, changes.
     Other,
 }
 
 impl Lane {
-    /// All of them, in the order of their numbers.
+    /// All lanes, in the order of `Lane as usize`.
     pub const ALL: [Self; 6] =
         [Self::Predict, Self::Batch, Self::Pictures, Self::Lab, Self::Text, Self::Other];
 
-    /// Its name in metrics and messages.
+    /// Returns the name of the lane in metrics and messages.
     pub fn name(self) -> &'static str {
         match self {
             Self::Predict => "predict",
@@ -41,7 +41,7 @@ impl Lane {
         }
     }
 
-    /// Whether its work takes so long that it is done by threads of a lower priority.
+    /// Returns whether the work of this lane takes so long that it runs on threads of lower priority.
     pub fn is_long(self) -> bool {
         match self {
             Self::Batch | Self::Pictures | Self::Lab | Self::Text => true,
@@ -56,59 +56,57 @@ impl fmt::Display for Lane {
     }
 }
 
-/// The places of a lane.
+/// The limits of a lane.
 #[derive(Clone, Copy, Debug)]
 pub struct LaneLimits {
-    /// Requests that are worked on at the same time.
+    /// Requests that may run at the same time.
     pub running: usize,
-    /// Of them those of one peer.
+    /// Requests of one peer that may run at the same time.
     pub running_per_peer: usize,
-    /// Requests that wait for that; half of them may be of one peer.
+    /// Requests that may wait for a place. One peer can have half of these seats.
     pub waiting: usize,
-    /// How long one waits at most.
+    /// How long a request waits before it is refused.
     pub wait: Duration,
 }
 
-/// How busy a lane is.
+/// How busy a lane is, in requests.
 #[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "the names of the fields say it")]
 pub struct LaneUse {
-    /// The lane.
     pub lane: Lane,
-    /// Requests that are worked on.
     pub running: usize,
-    /// Requests that wait.
     pub waiting: usize,
 }
 
-/// A place in a lane, free for the next when dropped.
+/// A place in a lane. On drop it goes to the next request that waits.
 #[derive(Debug)]
-pub struct Place {
+pub struct LanePlace {
     queue: Queue,
     peer: Peer,
 }
 
-impl Place {
-    /// The lane.
+impl LanePlace {
+    /// Returns the lane that this place belongs to.
     pub fn lane(&self) -> Lane {
         self.queue.0.lane
     }
 
-    /// Whether another peer waits for it.
+    /// Returns whether another peer waits in this lane.
     pub fn is_wanted(&self) -> bool {
         self.queue.lock().turns.iter().any(|&peer| peer != self.peer)
     }
 }
 
-impl Drop for Place {
+impl Drop for LanePlace {
     fn drop(&mut self) {
         let Some((peer, waiter)) = self.queue.lock().leave(self.peer, self.queue.0.limits) else { return };
-        // A waiter that has gone leaves the place to the next: it is dropped here.
+        // If the waiting request is gone, the place inside the failed send is dropped, which passes it on.
         let _ = waiter.send(Self { queue: self.queue.clone(), peer });
     }
 }
 
-/// A lane: who works in it, and who waits. Peers take turns (round robin); the requests of one peer are let in as they
-/// came.
+/// The queue of a lane. Peers take turns (round robin); the requests of one peer are served in order of
+/// arrival.
 #[derive(Clone, Debug)]
 pub(super) struct Queue(Arc<Inner>);
 
@@ -120,16 +118,16 @@ struct Inner {
     state: Mutex<State>,
 }
 
-/// Nobody waits who could be let in: a place that becomes free is handed on at once.
+/// Invariant: no request waits that could begin. A place that becomes free is passed on at once.
 #[derive(Debug, Default)]
 struct State {
     running: usize,
-    /// Of them those of each peer.
+    /// How many requests of each peer run.
     of_peer: HashMap<Peer, usize>,
-    waiting: HashMap<Peer, VecDeque<(u64, oneshot::Sender<Place>)>>,
-    /// The peers that wait, whose turn it is first.
+    waiting: HashMap<Peer, VecDeque<(u64, oneshot::Sender<LanePlace>)>>,
+    /// The peers that wait. The front has the next turn.
     turns: VecDeque<Peer>,
-    /// Number of the next that waits.
+    /// The number of the next request that waits.
     next: u64,
 }
 
@@ -144,8 +142,8 @@ impl State {
         *self.of_peer.entry(peer).or_default() += 1;
     }
 
-    /// Takes a place back; returns who has it next.
-    fn leave(&mut self, peer: Peer, limits: LaneLimits) -> Option<(Peer, oneshot::Sender<Place>)> {
+    /// Gives back a place. Returns the request that takes it next, already counted as running.
+    fn leave(&mut self, peer: Peer, limits: LaneLimits) -> Option<(Peer, oneshot::Sender<LanePlace>)> {
         self.running -= 1;
         match self.of_peer.get_mut(&peer) {
             Some(running) if *running > 1 => *running -= 1,
@@ -163,7 +161,7 @@ impl State {
         Some((next, waiter))
     }
 
-    fn wait(&mut self, peer: Peer) -> (u64, oneshot::Receiver<Place>) {
+    fn wait(&mut self, peer: Peer) -> (u64, oneshot::Receiver<LanePlace>) {
         let (sender, receiver) = oneshot::channel();
         let number = self.next;
         self.next += 1;
@@ -185,7 +183,7 @@ impl State {
     }
 }
 
-/// A request that waits in a lane; it waits no longer when this is dropped.
+/// A request that waits in a lane. It leaves the queue on drop.
 struct Waiter<'a> {
     queue: &'a Queue,
     peer: Peer,
@@ -212,25 +210,25 @@ impl Queue {
         self.0.limits
     }
 
-    /// A place, if there is one.
-    pub fn place(&self, peer: Peer) -> Option<Place> {
+    /// Takes a place, or returns `None` if none is free.
+    pub fn place(&self, peer: Peer) -> Option<LanePlace> {
         self.place_in(&mut self.lock(), peer)
     }
 
-    /// A seat among those who wait.
+    /// Takes a seat in the queue.
     pub fn seat(&self, peer: Peer) -> Result<Charge, Refusal> {
         self.0.waiting.take(peer, 1).ok_or(Refusal::LaneFull(self.0.lane))
     }
 
-    fn place_in(&self, state: &mut State, peer: Peer) -> Option<Place> {
+    fn place_in(&self, state: &mut State, peer: Peer) -> Option<LanePlace> {
         state.may_begin(peer, self.0.limits).then(|| {
             state.begin(peer);
-            Place { queue: self.clone(), peer }
+            LanePlace { queue: self.clone(), peer }
         })
     }
 
-    /// A place, once it is the peer's turn.
-    pub async fn wait(&self, peer: Peer) -> Place {
+    /// Waits for a place.
+    pub async fn wait(&self, peer: Peer) -> LanePlace {
         let (waiter, place) = {
             let mut state = self.lock();
             if let Some(place) = self.place_in(&mut state, peer) {
@@ -243,12 +241,12 @@ impl Queue {
         drop(waiter);
         match place {
             Ok(place) => place,
-            // Its sender goes with the waiter alone.
+            // Only `Waiter::drop` discards the sender, and `waiter` was alive until here.
             Err(_) => std::future::pending().await,
         }
     }
 
-    /// Whether whoever comes now is refused.
+    /// Returns whether a new request would be refused.
     pub fn is_full(&self) -> bool {
         self.lock().running >= self.0.limits.running && !self.0.waiting.has_room()
     }

@@ -1,8 +1,8 @@
-//! What requests may take of the server, decided before it is taken.
+//! Admission control: decides what a request may use before it uses it.
 //!
-//! Every request has a price: bytes of memory, and a place in the lane of its kind of work. Memory is charged to one
-//! ledger and given back with the last byte that it was charged for. Work waits in bounded lanes, so that no kind of
-//! request starves another, and no client ([`Peer`]) can hold all of anything.
+//! Every request has a price: a number of bytes of memory, and a place in the lane of its kind of work. The
+//! bytes are charged to one ledger and returned when the memory is freed. Work waits in bounded lanes, so no
+//! kind of request starves another, and no client ([`Peer`]) can hold all of a resource.
 
 mod crew;
 mod lane;
@@ -19,20 +19,20 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 pub use crew::Crew;
-pub use lane::{Lane, LaneLimits, LaneUse, Place};
+pub use lane::{Lane, LaneLimits, LanePlace, LaneUse};
 pub use price::Price;
 pub use share::{Charge, Charged, Purpose, SMALL_BYTES, Share};
 pub use ticket::{Stop, Ticket, WorkError};
 
 use lane::Queue;
 
-/// Whose a request is: an IPv4 address, or the 64 bits of an IPv6 address that name a network. Whoever has one address of such a
-/// network has all of them (RFC 4291, section 2.5.4).
+/// The client that a request is counted against: an IPv4 address, or the upper 64 bits of an IPv6 address. A
+/// host usually controls all addresses of its /64 network (RFC 4291, section 2.5.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Peer(IpAddr);
 
 impl Peer {
-    /// The peer at an address.
+    /// Returns the peer of an address. An IPv4-mapped IPv6 address gives the same peer as the IPv4 address.
     pub fn new(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
             IpAddr::V4(address) => address.into(),
@@ -50,54 +50,54 @@ impl fmt::Display for Peer {
     }
 }
 
-/// Why a request is not let in: there is too much to do.
+/// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Other requests hold the memory.
+    /// Other requests hold too much of the memory.
     #[error("other requests hold the memory of the server")]
     Memory,
-    /// As many requests wait for this kind of work as may.
+    /// The lane's queue is full.
     #[error("too many requests wait for a place in the lane {0}")]
     LaneFull(Lane),
-    /// No place became free in time.
+    /// No place became free within the lane's time limit.
     #[error("no place in the lane {0} became free in time")]
     LaneSlow(Lane),
-    /// More than one request can have, whatever others hold.
+    /// The request needs more memory than one request can ever have.
     #[error("it would take {bytes} bytes of memory, this server gives {max} to one request")]
     TooLarge {
-        /// What it would take.
+        /// Bytes that the request needs.
         bytes: usize,
-        /// What there is.
+        /// Bytes that one request can have.
         max: usize,
     },
 }
 
-/// How much there is to share.
+/// The capacity that requests share.
 #[derive(Clone, Debug)]
 pub struct AdmissionLimits {
     /// Open connections.
     pub connections_max: usize,
-    /// Of them those of one peer.
+    /// Open connections of one peer.
     pub connections_per_peer_max: usize,
-    /// Bytes of memory that all requests hold at a time.
+    /// Bytes of memory that all requests together may hold.
     pub memory_bytes_max: usize,
-    /// Long polls that wait.
+    /// Waiting long polls.
     pub waits_max: usize,
     /// Open event streams.
     pub streams_max: usize,
-    /// Places of each lane.
+    /// Places in each lane, indexed by `Lane as usize`.
     pub lanes: [LaneLimits; Lane::ALL.len()],
 }
 
 impl AdmissionLimits {
-    /// Of so many bytes of memory those that a request can have at most, besides its connection and a small body: one that needs more is
-    /// to be refused for good.
+    /// Returns how many of `memory_bytes_max` bytes one request can be charged, besides its connection and a
+    /// small body. A request that needs more can never be admitted.
     pub fn charge_max(memory_bytes_max: usize) -> usize {
         Share::large_of_peer(memory_bytes_max) - 2 * SMALL_BYTES
     }
 }
 
-/// A handle to what requests share; clones share it.
+/// A handle to the shared capacity. Clones share the same capacity.
 #[derive(Clone, Debug)]
 pub struct Admission {
     connections: Arc<Share>,
@@ -106,17 +106,17 @@ pub struct Admission {
     streams: Arc<Share>,
     lanes: Arc<[Queue; Lane::ALL.len()]>,
     crew: Arc<Crew>,
-    /// Whose turn it is to read more of a long body.
+    /// Held by the one long body that is being read; see [`Self::turn`].
     turn: Arc<Semaphore>,
     charge_max: usize,
     body_max: usize,
 }
 
 impl Admission {
-    /// Shares out what `limits` has.
+    /// Opens the lanes and starts the threads for long work.
     ///
     /// # Errors
-    /// If the system gives no thread for long work.
+    /// Returns an error if a thread can't be started.
     pub fn new(limits: &AdmissionLimits) -> std::io::Result<Self> {
         let lanes = Lane::ALL.map(|lane| Queue::new(lane, limits.lanes[lane as usize]));
         let long_work = Lane::ALL.iter().filter(|lane| lane.is_long());
@@ -128,21 +128,21 @@ impl Admission {
             waits: Share::of_places(limits.waits_max),
             streams: Share::of_places(limits.streams_max),
             lanes: Arc::new(lanes),
-            // One more packs answers, so that none of them waits for work to end.
+            // The extra thread compresses answers, so an answer never waits for long work to end.
             crew: Arc::new(Crew::start(threads + 1)?),
             turn: Arc::new(Semaphore::new(1)),
             charge_max: AdmissionLimits::charge_max(limits.memory_bytes_max),
-            // One that came in parts is there twice while they are joined.
+            // Joining the parts of a body needs its length twice.
             body_max: Share::bodies_of_peer(limits.memory_bytes_max) / 2,
         })
     }
 
-    /// A place for one more connection, if there is one.
+    /// Takes a place for one more connection, or returns `None` if there is none.
     pub fn connection(&self, peer: Peer) -> Option<Charge> {
         self.connections.take(peer, 1)
     }
 
-    /// Whether `peer` has all the connections that it may have, or all the memory for small charges.
+    /// Returns whether `peer` has all its connections, or all the memory that it may have in small charges.
     pub fn has_its_share(&self, peer: Peer) -> bool {
         self.connections.is_spent(peer, 1) || self.memory.is_spent(peer, SMALL_BYTES)
     }
@@ -150,31 +150,32 @@ impl Admission {
     /// Charges `bytes` of memory to `peer`.
     ///
     /// # Errors
-    /// If other requests, or others of this peer, hold too much, or it is more than any request can have.
+    /// Returns an error if all requests or those of this peer hold too much, or if no request can have
+    /// `bytes`.
     pub fn charge(&self, peer: Peer, bytes: usize) -> Result<Charge, Refusal> {
         self.can_be(bytes)?;
         self.memory.take(peer, bytes).ok_or(Refusal::Memory)
     }
 
-    /// Bytes of memory that a request can have at most.
+    /// Returns how many bytes of memory one request can be charged.
     pub fn charge_max(&self) -> usize {
         self.charge_max
     }
 
-    /// Bytes that a body can have at most.
+    /// Returns how many bytes the body of a request can have.
     pub fn body_max(&self) -> usize {
         self.body_max
     }
 
-    /// Charges `peer` for a body that arrives: nothing yet.
+    /// Returns an empty charge for a body that is about to arrive.
     pub fn body(&self, peer: Peer) -> Charge {
         self.memory.nothing(peer, Purpose::Body)
     }
 
-    /// Waits until it is this body's turn to go on arriving. Long ones take turns (first come, first served), and between two
-    /// turns whatever else is ready is done.
+    /// Waits until this body may read on. Long bodies take turns (first come, first served), and each turn
+    /// first lets other ready tasks run.
     pub async fn turn(&self) {
-        // It is never closed.
+        // The semaphore is never closed.
         let _turn = self.turn.acquire().await;
         tokio::task::yield_now().await;
     }
@@ -184,21 +185,21 @@ impl Admission {
         if bytes > max { Err(Refusal::TooLarge { bytes, max }) } else { Ok(()) }
     }
 
-    /// A place among the long polls that wait, if there is one.
+    /// Takes a place for a long poll, or returns `None` if there is none.
     pub fn wait(&self, peer: Peer) -> Option<Charge> {
         self.waits.take(peer, 1)
     }
 
-    /// A place among the open event streams, if there is one.
+    /// Takes a place for an event stream, or returns `None` if there is none.
     pub fn stream(&self, peer: Peer) -> Option<Charge> {
         self.streams.take(peer, 1)
     }
 
-    /// A place in a lane, once there is one.
+    /// Waits for a place in a lane.
     ///
     /// # Errors
-    /// If too many wait for one already, or none becomes free in time.
-    pub async fn enter(&self, lane: Lane, peer: Peer) -> Result<Place, Refusal> {
+    /// Returns an error if the queue of the lane is full, or no place becomes free in time.
+    pub async fn enter(&self, lane: Lane, peer: Peer) -> Result<LanePlace, Refusal> {
         let queue = &self.lanes[lane as usize];
         if let Some(place) = queue.place(peer) {
             return Ok(place);
@@ -207,13 +208,14 @@ impl Admission {
         tokio::time::timeout(queue.limits().wait, queue.wait(peer)).await.map_err(|_| Refusal::LaneSlow(lane))
     }
 
-    /// Leave to do work of this price, once there is room for it.
+    /// Waits until work of this price may begin.
     ///
     /// # Errors
-    /// If too many wait already, or place and memory are not free in time, or no request can have so much memory.
+    /// Returns an error if the queue of the lane is full, if place and memory are not free in time, or if no
+    /// request can have so much memory.
     pub async fn admit(&self, price: Price, peer: Peer) -> Result<Ticket, Refusal> {
         self.can_be(price.memory_bytes)?;
-        let ticket = |place: Place, charge: Charge| {
+        let ticket = |place: LanePlace, charge: Charge| {
             Ticket::new(place, charge, Arc::clone(&self.crew), price.is_instant)
         };
         let queue = &self.lanes[price.lane as usize];
@@ -231,7 +233,7 @@ impl Admission {
                 if let Some(charge) = self.memory.take(peer, price.memory_bytes) {
                     return ticket(place, charge);
                 }
-                // Whoever waits for memory keeps nobody else from working.
+                // A request that waits for memory must not block a place.
                 drop(place);
                 lacks = Refusal::Memory;
                 freed.await;
@@ -240,13 +242,13 @@ impl Admission {
         tokio::time::timeout(queue.limits().wait, admitted).await.map_err(|_| lacks)
     }
 
-    /// Leave to go on for work that has begun and made way to others, once it is its turn: however long that takes, and
-    /// however many wait.
+    /// Waits for a place for work that has begun and made way to others. It has no time limit and needs no
+    /// room in the queue.
     pub async fn again(&self, lane: Lane, peer: Peer, charge: Charge) -> Ticket {
         Ticket::new(self.lanes[lane as usize].wait(peer).await, charge, Arc::clone(&self.crew), false)
     }
 
-    /// Whether a prediction of one image would be let in now.
+    /// Checks whether a prediction of one image would be admitted now.
     pub fn takes_predictions(&self) -> Result<(), Refusal> {
         if self.lanes[Lane::Predict as usize].is_full() {
             return Err(Refusal::LaneFull(Lane::Predict));
@@ -254,17 +256,17 @@ impl Admission {
         if self.memory.has_room() { Ok(()) } else { Err(Refusal::Memory) }
     }
 
-    /// The threads for long work.
+    /// Returns the threads for long work.
     pub fn crew(&self) -> &Arc<Crew> {
         &self.crew
     }
 
-    /// Bytes of memory that are charged now.
+    /// Returns the bytes of memory that are charged now.
     pub fn memory_bytes(&self) -> usize {
         self.memory.taken()
     }
 
-    /// How many connections are open, long polls wait, and event streams are open.
+    /// Returns how many connections and event streams are open, and how many long polls wait.
     pub fn open(&self) -> [(&'static str, usize); 3] {
         [
             ("connections", self.connections.taken()),
@@ -273,7 +275,7 @@ impl Admission {
         ]
     }
 
-    /// How busy each lane is.
+    /// Returns how busy each lane is.
     pub fn lanes(&self) -> impl Iterator<Item = LaneUse> + '_ {
         self.lanes.iter().map(Queue::usage)
     }

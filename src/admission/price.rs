@@ -1,23 +1,23 @@
 use super::Lane;
 
-/// What a piece of work takes, known before it is begun.
+/// What a piece of work needs. It is known before the work begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Price {
-    /// The kind of work.
+    /// The lane that the work runs in.
     pub lane: Lane,
-    /// Bytes held while it is done, its answer included.
+    /// Bytes held while the work runs, its answer included.
     pub memory_bytes: usize,
-    /// Whether it is so short that handing it to another thread would take longer.
+    /// Whether the work takes less time than handing it to another thread would.
     pub is_instant: bool,
 }
 
 impl Price {
-    /// Work in `lane` that holds `memory_bytes` at most.
+    /// A price for work in `lane` that holds at most `memory_bytes`.
     pub fn new(lane: Lane, memory_bytes: usize) -> Self {
         Self { lane, memory_bytes, is_instant: false }
     }
 
-    /// The same for work of some ten microseconds, if `is_instant`.
+    /// Sets whether the work is instant: a few tens of microseconds.
     #[must_use]
     pub fn instant(self, is_instant: bool) -> Self {
         Self { is_instant, ..self }

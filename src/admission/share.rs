@@ -6,33 +6,35 @@ use tokio::sync::futures::Notified;
 
 use super::Peer;
 
-/// One part in this many of the memory is for small charges alone, so that large requests can't shut them out.
+/// The fraction of the memory that is reserved for small charges (one part in `RESERVE_OF`), so that large
+/// requests can't shut them out.
 const RESERVE_OF: usize = 4;
 
-/// Bytes of a small charge, at most.
+/// The largest small charge, in bytes.
 pub const SMALL_BYTES: usize = 64 << 10;
 
-/// One part in this many of what large charges may take is for bodies: those that wait leave room for work on others.
+/// The fraction of the memory for large charges that bodies may take (one part in `BODIES_OF`), so that
+/// waiting bodies leave memory for the work on others.
 const BODIES_OF: usize = 3;
 
-/// Bytes that are given back at a time, from which on those who wait for memory look again.
+/// The least number of bytes whose release wakes the requests that wait for memory.
 const FREED_BYTES_MIN: usize = 16 << 10;
 
-/// An amount that all peers share, and of which one peer can't have everything.
+/// A limited amount that all peers share. One peer can never have all of it.
 #[derive(Debug)]
 pub struct Share {
     max: usize,
-    /// What may be taken in all, small charges included, for a large charge to be added.
+    /// A large charge is refused if the total, small charges included, would exceed this.
     large_max: usize,
-    /// The same of one peer.
+    /// A large charge is refused if its peer's total would exceed this.
     large_peer_max: usize,
-    /// What one peer may have.
+    /// Any charge is refused if its peer's total would exceed this.
     peer_max: usize,
-    /// Of it what large bodies may take.
+    /// The most that large bodies may take of `large_max`.
     bodies_max: usize,
-    /// The same of one peer.
+    /// The most that large bodies of one peer may take.
     bodies_peer_max: usize,
-    /// A charge up to here is a small one.
+    /// The largest amount that counts as a small charge.
     small: usize,
     taken: Mutex<Taken>,
     freed: Notify,
@@ -45,23 +47,23 @@ struct Taken {
 }
 
 impl Taken {
-    /// What all and a peer have with a charge changed from `old` to `new`.
+    /// Returns the amounts of all peers and of `peer` after a charge has changed from `old` to `new`.
     fn changed(&self, peer: Peer, purpose: Purpose, old: usize, new: usize) -> (Amount, Amount) {
         let of_peer = self.of_peers.get(&peer).copied().unwrap_or_default();
         (self.of_all.changed(purpose, old, new), of_peer.changed(purpose, old, new))
     }
 }
 
-/// What is taken, by all or by one peer.
+/// The amount taken by all peers or by one.
 #[derive(Clone, Copy, Debug, Default)]
 struct Amount {
     total: usize,
-    /// Of it for bodies.
+    /// The part of `total` that is for bodies.
     bodies: usize,
 }
 
 impl Amount {
-    /// It with a charge of this purpose changed from `old` to `new`.
+    /// Returns the amount after a charge of this purpose has changed from `old` to `new`.
     fn changed(self, purpose: Purpose, old: usize, new: usize) -> Self {
         let bodies = match purpose {
             Purpose::Body => self.bodies - old + new,
@@ -74,13 +76,13 @@ impl Amount {
 /// What a charge is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// A body that arrives, or has arrived and waits to be worked on.
+    /// A body that arrives, or that has arrived and waits for its work to begin.
     Body,
     /// Everything else.
     Work,
 }
 
-/// A part of a [`Share`], given back when dropped.
+/// An amount taken from a [`Share`]. It is returned on drop.
 #[derive(Debug)]
 pub struct Charge {
     share: Arc<Share>,
@@ -90,8 +92,9 @@ pub struct Charge {
 }
 
 impl Share {
-    /// So many bytes. A quarter of them is for charges up to [`SMALL_BYTES`]. A large charge is refused if its peer would then
-    /// hold more than 9/16 of all, a small one if it would hold more than 7/8. Large bodies have a third of what large charges have.
+    /// A share of `max` bytes. A quarter is reserved for charges of at most [`SMALL_BYTES`]. A large charge
+    /// is refused if its peer would then hold more than 9/16 of all bytes, a small one if its peer would hold
+    /// more than 7/8. Large bodies can have a third of what large charges can have.
     pub fn of_bytes(max: usize) -> Arc<Self> {
         let large_max = Self::large(max);
         Arc::new(Self {
@@ -107,27 +110,27 @@ impl Share {
         })
     }
 
-    /// What large charges may take together of so many bytes.
+    /// Returns what large charges together may take of `max` bytes.
     fn large(max: usize) -> usize {
         max - max / RESERVE_OF
     }
 
-    /// What one peer may have in large charges of so many bytes.
+    /// Returns what the large charges of one peer may take of `max` bytes.
     pub fn large_of_peer(max: usize) -> usize {
         Self::large(max) - Self::large(max) / 4
     }
 
-    /// What one peer may have in large bodies of so many bytes.
+    /// Returns what the large bodies of one peer may take of `max` bytes.
     pub fn bodies_of_peer(max: usize) -> usize {
         Self::large_of_peer(max) / BODIES_OF
     }
 
-    /// So many places, of which one peer can have half.
+    /// A share of `max` places, of which one peer can have half.
     pub fn of_places(max: usize) -> Arc<Self> {
         Self::of_places_with(max, max.div_ceil(2))
     }
 
-    /// The same, with so many for one peer.
+    /// A share of `max` places, of which one peer can have `peer_max`.
     pub fn of_places_with(max: usize, peer_max: usize) -> Arc<Self> {
         Arc::new(Self {
             max,
@@ -142,33 +145,33 @@ impl Share {
         })
     }
 
-    /// `amount` for `peer`, if it is there.
+    /// Takes `amount` for `peer`, or returns `None` if there is not enough.
     pub fn take(self: &Arc<Self>, peer: Peer, amount: usize) -> Option<Charge> {
         let mut charge = self.nothing(peer, Purpose::Work);
         charge.resize(amount).then_some(charge)
     }
 
-    /// A charge of `peer` for what is to come.
+    /// Returns an empty charge of `peer`, to be resized.
     pub fn nothing(self: &Arc<Self>, peer: Peer, purpose: Purpose) -> Charge {
         Charge { share: Arc::clone(self), peer, purpose, amount: 0 }
     }
 
-    /// Comes to its end when some of it is given back from now on.
+    /// Returns a future that completes at the next release of at least `FREED_BYTES_MIN`.
     pub fn freed(&self) -> Notified<'_> {
         self.freed.notified()
     }
 
-    /// What is taken now.
+    /// Returns the amount that is taken now.
     pub fn taken(&self) -> usize {
         self.lock().of_all.total
     }
 
-    /// Whether `peer` has so much that `more` would be too much for one peer.
+    /// Returns whether `more` would exceed what `peer` may have.
     pub fn is_spent(&self, peer: Peer, more: usize) -> bool {
         self.lock().of_peers.get(&peer).is_some_and(|taken| taken.total + more > self.peer_max)
     }
 
-    /// Whether a peer that has nothing could have a small charge.
+    /// Returns whether a peer that holds nothing could take a small charge.
     pub fn has_room(&self) -> bool {
         self.lock().of_all.total + self.small.max(1) <= self.max
     }
@@ -177,7 +180,8 @@ impl Share {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes a charge of `peer` from `old` to `new`; whether it could be.
+    /// Changes a charge of `peer` from `old` to `new`. Returns `false` and changes nothing if there is no
+    /// room.
     fn change(&self, peer: Peer, purpose: Purpose, old: usize, new: usize) -> bool {
         let mut taken = self.lock();
         let (of_all, of_peer) = taken.changed(peer, purpose, old, new);
@@ -190,14 +194,14 @@ impl Share {
             _ => drop(taken.of_peers.insert(peer, of_peer)),
         }
         drop(taken);
-        // Less helps nobody who waits.
+        // A smaller release would wake waiting requests for nothing.
         if old >= new + FREED_BYTES_MIN {
             self.freed.notify_waiters();
         }
         true
     }
 
-    /// Whether all and a peer may have so much, for a charge that is small or not.
+    /// Returns whether these totals are within the limits for such a charge.
     fn has_room_for(&self, purpose: Purpose, is_small: bool, of_all: Amount, of_peer: Amount) -> bool {
         match (is_small, purpose) {
             (true, _) => of_all.total <= self.max && of_peer.total <= self.peer_max,
@@ -212,7 +216,7 @@ impl Share {
 }
 
 impl Charge {
-    /// Makes it as large as this; `false`, and it stays as it is, if there is no room for more.
+    /// Changes the charge to `amount`. Returns `false` and leaves it as it is if there is no room.
     pub fn resize(&mut self, amount: usize) -> bool {
         let is_changed = self.share.change(self.peer, self.purpose, self.amount, amount);
         if is_changed {
@@ -221,7 +225,7 @@ impl Charge {
         is_changed
     }
 
-    /// Whether it could be made as large as this now.
+    /// Returns whether [`Self::resize`] to `amount` would succeed now.
     pub fn could_be(&self, amount: usize) -> bool {
         let share = &self.share;
         let (of_all, of_peer) = share.lock().changed(self.peer, self.purpose, self.amount, amount);
@@ -235,7 +239,7 @@ impl Drop for Charge {
     }
 }
 
-/// A value with the memory that is charged for it.
+/// A value, and the charge for the memory that it occupies.
 #[derive(Debug)]
 pub struct Charged<T> {
     value: T,
@@ -243,7 +247,7 @@ pub struct Charged<T> {
 }
 
 impl<T> Charged<T> {
-    /// The value, for which `charge` is held as long as it lives.
+    /// Holds `charge` for as long as `value` lives.
     pub fn new(value: T, charge: Charge) -> Self {
         Self { value, _charge: charge }
     }

@@ -20,7 +20,7 @@ fn limits() -> AdmissionLimits {
 }
 
 #[test]
-fn a_network_of_ipv6_is_one_peer_and_an_ipv4_address_is_one_however_it_is_written() {
+fn an_ipv6_network_is_one_peer_and_so_is_an_ipv4_address_in_either_notation() {
     let v6 = |low: u16| Peer::new(Ipv6Addr::new(0x2001, 0xdb8, 0, 7, low, 0, 0, low).into());
     assert_eq!(v6(1), v6(2));
     assert_ne!(v6(1), Peer::new(Ipv6Addr::new(0x2001, 0xdb8, 0, 8, 1, 0, 0, 1).into()));
@@ -28,7 +28,7 @@ fn a_network_of_ipv6_is_one_peer_and_an_ipv4_address_is_one_however_it_is_writte
 }
 
 #[test]
-fn memory_is_given_back_to_the_byte_and_one_peer_leaves_some_to_others() {
+fn all_memory_is_returned_and_one_peer_can_not_have_all_of_it() {
     let memory = Share::of_bytes(16 << 20);
     let large = Share::large_of_peer(16 << 20);
     let mut first = memory.take(peer(1), large).expect("as much as one may have");
@@ -46,7 +46,7 @@ fn memory_is_given_back_to_the_byte_and_one_peer_leaves_some_to_others() {
 }
 
 #[test]
-fn no_sequence_of_charges_takes_more_than_there_is() {
+fn no_sequence_of_charges_exceeds_the_limit() {
     let memory = Share::of_bytes(1 << 20);
     let mut charges: Vec<(Charge, usize)> = Vec::new();
     // A linear congruential generator (Knuth, volume 2, section 3.2.1).
@@ -78,7 +78,7 @@ fn no_sequence_of_charges_takes_more_than_there_is() {
 }
 
 #[tokio::test]
-async fn a_lane_lets_so_many_work_and_so_many_wait_half_of_them_of_one_peer() {
+async fn a_lane_limits_who_runs_and_who_waits_and_one_peer_has_half_of_the_queue() {
     let admission = Admission::new(&limits()).expect("threads");
     let place = admission.enter(Lane::Lab, peer(1)).await.expect("a place");
     let enter = |last: u8| {
@@ -101,7 +101,7 @@ async fn a_lane_lets_so_many_work_and_so_many_wait_half_of_them_of_one_peer() {
     admission.crew().dismiss();
 }
 
-/// Enters a lane of one place in this order, and tells in which order these peers are let in.
+/// Queues these peers for a lane of one place. Returns the order in which they entered it.
 async fn order_of_entry(peers: &[u8]) -> Vec<u8> {
     let mut limits = limits();
     limits.lanes.iter_mut().for_each(|lane| lane.waiting = 64);
@@ -127,12 +127,12 @@ async fn order_of_entry(peers: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn peers_take_turns_however_many_requests_one_of_them_has() {
+async fn peers_take_turns_however_many_requests_each_has() {
     assert_eq!(order_of_entry(&[1, 1, 1, 1, 2, 1, 3, 2]).await, [1, 2, 3, 1, 2, 1, 1, 1]);
 }
 
 #[tokio::test]
-async fn a_peer_with_all_it_may_have_waits_while_others_are_let_in() {
+async fn a_peer_at_its_limit_waits_while_others_are_admitted() {
     let mut limits = limits();
     limits.lanes[Lane::Lab as usize] = LaneLimits { running: 4, running_per_peer: 2, ..limits.lanes[0] };
     let admission = Admission::new(&limits).expect("threads");
@@ -151,7 +151,7 @@ async fn a_peer_with_all_it_may_have_waits_while_others_are_let_in() {
 }
 
 #[tokio::test]
-async fn a_place_of_one_that_has_given_up_goes_to_the_next() {
+async fn the_place_of_a_waiter_that_gave_up_goes_to_the_next() {
     let admission = Admission::new(&limits()).expect("threads");
     let place = admission.enter(Lane::Batch, peer(1)).await.expect("a place");
     let enter = |last: u8| {
@@ -165,7 +165,7 @@ async fn a_place_of_one_that_has_given_up_goes_to_the_next() {
     assert!(place.is_wanted());
     drop(gone_before);
     drop(place);
-    // It has been given the place, and goes without having taken it.
+    // This request has been given the place, and ends without taking it.
     drop(gone_after);
     let place = stays.await;
     assert!(!place.is_wanted());
@@ -175,7 +175,7 @@ async fn a_place_of_one_that_has_given_up_goes_to_the_next() {
 }
 
 #[tokio::test]
-async fn work_that_makes_way_goes_on_behind_the_one_that_it_made_way_to() {
+async fn work_that_makes_way_continues_after_the_other_request() {
     let admission = Admission::new(&limits()).expect("threads");
     let ticket = admission.admit(Price::new(Lane::Batch, 1 << 10), peer(1)).await.expect("leave");
     let mut other = Box::pin(admission.enter(Lane::Batch, peer(2)));
@@ -191,7 +191,7 @@ async fn work_that_makes_way_goes_on_behind_the_one_that_it_made_way_to() {
 }
 
 #[tokio::test]
-async fn whoever_waits_too_long_is_refused() {
+async fn a_request_that_waits_too_long_is_refused() {
     let mut limits = limits();
     limits.lanes.iter_mut().for_each(|lane| lane.wait = Duration::ZERO);
     let admission = Admission::new(&limits).expect("threads");
@@ -205,7 +205,7 @@ async fn whoever_waits_too_long_is_refused() {
 }
 
 #[tokio::test]
-async fn work_whose_client_goes_is_stopped_and_holds_its_place_until_it_has() {
+async fn work_of_a_disconnected_client_is_stopped_and_holds_its_place_until_it_has() {
     let admission = Admission::new(&limits()).expect("threads");
     let ticket = admission.admit(Price::new(Lane::Lab, 1 << 20), peer(1)).await.expect("leave");
     let (started, has_started) = tokio::sync::oneshot::channel();
@@ -242,7 +242,7 @@ async fn a_panic_of_long_work_costs_no_thread() {
     }
     let ticket = admission.admit(Price::new(Lane::Lab, 1), peer(1)).await.expect("leave");
     assert_eq!(ticket.run(|_| 7).await.expect("an answer").0, 7);
-    // A thread that unwinds gives back last what it held.
+    // A thread that unwinds releases its charge last.
     while admission.memory_bytes() > 0 {
         tokio::task::yield_now().await;
     }
@@ -279,7 +279,7 @@ fn bodies_that_wait_leave_room_for_the_work_on_them() {
 }
 
 #[tokio::test]
-async fn work_hears_that_nobody_waits_for_it() {
+async fn work_learns_that_nobody_waits_for_it() {
     let admission = Admission::new(&limits()).expect("threads");
     let ticket = admission.admit(Price::new(Lane::Text, 1), peer(1)).await.expect("a ticket");
     let runtime = tokio::runtime::Handle::current();

@@ -4,41 +4,42 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::{Charge, Crew, Place};
+use super::{Charge, Crew, LanePlace};
 
-/// Leave to do a piece of work: its place and its memory are held for as long as the work takes, whether its client stays or
-/// not.
+/// Permission to do a piece of work. Its place and memory are held until the work ends, even if the client
+/// disconnects earlier.
 #[derive(Debug)]
 pub struct Ticket {
-    place: Place,
+    place: LanePlace,
     charge: Charge,
     crew: Arc<Crew>,
     is_instant: bool,
 }
 
-/// Whether a piece of work shall stop.
+/// Tells running work whether it should stop or make way.
 #[derive(Debug)]
 pub struct Stop<'a> {
-    /// Cancelled when nobody waits for the work; instant work is always waited for.
+    /// Cancelled when nobody waits for the result any more. `None` for instant work, which is never
+    /// abandoned.
     gone: Option<&'a CancellationToken>,
-    place: &'a Place,
+    place: &'a LanePlace,
 }
 
-/// Work that came to no end.
+/// Why work gave no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WorkError {
-    /// It panicked, or the server stops.
+    /// The work panicked, or the server is stopping.
     #[error("the work panicked, or the server stops")]
     Lost,
 }
 
 impl Stop<'_> {
-    /// Whether it shall stop for good, because nobody waits for it.
+    /// Returns whether the work should stop for good, because nobody waits for its result.
     pub fn is_set(&self) -> bool {
         self.gone.is_some_and(CancellationToken::is_cancelled)
     }
 
-    /// Comes to its end when nobody waits for the work any more.
+    /// Completes when nobody waits for the result any more.
     pub async fn set(&self) {
         match self.gone {
             Some(gone) => gone.cancelled().await,
@@ -46,23 +47,23 @@ impl Stop<'_> {
         }
     }
 
-    /// Whether another peer waits for its place: work that can go on later
-    /// ([`Admission::again`](super::Admission::again)) makes way.
+    /// Returns whether another peer waits for this place. Work that can continue later
+    /// ([`Admission::again`](super::Admission::again)) then makes way.
     pub fn is_place_wanted(&self) -> bool {
         self.place.is_wanted()
     }
 }
 
 impl Ticket {
-    pub(super) fn new(place: Place, charge: Charge, crew: Arc<Crew>, is_instant: bool) -> Self {
+    pub(super) fn new(place: LanePlace, charge: Charge, crew: Arc<Crew>, is_instant: bool) -> Self {
         Self { place, charge, crew, is_instant }
     }
 
-    /// Does the work where it holds up nobody, which for instant work is here; returns what it comes to, with the memory that is charged for it. If the future is
-    /// dropped the work is told to stop.
+    /// Runs the work: instant work on this thread, long work on the crew, the rest on a blocking thread.
+    /// Returns its result and the charge for the memory. If the future is dropped, the work is asked to stop.
     ///
     /// # Errors
-    /// If the work panics.
+    /// Returns an error if the work panics or the crew has been dismissed.
     pub async fn run<T: Send + 'static>(
         self,
         work: impl FnOnce(&Stop) -> T + Send + 'static,
@@ -77,20 +78,21 @@ impl Ticket {
         let (sender, receiver) = oneshot::channel();
         let span = tracing::Span::current();
         let is_long = place.lane().is_long();
-        let job = move || {
+        let task = move || {
             if gone.is_cancelled() {
                 return;
             }
             let done = span.in_scope(|| work(&Stop { gone: Some(&gone), place: &place }));
             drop(place);
-            // The client may have gone.
+            // The client may be gone.
             let _ = sender.send((done, charge));
         };
         if is_long {
-            crew.run(job);
+            crew.run(task);
         } else {
-            // Its place bounds how many there are, so none of them waits for a thread.
-            drop(tokio::task::spawn_blocking(job));
+            // The lane bounds the number of these tasks, so the pool of blocking threads is never exhausted by
+            // them.
+            drop(tokio::task::spawn_blocking(task));
         }
         receiver.await.map_err(|_| WorkError::Lost)
     }

@@ -1,7 +1,9 @@
-//! A data folder as one file, and back: a tar of the rows and of every blob that they name.
+//! Backup and restore: a data folder as one tar file, which holds the database and every blob that its rows
+//! name.
 //!
-//! The rows come last, with their own digest in the header (a keyword of the extended header of POSIX pax,
-//! <https://pubs.opengroup.org/onlinepubs/9799919799/utilities/pax.html>): a file that was cut has none.
+//! The database is the last entry. Its SHA-256 stands in its header, as a keyword of the extended header of
+//! POSIX pax (<https://pubs.opengroup.org/onlinepubs/9799919799/utilities/pax.html>). A truncated file
+//! therefore has no database, or one whose digest differs.
 
 mod pack;
 mod partial;
@@ -20,109 +22,109 @@ use crate::integrity::FolderCounts;
 use crate::inventory::InventoryError;
 use crate::store::StoreError;
 
-/// The keyword under which the rows have their SHA-256, in hex.
+/// The pax keyword that holds the SHA-256 of the database, in hex.
 const DIGEST: &str = "CHAINRULE.sha256";
 
-/// What a backup holds.
+/// What a backup contains.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Contents {
-    /// Its rows.
+    /// The numbers of jobs, models and checkpoints.
     #[serde(flatten)]
     pub counts: FolderCounts,
-    /// Bytes of the file.
+    /// Size of the tar file.
     pub bytes: u64,
 }
 
-/// Why there is no backup, or nothing was restored.
+/// Why a backup or a restore failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
-    /// A file has the name already.
+    /// A file of this name exists, and `replace` was not given.
     #[error("{} exists", .0.display())]
     Exists(PathBuf),
-    /// It is neither free nor a plain file.
+    /// The name belongs to something that is not a regular file.
     #[error("{} is no file that a backup may replace", .0.display())]
     NoFile(PathBuf),
-    /// What it would replace is backed up.
+    /// The backup would overwrite a part of the data folder.
     #[error("{} is part of the data folder", .0.display())]
     Own(PathBuf),
-    /// Another process writes the same.
+    /// Another process is writing this backup.
     #[error("another backup writes {}", .0.display())]
     UnderWay(PathBuf),
-    /// A model can't be had.
+    /// The file of a model is damaged or missing.
     #[error("{owner} can't be backed up: {source}")]
     Model {
-        /// Its reference.
+        /// The reference of the model.
         owner: String,
-        /// Why.
+        /// What is wrong with its file.
         source: BlobError,
     },
-    /// Models were deleted again and again while they were copied.
+    /// Each try was interrupted by the deletion of a model.
     #[error("models were deleted while they were copied, each time it was tried")]
     Restless,
-    /// What there is does not pass a check.
+    /// The database or the restored folder does not pass its check.
     #[error("{what} is not sound: {finding}")]
     Unsound {
-        /// What.
+        /// The database, or the path of the backup.
         what: String,
-        /// The first thing that is wrong.
+        /// The first fault that the check found.
         finding: String,
     },
-    /// The folder holds something.
+    /// The folder to restore into is not empty.
     #[error("the folder {path} is not empty: it holds {name}", path = .path.display())]
     NotEmpty {
-        /// The folder.
+        /// The folder to restore into.
         path: PathBuf,
-        /// Something in it.
+        /// The first name found in it.
         name: String,
     },
-    /// The file is no backup, or not a whole one.
+    /// The file is not a backup, or a truncated one.
     #[error("{path} is no whole backup: {why}", path = .path.display())]
     NoBackup {
-        /// The file.
+        /// The file to restore from.
         path: PathBuf,
-        /// Why.
+        /// What is wrong with it.
         why: String,
     },
-    /// A file or folder failed.
+    /// Reading or writing a file or folder failed.
     #[error("{what} {path}: {source}", path = .path.display())]
     File {
-        /// What can't be done with it.
+        /// The operation, as "can't read".
         what: &'static str,
-        /// Which.
+        /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// The error of the system.
         source: std::io::Error,
     },
-    /// The log of a database could not be written back into it.
+    /// The write-ahead log of a database could not be written back into it.
     #[error("{} can't be written: its log stays beside it", .0.display())]
     Log(PathBuf),
-    /// The rows failed.
+    /// The database failed.
     #[error("the rows can't be copied: {0}")]
     Store(#[from] StoreError),
-    /// The bytes failed.
+    /// A blob could not be read or written.
     #[error(transparent)]
     Blob(#[from] BlobError),
-    /// The folder failed.
+    /// The blobs could not be listed.
     #[error(transparent)]
     Inventory(#[from] InventoryError),
-    /// The folder can't be used.
+    /// The data folder can't be opened.
     #[error(transparent)]
     Folder(#[from] FolderError),
 }
 
-/// A failure of `path`, for `map_err`.
+/// Returns a function that makes a [`BackupError::File`], for `map_err`.
 fn file_error(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> BackupError {
     let path = path.into();
     move |source| BackupError::File { what, path, source }
 }
 
-/// Sees to it that what was made, renamed or removed in a folder is so after a power cut.
+/// Flushes a folder, so that files made, renamed or removed in it stay so after a power cut.
 fn sync_folder(path: &Path) -> Result<(), BackupError> {
     sync_names(path).map_err(file_error("can't sync", path))
 }
 
-/// Sees that the database at `path`, which was closed, is all in its one file: on a full disk SQLite leaves its log beside
-/// it.
+/// Checks that the closed database at `path` is one file. On a full disk SQLite leaves its write-ahead log
+/// beside it.
 fn be_one_file(path: &Path) -> Result<(), BackupError> {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");

@@ -11,21 +11,22 @@ use crate::folder::{BLOBS, DATABASE, Folder};
 use crate::integrity::FolderCounts;
 use crate::store::{BlobOwner, BlobRow, Store};
 
-/// The files of the rows: <https://sqlite.org/tempfiles.html>.
+/// The files of a SQLite database: <https://sqlite.org/tempfiles.html>.
 const ROWS: [&str; 3] = [DATABASE, "chainrule.db-wal", "chainrule.db-shm"];
 
-/// How often it is begun anew because a model was deleted while it was copied.
+/// How often a backup is tried if models are deleted while it is written.
 const TRIES: u32 = 3;
 
-/// Writes a backup of `folder` under the name `file`, in place of another if `replace` says so, while servers may work on
-/// it; returns what is in it, and what had to be left out.
+/// Writes a backup of `folder` to `file`. Servers may use the folder meanwhile. An existing file is replaced
+/// only if `replace` is set. Returns what the backup contains, and a line for each damaged checkpoint that it
+/// leaves out.
 ///
-/// It holds the rows as of one moment, and the bytes that they name. A checkpoint that its job has dropped meanwhile is
-/// dropped from the rows too, and so is one that is damaged.
+/// The backup holds the rows of one moment and the blobs that they name. The row of a checkpoint is dropped
+/// from the backup if its blob was deleted meanwhile or is damaged.
 ///
 /// # Errors
-/// If a model or the database is damaged, or something can't be read or written: then nothing is under the name that
-/// wasn't there before, but for a whole backup whose name could not be flushed.
+/// Returns an error if a model or the database is damaged, or a file can't be read or written. Then `file` is
+/// as it was before, except if only the last flush of the folder failed: then it is a whole backup.
 pub async fn backup(
     folder: &Folder,
     file: &Path,
@@ -44,7 +45,7 @@ pub async fn backup(
     Err(BackupError::Restless)
 }
 
-/// Whether `file` is one of the files of the folder, or would lie among its blobs.
+/// Returns whether `file` is part of the database or lies among the blobs.
 fn is_part(folder: &Folder, file: &Path) -> bool {
     let Ok(place) = parent(file).canonicalize() else { return false };
     let is_at = |path: &Path| path.canonicalize().is_ok_and(|path| place.starts_with(path));
@@ -53,7 +54,7 @@ fn is_part(folder: &Folder, file: &Path) -> bool {
         || is_of_the_rows && folder.path.canonicalize().is_ok_and(|path| path == place)
 }
 
-/// Writes all of it; `None` where a model was deleted while it was copied.
+/// Writes all entries. Returns `None` if a model was deleted meanwhile.
 async fn pack(
     folder: &Folder,
     partial: &Partial,
@@ -68,7 +69,7 @@ async fn pack(
     folder.store.snapshot(&path).await?;
     let rows = Store::open_existing(&path).await?;
     let packed = pack_blobs(folder, &rows, partial).await;
-    // Closed in any case: it writes what is not yet in its one file.
+    // Closing also writes the log back into the database.
     rows.close().await;
     let Some((tar, counts, left_out)) = packed? else { return Ok(None) };
     be_one_file(&path)?;
@@ -112,7 +113,7 @@ async fn pack_blobs(folder: &Folder, rows: &Store, partial: &Partial) -> Result<
     Ok(Some((tar, counts, left_out)))
 }
 
-/// Adds a blob while it is compared with its row; one that is damaged leaves no trace.
+/// Appends a blob and verifies it against its row. A damaged blob is cut off again.
 fn append_blob(
     tar: &mut Builder<File>,
     folder: &Folder,
@@ -138,7 +139,7 @@ fn append_blob(
     }
 }
 
-/// Adds the rows, with their digest, and ends the file.
+/// Appends the database with its digest, and ends the tar.
 fn append_rows(mut tar: Builder<File>, path: &Path) -> Result<(), BackupError> {
     let error = |source| file_error("can't copy", path)(source);
     let open = || File::open(path).map_err(error);

@@ -4,19 +4,18 @@ use std::path::{Path, PathBuf};
 
 use super::{BackupError, file_error, sync_folder};
 
-/// A file that gets its name once it is whole: until then it is called `NAME.partial`. What is left unfinished is
-/// removed.
+/// A file that is called `NAME.partial` until it is complete. It is removed on drop if it was not finished.
 pub(super) struct Partial {
     file: File,
     path: PathBuf,
     target: PathBuf,
-    /// A folder beside it for what is made meanwhile.
+    /// A folder beside it for temporary files.
     pub scratch: PathBuf,
     is_renamed: bool,
 }
 
 impl Partial {
-    /// Begins the file that shall be called `target`, in place of what a process left that died.
+    /// Begins a file that will be renamed to `target`. Removes what a process that died has left.
     pub fn begin(target: &Path) -> Result<Self, BackupError> {
         let (path, scratch) = (beside(target, ".partial"), beside(target, ".partial-rows"));
         let error = |error| file_error("can't write", &path)(error);
@@ -27,7 +26,7 @@ impl Partial {
             Err(TryLockError::WouldBlock) => return Err(BackupError::UnderWay(target.to_owned())),
             Err(TryLockError::Error(source)) => return Err(error(source)),
         }
-        // Who had the lock before may have given the file its name.
+        // The process that held the lock before may have renamed the file.
         let of_file = file.metadata().map_err(error)?;
         let is_ours = std::fs::metadata(&path)
             .is_ok_and(|of_path| (of_path.dev(), of_path.ino()) == (of_file.dev(), of_file.ino()));
@@ -40,7 +39,7 @@ impl Partial {
         Ok(begun)
     }
 
-    /// Forgets what was written so far.
+    /// Discards what was written so far.
     fn clear(&self) -> Result<(), BackupError> {
         self.file.set_len(0).map_err(file_error("can't write", &self.path))?;
         match std::fs::remove_dir_all(&self.scratch) {
@@ -51,7 +50,7 @@ impl Partial {
         }
     }
 
-    /// Another handle to the file, at its beginning and empty.
+    /// Returns another handle to the file, which is emptied.
     pub fn writer(&self) -> Result<File, BackupError> {
         use std::io::Seek;
         let rewound = || {
@@ -63,12 +62,12 @@ impl Partial {
         rewound().map_err(file_error("can't write", &self.path))
     }
 
-    /// Gives the file its name, for good; returns its size.
+    /// Flushes the file and renames it to its target. Returns its size in bytes.
     pub fn finish(mut self, replace: bool) -> Result<u64, BackupError> {
         self.file.sync_all().map_err(file_error("can't write", &self.path))?;
         let bytes = self.file.metadata().map_err(file_error("can't read", &self.path))?.len();
         may_be_written(&self.target, replace)?;
-        // All of it is in the file: it must not stay where the file has its name.
+        // Its content is in the file by now. It must be gone before the backup counts as finished.
         std::fs::remove_dir_all(&self.scratch).map_err(file_error("can't remove", &self.scratch))?;
         std::fs::rename(&self.path, &self.target).map_err(file_error("can't write", &self.target))?;
         self.is_renamed = true;
@@ -79,7 +78,7 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        // What can't be removed now the next backup removes.
+        // Whatever can't be removed now is removed by the next backup.
         let _ = std::fs::remove_dir_all(&self.scratch);
         if !self.is_renamed {
             let _ = std::fs::remove_file(&self.path);
@@ -87,7 +86,7 @@ impl Drop for Partial {
     }
 }
 
-/// Sees that `target` is free, or a file that may be replaced.
+/// Checks that `target` doesn't exist, or is a regular file and `replace` is set.
 pub(super) fn may_be_written(target: &Path, replace: bool) -> Result<(), BackupError> {
     match target.symlink_metadata() {
         Err(_) => Ok(()),
@@ -103,7 +102,7 @@ fn beside(target: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
-/// The folder that a path lies in.
+/// Returns the folder that contains `path`.
 pub(super) fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -11,10 +11,10 @@ use crate::folder::{BLOBS, DATABASE, DATABASE_PARTIAL, FolderError, FolderLock};
 use crate::integrity::{FolderCounts, check};
 use crate::store::Store;
 
-/// What may lie in a folder that counts as empty: what the system puts at the root of a file system.
+/// Names that may be in an empty folder. File systems put these into their root.
 const EMPTY: &[&str] = &["lost+found"];
 
-/// What a restore that was cut may have left beside [`DATABASE_PARTIAL`].
+/// Names that an interrupted restore may have left.
 const LEFT: &[&str] = &[
     BLOBS,
     DATABASE_PARTIAL,
@@ -23,32 +23,33 @@ const LEFT: &[&str] = &[
     "chainrule.db.partial-journal",
 ];
 
-/// Makes the data folder `folder`, which is empty or not there, from the backup `file`, and checks it; returns what is
-/// in it.
+/// Restores the backup `file` into `folder`, which is empty or doesn't exist, and checks the result. Returns
+/// what the backup contains.
 ///
-/// What a restore left that was cut is begun anew. The rows get their name last: before, it is no data folder.
+/// The database gets its name last; without it the folder is no data folder. A restore into the remains of an
+/// interrupted one starts from the beginning.
 ///
 /// # Errors
-/// If the file is no whole and sound backup, or the folder holds something, is in use or can't be written: then it is
-/// as empty as before.
+/// Returns an error if the file is not a whole and sound backup, or if the folder is not empty, in use or not
+/// writable. Then the folder is as empty as before.
 pub async fn restore(file: &Path, folder: &Path) -> Result<Contents, BackupError> {
     let tar = File::open(file).map_err(file_error("can't read", file))?;
     let bytes = tar.metadata().map_err(file_error("can't read", file))?.len();
     be_empty(folder)?;
     let lock = FolderLock::whole(folder)?.ok_or_else(|| FolderError::Shared(folder.to_owned()))?;
-    // Another restore may have been faster.
+    // Another restore may have finished before this one got the lock.
     be_empty(folder)?;
     clear(folder)?;
     let restored = fill(tar, file, folder).await;
     if restored.is_err() {
-        // Why it failed says more than that something stays.
+        // The first error is more useful than one of the cleanup.
         let _ = take_back_name(folder).and_then(|()| clear(folder));
     }
     drop(lock);
     Ok(Contents { counts: restored?, bytes })
 }
 
-/// Sees that nothing is in a folder but what a restore may take away.
+/// Checks that a folder holds nothing but what a restore may delete.
 fn be_empty(folder: &Path) -> Result<(), BackupError> {
     let error = |source| file_error("can't read", folder)(source);
     let entries = match std::fs::read_dir(folder) {
@@ -67,7 +68,7 @@ fn be_empty(folder: &Path) -> Result<(), BackupError> {
     }
 }
 
-/// Takes the name from rows that have it already, but not for good: without it they are no data folder.
+/// Takes the name away from a database that has it already. Without it the folder is no data folder.
 fn take_back_name(folder: &Path) -> Result<(), BackupError> {
     let (name, partial) = (folder.join(DATABASE), folder.join(DATABASE_PARTIAL));
     match std::fs::rename(&name, &partial) {
@@ -77,7 +78,8 @@ fn take_back_name(folder: &Path) -> Result<(), BackupError> {
     }
 }
 
-/// Takes away what a restore has made, the rows last: they tell whose the rest is.
+/// Deletes what a restore has written. The partial database goes last, because it marks the rest as a
+/// restore's.
 fn clear(folder: &Path) -> Result<(), BackupError> {
     for name in LEFT.iter().filter(|name| **name != DATABASE_PARTIAL).chain([&DATABASE_PARTIAL]) {
         let path = folder.join(name);
@@ -98,7 +100,7 @@ async fn fill(tar: File, file: &Path, folder: &Path) -> Result<FolderCounts, Bac
     File::create(&rows).map_err(file_error("can't write", &rows))?;
     std::fs::create_dir(&blobs).map_err(file_error("can't make", &blobs))?;
     unpack(tar, file, folder)?;
-    // An older backup is brought up to date, as a server would.
+    // Opening it runs the migrations that an older backup needs.
     let store = Store::open(&rows).await?;
     let checked = async {
         store.release_held().await?;
@@ -118,7 +120,7 @@ async fn fill(tar: File, file: &Path, folder: &Path) -> Result<FolderCounts, Bac
     Ok(report.counts)
 }
 
-/// Writes what a tar holds into a folder, each file to be there after a power cut.
+/// Writes the entries of a tar into a folder, and flushes each file.
 fn unpack(tar: File, file: &Path, folder: &Path) -> Result<(), BackupError> {
     let refuse = |why: String| BackupError::NoBackup { path: file.to_owned(), why };
     let mut archive = Archive::new(tar);
@@ -126,7 +128,7 @@ fn unpack(tar: File, file: &Path, folder: &Path) -> Result<(), BackupError> {
     let mut has_rows = false;
     let unreadable = |error: std::io::Error| match error.raw_os_error() {
         Some(_) => refuse(error.to_string()),
-        // It quotes what it finds, be it bytes that no terminal should get.
+        // The message of the tar library quotes the file, perhaps bytes that must not reach a terminal.
         None => refuse("it is no tar, or a damaged one".to_owned()),
     };
     for entry in archive.entries().map_err(unreadable)? {
@@ -162,7 +164,7 @@ fn unpack(tar: File, file: &Path, folder: &Path) -> Result<(), BackupError> {
     folders.iter().try_for_each(|folder| sync_folder(folder))
 }
 
-/// The name of an entry that a backup may hold: a plain file, the rows or one among the blobs.
+/// Returns the name of an entry, if it is one that a backup may hold: the database or a file among the blobs.
 fn name_of<R: Read>(entry: &Entry<R>) -> Result<PathBuf, String> {
     let name = entry.path().map_err(|error| error.to_string())?.into_owned();
     let mut parts = name.components();
@@ -174,7 +176,7 @@ fn name_of<R: Read>(entry: &Entry<R>) -> Result<PathBuf, String> {
     Ok(name)
 }
 
-/// Makes the folders that a file lies in.
+/// Creates the folders that contain a file, and records them in `made`.
 fn make_folders(folder: &Path, name: &Path, made: &mut BTreeSet<PathBuf>) -> Result<(), BackupError> {
     let between: Vec<&Path> = name.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty()).collect();
     for path in between.into_iter().rev() {
@@ -186,7 +188,7 @@ fn make_folders(folder: &Path, name: &Path, made: &mut BTreeSet<PathBuf>) -> Res
     Ok(())
 }
 
-/// The digest that the rows were written with.
+/// Returns the digest in the header of the database's entry.
 fn digest_in<R: Read>(entry: &mut Entry<R>) -> Result<String, String> {
     let extensions = entry.pax_extensions().map_err(|error| error.to_string())?;
     let digest = extensions.into_iter().flatten().flatten().find(|extension| extension.key() == Ok(DIGEST));

@@ -14,27 +14,27 @@ Examples:
   chainrule backup chainrule-2026-07-01.tar --data-dir /var/lib/chainrule
   chainrule backup --force /mnt/backup/chainrule.tar && echo saved
 
-Servers may run. The file is a tar, as large as the data: the rows as of one moment, and the models
-and checkpoints that they name, each compared with its digest. It is called FILE.partial until it is
-whole. A checkpoint that is damaged is left out, a model that is damaged ends the backup.";
+Servers may run meanwhile. The file is a tar, as large as the data. It holds the rows of one moment
+and the models and checkpoints that they name, each verified against its digest. It is called
+FILE.partial until it is complete. Damaged checkpoints are left out; a damaged model is an error.";
 
-/// Flags of `backup`.
+/// Arguments of `chainrule backup`.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct BackupArgs {
     #[command(flatten)]
     folder: FolderArgs,
 
-    /// Replace FILE where it exists
+    /// Replace FILE if it exists
     #[arg(long)]
     force: bool,
 
-    /// The file to write
+    /// The file to write to
     #[arg(value_name = "FILE")]
     file: PathBuf,
 }
 
-/// Writes a data folder into one file.
+/// Backs up a data folder.
 pub async fn run(args: BackupArgs, output: Output) -> Result<(), CliError> {
     if args.file.as_os_str() == "-" {
         return Err(CliError::Usage {
@@ -62,7 +62,7 @@ pub async fn run(args: BackupArgs, output: Output) -> Result<(), CliError> {
     print(format!("{}: {}", args.file.display(), told(&contents)))
 }
 
-/// What a backup holds, in words.
+/// Describes what a backup contains.
 pub fn told(contents: &Contents) -> String {
     let counts = contents.counts;
     let parts = [("job", counts.jobs), ("model", counts.models), ("checkpoint", counts.checkpoints)];

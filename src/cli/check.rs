@@ -10,24 +10,24 @@ use crate::integrity::{self, FolderFinding, RepairError, Report};
 
 const EXAMPLES: &str = "\
 Examples:
-  chainrule check --data-dir /var/lib/chainrule            is all there and sound? servers may run
-  chainrule check --data-dir /var/lib/chainrule --repair   mend it; no server may run
+  chainrule check --data-dir /var/lib/chainrule            check it; servers may run
+  chainrule check --data-dir /var/lib/chainrule --repair   repair it; no server may run
 
-No server is asked. Status 0 where nothing is to be repaired, 1 where something is, or can't be.";
+The command needs no server. Exit status: 0 if the folder is sound, 1 if faults were found or remain.";
 
-/// Flags of `check`.
+/// Arguments of `chainrule check`.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct CheckArgs {
     #[command(flatten)]
     folder: FolderArgs,
 
-    /// Mend what can be mended; forget what is lost, and set damaged files aside
+    /// Rebuild what can be rebuilt, move damaged files aside and delete rows whose files are lost
     #[arg(long)]
     repair: bool,
 }
 
-/// Checks a data folder.
+/// Checks a data folder, and repairs it if asked.
 pub async fn run(args: CheckArgs, output: Output) -> Result<(), CliError> {
     let path = &args.folder.data_dir;
     let folder = if args.repair { Folder::alone(path).await? } else { Folder::beside(path).await? };
@@ -44,7 +44,7 @@ async fn check(folder: &Folder, repair: bool, output: Output) -> Result<(), CliE
     if repair && !report.is_sound() {
         match integrity::repair(&folder.store, &folder.blobs, &report).await {
             Ok(sentences) => done = sentences,
-            // Nothing was done: the findings say why, and what is told of them is printed as without a repair.
+            // Nothing was repaired. The findings are printed and say why.
             Err(RepairError::Database) => {}
             Err(error) => {
                 return Err(CliError::failed(format!("can't repair {}", folder.path.display()), error));
@@ -92,7 +92,7 @@ fn tell(path: &Path, report: &Report, done: &[String], output: Output) -> Result
     print(format!("{} is sound: {}", path.display(), listed(&parts)))
 }
 
-/// Things and how many of them.
+/// Joins counted words: `2 jobs, 1 model`.
 pub fn listed(parts: &[(&str, usize)]) -> String {
     let counted = parts.iter().map(|(word, count)| {
         let ending = if *count == 1 { "" } else { "s" };
@@ -101,7 +101,7 @@ pub fn listed(parts: &[(&str, usize)]) -> String {
     counted.collect::<Vec<_>>().join(", ")
 }
 
-/// Files that nobody names put no data at risk; all else does.
+/// Makes the error of an unsound folder. Stray files alone put no data at risk, and get a milder message.
 fn unsound(path: &Path, report: &Report) -> CliError {
     let is_stray = |finding: &&FolderFinding| matches!(finding, FolderFinding::Stray(_));
     let strays = report.faults().filter(is_stray).count();

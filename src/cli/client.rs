@@ -12,11 +12,10 @@ use crate::job::{Job, JobId};
 /// How long a server may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a server may be silent in the middle of an answer; event streams say something every
-/// ten seconds.
+/// How long a server may be silent within an answer. Event streams send something every ten seconds.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Talks to a server.
+/// A client of one server's HTTP API.
 pub struct Client {
     http: reqwest::Client,
     server: String,
@@ -25,16 +24,16 @@ pub struct Client {
 /// One server-sent event.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ServerEvent {
-    /// Its id, to go on behind it.
+    /// The value to send as `Last-Event-ID` to continue after this event.
     pub id: String,
-    /// Its kind.
+    /// The event's type: `state`, `progress`, `epoch` or `end`.
     pub kind: String,
-    /// Its data, as JSON.
+    /// The data: an object of JSON.
     pub data: String,
 }
 
 impl Client {
-    /// A client for the server at this address.
+    /// Creates a client for the server at this URL.
     pub fn new(server: &str) -> Result<Self, CliError> {
         let usage = |what: String| CliError::Usage {
             what,
@@ -59,12 +58,12 @@ impl Client {
         Ok(Self { http, server: server.trim_end_matches('/').to_owned() })
     }
 
-    /// `GET path`.
+    /// Sends `GET path`.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
         self.json(self.http.get(self.url(path))).await
     }
 
-    /// `GET path`, a list, with those parameters of the query that have a value.
+    /// Sends `GET path` with those parameters of the query that have a value.
     pub async fn list(&self, path: &str, query: &[(&str, Option<String>)]) -> Result<Value, CliError> {
         let url = reqwest::Url::parse(&self.url(path));
         let mut url = url.map_err(|error| CliError::failed("can't make a request", error))?;
@@ -76,22 +75,22 @@ impl Client {
         self.json(self.http.get(url)).await
     }
 
-    /// `PUT path` with a body of JSON.
+    /// Sends `PUT path` with a JSON body.
     pub async fn put<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T, CliError> {
         self.json(self.http.put(self.url(path)).json(body)).await
     }
 
-    /// `DELETE path`.
+    /// Sends `DELETE path`.
     pub async fn delete(&self, path: &str) -> Result<(), CliError> {
         self.send(self.http.delete(self.url(path))).await.map(|_| ())
     }
 
-    /// `POST path` without a body.
+    /// Sends `POST path` without a body.
     pub async fn post_nothing<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
         self.json(self.http.post(self.url(path))).await
     }
 
-    /// `POST path` with a body of this media type.
+    /// Sends `POST path` with a body of this media type.
     pub async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -101,20 +100,20 @@ impl Client {
         self.json(self.http.post(self.url(path)).header("Content-Type", media_type).body(body)).await
     }
 
-    /// `POST path` with a body of JSON, for an answer that people read.
+    /// Sends `POST path` with a JSON body and asks for an answer in plain text.
     pub async fn post_for_text(&self, path: &str, body: &Value) -> Result<String, CliError> {
         let request = self.http.post(self.url(path)).header("Accept", "text/plain").json(body);
         let response = self.send(request).await?;
         response.text().await.map_err(|error| CliError::failed(UNREADABLE, error))
     }
 
-    /// Sends a training job.
+    /// Creates a training job.
     pub async fn create_job(&self, request: &Value) -> Result<Job, CliError> {
         self.post("/v1/jobs", "application/json", request.to_string()).await
     }
 
-    /// Calls `each` for every event of a job behind the one called `last`, until it says no or the
-    /// stream ends.
+    /// Calls `each` for every event of a job after the event `last`, until it returns `false` or the stream
+    /// ends.
     pub async fn events(
         &self,
         id: JobId,
@@ -169,18 +168,18 @@ impl Client {
 
 const UNREADABLE: &str = "the server's answer can't be read";
 
-/// What an answer says.
+/// Deserialises an answer.
 pub fn parsed<T: DeserializeOwned>(answer: Value) -> Result<T, CliError> {
     serde_json::from_value(answer).map_err(|error| CliError::failed(UNREADABLE, error))
 }
 
-/// An error answer that is no problem+json: something else than a chainrule server.
+/// The problem for an error answer without problem+json, which a chainrule server never sends.
 fn other_problem(status: StatusCode) -> Problem {
     Problem::new(status, "unknown", "the answer is not one of a chainrule server")
 }
 
-/// Reads a stream of server-sent events (HTML standard, section 9.2) as far as our server writes
-/// it: fields `event`, `id`, `data`, and comments.
+/// A parser of server-sent events (HTML standard, section 9.2). It knows what this server sends: the fields
+/// `event`, `id` and `data`, and comments.
 #[derive(Default)]
 struct EventParser {
     rest: Vec<u8>,
@@ -220,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_are_read_whole_however_the_stream_is_cut() {
+    fn events_are_parsed_however_the_stream_is_split() {
         let stream =
             b": alive\n\nevent: epoch\nid: 1-2-3-4\ndata: {\"a\":1}\n\nevent: end\nid: x\ndata: {}\n\n";
         let expected = [("epoch", "1-2-3-4", "{\"a\":1}"), ("end", "x", "{}")];

@@ -11,7 +11,7 @@ Examples:
   chainrule datasets
   chainrule datasets show mnist";
 
-/// Flags of `datasets`.
+/// Arguments of `chainrule datasets`.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct DatasetsArgs {
@@ -26,9 +26,9 @@ pub struct DatasetsArgs {
 enum DatasetsCommand {
     /// List data sets
     List(PageArgs),
-    /// Show a data set with its figures
+    /// Show the shape, mean, deviation and classes of a data set
     Show {
-        /// Its name
+        /// Name of the data set
         #[arg(value_parser = name)]
         name: String,
     },
@@ -68,7 +68,6 @@ struct Split {
     per_class: Vec<usize>,
 }
 
-/// Lists data sets, or shows one.
 pub async fn run(args: DatasetsArgs, output: Output) -> Result<(), CliError> {
     let client = Client::new(&args.server.server)?;
     match args.command.unwrap_or_else(|| DatasetsCommand::List(PageArgs::default())) {

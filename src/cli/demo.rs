@@ -18,47 +18,47 @@ use crate::telemetry;
 
 const EXAMPLES: &str = "\
 Examples:
-  chainrule demo          train, read ten digits, then go on serving until Ctrl-C
-  chainrule demo --exit   the same, and end: status 0 where all of it went well";
+  chainrule demo          train, read ten digits, then serve until Ctrl-C
+  chainrule demo --exit   the same, but exit after the digits; status 0 if all went well";
 
-/// Test digits that are read.
+/// How many test digits are read.
 const DIGITS: usize = 10;
 
-/// Below this the demo has not gone well.
+/// The demo fails below this accuracy.
 const TEST_ACCURACY_LEAST: f64 = 0.95;
 
-/// Flags of `demo`.
+/// Arguments of `chainrule demo`.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct DemoArgs {
-    /// End when all is done, instead of going on serving
+    /// Exit after the digits instead of serving until Ctrl-C
     #[arg(long)]
     exit: bool,
 
-    /// Folder for the database, checkpoints and models; made when missing
+    /// Folder for the database, checkpoints and models; created if missing
     #[arg(long, env = "CHAINRULE_DATA_DIR", default_value = "./chainrule-data", value_name = "FOLDER")]
     data_dir: PathBuf,
 
-    /// How progress is shown
+    /// How to show progress
     #[arg(long, default_value = "auto", value_name = "HOW")]
     progress: ProgressChoice,
 }
 
-/// The server's flags with their defaults.
+/// Parses an empty command line, to get the defaults of all flags.
 #[derive(Parser)]
 struct Defaults {
     #[command(flatten)]
     config: Config,
 }
 
-/// A test digit, as the server hands it out.
+/// A test digit as the server returns it.
 #[derive(Deserialize)]
 struct Example {
     label: usize,
     image: Vec<Vec<u8>>,
 }
 
-/// Starts a server on a free port, and uses it as a stranger would.
+/// Starts a server on a free port and uses it through its HTTP API.
 pub async fn run(args: DemoArgs, output: Output) -> Result<(), CliError> {
     let is_colored = style::is_colored(output.color, &std::io::stderr());
     telemetry::log(LogFormat::Human, "warn", is_colored)
@@ -90,8 +90,8 @@ pub async fn run(args: DemoArgs, output: Output) -> Result<(), CliError> {
     shown
 }
 
-/// Trains and reads. With `again`, the folder of a server that won't last, the curl lines are for one
-/// to be started there.
+/// Trains, reads the digits and prints the curl commands. `again` is the data folder if this server will
+/// stop; the curl commands are then for a new server on it.
 async fn show(
     url: &str,
     progress: ProgressChoice,
@@ -140,7 +140,7 @@ async fn show(
     }
 }
 
-/// The digits next to each other, as many as fit, with what was read below them.
+/// Draws the digits side by side, as many as fit, each with its prediction below.
 fn draw(read: &[(Example, Prediction)], output: Output) -> Result<(), CliError> {
     let stdout = std::io::stdout();
     let is_colored = style::is_colored(output.color, &stdout);
@@ -181,7 +181,7 @@ fn verdict(example: &Example, prediction: &Prediction, is_colored: bool) -> Stri
     format!("{}, {:.1} %, {verdict}", prediction.class, prediction.confidence * 100.0)
 }
 
-/// [`verdict`] in the width of a digit.
+/// The text of [`verdict`], padded to the width of a drawn digit.
 fn caption(example: &Example, prediction: &Prediction, is_colored: bool) -> String {
     let is_right = is_right(example, prediction);
     let word = if is_right { "right" } else { "wrong" };

@@ -1,14 +1,14 @@
-//! Digits drawn in a terminal: half blocks in grey with colour, characters without.
+//! Digits drawn in a terminal: grey half blocks with colour, ASCII characters without.
 
 use crate::data::IMAGE_SIDE;
 
-/// Columns of a drawn digit.
+/// Columns of a drawn digit. Lines are half as many.
 pub const WIDTH: usize = IMAGE_SIDE / 2;
 
-/// Dark to bright.
+/// Characters from dark to bright.
 const RAMP: &[u8] = b" .:-=+*#%@";
 
-/// The lines of a 28×28 image drawn half as large: [`WIDTH`] columns, 7 lines.
+/// Draws a 28×28 image at half its size: [`WIDTH`] columns, 7 lines.
 pub fn draw(pixels: &[u8], is_colored: bool) -> Vec<String> {
     let small = halve(pixels);
     small
@@ -26,7 +26,7 @@ pub fn draw(pixels: &[u8], is_colored: bool) -> Vec<String> {
         .collect()
 }
 
-/// Means of 2×2 pixels.
+/// Averages each square of 2×2 pixels.
 fn halve(pixels: &[u8]) -> Vec<u8> {
     let mean = |row: usize, column: usize| {
         let at = |r: usize, c: usize| u32::from(pixels[(2 * row + r) * IMAGE_SIDE + 2 * column + c]);
@@ -35,7 +35,7 @@ fn halve(pixels: &[u8]) -> Vec<u8> {
     (0..WIDTH * WIDTH).map(|index| mean(index / WIDTH, index % WIDTH)).collect()
 }
 
-/// Two pixels, one above the other, in the 24 greys of the 256-colour palette.
+/// Draws two pixels, one above the other, in the 24 greys of the 256-colour palette.
 fn half_block(upper: u8, lower: u8) -> String {
     let grey = |pixel: u8| 232 + u32::from(pixel) * 23 / 255;
     format!("\x1b[38;5;{}m\x1b[48;5;{}m▀", grey(upper), grey(lower))
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bright_square_is_drawn_where_it_is() {
+    fn a_bright_square_is_drawn_at_its_place() {
         let mut pixels = [0; IMAGE_SIDE * IMAGE_SIDE];
         for row in 0..4 {
             for column in 0..2 {

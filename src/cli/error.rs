@@ -7,54 +7,54 @@ use serde_json::{Value, json};
 use super::{Output, say, style};
 use crate::http::Problem;
 
-/// Why a command did not do what it was asked to.
+/// Why a command failed. [`Self::exit_status`] has the status of each variant.
 #[derive(Debug)]
 pub enum CliError {
-    /// Something failed.
+    /// An operation failed.
     Failed {
-        /// What.
+        /// The operation, as "can't read FILE".
         what: String,
-        /// Why.
+        /// The cause.
         why: Option<String>,
-        /// What to try.
+        /// What the user can try.
         hint: Option<String>,
     },
-    /// The command line can be read, but asks for what can't be.
+    /// The arguments are well-formed, but their values are not valid.
     Usage {
-        /// What is wrong.
+        /// The invalid value.
         what: String,
-        /// What to try.
+        /// What the user can try.
         hint: String,
     },
-    /// The same, with the place in what was given.
+    /// A value is not valid at a certain place.
     UsageAt {
-        /// What is wrong.
+        /// The error.
         what: String,
-        /// The part of what was given around it.
+        /// The part of the value around the place.
         text: String,
-        /// A mark below its place.
+        /// A `^` below the place.
         mark: String,
     },
-    /// No command is given.
+    /// There is no command.
     NoCommand,
     /// The server answered with a problem.
     Problem(Problem),
-    /// The job did not end well.
+    /// The job failed, was cancelled or missed `--min-accuracy`.
     Job(String),
-    /// No server answers.
+    /// No server answered.
     NoServer {
-        /// Where.
+        /// The address of the server.
         url: String,
-        /// Why.
+        /// The error of the connection.
         why: String,
     },
-    /// Ctrl-C.
+    /// The user pressed Ctrl-C.
     Interrupted(String),
-    /// Whoever read the result has gone away.
+    /// The reader of standard output is gone.
     ReaderGone,
 }
 
-/// What somebody sees who names no command: what this is, and how to begin.
+/// The message if there is no command.
 const WELCOME: &str = "\
 chainrule trains small image classifiers by backpropagation and serves their predictions
 
@@ -65,12 +65,12 @@ chainrule trains small image classifiers by backpropagation and serves their pre
 chainrule --help names all commands";
 
 impl CliError {
-    /// A failure with its cause.
+    /// A failure with a cause and no hint.
     pub fn failed(what: impl Into<String>, why: impl Display) -> Self {
         Self::Failed { what: what.into(), why: Some(why.to_string()), hint: None }
     }
 
-    /// The same, said to be of one of the things that were given.
+    /// Adds the name of the input that a problem is about.
     pub fn of(self, name: impl Display) -> Self {
         match self {
             Self::Problem(problem) => Self::Problem(problem.within(name)),
@@ -78,11 +78,11 @@ impl CliError {
         }
     }
 
-    /// The exit status that scripts see.
+    /// Returns the exit status of the process.
     pub fn exit_status(&self) -> u8 {
         match self {
             Self::Failed { .. } => 1,
-            // A script that left the command out must not go on as if something had been done.
+            // Without a command nothing was done, so a script must not take it for success.
             Self::Usage { .. } | Self::UsageAt { .. } | Self::NoCommand => 2,
             Self::Problem(problem) if matches!(problem.status, 401 | 403) => 4,
             Self::Problem(_) => 1,
@@ -93,7 +93,7 @@ impl CliError {
         }
     }
 
-    /// Writes it to standard error: three lines at most, or with `--json` one object on one line.
+    /// Prints the error to standard error: at most three lines, or one JSON object with `--json`.
     pub(super) fn print(&self, output: Output) {
         if matches!(self, Self::ReaderGone) {
             return;
@@ -121,7 +121,7 @@ impl CliError {
         }
     }
 
-    /// What failed, why, what to try.
+    /// Returns up to three lines: the error, its cause, a hint.
     fn lines(&self) -> Vec<String> {
         match self {
             Self::Failed { what, why, hint } => {
@@ -145,7 +145,7 @@ impl CliError {
         }
     }
 
-    /// The same for programs: a problem of the server as it came, else `code`, `detail` and what to try as `hint`.
+    /// Returns the error as JSON: a server's problem unchanged, or else `code`, `detail` and perhaps `hint`.
     fn object(&self) -> Value {
         let object = |code: &str, detail: String, hint: Option<&str>| {
             let mut object = json!({ "code": code, "detail": detail });
@@ -177,7 +177,7 @@ impl CliError {
 
 const NO_SERVER_HINT: &str = "start one with: chainrule serve; or name another with --server URL";
 
-/// A command line that can't be read: what clap says in paragraphs, as two lines.
+/// Converts clap's paragraphs about a command line that can't be parsed to two lines.
 impl From<clap::Error> for CliError {
     fn from(error: clap::Error) -> Self {
         let text = error.render().to_string();
@@ -192,7 +192,7 @@ impl From<clap::Error> for CliError {
     }
 }
 
-/// What is wrong with a value, where its own error says it better than the paragraph around it.
+/// Returns the error of a value if it says more than clap's own message.
 fn wrong_value(error: &clap::Error) -> Option<String> {
     let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else { return None };
     let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue) else { return None };

@@ -6,10 +6,10 @@ use super::CliError;
 use crate::backup::BackupError;
 use crate::folder::FolderError;
 
-/// Which data folder a command works on.
+/// The data folder that a command works on.
 #[derive(Args)]
 pub struct FolderArgs {
-    /// The data folder of the server
+    /// Data folder of the server
     #[arg(long, env = "CHAINRULE_DATA_DIR", default_value = "./chainrule-data", value_name = "FOLDER")]
     pub data_dir: PathBuf,
 }

@@ -1,4 +1,4 @@
-//! Shows a job while it runs: a bar on a terminal, lines in a pipe.
+//! Shows the progress of a job: a bar on a terminal, lines in a pipe.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -16,40 +16,40 @@ use crate::job::{EpochRecord, Job, JobId, Progress};
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum ProgressChoice {
-    /// A bar on a terminal, else lines, or with --json nothing
+    /// A bar on a terminal, otherwise lines; nothing with --json
     #[default]
     Auto,
-    /// A bar that redraws
+    /// A bar that redraws itself
     Bar,
-    /// A line an epoch
+    /// One line per epoch
     Plain,
-    /// Nothing
+    /// No progress
     None,
 }
 
-/// Longest silence in plain lines, while something happens.
+/// The longest time without a plain line while the job makes progress.
 const SILENCE_MAX: Duration = Duration::from_millis(1_500);
 
-/// How long a server that went away is waited for.
+/// How long to wait for a server that went away.
 const RECONNECT: Duration = Duration::from_secs(30);
 
-/// How long before it is asked again.
+/// The pause between two attempts to reconnect.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 
-/// Columns of the bar.
+/// Width of the bar, in columns.
 const BAR_WIDTH: usize = 14;
 
-/// Epochs of the sparkline.
+/// How many epochs the sparkline shows.
 const SPARKLINE: usize = 8;
 
-/// Columns of a terminal that has room for the step and the sparkline.
+/// Width of a terminal from which the step and the sparkline are shown, in columns.
 const COLUMNS_WIDE: u16 = 112;
 
-/// How often a wait is looked at.
+/// How often the text of a wait is updated.
 const WAIT_TICK: Duration = Duration::from_millis(250);
 
-/// Follows a job to its end and returns it; a server that restarts is waited for. With `--json` each
-/// event is a line, but for the last: that one is [`end_line`].
+/// Follows a job until it ends, and returns it. Reconnects to a server that restarts. With `--json` each
+/// event is printed as a line, except for the last, which the caller prints with [`end_line`].
 pub async fn follow(
     client: &Client,
     id: JobId,
@@ -106,7 +106,7 @@ fn parse<T: serde::de::DeserializeOwned>(event: &ServerEvent) -> Result<T, CliEr
     serde_json::from_str(&event.data).map_err(|error| CliError::failed("an event can't be read", error))
 }
 
-/// Keeps the display alive.
+/// Updates the display while no event arrives.
 async fn tick(display: &RefCell<Display>) -> Infallible {
     loop {
         tokio::time::sleep(WAIT_TICK).await;
@@ -114,7 +114,7 @@ async fn tick(display: &RefCell<Display>) -> Infallible {
     }
 }
 
-/// An event as a line of JSON: its data with its kind under `event`.
+/// Returns an event as a line of JSON: its data, with its type as `event`.
 fn as_line(kind: &str, data: Value) -> Value {
     let mut line = json!({ "event": kind });
     if let (Value::Object(line), Value::Object(data)) = (&mut line, data) {
@@ -123,20 +123,20 @@ fn as_line(kind: &str, data: Value) -> Value {
     line
 }
 
-/// The last line of a command that follows a job with `--json`.
+/// Prints the last line of a command that follows a job with `--json`.
 pub fn end_line(job: &Job) -> Result<(), CliError> {
     let data = serde_json::to_value(job);
     print_json(&as_line("end", data.map_err(|error| CliError::failed("can't write the result", error))?))
 }
 
-/// What is shown of a running job, on standard error.
+/// The progress of a job on standard error.
 struct Display {
     bar: Option<ProgressBar>,
     is_plain: bool,
     losses: Vec<f64>,
     accuracy: Option<f64>,
     progress: Option<Progress>,
-    /// What is waited for, since when.
+    /// What the job waits for, and since when.
     waiting: Option<(&'static str, Instant)>,
     last_line: Instant,
 }
@@ -145,7 +145,7 @@ impl Display {
     fn new(choice: ProgressChoice, output: Output) -> Self {
         let (has_bar, is_plain) = match choice {
             ProgressChoice::Auto if std::io::stderr().is_terminal() => (true, false),
-            // The events say it all, and what stands on standard error is an error then.
+            // Standard output has all events, so standard error is left to errors.
             ProgressChoice::Auto if output.json => (false, false),
             ProgressChoice::Auto | ProgressChoice::Plain => (false, true),
             ProgressChoice::Bar => (true, false),
@@ -177,7 +177,7 @@ impl Display {
         self.waiting.get_or_insert_with(|| (what, Instant::now()));
     }
 
-    /// Says what is waited for, where nothing else was said for a while.
+    /// Says what the job waits for, if nothing else was printed for a while.
     fn tick(&mut self) {
         let Some((what, since)) = self.waiting else { return };
         let text = format!("waiting for {what}, {} s", since.elapsed().as_secs());
@@ -254,7 +254,7 @@ impl Display {
     }
 }
 
-/// The progress when this epoch ended, from one a little older or newer.
+/// Estimates the progress at the end of an epoch from the progress at a nearby step.
 fn at_end_of(epoch: u32, progress: &Progress) -> Progress {
     let steps = progress.steps / u64::from(progress.epochs.max(1)) * u64::from(epoch);
     let left = progress.steps.saturating_sub(steps) as f64
@@ -283,7 +283,7 @@ fn thousands(rate: f64) -> String {
     if rate >= 10_000.0 { format!("{:.0}k", rate / 1_000.0) } else { format!("{rate:.0}") }
 }
 
-/// The newest values as bars, the largest of them full.
+/// Draws the newest values as bars. The largest value fills a bar.
 fn sparkline(values: &[f64]) -> String {
     const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let shown = &values[values.len().saturating_sub(SPARKLINE)..];

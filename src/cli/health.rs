@@ -4,21 +4,21 @@ use serde_json::Value;
 use super::client::Client;
 use super::{CliError, Output, ServerArgs, print, print_json};
 
-/// Flags of `health`.
+/// Arguments of `chainrule health`.
 #[derive(Args)]
 #[command(
-    after_help = "Example:\n  chainrule health && echo ready\n\nAsks GET /readyz: status 0 where it is ready, 1 where not, 5 where nothing answers."
+    after_help = "Example:\n  chainrule health && echo ready\n\nSends GET /readyz. Exit status: 0 if the server is ready, 1 if it is not, 5 if none answers."
 )]
 pub struct HealthArgs {
     #[command(flatten)]
     server: ServerArgs,
 
-    /// Ask only whether it is alive (GET /healthz), be it busy or stopping
+    /// Check only that the server is alive (GET /healthz), even if it is busy or stopping
     #[arg(long)]
     live: bool,
 }
 
-/// Asks a server whether it is ready, or alive.
+/// Checks whether a server is ready, or alive.
 pub async fn run(args: HealthArgs, output: Output) -> Result<(), CliError> {
     let (path, word) = if args.live { ("/healthz", "alive") } else { ("/readyz", "ready") };
     let answer: Value = Client::new(&args.server.server)?.get(path).await?;

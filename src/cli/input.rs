@@ -1,4 +1,4 @@
-//! Files that a command is given, of which `-` is standard input.
+//! Input files of commands. `-` is standard input.
 
 use std::fs::File;
 use std::io::Read;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::{CliError, Output};
 
-/// The bytes of a file, `bytes_max` at most: a device has no end.
+/// Reads a file of at most `bytes_max` bytes. The limit protects against devices, which have no end.
 pub fn read(file: &Path, bytes_max: usize) -> Result<Vec<u8>, CliError> {
     let failed = |error| CliError::failed(format!("can't read {}", named(file)), error);
     let mut bytes = Vec::new();
@@ -23,18 +23,18 @@ pub fn read(file: &Path, bytes_max: usize) -> Result<Vec<u8>, CliError> {
     Ok(bytes)
 }
 
-/// A file as messages call it.
+/// Returns the name of a file for messages.
 pub fn named(file: &Path) -> String {
     if is_standard(file) { "standard input".to_owned() } else { file.display().to_string() }
 }
 
-/// Whether a file stands for standard input.
+/// Returns whether a file is standard input.
 pub fn is_standard(file: &Path) -> bool {
     file.as_os_str() == "-"
 }
 
-/// Does something for each of some things, in order. One that fails is reported, and the others are done all the same,
-/// unless the error `is_last`: it would be that of the others too.
+/// Runs `work` for each of `things`, in order. An error is printed and the next one is done, except if
+/// `is_last` says that the others would fail in the same way.
 pub async fn each<T>(
     things: &[T],
     output: Output,
@@ -59,7 +59,7 @@ pub async fn each<T>(
     Err(CliError::Failed { what, why: None, hint: None })
 }
 
-/// Whether an error has nothing to do with the one thing that was being done.
+/// Returns whether an error concerns the whole command and not just one of its inputs.
 fn is_of_all(error: &CliError) -> bool {
     match error {
         CliError::Problem(problem) => matches!(problem.status, 401 | 403),

@@ -16,7 +16,7 @@ Examples:
   chainrule jobs cancel $(chainrule jobs list -q --state queued)
   chainrule jobs list --json | jq '.jobs[].progress'";
 
-/// Flags of `jobs`.
+/// Arguments of `chainrule jobs`.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct JobsArgs {
@@ -33,24 +33,24 @@ enum JobsCommand {
     List(ListArgs),
     /// Show a job
     Show {
-        /// Its id
+        /// Id of the job
         id: JobId,
     },
-    /// End jobs that wait or run
+    /// Cancel jobs that are queued or running
     Cancel(Ids),
-    /// Let jobs that failed or were cancelled go on from their newest checkpoints
+    /// Resume jobs that failed or were cancelled, from their newest checkpoints
     Resume(Ids),
-    /// Forget jobs that have ended, and their checkpoints; published models stay
+    /// Delete ended jobs and their checkpoints; published models stay
     Delete(Ids),
 }
 
 #[derive(Args, Default)]
 struct ListArgs {
-    /// Only those in this state
+    /// Only jobs in this state
     #[arg(long, value_parser = state, value_name = "STATE")]
     state: Option<JobState>,
 
-    /// Only those that publish this model
+    /// Only jobs that publish this model
     #[arg(long, value_parser = name, value_name = "NAME")]
     model: Option<String>,
 
@@ -60,7 +60,7 @@ struct ListArgs {
 
 #[derive(Args)]
 struct Ids {
-    /// Their ids
+    /// Ids of the jobs
     #[arg(required = true, value_name = "ID")]
     ids: Vec<JobId>,
 }
@@ -76,7 +76,6 @@ struct JobList {
     next_cursor: Option<String>,
 }
 
-/// Lists jobs, shows one, or ends, resumes or forgets some.
 pub async fn run(args: JobsArgs, output: Output) -> Result<(), CliError> {
     let client = Client::new(&args.server.server)?;
     match args.command.unwrap_or_else(|| JobsCommand::List(ListArgs::default())) {
@@ -88,7 +87,7 @@ pub async fn run(args: JobsArgs, output: Output) -> Result<(), CliError> {
     }
 }
 
-/// Deletes what has these names in a list at `path`.
+/// Deletes the items with these names at `path`.
 pub async fn delete_each<T: std::fmt::Display>(
     client: &Client,
     path: &str,
@@ -102,7 +101,7 @@ pub async fn delete_each<T: std::fmt::Display>(
     each(names, output, |_| false, delete).await
 }
 
-/// Says that something was deleted.
+/// Reports that an item was deleted.
 pub fn deleted(what: impl std::fmt::Display, output: Output) -> Result<(), CliError> {
     match output {
         Output { json: true, .. } => print_json(&json!({ "deleted": what.to_string() })),
@@ -151,7 +150,7 @@ fn row(job: &Job) -> [String; 6] {
     [job.id.to_string(), job.state.to_string(), model(job), epoch(job), accuracy(job), moment(job.created_at)]
 }
 
-/// The model a job publishes under, with its version if there is one.
+/// Returns the model that a job publishes, with its version once that is known.
 fn model(job: &Job) -> String {
     match &job.result {
         Some(result) => format!("{}@{}", result.model, result.version),
@@ -163,7 +162,7 @@ fn epoch(job: &Job) -> String {
     format!("{}/{}", job.progress.epoch, job.progress.epochs)
 }
 
-/// On the test split, or, before it is known, on the validation examples.
+/// Returns the test accuracy, or the validation accuracy until that is known.
 fn accuracy(job: &Job) -> String {
     let metrics = job.metrics.as_ref();
     let test = metrics.and_then(|metrics| metrics.test_accuracy).map(percent);

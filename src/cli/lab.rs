@@ -19,21 +19,21 @@ Examples:
   chainrule graph 'sigmoid(w*x + b)' w=2 x=-1 b=0.5 --svg graph.svg
   chainrule graph --json 'a^2' a=3
 
-No server is asked.";
+This command needs no server.";
 
-/// Flags of `graph`.
+/// Arguments of `chainrule graph`.
 #[derive(Args)]
 #[command(after_help = GRAPH_EXAMPLES)]
 pub struct GraphArgs {
-    /// The expression, with bindings before it: x = a + b; x^2
+    /// The expression, after its bindings: x = a + b; x^2
     #[arg(value_name = "EXPRESSION", allow_hyphen_values = true)]
     expression: String,
 
-    /// Value of an input
+    /// Value of an input, such as a=-1
     #[arg(value_name = "NAME=VALUE", value_parser = input)]
     inputs: Vec<(String, f64)>,
 
-    /// Draw it into this file
+    /// Write a drawing to this file
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
 }
@@ -48,7 +48,7 @@ fn input(text: &str) -> Result<(String, f64), String> {
     Ok((name.trim().to_owned(), number))
 }
 
-/// The chain rule on an expression.
+/// Differentiates an expression by the chain rule.
 pub fn graph(args: &GraphArgs, output: Output) -> Result<(), CliError> {
     let mut inputs = BTreeMap::new();
     for (name, value) in &args.inputs {
@@ -72,10 +72,10 @@ pub fn graph(args: &GraphArgs, output: Output) -> Result<(), CliError> {
     }
 }
 
-/// Columns of the expression that are shown around a fault.
+/// How many columns of an expression are shown around an error.
 const SHOWN: usize = 60;
 
-/// The faults, and below the expression a mark at its column.
+/// Makes an error with the expression and a mark below the place of the first fault.
 fn at_its_place(expression: &str, errors: &[GraphError]) -> CliError {
     let what = errors.iter().map(GraphError::to_string).collect::<Vec<_>>().join("; ");
     let column = errors.iter().find_map(|error| match error.place {
@@ -99,9 +99,9 @@ Examples:
   chainrule summary cnn-best --batch-size 64
   chainrule summary '{\"layers\": [{\"type\": \"dense\", \"units\": 10}]}'
 
-No server is asked.";
+This command needs no server.";
 
-/// Flags of `summary`.
+/// Arguments of `chainrule summary`.
 #[derive(Args)]
 #[command(after_help = SUMMARY_EXAMPLES)]
 pub struct SummaryArgs {
@@ -109,12 +109,12 @@ pub struct SummaryArgs {
     #[arg(value_name = "NETWORK")]
     network: String,
 
-    /// Images of a batch
+    /// Images in a batch
     #[arg(long, value_name = "N")]
     batch_size: Option<u64>,
 }
 
-/// Shapes, parameters, operations and bytes of a network.
+/// Prints the shapes, parameters, operations and bytes of a network.
 pub fn summary(args: &SummaryArgs, output: Output) -> Result<(), CliError> {
     let request = request(&args.network, [("batch_size", args.batch_size)])?;
     let parsed = NetworkRequest::parse(&request, &data::mnist::shape(), &SpecLimits::default())
@@ -135,9 +135,9 @@ Examples:
   chainrule gradient-check cnn-fast --samples 4 --parameters 20
   chainrule gradient-check --json mlp | jq .max_relative_error
 
-No server is asked.";
+This command needs no server.";
 
-/// Flags of `gradient-check`.
+/// Arguments of `chainrule gradient-check`.
 #[derive(Args)]
 #[command(after_help = GRADIENT_CHECK_EXAMPLES)]
 pub struct GradientCheckArgs {
@@ -145,20 +145,20 @@ pub struct GradientCheckArgs {
     #[arg(value_name = "NETWORK")]
     network: String,
 
-    /// Examples of MNIST in the batch
+    /// MNIST images in the batch
     #[arg(long, value_name = "N")]
     samples: Option<u64>,
 
-    /// Elements that are checked of each weight and each bias
+    /// Elements to check of each weight and each bias
     #[arg(long, value_name = "N")]
     parameters: Option<u64>,
 
-    /// Seed of the weights, the examples and the choice of elements
+    /// Seed for the weights, the images and the choice of elements
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 }
 
-/// Backpropagation beside numerical differentiation.
+/// Compares backpropagation with numerical differentiation.
 pub fn gradient_check(args: &GradientCheckArgs, output: Output) -> Result<(), CliError> {
     let fields = [("samples", args.samples), ("parameters", args.parameters), ("seed", args.seed)];
     let request = request(&args.network, fields)?;
@@ -175,7 +175,7 @@ pub fn gradient_check(args: &GradientCheckArgs, output: Output) -> Result<(), Cl
     }
 }
 
-/// A request for a network: a preset's name or layers, and the numbers that are given.
+/// Makes the request for a network: a preset or layers, and the numbers that are given.
 fn request<const N: usize>(network: &str, numbers: [(&str, Option<u64>); N]) -> Result<Value, CliError> {
     let network: Value = match network.trim_start().starts_with('{') {
         true => serde_json::from_str(network).map_err(|error| CliError::Usage {
@@ -208,7 +208,7 @@ Examples:
   chainrule trace 8 --label 6 --learning-rate 0.01
   chainrule trace --json 0 | jq .loss_after";
 
-/// Flags of `trace`.
+/// Arguments of `chainrule trace`.
 #[derive(Args)]
 #[command(after_help = TRACE_EXAMPLES)]
 pub struct TraceArgs {
@@ -219,19 +219,19 @@ pub struct TraceArgs {
     #[arg(long, default_value = "digits", value_name = "REF")]
     model: ModelRef,
 
-    /// The data set whose test images are numbered
+    /// Data set whose test images INDEX counts
     #[arg(long, default_value = "mnist", value_name = "NAME")]
     dataset: String,
 
-    /// The class it should be, that of the image unless given
+    /// Class that the network should predict [default: the label of the image]
     #[arg(long, value_name = "CLASS")]
     label: Option<u64>,
 
-    /// Of the one update
+    /// Learning rate of the one update
     #[arg(long, default_value_t = 0.1, value_name = "RATE", value_parser = rate)]
     learning_rate: f64,
 
-    /// Number of a test image
+    /// Number of a test image, from 0
     #[arg(value_name = "INDEX")]
     index: u64,
 }
@@ -241,7 +241,7 @@ fn rate(text: &str) -> Result<f64, String> {
     rate.ok_or_else(|| "must be a number above 0".to_owned())
 }
 
-/// One step of backpropagation on one image, looked into.
+/// Prints one step of backpropagation on one image.
 pub async fn trace(args: TraceArgs, output: Output) -> Result<(), CliError> {
     let client = Client::new(&args.server.server)?;
     let mut request = json!({

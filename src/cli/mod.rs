@@ -1,4 +1,4 @@
-//! The command line: one file a command. Results go to standard output, all else to standard error.
+//! The command line, one file per command. Results go to standard output, everything else to standard error.
 
 mod backup;
 mod check;
@@ -34,16 +34,16 @@ use crate::train::is_name;
 
 const EXAMPLES: &str = "\
 Examples:
-  chainrule demo                                   train MNIST and read ten digits, here and now
+  chainrule demo                                   train MNIST and read ten digits, in one command
   chainrule serve --listen 127.0.0.1:8080          serve until Ctrl-C
   chainrule train --follow                         train MNIST on that server
-  chainrule train --follow '{\"network\": \"lesson\"}'  the lesson's network instead
-  chainrule predict digit.png                      what digit is it?
-  chainrule jobs                                   what has been sent, and how far is it?
-  chainrule graph 'x = a + b; x*b' a=2 b=3         the chain rule, worked out
+  chainrule train --follow '{\"network\": \"lesson\"}'  train the lesson's network instead
+  chainrule predict digit.png                      read the digit in a picture
+  chainrule jobs                                   list the jobs and their progress
+  chainrule graph 'x = a + b; x*b' a=2 b=3         work out the chain rule
 
-Exit status: 0 done, 1 failed, 2 wrong usage, 3 the job failed, was cancelled or missed
---min-accuracy, 4 not authorised, 5 no server there, 130 interrupted.";
+Exit status: 0 success, 1 failure, 2 wrong usage, 3 the job failed, was cancelled or missed
+--min-accuracy, 4 not authorised, 5 no server answers, 130 interrupted.";
 
 const COMPLETIONS: &str = "\
 Examples:
@@ -61,14 +61,14 @@ struct Cli {
     command: Option<Command>,
 }
 
-/// How every command writes.
+/// The form of a command's output.
 #[derive(Args, Clone, Copy)]
 struct Output {
-    /// Write JSON, a stream as one object a line
+    /// Print JSON; a stream is one object per line
     #[arg(long, global = true)]
     json: bool,
 
-    /// Write only the id, or the label
+    /// Print only the id or the label
     #[arg(short, long, global = true, conflicts_with = "json")]
     quiet: bool,
 
@@ -78,7 +78,8 @@ struct Output {
 }
 
 impl Output {
-    /// What a command line that can't be read says of it: how its own fault is to be written.
+    /// Returns the flags of a command line that can't be parsed, so that its error is printed in the form
+    /// asked for.
     fn of_unread(arguments: &[OsString]) -> Self {
         let mut words =
             arguments.iter().filter_map(|argument| argument.to_str()).take_while(|word| *word != "--");
@@ -93,32 +94,32 @@ impl Output {
     }
 }
 
-/// Which rows of a list are shown.
+/// The page of a list to show.
 #[derive(Args, Clone, Default)]
 struct PageArgs {
-    /// Rows that are shown, 50 unless given
+    /// Rows of a page [default: 50]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=200))]
     limit: Option<u32>,
 
-    /// Continue a list: the cursor printed below its last page
+    /// Continue a list after the page that printed this cursor
     #[arg(long, value_name = "CURSOR")]
     cursor: Option<String>,
 }
 
 impl PageArgs {
-    /// The same as parameters of a query.
+    /// Returns the parameters of the query.
     fn query(&self) -> [(&'static str, Option<String>); 2] {
         [("limit", self.limit.map(|limit| limit.to_string())), ("cursor", self.cursor.clone())]
     }
 }
 
-/// Reads the name of a model or a data set.
+/// Parses the name of a model or a data set.
 fn name(text: &str) -> Result<String, String> {
     let rule = "must be 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit";
     if is_name(text) { Ok(text.to_owned()) } else { Err(rule.to_owned()) }
 }
 
-/// Which server a command talks to.
+/// The server that a command talks to.
 #[derive(Args, Clone)]
 struct ServerArgs {
     /// Address of the server
@@ -136,47 +137,47 @@ struct ServerArgs {
 enum Command {
     /// Run the server
     Serve(Box<serve::ServeArgs>),
-    /// Train MNIST and read ten digits, from nothing
+    /// Start a server, train MNIST and read ten digits
     Demo(demo::DemoArgs),
     /// Send a training job
     Train(train::TrainArgs),
     /// Read digits from pictures
     Predict(predict::PredictArgs),
-    /// List jobs, show one; cancel, resume or delete some
+    /// List, show, cancel, resume or delete jobs
     Jobs(jobs::JobsArgs),
-    /// List models, show the versions of one; delete some
+    /// List, show, alias or delete models
     Models(models::ModelsArgs),
-    /// List data sets, or show one
+    /// List or show data sets
     Datasets(datasets::DatasetsArgs),
     /// Differentiate an expression by the chain rule
     Graph(lab::GraphArgs),
-    /// Show the layers of a network and what they take
+    /// Show the layers of a network, their parameters and cost
     Summary(lab::SummaryArgs),
     /// Compare backpropagation with numerical differentiation
     GradientCheck(lab::GradientCheckArgs),
-    /// Check a data folder, and mend it
+    /// Check a data folder, and repair it
     Check(check::CheckArgs),
-    /// Look into one step of backpropagation on one image
+    /// Show one step of backpropagation on one image
     Trace(lab::TraceArgs),
     /// Ask a server whether it is ready
     Health(health::HealthArgs),
-    /// Write a data folder into one file, while servers run
+    /// Back up a data folder into one file, while servers run
     Backup(backup::BackupArgs),
-    /// Make a data folder from a backup
+    /// Restore a data folder from a backup
     Restore(restore::RestoreArgs),
-    /// Name the places where a test can let the server die
+    /// Print the names of the fail points, for tests
     #[cfg(debug_assertions)]
     #[command(hide = true)]
     Faults,
-    /// Write completions for a shell
+    /// Print the completions for a shell
     #[command(after_help = COMPLETIONS)]
     Completions {
-        /// The shell
+        /// The shell to complete for
         shell: Shell,
     },
 }
 
-/// Reads the command line and does what it says.
+/// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let (output, result) = match parse(&arguments) {
@@ -195,13 +196,12 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Reads the command line.
 fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
     Cli::from_arg_matches(&with_negative_numbers(Cli::command()).try_get_matches_from(arguments)?)
 }
 
-/// The command with arguments whose value may be -1, which is then no argument of its own: it is refused by what reads the value, which says
-/// why.
+/// Lets the values of all arguments be negative numbers. Otherwise clap takes -1 for an unknown flag; now the
+/// parser of the value refuses it and gives the reason.
 fn with_negative_numbers(command: clap::Command) -> clap::Command {
     command
         .mut_args(|argument| {
@@ -242,14 +242,14 @@ fn run(command: Command, output: Output) -> Result<(), CliError> {
     result
 }
 
-/// Writes what makes a shell complete this program's arguments.
+/// Prints the script that completes this program's arguments in a shell.
 fn completions(shell: Shell) -> Result<(), CliError> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "chainrule", &mut script);
     print(String::from_utf8_lossy(&script).trim_end())
 }
 
-/// Writes a line of result. A reader that has gone away, as `head` does, ends the program quietly.
+/// Prints a line of the result. If the reader is gone (`head`, say), the command ends quietly.
 fn print(line: impl std::fmt::Display) -> Result<(), CliError> {
     use std::io::Write;
     writeln!(std::io::stdout(), "{line}").map_err(|error| match error.kind() {
@@ -258,13 +258,13 @@ fn print(line: impl std::fmt::Display) -> Result<(), CliError> {
     })
 }
 
-/// Writes a line to standard error. Nothing depends on it: who does not read it, as after `2>&1 | head`, misses it.
+/// Prints a line to standard error. Failures are ignored, for instance after `2>&1 | head`.
 fn say(line: impl std::fmt::Display) {
     use std::io::Write;
     let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
-/// Writes a value as a line of JSON.
+/// Prints a value as one line of JSON.
 fn print_json(value: &impl serde::Serialize) -> Result<(), CliError> {
     print(serde_json::to_string(value).map_err(|error| CliError::failed("can't write the result", error))?)
 }

@@ -12,13 +12,13 @@ use crate::model::{ModelRef, ModelVersion, Selector};
 
 const EXAMPLES: &str = "\
 Examples:
-  chainrule models                     the models, published last first
-  chainrule models show digits         its versions
+  chainrule models                     list the models, last published first
+  chainrule models show digits         list its versions
   chainrule models alias digits@2 champion
   chainrule models delete digits@1 digits@3
   chainrule models list --json | jq '.models[].name'";
 
-/// Flags of `models`.
+/// Arguments of `chainrule models`.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ModelsArgs {
@@ -31,7 +31,7 @@ pub struct ModelsArgs {
 
 #[derive(Subcommand)]
 enum ModelsCommand {
-    /// List models, the one published last first
+    /// List models, last published first
     List(PageArgs),
     /// Show the versions of a model, newest first
     Show {
@@ -42,13 +42,13 @@ enum ModelsCommand {
         #[command(flatten)]
         page: PageArgs,
     },
-    /// Let an alias mean a version; predictions by NAME@ALIAS pass over to it at once
+    /// Point an alias to a version; predictions by NAME@ALIAS use it at once
     Alias {
         /// The version: NAME@VERSION
         #[arg(value_name = "REF")]
         model: ModelRef,
 
-        /// The alias; `default` is what a bare NAME means
+        /// Name of the alias; `default` decides what a bare NAME refers to
         #[arg(value_parser = name)]
         alias: String,
     },
@@ -58,7 +58,7 @@ enum ModelsCommand {
         #[arg(value_name = "REF")]
         alias: ModelRef,
     },
-    /// Delete versions that no alias means
+    /// Delete versions that have no alias
     Delete {
         /// The versions: NAME@VERSION
         #[arg(required = true, value_name = "REF")]
@@ -72,18 +72,17 @@ struct ModelList {
     next_cursor: Option<String>,
 }
 
-/// A model with some of its versions, newest first.
+/// A model with a page of its versions, newest first.
 #[derive(Deserialize)]
 struct Entry {
     name: String,
     versions: Vec<ModelVersion>,
     aliases: BTreeMap<String, u32>,
-    /// How many versions there are; all of them are here where it is absent.
+    /// The number of all versions. Absent if `versions` has all of them.
     version_count: Option<u64>,
     next_cursor: Option<String>,
 }
 
-/// Lists models, shows one, or deletes versions.
 pub async fn run(args: ModelsArgs, output: Output) -> Result<(), CliError> {
     let client = Client::new(&args.server.server)?;
     match args.command.unwrap_or_else(|| ModelsCommand::List(PageArgs::default())) {
@@ -183,7 +182,7 @@ fn show(answer: Value, output: Output) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Says how to see the next page.
+/// Says how to get the next page.
 fn hint(next_cursor: Option<String>) {
     if let Some(cursor) = next_cursor {
         say(format!("there are more: --cursor {cursor}"));

@@ -15,13 +15,13 @@ Examples:
   chainrule predict --model digits@3 scans/*.jpg
   chainrule predict --json - < digit.png
 
-A file is a PNG or JPEG picture of any size, or raw pixels, 784 bytes an image. One that can't be read
-is reported, and the others are read all the same: the status is then 1.";
+A file is a PNG or JPEG picture of any size, or raw pixels, 784 bytes per image. A file that can't be
+read is reported and the next one is read; the exit status is then 1.";
 
-/// Bytes of a file that are read; a server takes fewer of them, unless its --body-bytes-max is raised.
+/// The most bytes that are read from a file. A server accepts less unless its --body-bytes-max is raised.
 const FILE_BYTES_MAX: usize = 1 << 30;
 
-/// Flags of `predict`.
+/// Arguments of `chainrule predict`.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct PredictArgs {
@@ -32,7 +32,7 @@ pub struct PredictArgs {
     #[arg(long, default_value = "digits", value_name = "REF")]
     model: ModelRef,
 
-    /// Take 28x28 pictures as they are
+    /// Use 28x28 pictures as they are, without cropping and centring
     #[arg(long)]
     as_is: bool,
 
@@ -41,7 +41,7 @@ pub struct PredictArgs {
     files: Vec<PathBuf>,
 }
 
-/// Reads digits from pictures, each file on its own: one that can't be read is reported, and the next one is read.
+/// Predicts each file with a request of its own.
 pub async fn run(args: PredictArgs, output: Output) -> Result<(), CliError> {
     if args.files.iter().filter(|file| is_standard(file)).count() > 1 {
         return Err(CliError::Usage {
@@ -83,7 +83,7 @@ fn show(file: &Path, answer: &Predictions, output: Output) -> Result<(), CliErro
     Ok(())
 }
 
-/// The media type of a file by its content: the signatures of PNG (RFC 2083) and JPEG (JFIF).
+/// Returns the media type of a file from the signatures of PNG (RFC 2083) and JPEG (JFIF).
 fn media_type(file: &Path, bytes: &[u8]) -> Result<&'static str, CliError> {
     match picture::looks_like(bytes) {
         Some("png") => return Ok("image/png"),

@@ -13,22 +13,22 @@ Examples:
   chainrule restore chainrule-2026-07-01.tar --data-dir /var/lib/chainrule-restored
   chainrule serve --data-dir /var/lib/chainrule-restored
 
-The folder must be empty or not there. What was restored is checked before it counts; a restore that
-was cut is begun anew by the next. Jobs that were running go on when a server starts on the folder.";
+The folder must be empty or not exist. The restored data is checked before it can be used. After an
+interrupted restore, run the command again. Jobs that were running resume when a server starts on it.";
 
-/// Flags of `restore`.
+/// Arguments of `chainrule restore`.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct RestoreArgs {
     #[command(flatten)]
     folder: FolderArgs,
 
-    /// The backup to read
+    /// The backup to restore
     #[arg(value_name = "FILE")]
     file: PathBuf,
 }
 
-/// Makes a data folder from a backup.
+/// Restores a data folder from a backup.
 pub async fn run(args: RestoreArgs, output: Output) -> Result<(), CliError> {
     let folder = &args.folder.data_dir;
     let contents = backup::restore(&args.file, folder).await?;

@@ -13,9 +13,9 @@ Examples:
   chainrule serve --listen 127.0.0.1:0 --data-dir /var/lib/chainrule
   CHAINRULE_WORKERS=2 CHAINRULE_LOG_FORMAT=json chainrule serve
 
---help shows the limits as well, -h leaves them out.";
+-h leaves out the limits; --help shows everything.";
 
-/// Flags of `serve`.
+/// Arguments of `chainrule serve`.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ServeArgs {
@@ -41,8 +41,8 @@ pub async fn run(args: ServeArgs, output: Output) -> Result<(), CliError> {
     Ok(())
 }
 
-/// A token that the first SIGTERM or Ctrl-C cancels. The second one ends the process at once: what is lost goes back to
-/// the last checkpoint.
+/// Returns a token that the first SIGTERM or Ctrl-C cancels. The second one exits at once; running jobs then
+/// resume from their last checkpoints.
 pub fn stop_signal() -> Result<CancellationToken, CliError> {
     use tokio::signal::unix::{SignalKind, signal};
     let listen = |kind| signal(kind).map_err(|error| CliError::failed("can't listen for signals", error));

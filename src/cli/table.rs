@@ -1,14 +1,14 @@
-//! Rows for people.
+//! Tables and other values as text for people.
 
 use console::measure_text_width;
 use jiff::Timestamp;
 
 use super::{CliError, Output, print, style};
 
-/// Blanks between columns.
+/// Spaces between columns.
 const GAP: usize = 2;
 
-/// Writes rows in columns, with a header above them.
+/// Prints a header and rows in columns.
 pub fn table<const N: usize>(
     header: [&str; N],
     rows: &[[String; N]],
@@ -23,7 +23,7 @@ pub fn table<const N: usize>(
     rows.iter().try_for_each(|row| print(line(row, &widths)))
 }
 
-/// Writes names and values, those without a value left out.
+/// Prints names and values. Rows without a value are left out.
 pub fn details(rows: &[(&str, Option<String>)]) -> Result<(), CliError> {
     let rows = rows.iter().filter_map(|(name, value)| Some([(*name).to_owned(), value.clone()?]));
     let rows: Vec<[String; 2]> = rows.collect();
@@ -40,17 +40,17 @@ fn line<const N: usize>(cells: &[String; N], widths: &[usize; N]) -> String {
     line.trim_end().to_owned()
 }
 
-/// A fraction in percent.
+/// Formats a fraction as a percentage.
 pub fn percent(fraction: f64) -> String {
     format!("{:.2} %", fraction * 100.0)
 }
 
-/// A moment to the second, in UTC.
+/// Formats a time in UTC, to the second.
 pub fn moment(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
 }
 
-/// A value that is there, or a dash.
+/// Returns a value, or a dash if there is none.
 pub fn or_dash(value: Option<String>) -> String {
     value.unwrap_or_else(|| "–".to_owned())
 }

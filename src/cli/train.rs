@@ -11,43 +11,44 @@ use crate::job::{Job, JobId, JobState};
 
 const EXAMPLES: &str = "\
 Examples:
-  chainrule train                                    MNIST with the defaults; prints the job's id
+  chainrule train                                    train MNIST with the defaults; prints the job's id
   chainrule train --follow --min-accuracy 0.97       wait, and fail below 97 %
   chainrule train '{\"epochs\": 2, \"seed\": 7}'
   chainrule train job.json
   echo '{\"network\": \"lesson\"}' | chainrule train -
-  chainrule train --follow --job ID                  follow a job that was sent before";
+  chainrule train --follow --job ID                  follow an existing job";
 
-/// Bytes of a request that are read; a server takes fewer of them, unless its --job-request-bytes-max is raised.
+/// The most bytes that are read of a request. A server accepts less unless its --job-request-bytes-max is
+/// raised.
 const REQUEST_BYTES_MAX: usize = 64 << 20;
 
 const REQUEST_HINT: &str =
     "give a request as JSON, as '{\"epochs\": 2}', a file that holds it, or - for standard input";
 
-/// Flags of `train`.
+/// Arguments of `chainrule train`.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct TrainArgs {
     #[command(flatten)]
     server: ServerArgs,
 
-    /// Show the job until it ends; Ctrl-C lets it go on alone
+    /// Show the job's progress until it ends; Ctrl-C does not stop the job
     #[arg(long)]
     follow: bool,
 
-    /// With --follow: end with status 3 where the test accuracy is lower (0 to 1)
+    /// Exit with status 3 if the test accuracy is lower (0 to 1); needs --follow
     #[arg(long, requires = "follow", value_name = "FRACTION", value_parser = fraction)]
     min_accuracy: Option<f64>,
 
-    /// How progress is shown
+    /// How to show progress
     #[arg(long, default_value = "auto", value_name = "HOW")]
     progress: ProgressChoice,
 
-    /// Follow this job instead of sending one
+    /// Follow this job instead of sending a new one
     #[arg(long, requires = "follow", conflicts_with = "request", value_name = "ID")]
     job: Option<JobId>,
 
-    /// The request: JSON, a file that holds it, or - for standard input; {} unless given
+    /// The request: JSON, a file that contains it, or - for standard input [default: {}]
     #[arg(value_name = "JSON|FILE|-")]
     request: Option<String>,
 }
@@ -57,7 +58,7 @@ fn fraction(text: &str) -> Result<f64, String> {
     value.ok_or_else(|| "must be a number from 0 to 1".to_owned())
 }
 
-/// Sends a job, and follows it where asked to.
+/// Sends a job, and follows it if asked.
 pub async fn run(args: TrainArgs, output: Output) -> Result<(), CliError> {
     let server = &args.server.server;
     let client = Client::new(server)?;
@@ -126,7 +127,7 @@ fn show(job: &Job, output: Output, server: &str) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Says how a job ended, and fails where it did not end well.
+/// Prints how a job ended. Returns an error if it has no result or missed `min_accuracy`.
 pub fn judge(job: &Job, min_accuracy: Option<f64>, output: Output) -> Result<(), CliError> {
     let Some(result) = &job.result else {
         let why = job.error.as_ref().map(|error| format!(": {} ({})", error.detail, error.code));

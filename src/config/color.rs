@@ -1,20 +1,21 @@
 use clap::ValueEnum;
 
-/// When colour is used.
+/// When output is coloured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum ColorChoice {
-    /// On a terminal, unless the environment says otherwise.
+    /// On a terminal, unless the environment forbids it.
     #[default]
     Auto,
-    /// Always.
+    /// On terminals, files and pipes alike.
     Always,
-    /// Never.
+    /// Not even on a terminal.
     Never,
 }
 
 impl ColorChoice {
-    /// Whether colour goes to a stream: the choice, then `NO_COLOR` (<https://no-color.org>), then
-    /// `CLICOLOR_FORCE`, then `TERM=dumb`, then whether it is a terminal.
+    /// Returns whether a stream gets colour. The choice decides first, then `NO_COLOR`
+    /// (<https://no-color.org>), then `CLICOLOR_FORCE`, then `TERM=dumb`, then whether the stream is a
+    /// terminal.
     pub fn is_colored(self, is_terminal: bool) -> bool {
         let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         match self {

@@ -2,14 +2,14 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// How much of what has ended is kept.
+/// How many ended jobs or old versions are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
-    /// All of it.
+    /// Everything.
     All,
-    /// The newest so many.
+    /// The newest `n`.
     Newest(u64),
-    /// What is younger.
+    /// Those younger than this age.
     Younger(Duration),
 }
 

@@ -10,19 +10,19 @@ use crate::lab::LabLimits;
 use crate::service::ServiceLimits;
 use crate::train::SpecLimits;
 
-/// What the server takes on at most.
+/// The limits of what clients can ask of the server
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Limits")]
 pub struct Limits {
-    /// Bytes of a request's body
+    /// Largest body of a request, in bytes
     #[arg(long, env = "CHAINRULE_BODY_BYTES_MAX", default_value_t = 16 << 20, value_name = "N", hide_short_help = true)]
     pub body_bytes_max: usize,
 
-    /// Bytes of a request for a job
+    /// Largest body of a request for a job, in bytes
     #[arg(long, env = "CHAINRULE_JOB_REQUEST_BYTES_MAX", default_value_t = 256 << 10, value_name = "N", hide_short_help = true)]
     pub job_request_bytes_max: usize,
 
-    /// Seconds a body may take to arrive
+    /// Longest time for a body to arrive, in seconds
     #[arg(
         long,
         env = "CHAINRULE_BODY_TIMEOUT_SECONDS",
@@ -32,7 +32,7 @@ pub struct Limits {
     )]
     pub body_timeout_seconds: u32,
 
-    /// Seconds a connection may be silent before and between requests
+    /// Longest silence of a connection before and between requests, in seconds
     #[arg(
         long,
         env = "CHAINRULE_HEADER_TIMEOUT_SECONDS",
@@ -42,7 +42,7 @@ pub struct Limits {
     )]
     pub header_timeout_seconds: u32,
 
-    /// Open connections
+    /// Most open connections
     #[arg(
         long,
         env = "CHAINRULE_CONNECTIONS_MAX",
@@ -53,7 +53,7 @@ pub struct Limits {
     )]
     pub connections_max: usize,
 
-    /// Open connections of one client: an IPv4 address, or 64 bits of an IPv6 address
+    /// Most open connections of one client: an IPv4 address, or the first 64 bits of an IPv6 address
     #[arg(
         long,
         env = "CHAINRULE_CONNECTIONS_PER_CLIENT_MAX",
@@ -64,7 +64,7 @@ pub struct Limits {
     )]
     pub connections_per_client_max: usize,
 
-    /// Seconds of waiting in which a client must take at least 16 KiB of an answer
+    /// Time in which a client must take at least 16 KiB of an answer, in seconds
     #[arg(
         long,
         env = "CHAINRULE_WRITE_TIMEOUT_SECONDS",
@@ -75,11 +75,11 @@ pub struct Limits {
     )]
     pub write_timeout_seconds: u32,
 
-    /// Bytes of memory that all requests together may hold: connections, bodies, working memory, answers
+    /// Memory that all requests together may hold, in bytes: connections, bodies, working memory, answers
     #[arg(long, env = "CHAINRULE_MEMORY_BYTES_MAX", default_value_t = 320 << 20, value_name = "N", hide_short_help = true, value_parser = memory())]
     pub memory_bytes_max: usize,
 
-    /// Requests that read and change rows, worked on at the same time
+    /// Most requests that read or change rows at the same time
     #[arg(
         long,
         env = "CHAINRULE_REQUESTS_MAX",
@@ -90,7 +90,7 @@ pub struct Limits {
     )]
     pub requests_max: usize,
 
-    /// Requests that wait for a place, of each kind of work
+    /// Most requests that wait for a place, for each kind of work
     #[arg(
         long,
         env = "CHAINRULE_WAITING_MAX",
@@ -101,11 +101,11 @@ pub struct Limits {
     )]
     pub waiting_max: usize,
 
-    /// Seconds that a request waits for a place at most
+    /// Longest time a request waits for a place before it is refused, in seconds
     #[arg(long, env = "CHAINRULE_WAITING_SECONDS_MAX", default_value_t = 5.0, value_name = "N", hide_short_help = true, value_parser = seconds)]
     pub waiting_seconds_max: f64,
 
-    /// Requests with wait_seconds that wait
+    /// Most requests that wait because of wait_seconds
     #[arg(
         long,
         env = "CHAINRULE_WAITS_MAX",
@@ -116,7 +116,7 @@ pub struct Limits {
     )]
     pub waits_max: usize,
 
-    /// Open event streams
+    /// Most open event streams
     #[arg(
         long,
         env = "CHAINRULE_STREAMS_MAX",
@@ -127,7 +127,7 @@ pub struct Limits {
     )]
     pub streams_max: usize,
 
-    /// Seconds that wait_seconds may ask for
+    /// Largest value of wait_seconds
     #[arg(
         long,
         env = "CHAINRULE_WAIT_SECONDS_MAX",
@@ -137,7 +137,7 @@ pub struct Limits {
     )]
     pub wait_seconds_max: u32,
 
-    /// Jobs that wait for a worker
+    /// Most jobs that wait for a worker
     #[arg(
         long,
         env = "CHAINRULE_QUEUE_MAX",
@@ -147,7 +147,7 @@ pub struct Limits {
     )]
     pub queue_max: u32,
 
-    /// Images of a prediction
+    /// Most images of a prediction
     #[arg(
         long,
         env = "CHAINRULE_IMAGES_MAX",
@@ -158,7 +158,7 @@ pub struct Limits {
     )]
     pub images_max: usize,
 
-    /// Pictures of a form
+    /// Most pictures of a form
     #[arg(
         long,
         env = "CHAINRULE_PICTURES_MAX",
@@ -169,7 +169,7 @@ pub struct Limits {
     )]
     pub pictures_max: usize,
 
-    /// Width and height of a picture in pixels
+    /// Largest width and height of a picture, in pixels
     #[arg(
         long,
         env = "CHAINRULE_PICTURE_SIDE_MAX",
@@ -179,15 +179,15 @@ pub struct Limits {
     )]
     pub picture_side_max: u32,
 
-    /// Pixels of all pictures of a request
+    /// Most pixels of all pictures of a request together
     #[arg(long, env = "CHAINRULE_PICTURES_PIXELS_MAX", default_value_t = 1 << 27, value_name = "N", hide_short_help = true)]
     pub pictures_pixels_max: u64,
 
-    /// Bytes a picture may take while it is decoded and prepared
+    /// Memory to decode and prepare a picture, in bytes
     #[arg(long, env = "CHAINRULE_PICTURE_BYTES_MAX", default_value_t = 192 << 20, value_name = "N", hide_short_help = true)]
     pub picture_bytes_max: u64,
 
-    /// Predictions of one image or few, computed at the same time
+    /// Most predictions of one or a few images at the same time
     #[arg(
         long,
         env = "CHAINRULE_PREDICTIONS_MAX",
@@ -198,7 +198,8 @@ pub struct Limits {
     )]
     pub predictions_max: usize,
 
-    /// Pieces of long work done at the same time, of each kind: batches of images, pictures, the lab, long texts; 0 is half of the cores, two at least
+    /// Most pieces of long work at the same time, for each kind (batches of images, pictures, the lab, long
+    /// JSON); 0 takes half of the cores, at least 2
     #[arg(
         long,
         env = "CHAINRULE_LONG_WORK_MAX",
@@ -209,11 +210,11 @@ pub struct Limits {
     )]
     pub long_work_max: usize,
 
-    /// Bytes of weights held in memory to predict
+    /// Memory for the weights of models that predict, in bytes
     #[arg(long, env = "CHAINRULE_MODEL_BYTES_MAX", default_value_t = 256 << 20, value_name = "N", hide_short_help = true)]
     pub model_bytes_max: u64,
 
-    /// Aliases of a model
+    /// Most aliases of a model
     #[arg(
         long,
         env = "CHAINRULE_ALIASES_MAX",
@@ -224,7 +225,7 @@ pub struct Limits {
     )]
     pub aliases_max: u32,
 
-    /// Epochs of a job
+    /// Most epochs of a job
     #[arg(
         long,
         env = "CHAINRULE_EPOCHS_MAX",
@@ -234,7 +235,7 @@ pub struct Limits {
     )]
     pub epochs_max: u32,
 
-    /// Layers of a network
+    /// Most layers of a network
     #[arg(
         long,
         env = "CHAINRULE_LAYERS_MAX",
@@ -245,7 +246,7 @@ pub struct Limits {
     )]
     pub layers_max: usize,
 
-    /// Units of a layer
+    /// Most units of a layer
     #[arg(
         long,
         env = "CHAINRULE_UNITS_MAX",
@@ -256,7 +257,7 @@ pub struct Limits {
     )]
     pub units_max: usize,
 
-    /// Floating-point operations of a job
+    /// Most floating-point operations of a job
     #[arg(
         long,
         env = "CHAINRULE_JOB_FLOPS_MAX",
@@ -267,7 +268,7 @@ pub struct Limits {
     )]
     pub job_flops_max: f64,
 
-    /// Bytes of memory of a job
+    /// Memory of a job, in bytes
     #[arg(
         long,
         env = "CHAINRULE_JOB_BYTES_MAX",
@@ -278,7 +279,7 @@ pub struct Limits {
     )]
     pub job_bytes_max: f64,
 
-    /// Floating-point operations of a prediction, all its images together
+    /// Most floating-point operations of a prediction, all its images together
     #[arg(
         long,
         env = "CHAINRULE_PREDICT_FLOPS_MAX",
@@ -289,7 +290,7 @@ pub struct Limits {
     )]
     pub predict_flops_max: f64,
 
-    /// Floating-point operations of an answer of the lab
+    /// Most floating-point operations of an answer of the lab
     #[arg(
         long,
         env = "CHAINRULE_LAB_FLOPS_MAX",
@@ -300,7 +301,7 @@ pub struct Limits {
     )]
     pub lab_flops_max: f64,
 
-    /// Bytes of memory of an answer of the lab
+    /// Memory of an answer of the lab, in bytes
     #[arg(
         long,
         env = "CHAINRULE_LAB_BYTES_MAX",
@@ -311,11 +312,11 @@ pub struct Limits {
     )]
     pub lab_bytes_max: f64,
 
-    /// Bytes that must be free on the disk for a job to be accepted
+    /// Free disk space that the server needs to accept a job, in bytes
     #[arg(long, env = "CHAINRULE_MIN_FREE_BYTES", default_value_t = 64 << 20, value_name = "N", hide_short_help = true)]
     pub min_free_bytes: u64,
 
-    /// Deaths of the server, with no checkpoint between, at which a job fails
+    /// Crashes of the server during a job, with no new checkpoint in between, after which the job fails
     #[arg(
         long,
         env = "CHAINRULE_CRASHES_MAX",
@@ -326,12 +327,13 @@ pub struct Limits {
     )]
     pub crashes_max: u32,
 
-    /// Seconds that requests under way have to end when the server stops
+    /// Time that running requests have to end when the server stops, in seconds
     #[arg(long, env = "CHAINRULE_DRAIN_SECONDS", default_value_t = 3.0, value_name = "N", hide_short_help = true, value_parser = seconds)]
     pub drain_seconds: f64,
 }
 
-/// Requests of one client that read and change rows at the same time.
+/// Requests of one client that may read and change rows at the same time. All of them share the few
+/// connections to the database.
 const ROWS_PER_CLIENT: usize = 8;
 
 pub(super) fn cores() -> usize {
@@ -339,7 +341,7 @@ pub(super) fn cores() -> usize {
 }
 
 impl Limits {
-    /// What a job may ask for.
+    /// The limits of a job's specification.
     pub fn spec(&self) -> SpecLimits {
         SpecLimits {
             epochs_max: self.epochs_max,
@@ -350,7 +352,7 @@ impl Limits {
         }
     }
 
-    /// What operations are bounded by.
+    /// The limits that operations check.
     pub fn service(&self) -> ServiceLimits {
         ServiceLimits {
             queue_max: self.queue_max,
@@ -362,7 +364,7 @@ impl Limits {
         }
     }
 
-    /// What an answer of the lab may take.
+    /// The limits of one answer of the lab. Its memory is also bounded by what one request can be charged.
     pub fn lab(&self) -> LabLimits {
         LabLimits {
             spec: self.spec(),
@@ -371,12 +373,12 @@ impl Limits {
         }
     }
 
-    /// Bytes of memory that a request can have at most.
+    /// Bytes of memory that one request can be charged.
     fn charge_max(&self) -> usize {
         AdmissionLimits::charge_max(self.memory_bytes_max)
     }
 
-    /// What requests share.
+    /// The capacity that requests share.
     pub fn admission(&self) -> AdmissionLimits {
         let long_work = match self.long_work_max {
             0 => (cores() / 2).max(2),
@@ -389,10 +391,9 @@ impl Limits {
                 Lane::Batch | Lane::Pictures | Lane::Lab | Lane::Text => long_work,
             };
             let running_per_peer = match lane {
-                // Batches and pictures make way to others, predictions and texts are short.
+                // Batches and pictures make way for other clients; predictions and texts are short.
                 Lane::Predict | Lane::Batch | Lane::Pictures | Lane::Text => running,
                 Lane::Lab => running.div_ceil(2),
-                // What reads and writes rows shares a few connections to the database.
                 Lane::Other => running.min(ROWS_PER_CLIENT),
             };
             let wait = Duration::from_secs_f64(self.waiting_seconds_max);
@@ -408,7 +409,7 @@ impl Limits {
         }
     }
 
-    /// What a picture may be.
+    /// The limits of one picture. Decoding is also bounded by what one request can be charged.
     pub fn pictures(&self) -> PictureLimits {
         PictureLimits {
             width_max: self.picture_side_max,

@@ -1,4 +1,4 @@
-//! What the server is told at its start: the only reader of flags and environment.
+//! The settings of a server: the only reader of flags and environment variables.
 
 mod color;
 mod keep;
@@ -17,82 +17,82 @@ pub use self::limits::Limits;
 use self::limits::cores;
 use self::value::{address, host, lease_seconds, seconds, upkeep_seconds};
 
-/// How logs are written.
+/// The form of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// A line for people.
+    /// Text for people.
     #[default]
     Human,
-    /// A JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Everything that can be set; each flag has an environment variable, the flag wins.
+/// All settings. Each flag has an environment variable; the flag takes precedence.
 #[derive(Clone, Debug, Args)]
 pub struct Config {
-    /// Address to listen on; port 0 takes a free one
+    /// Address to listen on; port 0 takes a free port
     #[arg(long, env = "CHAINRULE_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS", value_parser = address)]
     pub listen: SocketAddr,
 
-    /// Names, as example.org, under which clients may ask for this server, besides addresses and localhost
+    /// Host names that requests may be addressed to, such as example.org, besides IP addresses and localhost
     #[arg(long, env = "CHAINRULE_ALLOWED_HOSTS", value_name = "NAME", value_delimiter = ',', value_parser = host)]
     pub allowed_hosts: Vec<String>,
 
-    /// Folder for the database, checkpoints and models; made when missing
+    /// Folder for the database, checkpoints and models; created if missing
     #[arg(long, env = "CHAINRULE_DATA_DIR", default_value = "./chainrule-data", value_name = "FOLDER")]
     pub data_dir: PathBuf,
 
-    /// Jobs that train at the same time
+    /// Most jobs that train at the same time
     #[arg(long, env = "CHAINRULE_WORKERS", default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub workers: u16,
 
-    /// Threads of each job; 0 shares all cores among the workers
+    /// Threads of each job; 0 divides all cores among the workers
     #[arg(long, env = "CHAINRULE_THREADS", default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=256))]
     pub threads: u16,
 
-    /// How logs are written to standard error
+    /// Form of the logs on standard error
     #[arg(long, env = "CHAINRULE_LOG_FORMAT", default_value = "human", value_name = "FORMAT")]
     pub log_format: LogFormat,
 
-    /// Which logs are written, as `info`, `warn` or `chainrule=debug,warn`
+    /// Which logs to write, such as `info`, `warn` or `chainrule=debug,warn`
     #[arg(long, env = "CHAINRULE_LOG", default_value = "info", value_name = "FILTER")]
     pub log: String,
 
-    /// Ended jobs that are kept: the newest N, those younger than an age (30d, 12h, 30m, 90s), or all
+    /// Ended jobs to keep: the newest N, those younger than an age (30d, 12h, 30m, 90s), or all
     ///
-    /// A job keeps 3 checkpoints, unless its request says otherwise: with the preset mlp they take 7 MB, with cnn-best 4 MB.
-    /// 1000 jobs of mlp take 7 GB.
+    /// A job keeps 3 checkpoints unless its request says otherwise. They take 7 MB with the preset mlp and 4
+    /// MB with cnn-best, so 1000 jobs of mlp take 7 GB.
     #[arg(long, env = "CHAINRULE_KEEP_JOBS", default_value_t = Keep::Newest(1_000), value_name = "N|AGE|all")]
     pub keep_jobs: Keep,
 
-    /// Versions of each model that are kept; the newest stays, and what an alias or a job needs
+    /// Versions of each model to keep; the newest version and those that an alias or a job needs always stay
     #[arg(long, env = "CHAINRULE_KEEP_VERSIONS", default_value_t = Keep::All, value_name = "N|AGE|all")]
     pub keep_versions: Keep,
 
-    /// Seconds that a job runs at most without a checkpoint
+    /// Longest time that a job trains between two checkpoints, in seconds
     #[arg(long, env = "CHAINRULE_CHECKPOINT_SECONDS", default_value_t = 30.0, value_name = "N", hide_short_help = true, value_parser = seconds)]
     pub checkpoint_seconds: f64,
 
-    /// Seconds after which a worker that shows no sign of life has lost its job to another server
+    /// Time without a sign of life after which a worker loses its job to another server, in seconds
     #[arg(long, env = "CHAINRULE_LEASE_SECONDS", default_value_t = 30.0, value_name = "N", hide_short_help = true, value_parser = lease_seconds)]
     pub lease_seconds: f64,
 
-    /// Seconds from one look for orphaned files and expired jobs to the next
+    /// Time between two searches for orphaned files and expired jobs, in seconds
     #[arg(long, env = "CHAINRULE_UPKEEP_SECONDS", default_value_t = 3600.0, value_name = "N", hide_short_help = true, value_parser = upkeep_seconds)]
     pub upkeep_seconds: f64,
 
-    /// What shall go wrong, for tests: see `chainrule faults`
+    /// A fault to inject, for tests: see `chainrule faults`
     #[cfg(debug_assertions)]
     #[arg(long, hide = true, value_name = "FAULT")]
     pub fault: Vec<crate::fault::InjectedFault>,
 
-    /// What the server takes on at most
+    /// The limits of what clients can ask of the server
     #[command(flatten)]
     pub limits: Limits,
 }
 
 impl Config {
-    /// What is to be said of who may ask, where others than this machine can reach the server.
+    /// Returns a warning that there is no authentication, if other machines can reach the server.
     pub fn exposure(&self) -> Option<String> {
         let is_reachable = !self.listen.ip().to_canonical().is_loopback();
         is_reachable.then(|| {
@@ -103,17 +103,17 @@ impl Config {
         })
     }
 
-    /// Threads a job trains with.
+    /// Returns the number of threads that a job trains with.
     pub fn threads_per_worker(&self) -> usize {
         self.threads_or((cores() / usize::from(self.workers)).max(1))
     }
 
-    /// Threads that share a prediction of many images.
+    /// Returns the number of threads that share a prediction of many images.
     pub fn threads_per_prediction(&self) -> usize {
         self.threads_or(cores())
     }
 
-    /// As many as asked for, or `all`.
+    /// Returns the number of threads asked for, or `all` if that is 0.
     fn threads_or(&self, all: usize) -> usize {
         match usize::from(self.threads) {
             0 => all,

@@ -1,4 +1,4 @@
-//! Values of flags that have bounds.
+//! Parsers of the values of flags.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ pub fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "must be an IP address and a port, as 127.0.0.1:8080 or [::1]:8080".to_owned())
 }
 
-/// The name of a host, in lower case (RFC 9110, section 4.2.3).
+/// Returns the name of a host in lower case (RFC 9110, section 4.2.3).
 pub fn host(text: &str) -> Result<String, String> {
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
     if text.is_empty() || !text.bytes().all(is_name) {
@@ -17,12 +17,12 @@ pub fn host(text: &str) -> Result<String, String> {
     Ok(text.to_ascii_lowercase())
 }
 
-/// Bytes of memory, of which the smallest server needs some.
+/// Bytes of memory: 1 MiB, which the smallest server needs, to 1 TiB.
 pub fn memory() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1 << 20..=1 << 40)
 }
 
-/// A number of things of which there is at least one.
+/// A count of at least 1.
 pub fn count() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..=1 << 32)
 }

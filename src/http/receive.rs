@@ -18,7 +18,7 @@ use super::accept::{is_identity, known_media_type};
 use super::connections::ClientAddress;
 use super::guests::Busy;
 use super::observe::BytesIn;
-use crate::admission::{Admission, Charge, Lane, Peer, Place, Refusal, SMALL_BYTES};
+use crate::admission::{Admission, Charge, Lane, LanePlace, Peer, Refusal, SMALL_BYTES};
 use crate::app::App;
 use crate::service::{Caller, OperationError};
 
@@ -113,7 +113,7 @@ impl<S: Sync> FromRequest<S> for Body {
 
 /// The place of a request in the lane of everything else, which a handler that begins to wait gives up.
 #[derive(Clone, Default)]
-pub struct Held(Arc<Mutex<Option<Place>>>);
+pub struct Held(Arc<Mutex<Option<LanePlace>>>);
 
 impl Held {
     /// Gives the place up.
@@ -139,7 +139,7 @@ impl Held {
         Ok(done)
     }
 
-    fn take(&self) -> Option<Place> {
+    fn take(&self) -> Option<LanePlace> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }

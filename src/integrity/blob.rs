@@ -6,9 +6,9 @@ use crate::store::{BlobOwner, BlobRow, PublishedModel, Store, StoreError};
 
 /// What is wrong with a blob.
 pub(super) enum Trouble {
-    /// Its bytes are not there, are others, or are not what they should be.
+    /// The bytes are missing, damaged, or not a valid checkpoint or model.
     Lost(String),
-    /// It isn't known.
+    /// The bytes can't be read, so nothing is known about them.
     Unreadable(String),
 }
 
@@ -18,8 +18,8 @@ impl From<BlobError> for Trouble {
     }
 }
 
-/// What is wrong with the blob of `row`, if something is: first its bytes as such, which need not be held for that, then
-/// what they mean.
+/// Returns what is wrong with the blob of `row`, or `None` if it is sound. The digest is checked first, in a
+/// stream; only then is the blob read into memory and parsed.
 pub(super) async fn examine(
     store: &Store,
     blobs: &Blobs,
@@ -34,7 +34,7 @@ pub(super) async fn examine(
             let spec = match store.job(*job).await {
                 Ok(Some(job)) => job.spec,
                 Ok(None) => return Ok(Some(Trouble::Lost(format!("its job {job} is not there")))),
-                // The row of the job is a finding of its own.
+                // The damaged row of the job is reported as its own finding.
                 Err(error @ StoreError::Row { .. }) => {
                     return Ok(Some(Trouble::Unreadable(error.to_string())));
                 }
@@ -56,7 +56,7 @@ pub(super) async fn examine(
             .await)
         }
         BlobOwner::Model { name, version } => {
-            // One that was deleted meanwhile is no fault.
+            // A model that was deleted meanwhile is not a fault.
             let Some(model) = models.get(&(name.as_str(), *version)) else { return Ok(None) };
             let expected = model.row.parameters;
             Ok(judged(blobs, row, move |bytes| {
@@ -73,7 +73,7 @@ pub(super) async fn examine(
     }
 }
 
-/// Whether the bytes of `row` can be read as what they should be.
+/// Reads the blob of `row` and returns what `read` finds wrong with it.
 async fn judged(
     blobs: &Blobs,
     row: &BlobRow,
@@ -90,8 +90,8 @@ async fn judged(
     }
 }
 
-/// The bytes of a model once more, from a checkpoint at the end of its job: the same weights make the same bytes.
-/// `None` where no checkpoint makes them.
+/// Rebuilds the bytes of a model from a checkpoint at the end of its job: the same weights give the same
+/// bytes. Returns `None` if no checkpoint gives the digest in the model's row.
 pub(super) async fn rebuilt(
     store: &Store,
     blobs: &Blobs,

@@ -4,56 +4,56 @@ use crate::blobs::StoredFile;
 use crate::job::JobId;
 use crate::store::BlobOwner;
 
-/// Something in a data folder that is to be told.
+/// Something that a check of a data folder reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FolderFinding {
-    /// The pages of the database are damaged, or rows refer to others that are not there.
+    /// The pages of the database are damaged, or a foreign key has no target.
     Pages(String),
-    /// A row can't be read.
+    /// A row can't be parsed.
     Rows(String),
-    /// The disk does not give a blob's bytes, or its row can't be read: whether it is sound isn't known.
+    /// A blob can't be read, or the row of its job can't. Whether it is sound is unknown.
     Unreadable {
-        /// Whose bytes.
+        /// The checkpoint or model that the blob belongs to.
         owner: BlobOwner,
-        /// Why.
+        /// The error of the read.
         why: String,
     },
-    /// The bytes of a checkpoint are lost.
+    /// The blob of a checkpoint is lost.
     Checkpoint {
-        /// Its job.
+        /// The job of the checkpoint.
         job: JobId,
-        /// Steps taken by then.
+        /// Training steps that the checkpoint contains.
         step: u64,
-        /// Where its bytes should be.
+        /// Key of the blob.
         key: String,
-        /// What is wrong with them.
+        /// What is wrong with the blob.
         why: String,
     },
-    /// The bytes of a model are lost.
+    /// The blob of a model is lost.
     Model {
-        /// Its name.
+        /// The name of the model.
         name: String,
-        /// Its version.
+        /// The version of the model.
         version: u32,
-        /// Where its bytes should be.
+        /// Key of the blob.
         key: String,
-        /// The aliases that mean it.
+        /// Aliases of this version.
         aliases: Vec<String>,
-        /// Whether a checkpoint makes the same bytes again.
+        /// Whether a checkpoint gives the same bytes again.
         can_be_rebuilt: bool,
-        /// What is wrong with them.
+        /// What is wrong with the blob.
         why: String,
     },
-    /// A file of chainrule's that nobody will name.
+    /// An orphan or temporary file of chainrule that no row will name.
     Stray(StoredFile),
-    /// A file that is not chainrule's.
+    /// A file that chainrule did not make.
     Foreign(StoredFile),
-    /// A damaged file that was set aside earlier.
+    /// A damaged file that an earlier repair or server set aside.
     SetAside(StoredFile),
 }
 
 impl FolderFinding {
-    /// A stable word for it.
+    /// Returns a stable identifier of this kind of finding, for `--json`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Pages(_) => "damaged_database",
@@ -68,12 +68,12 @@ impl FolderFinding {
         }
     }
 
-    /// Whether the folder is not as it should be; the rest is told only.
+    /// Returns whether the folder is not sound. Other findings are only reported.
     pub fn is_fault(&self) -> bool {
         !matches!(self, Self::Foreign(_) | Self::SetAside(_))
     }
 
-    /// What a repair does about it, if it can do something.
+    /// Returns what a repair does about the finding, or `None` if it can do nothing.
     pub fn remedy(&self) -> Option<String> {
         Some(match self {
             Self::Checkpoint { .. } => {
@@ -98,7 +98,7 @@ impl FolderFinding {
     }
 }
 
-/// `alias a`, or `aliases a, b`.
+/// Returns `alias a` or `aliases a, b`.
 pub(super) fn counted(alias: &str, names: &[String]) -> String {
     format!("{alias}{} {}", if names.len() == 1 { "" } else { "es" }, names.join(", "))
 }

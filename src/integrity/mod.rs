@@ -1,4 +1,4 @@
-//! Whether a data folder is sound: the pages of its database, its rows, and the bytes that they name.
+//! Checks and repairs a data folder: the pages of its database, its rows, and the blobs that they name.
 
 mod blob;
 mod finding;
@@ -17,31 +17,31 @@ use crate::blobs::{Blobs, StoredFile};
 use crate::inventory::{Inventory, InventoryError, Stray};
 use crate::store::{BlobOwner, BlobRow, Models, PublishedModel, Store, StoreError};
 
-/// After this time it is looked again for a file that nobody names: a server deletes the row first, then the file.
+/// How long to wait before confirming an orphan: a server deletes the row first and the file right after.
 const SECOND_LOOK: Duration = Duration::from_millis(200);
 
-/// What was found in a data folder.
+/// The result of a check.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// What is to be told, faults among it.
+    /// All findings, faults and others.
     pub findings: Vec<FolderFinding>,
-    /// What there is.
+    /// The numbers of jobs, models and checkpoints.
     pub counts: FolderCounts,
 }
 
-/// What a data folder holds.
+/// How much a data folder holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct FolderCounts {
-    /// Jobs.
+    /// Rows of jobs in any state.
     pub jobs: usize,
-    /// Versions of models.
+    /// Versions of all models.
     pub models: usize,
-    /// Checkpoints.
+    /// Checkpoints of all jobs.
     pub checkpoints: usize,
 }
 
 impl FolderCounts {
-    /// Of what an inventory lists.
+    /// Counts the rows of an inventory.
     pub fn of(inventory: &Inventory) -> Self {
         let is_model = |row: &&BlobRow| matches!(row.owner, BlobOwner::Model { .. });
         let models = inventory.rows.iter().filter(is_model).count();
@@ -50,21 +50,21 @@ impl FolderCounts {
 }
 
 impl Report {
-    /// What a repair would change, or can't.
+    /// Returns the findings that mean the folder is not sound.
     pub fn faults(&self) -> impl Iterator<Item = &FolderFinding> {
         self.findings.iter().filter(|finding| finding.is_fault())
     }
 
-    /// Whether there is nothing to be repaired.
+    /// Returns whether there are no faults.
     pub fn is_sound(&self) -> bool {
         self.faults().next().is_none()
     }
 }
 
-/// Looks through all of it, while others may write; `is_alone` where no server lives on the folder.
+/// Checks a folder, which servers may use meanwhile. `is_alone` says that none does.
 ///
 /// # Errors
-/// If the folder can't be read. What is wrong with the rows is a finding.
+/// Returns an error if the folder can't be read. Damaged rows are findings, not errors.
 pub async fn check(store: &Store, blobs: &Blobs, is_alone: bool) -> Result<Report, InventoryError> {
     let mut report = Report::default();
     match store.integrity().await {
@@ -104,7 +104,7 @@ async fn look(
         }
     }
     if !suspects.is_empty() {
-        // What a server has dropped meanwhile is no fault.
+        // A row that a server has deleted meanwhile is not a fault.
         let (now, _) = store.blob_rows().await?;
         suspects.retain(|(row, _)| now.contains(row));
     }
@@ -125,7 +125,7 @@ fn by_version(models: &Models) -> ByVersion<'_> {
     models.versions.iter().map(|model| ((model.name.as_str(), model.row.version), model)).collect()
 }
 
-/// Bytes that are not what was written, and what can be done for them.
+/// Makes the finding for a blob whose bytes are lost.
 async fn lost(
     store: &Store,
     blobs: &Blobs,
@@ -163,7 +163,7 @@ async fn strays(
         match stray {
             Stray::Foreign => report.findings.push(FolderFinding::Foreign(file.clone())),
             Stray::Dead => dead.push(file.clone()),
-            // With nobody else on the folder, no worker lives that could name it.
+            // No worker lives that could still name the file.
             Stray::Alive if is_alone => dead.push(file.clone()),
             Stray::Alive => {}
         }

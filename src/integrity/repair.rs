@@ -4,26 +4,25 @@ use super::{FolderFinding, Report, by_version};
 use crate::blobs::{BlobError, Blobs};
 use crate::store::{BlobOwner, Dropped, Store, StoreError};
 
-/// Why a folder can't be repaired.
+/// Why a repair failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RepairError {
-    /// What the rows say can't be trusted.
+    /// The database is damaged, so its rows can't be trusted.
     #[error("the database is damaged, and rows can't be made anew")]
     Database,
-    /// The rows failed.
+    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The bytes failed.
+    /// A blob could not be read or written.
     #[error(transparent)]
     Blob(#[from] BlobError),
 }
 
-/// Does what can be done about the faults of a report on a folder that nobody else uses; returns what it did, a
-/// sentence each.
+/// Repairs the faults of `report`. Nobody else may use the folder. Returns one sentence for each repair.
 ///
 /// # Errors
-/// If the pages or rows of the database are damaged, which nothing here mends: then nothing is done. Where rows or
-/// bytes can't be written: another repair goes on from there.
+/// Returns an error if the pages or rows of the database are damaged; then nothing was changed. Also returns
+/// an error if a row or blob can't be written; a second repair then continues where this one stopped.
 pub async fn repair(store: &Store, blobs: &Blobs, report: &Report) -> Result<Vec<String>, RepairError> {
     if report
         .findings
@@ -33,7 +32,7 @@ pub async fn repair(store: &Store, blobs: &Blobs, report: &Report) -> Result<Vec
         return Err(RepairError::Database);
     }
     let mut done = Vec::new();
-    // A model may need a checkpoint, and no checkpoint a model.
+    // Models first: rebuilding one may need a checkpoint, which the second loop may drop.
     for finding in &report.findings {
         if let FolderFinding::Model { name, version, key, .. } = finding {
             done.push(mend_model(store, blobs, name, *version, key).await?);
@@ -42,7 +41,7 @@ pub async fn repair(store: &Store, blobs: &Blobs, report: &Report) -> Result<Vec
     for finding in &report.findings {
         match finding {
             FolderFinding::Checkpoint { job, step, key, .. } => {
-                // The row last: until then another repair finds the same fault.
+                // The row is deleted last. Until then another repair finds the same fault.
                 let aside = blobs.set_aside(key).await?;
                 store.drop_checkpoint(*job, key).await?;
                 let owner = BlobOwner::Checkpoint { job: *job, step: *step };
@@ -89,7 +88,7 @@ async fn mend_model(
     Ok(sentence + &kept(aside))
 }
 
-/// Where bytes were put that are damaged.
+/// Returns the part of a sentence that says where a damaged file was moved.
 fn kept(aside: Option<String>) -> String {
     aside.map_or_else(String::new, |aside| format!("; the damaged file is kept as blobs/{aside}"))
 }

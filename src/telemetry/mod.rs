@@ -1,4 +1,4 @@
-//! What the server says of itself: metrics for Prometheus, logs for people or machines.
+//! What the server reports about itself: metrics for Prometheus, and logs for people or machines.
 
 mod process;
 
@@ -20,17 +20,17 @@ use crate::admission::Admission;
 use crate::config::LogFormat;
 use crate::job::{EpochRecord, JobState};
 
-/// Upper ends of the latency histogram's buckets, in seconds.
+/// Upper bounds of the latency histogram's buckets, in seconds.
 const LATENCY_BUCKETS: [f64; 12] =
     [0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 5.0, 30.0];
 
-/// How often a refusal is logged for the same reason.
+/// The shortest time between two log lines about refusals for the same reason.
 const REFUSALS_LOGGED_EVERY: Duration = Duration::from_secs(1);
 
 type FloatGauge = Gauge<f64, AtomicU64>;
 
-/// Every metric of the server. Labels come from closed sets: routes, methods, states, workers, and
-/// the models that are published.
+/// Every metric of the server. The values of labels come from closed sets (routes, methods, states, workers)
+/// and from the names of published models, so clients can't add series without limit.
 pub struct Metrics {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
@@ -48,7 +48,7 @@ pub struct Metrics {
     jobs_rescued: Counter,
     under_way: Gauge,
     refusals: Family<ReasonLabels, Counter>,
-    /// When a refusal was logged last, by its reason.
+    /// When a refusal was last logged, by reason.
     refusals_logged: Mutex<HashMap<String, Instant>>,
     open: Family<KindLabels, Gauge>,
     lanes_running: Family<LaneLabels, Gauge>,
@@ -56,7 +56,7 @@ pub struct Metrics {
     memory_charged: Gauge,
 }
 
-/// A request under way, for as long as this lives.
+/// Counts one request as under way until it is dropped.
 pub struct UnderWay(Gauge);
 
 impl Drop for UnderWay {
@@ -198,7 +198,7 @@ impl Metrics {
         }
     }
 
-    /// Counts an answered request.
+    /// Counts an answered request. `duration` is the time until the head of the answer.
     pub fn request(&self, method: &str, route: &str, status: u16, duration: Duration) {
         let (method, route) = (method.to_owned(), route.to_owned());
         self.latency
@@ -207,13 +207,13 @@ impl Metrics {
         self.requests.get_or_create(&RequestLabels { method, route, status }).inc();
     }
 
-    /// Counts a request that is under way.
+    /// Counts a request as under way until the returned value is dropped.
     pub fn request_under_way(&self) -> UnderWay {
         self.under_way.inc();
         UnderWay(self.under_way.clone())
     }
 
-    /// Counts a refusal; whether it shall be logged: of each reason one a second is.
+    /// Counts a refusal. Returns whether to log it: once a second for each reason.
     pub fn refused(&self, reason: &str) -> bool {
         self.refusals.get_or_create(&ReasonLabels { reason: reason.to_owned() }).inc();
         let mut logged = self.refusals_logged.lock().unwrap_or_else(PoisonError::into_inner);
@@ -224,22 +224,22 @@ impl Metrics {
         is_due
     }
 
-    /// Counts images read by a model.
+    /// Counts images that a model has classified.
     pub fn predictions(&self, model: &str, images: usize) {
         self.predictions.get_or_create(&ModelLabels { model: model.to_owned() }).inc_by(images as u64);
     }
 
-    /// Counts no longer for a model that is gone.
+    /// Removes the series of a deleted model.
     pub fn forget_model(&self, model: &str) {
         self.predictions.remove(&ModelLabels { model: model.to_owned() });
     }
 
-    /// Sets the training rate of a worker.
+    /// Sets the training rate of a worker; 0 means idle.
     pub fn training_images_per_second(&self, worker: usize, rate: f64) {
         self.images_per_second.get_or_create(&labels(worker)).set(rate);
     }
 
-    /// Counts a damaged checkpoint.
+    /// Counts a checkpoint that was set aside as damaged.
     pub fn checkpoint_damaged(&self) {
         self.checkpoints_damaged.inc();
     }
@@ -249,7 +249,7 @@ impl Metrics {
         self.jobs_rescued.inc();
     }
 
-    /// Sets the figures of a worker's newest epoch.
+    /// Sets the metrics of a worker's newest epoch. A missing validation metric is shown as NaN.
     pub fn epoch(&self, worker: usize, record: &EpochRecord) {
         self.epochs.inc();
         self.training_images_per_second(worker, record.images_per_second);
@@ -264,10 +264,11 @@ impl Metrics {
         }
     }
 
-    /// The metrics as text, with the jobs counted, and what requests take, as they are now.
+    /// Returns the metrics as OpenMetrics text, with the given counts of jobs and the current use of
+    /// `admission`.
     ///
     /// # Errors
-    /// If the text can't be written.
+    /// Returns an error if a metric can't be encoded.
     pub fn render(&self, jobs: &[(JobState, u64)], admission: &Admission) -> Result<String, std::fmt::Error> {
         for &(state, count) in jobs {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
@@ -297,10 +298,10 @@ fn labels(worker: usize) -> WorkerLabels {
     WorkerLabels { worker: worker as u64 }
 }
 
-/// Sends logs to standard error, from `filter` up (as `info` or `chainrule=debug,warn`).
+/// Sends logs that pass `filter` (such as `info` or `chainrule=debug,warn`) to standard error.
 ///
 /// # Errors
-/// If `filter` can't be read, or logs go somewhere already.
+/// Returns an error if `filter` can't be parsed, or a logger is set already.
 pub fn log(format: LogFormat, filter: &str, is_colored: bool) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(filter)?;
     let builder =

@@ -1,4 +1,4 @@
-//! What the system says of this process, under the names that every Prometheus client uses:
+//! Metrics of the process, under the names that every Prometheus client uses:
 //! <https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics>.
 
 use std::sync::atomic::AtomicU64;
@@ -7,7 +7,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-/// The figures as they are now; none of those that this system does not tell.
+/// Returns a registry with the current values. It is empty on systems without `/proc`.
 pub fn registry() -> Registry {
     let mut registry = Registry::default();
     let Some(process) = Process::now() else { return registry };
@@ -42,13 +42,14 @@ struct Process {
 }
 
 impl Process {
-    /// From `/proc`: <https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html>.
+    /// Reads `/proc`: <https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html>.
     fn now() -> Option<Self> {
         let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-        // The name of the program, in parentheses, may hold anything.
+        // The name of the program stands in parentheses and may contain any character, so parsing starts
+        // after the last `)`.
         let fields: Vec<f64> =
             stat.rsplit_once(')')?.1.split_whitespace().map(|field| field.parse().unwrap_or(0.0)).collect();
-        // Fields are numbered from 1; the third comes first after the name.
+        // The manual numbers fields from 1. The first field after the name is number 3.
         let field = |number: usize| fields.get(number - 3).copied();
         let ticks = rustix::param::clock_ticks_per_second() as f64;
         let booted = std::fs::read_to_string("/proc/stat").ok()?;

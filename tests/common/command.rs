@@ -1,11 +1,11 @@
-//! The shipped binary as a command: for both binaries of tests.
+//! Runs the built `chainrule` binary, for both test binaries.
 
 use std::process::{Command, Output, Stdio};
 
-/// Where it is.
+/// The path of the binary.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_chainrule");
 
-/// The binary, with an environment that sets nothing.
+/// A command for the binary, without any `CHAINRULE_*` variable of the environment.
 pub fn chainrule(arguments: &[&str]) -> Command {
     let mut command = Command::new(BINARY);
     command.args(arguments).stdin(Stdio::null());
@@ -17,7 +17,7 @@ pub fn chainrule(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs the binary to its end.
+/// Runs the binary and waits for its end.
 pub fn output(arguments: &[&str]) -> Output {
     chainrule(arguments).output().expect("the binary runs")
 }

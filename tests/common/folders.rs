@@ -1,4 +1,4 @@
-//! Copies of data folders: for both binaries of tests.
+//! Copies of data folders, for both test binaries.
 
 use std::fs;
 use std::io;
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 /// Copies all files of `from` into `to`.
 ///
 /// # Errors
-/// If one can't be read or written.
+/// Returns an error if a file can't be read or written.
 pub fn copy_into(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
@@ -24,7 +24,7 @@ pub fn copy_into(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A copy of `folder`; gone when dropped.
+/// Copies `folder` into a temporary folder.
 pub fn copy_of(folder: &Path) -> TempDir {
     let copy = tempfile::tempdir().expect("a folder");
     copy_into(folder, copy.path()).expect("a copy");

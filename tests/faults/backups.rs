@@ -1,5 +1,5 @@
-//! The disk refuses an operation of a backup or a restore, or the process dies at one: what counts as made is whole, and the
-//! next try succeeds.
+//! Backups and restores during which the disk refuses an operation or the process dies. Whatever counts as
+//! finished is complete, and the next try succeeds.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -18,17 +18,17 @@ use crate::shim::{CREATES, EIO, ENOSPC, Failure, Number, Place, REMOVES, SYNCS, 
 
 const SEED: u64 = 11;
 
-/// No operation has this number.
+/// A number that no operation has.
 const NEVER: i64 = i64::MAX;
 
-/// What goes wrong at an operation.
+/// What happens at the chosen operation.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
     Death,
     Refusal(Failure),
 }
 
-/// What is tried, and what must not be there before it is whole.
+/// Which command runs. Its result must not exist before it is complete.
 #[derive(Clone, Copy, Debug)]
 enum Attempt {
     Backup,
@@ -47,7 +47,7 @@ fn faults() -> Vec<Fault> {
     ]
 }
 
-/// A data folder with two jobs that have succeeded.
+/// Returns a data folder with two succeeded jobs.
 fn trained() -> &'static Path {
     static FOLDER: OnceLock<TempDir> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
@@ -64,14 +64,14 @@ fn trained() -> &'static Path {
     folder.path()
 }
 
-/// The blobs of a data folder, by name, with their bytes.
+/// Returns the blobs of a data folder: names and bytes.
 fn blobs(folder: &Path) -> BTreeSet<(String, Vec<u8>)> {
     let folder = folder.join("blobs");
     let names = files_under(&folder).expect("blobs");
     names.into_iter().map(|name| (name.clone(), std::fs::read(folder.join(name)).expect("a blob"))).collect()
 }
 
-/// A data folder behind the shim, where its backup goes, and what is restored from it.
+/// A data folder behind the shim, the path of its backup, and the folder that it is restored to.
 struct Site {
     shim: Shim,
     data: PathBuf,
@@ -98,13 +98,13 @@ impl Site {
         }
     }
 
-    /// Without a fault.
+    /// Runs the command without a fault; it must succeed.
     fn succeeds(&self, attempt: Attempt, words: &str) {
         let output = output(&self.arguments(attempt));
         assert!(output.status.success(), "{words}: {output:?}");
     }
 
-    /// With a fault at its operation `at`.
+    /// Runs the command with a fault at operation `at`.
     fn tries(&self, attempt: Attempt, fault: Fault, at: i64) -> Output {
         self.shim.set(Number::Operations, 0);
         match fault {
@@ -121,7 +121,7 @@ impl Site {
     }
 }
 
-/// A fault at operation `at` of an attempt; whether it failed then.
+/// Runs the command with a fault at operation `at`, and checks what it leaves. Returns whether it failed.
 fn fails(attempt: Attempt, fault: Fault, at: i64) -> bool {
     let words = format!("{attempt:?}, {fault:?} at operation {at}");
     let site = Site::new();
@@ -137,7 +137,7 @@ fn fails(attempt: Attempt, fault: Fault, at: i64) -> bool {
     if has_failed {
         let is_told = matches!(fault, Fault::Death) || output.stderr.starts_with(b"error: ");
         assert!(is_told, "{words}: {output:?}");
-        // A name that could not be flushed may stand for a whole one.
+        // After a failed flush of its name the result may be there, and complete.
         if !made.exists() {
             site.succeeds(attempt, &words);
         }
@@ -158,7 +158,7 @@ fn fails(attempt: Attempt, fault: Fault, at: i64) -> bool {
     has_failed
 }
 
-/// How many operations an attempt has.
+/// Returns how many operations the command performs.
 fn operations(attempt: Attempt) -> i64 {
     let site = Site::new();
     if let Attempt::Restore = attempt {
@@ -170,7 +170,7 @@ fn operations(attempt: Attempt) -> i64 {
 }
 
 #[test]
-fn what_a_backup_or_a_restore_leaves_at_some_faults_is_whole() {
+fn a_backup_or_restore_with_some_faults_leaves_only_complete_results() {
     let mut random = Random::new(SEED);
     for attempt in [Attempt::Backup, Attempt::Restore] {
         let all = operations(attempt);
@@ -184,7 +184,7 @@ fn what_a_backup_or_a_restore_leaves_at_some_faults_is_whole() {
 
 #[test]
 #[ignore = "long"]
-fn what_a_backup_or_a_restore_leaves_at_any_fault_is_whole() {
+fn a_backup_or_restore_with_any_fault_leaves_only_complete_results() {
     for attempt in [Attempt::Backup, Attempt::Restore] {
         let all = operations(attempt);
         let (mut tries, mut failed) = (0, 0);

@@ -1,4 +1,4 @@
-//! Bytes on the disk that are no longer those that were written.
+//! Files whose bytes are not those that were written.
 
 mod damage;
 
@@ -17,21 +17,21 @@ use crate::folders::copy_of;
 use crate::process::{Serve, Server, chainrule};
 use crate::workload::{SOON, THREADS, digest_of, measured, post};
 
-/// A server has so long to end on SIGTERM.
+/// How long a server may take to end on SIGTERM.
 const ENDS_WITHIN: Duration = Duration::from_secs(30);
 
-/// A folder with finished jobs and one that was interrupted.
+/// A folder with finished jobs and an interrupted one.
 struct Before {
     folder: TempDir,
-    /// The file of the finished model, below `blobs`.
+    /// The file of the finished model, relative to `blobs`.
     model: String,
     /// The file of another model.
     other_model: String,
-    /// The interrupted job.
+    /// The id of the interrupted job.
     interrupted: String,
-    /// Its checkpoints, the newest last.
+    /// The files of its checkpoints, newest last.
     checkpoints: Vec<String>,
-    /// The digest of the interrupted job's model when nothing disturbs it.
+    /// The digest of the interrupted job's model in an undisturbed run.
     weights: String,
 }
 
@@ -92,14 +92,14 @@ fn serve(folder: &Path) -> Serve {
     Serve::new(folder).args(&THREADS).args(&["--upkeep-seconds", "3600"])
 }
 
-/// A copy of the folder of [`before`], with this damage done to `name` below `blobs`.
+/// Copies the folder of [`before`] and damages the blob `name`.
 fn damaged(name: &str, damage: Damage, rng: &mut ChaCha8Rng) -> TempDir {
     let folder = copy_of(before().folder.path());
     apply(damage, &folder.path().join("blobs").join(name), rng);
     folder
 }
 
-/// `chainrule check` on `folder`: its exit status, and what it wrote.
+/// Runs `chainrule check` on `folder`. Returns its exit status and its output.
 fn check(folder: &Path, more: &[&str]) -> (Option<i32>, String) {
     let mut command = chainrule(&["check", "--data-dir"]);
     let output = command.arg(folder).args(more).output().expect("the binary runs");
@@ -107,20 +107,20 @@ fn check(folder: &Path, more: &[&str]) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8_lossy(&said).into_owned())
 }
 
-/// The file's name is in what `check` writes, and it ends with 1.
+/// Asserts that `check` exits with 1 and prints the name of the file.
 fn assert_named(folder: &Path, name: &str, case: &str) {
     let (status, said) = check(folder, &[]);
     assert!(status == Some(1) && said.contains(name), "{case}: check ended with {status:?}: {said}");
 }
 
-/// `check --repair` ends, and then all is sound.
+/// Asserts that the folder is sound after `check --repair`.
 fn assert_repaired(folder: &Path, case: &str) {
     let (_, repaired) = check(folder, &["--repair"]);
     let (status, said) = check(folder, &[]);
     assert_eq!(status, Some(0), "{case}: --repair wrote: {repaired}\nand then check: {said}");
 }
 
-/// A prediction, or 5xx as problem+json with a code that says more than `internal`.
+/// Asserts that a prediction is answered with 5xx and a problem whose code is more specific than `internal`.
 fn assert_refused(server: &Server, model: &str, case: &str) {
     let answer = server.client().predict(model).expect("an answer");
     let kind = answer.header("content-type").unwrap_or_default();
@@ -135,7 +135,8 @@ fn assert_served(server: &Server, model: &str, case: &str) {
     assert_eq!(answer.status, 200, "{case}: {}", answer.text());
 }
 
-/// A damaged model is never served, the other one is; `check` names it, and repairs.
+/// A damaged model is never served, but the other model is. `check` reports it, and `--repair` repairs the
+/// folder.
 fn model_is_damaged(damage: Damage, seed: u64) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let before = before();
@@ -157,13 +158,13 @@ fn model_is_damaged(damage: Damage, seed: u64) {
         Damage::Swap => assert_refused(&server, "other", &case),
         _ => assert_served(&server, "other", &case),
     }
-    // Also once the one that can be read has been.
+    // The same after the undamaged model has been read.
     assert_refused(&server, "good@1", &case);
     server.terminate(ENDS_WITHIN);
     assert_repaired(folder.path(), &case);
 }
 
-/// A damaged newest checkpoint is passed over: the job goes on from the one before, and its weights are right.
+/// A damaged newest checkpoint is skipped: the job resumes from the one before, and its weights are right.
 fn checkpoint_is_damaged(damage: Damage, seed: u64) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let before = before();
@@ -206,7 +207,7 @@ fn a_damaged_checkpoint_is_not_resumed_from() {
 }
 
 #[test]
-fn repair_leaves_jobs_that_go_on() {
+fn jobs_resume_after_a_repair() {
     let before = before();
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let newest = before.checkpoints.last().expect("a checkpoint");
@@ -222,9 +223,9 @@ fn repair_leaves_jobs_that_go_on() {
     server.terminate(ENDS_WITHIN);
 }
 
-/// The known-bad twin: one who takes no look at digests serves another's weights.
+/// The known-bad twin: a server that verifies no digests serves another model's weights.
 #[test]
-fn a_server_that_looks_at_no_digest_is_found() {
+fn a_server_that_verifies_no_digests_is_found() {
     let before = before();
     let folder = copy_of(before.folder.path());
     let expected = truth("good");
@@ -241,7 +242,8 @@ fn an_undamaged_folder_is_sound() {
     assert_eq!(status, Some(0), "{said}");
 }
 
-/// A damaged database: no start and a sentence, or a start after which every answer is one of before or an error.
+/// Damages the database. Either the server refuses to start with a message, or every answer is an error or
+/// the same as before.
 fn database_is_damaged(seed: u64) -> &'static str {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let folder = copy_of(before().folder.path());
@@ -277,7 +279,7 @@ fn database_is_damaged(seed: u64) -> &'static str {
     "served"
 }
 
-/// What the models say when nothing is damaged.
+/// Returns the predictions of a model in the undamaged folder.
 fn truth(model: &str) -> Value {
     static TRUTH: OnceLock<[(&str, Value); 2]> = OnceLock::new();
     let truth = TRUTH.get_or_init(|| {
@@ -308,7 +310,7 @@ fn a_damaged_database_gives_no_wrong_answer() {
 
 #[test]
 #[ignore = "long"]
-fn no_damage_of_many_is_served() {
+fn no_damaged_file_of_many_is_served() {
     let mut runs = 0;
     for seed in 100..130 {
         for damage in Damage::ALL {
@@ -324,6 +326,6 @@ fn no_damage_of_many_is_served() {
 
 #[test]
 #[ignore = "long"]
-fn no_damage_of_many_to_the_database_gives_a_wrong_answer() {
+fn no_damaged_database_of_many_gives_a_wrong_answer() {
     databases("bit_rot_database_long", 100..160);
 }

@@ -1,8 +1,8 @@
-//! What clients were told of a server, and what must then be true of it and its folder.
+//! Checks what a server answered against its final state and its folder.
 //!
-//! Clients append to a [`History`] what they asked and were told; [`observe`] reads the server and its folder
-//! at the end; [`check`] says in words whatever of the history and the end can't both be true. What was asked and
-//! never answered may have happened or not: nothing is held against a server that can be explained by either.
+//! Clients append each request and its answer to a [`History`]. [`observe`] reads the final state of the
+//! server and its folder. [`check`] describes every contradiction between the two. A request without an
+//! answer may have been carried out or not; only what contradicts both is a violation.
 
 mod laws;
 mod observe;
@@ -22,16 +22,17 @@ pub use self::sha256::sha256;
 /// The time of an answer that never came.
 pub const NEVER: u64 = u64::MAX;
 
-/// Something a client asked, and what it was told.
+/// A request of a client, and its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
-    /// `POST /v1/jobs` with the body called `spec`, told 202 and `id`; `None` where no answer came.
+    /// `POST /v1/jobs` with the body called `spec`, answered with 202 and `id`, or `None` if there was no
+    /// answer.
     Posted { key: String, spec: String, id: Option<String> },
-    /// `GET` of a job, or any other answer that holds one.
+    /// An answer that contains a job, such as that of `GET`.
     State { id: String, state: String, version: Option<u64> },
     /// 404 for a job.
     Missing { id: String },
-    /// 202 for a cancellation: the job has ended with it.
+    /// 202 for a cancellation. The job has ended with it.
     Cancelled { id: String },
     /// 202 for a resumption.
     Resumed { id: String },
@@ -41,11 +42,11 @@ pub enum What {
     VersionDeleted { model: String, version: u64 },
     /// An alias was set to a version, or removed.
     Alias { model: String, alias: String, version: Option<u64> },
-    /// What a version said to the image that is always asked about.
+    /// The prediction of a version for the reference image.
     Predicted { model: String, version: u64, answer: String },
 }
 
-/// What was asked at one logical time and answered at another, or [`NEVER`].
+/// The logical times of a request and of its answer, which may be [`NEVER`].
 #[derive(Clone, Debug)]
 pub struct Event {
     pub asked: u64,
@@ -53,7 +54,7 @@ pub struct Event {
     pub what: What,
 }
 
-/// All that clients asked and were told; threads share it.
+/// All requests and answers, shared by the threads of a test.
 #[derive(Debug, Default)]
 pub struct History {
     clock: AtomicU64,
@@ -65,30 +66,30 @@ impl History {
         Self::default()
     }
 
-    /// A history that goes on from these events.
+    /// A history that continues these events.
     pub fn after(events: Vec<Event>) -> Self {
         let times = events.iter().flat_map(|event| [event.asked, event.told]);
         let last = times.filter(|time| *time != NEVER).max().unwrap_or_default();
         Self { clock: AtomicU64::new(last + 1), events: Mutex::new(events) }
     }
 
-    /// The logical time: taken before a request is sent.
+    /// Returns the logical time. Clients take it before they send a request.
     pub fn now(&self) -> u64 {
         self.clock.fetch_add(1, Ordering::SeqCst)
     }
 
-    /// Records an answer that has just come to what was asked at `asked`.
+    /// Records the answer, which just came, to the request of time `asked`.
     pub fn told(&self, asked: u64, what: What) {
         let told = self.now();
         self.append(Event { asked, told, what });
     }
 
-    /// Records a request that will never be answered: it may have been carried out, even later.
+    /// Records a request that will not be answered. The server may still carry it out later.
     pub fn unanswered(&self, asked: u64, what: What) {
         self.append(Event { asked, told: NEVER, what });
     }
 
-    /// Records the job of an answer: its state and, once there is one, its version.
+    /// Records the job in an answer: its state and, once there is one, its version.
     pub fn told_job(&self, asked: u64, job: &serde_json::Value) {
         let seen = JobSeen::from_json(job);
         self.told(asked, What::State { id: seen.id, state: seen.state, version: seen.version });
@@ -103,7 +104,7 @@ impl History {
     }
 }
 
-/// A job as the server shows it.
+/// A job as the server returns it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobSeen {
     pub id: String,
@@ -112,7 +113,7 @@ pub struct JobSeen {
     pub attempt: u64,
     pub version: Option<u64>,
     pub error: Option<String>,
-    /// Its epochs so far.
+    /// The number of its finished epochs.
     pub epoch: u64,
 }
 
@@ -135,81 +136,81 @@ impl JobSeen {
     }
 }
 
-/// Whether nothing follows this state, unless somebody resumes the job.
+/// Returns whether the job stays in this state unless a client resumes it.
 pub fn is_end(state: &str) -> bool {
     matches!(state, "succeeded" | "failed" | "cancelled")
 }
 
-/// A version of a model as the server lists it, its answer to an image, and its file.
+/// A version of a model: what the server returns, its prediction and its file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VersionSeen {
     pub model: String,
     pub version: u64,
     pub job_id: String,
-    /// The digest the server says.
+    /// The digest that the server reports.
     pub sha256: String,
-    /// What it said to the image, or what it said instead.
+    /// The prediction for the reference image, or the error.
     pub answer: Result<String, String>,
-    /// The digests of the files that bear the job's id.
+    /// The digests of the files whose names contain the job's id.
     pub files: Vec<String>,
 }
 
-/// A server and its folder after all jobs have ended.
+/// The state of a server and its folder after all jobs have ended.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     pub jobs: Vec<JobSeen>,
-    /// The epochs in the metrics of each job that succeeded.
+    /// The epochs in the metrics of each succeeded job.
     pub epochs: BTreeMap<String, Vec<u64>>,
     pub versions: Vec<VersionSeen>,
-    /// The version of each model and alias.
+    /// The version that each alias of each model refers to.
     pub aliases: BTreeMap<(String, String), u64>,
-    /// The job that each key answered with when it was posted once more.
+    /// The job that each idempotency key returned when it was sent again.
     pub keys: BTreeMap<String, Result<String, String>>,
-    /// Files nobody accounts for, in words.
+    /// Descriptions of files that no row accounts for.
     pub stray_files: Vec<String>,
 }
 
-/// What a scenario allows.
+/// What a scenario expects.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
     /// The digest of an undisturbed run of each spec.
     pub weights: HashMap<String, String>,
-    /// Codes with which a job may fail here.
+    /// Error codes that a failed job may have in this scenario.
     pub may_fail: Vec<String>,
-    /// So many ended jobs are kept at least; `None` where retention is off.
+    /// The least number of ended jobs that retention keeps, or `None` if retention is off.
     pub keep_jobs: Option<usize>,
-    /// So many of the newest versions of a model are kept at least; `None` where retention is off.
+    /// The least number of versions that retention keeps of each model, or `None` if retention is off.
     pub keep_versions: Option<usize>,
 }
 
-/// What can be broken.
+/// The properties that are checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Law {
-    /// What was acknowledged is there.
+    /// What was acknowledged exists.
     Lost,
-    /// One request makes one job, one job one version.
+    /// One request creates one job, and one job publishes one version.
     Doubled,
-    /// An end is an end, a version stays what it is.
+    /// Final states are final, and versions never change.
     Changed,
-    /// Every job comes to an end, and not by a failure.
+    /// Every job ends, and does not fail.
     Unended,
-    /// The weights are those of an undisturbed run.
+    /// The weights equal those of an undisturbed run.
     Weights,
-    /// The metrics have every epoch once.
+    /// The metrics contain every epoch once.
     Metrics,
-    /// What is listed answers, and its file is whole.
+    /// Every listed version can be downloaded and predicts.
     Serving,
-    /// No file is left over or missing.
+    /// No file is orphaned or missing.
     Files,
-    /// Versions come in order of submission.
+    /// The versions of a model are in order of submission.
     Order,
-    /// A key answers with its job.
+    /// An idempotency key returns its job.
     Key,
-    /// An alias means what it was last set to.
+    /// An alias refers to the version it was last set to.
     Alias,
 }
 
-/// A law that was broken, and how.
+/// A property that was violated, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     pub law: Law,
@@ -222,12 +223,12 @@ impl fmt::Display for Violation {
     }
 }
 
-/// How many of `violations` are against `law`.
+/// Counts the violations of `law`.
 pub fn count(violations: &[Violation], law: Law) -> usize {
     violations.iter().filter(|violation| violation.law == law).count()
 }
 
-/// The violations a line each, for the message of a failed test.
+/// Returns the violations, one per line, for the message of a failed test.
 pub fn in_words(violations: &[Violation]) -> String {
     violations.iter().map(|violation| format!("\n  {violation}")).collect()
 }

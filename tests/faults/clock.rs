@@ -1,4 +1,4 @@
-//! The wall clock jumps; leases, order and results don't care.
+//! Jumps of the wall clock. They affect neither leases nor order nor results.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ fn slow(model: &str, epochs: u32) -> Value {
     spec
 }
 
-/// How soon somebody else's job is taken up: a few leases, on a busy machine.
+/// The time limit for another server to take a job: a few leases, on a busy machine.
 const TAKEN_WITHIN: Duration = Duration::from_secs(20);
 
 fn serve(shim: &Shim, workers: &str, fault: &[&str]) -> Server {
@@ -40,7 +40,7 @@ fn is_running(job: &Value) -> bool {
     job["state"] == "running" || has_ended(job)
 }
 
-/// Looks at all jobs for so long for one that was taken from a worker that lives.
+/// Watches all jobs for a while for one that was taken from a living worker.
 fn taken(client: &Client, within: Duration) -> Option<Value> {
     let end = Instant::now() + within;
     let seen = poll(within + LEASE, || {
@@ -51,13 +51,13 @@ fn taken(client: &Client, within: Duration) -> Option<Value> {
     seen.flatten()
 }
 
-/// Looks at all jobs for so long: none was taken from a worker that lives.
+/// Asserts that no job is taken from a living worker for a while.
 fn nobody_takes(client: &Client, within: Duration, words: &str) {
     let taken = taken(client, within);
     assert!(taken.is_none(), "{words}: a job was taken from a live worker: {taken:?}");
 }
 
-/// The clock jumps while two servers train, and jobs of one model are posted before and after.
+/// Moves the clock while two servers train. Jobs of one model are posted before and after.
 fn jumps(offsets: &[i64]) {
     let (folder, aside) = (scratch(), scratch());
     let shim = Shim::new(folder.path(), aside.path());
@@ -93,7 +93,7 @@ fn jumps(offsets: &[i64]) {
     assert!(violations.is_empty(), "offsets {offsets:?}:{}", checker::in_words(&violations));
 }
 
-/// One of two servers is killed while the clock jumps; the other takes its job.
+/// Kills one of two servers while the clock moves. The other one takes its job.
 fn takes_up(offset: i64) {
     let (folder, aside) = (scratch(), scratch());
     let shim = Shim::new(folder.path(), aside.path());
@@ -117,16 +117,16 @@ fn takes_up(offset: i64) {
 }
 
 #[test]
-fn jumps_of_the_clock_take_no_job_from_a_live_worker_and_change_no_order() {
+fn jumps_of_the_clock_take_no_job_from_a_living_worker_and_change_no_order() {
     jumps(&[HOUR, -HOUR]);
 }
 
 #[test]
-fn a_dead_servers_job_is_taken_although_the_clock_stands_an_hour_back() {
+fn a_dead_servers_job_is_taken_although_the_clock_is_an_hour_slow() {
     takes_up(-HOUR);
 }
 
-/// The known-bad twin: a server whose leases run out by the wall clock takes the job of one that lives.
+/// The known-bad twin: a server whose leases expire by the wall clock takes the job of a living one.
 #[test]
 fn a_server_that_trusts_the_wall_clock_is_found() {
     let (folder, aside) = (scratch(), scratch());
@@ -137,7 +137,7 @@ fn a_server_that_trusts_the_wall_clock_is_found() {
     let id = accepted(&victim.client(), &history, &slow("one", 10_000), "one");
     victim.client().until(&id, ENDED_WITHIN, is_running).expect("a job that runs");
     nobody_takes(&thief.client(), LEASE, "no clock has jumped");
-    // A renewal at the moment of a look hides the jump from that look.
+    // A beat written at the moment of an observation hides the jump from that observation.
     let end = Instant::now() + TAKEN_WITHIN;
     let mut found = None;
     for jump in (1..).take_while(|_| Instant::now() < end) {

@@ -1,4 +1,4 @@
-//! The process dies at each point that it knows, and everything is as if it had not.
+//! The process dies at each of its fail points, and no client can tell afterwards.
 
 mod scenario;
 
@@ -14,16 +14,17 @@ use crate::folders::{copy_into, copy_of};
 use crate::process::{Client, Serve, output, poll};
 use crate::workload::{SOON, specs, weights};
 
-/// SIGKILL.
+/// The number of SIGKILL.
 const KILLED: i32 = 9;
 
-/// So long after the scenario's end the death may come: a release on SIGTERM, a sweep.
+/// How long after the end of the scenario the process may still die, for points in a release on SIGTERM or in
+/// a sweep.
 const DIES_WITHIN: Duration = Duration::from_secs(30);
 
-/// So often the scenario is played for one death: on a busy machine a job may have ended before it could be released.
+/// How often the scenario is tried for one point. On a busy machine a job may end before it can be released.
 const PLAYS: u32 = 3;
 
-/// The names of all points, as the binary says them.
+/// Returns the names of all fail points, as the binary prints them.
 fn points() -> Vec<String> {
     let output = output(&["faults"]);
     assert!(output.status.success(), "chainrule faults: {output:?}");
@@ -33,8 +34,9 @@ fn points() -> Vec<String> {
     names
 }
 
-/// Plays the scenario on a copy of the folder of [`before`] until the process dies at `point` for the `nth` time, and
-/// then, after `meanwhile`, without fault to its end; what is wrong with that. `retention` is nothing or [`RETENTION`].
+/// Plays the scenario on a copy of the folder of [`before`] until the process dies at `point` for the `nth`
+/// time. Calls `meanwhile`, then plays the scenario to its end without a fault. Returns the violations as an
+/// error. `retention` is empty or [`RETENTION`].
 fn dies_at(point: &str, nth: u32, retention: &[&str], meanwhile: impl Fn(&Path)) -> Result<(), String> {
     let fault = format!("kill@{point}:{nth}");
     for _ in 0..PLAYS {
@@ -49,7 +51,7 @@ fn dies_at(point: &str, nth: u32, retention: &[&str], meanwhile: impl Fn(&Path))
     Err(format!("the scenario never comes to {fault}"))
 }
 
-/// Plays the scenario on `folder`; whether the process died of `fault`.
+/// Plays the scenario on `folder`. Returns whether the process died of `fault`.
 fn comes_to(fault: &str, folder: &Path, history: &History, retention: &[&str]) -> Result<bool, String> {
     match Serve::new(folder).args(&FLAGS).args(retention).args(&["--fault", fault]).try_start() {
         Err(words) if words.contains("signal: 9") || words.contains("unix_wait_status(9)") => Ok(true),
@@ -68,8 +70,8 @@ fn comes_to(fault: &str, folder: &Path, history: &History, retention: &[&str]) -
     }
 }
 
-/// Starts without fault, plays to the end, and checks after another start: without retention, so that nothing is removed
-/// while it is looked at.
+/// Starts a server without a fault and plays the scenario to its end. Then starts another one without
+/// retention, so that nothing is deleted during the check.
 fn ends_well(folder: &Path, history: &History, retention: &[&str]) -> Result<(), String> {
     let keeps_all = retention.is_empty();
     let rules = Rules {
@@ -93,7 +95,7 @@ fn ends_well(folder: &Path, history: &History, retention: &[&str]) -> Result<(),
     if violations.is_empty() { Ok(()) } else { Err(in_words(&violations)) }
 }
 
-/// Whether no more is there than retention keeps: an alias keeps a version as well.
+/// Returns whether retention has deleted all it should. Versions with aliases are kept as well.
 fn is_tidied(client: &Client) -> bool {
     let models = client.all("/v1/models", "models").expect("models");
     let is_kept_to = |model: &Value| {
@@ -125,10 +127,10 @@ fn nothing_is_lost_by_a_death_at_any_point() {
     assert_all("crash_points", &[1], &[&[]]);
 }
 
-/// The known-bad process: one that forgets at its death what it had answered must be found, else the test above proves
-/// nothing.
+/// The known-bad twin: a process that loses acknowledged jobs when it dies. If this were not found, the test
+/// above would prove nothing.
 #[test]
-fn a_death_that_takes_the_last_jobs_along_is_found() {
+fn a_death_that_loses_the_last_jobs_is_found() {
     let forget = |folder: &Path| {
         std::fs::remove_dir_all(folder).expect("an old folder");
         copy_into(before().folder.path(), folder).expect("a copy");

@@ -1,4 +1,4 @@
-//! Disks that are full, read-only or broken, for a while.
+//! Disks that are full, read-only or broken for a while.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -14,18 +14,19 @@ use crate::shim::{
     CREATES, EDQUOT, EIO, ENOSPC, EROFS, Failure, Number, Place, REMOVES, SYNCS, Shim, WRITES, scratch,
 };
 
-/// How soon a job says that it waits, and goes on once it can.
+/// The time limit for a job to report that it waits, and to continue once it can.
 const NOTICED_WITHIN: Duration = Duration::from_secs(30);
 
 const LASTING: i64 = -1;
 
-/// Renewals in a second, at the most.
+/// The most renewals of a lease in a second.
 const RENEWALS: usize = 4;
 
-/// So low that the small file system lies above it.
+/// A floor of free space so low that the small file system stays above it.
 const FLOOR: [&str; 2] = ["--min-free-bytes", "100000"];
 
-/// A short job whose model answers throughout, one that trains meanwhile, one that is posted then.
+/// A short job whose model is served throughout, a job that trains while the disk fails, and one that is
+/// posted then.
 fn specs() -> Vec<Value> {
     vec![spec("first", 1, 1), spec("long", 200, 2), spec("late", 1, 3)]
 }
@@ -40,7 +41,7 @@ struct Working {
 
 impl Working {
     fn begin(serve: Serve) -> Self {
-        // A checkpoint each epoch is work for the disk all the time.
+        // A checkpoint in each epoch keeps the disk busy.
         let flags = ["--threads", "1", "--checkpoint-seconds", "0.05", "--lease-seconds", "1"];
         let server = serve.args(&flags).args(&FLOOR).start();
         let client = server.client();
@@ -58,7 +59,7 @@ impl Working {
         self.client.job(&self.long)?["progress"]["epoch"].as_u64()
     }
 
-    /// The job comes further.
+    /// Asserts that the job makes progress.
     fn trains_on(&self) {
         let before = self.epoch().unwrap_or(0);
         let further = poll(NOTICED_WITHIN, || {
@@ -69,7 +70,7 @@ impl Working {
         assert!(further.is_some(), "it stands still: {:?}", self.client.job(&self.long));
     }
 
-    /// The job says that it waits, and predictions go on.
+    /// Asserts that the job reports that it waits, and that predictions are served.
     fn waits(&self, words: &str) {
         let waits = |job: &Value| job["progress"]["waiting_for_disk"] == json!(true);
         if let Err(job) = self.client.until(&self.long, NOTICED_WITHIN, waits) {
@@ -79,14 +80,14 @@ impl Working {
         assert_eq!(answer.status, 200, "{words}: {}", answer.text());
     }
 
-    /// The disk takes no renewal of the job for longer than a lease of so many seconds.
+    /// Waits until the disk has refused renewals of the job for longer than a lease of `seconds`.
     fn outlasts_a_lease(&self, seconds: usize) {
         let refused = || self.server.errors().matches("the lease was not renewed").count();
         let outlasted = poll(NOTICED_WITHIN, || (refused() > seconds * RENEWALS).then_some(()));
         assert!(outlasted.is_some(), "{} renewals were refused", refused());
     }
 
-    /// A job that is posted now is refused with one of these, or is accepted and then kept.
+    /// Posts a job. It must be refused with one of `refusals`, or be accepted and kept if that is allowed.
     fn posts(&self, words: &str, refusals: &[u16], may_be_accepted: bool) {
         let spec = &specs()[2];
         let asked = self.history.now();
@@ -104,7 +105,8 @@ impl Working {
         }
     }
 
-    /// All is well again: the job goes on by itself, jobs are accepted, and all ends as if nothing had been.
+    /// Asserts that after the fault the job continues by itself, jobs are accepted, and all of them end as in
+    /// an undisturbed run.
     fn recovers(mut self, words: &str) {
         self.trains_on();
         let after = post(&self.client, &self.history, &specs()[2], "after");
@@ -114,7 +116,7 @@ impl Working {
         assert_eq!(job["attempt"], 1, "{words}: a server that waits takes its own job away: {job}");
         let status = self.server.terminate(STOPPED_WITHIN);
         assert!(status.success(), "{words}: {status}: {}", self.server.errors());
-        // A file that could not be removed stays until the next start.
+        // A file that could not be deleted stays until the next start.
         let server = Serve::new(&self.server.folder).args(&PATIENT).args(&FLOOR).start();
         let violations = settled(server, &self.history, &specs());
         assert!(violations.is_empty(), "{words}:{}", checker::in_words(&violations));
@@ -125,7 +127,7 @@ fn lasting(error: i64, classes: i64, place: Place) -> Failure {
     Failure { error, classes, place, shots: LASTING }
 }
 
-/// A disk that fails for a while under a job that trains.
+/// Runs a job on a disk that fails for a while.
 fn fails_for_a_while(failure: Failure) {
     let words = format!("{failure:?}");
     let (folder, aside) = (scratch(), scratch());
@@ -133,14 +135,14 @@ fn fails_for_a_while(failure: Failure) {
     let working = Working::begin(shim.serve(&shim.folder.join("data")));
     shim.fail(failure);
     working.waits(&words);
-    // Where only blobs fail, a job can be accepted and kept.
+    // If only blobs can't be written, a job can still be accepted and kept.
     working.posts(&words, &[507], matches!(failure.place, Place::Blobs));
     assert!(shim.get(Number::Refused) > 0, "{words}: nothing was refused");
     shim.heal();
     working.recovers(&words);
 }
 
-/// A disk that refuses one operation, or a few.
+/// Runs a job on a disk that refuses one or a few operations.
 fn fails_so_often(failure: Failure) {
     let words = format!("{failure:?}");
     let (folder, aside) = (scratch(), scratch());
@@ -148,7 +150,7 @@ fn fails_so_often(failure: Failure) {
     let working = Working::begin(shim.serve(&shim.folder.join("data")));
     shim.fail(failure);
     working.posts(&words, &[500, 503, 507], true);
-    // The job may end before it has written so often.
+    // The job may end before it has written often enough.
     let has_ended = || working.client.job(&working.long).is_some_and(|job| has_ended(&job));
     let all =
         poll(NOTICED_WITHIN, || (shim.get(Number::Refused) >= failure.shots || has_ended()).then_some(()));
@@ -161,13 +163,13 @@ fn fails_so_often(failure: Failure) {
 }
 
 #[test]
-fn a_job_waits_for_a_disk_that_is_full_and_goes_on() {
+fn a_job_waits_for_a_full_disk_and_continues() {
     let (folder, aside) = (scratch(), scratch());
     let shim = Shim::new(folder.path(), aside.path());
     let working = Working::begin(shim.serve(&shim.folder.join("data")));
     shim.set(Number::Quota, 10_000);
     working.waits("a quota");
-    // What the job gave back when it failed to write may still hold a row; a few jobs fill that.
+    // Space that the job freed when its write failed may still fit a row. A few more jobs fill it.
     let refused = poll(NOTICED_WITHIN, || {
         let number = working.history.now();
         let (key, spec) = (format!("fill-{number}"), &specs()[2]);
@@ -187,9 +189,9 @@ fn a_job_waits_for_a_disk_that_is_full_and_goes_on() {
     working.recovers("a quota");
 }
 
-/// Nor does another server that shares the folder: it can't write either, and doesn't blame the worker for it.
+/// Another server on the same folder can't write either, and must not take that for the worker's death.
 #[test]
-fn a_job_that_waits_for_the_disk_is_not_taken_by_a_server_beside() {
+fn a_job_that_waits_for_the_disk_is_not_taken_by_another_server() {
     let (folder, aside) = (scratch(), scratch());
     let shim = Shim::new(folder.path(), aside.path());
     let working = Working::begin(shim.serve(&shim.folder.join("data")));
@@ -204,13 +206,13 @@ fn a_job_that_waits_for_the_disk_is_not_taken_by_a_server_beside() {
 }
 
 #[test]
-fn a_job_waits_for_a_disk_that_is_read_only_and_goes_on() {
+fn a_job_waits_for_a_read_only_disk_and_continues() {
     fails_for_a_while(lasting(EROFS, WRITES | CREATES | REMOVES, Place::Anywhere));
 }
 
-/// SQLite opens for reading what it can't open for writing, and is content with that for as long as it is open.
+/// SQLite opens a read-only file for reading, and does not try again to write while it is open.
 #[test]
-fn a_disk_that_is_read_only_for_a_moment_is_written_again() {
+fn a_disk_that_was_read_only_for_a_moment_is_written_again() {
     for shots in [2, 3, 4] {
         fails_so_often(Failure {
             error: EROFS,
@@ -222,18 +224,18 @@ fn a_disk_that_is_read_only_for_a_moment_is_written_again() {
 }
 
 #[test]
-fn a_job_waits_for_a_disk_that_does_not_sync_and_goes_on() {
+fn a_job_waits_for_a_disk_that_does_not_sync_and_continues() {
     fails_for_a_while(lasting(EIO, SYNCS, Place::Anywhere));
 }
 
 #[test]
-fn one_failed_sync_is_no_failed_job() {
+fn one_failed_sync_does_not_fail_a_job() {
     fails_so_often(Failure { error: EIO, classes: SYNCS, place: Place::Anywhere, shots: 1 });
 }
 
 #[test]
 #[ignore = "long"]
-fn a_job_waits_for_each_kind_of_disk_that_fails() {
+fn a_job_waits_for_each_kind_of_failing_disk() {
     let (mut kinds, mut shots) = (0, 0);
     for place in [Place::Anywhere, Place::Rows, Place::Blobs] {
         for (error, classes) in [
@@ -265,15 +267,15 @@ fn below_the_floor_a_job_is_refused() {
     assert_eq!(server.client().jobs().expect("jobs"), Vec::<Value>::new());
 }
 
-/// What a job could not write before the server was stopped is trained once more, whole.
+/// What a job could not write before its server stopped is trained again, and nothing is missing.
 #[test]
-fn a_job_that_waits_while_its_server_is_stopped_leaves_no_hole() {
+fn a_job_that_waits_for_the_disk_while_its_server_stops_loses_no_epoch() {
     let (folder, aside) = (scratch(), scratch());
     let shim = Shim::new(folder.path(), aside.path());
     let working = Working::begin(shim.serve(&shim.folder.join("data")));
     shim.fail(lasting(ENOSPC, WRITES | CREATES, Place::Anywhere));
     working.waits("a full disk");
-    // By then training itself waits.
+    // By then the training itself has to wait.
     working.outlasts_a_lease(2);
     shim.heal();
     let Working { mut server, history, .. } = working;
@@ -284,7 +286,7 @@ fn a_job_that_waits_while_its_server_is_stopped_leaves_no_hole() {
     assert!(violations.is_empty(), "{}", checker::in_words(&violations));
 }
 
-/// The known-bad twin: a disk that says that it has written, and has not.
+/// The known-bad twin: a disk that acknowledges writes and drops them.
 #[test]
 fn the_checks_find_a_job_that_was_accepted_and_not_written() {
     let (folder, aside) = (scratch(), scratch());
@@ -300,20 +302,20 @@ fn the_checks_find_a_job_that_was_accepted_and_not_written() {
     assert!(checker::count(&violations, Law::Lost) > 0, "found: {}", checker::in_words(&violations));
 }
 
-/// A small file system in memory; gone when dropped.
+/// A small file system in memory. It is unmounted on drop.
 struct Small {
     at: PathBuf,
 }
 
 impl Small {
-    /// Nothing where this machine lets nobody mount.
+    /// Returns `None` if this machine does not allow mounting.
     fn mounted(at: &Path) -> Option<Self> {
         let arguments = ["-t", "tmpfs", "-o", "size=8m", "chainrule-test"];
         let status = Command::new("mount").args(arguments).arg(at).stderr(Stdio::null()).status();
         status.is_ok_and(|status| status.success()).then(|| Self { at: at.to_owned() })
     }
 
-    /// Fills it to the last byte.
+    /// Fills the file system to the last byte.
     fn fill(&self) -> PathBuf {
         let ballast = self.at.join("ballast");
         let mut file = std::fs::File::create(&ballast).expect("a file");
@@ -326,13 +328,13 @@ impl Small {
 
 impl Drop for Small {
     fn drop(&mut self) {
-        // A test that failed has failed already.
+        // A failure to unmount can't make the test fail here.
         let _ = Command::new("umount").arg("--lazy").arg(&self.at).status();
     }
 }
 
 #[test]
-fn a_job_waits_for_a_small_file_system_and_goes_on() {
+fn a_job_waits_for_a_full_file_system_and_continues() {
     let folder = scratch();
     let Some(small) = Small::mounted(folder.path()) else {
         println!("skipped: nothing can be mounted here");

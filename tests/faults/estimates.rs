@@ -1,4 +1,4 @@
-//! How long a gradient check takes, as estimated before it is begun and as measured.
+//! Compares the estimated time of gradient checks with the measured time.
 
 use std::time::Instant;
 
@@ -8,19 +8,19 @@ use serde_json::{Value, json};
 
 use crate::random::Random;
 
-/// Networks that are drawn.
+/// How many random networks are tested.
 const NETWORKS: u64 = 60;
 
-/// Runs of a check, of which the quickest counts: others may use the machine.
+/// How often a check is repeated. The fastest run counts, since other processes may use the machine.
 const RUNS: usize = 5;
 
-/// How far an estimate may be off.
+/// The largest allowed ratio between estimate and measurement.
 const OFF_MAX: f64 = 2.0;
 
-/// Checks that are over so soon are not of interest.
+/// Checks faster than this are skipped.
 const SECONDS_MIN: f64 = 2e-3;
 
-/// A network of any layers, small or large.
+/// Returns a network of random layers and sizes.
 fn network(random: &mut Random) -> Value {
     let mut layers = Vec::new();
     let (mut side, has_images) = (28, random.below(3) > 0);
@@ -73,7 +73,7 @@ fn in_words(layers: &Value) -> String {
     layers["layers"].as_array().into_iter().flatten().map(layer).collect::<Vec<_>>().join(" ")
 }
 
-/// Seconds that the quickest run of a check takes.
+/// Returns the time of the fastest run of a check, in seconds.
 fn seconds(request: &CheckRequest) -> f64 {
     let once = |_| {
         let started = Instant::now();
@@ -86,7 +86,7 @@ fn seconds(request: &CheckRequest) -> f64 {
 
 #[test]
 #[ignore = "long"]
-fn a_gradient_check_takes_the_time_that_was_estimated() {
+fn a_gradient_check_takes_the_estimated_time() {
     let limits = LabLimits::default();
     let mut ratios = Vec::new();
     println!("{:>9} {:>9} {:>6}   samples, parameters, network", "estimated", "measured", "ratio");

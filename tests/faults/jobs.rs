@@ -1,4 +1,4 @@
-//! Jobs of small nets, and the weights they have where nothing disturbs them.
+//! Small jobs, and the digests of their weights in undisturbed runs.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use crate::process::{Client, Serve};
 use crate::shim::scratch;
 
-/// How long jobs may take until they have ended, on a busy machine.
+/// The time limit for jobs to end, on a busy machine.
 pub const ENDED_WITHIN: Duration = Duration::from_secs(120);
 
-/// A job that trains so many epochs; 8 hidden units and 400 images take milliseconds each.
+/// A job of `epochs` epochs. With 8 hidden units and 400 images an epoch takes milliseconds.
 pub fn spec(model: &str, epochs: u32, seed: u32) -> Value {
     json!({
         "model": model, "epochs": epochs, "seed": seed, "train_samples": 400,
@@ -23,14 +23,14 @@ pub fn spec(model: &str, epochs: u32, seed: u32) -> Value {
     })
 }
 
-/// Posts a job that must be accepted; its id.
+/// Posts a job, which must be accepted. Returns its id.
 pub fn posted(client: &Client, spec: &Value, key: &str) -> String {
     let answer = client.post_job(spec, Some(key)).expect("an answer");
     assert_eq!(answer.status, 202, "{}", answer.text());
     answer.json()["id"].as_str().expect("an id").to_owned()
 }
 
-/// The digests of all listed versions, by the id of their job.
+/// Returns the digests of all listed versions, by the id of their job.
 pub fn digests(client: &Client) -> BTreeMap<String, String> {
     let models = client.models().expect("models");
     let versions = models.iter().flat_map(|model| model["versions"].as_array().expect("versions"));
@@ -38,14 +38,14 @@ pub fn digests(client: &Client) -> BTreeMap<String, String> {
     versions.map(|version| (text(&version["job_id"]), text(&version["sha256"]))).collect()
 }
 
-/// The digests of undisturbed runs of these specs, by the text of the spec.
+/// Returns the digests of undisturbed runs of these specs, by the text of the spec.
 pub fn undisturbed(specs: &[Value]) -> HashMap<String, String> {
     static KNOWN: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     let missing: Vec<&Value> = specs.iter().filter(|spec| !known.contains_key(&spec.to_string())).collect();
     if !missing.is_empty() {
         let folder = scratch();
-        // Threads that wait for each other are slow where others want the cores.
+        // Threads that wait for each other are slow if other processes use the cores.
         let server = Serve::new(folder.path()).args(&["--threads", "1"]).start();
         let client = server.client();
         let ids: Vec<String> = missing.iter().map(|spec| posted(&client, spec, &spec.to_string())).collect();
@@ -60,7 +60,7 @@ pub fn undisturbed(specs: &[Value]) -> HashMap<String, String> {
     specs.iter().map(weights).collect()
 }
 
-/// The specs by their text, as the checker wants them.
+/// Returns the specs by their text, as the checker expects them.
 pub fn by_text(specs: &[Value]) -> HashMap<String, Value> {
     specs.iter().map(|spec| (spec.to_string(), spec.clone())).collect()
 }

@@ -1,4 +1,4 @@
-//! The shim's log: what a server did to its folder and told its clients, in order.
+//! The log of the shim: the operations of a server on its folder, and its answers to clients, in order.
 
 /// One operation. Paths are relative to the watched folder; "" is the folder itself.
 #[derive(Debug, Clone)]
@@ -38,12 +38,12 @@ pub enum Operation {
         path: String,
         to: String,
     },
-    /// Bytes of an answer 2xx that a connection is about to get.
+    /// Bytes of a 2xx answer that is about to be sent on a connection.
     Answer {
         connection: u64,
         data: Vec<u8>,
     },
-    /// Bytes of a request that came over a connection.
+    /// Bytes of a request that was received on a connection.
     Request {
         connection: u64,
         data: Vec<u8>,
@@ -52,7 +52,7 @@ pub enum Operation {
 
 const MAGIC: u32 = 0x4352_5348;
 
-/// The operations in the bytes of a log.
+/// Parses the operations of a log.
 pub fn operations(bytes: &[u8]) -> Vec<Operation> {
     let mut reader = Reader { rest: bytes };
     let mut operations = Vec::new();
@@ -67,7 +67,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// The next record; a last one that is not whole was cut off by a SIGKILL.
+    /// Returns the next record. A truncated last record is ignored, since a SIGKILL can cut it off.
     fn next(&mut self) -> Option<Operation> {
         const HEAD: usize = 40;
         let head = self.rest.get(..HEAD)?;

@@ -1,8 +1,8 @@
-//! What stays true of the server whatever happens to it: deaths at each step, power cuts, full and failing disks, stalls,
-//! damaged bytes, wrong clocks.
+//! Tests of the promises that hold under faults: crashes at each step, power cuts, full and failing disks,
+//! stalls, damaged bytes, wrong clocks.
 //!
-//! The short proofs run with `cargo test`, the long ones by
-//! `cargo test --test faults -- --ignored --nocapture --test-threads 1`, which prints their figures.
+//! The short tests run with `cargo test`. The long ones run with `cargo test --test faults -- --ignored
+//! --nocapture --test-threads 1`, which also prints their figures.
 
 mod backups;
 mod bit_rot;

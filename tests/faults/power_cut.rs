@@ -1,4 +1,4 @@
-//! The power goes at any moment, and the disk keeps what it must and what it likes.
+//! Power cuts at any moment. The disk keeps what was synced, and any part of the rest.
 
 mod disk;
 mod load;
@@ -17,7 +17,7 @@ use crate::process::Serve;
 use crate::random::Random;
 use crate::shim::scratch;
 
-/// Cuts that are tried at the same time.
+/// How many cuts are tried in parallel.
 const AT_ONCE: usize = 2;
 
 const VARIANTS: [(Kept, Kept); 6] = [
@@ -29,16 +29,16 @@ const VARIANTS: [(Kept, Kept); 6] = [
     (Kept::Some, Kept::All),
 ];
 
-/// The power goes before the operation with this number.
+/// A power cut before the operation number `prefix`.
 #[derive(Clone, Copy, Debug)]
 struct Cut {
     prefix: usize,
     variant: Variant,
-    /// Whether the jobs run to their end after it.
+    /// Whether the jobs run until they end after the cut.
     to_the_end: bool,
 }
 
-/// A cut after which something was wrong.
+/// A cut after which violations were found.
 struct Broken {
     cut: Cut,
     last: String,
@@ -52,13 +52,13 @@ struct Recording {
     rules: Rules,
 }
 
-/// One recording for the tests that need no other.
+/// Returns the recording that most tests share.
 fn recorded() -> &'static Recording {
     static RECORDING: OnceLock<Recording> = OnceLock::new();
     RECORDING.get_or_init(|| record(1))
 }
 
-/// A new recording of the load; or what `POWER_CUT_LOG` has, to repeat a failure.
+/// Records a new log of the load. To repeat a failure, `POWER_CUT_LOG` names an existing log.
 fn record(seed: u64) -> Recording {
     let log = match std::env::var_os("POWER_CUT_LOG") {
         Some(path) => std::fs::read(path).expect("a log"),
@@ -72,7 +72,7 @@ fn record(seed: u64) -> Recording {
     Recording { seed, operations: log::operations(&log), log, rules }
 }
 
-/// Where no power was cut, the log must tell the very folder: nothing has got past the shim.
+/// Asserts that the log leads to the same folder as the real run. Otherwise the shim missed an operation.
 fn assert_tells_all(day: &load::Day) {
     let mut disk = Disk::new(all);
     for operation in log::operations(&day.log) {
@@ -87,8 +87,8 @@ fn assert_tells_all(day: &load::Day) {
 }
 
 impl Recording {
-    /// So many cuts in order: half of them right after something was promised, or right before
-    /// something is synced; the rest anywhere.
+    /// Returns `count` cuts in order. Half of them come right after an answer or right before a sync, the
+    /// rest anywhere.
     fn cuts(&self, count: usize, ended_one_in: usize) -> Vec<Cut> {
         let mut random = Random::new(self.seed);
         let sharp = |at: &usize| {
@@ -110,7 +110,7 @@ impl Recording {
         cuts
     }
 
-    /// Tries the cuts, which are in order, on disks where such syncs count.
+    /// Tries the cuts, which must be in order, on disks that honour only the syncs in `syncs`.
     fn try_all(&self, cuts: &[Cut], syncs: Syncs) -> Vec<Broken> {
         let broken = Mutex::new(Vec::new());
         let disk = Mutex::new((0, Disk::new(syncs)));
@@ -120,7 +120,8 @@ impl Recording {
                 scope.spawn(|| {
                     loop {
                         let folder = scratch();
-                        // The cuts are taken in order, and the disk goes on from one to the next.
+                        // The cuts are in order, so one disk applies the operations up to each of them in
+                        // turn.
                         let cut = {
                             let mut next = next.lock().expect("a lock");
                             let Some(cut) = next.next() else { return };
@@ -147,7 +148,7 @@ impl Recording {
         broken.into_inner().expect("a lock")
     }
 
-    /// Starts a server on what the cut has left, and holds it to what had been promised.
+    /// Starts a server on the folder that the cut left, and returns the promises that it broke.
     fn violations(&self, folder: &Path, cut: Cut) -> Vec<Violation> {
         let lost = |words: String| vec![Violation { law: Law::Lost, words }];
         let history = promises::history(&self.operations[..cut.prefix]);
@@ -168,7 +169,7 @@ impl Recording {
             Err(why) => return lost(format!("{why}; {}", server.errors())),
         };
         if !cut.to_the_end {
-            // Jobs go on while they are looked at.
+            // Jobs still run during the observation.
             let succeeded: Vec<&str> =
                 seen.jobs.iter().filter(|job| job.state == "succeeded").map(|job| job.id.as_str()).collect();
             seen.versions.retain(|version| succeeded.contains(&version.job_id.as_str()));
@@ -206,7 +207,7 @@ impl fmt::Display for Broken {
     }
 }
 
-/// An operation without its bytes.
+/// An operation without its data, for messages.
 struct Short<'a>(&'a Operation);
 
 impl fmt::Debug for Short<'_> {
@@ -225,22 +226,22 @@ fn all(_: &str, _: bool) -> bool {
     true
 }
 
-/// A server that never syncs a file.
+/// A server that never syncs files.
 fn no_files(_: &str, is_folder: bool) -> bool {
     is_folder
 }
 
-/// A server that never syncs a folder.
+/// A server that never syncs folders.
 fn no_folders(_: &str, is_folder: bool) -> bool {
     !is_folder
 }
 
-/// A server that doesn't sync the folders of its blobs.
+/// A server that never syncs the folders of its blobs.
 fn no_blob_folders(path: &str, is_folder: bool) -> bool {
     !(is_folder && path.starts_with("data/blobs"))
 }
 
-/// A server whose database doesn't sync, as `PRAGMA synchronous = OFF`.
+/// A server whose database never syncs, as with `PRAGMA synchronous = OFF`.
 fn no_database(path: &str, _: bool) -> bool {
     !path.contains("chainrule.db")
 }
@@ -252,7 +253,7 @@ fn after_a_power_cut_everything_promised_is_there() {
     recording.assert_none(&recording.try_all(&cuts, all));
 }
 
-/// The known-bad twins: a disk that forgets what a careless server has not synced.
+/// The known-bad twins: servers that omit a sync, on a disk that keeps nothing unsynced.
 #[test]
 fn the_checks_find_a_server_that_does_not_sync() {
     let recording = recorded();

@@ -1,4 +1,4 @@
-//! The binary under test as a process, and an HTTP/1.1 client that always comes back.
+//! The binary as a process, and an HTTP/1.1 client with a deadline for each request.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -13,16 +13,16 @@ use serde_json::Value;
 use crate::command::BINARY;
 pub use crate::command::{chainrule, output};
 
-/// How long a server may take until it listens.
+/// The time limit for a server to listen.
 const START_WITHIN: Duration = Duration::from_secs(60);
 
-/// How long one request may take unless told otherwise.
+/// The default time limit for a request.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
-/// Between two looks at something awaited.
+/// The pause between two polls.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Looks again and again until there is something; nothing where `within` has passed.
+/// Polls until `look` returns a value. Returns `None` after `within`.
 pub fn poll<T>(within: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + within;
     loop {
@@ -36,17 +36,17 @@ pub fn poll<T>(within: Duration, mut look: impl FnMut() -> Option<T>) -> Option<
     }
 }
 
-/// How a server is started.
+/// The command line of a server.
 pub struct Serve {
     folder: PathBuf,
     command: Command,
 }
 
 impl Serve {
-    /// `chainrule serve` on `folder` and a free port of the loopback.
+    /// `chainrule serve` on `folder` and a free port of the loopback interface.
     pub fn new(folder: &Path) -> Self {
         let mut command = chainrule(&["serve", "--listen", "127.0.0.1:0", "--log", "warn"]);
-        // A proof asks for every job, unless it says otherwise by a flag.
+        // Most tests look at every job, so retention is off unless they set its flag.
         command.env("CHAINRULE_KEEP_JOBS", "all").arg("--data-dir").arg(folder);
         Self { folder: folder.to_owned(), command }
     }
@@ -57,21 +57,21 @@ impl Serve {
         self
     }
 
-    /// Adds a variable of the environment.
+    /// Adds an environment variable.
     pub fn env(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
         self.command.env(name, value);
         self
     }
 
-    /// Starts it and waits until it listens.
+    /// Starts the server and waits until it listens.
     pub fn start(self) -> Server {
         self.try_start().unwrap_or_else(|why| panic!("no server: {why}"))
     }
 
-    /// Starts it and waits until it listens.
+    /// Starts the server and waits until it listens.
     ///
     /// # Errors
-    /// How it ended instead, with what it wrote to standard error.
+    /// Returns the exit status and standard error if the server ends first.
     pub fn try_start(mut self) -> Result<Server, String> {
         let mut child = self
             .command
@@ -94,7 +94,7 @@ impl Serve {
                 }
                 Err(mpsc::RecvTimeoutError::Disconnected) => {
                     let status = server.wait(START_WITHIN);
-                    // Who reads it has a share for as long as there is more.
+                    // The thread that reads standard error shares it until the end of the stream.
                     poll(START_WITHIN, || (Arc::strong_count(&server.errors) == 1).then_some(()));
                     return Err(format!("it ended with {status:?}: {}", server.errors()));
                 }
@@ -106,7 +106,7 @@ impl Serve {
     }
 }
 
-/// A running server; killed when dropped.
+/// A running server. It is killed on drop.
 pub struct Server {
     child: Child,
     pub address: SocketAddr,
@@ -124,7 +124,7 @@ impl Server {
         self.child.id()
     }
 
-    /// What it has written to standard error so far.
+    /// Returns what the server has written to standard error so far.
     pub fn errors(&self) -> String {
         self.errors.lock().expect("a lock").clone()
     }
@@ -133,25 +133,25 @@ impl Server {
         self.wait(Duration::ZERO).is_none()
     }
 
-    /// SIGKILL, and the end of it.
+    /// Sends SIGKILL and waits for the end of the process.
     pub fn kill(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended already.
         let _ = self.child.kill();
         self.status = Some(self.child.wait().expect("a process"));
     }
 
-    /// Sends a signal by its name, as `TERM`, `STOP` or `CONT`.
+    /// Sends the signal of this name: `TERM`, `STOP` or `CONT`.
     pub fn signal(&self, name: &str) {
         if self.status.is_some() {
             return;
         }
         let pid = self.pid().to_string();
         let status = Command::new("kill").args([&format!("-{name}"), &pid]).stderr(Stdio::null()).status();
-        // It may have ended in between.
+        // The process may have ended already.
         status.expect("kill runs");
     }
 
-    /// How it ended; nothing where it still runs after `within`.
+    /// Returns the exit status, or `None` if the process still runs after `within`.
     pub fn wait(&mut self, within: Duration) -> Option<ExitStatus> {
         if self.status.is_none() {
             self.status = poll(within, || self.child.try_wait().expect("a process"));
@@ -159,7 +159,7 @@ impl Server {
         self.status
     }
 
-    /// SIGTERM, and how it ended.
+    /// Sends SIGTERM and returns the exit status.
     pub fn terminate(&mut self, within: Duration) -> ExitStatus {
         self.signal("TERM");
         self.wait(within).unwrap_or_else(|| panic!("it runs {within:?} after SIGTERM: {}", self.errors()))
@@ -174,7 +174,7 @@ impl Drop for Server {
     }
 }
 
-/// What a server answered.
+/// An answer of a server.
 #[derive(Debug, Clone)]
 pub struct Answer {
     pub status: u16,
@@ -192,13 +192,13 @@ impl Answer {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The body as JSON; null where it is none.
+    /// Returns the body as JSON, or null if it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 }
 
-/// A client of one server. Each request has a connection of its own and a deadline.
+/// A client of one server. Each request has its own connection and deadline.
 #[derive(Debug, Clone, Copy)]
 pub struct Client {
     pub address: SocketAddr,
@@ -206,10 +206,10 @@ pub struct Client {
 }
 
 impl Client {
-    /// Sends a request and reads the answer to its end.
+    /// Sends a request and reads the whole answer.
     ///
     /// # Errors
-    /// If no whole answer comes in time.
+    /// Returns an error if the answer is not complete in time.
     pub fn request(
         &self,
         method: &str,
@@ -229,7 +229,7 @@ impl Client {
         message.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
         let mut message = message.into_bytes();
         message.extend_from_slice(body);
-        // A refusal may come before all is sent; then the answer is there to be read.
+        // A refusal may come before the whole request is sent. The answer can be read all the same.
         let sent = stream.write_all(&message);
         let received = read_to_end(&mut stream, deadline)?;
         parse(&received).ok_or_else(|| {
@@ -238,21 +238,21 @@ impl Client {
     }
 
     /// # Errors
-    /// If no whole answer comes in time.
+    /// Returns an error if the answer is not complete in time.
     pub fn get(&self, path: &str) -> io::Result<Answer> {
         self.request("GET", path, &[], b"")
     }
 
     /// # Errors
-    /// If no whole answer comes in time.
+    /// Returns an error if the answer is not complete in time.
     pub fn send_json(&self, method: &str, path: &str, body: &Value) -> io::Result<Answer> {
         self.request(method, path, &[("Content-Type", "application/json")], body.to_string().as_bytes())
     }
 
-    /// Posts a job, with an idempotency key where there is one.
+    /// Posts a job, with an idempotency key if there is one.
     ///
     /// # Errors
-    /// If no whole answer comes in time.
+    /// Returns an error if the answer is not complete in time.
     pub fn post_job(&self, spec: &Value, key: Option<&str>) -> io::Result<Answer> {
         let mut headers = vec![("Content-Type", "application/json")];
         headers.extend(key.map(|key| ("Idempotency-Key", key)));
@@ -260,44 +260,44 @@ impl Client {
     }
 
     /// # Errors
-    /// If no whole answer comes in time.
+    /// Returns an error if the answer is not complete in time.
     pub fn cancel(&self, id: &str) -> io::Result<Answer> {
         self.request("POST", &format!("/v1/jobs/{id}/cancel"), &[], b"")
     }
 
     /// # Errors
-    /// If no whole answer comes in time.
+    /// Returns an error if the answer is not complete in time.
     pub fn delete(&self, path: &str) -> io::Result<Answer> {
         self.request("DELETE", path, &[], b"")
     }
 
-    /// Predicts one blank image.
+    /// Predicts a blank image.
     ///
     /// # Errors
-    /// If no whole answer comes in time.
+    /// Returns an error if the answer is not complete in time.
     pub fn predict(&self, model: &str) -> io::Result<Answer> {
         let headers = [("Content-Type", "application/octet-stream")];
         self.request("POST", &format!("/v1/models/{model}/predict"), &headers, &[0; 784])
     }
 
-    /// The job; nothing where there is no answer 200.
+    /// Returns the job, or `None` without a 200 answer.
     pub fn job(&self, id: &str) -> Option<Value> {
         let answer = self.get(&format!("/v1/jobs/{id}")).ok()?;
         (answer.status == 200).then(|| answer.json())
     }
 
-    /// All jobs, over all pages.
+    /// Returns the jobs of all pages.
     ///
     /// # Errors
-    /// If no whole answer 200 comes in time.
+    /// Returns an error if a 200 answer is not complete in time.
     pub fn jobs(&self) -> io::Result<Vec<Value>> {
         self.all("/v1/jobs", "jobs")
     }
 
-    /// All models, each with all its versions; one that goes meanwhile has none.
+    /// Returns all models with all their versions. A model that is deleted meanwhile has no versions.
     ///
     /// # Errors
-    /// If no whole answer 200 comes in time.
+    /// Returns an error if a 200 answer is not complete in time.
     pub fn models(&self) -> io::Result<Vec<Value>> {
         let mut models = self.all("/v1/models", "models")?;
         for model in &mut models {
@@ -310,10 +310,10 @@ impl Client {
         Ok(models)
     }
 
-    /// The rows of a list over all pages.
+    /// Returns the rows of all pages of a list.
     ///
     /// # Errors
-    /// If no whole answer 200 comes in time.
+    /// Returns an error if a 200 answer is not complete in time.
     pub fn all(&self, list: &str, name: &str) -> io::Result<Vec<Value>> {
         let mut rows = Vec::new();
         let mut path = format!("{list}?limit=200");
@@ -329,10 +329,10 @@ impl Client {
         }
     }
 
-    /// Asks for a job until it is so; the error is the job as it was last.
+    /// Polls a job until `is_so` holds for it.
     ///
     /// # Errors
-    /// If it isn't so in time.
+    /// Returns the last state of the job if `is_so` does not hold in time.
     pub fn until(&self, id: &str, within: Duration, is_so: impl Fn(&Value) -> bool) -> Result<Value, Value> {
         let mut last = Value::Null;
         let found = poll(within, || {
@@ -342,16 +342,16 @@ impl Client {
         found.ok_or(last)
     }
 
-    /// Asks for a job until it has ended; the error is the job as it was last.
+    /// Polls a job until it has ended.
     ///
     /// # Errors
-    /// If it hasn't ended in time.
+    /// Returns the last state of the job if it does not end in time.
     pub fn ended(&self, id: &str, within: Duration) -> Result<Value, Value> {
         self.until(id, within, has_ended)
     }
 }
 
-/// Whether a job is in an end state.
+/// Returns whether a job is in a final state.
 pub fn has_ended(job: &Value) -> bool {
     matches!(job["state"].as_str(), Some("succeeded" | "failed" | "cancelled"))
 }
@@ -372,14 +372,14 @@ fn read_to_end(stream: &mut TcpStream, deadline: Instant) -> io::Result<Vec<u8>>
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 return Err(io::ErrorKind::TimedOut.into());
             }
-            // A peer that is killed resets; what came may be whole.
+            // The connection to a killed server is reset. What was received may still be complete.
             Err(error) if received.is_empty() => return Err(error),
             Err(_) => return Ok(received),
         }
     }
 }
 
-/// The answer in these bytes, if it is there to its end.
+/// Parses an answer, or returns `None` if it is incomplete.
 fn parse(received: &[u8]) -> Option<Answer> {
     let split = received.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&received[..split]).ok()?;
@@ -417,12 +417,12 @@ fn unchunked(mut rest: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// The lines of standard output, read to its end so that the pipe never fills.
+/// Returns the lines of standard output. It is read until its end, so the pipe never fills up.
 fn lines_of(stdout: impl Read + Send + 'static) -> mpsc::Receiver<String> {
     let (sender, lines) = mpsc::channel();
     thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            // Nobody waits for lines after the first.
+            // Nobody receives the lines after the first.
             let _ = sender.send(line);
         }
     });

@@ -1,4 +1,4 @@
-//! A short life of a server, told to a history, whatever becomes of the server meanwhile.
+//! A short sequence of requests. It is recorded in a history, whatever happens to the server.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,24 +10,24 @@ use crate::checker::{self, History, Law, Rules, Violation, What};
 use crate::jobs::{ENDED_WITHIN, by_text, spec, undisturbed};
 use crate::process::{Answer, Client, Serve, Server};
 
-/// One thread, and no end of deaths while a job runs: they are the test's, not the job's.
+/// One training thread. The server may crash any number of times, because the test kills it and not the job.
 pub const PATIENT: [&str; 4] = ["--threads", "1", "--crashes-max", "1000"];
 
-/// How long a server may take to stop when asked to.
+/// The time limit for a server to stop on SIGTERM.
 pub const STOPPED_WITHIN: Duration = Duration::from_secs(20);
 
-/// One server that has no answer any more.
+/// The server no longer answers.
 pub struct Gone;
 
-/// The specs of the two jobs: one is awaited and deleted, one is cancelled.
+/// The specs of the two jobs. One is awaited and deleted, the other is cancelled.
 pub fn specs() -> Vec<Value> {
     vec![spec("kept", 2, 1), spec("dropped", 40, 2), spec("last", 2, 3)]
 }
 
-/// Posts three jobs, cancels one, awaits one and deletes it. A refusal is tried again.
+/// Posts three jobs, cancels one, waits for one and deletes it. A refused request is repeated.
 ///
 /// # Errors
-/// If the server is gone; the history tells what it had promised until then.
+/// Returns an error if the server is gone. The history has what it promised until then.
 pub fn live(client: &Client, history: &History) -> Result<(), Gone> {
     let specs = specs();
     let kept = post(client, history, &specs[0], "kept")?;
@@ -60,7 +60,7 @@ fn unanswered(
 /// Posts a job until it is accepted.
 ///
 /// # Errors
-/// If the server is gone.
+/// Returns an error if the server is gone.
 pub fn post(client: &Client, history: &History, spec: &Value, key: &str) -> Result<String, Gone> {
     let deadline = Instant::now() + ENDED_WITHIN;
     loop {
@@ -82,7 +82,7 @@ pub fn post(client: &Client, history: &History, spec: &Value, key: &str) -> Resu
     }
 }
 
-/// Asks for a job until it has ended.
+/// Polls a job until it has ended.
 fn awaited(client: &Client, history: &History, id: &str) -> Result<(), Gone> {
     let deadline = Instant::now() + ENDED_WITHIN;
     loop {
@@ -100,8 +100,8 @@ fn awaited(client: &Client, history: &History, id: &str) -> Result<(), Gone> {
     }
 }
 
-/// Starts a server without faults on `data`, sends again what was never answered, waits for all to
-/// end, and says what can't be true.
+/// Starts a server without faults on `data`, repeats the requests without an answer, waits until all jobs
+/// have ended, and returns the violations.
 pub fn aftermath(data: &Path, history: &History) -> Vec<Violation> {
     match Serve::new(data).args(&PATIENT).try_start() {
         Ok(server) => settled(server, history, &specs()),
@@ -109,7 +109,8 @@ pub fn aftermath(data: &Path, history: &History) -> Vec<Violation> {
     }
 }
 
-/// Sends again what was never answered, waits for all to end, stops the server, and says what can't be true.
+/// Repeats the requests without an answer, waits until all jobs have ended, stops the server and returns the
+/// violations.
 pub fn settled(mut server: Server, history: &History, specs: &[Value]) -> Vec<Violation> {
     let client = server.client();
     let texts: HashMap<String, Value> = by_text(specs);
@@ -136,7 +137,7 @@ pub fn settled(mut server: Server, history: &History, specs: &[Value]) -> Vec<Vi
     violations
 }
 
-/// Key and spec of each request for a job that was never accepted.
+/// Returns key and spec of each job that was posted and never accepted.
 fn asked_in_vain(history: &History) -> Vec<(String, String)> {
     let mut open: Vec<(String, String)> = Vec::new();
     for event in history.events() {

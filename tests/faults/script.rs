@@ -1,4 +1,4 @@
-//! One client that asks one thing after the other and writes down what it is told.
+//! A client that sends one request after the other and records the answers.
 
 use serde_json::Value;
 
@@ -6,14 +6,15 @@ use crate::checker::{History, What};
 use crate::process::{Answer, Client};
 use crate::workload::SOON;
 
-/// A client and its memory.
+/// A client and the history it records.
 pub struct Script<'a> {
     pub client: Client,
     pub history: &'a History,
 }
 
 impl Script<'_> {
-    /// Sends a request for a change; nothing where no answer came, and so it may have been carried out or not.
+    /// Sends a request that changes something. Returns `None` if there is no answer; the request may have
+    /// been carried out or not.
     fn change(&self, method: &str, path: &str, body: &[u8], done: u16, what: What) -> Option<Answer> {
         let asked = self.history.now();
         let headers = [("Content-Type", "application/json")];
@@ -34,7 +35,7 @@ impl Script<'_> {
         }
     }
 
-    /// Posts the spec called `spec` under `key`; the job's id.
+    /// Posts the spec called `spec` under `key`. Returns the id of the job.
     pub fn post(&self, key: &str, spec: &str, body: &Value) -> Option<String> {
         let asked = self.history.now();
         let posted = |id| What::Posted { key: key.to_owned(), spec: spec.to_owned(), id };
@@ -73,7 +74,7 @@ impl Script<'_> {
         self.change("PUT", &format!("/v1/models/{model}/aliases/{alias}"), body.as_bytes(), 200, what)
     }
 
-    /// Asks for a job until it is so, or is gone; nothing where the server is.
+    /// Polls a job until `is_so` holds or the job is gone. Returns `None` if the server is gone.
     pub fn until(&self, id: &str, is_so: impl Fn(&Value) -> bool) -> Option<Option<Value>> {
         let deadline = std::time::Instant::now() + SOON;
         loop {

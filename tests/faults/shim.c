@@ -1,10 +1,9 @@
-// Stands between the server and its folder, and makes the world as bad as a control file says.
+// Preloaded between the server and its folder to inject the faults that a control file asks for.
 //
-// Loaded by LD_PRELOAD. For files beneath SHIM_FOLDER it counts the durable operations, appends
-// them in order to SHIM_LOG, kills the process before one of them, or refuses them with an errno.
-// It shifts the clock, and notes requests and acknowledgements, so that the log tells what a
-// client had been promised when the power went. Calls that would change a file unseen are refused
-// in the way in which a kernel without them does.
+// Loaded by LD_PRELOAD. For files below SHIM_FOLDER it counts the durable operations, appends them in order
+// to SHIM_LOG, kills the process before one of them, or fails them with an errno. It shifts the clock. It
+// logs requests and acknowledgements, so that the log shows what clients had been promised at a power cut.
+// Calls that could change a file without being logged fail as on a kernel that lacks them.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -25,23 +24,23 @@
 #include <time.h>
 #include <unistd.h>
 
-// The control file: 64-bit numbers in this order. shim.rs has the same list.
+// The control file: 64-bit numbers in this order, which shim.rs repeats.
 struct control {
-    int64_t operations;   // durable operations begun so far
+    int64_t operations;   // durable operations so far
     int64_t die_at;       // SIGKILL before this one; 0: never
     int64_t clock;        // seconds added to the wall clock
-    int64_t error;        // errno of refused operations; 0: none
-    int64_t classes;      // which are refused: a sum of classes
-    int64_t shots;        // how many more; negative: all
-    int64_t from;         // the first operation that may be refused
+    int64_t error;        // errno of failing operations; 0: none
+    int64_t classes;      // which operations fail: a sum of classes
+    int64_t shots;        // how many more fail; negative: all
+    int64_t from;         // the first operation that may fail
     int64_t where;        // 0: anywhere, 1: the database, 2: blobs
     int64_t quota;        // bytes by which files may still grow; negative: no limit
-    int64_t refused;      // operations refused so far
+    int64_t refused;      // operations that failed so far
     int64_t log;          // 1: operations are logged
-    int64_t lies;         // 1: writes are said to be done, and are not
+    int64_t lies;         // 1: writes are acknowledged and dropped
 };
 
-// Classes of operations, as far as faults go.
+// Classes of operations that can fail.
 enum { WRITES = 1, CREATES = 2, REMOVES = 4, SYNCS = 8 };
 
 // Kinds of records in the log.
@@ -75,8 +74,8 @@ __attribute__((constructor)) static void load(void) {
 
 // ---- where ----
 
-// The path relative to the folder, "" for the folder itself; NULL outside and for the -shm, which
-// is memory, not storage.
+// Returns the path relative to the folder, "" for the folder itself. NULL outside of it, and for the -shm file,
+// which is shared memory and needs no storage.
 static const char *beneath(const char *path) {
     if (!control || strncmp(path, folder, folder_length) != 0) return NULL;
     const char *rest = path + folder_length;
@@ -125,7 +124,7 @@ static int is_meant(const char *path) {
     return control->where == 0 || (control->where == 2) == blob;
 }
 
-// The errno to refuse an operation with, or 0.
+// Returns the errno to fail an operation with, or 0.
 static int refused(int class, const char *path) {
     if (!control->error || !(control->classes & class) || control->shots == 0 || !is_meant(path)) return 0;
     if (control->shots > 0) __atomic_sub_fetch(&control->shots, 1, __ATOMIC_SEQ_CST);
@@ -133,7 +132,7 @@ static int refused(int class, const char *path) {
     return (int)control->error;
 }
 
-// Takes the lock, counts, and dies here if that was asked for. The errno to refuse with, or 0.
+// Takes the lock, counts the operation, and kills the process here if asked to. Returns the errno to fail with, or 0.
 static int begin(int class, const char *path) {
     pthread_mutex_lock(&lock);
     int64_t number = __atomic_add_fetch(&control->operations, 1, __ATOMIC_SEQ_CST);
@@ -158,7 +157,7 @@ static void note(int kind, uint64_t inode, uint64_t offset, const char *path, co
     struct iovec parts[] = {{&head, sizeof head}, {(void *)path, head.path},
                             {(void *)other, head.other}, {(void *)data, size}};
     size_t whole = sizeof head + head.path + head.other + size;
-    // A log with a hole would prove nothing.
+        // A log with a gap would prove nothing.
     if (syscall(SYS_writev, log_file, parts, 4) != (ssize_t)whole) abort();
 }
 
@@ -180,7 +179,7 @@ static int open_at(int at, const char *path, int flags, mode_t mode) {
     struct stat found;
     int is_new = fstatat(at, path, &found, 0) != 0;
     if (is_new ? !(flags & O_CREAT) : !(flags & O_TRUNC)) {
-        // A file system that became read-only opens nothing for writing.
+        // On a file system that became read-only, nothing can be opened for writing.
         pthread_mutex_lock(&lock);
         int error = control->error == EROFS ? refused(CREATES, name) : 0;
         if (error) return refuse(error);
@@ -213,7 +212,7 @@ int creat64(const char *path, mode_t mode) { return creat(path, mode); }
 
 // ---- write ----
 
-// How many of `size` bytes fit into what the quota leaves; what lies within the file needs nothing.
+// Returns how many of `size` bytes fit into the quota. Bytes within the file need nothing.
 static size_t that_fit(int file, off_t offset, size_t size) {
     struct stat found;
     if (control->quota < 0 || fstat(file, &found) != 0) return size;
@@ -228,7 +227,7 @@ static size_t that_fit(int file, off_t offset, size_t size) {
     return lacking >= (int64_t)size ? 0 : size - lacking;
 }
 
-// A write at an offset, or where the file stands when that is negative.
+// Writes at an offset, or at the file's position if it is negative.
 static ssize_t write_at(int file, const char *path, const void *data, size_t size, off_t offset) {
     int error = begin(WRITES, path);
     if (error) return refuse(error);
@@ -251,10 +250,10 @@ static ssize_t write_at(int file, const char *path, const void *data, size_t siz
     return done(written);
 }
 
-// Notes what begins an answer of success, before anyone can have it.
+// Logs the beginning of a successful answer before the client can receive it.
 static void note_answer(int file, const void *data, size_t size) {
     if (!control || size < 10 || memcmp(data, "HTTP/1.1 2", 10) != 0) return;
-    // No fault but death.
+    // Only a kill can happen here.
     begin(0, NULL);
     note(ACK, file, 0, NULL, NULL, data, size);
     done(0);
@@ -326,7 +325,7 @@ static int sync_file(int file, long call) {
     if (!path) return syscall(call, file);
     int error = begin(SYNCS, path);
     if (error) return refuse(error);
-    // The log is the disk here; nothing is won by waiting for a real one.
+    // The log acts as the disk, so waiting for the real one would gain nothing.
     int result = log_file >= 0 ? 0 : syscall(call, file);
     if (result == 0) note(SYNC, inode_of(file), 0, path, NULL, NULL, 0);
     return done(result);
@@ -390,7 +389,7 @@ int mkdirat(int at, const char *path, mode_t mode) {
 }
 int mkdir(const char *path, mode_t mode) { return mkdirat(AT_FDCWD, path, mode); }
 
-// ---- what would change a file unseen ----
+// ---- calls that could change a file without being logged ----
 
 static int is_beneath(int file) {
     char buffer[PATH_MAX];

@@ -1,4 +1,4 @@
-//! The library between a server and its folder (`shim.c`), and the numbers that steer it.
+//! The library that is preloaded between a server and its folder (`shim.c`), and the numbers that control it.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -9,19 +9,19 @@ use std::sync::OnceLock;
 use crate::command::chainrule;
 use crate::process::Serve;
 
-/// `errno.h`
+/// Values of `errno.h`.
 pub const EIO: i64 = 5;
 pub const ENOSPC: i64 = 28;
 pub const EROFS: i64 = 30;
 pub const EDQUOT: i64 = 122;
 
-/// Classes of operations; they add up.
+/// Classes of operations. They can be combined by addition.
 pub const WRITES: i64 = 1;
 pub const CREATES: i64 = 2;
 pub const REMOVES: i64 = 4;
 pub const SYNCS: i64 = 8;
 
-/// The numbers of the control file, in its order.
+/// The numbers of the control file, in order.
 #[derive(Clone, Copy)]
 pub enum Number {
     Operations,
@@ -40,7 +40,7 @@ pub enum Number {
 
 const NUMBERS: usize = Number::Lies as usize + 1;
 
-/// Where operations fail.
+/// The part of the folder in which operations fail.
 #[derive(Clone, Copy, Debug)]
 pub enum Place {
     Anywhere,
@@ -48,19 +48,19 @@ pub enum Place {
     Blobs,
 }
 
-/// What fails, and how often.
+/// Which operations fail, and how often.
 #[derive(Clone, Copy, Debug)]
 pub struct Failure {
     pub error: i64,
     pub classes: i64,
     pub place: Place,
-    /// Negative: until told otherwise.
+    /// How many operations fail; negative for all until [`Shim::heal`].
     pub shots: i64,
 }
 
 /// The shim around one folder, for the servers that are started with it.
 pub struct Shim {
-    /// The folder that is watched; a server's data folder lies beneath.
+    /// The watched folder, which contains the data folder of the server.
     pub folder: PathBuf,
     control: File,
     control_path: PathBuf,
@@ -68,7 +68,7 @@ pub struct Shim {
 }
 
 impl Shim {
-    /// Watches `folder`; its own files lie in `aside`.
+    /// Watches `folder`. The shim's own files are in `aside`.
     pub fn new(folder: &Path, aside: &Path) -> Self {
         let control_path = aside.join("control");
         let control = File::options()
@@ -85,7 +85,7 @@ impl Shim {
         shim
     }
 
-    /// The same with a log of the operations at `path`.
+    /// Also logs the operations to `path`.
     pub fn with_log(mut self, path: &Path) -> Self {
         self.log_path = Some(path.to_owned());
         self.set(Number::Log, 1);
@@ -102,7 +102,7 @@ impl Shim {
         i64::from_le_bytes(bytes)
     }
 
-    /// From now on operations fail like this.
+    /// Makes operations fail from now on.
     pub fn fail(&self, failure: Failure) {
         self.set(Number::Error, 0);
         self.set(Number::Classes, failure.classes);
@@ -111,13 +111,13 @@ impl Shim {
         self.set(Number::Error, failure.error);
     }
 
-    /// From now on nothing fails.
+    /// Ends all failures.
     pub fn heal(&self) {
         self.set(Number::Error, 0);
         self.set(Number::Quota, -1);
     }
 
-    /// What lets a process run behind the shim.
+    /// Returns the environment of a process that runs with the shim.
     fn environment(&self) -> impl Iterator<Item = (&'static str, &Path)> {
         let names = [
             ("LD_PRELOAD", library()),
@@ -127,18 +127,18 @@ impl Shim {
         names.into_iter().chain(self.log_path.as_deref().map(|path| ("SHIM_LOG", path)))
     }
 
-    /// A server that runs behind the shim.
+    /// Returns a server that runs with the shim.
     pub fn serve(&self, data: &Path) -> Serve {
         self.environment().fold(Serve::new(data), |serve, (name, value)| serve.env(name, value))
     }
 
-    /// Runs a command behind the shim to its end.
+    /// Runs a command with the shim and waits for its end.
     pub fn output(&self, arguments: &[&str]) -> Output {
         chainrule(arguments).envs(self.environment()).output().expect("the binary runs")
     }
 }
 
-/// The library, built once in a process.
+/// Builds the library once per test process.
 fn library() -> &'static Path {
     static LIBRARY: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
     let (_, path) = LIBRARY.get_or_init(|| {
@@ -158,7 +158,7 @@ fn library() -> &'static Path {
     path
 }
 
-/// A folder for data that needs no real disk: in memory where the machine offers that.
+/// Returns a temporary folder for data that needs no real disk, in memory if possible.
 pub fn scratch() -> tempfile::TempDir {
     let in_memory = tempfile::tempdir_in("/dev/shm");
     in_memory.or_else(|_| tempfile::tempdir()).expect("a folder")

@@ -1,4 +1,4 @@
-//! Hours in minutes: whatever a server does again and again leaves nothing behind.
+//! A load that repeats what servers do in hours, to show that nothing grows.
 
 mod gauge;
 
@@ -22,18 +22,18 @@ const JOBS_KEPT: usize = 50;
 const VERSIONS_KEPT: usize = 5;
 const FLAGS: [&str; 6] = ["--keep-jobs", "50", "--keep-versions", "5", "--upkeep-seconds", "5"];
 
-/// A server has so long to end on SIGTERM.
+/// The time limit for a server to end on SIGTERM.
 const ENDS_WITHIN: Duration = Duration::from_secs(30);
 
-/// Between two looks at the process.
+/// The time between two samples of the process.
 const SAMPLE_EVERY: Duration = Duration::from_millis(500);
 
-/// No more jobs are posted while so many wait.
+/// No more jobs are posted while this many are queued.
 const QUEUED_MAX: usize = 5;
 
 const CLIENTS: u64 = 2;
 
-/// What clients did, by name.
+/// Counts of what the clients did.
 #[derive(Default)]
 struct Done {
     jobs: u64,
@@ -69,7 +69,7 @@ impl Clerk<'_> {
         add(&mut self.done.lock().expect("a lock"));
     }
 
-    /// Sends a request; answers of a broken server are kept.
+    /// Sends a request. Answers of a broken server are recorded.
     fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Option<(u16, Value)> {
         match self.client.request(method, path, headers, body) {
             Ok(answer) if answer.status < 500 => return Some((answer.status, answer.json())),
@@ -120,7 +120,7 @@ impl Clerk<'_> {
         }
     }
 
-    /// Opens the events of a job and hangs up after some bytes.
+    /// Opens the event stream of a job and closes it after some bytes.
     fn stream(&mut self) {
         let Some(id) = self.pick() else { return };
         let request = format!("GET /v1/jobs/{id}/events HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -128,7 +128,7 @@ impl Clerk<'_> {
         stream.set_read_timeout(Some(Duration::from_millis(200))).expect("a timeout");
         let wanted = self.rng.random_range(1..4_000);
         let mut bytes = vec![0; wanted];
-        // Whatever came: the point is to go away in the middle.
+        // What was read does not matter, only that the stream is closed half-way.
         let _ = stream.write_all(request.as_bytes()).and_then(|()| stream.read_exact(&mut bytes));
         self.count(|done| done.streams += 1);
     }
@@ -203,7 +203,7 @@ fn nothing_grows() {
     crate::checker::all_ended(&client, SOON).expect("an end");
     let jobs = client.jobs().expect("jobs");
     assert!(jobs.iter().all(has_ended), "a job has not ended");
-    // Retention comes in a while: the versions of each model that are kept, and one that an alias means.
+    // Retention takes a while to delete the rest. It keeps some versions of each model and one with an alias.
     let kept = poll(SOON, || {
         Sample::of(pid, &client, folder.path())?
             .has_at_most(JOBS_KEPT, MODELS.len() * (VERSIONS_KEPT + 1))

@@ -1,4 +1,4 @@
-//! A server that stands still beyond its lease, and comes back after another has taken its job.
+//! A server that is stopped for longer than its lease and continues after another one has taken its job.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -18,45 +18,46 @@ use crate::workload::{SOON, measured, post, version_of};
 
 const FLAGS: [&str; 6] = ["--threads", "1", "--lease-seconds", "1", "--checkpoint-seconds", "0.2"];
 
-/// A server has so long to end on SIGTERM.
+/// The time limit for a server to end on SIGTERM.
 const ENDS_WITHIN: Duration = Duration::from_secs(30);
 
-/// By then another server has taken the job of one that stands still, unless it holds the database's lock.
+/// The time limit for another server to take the job of a stopped one, which does not hold the database's
+/// lock.
 const TAKEN_WITHIN: Duration = Duration::from_secs(20);
 
-/// So often a server is stopped at a point before it has to stand there without the lock of the rows.
+/// How often a server is stopped at a point until it stops without the database's lock.
 const STOPS: u32 = 8;
 
 /// When a server is stopped.
 #[derive(Clone, Copy, Debug)]
 enum Moment {
-    /// So much of the job is done.
+    /// After this fraction of the job.
     Fraction(f64),
-    /// The file of so manieth checkpoint is being written or there.
+    /// While the file of the nth checkpoint is being written, or once it exists.
     Checkpoint(usize),
-    /// The file of the model is being written or there.
+    /// While the file of the model is being written, or once it exists.
     Model,
 }
 
-/// What came of a stop.
+/// What happened after a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Came {
-    /// The other server took the job and finished it.
+    /// Another server took the job and finished it.
     Taken,
     /// The job had ended before the stop.
     EndedBefore,
-    /// It stood still within a write: the whole folder stood still with it.
+    /// The server was stopped within a write and kept the database locked.
     HeldTheLock,
 }
 
 fn spec() -> Value {
-    // Few long epochs: most of the time no write is under way, and nobody holds the database's lock.
+    // With few, long epochs there is rarely a write in progress that holds the database's lock.
     json!({"epochs": 8, "train_samples": 15_000, "batch_size": 20, "seed": 7, "model": "stalled",
         "checkpoint": {"every_epochs": 1, "keep": 2},
         "network": {"layers": [{"type": "dense", "units": 16}, {"type": "relu"}, {"type": "dense", "units": 10}]}})
 }
 
-/// A job of another model: once the server that came back has run it, its worker has left the one before.
+/// A job of another model. When the stale server has run it, its worker has left the lost job.
 fn next_spec() -> Value {
     json!({"epochs": 1, "train_samples": 200, "seed": 8, "model": "next",
         "network": {"layers": [{"type": "dense", "units": 8}, {"type": "relu"}, {"type": "dense", "units": 10}]}})
@@ -71,7 +72,7 @@ fn weights() -> &'static HashMap<String, String> {
     WEIGHTS.get_or_init(|| measured(&specs()))
 }
 
-/// A shell that waits to send SIGSTOP: to start one at the moment itself would take milliseconds.
+/// A shell that waits to send SIGSTOP. Starting one at the right moment would take milliseconds.
 struct Stopper(Child);
 
 impl Stopper {
@@ -82,13 +83,13 @@ impl Stopper {
     }
 
     fn stop(mut self) {
-        // Closing the pipe is the word.
+        // The shell waits for the end of its input.
         drop(self.0.stdin.take());
         self.0.wait().expect("a shell");
     }
 }
 
-/// A number from 0 to 1 that is another for each job.
+/// Returns a number from 0 to 1 that depends on the job.
 fn fraction_of(id: &str) -> f64 {
     let last = id.get(id.len() - 4..).and_then(|digits| u16::from_str_radix(digits, 16).ok());
     f64::from(last.unwrap_or_default()) / f64::from(u16::MAX)
@@ -119,13 +120,13 @@ fn stop_at(moment: Moment, server: &Server, folder: &Path, id: &str) {
         };
         if is_now {
             if let Moment::Fraction(_) = moment {
-                // What is told has just been written: not always in the same instant after a write.
+                // Progress is reported right after a write. A pause varies the time since that write.
                 thread::sleep(Duration::from_secs_f64(fraction_of(id) * 0.1));
             }
             return stopper.stop();
         }
         assert!(Instant::now() < deadline, "the moment {moment:?} does not come");
-        // No pause where files are watched: they are there for milliseconds.
+        // Files are watched without a pause, since they exist only for milliseconds.
         if matches!(moment, Moment::Fraction(_)) {
             thread::sleep(Duration::from_millis(1));
         }
@@ -137,7 +138,7 @@ fn stands_still(server: &Server) -> bool {
     stat.is_ok_and(|stat| stat.contains(") T "))
 }
 
-/// All that must stay as it is: the job's row, its course, its checkpoints, its version, and its files.
+/// Returns all that may not change: the job's row, metrics and checkpoints, its version, and their files.
 fn everything(client: &Client, folder: &Path, id: &str) -> BTreeMap<String, String> {
     let get = |path: String| client.get(&path).expect("an answer").json().to_string();
     let mut all = BTreeMap::new();
@@ -147,7 +148,7 @@ fn everything(client: &Client, folder: &Path, id: &str) -> BTreeMap<String, Stri
     all.insert("the version".to_owned(), version_of(client, id).unwrap_or_default().to_string());
     let models = client.get("/v1/models/stalled").expect("an answer").json();
     all.insert("the number of versions".to_owned(), models["version_count"].to_string());
-    // By digest, not by name: a file of the stale attempt that no row names was nobody's, and may go.
+    // Files are compared by digest. A file of the stale attempt that no row names may be deleted.
     let listed: String = all.values().cloned().collect();
     for name in files_under(&folder.join("blobs")).expect("files").iter().filter(|name| name.contains(id)) {
         let digest = std::fs::read(folder.join("blobs").join(name)).map(|bytes| sha256(&bytes));
@@ -160,7 +161,7 @@ fn everything(client: &Client, folder: &Path, id: &str) -> BTreeMap<String, Stri
     all
 }
 
-/// What differs, in words.
+/// Describes the differences.
 fn differences(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> Vec<String> {
     let gone = "gone".to_owned();
     let changed = before.iter().filter_map(|(name, old)| {
@@ -173,13 +174,13 @@ fn differences(before: &BTreeMap<String, String>, after: &BTreeMap<String, Strin
 /// What a stall led to.
 struct Stalled {
     came: Came,
-    /// What the stale server has changed of the job that was taken from it.
+    /// What the stale server changed of the job it had lost.
     changed: Vec<String>,
-    /// What else is wrong.
+    /// All other violations.
     wrong: Vec<String>,
 }
 
-/// Stops the server that trains at `moment`, lets another take the job, and lets the first go on.
+/// Stops the training server at `moment`, waits until another one has taken the job, and continues the first.
 fn stall(moment: Moment, faults: &[&str], patience: Duration) -> Stalled {
     let weights = weights();
     let folder = tempfile::tempdir().expect("a folder");
@@ -214,7 +215,7 @@ fn stall(moment: Moment, faults: &[&str], patience: Duration) -> Stalled {
     let before = everything(&client, folder, &id);
     stale.signal("CONT");
     other.terminate(ENDS_WITHIN);
-    // Alone now, the stale one runs the next job after it has left the one it had lost.
+    // The stale server, now alone, runs the next job once it has left the lost one.
     let next = post(&stale.client(), &next_spec());
     match stale.client().ended(&next, patience) {
         Ok(job) if job["state"] == "succeeded" => {}
@@ -236,7 +237,7 @@ fn stall(moment: Moment, faults: &[&str], patience: Duration) -> Stalled {
         Ok(seen) => {
             let mut violations = check(&history, &seen, &rules);
             if came == Came::HeldTheLock {
-                // The post that was refused may have been carried out all the same.
+                // The request without an answer may have been carried out.
                 violations.retain(|violation| !violation.words.contains("nobody was told"));
             }
             wrong.extend((!violations.is_empty()).then(|| in_words(&violations)));
@@ -248,7 +249,7 @@ fn stall(moment: Moment, faults: &[&str], patience: Duration) -> Stalled {
     Stalled { came, changed, wrong }
 }
 
-/// The moments that every run looks at, and some more that the seed gives.
+/// Returns the moments that every run tests, and `more` that depend on the seed.
 fn moments(seed: u64, more: usize) -> Vec<Moment> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut moments = vec![Moment::Model, Moment::Fraction(rng.random_range(0.2..0.8))];
@@ -289,12 +290,12 @@ fn assert_all(name: &str, seed: u64, more: usize) {
 }
 
 #[test]
-fn a_server_that_stood_still_changes_nothing() {
+fn a_stale_server_changes_nothing() {
     assert_all("stall", 1, 1);
 }
 
-/// The known-bad server: without fencing the one that comes back must be seen to do damage, else the test above proves
-/// nothing.
+/// The known-bad twin: without fencing the stale server does damage. If this were not found, the test above
+/// would prove nothing.
 #[test]
 fn without_fencing_the_damage_is_found() {
     let patience = Duration::from_secs(5);
@@ -315,12 +316,12 @@ fn without_fencing_the_damage_is_found() {
 
 #[test]
 #[ignore = "long"]
-fn a_server_that_stood_still_changes_nothing_at_many_moments() {
+fn a_stale_server_changes_nothing_at_many_moments() {
     assert_all("stall_long", 100, 40);
 }
 
-/// A server stands still at `point`, another one finishes its job, and the first goes on; nothing where it stood still with
-/// the lock of the rows, as when a renewal is under way.
+/// Stops a server at `point`, lets another one finish its job, and continues the first. Returns `None` if the
+/// server was stopped while it held the database's lock, such as during a renewal.
 fn stands_still_at(point: &str) -> Option<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let fault = format!("stop@{point}");
@@ -340,18 +341,18 @@ fn stands_still_at(point: &str) -> Option<()> {
     Some(())
 }
 
-/// The file of a checkpoint or a model that a stalled server wrote, and whose row it may not write any more, goes with it.
+/// A stale server deletes the checkpoint or model that it wrote if it may not write the row any more.
 #[test]
-fn a_server_that_stood_still_leaves_no_file() {
+fn a_stale_server_leaves_no_file() {
     for point in ["after-checkpoint-blob", "after-model-blob"] {
         let stood = (0..STOPS).find_map(|_| stands_still_at(point));
         assert!(stood.is_some(), "{point}: it held the lock each time");
     }
 }
 
-/// A stop that somebody asked for is no death of which the job could be the cause.
+/// A requested stop does not count as a crash of the job.
 #[test]
-fn a_job_in_the_middle_of_an_endless_step_is_given_back_at_sigterm() {
+fn a_job_in_an_endless_step_is_released_at_sigterm() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut server = Serve::new(folder.path()).args(&FLAGS).args(&["--fault", "hang@step:50"]).start();
     let id = post(&server.client(), &spec());

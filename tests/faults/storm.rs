@@ -1,4 +1,4 @@
-//! `kill -9` at random moments, while clients ask for everything that can be asked.
+//! Servers are killed with `kill -9` at random moments while clients send every kind of request.
 
 mod clients;
 mod killing;
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use self::killing::{Storm, Told};
 use crate::checker::{Law, count, in_words};
 
-/// Adds up the figures of rounds.
+/// Adds the counts of a round.
 fn add(sum: &mut BTreeMap<&'static str, u64>, told: &Told) {
     for (name, value) in &told.tally {
         *sum.entry(name).or_default() += value;
@@ -20,7 +20,7 @@ fn figures(name: &str, sum: &BTreeMap<&'static str, u64>) {
     println!("figures: {name}{figures}");
 }
 
-/// Fails where anything was lost, doubled, changed or strange.
+/// Asserts that nothing was lost, duplicated, changed or unexplained.
 fn assert_sound(seed: u64, told: &Told) {
     assert!(
         told.violations.is_empty() && told.strange.is_empty(),
@@ -31,7 +31,7 @@ fn assert_sound(seed: u64, told: &Told) {
     );
 }
 
-/// `rounds` storms, each on a folder of its own.
+/// Runs `rounds` storms, each on a new folder.
 fn rounds(name: &str, storm: &Storm, rounds: u64, first_seed: u64) {
     let mut sum = BTreeMap::new();
     for seed in first_seed..first_seed + rounds {
@@ -55,17 +55,19 @@ fn nothing_is_lost_when_one_of_two_servers_is_killed() {
     rounds("storm_two_servers", &storm, 1, 2);
 }
 
-/// The known-bad client: jobs that it posts twice must be found, else the storm proves nothing of keys.
+/// The known-bad client: it posts jobs twice with different keys. If this were not found, the storm would
+/// prove nothing about keys.
 #[test]
-fn a_client_that_forgets_its_keys_is_found_out() {
+fn a_client_that_forgets_its_keys_is_found() {
     let told = Storm { kills: 5, forgets_keys: true, ..Storm::default() }.run(3);
     let doubled = count(&told.violations, Law::Doubled) + count(&told.violations, Law::Key);
     assert!(doubled > 0, "seed 3: no double among {:?}{}", told.tally, in_words(&told.violations));
 }
 
-/// The known-bad disk: a folder that goes back to an older copy must be found, else the storm proves nothing of loss.
+/// The known-bad disk: the folder is replaced by an older copy. If this were not found, the storm would prove
+/// nothing about loss.
 #[test]
-fn a_folder_of_yesterday_is_found_out() {
+fn a_folder_replaced_by_an_older_copy_is_found() {
     let told = Storm { kills: 6, goes_back: true, ..Storm::default() }.run(4);
     let lost = count(&told.violations, Law::Lost);
     assert!(lost > 0, "seed 4: nothing lost among {:?}{}", told.tally, in_words(&told.violations));

@@ -1,4 +1,4 @@
-//! The server dies, or is refused, at each durable operation of a short life.
+//! The server dies, or an operation fails, at each durable operation of a short scenario.
 
 use std::time::Duration;
 
@@ -9,18 +9,18 @@ use crate::shim::{CREATES, EIO, ENOSPC, Failure, Number, Place, REMOVES, SYNCS, 
 
 const SEED: u64 = 5;
 
-/// What became of one life.
+/// The result of one scenario.
 struct Life {
     /// Operations until its end.
     operations: i64,
-    /// How many were refused.
+    /// How many operations were refused.
     refused: i64,
     died: bool,
     violations: Vec<Violation>,
 }
 
-/// A life on an empty folder with a fault at its operation `at`, the deaths of so many servers
-/// after it at the operation `again` of each, and what is there in the end.
+/// Runs the scenario on an empty folder with a fault at operation `at`. Afterwards starts one server for each
+/// number in `again`, which dies at that operation. Then checks the folder.
 fn life(at: i64, failure: Option<Failure>, again: &[i64]) -> Life {
     let (folder, aside) = (scratch(), scratch());
     let shim = Shim::new(folder.path(), aside.path());
@@ -35,7 +35,7 @@ fn life(at: i64, failure: Option<Failure>, again: &[i64]) -> Life {
     let history = History::new();
     let serve = || shim.serve(&data).args(&PATIENT).try_start();
     let died = serve().map_or(true, |mut server| {
-        // What it had promised until it was gone is in the history.
+        // The history has what the server promised until then.
         let _ = live(&server.client(), &history);
         server.signal("TERM");
         server.wait(STOPPED_WITHIN).is_none_or(|status| !status.success())
@@ -45,7 +45,7 @@ fn life(at: i64, failure: Option<Failure>, again: &[i64]) -> Life {
         shim.set(Number::Operations, 0);
         shim.set(Number::DieAt, *at);
         if let Ok(mut server) = serve() {
-            // It dies when it comes there; one that never does has nothing left to do.
+            // A server that never reaches the operation has nothing left to do.
             server.wait(Duration::from_secs(2));
         }
     }
@@ -53,7 +53,7 @@ fn life(at: i64, failure: Option<Failure>, again: &[i64]) -> Life {
     Life { operations, refused: shim.get(Number::Refused), died, violations }
 }
 
-/// How many operations a life without a fault has.
+/// Returns how many operations a scenario without a fault performs.
 fn operations() -> i64 {
     let life = life(0, None, &[]);
     assert!(life.violations.is_empty() && !life.died, "{}", checker::in_words(&life.violations));
@@ -91,9 +91,9 @@ fn a_refusal_of_some_operations_loses_nothing() {
     }
 }
 
-/// The known-bad twin: rows that are said to be written, and are not, are lost by a death.
+/// The known-bad twin: a crash loses rows whose writes the disk acknowledged and dropped.
 #[test]
-fn a_death_after_writes_that_were_none_is_found() {
+fn a_death_after_writes_that_were_dropped_is_found() {
     let (folder, aside) = (scratch(), scratch());
     let shim = Shim::new(folder.path(), aside.path());
     let data = shim.folder.join("data");
@@ -114,7 +114,8 @@ fn a_death_after_writes_that_were_none_is_found() {
 fn a_death_at_each_operation_loses_nothing() {
     let all = operations();
     let (mut at, mut deaths) = (1, 0);
-    // Timing makes a life longer or shorter: on until one lives to its end beyond all.
+    // The number of operations varies with timing. The loop ends with the first scenario that survives beyond
+    // them all.
     loop {
         let life = life(at, None, &[]);
         assert_sound(&life, &format!("died at operation {at} of {all}"));
@@ -129,7 +130,7 @@ fn a_death_at_each_operation_loses_nothing() {
 
 #[test]
 #[ignore = "long"]
-fn deaths_again_and_again_lose_nothing() {
+fn repeated_deaths_lose_nothing() {
     let all = operations() as usize;
     let mut random = Random::new(SEED);
     for number in 0..60 {

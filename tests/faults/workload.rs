@@ -1,4 +1,4 @@
-//! The jobs that faults fall upon: short ones, of several kinds of state, whose weights are known.
+//! Short jobs of several kinds of training state, whose weights are known.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -8,16 +8,16 @@ use serde_json::{Value, json};
 
 use crate::process::{Client, Serve};
 
-/// How long a short job may take on a busy machine.
+/// The time limit for a short job on a busy machine.
 pub const SOON: Duration = Duration::from_secs(180);
 
-/// The models that the specs train.
+/// The models that the specs publish.
 pub const MODELS: [&str; 3] = ["a", "b", "c"];
 
-/// The flags of every server here: one thread to train with, so that two servers share two cores.
+/// Flags of every server here. With one training thread each, two servers share two cores.
 pub const THREADS: [&str; 2] = ["--threads", "1"];
 
-/// A dozen distinct requests by name: four kinds for each model, from 20 ms to half a second.
+/// A dozen specs by name. There are four kinds for each model, which take from 20 ms to half a second.
 pub fn specs() -> &'static HashMap<String, Value> {
     static SPECS: OnceLock<HashMap<String, Value>> = OnceLock::new();
     SPECS.get_or_init(|| {
@@ -31,14 +31,14 @@ pub fn specs() -> &'static HashMap<String, Value> {
     })
 }
 
-/// The names of the specs, sorted, so that a seed means the same one each time.
+/// The names of the specs, sorted, so that a seed always selects the same one.
 pub fn names() -> Vec<&'static str> {
     let mut names: Vec<&str> = specs().keys().map(String::as_str).collect();
     names.sort_unstable();
     names
 }
 
-/// What a checkpoint must hold differs by kind: moments, the stream of dropout, running means, averages.
+/// The kinds differ in what a checkpoint contains: moments, the stream of dropout, running means, averages.
 fn spec(model: &str, kind: usize, seed: usize) -> Value {
     let dense = |units: usize| json!({"type": "dense", "units": units});
     let relu = json!({"type": "relu"});
@@ -58,13 +58,13 @@ fn spec(model: &str, kind: usize, seed: usize) -> Value {
     spec
 }
 
-/// The digest of an undisturbed run of each of [`specs`].
+/// The digests of undisturbed runs of [`specs`].
 pub fn weights() -> &'static HashMap<String, String> {
     static WEIGHTS: OnceLock<HashMap<String, String>> = OnceLock::new();
     WEIGHTS.get_or_init(|| measured(specs()))
 }
 
-/// The digest of an undisturbed run of each of `specs`, measured on a server of its own.
+/// Measures the digests of undisturbed runs of `specs` on a server of their own.
 pub fn measured(specs: &HashMap<String, Value>) -> HashMap<String, String> {
     let folder = tempfile::tempdir().expect("a folder");
     let server = Serve::new(folder.path()).args(&THREADS).start();
@@ -74,14 +74,14 @@ pub fn measured(specs: &HashMap<String, Value>) -> HashMap<String, String> {
     posted.into_iter().map(|(name, id)| (name.clone(), digest_of(&client, &id))).collect()
 }
 
-/// Posts a job; its id.
+/// Posts a job. Returns its id.
 pub fn post(client: &Client, spec: &Value) -> String {
     let answer = client.post_job(spec, None).expect("an answer");
     assert_eq!(answer.status, 202, "{}", answer.text());
     answer.json()["id"].as_str().expect("an id").to_owned()
 }
 
-/// Waits until a job has succeeded; the digest of its model.
+/// Waits until a job has succeeded. Returns the digest of its model.
 pub fn digest_of(client: &Client, id: &str) -> String {
     let job = client.ended(id, SOON).unwrap_or_else(|job| panic!("the job has not ended: {job}"));
     assert_eq!(job["state"], "succeeded", "{job}");
@@ -89,7 +89,7 @@ pub fn digest_of(client: &Client, id: &str) -> String {
     version["sha256"].as_str().expect("a digest").to_owned()
 }
 
-/// The version that a job has published, as its model lists it.
+/// Returns the version that a job published, as its model lists it.
 pub fn version_of(client: &Client, job: &str) -> Option<Value> {
     let models = client.models().ok()?;
     let mut versions = models.iter().flat_map(|model| model["versions"].as_array().into_iter().flatten());

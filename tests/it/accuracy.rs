@@ -1,4 +1,4 @@
-//! What the presets reach, and what ends a run.
+//! The accuracy that presets reach, and the conditions that end a run.
 
 use chainrule::data::mnist;
 use chainrule::nn::Pool;
@@ -44,7 +44,7 @@ fn a_run_ends_with_the_epoch_that_reaches_the_target() {
 }
 
 #[test]
-fn a_run_that_gets_no_better_stops_early() {
+fn a_run_that_does_not_improve_stops_early() {
     let spec = spec(json!({
         "optimizer": { "type": "adam", "learning_rate": 0.05 }, "schedule": { "type": "constant" },
         "early_stopping": { "patience": 2 }, "epochs": 100, "train_samples": 1_000,

@@ -1,4 +1,4 @@
-//! A training step allocates nothing, and a job takes the memory it was estimated to.
+//! A training step allocates nothing, and a job uses the memory that was estimated for it.
 #![expect(unsafe_code, reason = "an allocator that counts can't be written without")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -17,14 +17,14 @@ use crate::reproducible::spec;
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-    /// Bytes that this thread holds, and the most it has held.
+    /// Bytes that this thread holds; `MOST_HELD` is their maximum so far.
     static HELD: Cell<isize> = const { Cell::new(0) };
     static MOST_HELD: Cell<isize> = const { Cell::new(0) };
 }
 
 struct Counting;
 
-// SAFETY: all is left to the system's allocator; the counters allocate nothing.
+// SAFETY: every call is passed on to the system's allocator. The counters allocate nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
@@ -42,14 +42,15 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-/// Allocations of this thread while `work` runs.
+/// Counts the allocations of this thread while `work` runs.
 fn allocations(work: impl FnOnce()) -> usize {
     let before = ALLOCATIONS.get();
     work();
     ALLOCATIONS.get() - before
 }
 
-/// Bytes that this thread holds at most at one time while `work` runs, more than before; and what it makes.
+/// Returns by how many bytes the memory of this thread grew at most while `work` ran, and the result of
+/// `work`.
 pub fn most_held<T>(work: impl FnOnce() -> T) -> (usize, T) {
     let before = HELD.get();
     MOST_HELD.set(before);
@@ -57,7 +58,7 @@ pub fn most_held<T>(work: impl FnOnce() -> T) -> (usize, T) {
     (usize::try_from(MOST_HELD.get() - before).expect("at least what was held before"), made)
 }
 
-/// A job with `batch_norm` before relu and pool, before relu alone, and by itself.
+/// A job with `batch_norm` before relu and pool, before relu alone, and alone.
 fn normalised() -> Value {
     let conv = |filters| json!({ "type": "conv2d", "filters": filters, "kernel": 3, "padding": "same" });
     let (norm, relu) = (json!({ "type": "batch_norm" }), json!({ "type": "relu" }));
@@ -73,7 +74,7 @@ fn a_training_step_allocates_nothing() {
     let (train, nonzero_fraction) = (&dataset.train, dataset.statistics().nonzero_fraction);
     let pixels = train.images().view();
     let rows: Vec<u32> = (0..128).collect();
-    // With one thread all of a step's work is on this one, whose allocations are counted.
+    // With one thread all work of a step runs on this thread, whose allocations are counted.
     let pool = Pool::new(1);
     let jobs = OptimizerSpec::NAMES.map(|optimizer| json!({ "optimizer": { "type": optimizer } }));
     let others = [json!({ "network": "cnn-fast" }), json!({ "network": "cnn-best" }), normalised()];
@@ -97,7 +98,7 @@ fn a_training_step_allocates_nothing() {
     }
 }
 
-/// Counts what is allocated from one step of an epoch to the next.
+/// Counts the allocations between two steps of an epoch.
 #[derive(Default)]
 struct BetweenSteps {
     before: Option<usize>,
@@ -112,7 +113,7 @@ impl Observer for BetweenSteps {
         if let Some(before) = self.before {
             self.counts.push(now - before);
         }
-        // What this list took is not counted.
+        // The allocations of this list are not counted.
         self.before = Some(ALLOCATIONS.get());
         true
     }
@@ -123,7 +124,7 @@ impl Observer for BetweenSteps {
     }
 }
 
-/// With all that is done for a step besides: images changed, the average of the weights, figures of the units.
+/// The job also augments images, averages the weights and collects the statistics of units.
 #[test]
 fn a_job_allocates_nothing_from_step_to_step() {
     let spec = spec(json!({

@@ -1,4 +1,4 @@
-//! How answers go out: media types, compression, what a client has already.
+//! How answers are sent: media types, compression, conditional requests.
 
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, IF_NONE_MATCH};
 use reqwest::{Method, Response, StatusCode};
@@ -18,7 +18,7 @@ fn header<'a>(response: &'a Response, name: &str) -> &'a str {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_image_element_gets_the_picture() {
+async fn an_img_element_gets_the_picture() {
     let server = TestServer::start(&[]).await;
     let picture = "/v1/datasets/mnist/test/0";
     for (accept, media_type) in [
@@ -41,7 +41,7 @@ async fn an_image_element_gets_the_picture() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_client_has_already_is_not_sent_again() {
+async fn an_answer_that_the_client_has_already_is_not_sent_again() {
     let server = TestServer::start(&[]).await;
     let first = get(&server, "/v1/networks", &[]).await;
     let tag = header(&first, "etag").to_owned();
@@ -64,7 +64,7 @@ async fn what_a_client_has_already_is_not_sent_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn large_text_is_compressed_for_whoever_asks() {
+async fn large_text_is_compressed_if_the_client_accepts_it() {
     let server = TestServer::start(&[]).await;
     let curve = "/v1/activations/sigmoid?points=10000";
     let plain = get(&server, curve, &[]).await;
@@ -85,7 +85,7 @@ async fn large_text_is_compressed_for_whoever_asks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_checkpoint_comes_whole_and_with_its_digest() {
+async fn a_checkpoint_is_sent_complete_and_with_its_digest() {
     let server = TestServer::start(&[]).await;
     let job = server.with_model().await;
     let id = job["id"].as_str().expect("an id");
@@ -103,7 +103,7 @@ async fn a_checkpoint_comes_whole_and_with_its_digest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn jpegs_under_another_name_and_plain_bodies_that_say_so_are_taken() {
+async fn jpegs_under_another_name_and_bodies_declared_as_plain_are_accepted() {
     let server = TestServer::start(&[]).await;
     server.with_model().await;
     let png = get(&server, "/v1/datasets/mnist/test/0", &[(ACCEPT, "image/png")])

@@ -1,9 +1,9 @@
-//! Which room may know which: read from the `use` lines and paths of the source.
+//! Checks which room imports which, by the `use` lines and paths in the source.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// The rooms of ARCHITECTURE.md, and the rooms that each may import.
+/// Returns the rooms in ARCHITECTURE.md and what each may import.
 fn arrows() -> BTreeMap<String, BTreeSet<String>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md");
     let text = std::fs::read_to_string(path).expect("a file");
@@ -23,7 +23,7 @@ fn arrows() -> BTreeMap<String, BTreeSet<String>> {
     arrows
 }
 
-/// Crates that only some rooms of the server may name; what the engine may name stands in its `Cargo.toml`.
+/// Crates that only some rooms of the server may name. The engine's crates are listed in its `Cargo.toml`.
 const CRATES: &[(&str, &[&str])] = &[
     ("axum", &["http"]),
     ("hyper", &["http"]),
@@ -71,7 +71,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Words that the pure rooms don't say.
+/// Words that must not occur in the pure rooms.
 const IMPURE: &[&str] =
     &["std::time", "Instant", "SystemTime", "std::fs", "std::env::", "std::net", "println!"];
 const PURE: &[&str] = &["nn", "graph", "data", "train"];
@@ -87,7 +87,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// (room, file, code without comments and tests) of every source file.
+/// Returns room, file and code of every source file. Comments and tests are left out.
 fn rooms() -> Vec<(String, PathBuf, String)> {
     ["src", "crates/engine/src"].into_iter().flat_map(rooms_of).collect()
 }
@@ -109,7 +109,7 @@ fn rooms_of(folder: &str) -> Vec<(String, PathBuf, String)> {
     files.into_iter().map(room).filter(|(room, ..)| room != "lib" && room != "main").collect()
 }
 
-/// The rooms that `code` names as `crate::room` or `crate::{room, other::Thing}`.
+/// Returns the rooms that `code` imports as `crate::room` or `crate::{room, other::Thing}`.
 fn imports(code: &str) -> BTreeSet<String> {
     let name = |text: &str| -> String {
         text.trim_start().chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect()
@@ -140,7 +140,7 @@ fn imports(code: &str) -> BTreeSet<String> {
     found
 }
 
-/// Every forbidden thing in `code` of `room`.
+/// Returns everything forbidden in `code` of `room`.
 fn forbidden(arrows: &BTreeMap<String, BTreeSet<String>>, room: &str, code: &str) -> Vec<String> {
     let mut found = Vec::new();
     let Some(allowed) = arrows.get(room) else {
@@ -182,7 +182,7 @@ fn the_arrows_between_rooms_are_those_of_the_table() {
 }
 
 #[test]
-fn unsafe_code_is_in_the_kernels_alone() {
+fn unsafe_code_is_only_in_the_kernels() {
     for (_, file, code) in rooms() {
         let is_kernel = file.components().any(|part| part.as_os_str() == "kernel");
         let says_unsafe = code.split_whitespace().any(|word| word == "unsafe");
@@ -203,7 +203,7 @@ fn a_forbidden_arrow_a_forbidden_crate_and_a_clock_in_a_pure_room_are_caught() {
     assert!(forbidden(&arrows, "train", "use crate::nn::Network;").is_empty());
 }
 
-/// The routes of a text that has each as `/path`, in quotes of the router or in the code of a page.
+/// Returns the routes in a text, each of which is a path between `before` and `after`.
 fn routes(text: &str, before: &str, after: &str) -> BTreeSet<String> {
     let paths = text.match_indices(before).map(|(at, start)| {
         let rest = &text[at + start.len()..];

@@ -1,4 +1,4 @@
-//! A data folder is checked, repaired, put into one file and taken out again.
+//! Data folders are checked, repaired, backed up and restored.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::process::{Process, chainrule, output, text};
 use crate::server::TestServer;
 
-/// A job of some seconds.
+/// A job of a few seconds.
 const LONG: &str = r#"{"model": "long", "epochs": 12, "seed": 5, "checkpoint": {"every_epochs": 1, "keep": 100},
     "network": {"layers": [{"type": "dense", "units": 256}, {"type": "relu"}, {"type": "dense", "units": 10}]}}"#;
 
@@ -17,7 +17,7 @@ fn utf8(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
 
-/// Runs a command on a data folder; its status, results and errors.
+/// Runs a command on a data folder. Returns its status, standard output and standard error.
 fn on(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
     let Output { status, stdout, stderr } = output(&[arguments, &["--data-dir", utf8(folder)]].concat());
     let (results, errors) = (text(&stdout).to_owned(), text(&stderr).to_owned());
@@ -25,14 +25,14 @@ fn on(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
     (status.code(), results, errors)
 }
 
-/// Runs a command that does what it is asked to; its results.
+/// Runs a command that must succeed. Returns its output.
 fn done(folder: &Path, arguments: &[&str]) -> String {
     let (status, results, errors) = on(folder, arguments);
     assert_eq!(status, Some(0), "{arguments:?}: {results}{errors}");
     results
 }
 
-/// Runs a command that refuses; what it said.
+/// Runs a command that must fail. Returns its error.
 fn refused(folder: &Path, arguments: &[&str]) -> String {
     let (status, results, errors) = on(folder, arguments);
     assert_eq!(status, Some(1), "{arguments:?}: {results}{errors}");
@@ -40,7 +40,7 @@ fn refused(folder: &Path, arguments: &[&str]) -> String {
     results + &errors
 }
 
-/// A data folder with one job, its two checkpoints and the model it published, and no server any more.
+/// Makes a data folder with one job, its two checkpoints and its published model. Its server has stopped.
 async fn trained(folder: &Path) -> Value {
     let server = TestServer::start_in(folder, &[]).await;
     let request =
@@ -52,11 +52,11 @@ async fn trained(folder: &Path) -> Value {
     job
 }
 
-/// The only file in a folder of blobs that has such a name, or the last of them.
+/// Returns the file in `blobs` whose name contains `of`, or the last of several.
 fn blob(folder: &Path, of: &str) -> PathBuf {
     let files = fs::read_dir(folder.join("blobs").join(of)).expect("a folder");
     let files = files.map(|entry| entry.expect("an entry").path());
-    // By the steps: the attempt is one digit.
+    // Sorts by step, since the attempt has one digit.
     files.max_by_key(|path| (utf8(path).len(), path.clone())).expect("a file")
 }
 
@@ -83,7 +83,7 @@ fn weights(process: &Process, model: &str) -> Value {
 }
 
 #[test]
-fn a_backup_beside_a_server_holds_all_it_has_acknowledged_and_jobs_go_on_from_it() {
+fn a_backup_of_a_running_server_contains_all_it_acknowledged_and_its_jobs_resume() {
     let (folder, restored) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
     let file = folder.path().join("backup.tar");
     let process = Process::serve(folder.path());
@@ -155,7 +155,7 @@ async fn a_damaged_checkpoint_is_found_by_check_and_left_out_of_a_backup() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flipped_bit_and_a_cut_of_a_backup_are_found_by_restore_which_leaves_nothing() {
+async fn a_restore_finds_a_flipped_bit_or_a_truncation_of_the_backup_and_leaves_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let restored = folder.path().join("restored");
     trained(folder.path()).await;
@@ -169,7 +169,7 @@ async fn a_flipped_bit_and_a_cut_of_a_backup_are_found_by_restore_which_leaves_n
         assert!(found.chars().all(is_plain), "{found:?}");
         assert!(names(&restored).is_empty(), "nothing is left");
     };
-    // In the first blob, and in the rows, which come before the 1,024 bytes that end a tar.
+    // In the first blob, and in the database, which comes before the 1,024 bytes that end a tar.
     for (at, why) in
         [(4_096, "has the digest"), (bytes.len() - 1_024 - 2_048, "digest that it was written with")]
     {
@@ -192,7 +192,7 @@ async fn a_flipped_bit_and_a_cut_of_a_backup_are_found_by_restore_which_leaves_n
     done(&restored, &["check"]);
 }
 
-/// A tar of one file, whatever its name and kind.
+/// Returns a tar of one file, with any name and kind.
 fn tar_of(name: &str, kind: tar::EntryType) -> Vec<u8> {
     let mut header = tar::Header::new_gnu();
     header.as_gnu_mut().expect("a header of GNU").name[..name.len()].copy_from_slice(name.as_bytes());
@@ -233,7 +233,7 @@ fn a_backup_can_not_write_outside_its_folder() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_model_is_written_again_from_the_last_checkpoint_of_its_job() {
+async fn a_lost_model_is_rebuilt_from_the_last_checkpoint_of_its_job() {
     let folder = tempfile::tempdir().expect("a folder");
     trained(folder.path()).await;
     let model = blob(folder.path(), "models");
@@ -246,7 +246,7 @@ async fn a_lost_model_is_written_again_from_the_last_checkpoint_of_its_job() {
     assert!(fs::read(&model).expect("a file") == bytes, "the very same bytes");
     done(folder.path(), &["check"]);
 
-    // The same of one that is damaged, which is kept to be looked at.
+    // A damaged file is moved aside, so that it can be examined.
     flip_middle(&model);
     done(folder.path(), &["check", "--repair"]);
     assert!(fs::read(&model).expect("a file") == bytes, "the very same bytes");
@@ -255,7 +255,7 @@ async fn a_lost_model_is_written_again_from_the_last_checkpoint_of_its_job() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_model_that_no_checkpoint_makes_again_is_deleted_with_its_aliases() {
+async fn a_lost_model_that_can_not_be_rebuilt_is_deleted_with_its_aliases() {
     let folder = tempfile::tempdir().expect("a folder");
     let id = trained(folder.path()).await["id"].as_str().expect("an id").to_owned();
     let server = TestServer::start_in(folder.path(), &[]).await;
@@ -280,12 +280,12 @@ async fn a_lost_model_that_no_checkpoint_makes_again_is_deleted_with_its_aliases
 }
 
 #[test]
-fn a_job_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before_after_a_repair() {
+fn a_job_whose_newest_checkpoint_is_damaged_resumes_from_the_one_before_after_a_repair() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut process = Process::serve(folder.path());
     let id = process.post_job(LONG)["id"].as_str().expect("an id").to_owned();
     process.in_epoch(&id, 4);
-    // Killed, it could leave a checkpoint that no row names yet.
+    // If the server were killed, it could leave a checkpoint without a row.
     process.signal("TERM");
     process.wait();
     let checkpoints = names(&folder.path().join("blobs/jobs").join(&id)).len();
@@ -308,7 +308,7 @@ fn a_job_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before_after_a_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_that_nobody_names_are_not_tidy_and_a_repair_removes_them_but_not_those_of_others() {
+async fn a_repair_deletes_orphans_and_leaves_files_of_others() {
     let folder = tempfile::tempdir().expect("a folder");
     let id = trained(folder.path()).await["id"].as_str().expect("an id").to_owned();
     let blobs = folder.path().join("blobs");
@@ -336,9 +336,9 @@ async fn files_that_nobody_names_are_not_tidy_and_a_repair_removes_them_but_not_
     done(folder.path(), &["check"]);
 }
 
-/// As many files and rows as there should be, and one of them too short.
+/// The numbers of files and rows are right, but one file is too short.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_blob_that_was_cut_is_found_though_all_rows_have_their_files() {
+async fn a_truncated_blob_is_found_although_every_row_has_its_file() {
     let folder = tempfile::tempdir().expect("a folder");
     trained(folder.path()).await;
     let model = blob(folder.path(), "models");
@@ -367,7 +367,7 @@ async fn damaged_pages_are_found_and_not_repaired() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_can_not_be_done_is_refused_and_changes_nothing() {
+async fn impossible_commands_are_refused_and_change_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path();
     trained(path).await;
@@ -421,7 +421,7 @@ async fn what_can_not_be_done_is_refused_and_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restore_that_was_cut_is_begun_anew() {
+async fn an_interrupted_restore_starts_over() {
     let folder = tempfile::tempdir().expect("a folder");
     trained(folder.path()).await;
     let file = folder.path().join("backup.tar");
@@ -437,7 +437,7 @@ async fn a_restore_that_was_cut_is_begun_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_that_the_disk_does_not_take_leaves_the_one_before() {
+async fn a_backup_that_does_not_fit_the_disk_leaves_the_previous_one() {
     let folder = tempfile::tempdir().expect("a folder");
     trained(folder.path()).await;
     let file = folder.path().join("backup.tar");
@@ -452,7 +452,7 @@ async fn a_backup_that_the_disk_does_not_take_leaves_the_one_before() {
 }
 
 #[test]
-fn a_folder_and_a_gradient_are_checked_by_commands_of_their_own() {
+fn check_and_gradient_check_are_two_commands() {
     for arguments in [
         &["check", "lesson"][..],
         &["check", "--data-dir", "x", "--samples", "2"],
@@ -467,9 +467,9 @@ fn a_folder_and_a_gradient_are_checked_by_commands_of_their_own() {
     assert!(beside.status.success(), "{}", text(&beside.stderr));
 }
 
-/// Nobody died while the copy was made.
+/// The copy was not a crash of the job.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_ran_while_it_was_backed_up_goes_on_where_it_is_restored() {
+async fn a_job_that_ran_during_the_backup_resumes_after_the_restore() {
     let folder = tempfile::tempdir().expect("a folder");
     let (data, file) = (folder.path().join("data"), folder.path().join("backup.tar"));
     let process = Process::serve(&data);

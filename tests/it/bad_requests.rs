@@ -1,4 +1,4 @@
-//! Bad input: a clear error that names the fault, nothing stored, nothing broken.
+//! Bad input gets a clear error that names each fault. Nothing is stored and nothing breaks.
 
 use reqwest::Response;
 use serde_json::{Value, json};
@@ -130,7 +130,7 @@ async fn requests_for_jobs_are_refused_with_the_pointer_of_each_fault() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_would_take_too_much_is_refused_with_the_estimate() {
+async fn a_job_that_is_too_expensive_is_refused_with_the_estimate() {
     let server = TestServer::start(&["--job-flops-max", "1e12"]).await;
     let problem = job_faults(&server, json!({ "epochs": 1_000 })).await;
     assert!(
@@ -145,7 +145,7 @@ async fn a_job_that_would_take_too_much_is_refused_with_the_estimate() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_there_is_404_and_what_is_not_offered_405() {
+async fn a_missing_resource_is_404_and_a_missing_method_405() {
     let server = TestServer::start(&[]).await;
     let unknown = "0198c0de-0000-7000-8000-000000000000";
     problem(server.get(&format!("/v1/jobs/{unknown}")).await, 404, "unknown_job").await;
@@ -170,7 +170,7 @@ async fn what_is_not_there_is_404_and_what_is_not_offered_405() {
     server.stop().await;
 }
 
-/// Every route with words in its path.
+/// Every route with parameters in its path.
 const PATHS: [(&str, &str); 20] = [
     ("GET", "/v1/jobs/*"),
     ("DELETE", "/v1/jobs/*"),
@@ -241,7 +241,7 @@ async fn a_query_is_refused_with_the_name_of_each_parameter_at_fault() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_in_the_wrong_state_is_said_to_be_in_it() {
+async fn a_request_that_does_not_fit_the_state_of_a_job_is_refused_with_that_state() {
     let server = TestServer::start(&[]).await;
     let running = server.create(endless()).await["id"].as_str().expect("an id").to_owned();
     server.stepped(&running).await;
@@ -258,7 +258,7 @@ async fn a_job_in_the_wrong_state_is_said_to_be_in_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_image_of_a_page_is_a_picture_and_its_address_bar_gets_json() {
+async fn an_img_element_gets_a_picture_and_the_address_bar_gets_json() {
     let server = TestServer::start(&[]).await;
     for (accept, media_type) in [
         (&["image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8"][..], "image/png"),
@@ -334,7 +334,7 @@ async fn a_full_queue_answers_429_with_retry_after_and_loses_nothing() {
     server.stepped(running["id"].as_str().expect("an id")).await;
     server.create(json!({})).await;
     server.create(json!({})).await;
-    // Half of it is the most that one client can have.
+    // One client can have at most half of the queue.
     problem(post_job(&server, "{}").await, 429, "queue_full").await;
     server.create_from([127, 0, 0, 2], json!({})).await;
     server.create_from([127, 0, 0, 2], json!({})).await;

@@ -1,4 +1,4 @@
-//! The command line as scripts and people use it.
+//! The command line, as scripts and people use it.
 
 use std::fs::Permissions;
 use std::io::{BufRead, BufReader, ErrorKind, Write};
@@ -169,7 +169,7 @@ fn wrong_usage_ends_with_2() {
 }
 
 #[test]
-fn a_wrong_value_is_named_with_what_is_wanted() {
+fn a_wrong_value_is_reported_with_the_valid_ones() {
     for (arguments, expected) in [
         (
             &["train", "--follow", "--job", "nosuch"][..],
@@ -195,7 +195,7 @@ fn a_wrong_value_is_named_with_what_is_wanted() {
 }
 
 #[test]
-fn without_a_command_it_says_how_to_begin() {
+fn without_a_command_the_program_says_how_to_begin() {
     let bare = output(&[]);
     let said = text(&bare.stderr);
     assert_eq!((status(&bare), text(&bare.stdout)), (Some(2), ""));
@@ -205,7 +205,7 @@ fn without_a_command_it_says_how_to_begin() {
     }
 }
 
-/// The one error of a command with `--json`, and its exit status.
+/// Returns the exit status of a command and its one error in JSON.
 fn json_error(arguments: &[&str]) -> (Option<i32>, Value) {
     let output = output(arguments);
     let mut lines = json_lines(&output.stderr);
@@ -231,11 +231,11 @@ fn with_json_an_error_is_one_object_on_standard_error() {
         assert!(error["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{error}");
     }
     let after = output(&["graph", "--", "a +", "--json"]);
-    assert!(text(&after.stderr).starts_with("error: "), "what stands behind -- is no flag");
+    assert!(text(&after.stderr).starts_with("error: "), "an argument after -- is not a flag");
 }
 
 #[test]
-fn whoever_does_not_read_errors_does_not_end_the_command() {
+fn a_closed_standard_error_does_not_change_the_exit_status() {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
     let mut command = chainrule(&["jobs", "show", "nosuch"]);
@@ -243,7 +243,7 @@ fn whoever_does_not_read_errors_does_not_end_the_command() {
 }
 
 #[test]
-fn what_a_server_holds_is_listed_shown_and_changed() {
+fn jobs_models_and_data_sets_are_listed_shown_and_changed() {
     let folder = tempfile::tempdir().expect("a folder");
     let process = Process::serve(folder.path());
     let run = |arguments: &[&str]| {
@@ -334,7 +334,7 @@ fn help_teaches_by_example_and_completions_are_written() {
     }
 }
 
-/// What a server that can't start says: exit 1, in three lines at most, no backtrace.
+/// Returns the error of a server that can't start: exit status 1, at most three lines, no backtrace.
 fn refusal(arguments: &[&str]) -> String {
     let output = output(arguments);
     let error = text(&output.stderr).to_owned();
@@ -357,14 +357,14 @@ fn a_server_that_can_not_start_says_why_and_what_to_try() {
     let taken = taken.local_addr().expect("an address").to_string();
     assert!(serve(&taken, path).contains("--listen"));
 
-    // Nobody, root neither, can make a folder there.
+    // Nobody can create a folder there, not even root.
     let error = serve("127.0.0.1:0", "/proc/chainrule");
     assert!(
         error.contains("can't write the data folder /proc/chainrule") && error.contains("chown"),
         "{error}"
     );
 
-    // Root may write anywhere, so nobody runs it, from where nobody can.
+    // Root can write anywhere, so the user nobody runs a copy of the binary in a folder it can read.
     let open = tempfile::tempdir().expect("a folder");
     let (binary, locked) = (open.path().join("chainrule"), open.path().join("locked"));
     std::fs::set_permissions(open.path(), Permissions::from_mode(0o755)).expect("a folder of ours");
@@ -376,7 +376,8 @@ fn a_server_that_can_not_start_says_why_and_what_to_try() {
     if rustix::process::getuid().is_root() {
         command.uid(65_534);
     }
-    // A process that another test begins holds the copy open for writing until it runs its own program.
+    // If another test forks at this moment, its child holds the copy open for writing until it executes its
+    // own program.
     let output = loop {
         match command.output() {
             Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => std::thread::yield_now(),

@@ -1,4 +1,4 @@
-//! What grows with use is limited, comes page by page, and is removed in the end.
+//! Everything that grows with use is limited, returned in pages and deleted in the end.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::server::{TestServer, config, problem};
 
-/// A job of some milliseconds.
+/// A job of a few milliseconds.
 fn short(model: &str, epochs: u32) -> Value {
     json!({ "model": model, "epochs": epochs, "train_samples": 300, "batch_size": 100,
         "network": { "layers": [{ "type": "dense", "units": 10 }] } })
@@ -27,7 +27,7 @@ async fn execute(rows: &mut SqliteConnection, statement: &'static str) {
     sqlx::query(statement).execute(rows).await.expect("rows");
 }
 
-/// A folder with a job, and its model `a` with one version; and the id of the job.
+/// Makes a folder with a job and its model `a` of one version. Also returns the id of the job.
 async fn with_model() -> (TempDir, String) {
     let folder = tempfile::tempdir().expect("a folder");
     let server = TestServer::start_in(folder.path(), &[]).await;
@@ -38,7 +38,7 @@ async fn with_model() -> (TempDir, String) {
     (folder, job["id"].as_str().expect("an id").to_owned())
 }
 
-/// All pages of a list.
+/// Returns all pages of a list.
 async fn pages(server: &TestServer, path: &str, limit: u32) -> Vec<Value> {
     let mut pages = Vec::new();
     let mut cursor = String::new();
@@ -58,7 +58,7 @@ fn list<'a>(pages: &'a [Value], name: &str) -> Vec<&'a Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_versions_of_a_model_come_page_by_page_newest_first() {
+async fn the_versions_of_a_model_are_paged_newest_first() {
     let (folder, _) = with_model().await;
     let mut connection = rows(folder.path()).await;
     execute(
@@ -89,7 +89,7 @@ async fn the_versions_of_a_model_come_page_by_page_newest_first() {
     assert_eq!((&one["versions"][0]["version"], &one["next_cursor"]), (&json!(7), &Value::Null));
     assert_eq!(one["version_count"], 120);
 
-    // Of a version that went meanwhile the list goes on.
+    // A list continues after a version that was deleted meanwhile.
     assert_eq!(server.delete("/v1/models/a@71").await.status(), StatusCode::NO_CONTENT);
     let next = server.get_json("/v1/models/a?limit=1&cursor=71").await;
     assert_eq!(next["versions"][0]["version"], 70);
@@ -100,7 +100,7 @@ async fn the_versions_of_a_model_come_page_by_page_newest_first() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_list_of_models_goes_on_where_its_last_model_is_gone_or_published_again() {
+async fn the_list_of_models_continues_after_its_last_model_was_deleted_or_republished() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = TestServer::start_in(folder.path(), &[]).await;
     let train = async |model: &str| {
@@ -132,7 +132,7 @@ async fn the_list_of_models_goes_on_where_its_last_model_is_gone_or_published_ag
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_model_has_no_more_aliases_than_it_may_have_and_each_can_be_moved() {
+async fn a_model_has_a_limited_number_of_aliases_and_each_can_be_moved() {
     let (folder, _) = with_model().await;
     let server = TestServer::start_in(folder.path(), &["--aliases-max", "2"]).await;
     let second = server.create(short("a", 2)).await;
@@ -151,7 +151,7 @@ async fn a_model_has_no_more_aliases_than_it_may_have_and_each_can_be_moved() {
     assert_eq!(put("z", 1).await.status(), StatusCode::OK);
     server.stop().await;
 
-    // Where there are more already, none goes and each can be moved.
+    // If a model already has more aliases, none is lost and each can be moved.
     let server = TestServer::start_in(folder.path(), &["--aliases-max", "1"]).await;
     let path = |alias: &str| format!("/v1/models/a/aliases/{alias}");
     let moved: Value = server.put(&path("z"), json!({ "version": 2 })).await.json().await.expect("JSON");
@@ -161,7 +161,7 @@ async fn a_model_has_no_more_aliases_than_it_may_have_and_each_can_be_moved() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_version_whose_row_can_not_be_read_is_left_out_and_all_others_are_served() {
+async fn a_version_whose_row_can_not_be_read_is_skipped_and_all_others_are_served() {
     let (folder, _) = with_model().await;
     let server = TestServer::start_in(folder.path(), &[]).await;
     for model in ["a", "b"] {
@@ -188,7 +188,7 @@ async fn a_version_whose_row_can_not_be_read_is_left_out_and_all_others_are_serv
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_metrics_of_a_job_come_page_by_page_with_the_steps_of_their_epochs() {
+async fn the_metrics_of_a_job_are_paged_with_the_steps_of_their_epochs() {
     let server = TestServer::start(&[]).await;
     let job = server.create(short("a", 5)).await;
     let job = server.ended(job["id"].as_str().expect("an id")).await;
@@ -244,12 +244,12 @@ async fn the_metrics_of_a_job_come_page_by_page_with_the_steps_of_their_epochs()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn more_ended_jobs_than_are_looked_up_at_a_time_are_removed_oldest_first() {
+async fn ended_jobs_are_deleted_oldest_first_in_any_number_of_batches() {
     for flag in ["3", "1d"] {
         let (folder, newest) = with_model().await;
         let mut connection = rows(folder.path()).await;
         execute(&mut connection, "UPDATE jobs SET sequence = 1000").await;
-        // Those in the middle can't be read: they are removed like others.
+        // Some rows in the middle can't be read. They are deleted like others.
         execute(
             &mut connection,
             "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 350)
@@ -280,7 +280,7 @@ async fn more_ended_jobs_than_are_looked_up_at_a_time_are_removed_oldest_first()
 }
 
 #[test]
-fn a_thousand_ended_jobs_are_kept_unless_told_otherwise() {
+fn a_thousand_ended_jobs_are_kept_by_default() {
     let folder = Path::new("/nowhere");
     let told = |flags: &[&str]| {
         let config = config(folder, flags);

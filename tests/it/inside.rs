@@ -1,4 +1,4 @@
-//! A look inside a trained network, and what the figures of a job say.
+//! The inside of a trained network, and what the metrics of a job say about it.
 
 use chainrule::data::mnist;
 use chainrule::lab;
@@ -10,7 +10,7 @@ use crate::lab::{post, post_as, refused};
 use crate::server::{TestServer, problem};
 
 #[tokio::test]
-async fn nothing_is_explained_of_no_image_be_it_as_a_picture() {
+async fn a_body_without_a_whole_image_is_refused_whatever_the_form_of_the_answer() {
     let server = TestServer::start(&[]).await;
     server.with_model().await;
     for accept in ["application/json", "image/png"] {
@@ -50,7 +50,7 @@ async fn a_trace_shows_every_layer_and_an_update_that_lowers_the_loss() {
         assert!((error - (p - target)).abs() < 1e-6, "{error} {p}");
     }
     assert_eq!(layer["bias_gradient"]["array"], layer["error"]["array"]);
-    // Nothing was kept of the update.
+    // The update is not kept.
     assert_eq!(post(&server, "/v1/models/digits/trace", example).await, trace);
 
     let path = "/v1/models/digits/trace";
@@ -80,7 +80,7 @@ async fn a_trace_shows_every_layer_and_an_update_that_lowers_the_loss() {
 }
 
 #[tokio::test]
-async fn what_would_take_too_much_is_refused_with_the_estimate() {
+async fn an_answer_that_is_too_expensive_is_refused_with_the_estimate() {
     let server = TestServer::start(&["--lab-flops-max", "1e5"]).await;
     server.with_model().await;
     let example = json!({ "example": { "index": 0 }, "layer": "0", "index": 0 });
@@ -177,7 +177,7 @@ async fn weights_are_shown_as_figures_and_pictures() {
 }
 
 #[tokio::test]
-async fn an_explanation_has_the_gradients_that_differences_find_and_adds_up() {
+async fn an_explanation_adds_up_and_has_the_numerical_gradients() {
     let server = TestServer::start(&[]).await;
     server.with_model().await;
     let pixels = mnist::dataset().test.image(0).to_vec();
@@ -222,7 +222,8 @@ fn saliency_is_the_derivative_of_the_score() {
         let x = Array2::from_shape_vec((1, x.len()), x).expect("a row");
         Tape::forward(&wide, x).scores()[[0, found.label]]
     };
-    // Beside a pixel of an empty part two windows are alike, and which is larger is no matter of slope.
+    // Next to a pixel of an empty area two pooling windows are equal, and which of them is larger has no
+    // derivative.
     let of_digit = |pixel: &usize| image[*pixel] > 0.3;
     for pixel in (0..image.len()).filter(of_digit).step_by(5) {
         let numerical = (score(pixel, 1e-6) - score(pixel, -1e-6)) / 2e-6;
@@ -232,12 +233,12 @@ fn saliency_is_the_derivative_of_the_score() {
             "{pixel}: {saliency} {numerical}"
         );
     }
-    // Known bad: the derivative of another class's score is another.
+    // Known bad: the derivative of another class's score differs.
     let other = lab::explain(&network, &image, Some((found.label + 1) % 10));
     assert_ne!(other.saliency, found.saliency);
 }
 
-/// The width of a PNG (RFC 2083, section 11.2.2).
+/// Returns the width of a PNG (RFC 2083, section 11.2.2).
 fn width(png: &[u8]) -> u32 {
     assert!(png.starts_with(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"));
     u32::from_be_bytes(png[16..20].try_into().expect("four bytes"))
@@ -256,7 +257,7 @@ async fn findings(server: &TestServer, request: Value) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn bad_jobs_are_found_out_and_the_default_one_is_not() {
+async fn problems_of_bad_jobs_are_found_and_the_default_job_has_none() {
     let server = TestServer::start(&[]).await;
     assert_eq!(findings(&server, json!({})).await, Vec::<String>::new());
 

@@ -69,7 +69,7 @@ async fn the_spec_holds_every_default_and_repeats_the_job_when_posted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn metrics_come_as_json_and_as_csv() {
+async fn metrics_are_returned_as_json_and_as_csv() {
     let server = TestServer::start(&[]).await;
     let job = server.with_model().await;
     let path = format!("/v1/jobs/{}/metrics", job["id"].as_str().expect("an id"));
@@ -138,7 +138,7 @@ async fn the_list_is_newest_first_filtered_and_paged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_answers_with_the_same_job_and_refuses_another_body_also_after_a_restart() {
+async fn a_key_returns_the_same_job_and_refuses_another_body_even_after_a_restart() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = TestServer::start_in(folder.path(), &[]).await;
     let send = async |server: &TestServer, body: Value| {
@@ -210,7 +210,7 @@ async fn a_queued_job_is_cancelled_at_once_and_a_running_one_at_its_next_step() 
     server.stop().await;
 }
 
-/// Events as (id, kind, data).
+/// Returns events as (id, kind, data).
 fn events(text: &str) -> Vec<(String, String, Value)> {
     let field = |event: &str, name: &str| {
         let line = event.lines().find_map(|line| line.strip_prefix(name));
@@ -224,7 +224,7 @@ fn events(text: &str) -> Vec<(String, String, Value)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_tell_the_whole_course_and_resume_behind_any_of_them() {
+async fn events_report_every_change_and_resume_after_any_of_them() {
     let server = TestServer::start(&[]).await;
     let job = server.create(quick()).await;
     let path = format!("/v1/jobs/{}/events", job["id"].as_str().expect("an id"));
@@ -250,14 +250,14 @@ async fn events_tell_the_whole_course_and_resume_behind_any_of_them() {
     }
     let (end, ..) = live.last().expect("events");
     let request = server.http.get(server.path(&path)).header("Last-Event-ID", end);
-    assert_eq!(request.send().await.expect("an answer").status(), 204, "nothing comes behind the end");
+    assert_eq!(request.send().await.expect("an answer").status(), 204, "nothing comes after the end");
     let request = server.http.get(server.path(&path)).header("Last-Event-ID", "what");
     problem(request.send().await.expect("an answer"), 400, "invalid_last_event_id").await;
     server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn waiting_for_a_job_ends_with_the_time_or_the_job() {
+async fn a_long_poll_ends_with_its_time_or_with_the_job() {
     let server = TestServer::start(&[]).await;
     let id = server.create(endless()).await["id"].as_str().expect("an id").to_owned();
     let job = server.get_json(&format!("/v1/jobs/{id}?wait_seconds=0.05")).await;

@@ -1,4 +1,4 @@
-//! The lab: the lesson's numbers over HTTP, and what networks are made of.
+//! The lab: the lesson's numbers over HTTP, and summaries of networks.
 
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
@@ -61,7 +61,7 @@ async fn the_lessons_graph_has_the_lessons_numbers_paths_and_worked_line() {
 }
 
 #[tokio::test]
-async fn bad_expressions_are_refused_at_their_column() {
+async fn bad_expressions_are_refused_with_the_column() {
     let server = TestServer::start(&[]).await;
     for (expression, column) in [("", 1), ("a + ", 5), ("(a", 3), ("a / 0", 3), ("a + b", 5), ("log(-1)", 1)]
     {
@@ -84,7 +84,7 @@ async fn bad_expressions_are_refused_at_their_column() {
 }
 
 #[tokio::test]
-async fn the_affine_layer_works_on_a_sample_and_on_a_batch_with_every_shape_told() {
+async fn the_affine_layer_works_on_a_sample_and_on_a_batch_and_reports_every_shape() {
     let server = TestServer::start(&[]).await;
     let sample = json!({ "x": [1, 2], "w": [[1, 3, 5], [2, 4, 6]], "b": [1, 2, 3], "dy": [1, 10, 100] });
     let answer = post(&server, "/v1/affine", sample).await;
@@ -160,7 +160,7 @@ async fn softmax_with_a_loss_is_stable_and_its_gradient_is_softmax_minus_target(
 }
 
 #[tokio::test]
-async fn a_convolution_by_hand_has_the_sums_one_finds_on_paper() {
+async fn a_convolution_has_the_sums_that_one_finds_on_paper() {
     let server = TestServer::start(&[]).await;
     let path = "/v1/convolution";
     let small = json!({ "input": [[1, 2, 3], [4, 5, 6], [7, 8, 9]], "filter": [[1, 0], [0, -1]], "dy": [[1, 2], [3, 4]] });
@@ -222,7 +222,7 @@ async fn activations_are_curves_with_their_derivative_and_where_they_saturate() 
 }
 
 #[tokio::test]
-async fn a_summary_counts_what_a_network_holds_and_takes() {
+async fn a_summary_counts_the_parameters_and_the_cost_of_a_network() {
     let server = TestServer::start(&[]).await;
     let layers = json!([{ "type": "conv2d", "filters": 8, "kernel": 5 }, { "type": "relu" }, { "type": "max_pool2d" },
         { "type": "flatten" }, { "type": "dense", "units": 10 }]);
@@ -252,7 +252,7 @@ async fn a_summary_counts_what_a_network_holds_and_takes() {
 }
 
 #[tokio::test]
-async fn a_running_job_shows_the_bytes_it_takes_beside_the_estimate() {
+async fn a_running_job_shows_its_memory_and_the_estimate() {
     let server = TestServer::start(&[]).await;
     for network in ["lesson", "mlp", "cnn-fast", "cnn", "cnn-best"] {
         let job = server.create(json!({ "network": network, "train_samples": 600, "epochs": 1 })).await;
@@ -266,13 +266,13 @@ async fn a_running_job_shows_the_bytes_it_takes_beside_the_estimate() {
 }
 
 #[tokio::test]
-async fn a_gradient_check_reports_both_gradients_and_what_each_takes() {
+async fn a_gradient_check_reports_both_gradients_and_their_cost() {
     let server = TestServer::start(&[]).await;
     for request in [
         json!({}),
         json!({ "network": "lesson", "samples": 3, "seed": 7, "loss": "mean_squared_error" }),
         json!({ "network": "cnn-fast", "samples": 2 }),
-        // Their steps meet kinks of relu and max-pooling.
+        // Their difference steps cross kinks of relu and max-pooling.
         json!({ "network": "cnn", "seed": 12 }),
         json!({ "network": "cnn", "seed": 7, "parameters": 50 }),
         json!({ "network": "cnn-fast", "seed": 29 }),

@@ -1,4 +1,4 @@
-//! What an answer of the lab takes is known before it is begun, and it stops when it is told to.
+//! The cost of an answer of the lab is known before the work begins, and the work stops when asked to.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -17,20 +17,20 @@ use serde_json::{Value, json};
 use crate::lab::refused;
 use crate::server::TestServer;
 
-/// The most bytes that this thread has held for `work` at a time, and what it comes to.
+/// Returns the most bytes that this thread held while `work` ran, and the result of `work`.
 fn most_held<T>(work: impl FnOnce() -> T) -> (f64, T) {
     let (held, found) = crate::allocation::most_held(work);
     (held as f64, found)
 }
 
-/// Bytes by which a price may be off where an answer is small.
+/// Bytes by which the price of a small answer may be too high.
 const SMALL: f64 = 100_000.0;
 
-/// How many times what it takes a price may be: pictures are compressed, numbers shorter than the longest, and buffers
-/// of an answer not always at their worst.
+/// The largest allowed ratio of price and use. Pictures are compressed, most numbers are shorter than the
+/// longest, and buffers are not always at their worst.
 const TIMES_MAX: f64 = 6.0;
 
-/// Asserts that `cost` covers the bytes that `answer` holds and comes to, and is not far above.
+/// Asserts that `cost` covers the bytes that `answer` holds and returns, and is not far above them.
 fn priced(what: &str, cost: AnswerCost, answer: impl FnOnce() -> Vec<u8>) {
     let (held, body) = most_held(answer);
     let (memory, length) = (cost.memory_bytes, body.len() as f64);
@@ -50,14 +50,14 @@ fn matrix(rows: usize, columns: usize) -> Value {
 
 fn question<Q: Question>(parsed: Result<Q, Vec<Fault>>) {
     let question = parsed.expect("a request that fits");
-    // What was given is held already, and counts.
+    // The request is held already and counts as well.
     priced(std::any::type_name::<Q>(), question.cost(), || {
         json_of(question.answer().expect("finite numbers"))
     });
 }
 
 #[test]
-fn a_layer_by_hand_takes_what_its_price_says() {
+fn a_single_layer_takes_the_memory_of_its_price() {
     for (rows, inputs, units) in
         [(1, 1, 1), (200, 300, 100), (1, 2_000, 300), (3_000, 1, 90), (300, 2_000, 1)]
     {
@@ -80,9 +80,9 @@ fn a_layer_by_hand_takes_what_its_price_says() {
     question(SoftmaxRequest::parse(&json!({ "logits": matrix(500, 30), "target": vec![3; 500] })));
 }
 
-/// The request that ended the process: two billion numbers from half a megabyte.
+/// This request once ended the process: half a megabyte asks for two billion numbers.
 #[tokio::test]
-async fn layers_by_hand_that_would_take_too_much_are_refused_before_anything_of_that_size_is_held() {
+async fn single_layers_that_are_too_expensive_are_refused_before_memory_is_allocated() {
     let (x, w) = (json!(vec![[1]; 32_500]), json!([vec![1; 64_500]]));
     let question = AffineRequest::parse(&json!({ "x": x, "w": w })).expect("shapes that fit");
     let (held, refusal) = most_held(|| LabLimits::default().check(question.cost()));
@@ -105,7 +105,7 @@ fn layers(request: Value) -> Vec<LayerSpec> {
     crate::reproducible::spec(request).network.layers
 }
 
-/// A network of many weights, and some of many values.
+/// A network of many weights, and networks of many values.
 fn networks() -> Vec<Vec<LayerSpec>> {
     let wide = json!({ "layers": [{ "type": "dense", "units": 3_000 }, { "type": "relu" }, { "type": "dense", "units": 10 }] });
     let odd = json!({ "layers": [{ "type": "conv2d", "filters": 20, "kernel": 5, "padding": "same" }, { "type": "batch_norm" },
@@ -121,7 +121,7 @@ fn image() -> Vec<f32> {
 }
 
 #[test]
-fn a_look_into_a_network_takes_what_its_price_says() {
+fn an_inspection_of_a_network_takes_the_memory_of_its_price() {
     let image = image();
     let go_on = || true;
     for layers in networks() {
@@ -206,7 +206,7 @@ fn checks() -> Vec<CheckRequest> {
 }
 
 #[test]
-fn a_gradient_check_takes_the_passes_and_the_bytes_that_were_estimated() {
+fn a_gradient_check_takes_the_estimated_passes_and_bytes() {
     mnist::dataset();
     for request in checks() {
         let layers = request.layers.clone().expect("layers");
@@ -222,7 +222,7 @@ fn a_gradient_check_takes_the_passes_and_the_bytes_that_were_estimated() {
     }
 }
 
-/// As large as a job may be: its weights are held twice, and its gradient in parts.
+/// The largest job that is allowed. Its weights are held twice and its gradient in parts.
 #[test]
 fn a_check_of_the_widest_layer_fits_into_the_default_limits() {
     let network = json!({ "layers": [{ "type": "dense", "units": 16_384 }, { "type": "relu" }, { "type": "dense", "units": 10 }] });
@@ -245,7 +245,7 @@ fn large_seeds_choose_different_examples_and_parameters() {
     }
 }
 
-/// Says yes so many times, and counts.
+/// Returns true a number of times, and counts the calls.
 struct Patience {
     left: Cell<usize>,
     asked: Cell<usize>,
@@ -264,7 +264,7 @@ impl Patience {
     }
 }
 
-/// Asserts that `work` ends as soon as it hears no, however often it had heard yes, and else to its end.
+/// Asserts that `work` stops at the first false, whenever it comes, and otherwise finishes.
 fn stops<T>(what: &str, least: usize, work: impl Fn(&dyn Fn() -> bool) -> Result<T, Stopped>) {
     let all = Patience::of(usize::MAX);
     assert!(work(&|| all.goes_on()).is_ok(), "{what}");
@@ -278,7 +278,7 @@ fn stops<T>(what: &str, least: usize, work: impl Fn(&dyn Fn() -> bool) -> Result
 }
 
 #[test]
-fn long_work_stops_at_the_first_no() {
+fn long_work_stops_when_it_is_first_asked_to() {
     let layers = layers(json!({ "network": "cnn-fast" }));
     let network = Network::<f32>::new(mnist::shape().input, &layers, 1).expect("layers that fit");
     let (image, loss) = (image(), LossKind::CrossEntropy);
@@ -292,7 +292,7 @@ fn long_work_stops_at_the_first_no() {
     stops("a gradient check", 20, |go_on| lab::check(drawn.clone(), &request, &mnist::dataset(), go_on));
 }
 
-/// Expressions that make the most of few characters.
+/// Expressions that produce the most output from few characters.
 #[test]
 fn an_expression_takes_no_more_than_its_bounds() {
     let many = |unit: &str, times: usize, between: &str| vec![unit; times].join(between);

@@ -1,4 +1,4 @@
-//! The lesson's documents: every command in them is run in order, and gives the answer that stands below it.
+//! The documents of the lesson: each command in them is run in order and must give the answer shown below it.
 
 use std::path::Path;
 use std::str::Lines;
@@ -13,28 +13,30 @@ const ENGLISH: &str = include_str!("../../docs/lesson/en.md");
 const KOREAN: &str = include_str!("../../docs/lesson/ko.md");
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/lesson");
 
-/// The server of the documents; what stands for the id of the newest job, and what for anything.
+/// The address of the server in the documents. [`JOB_ID`] stands for the id of the newest job, [`ANYTHING`]
+/// for any text.
 const SERVER: &str = "http://127.0.0.1:8080";
 const JOB_ID: &str = "JOB_ID";
 const ANYTHING: &str = "…";
 
-/// A command of a document, and what it shows below.
+/// A command of a document and the answer shown below it.
 #[derive(Debug, PartialEq)]
 struct Step {
     command: String,
     answer: Answer,
 }
 
-/// JSON and text with whether their numbers are exact, rather than dependent on the processor or on the clock.
+/// An answer in JSON or text. The flag says whether its numbers are exact or depend on the processor or the
+/// clock.
 #[derive(Debug, PartialEq)]
 enum Answer {
     Json(Value, bool),
     Text(String, bool),
-    /// Name of the file that the command writes.
+    /// The name of the file that the command writes.
     Picture(String),
 }
 
-/// The commands of a document.
+/// Returns the commands of a document.
 fn steps(document: &str) -> Result<Vec<Step>, String> {
     let mut lines = document.lines();
     let mut steps = Vec::new();
@@ -50,7 +52,7 @@ fn steps(document: &str) -> Result<Vec<Step>, String> {
     Ok(steps)
 }
 
-/// The lines up to the end of a block.
+/// Returns the lines up to the end of a block.
 fn block(lines: &mut Lines) -> Result<String, String> {
     let mut block = Vec::new();
     loop {
@@ -61,7 +63,7 @@ fn block(lines: &mut Lines) -> Result<String, String> {
     }
 }
 
-/// What is shown after a command.
+/// Returns the answer shown for a command.
 fn answer(command: &str, lines: &mut Lines) -> Result<Answer, String> {
     let line = lines.find(|line| !line.is_empty()).unwrap_or_default();
     let words = words(command)?;
@@ -84,8 +86,8 @@ fn said(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 
-/// The words of a command as a shell splits them, where some stand in single quotes, a line may go on after a
-/// backslash, and nothing else means anything to a shell.
+/// Splits a command into words as a shell does. Single quotes and a backslash at the end of a line have a
+/// meaning, nothing else does.
 fn words(command: &str) -> Result<Vec<String>, String> {
     let command = command.replace("\\\n", " ");
     let pieces: Vec<&str> = command.split('\'').collect();
@@ -105,7 +107,7 @@ fn words(command: &str) -> Result<Vec<String>, String> {
     if pieces.len() % 2 == 1 { Ok(words) } else { Err(format!("a quote is open in {command}")) }
 }
 
-/// Someone who pastes the commands into a terminal.
+/// A reader who pastes the commands into a terminal.
 struct Reader {
     server: Process,
     http: Client,
@@ -113,7 +115,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// Does a step, and compares.
+    /// Runs a step and compares the answer.
     async fn follow(&self, step: &Step) -> Result<(), String> {
         let mut words = words(&step.command)?;
         for word in words.iter_mut().filter(|word| word.contains(JOB_ID)) {
@@ -129,7 +131,8 @@ impl Reader {
         }
     }
 
-    /// What `curl` prints or writes with these flags; with `wait_seconds`, once the job has ended.
+    /// Returns what `curl` prints or writes with these flags. With `wait_seconds` it waits until the job has
+    /// ended.
     async fn curl(&self, words: &[&str]) -> Result<Vec<u8>, String> {
         let (mut url, mut body, mut file) = (None, None, None);
         let mut headers = Vec::new();
@@ -174,7 +177,7 @@ impl Reader {
         }
     }
 
-    /// What `chainrule` shows in a terminal.
+    /// Returns what `chainrule` prints in a terminal.
     fn chainrule(&self, words: &[&str]) -> Result<Vec<u8>, String> {
         let mut arguments = words.to_vec();
         match words.first() {
@@ -188,7 +191,7 @@ impl Reader {
     }
 }
 
-/// Whether this is the answer that the document shows.
+/// Compares an answer with the one in the document.
 fn compare(answer: &Answer, found: &[u8]) -> Result<(), String> {
     match answer {
         Answer::Json(expected, is_exact) => {
@@ -206,7 +209,7 @@ fn compare(answer: &Answer, found: &[u8]) -> Result<(), String> {
     }
 }
 
-/// The bytes of width and height in the header of a PNG (RFC 2083, section 4.1.1).
+/// Returns the width and height in the header of a PNG, as bytes (RFC 2083, section 4.1.1).
 fn png_size(bytes: &[u8]) -> Option<&[u8]> {
     bytes.strip_prefix(b"\x89PNG\r\n\x1a\n").and_then(|chunks| chunks.get(8..16))
 }
@@ -249,7 +252,7 @@ fn is_text(expected: &str, found: &str, is_exact: bool) -> bool {
     is_alike(&lines(expected), &lines(found), |line| line == &[Part::Anything], is_line)
 }
 
-/// Whether `found` is `expected`, in which `is_anything` stands for any part of it.
+/// Returns whether `found` equals `expected`, in which `is_anything` matches any number of elements.
 fn is_alike<T>(
     expected: &[T],
     found: &[T],
@@ -268,7 +271,7 @@ fn is_alike<T>(
 #[derive(Clone, Debug, PartialEq)]
 enum Part {
     Anything,
-    /// With whether it is whole and below a thousand: a count, which is exact wherever it stands.
+    /// A number. The flag says whether it is a whole number below a thousand: a count, which is always exact.
     Number(f64, bool),
     Letter(char),
 }
@@ -281,7 +284,7 @@ impl Part {
     }
 }
 
-/// The parts of a line; any space is one space.
+/// Splits a line into parts. Any run of spaces counts as one.
 fn parts(line: &str) -> Vec<Part> {
     let line = line.replace('−', "-");
     let mut rest = line.trim();
@@ -310,7 +313,7 @@ fn parts(line: &str) -> Vec<Part> {
     parts
 }
 
-/// Follows a document to its end.
+/// Runs all commands of a document.
 async fn follow(document: &str) -> Result<(), String> {
     let folder = tempfile::tempdir().expect("a folder");
     let server = Process::serve(&folder.path().join("data"));
@@ -339,7 +342,7 @@ fn both_lessons_hold_the_same_commands_and_answers() {
 }
 
 #[test]
-fn every_row_of_the_lesson_stands_in_a_heading_of_both() {
+fn every_row_of_the_lesson_is_in_a_heading_of_both() {
     for document in [ENGLISH, KOREAN] {
         let headings: String = document.lines().filter(|line| line.starts_with("## ")).collect();
         let named: Vec<&str> = headings.split(|letter: char| !letter.is_ascii_alphanumeric()).collect();
@@ -358,7 +361,7 @@ async fn a_document_with_a_changed_number_fails() {
 }
 
 #[test]
-fn only_what_the_rules_allow_is_the_same() {
+fn only_differences_that_the_rules_allow_are_ignored() {
     for (expected, found, is_exact, is_same) in [
         (r#"{"a": 1.0, "…": "…"}"#, r#"{"a": 1.0000005, "b": 2}"#, true, true),
         (r#"{"a": 1.0}"#, r#"{"a": 1.00001}"#, true, false),

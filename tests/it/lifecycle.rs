@@ -1,4 +1,4 @@
-//! What can be done with a job that has ended, and with what it left.
+//! What can be done with an ended job, its checkpoints and its models.
 
 use std::path::Path;
 use std::time::Duration;
@@ -25,7 +25,7 @@ async fn run(server: &TestServer, request: Value) -> Value {
     job
 }
 
-/// How many files and folders lie in a folder.
+/// Counts the files and folders in a folder.
 fn files(folder: &Path) -> usize {
     std::fs::read_dir(folder).map_or(0, Iterator::count)
 }
@@ -75,7 +75,7 @@ async fn a_cancelled_job_is_cancelled_in_the_answer_and_resumes_from_its_checkpo
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_job_is_gone_with_its_checkpoints_and_its_model_stays() {
+async fn a_deleted_job_loses_its_checkpoints_and_keeps_its_model() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = TestServer::start_in(folder.path(), &[]).await;
     let job = run(&server, job("a", 1, 3)).await;
@@ -106,7 +106,7 @@ async fn a_deleted_job_is_gone_with_its_checkpoints_and_its_model_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_alias_moves_at_once_protects_its_version_and_a_bare_name_means_default() {
+async fn an_alias_moves_at_once_and_protects_its_version_and_a_bare_name_means_default() {
     let server = TestServer::start(&[]).await;
     for seed in 1..=3 {
         run(&server, job("a", seed, 1)).await;
@@ -168,7 +168,7 @@ async fn a_version_that_a_waiting_job_starts_from_is_not_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_the_newest_jobs_and_versions_are_kept_and_what_an_alias_means() {
+async fn only_the_newest_jobs_and_versions_and_those_with_an_alias_are_kept() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = TestServer::start_in(folder.path(), &[]).await;
     let mut ids = Vec::new();
@@ -208,7 +208,7 @@ async fn only_the_newest_jobs_and_versions_are_kept_and_what_an_alias_means() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_committed_counts_though_the_client_has_hung_up() {
+async fn a_committed_change_takes_effect_although_the_client_is_gone() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = TestServer::start_in(folder.path(), &[]).await;
     let first = run(&server, job("a", 1, 1)).await;
@@ -242,7 +242,8 @@ async fn what_was_committed_counts_though_the_client_has_hung_up() {
         let head = format!("{request} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n");
         let message = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
         stream.write_all(message.as_bytes()).await.expect("sent");
-        // Many answers later the server has taken this request up, and then seen that nobody waits for it.
+        // The first hundred answers give the server time to begin this request, the next hundred to notice
+        // that its client is gone.
         for _ in 0..100 {
             assert_eq!(server.get("/healthz").await.status(), StatusCode::OK);
         }
@@ -262,7 +263,7 @@ async fn what_was_committed_counts_though_the_client_has_hung_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_whose_row_can_not_be_read_is_removed_like_others() {
+async fn a_job_whose_row_can_not_be_read_is_deleted_like_others() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = TestServer::start_in(folder.path(), &[]).await;
     let oldest = run(&server, job("a", 1, 1)).await;
@@ -276,7 +277,7 @@ async fn a_job_whose_row_can_not_be_read_is_removed_like_others() {
         .await
         .expect("a row");
 
-    // No list shows it, and each shows what is older.
+    // No list shows the job, and each list continues with older ones.
     let server = TestServer::start_in(folder.path(), &[]).await;
     let page = server.get_json("/v1/jobs?limit=1").await;
     assert_eq!(count(&page, "jobs"), 0, "{page}");
@@ -307,7 +308,7 @@ async fn events_end_when_their_job_is_gone() {
         let part = events.chunk().await.expect("a part").expect("some of it");
         text.push_str(&String::from_utf8_lossy(&part));
     }
-    // Another server, between two looks of this one, cancels and deletes it.
+    // Another server cancels and deletes the job between two polls of this one.
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(folder.path().join("chainrule.db"));
     let mut other = options.connect().await.expect("a connection");
     sqlx::query("DELETE FROM jobs WHERE id = $1")
@@ -323,9 +324,9 @@ async fn events_end_when_their_job_is_gone() {
     server.stop().await;
 }
 
-/// As of a disk that was unmounted: nothing counts as damaged, and nothing is written in its place.
+/// As if a disk was unmounted: nothing counts as damaged, and nothing is written to the mount point.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_folder_of_blobs_that_is_gone_for_a_while_costs_no_checkpoint() {
+async fn no_checkpoint_is_lost_if_the_folder_of_blobs_is_missing_for_a_while() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = TestServer::start_in(folder.path(), &[]).await;
     let request = json!({ "model": "a", "epochs": 1_000, "train_samples": 5_000, "checkpoint": { "every_epochs": 1, "keep": 2 },

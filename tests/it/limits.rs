@@ -1,4 +1,4 @@
-//! Limits that hold: no request starves the others or keeps what it was given.
+//! Limits hold: no request starves others or keeps what was charged to it.
 
 use reqwest::StatusCode;
 use serde_json::json;
@@ -9,11 +9,11 @@ use crate::server::{TestServer, endless, problem};
 
 const HEAD: &str = "Host: localhost\r\n";
 
-/// The value of a metric, as of now.
+/// Returns the current value of a metric.
 async fn metric(server: &TestServer, name: &str) -> i64 {
     let text = server.get("/metrics").await.text().await.expect("text");
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
-    // A counter of refusals is absent until the first one.
+    // A counter of refusals is absent until the first refusal.
     let none = name.starts_with("chainrule_refusals_total").then_some(0);
     value.or(none).unwrap_or_else(|| panic!("{name} is not in\n{text}"))
 }
@@ -25,7 +25,7 @@ async fn until_metric(server: &TestServer, name: &str, is_so: impl Fn(i64) -> bo
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_is_announced_and_does_not_come_takes_nothing() {
+async fn a_body_that_is_announced_and_never_sent_is_charged_nothing() {
     let server = TestServer::start(&["--memory-bytes-max", "33554432"]).await;
     server.with_model().await;
     let before = metric(&server, "chainrule_memory_charged_bytes").await;
@@ -63,7 +63,7 @@ async fn one_client_can_not_have_all_the_memory() {
             "POST /v1/models/digits/predict HTTP/1.1\r\n{HEAD}Content-Type: application/octet-stream\r\nContent-Length: 2097152\r\n\r\n"
         );
         connection.write_all(head.as_bytes()).await.expect("sent");
-        // It may be refused in the middle.
+        // The server may refuse the request before all is sent.
         let _ = connection.write_all(&vec![0; 3 << 19]).await;
         connections.push(connection);
     }
@@ -76,7 +76,7 @@ async fn one_client_can_not_have_all_the_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_waits_for_a_job_holds_up_nobody() {
+async fn a_client_that_waits_for_a_job_blocks_nobody() {
     let server = TestServer::start(&["--requests-max", "1", "--waits-max", "8"]).await;
     let id = server.create(endless()).await["id"].as_str().expect("an id").to_owned();
     let waiting: Vec<_> = (0..4)
@@ -98,12 +98,12 @@ async fn whoever_waits_for_a_job_holds_up_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_connection_that_was_idle_longest_makes_room() {
+async fn the_connection_that_was_idle_longest_is_closed_for_a_new_one() {
     let server = TestServer::start(&["--connections-per-client-max", "3"]).await;
     let mut first = connect_from(&server, [127, 0, 0, 2]).await;
     let mut second = connect_from(&server, [127, 0, 0, 2]).await;
     until_metric(&server, "chainrule_open{kind=\"connections\"}", |count| count >= 3).await;
-    // The first is younger in idleness once it has asked something.
+    // A request makes the first connection the one that was used last.
     let request = format!("GET /healthz HTTP/1.1\r\n{HEAD}\r\n");
     first.write_all(request.as_bytes()).await.expect("sent");
     assert!(first.read(&mut [0; 4096]).await.expect("an answer") > 0);
@@ -117,9 +117,9 @@ async fn the_connection_that_was_idle_longest_makes_room() {
     server.stop().await;
 }
 
-/// Whose body does not go on makes room as well, before whoever has just been heard of.
+/// A connection whose body stalls makes room as well, before one that was just used.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_connection_whose_body_stalls_makes_room() {
+async fn a_connection_whose_body_stalls_is_closed_for_a_new_one() {
     let server = TestServer::start(&["--connections-per-client-max", "3"]).await;
     server.with_model().await;
     let head = format!(
@@ -184,7 +184,7 @@ async fn an_answer_that_is_not_taken_ends_its_connection() {
         most = most.max(metric(&server, "chainrule_memory_charged_bytes").await);
     }
     assert!(most > 500_000, "{most} bytes are charged for an answer that is not taken");
-    // What is left is charged for a few connections; the answer is longer.
+    // The charge of a few connections remains. It is smaller than the answer.
     until_metric(&server, "chainrule_memory_charged_bytes", |charged| charged < 400_000).await;
     let taken = server.get("/v1/activations/sigmoid?points=10000").await.bytes().await;
     assert!(taken.expect("whoever takes it gets all of it").len() > 500_000);
@@ -192,7 +192,7 @@ async fn an_answer_that_is_not_taken_ends_its_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_is_cut_off_says_so() {
+async fn a_body_that_is_cut_off_is_reported_as_incomplete() {
     let server = TestServer::start(&[]).await;
     let mut connection = connect(&server).await;
     let request = format!(
@@ -205,7 +205,7 @@ async fn a_body_that_is_cut_off_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn kinds_of_work_have_places_of_their_own_and_a_client_that_goes_stops_its_work() {
+async fn each_kind_of_work_has_its_own_places_and_a_disconnect_stops_the_work() {
     let flags = [
         "--long-work-max",
         "1",
@@ -247,9 +247,9 @@ async fn kinds_of_work_have_places_of_their_own_and_a_client_that_goes_stops_its
     server.stop().await;
 }
 
-/// Two batches of two clients in a lane of one place: each has its answer, and it is that of all its images.
+/// Two batches of two clients share a lane of one place. Each gets the answer for all its images.
 #[tokio::test(flavor = "multi_thread")]
-async fn batches_of_many_clients_take_turns_and_are_answered_as_if_alone() {
+async fn batches_of_several_clients_take_turns_and_get_the_same_answers_as_alone() {
     let server = TestServer::start(&["--long-work-max", "1"]).await;
     server.with_model().await;
     let images: Vec<u8> =
@@ -270,7 +270,7 @@ async fn batches_of_many_clients_take_turns_and_are_answered_as_if_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_prediction_of_more_operations_than_the_server_gives_is_refused_with_their_number() {
+async fn a_prediction_that_needs_too_many_operations_is_refused_with_their_number() {
     let server = TestServer::start(&["--predict-flops-max", "1e6"]).await;
     server.with_model().await;
     let path = "/v1/models/digits/predict";
@@ -299,7 +299,7 @@ async fn pictures_of_more_pixels_than_a_request_may_have_are_refused_before_they
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_no_request_can_have_is_refused_for_good() {
+async fn a_request_that_can_never_be_admitted_is_refused_for_good() {
     let server = TestServer::start(&["--memory-bytes-max", "2097152"]).await;
     server.with_model().await;
     let answer =

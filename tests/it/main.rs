@@ -1,4 +1,4 @@
-//! What chainrule promises, through its public surface.
+//! The promises of chainrule, tested through its public surface.
 
 mod accuracy;
 mod allocation;

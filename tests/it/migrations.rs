@@ -1,4 +1,4 @@
-//! A database that an earlier version wrote is read by this one, and one of a later version by none.
+//! Databases of earlier versions are migrated, and one of a later version is refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -16,8 +16,8 @@ use crate::folders::copy_of;
 use crate::process::{output, text};
 use crate::server::TestServer;
 
-/// A data folder as version 1 left it when it was killed: two jobs had succeeded, one was running, one was cancelled, and
-/// one waited.
+/// The data folder of a killed server of version 1: two jobs had succeeded, one was running, one was
+/// cancelled and one was queued.
 const DIGITS: &str = "01a21745-5cf3-72cd-b758-266f94277363";
 const BAD: &str = "01a21745-5e77-733d-bece-acb0b4141874";
 const INTERRUPTED: &str = "01a21745-5ed8-74e9-bb3e-a8c8479dffb5";
@@ -44,8 +44,9 @@ fn numbers(folder: &Path) -> BTreeSet<u32> {
     std::fs::read_dir(folder).expect("a folder").filter_map(number).collect()
 }
 
-/// Whoever adds a migration adds a data folder as the version before it wrote it: `chainrule serve` on a new folder, some
-/// jobs in every state, `kill -9`, a checkpoint of the log by `sqlite3 chainrule.db 'PRAGMA wal_checkpoint(TRUNCATE)'`.
+/// Each new migration needs a data folder that the version before it wrote. To make one: `chainrule serve` on
+/// a new folder, some jobs in every state, `kill -9`, then `sqlite3 chainrule.db 'PRAGMA
+/// wal_checkpoint(TRUNCATE)'`.
 #[test]
 fn there_is_a_database_of_every_earlier_version() {
     let mut earlier = numbers(&root().join("migrations"));
@@ -58,7 +59,7 @@ fn there_is_a_database_of_every_earlier_version() {
 async fn the_rows_of_version_1_are_as_they_were() {
     let folder = of_version(1);
     let store = Store::open(&folder.path().join("chainrule.db")).await.expect("a store");
-    // Its server is gone: what ran goes back to the queue.
+    // The server is gone, so the running job goes back to the queue.
     for (id, state, attempt, step) in [
         (DIGITS, JobState::Succeeded, 1, 8),
         (BAD, JobState::Succeeded, 1, 12),
@@ -89,14 +90,15 @@ async fn the_rows_of_version_1_are_as_they_were() {
     let epochs = store.epochs(interrupted, 0, 100).await.expect("rows");
     assert_eq!(epochs.iter().map(|epoch| epoch.metrics.epoch).collect::<Vec<_>>(), [1, 2]);
 
-    // The two in the queue are of one model: the earlier one first, and the other not beside it.
+    // The two queued jobs have the same model: the earlier one runs first, and the other not at the same
+    // time.
     assert_eq!(store.claim().await.expect("rows").map(|job| job.id), Some(interrupted));
     assert_eq!(store.claim().await.expect("rows"), None);
     store.close().await;
 }
 
 #[tokio::test]
-async fn rows_of_version_1_give_back_what_they_no_longer_need() {
+async fn a_migration_frees_the_space_that_rows_of_version_1_no_longer_need() {
     let folder = of_version(1);
     let path = folder.path().join("chainrule.db");
     let size = || std::fs::metadata(&path).expect("a file").len();
@@ -115,7 +117,7 @@ async fn rows_of_version_1_give_back_what_they_no_longer_need() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_goes_on_where_version_1_was_killed() {
+async fn a_server_continues_after_the_kill_of_version_1() {
     let folder = of_version(1);
     let server = TestServer::start_in(folder.path(), &[]).await;
     let before = server.get_json(&format!("/v1/jobs/{DIGITS}")).await;
@@ -145,8 +147,8 @@ async fn a_server_goes_on_where_version_1_was_killed() {
     server.stop().await;
 }
 
-/// A data folder as version 2 left it when it was killed: three jobs of `digits` had succeeded, whose second version was then
-/// deleted, and one of `tuned`; one was running, one was cancelled, and one waited.
+/// The data folder of a killed server of version 2: three jobs of `digits` had succeeded, whose second
+/// version was then deleted, and one of `tuned`. One job was running, one was cancelled and one was queued.
 const RUNNING_OF_2: &str = "01a22115-ca33-75d5-be74-c00c5fb6f54c";
 const WAITING_OF_2: &str = "01a22115-ca4a-7189-ae98-7edfe02f9e43";
 
@@ -157,14 +159,14 @@ async fn the_rows_of_version_2_are_as_they_were() {
     let counts = store.counts().await.expect("rows");
     assert_eq!(counts, JobState::ALL.into_iter().zip([1, 1, 4, 0, 1]).collect::<Vec<_>>());
 
-    // All there is has changed for who knows nothing, and nothing for who knows that.
+    // Without a known state everything counts as changed; with the current state nothing does.
     let changes = store.model_changes(-1).await.expect("rows");
     let digits = &changes.models["digits"];
     assert_eq!(digits.published.iter().map(|model| model.row.version).collect::<Vec<_>>(), [1, 3]);
     assert_eq!(digits.aliases, BTreeMap::from([("default".to_owned(), 1), ("champion".to_owned(), 3)]));
     assert_eq!(changes.models["tuned"].numbers, BTreeSet::from([1]));
     assert_eq!(store.model_changes(changes.revision).await.expect("rows").models.len(), 0);
-    // A change is of its model alone, and of no version that is known.
+    // A change concerns its model alone and no version that is already known.
     let set = store.set_alias("tuned", "best", 1, 1).await.expect("rows");
     assert_eq!(set, SetAlias::Set);
     let changed = store.model_changes(changes.revision).await.expect("rows").models;
@@ -184,7 +186,7 @@ async fn the_rows_of_version_2_are_as_they_were() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_goes_on_where_version_2_was_killed() {
+async fn a_server_continues_after_the_kill_of_version_2() {
     let folder = of_version(2);
     let server = TestServer::start_in(folder.path(), &[]).await;
     let digits = server.get_json("/v1/models/digits").await;
@@ -202,8 +204,8 @@ async fn a_server_goes_on_where_version_2_was_killed() {
     server.stop().await;
 }
 
-/// A data folder as version 3 left it when it was killed: a job with the key `first` had succeeded, one was running, one was
-/// cancelled, and one waited.
+/// The data folder of a killed server of version 3: a job with the key `first` had succeeded, one was
+/// running, one was cancelled and one was queued.
 const DIGITS_OF_3: &str = "01a222f5-c7ab-71a3-b265-9fa44af2c5c8";
 const RUNNING_OF_3: &str = "01a222f5-c9b1-76ba-9ad2-cebbdd2731da";
 const WAITING_OF_3: &str = "01a222f5-ca09-7686-aabd-ef27ff919970";
@@ -229,9 +231,9 @@ async fn keys_of_version_3_belong_to_the_clients_that_sent_them() {
     server.stop().await;
 }
 
-/// The newer server waits for nobody: who serves the folder could not read what it would write.
+/// The newer server does not wait. A server that uses the folder could not read what it would write.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_is_brought_up_to_date_by_a_server_that_is_alone() {
+async fn a_database_is_migrated_only_by_a_server_that_is_alone() {
     for version in [1, 2, 3] {
         let folder = of_version(version);
         let path = folder.path().join("chainrule.db");
@@ -254,7 +256,8 @@ async fn a_database_is_brought_up_to_date_by_a_server_that_is_alone() {
     }
 }
 
-/// A database without what counts its openings for writing: <https://www.sqlite.org/fileformat2.html>, offsets 24 and 92.
+/// Returns a database without its counters of openings for writing:
+/// <https://www.sqlite.org/fileformat2.html>, offsets 24 and 92.
 fn content(path: &Path) -> Vec<u8> {
     let mut bytes = std::fs::read(path).expect("a file");
     for counter in [24, 92] {

@@ -1,4 +1,4 @@
-//! Published models and what they read.
+//! Published models and their predictions.
 
 use chainrule::blobs::Blobs;
 use chainrule::data::{mnist, picture};
@@ -61,7 +61,7 @@ async fn models_are_listed_with_their_newest_version_and_shown_by_reference() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_form_of_body_reads_the_same_digit() {
+async fn every_form_of_body_gives_the_same_prediction() {
     let server = TestServer::start(&[]).await;
     server.with_model().await;
     let pixels = digit(0);
@@ -98,7 +98,7 @@ async fn every_form_of_body_reads_the_same_digit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_images_are_answered_in_order_and_like_each_alone() {
+async fn many_images_are_answered_in_order_and_as_if_each_were_alone() {
     let server = TestServer::start(&[]).await;
     server.with_model().await;
     let images: Vec<Vec<u8>> = (0..20).map(digit).collect();
@@ -214,7 +214,7 @@ async fn pictures_that_can_not_be_read_are_refused() {
     server.stop().await;
 }
 
-/// A PNG whose header claims 60,000 × 60,000 pixels.
+/// Returns a PNG whose header claims 60,000 × 60,000 pixels.
 fn huge_png() -> Vec<u8> {
     let mut png = picture::to_png(&[0; 784]);
     let side = 60_000_u32.to_be_bytes();
@@ -256,9 +256,9 @@ async fn a_new_version_answers_at_once_and_the_old_one_stays_reachable() {
     server.stop().await;
 }
 
-/// However many models requests hold at a time, they take no more than models may take.
+/// Requests may hold any number of models at a time, but never more memory than models may take.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_model_is_read_while_others_that_are_in_use_fill_the_memory() {
+async fn no_model_is_loaded_while_models_in_use_fill_the_memory() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = TestServer::start_in(folder.path(), &[]).await;
     for model in ["a", "b"] {
@@ -269,7 +269,7 @@ async fn no_model_is_read_while_others_that_are_in_use_fill_the_memory() {
     server.stop().await;
     let store = Store::open(&folder.path().join("chainrule.db")).await.expect("rows");
     let blobs = Blobs::open(&folder.path().join("blobs")).expect("bytes");
-    // Room for one of them.
+    // There is room for one of them.
     let registry = Registry::open(store.clone(), blobs, 2_000_000, 1).await.expect("models");
     let of = |name: &str| name.parse::<ModelRef>().expect("a reference");
     let held = registry.get(&of("a"), ()).await.expect("a model");
@@ -281,7 +281,7 @@ async fn no_model_is_read_while_others_that_are_in_use_fill_the_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn models_past_the_memory_limit_are_read_again_when_asked_for() {
+async fn models_beyond_the_memory_limit_are_loaded_again_on_demand() {
     let server = TestServer::start(&["--model-bytes-max", "1"]).await;
     for model in ["a", "b"] {
         let job = server.create(json!({ "model": model, "train_samples": 500, "epochs": 1 })).await;
@@ -299,7 +299,7 @@ async fn models_past_the_memory_limit_are_read_again_when_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_convolutional_job_is_trained_published_and_reads_alike_after_a_restart() {
+async fn a_convolutional_job_is_trained_and_published_and_predicts_the_same_after_a_restart() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = TestServer::start_in(folder.path(), &[]).await;
     let request = json!({

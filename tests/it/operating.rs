@@ -1,4 +1,4 @@
-//! What an operator sees.
+//! What operators see of a server.
 
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ async fn metrics_count_requests_jobs_epochs_and_predictions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_answer_carries_a_request_id_and_keeps_a_plain_one_of_the_client() {
+async fn every_answer_has_a_request_id_and_keeps_a_plain_one_of_the_client() {
     let server = TestServer::start(&[]).await;
     let own = server.get("/healthz").await.headers()["x-request-id"].clone();
     assert_eq!(own.len(), 36);
@@ -93,7 +93,7 @@ async fn the_page_shows_jobs_and_models_and_curl_lines_for_this_address() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn mnist_is_there_with_its_figures_and_examples() {
+async fn mnist_is_listed_with_its_figures_and_examples() {
     let server = TestServer::start(&[]).await;
     let list = server.get_json("/v1/datasets").await;
     assert_eq!((&list["datasets"][0]["name"], &list["next_cursor"]), (&json!("mnist"), &Value::Null));

@@ -1,4 +1,4 @@
-//! What is told of the memory that a picture or a text of JSON takes, before it is read, is never less than what it takes.
+//! The price of a picture or of JSON is known before it is parsed, and never below the memory it takes.
 
 use chainrule::data::picture::{self, PictureLimits};
 use chainrule::fields::{json, json_price, json_price_of};
@@ -9,7 +9,7 @@ use crate::allocation::most_held;
 
 const LIMITS: PictureLimits = PictureLimits { width_max: 4_096, height_max: 4_096, alloc_bytes_max: 1 << 30 };
 
-/// The share of its price that a picture holds at most while it is decoded and prepared.
+/// Returns the largest fraction of its price that a picture uses while it is decoded and prepared.
 fn share(name: &str, bytes: &[u8]) -> f64 {
     let price = picture::price(bytes, &LIMITS).unwrap_or_else(|error| panic!("{name}: {error}"));
     let (held, _) = most_held(|| picture::decode(bytes, &LIMITS).map(|grey| picture::prepare(&grey)));
@@ -37,7 +37,7 @@ fn jpeg(picture: &DynamicImage) -> Vec<u8> {
     bytes
 }
 
-/// The JPEG with another kind of frame, and sampling factors of its first colour.
+/// Returns the JPEG with another kind of frame and other sampling factors of its first component.
 fn frame(jpeg: &[u8], marker: u8, sampling: u8) -> Vec<u8> {
     let mut bytes = jpeg.to_vec();
     let at = bytes.windows(2).position(|pair| pair == [0xff, 0xc0]).expect("a frame");
@@ -80,9 +80,10 @@ fn a_picture_of_any_kind_takes_no_more_memory_than_its_price() {
     }
 }
 
-/// With every fourth place a part of its own, inside a box; they are a few more than a list has room for that grew to 2^17.
+/// Every fourth pixel inside a box is a connected component of its own. There are slightly more of them than
+/// fit a list that has grown to 2^17.
 #[test]
-fn the_price_of_a_picture_is_not_much_more_than_what_the_worst_takes() {
+fn the_price_of_a_picture_is_not_much_more_than_the_worst_case() {
     let dots = GrayImage::from_fn(780, 780, |x, y| {
         let edge = x.min(y).min(779 - x).min(779 - y);
         let is_ink = (10..16).contains(&edge) || edge > 18 && x % 2 == 0 && y % 2 == 0;
@@ -97,9 +98,9 @@ fn the_price_of_a_picture_is_not_much_more_than_what_the_worst_takes() {
     }
 }
 
-/// 100 kB that would be 100 MB.
+/// A file of 100 kB that decodes to 100 MB.
 #[test]
-fn a_bomb_in_a_picture_takes_nothing() {
+fn a_decompression_bomb_in_a_picture_takes_no_memory() {
     let plain = png(&scrawl(640, 480));
     let mut encoder = flate2::write::ZlibEncoder::new(b"bomb\0\0".to_vec(), flate2::Compression::best());
     std::io::copy(&mut std::io::Read::take(std::io::repeat(0), 100 << 20), &mut encoder).expect("written");

@@ -1,4 +1,4 @@
-//! The shipped binary as a process.
+//! The built binary as a process.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::command::BINARY;
 pub use crate::command::{chainrule, output};
 
-/// A `chainrule serve` of its own; killed when dropped.
+/// A process of `chainrule serve`. It is killed on drop.
 pub struct Process {
     child: Child,
     pub url: String,
@@ -30,7 +30,7 @@ impl Process {
         Self::listening(chainrule(&[&serve, flags].concat()))
     }
 
-    /// A server that can write no file beyond so many blocks of 1,024 bytes.
+    /// Starts a server whose files can't grow beyond this many blocks of 1,024 bytes.
     pub fn serve_with_files_of(folder: &Path, blocks: u32) -> Self {
         let serve =
             "trap '' XFSZ; ulimit -f $0; exec \"$1\" serve --listen 127.0.0.1:0 --data-dir \"$2\" --log off";
@@ -39,7 +39,7 @@ impl Process {
         Self::listening(command)
     }
 
-    /// A server that logs all of its requests as JSON, and where it does.
+    /// Starts a server that logs all its requests as JSON. Also returns its standard error.
     pub fn serve_logging(folder: &Path) -> (Self, ChildStderr) {
         let folder = folder.to_str().expect("a path in UTF-8");
         let serve = ["serve", "--listen", "127.0.0.1:0", "--data-dir", folder, "--log-format", "json"];
@@ -61,7 +61,7 @@ impl Process {
         Self { child, url }
     }
 
-    /// The answer to a request written by hand.
+    /// Sends a request written by hand. Returns the answer.
     pub fn ask(&self, request: &str) -> String {
         answer(&self.url, request).expect("an answer")
     }
@@ -70,7 +70,7 @@ impl Process {
         request(&self.url, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
     }
 
-    /// Whether it says that it is ready, or anything at all.
+    /// Returns whether the server answers that it is ready.
     pub fn is_ready(&self) -> bool {
         let request = "GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
         answer(&self.url, request).is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
@@ -87,13 +87,13 @@ impl Process {
         try_request(&self.url, &head)
     }
 
-    /// The status and the answer.
+    /// Posts a job. Returns the status and the answer.
     pub fn try_post_job(&self, body: &str) -> (u16, Value) {
         let head = "POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n";
         try_request(&self.url, &format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()))
     }
 
-    /// Asks for a job until it is so.
+    /// Polls a job until `is_so` holds for it.
     pub fn until(&self, id: &str, is_so: impl Fn(&Value) -> bool) -> Value {
         loop {
             let job = self.get(&format!("/v1/jobs/{id}"));
@@ -103,7 +103,7 @@ impl Process {
         }
     }
 
-    /// Waits until a job is in this epoch; it must not have ended.
+    /// Waits until a job is in this epoch. The job must not end before.
     pub fn in_epoch(&self, id: &str, epoch: u64) -> Value {
         loop {
             let job = self.get(&format!("/v1/jobs/{id}"));
@@ -140,7 +140,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

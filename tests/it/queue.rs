@@ -1,10 +1,10 @@
-//! Whose job runs next.
+//! The order in which jobs run.
 
 use serde_json::{Value, json};
 
 use crate::server::{TestServer, endless, problem};
 
-/// A job of some milliseconds.
+/// A job of a few milliseconds.
 fn short(model: &str) -> Value {
     json!({ "model": model, "epochs": 1, "train_samples": 200, "network": { "layers": [{ "type": "dense", "units": 10 }] } })
 }
@@ -13,7 +13,7 @@ fn id(job: &Value) -> String {
     job["id"].as_str().expect("an id").to_owned()
 }
 
-/// The ids of all jobs but `first`, in the order in which they were started.
+/// Returns the ids of all jobs but `first`, in the order in which they started.
 async fn order_of_start(server: &TestServer, first: &str) -> Vec<String> {
     let jobs = server.get_json("/v1/jobs?limit=200").await;
     let mut started: Vec<(String, String)> = jobs["jobs"]
@@ -27,7 +27,7 @@ async fn order_of_start(server: &TestServer, first: &str) -> Vec<String> {
     started.into_iter().map(|(_, id)| id).collect()
 }
 
-/// A server whose only worker is busy, and with what.
+/// Starts a server whose only worker is busy. Also returns the id of that job.
 async fn busy() -> (TestServer, String) {
     let server = TestServer::start(&[]).await;
     let running = id(&server.create(endless()).await);
@@ -43,7 +43,7 @@ async fn let_all_run(server: &TestServer, running: &str, waiting: &[String]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_take_turns_however_many_jobs_one_of_them_posts() {
+async fn clients_take_turns_however_many_jobs_each_posts() {
     let (server, running) = busy().await;
     let mut crowd = Vec::new();
     for index in 0..8 {
@@ -62,7 +62,7 @@ async fn clients_take_turns_however_many_jobs_one_of_them_posts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_higher_priority_goes_first_and_stands_in_the_spec() {
+async fn a_higher_priority_goes_first_and_is_shown_in_the_spec() {
     let (server, running) = busy().await;
     let mut ids = Vec::new();
     for (model, priority) in [("a", 0), ("b", -5), ("c", 100), ("d", 0)] {

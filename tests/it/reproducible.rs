@@ -1,4 +1,4 @@
-//! The weights are a function of the spec: not of threads, stops or runs.
+//! The weights depend on the spec alone, not on threads, interruptions or repetitions.
 
 use std::convert::Infallible;
 
@@ -10,7 +10,7 @@ use chainrule::train::{
 };
 use serde_json::{Value, json};
 
-/// Lets a run go on for some steps.
+/// Lets a run continue for this number of steps.
 pub struct Steps(pub u64);
 
 impl Observer for Steps {
@@ -33,7 +33,7 @@ fn small(optimizer: &str, gradient_clip_norm: Option<f64>) -> TrainSpec {
     }))
 }
 
-/// A small convolutional job with all that is drawn at random or kept beside the weights.
+/// A small convolutional job with everything that uses randomness or has state besides the weights.
 fn convolutional() -> TrainSpec {
     spec(json!({
         "train_samples": 300, "epochs": 2, "batch_size": 64, "ema_decay": 0.9,
@@ -48,7 +48,8 @@ fn convolutional() -> TrainSpec {
     }))
 }
 
-/// All that is done as one: a convolution with relu and pool, batch-norm with relu, and with a pool behind.
+/// Every fused operation: a convolution with relu and pool, batch_norm with relu, and batch_norm with relu
+/// and pool.
 fn fused() -> TrainSpec {
     spec(json!({
         "train_samples": 300, "epochs": 2, "batch_size": 64, "optimizer": { "type": "adam" },
@@ -122,7 +123,7 @@ fn a_run_stopped_after_any_step_and_resumed_from_its_checkpoint_gives_the_same_b
     }
 }
 
-/// Asks for a checkpoint after every so many steps.
+/// Asks for a checkpoint after every `n` steps.
 struct Kept {
     every: u64,
     steps: u64,
@@ -148,7 +149,7 @@ impl Observer for Kept {
 }
 
 #[test]
-fn checkpoints_within_an_epoch_change_nothing_and_a_run_goes_on_from_any_of_them() {
+fn checkpoints_within_an_epoch_change_nothing_and_a_run_resumes_from_any_of_them() {
     for spec in [small("adam", None), small("momentum", Some(1.0)), convolutional()] {
         let expected = undisturbed(&spec, 2);
         let mut kept = Kept { every: 3, steps: 0, checkpoints: Vec::new() };
@@ -167,7 +168,7 @@ fn checkpoints_within_an_epoch_change_nothing_and_a_run_goes_on_from_any_of_them
     }
 }
 
-/// Keeps the figures of each epoch; stops after some steps, or takes the state after each step that it can.
+/// Keeps the metrics of each epoch and the state after each step. Stops after a number of steps.
 #[derive(Default)]
 struct Course {
     steps_left: u64,
@@ -205,8 +206,8 @@ fn course(spec: &TrainSpec, state: TrainState, steps: u64) -> (Course, Outcome) 
     (course, outcome.expect("a run that converges"))
 }
 
-/// A relu of few units, so that one image leaves about half of them at 0, and a batch hardly any. So many images of
-/// twice as many are trained on.
+/// A relu with few units. A single image leaves about half of them at 0, a batch hardly any. Trains
+/// on `images` images, since half of twice as many are kept for validation.
 fn of_batches(images: usize, batch_size: usize) -> TrainSpec {
     let batch_size = batch_size.min(images);
     spec(json!({
@@ -216,7 +217,7 @@ fn of_batches(images: usize, batch_size: usize) -> TrainSpec {
 }
 
 #[test]
-fn the_figures_of_an_epoch_are_those_of_its_last_whole_batch() {
+fn the_layer_statistics_of_an_epoch_are_those_of_its_last_whole_batch() {
     for images in [64 * 3 + 1, 64 + 1, 64 * 3, 50] {
         let spec = of_batches(images, 64);
         let state = TrainState::new(&spec, mnist::shape().input).expect("layers that fit");
@@ -227,16 +228,16 @@ fn the_figures_of_an_epoch_are_those_of_its_last_whole_batch() {
             assert!(epoch.layers[0].gradient_norm > Some(0.0) && epoch.layers[0].update_ratio > Some(0.0));
         }
     }
-    // Known bad: one image alone.
+    // Known bad: a last batch of one image.
     let spec = of_batches(2, 1);
     let (course, _) =
         course(&spec, TrainState::new(&spec, mnist::shape().input).expect("layers that fit"), u64::MAX);
     assert!(course.figures[0].layers[1].dead_fraction > Some(0.2), "{:?}", course.figures[0]);
 }
 
-/// Also where it falls between the last whole batch and what is left of the epoch.
+/// Also if it resumes between the last whole batch and the rest of the epoch.
 #[test]
-fn a_run_that_goes_on_from_anywhere_has_the_figures_of_one_that_was_never_stopped() {
+fn a_run_resumed_anywhere_has_the_metrics_of_an_undisturbed_run() {
     for spec in [of_batches(64 * 3 + 1, 64), of_batches(64 * 2, 64), of_batches(50, 64), convolutional()] {
         let start = || TrainState::new(&spec, mnist::shape().input).expect("layers that fit");
         let (whole, _) = course(&spec, start(), u64::MAX);
@@ -259,7 +260,7 @@ fn a_run_that_goes_on_from_anywhere_has_the_figures_of_one_that_was_never_stoppe
     }
 }
 
-/// Stops a run while the validation examples are measured.
+/// Stops a run during the evaluation of the validation examples.
 struct Impatient;
 
 impl Observer for Impatient {
@@ -271,7 +272,7 @@ impl Observer for Impatient {
 }
 
 #[test]
-fn a_run_ends_while_it_measures_when_it_is_told_to() {
+fn a_run_can_be_stopped_during_its_evaluation() {
     let spec = small("adam", None);
     let state = TrainState::new(&spec, mnist::shape().input).expect("layers that fit");
     let outcome = run(&spec, &mnist::dataset(), state, &Pool::new(2), &mut Impatient);

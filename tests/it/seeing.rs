@@ -1,4 +1,4 @@
-//! What whoever runs a server sees of its requests: the log, the metrics, whether it is ready.
+//! What operators see of requests: the log, the metrics, readiness.
 
 use std::io::Read;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::process::Process;
 use crate::raw::{ask, connect_from};
 use crate::server::{TestServer, config, endless, problem};
 
-/// What a server logs as JSON about the requests of `ask`.
+/// Returns what a server logs as JSON about the requests of `ask`.
 fn logged(ask: impl FnOnce(&Process)) -> Vec<Value> {
     let folder = tempfile::tempdir().expect("a folder");
     let (mut process, mut log) = Process::serve_logging(folder.path());
@@ -24,7 +24,7 @@ fn logged(ask: impl FnOnce(&Process)) -> Vec<Value> {
 }
 
 #[test]
-fn a_request_is_a_line_with_its_client_and_its_bytes() {
+fn a_request_is_logged_in_a_line_with_its_client_and_its_bytes() {
     let body = json!({ "expression": "x * 2", "inputs": { "x": 3 } }).to_string();
     let mut answered = 0;
     let lines = logged(|process| {
@@ -42,9 +42,9 @@ fn a_request_is_a_line_with_its_client_and_its_bytes() {
     assert!(line["elapsed_seconds"].as_f64() > Some(0.0) && line["request_id"].is_string(), "{line}");
 }
 
-/// However many there are, one line of each kind comes in a second.
+/// However many refusals there are, one line of each kind is logged per second.
 #[test]
-fn refusals_are_warnings_and_few() {
+fn refusals_are_logged_as_few_warnings() {
     let refused = 200;
     let lines = logged(|process| {
         for _ in 0..refused {
@@ -63,7 +63,7 @@ fn refusals_are_warnings_and_few() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_metrics_tell_of_the_process_its_connections_lanes_memory_and_refusals() {
+async fn the_metrics_cover_the_process_its_connections_lanes_memory_and_refusals() {
     let server = TestServer::start(&[]).await;
     ask(&server, "GET /v1/jobs HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n").await;
     let text = server.get("/metrics").await.text().await.expect("text");
@@ -90,10 +90,10 @@ async fn the_metrics_tell_of_the_process_its_connections_lanes_memory_and_refusa
     server.stop().await;
 }
 
-/// Whoever is asked for predictions must not be sent any while they are refused.
+/// A load balancer must not send predictions to a server that refuses them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_room_for_predictions_is_not_ready() {
-    // Room for some twenty connections.
+    // There is room for about twenty connections.
     let server = TestServer::start(&["--memory-bytes-max", "1048576"]).await;
     assert_eq!(server.get("/readyz").await.status(), StatusCode::OK);
     let mut held = Vec::new();
@@ -114,7 +114,7 @@ async fn a_server_without_room_for_predictions_is_not_ready() {
 }
 
 #[test]
-fn a_server_that_others_can_reach_says_so() {
+fn a_server_that_others_can_reach_warns() {
     let exposure = |listen: &str| {
         let listen = listen.parse().expect("an address");
         Config { listen, ..config(Path::new("."), &[]) }.exposure()
@@ -129,7 +129,7 @@ fn a_server_that_others_can_reach_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_says_when_to_come_back() {
+async fn a_stream_tells_clients_when_to_reconnect() {
     let server = TestServer::start(&[]).await;
     let id = server.create(endless()).await["id"].as_str().expect("an id").to_owned();
     let mut events = server.get(&format!("/v1/jobs/{id}/events")).await;

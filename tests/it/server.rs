@@ -1,4 +1,4 @@
-//! The shipped server on a free port, and a client for it.
+//! A server in the test process on a free port, and a client for it.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ struct Flags {
     config: Config,
 }
 
-/// A server in this process, with a data folder of its own.
+/// A server in this process with its own data folder.
 pub struct TestServer {
     pub url: String,
     pub http: Client,
@@ -28,7 +28,7 @@ pub struct TestServer {
     _folder: Option<TempDir>,
 }
 
-/// A configuration as the command line would make it, on a free port.
+/// Returns a configuration as the command line would make it, on a free port.
 pub fn config(folder: &Path, flags: &[&str]) -> Config {
     let folder = folder.to_str().expect("a path in UTF-8");
     let fixed = ["chainrule", "--listen", "127.0.0.1:0", "--data-dir", folder];
@@ -53,7 +53,7 @@ impl TestServer {
         Self { url, http, app, stop, running, _folder: None }
     }
 
-    /// Stops it as SIGTERM would, and waits until it has.
+    /// Stops the server as SIGTERM does, and waits until it has stopped.
     pub async fn stop(self) {
         let Self { app, stop, running, .. } = self;
         drop(app);
@@ -80,18 +80,18 @@ impl TestServer {
         request.send().await.expect("an answer")
     }
 
-    /// A client at another address of this machine.
+    /// Returns a client at another address of this machine.
     pub fn client_at(&self, address: [u8; 4]) -> Client {
         let client = Client::builder().no_proxy().local_address(std::net::IpAddr::from(address));
         client.build().expect("a client")
     }
 
-    /// What the server is made of.
+    /// Returns the handle that the server's requests and workers share.
     pub fn app(&self) -> &App {
         &self.app
     }
 
-    /// A job that a client at another address asks for.
+    /// Posts a job as a client at another address.
     pub async fn create_from(&self, address: [u8; 4], request: Value) -> Value {
         let request = self.client_at(address).post(self.path("/v1/jobs")).json(&request);
         let response = request.send().await.expect("an answer");
@@ -161,12 +161,12 @@ pub fn quick() -> Value {
     json!({ "train_samples": 2_000, "epochs": 2 })
 }
 
-/// A job that lasts until it is stopped.
+/// A job that runs until it is stopped.
 pub fn endless() -> Value {
     json!({ "epochs": 10_000, "network": { "layers": [{ "type": "dense", "units": 64 }, { "type": "relu" }, { "type": "dense", "units": 10 }] } })
 }
 
-/// Checks that an answer is a problem with this status and code, as RFC 9457 has it.
+/// Asserts that an answer is a problem (RFC 9457) with this status and code.
 pub async fn problem(response: Response, status: u16, code: &str) -> Value {
     let found = response.status().as_u16();
     let media_type = response.headers().get("content-type").cloned();
@@ -188,7 +188,7 @@ pub async fn problem(response: Response, status: u16, code: &str) -> Value {
     problem
 }
 
-/// The pointers of a problem's faults.
+/// Returns the pointers of a problem's errors.
 pub fn pointers(problem: &Value) -> Vec<&str> {
     problem["errors"].as_array().into_iter().flatten().filter_map(|error| error["pointer"].as_str()).collect()
 }

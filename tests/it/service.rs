@@ -1,4 +1,4 @@
-//! Operations without a server's doors: what is promised to every adapter.
+//! Operations without HTTP: the promises to every adapter.
 
 use std::future::Future;
 use std::net::Ipv4Addr;
@@ -13,13 +13,13 @@ use serde_json::json;
 
 use crate::server::{TestServer, quick};
 
-/// Begins an operation and drops it at its first await.
+/// Starts an operation and drops it at its first await.
 async fn begun<T>(operation: impl Future<Output = T>) {
     let mut operation = Box::pin(operation);
     assert!(poll!(&mut operation).is_pending(), "it was over at once, and nothing was dropped");
 }
 
-/// Waits until what was begun has ended; the server takes no more changes then.
+/// Waits until the started operations have ended.
 async fn carried(server: &TestServer) {
     let tasks = server.app().tasks();
     tasks.close();
@@ -31,7 +31,7 @@ fn caller() -> Caller {
     Caller::client(Peer::new(Ipv4Addr::LOCALHOST.into()))
 }
 
-/// Images as an adapter of any protocol hands them over.
+/// Images as an adapter of any protocol passes them.
 struct Given(Array2<f32>);
 
 impl UnreadImages for Given {
@@ -59,7 +59,7 @@ fn alias(name: &str) -> ModelRef {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_that_was_begun_is_carried_to_its_end_though_nobody_waits_for_it() {
+async fn a_started_change_is_completed_although_nobody_waits_for_it() {
     let server = TestServer::start(&[]).await;
     let job: JobId = server.with_model().await["id"].as_str().expect("an id").parse().expect("an id");
     server.with_model().await;
@@ -95,7 +95,7 @@ async fn an_operation_that_was_never_polled_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_held_for_a_caller_is_dropped_after_the_change_that_it_left() {
+async fn the_data_of_a_caller_is_dropped_after_the_change_that_it_left_running() {
     let server = TestServer::start(&["--workers", "1"]).await;
     let job = server.create(json!({ "epochs": 10_000, "train_samples": 2_000 })).await;
     let id: JobId = job["id"].as_str().expect("an id").parse().expect("an id");
@@ -111,7 +111,7 @@ async fn what_is_held_for_a_caller_is_dropped_after_the_change_that_it_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_prediction_is_the_same_through_any_door_and_gives_back_what_it_was_charged() {
+async fn a_prediction_is_the_same_through_any_adapter_and_returns_its_charge() {
     let server = TestServer::start(&["--predict-flops-max", "1e9"]).await;
     server.with_model().await;
     let answer =

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::process::Process;
 
-/// A job of some seconds on one thread.
+/// A job of a few seconds on one thread.
 fn job(seed: u32) -> String {
     json!({ "epochs": 12, "seed": seed, "network": { "layers": [{ "type": "dense", "units": 256 }, { "type": "relu" },
         { "type": "dense", "units": 10 }] } })
@@ -21,7 +21,7 @@ fn sha256(process: &Process) -> Value {
     process.get("/v1/models/digits")["versions"][0]["sha256"].clone()
 }
 
-/// The weights of an undisturbed run.
+/// Returns the weights of an undisturbed run.
 fn undisturbed(seed: u32) -> Value {
     let folder = tempfile::tempdir().expect("a folder");
     let process = Process::serve(folder.path());
@@ -29,7 +29,7 @@ fn undisturbed(seed: u32) -> Value {
     sha256(&process)
 }
 
-/// Two servers; the first one has taken the job, and is in its second epoch.
+/// Starts two servers. The first one runs the job, which is in its second epoch.
 fn two(folder: &Path, flags: &[&str], seed: u32) -> (Process, Process, String) {
     let first = Process::serve_with(folder, flags);
     let id = id(&first.post_job(&job(seed)));
@@ -38,7 +38,7 @@ fn two(folder: &Path, flags: &[&str], seed: u32) -> (Process, Process, String) {
 }
 
 #[test]
-fn what_one_server_is_told_all_of_them_know() {
+fn a_change_through_one_server_is_visible_on_all_of_them() {
     let folder = tempfile::tempdir().expect("a folder");
     let (first, second, running) = two(folder.path(), &[], 1);
     let queued = id(&second.post_job(&job(2)));
@@ -57,7 +57,7 @@ fn what_one_server_is_told_all_of_them_know() {
 #[test]
 fn a_server_that_stops_hands_its_job_to_another_at_once() {
     let folder = tempfile::tempdir().expect("a folder");
-    // A lease of an hour: whoever waits for it waits too long.
+    // The lease is an hour, so a server that waited for it would exceed every time limit.
     let (mut first, second, id) = two(folder.path(), &["--lease-seconds", "3600"], 3);
     first.signal("TERM");
     assert!(first.wait().success());
@@ -67,7 +67,7 @@ fn a_server_that_stops_hands_its_job_to_another_at_once() {
 }
 
 #[test]
-fn the_job_of_a_server_that_is_killed_goes_on_at_another_when_its_lease_is_over() {
+fn the_job_of_a_killed_server_resumes_on_another_after_its_lease() {
     let folder = tempfile::tempdir().expect("a folder");
     let (mut first, second, id) = two(folder.path(), &["--lease-seconds", "0.5"], 4);
     first.kill();
@@ -77,13 +77,13 @@ fn the_job_of_a_server_that_is_killed_goes_on_at_another_when_its_lease_is_over(
 }
 
 #[test]
-fn a_second_sigterm_ends_a_server_at_once_and_its_job_goes_on_from_a_checkpoint() {
+fn a_second_sigterm_ends_a_server_at_once_and_its_job_resumes_from_a_checkpoint() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut first = Process::serve_with(folder.path(), &["--fault", "hang@step:2000"]);
     let id = id(&first.post_job(&job(5)));
     first.until(&id, |job| job["progress"]["step"].as_u64() >= Some(2_000));
     first.signal("TERM");
-    // Two signals at a time are one.
+    // Two signals at the same moment would be delivered as one.
     while first.is_ready() {
         std::thread::yield_now();
     }
@@ -94,7 +94,7 @@ fn a_second_sigterm_ends_a_server_at_once_and_its_job_goes_on_from_a_checkpoint(
     assert_eq!((&job["state"], &job["attempt"]), (&json!("succeeded"), &json!(2)), "{job}");
 }
 
-/// A worker that dies between jobs would leave the queue to nobody.
+/// If a worker died between jobs, nobody would serve the queue.
 #[test]
 fn a_panic_outside_training_costs_no_worker() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -105,7 +105,7 @@ fn a_panic_outside_training_costs_no_worker() {
 }
 
 #[test]
-fn a_panic_in_training_fails_its_job_with_its_message_and_the_server_goes_on() {
+fn a_panic_in_training_fails_its_job_with_the_message_and_the_server_continues() {
     let folder = tempfile::tempdir().expect("a folder");
     let process = Process::serve_with(folder.path(), &["--fault", "panic@step:7"]);
     let failed = process.ended(&id(&process.post_job(&job(6))));

@@ -1,5 +1,5 @@
-//! The queue against a model of it: whatever is called in whatever order, and from however many threads, the answers are
-//! those of one queue whose calls happen one after the other.
+//! Compares the queue with a model of it. For calls in any order and from any number of threads, the answers
+//! are those of one queue that handles one call after the other.
 
 mod controls;
 mod fairness;
@@ -23,7 +23,7 @@ use proptest::test_runner::RngSeed;
 use serde_json::json;
 use tempfile::TempDir;
 
-/// More jobs than any test has.
+/// More jobs than any test creates.
 const NO_LIMIT: u32 = 1_000_000;
 
 static SPEC: LazyLock<TrainSpec> = LazyLock::new(|| {
@@ -31,7 +31,7 @@ static SPEC: LazyLock<TrainSpec> = LazyLock::new(|| {
     parse(&small, &data::shapes(), &SpecLimits::default()).expect("a spec")
 });
 
-/// A folder in memory where the system has one: what is tested here is order, not the disk.
+/// A folder in memory if the system has one, since these tests are about order and not about the disk.
 fn folder() -> TempDir {
     let memory = Path::new("/dev/shm");
     let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
@@ -69,7 +69,7 @@ async fn insert(store: &Store, job: NewJob) -> Job {
 }
 
 #[tokio::test]
-async fn a_job_starts_from_a_version_that_is_there_or_is_not_accepted() {
+async fn a_job_that_starts_from_a_missing_version_is_refused() {
     let folder = folder();
     let store = open(folder.path()).await;
     let mut job = new_job("b", "x", 0);
@@ -82,9 +82,9 @@ async fn a_job_starts_from_a_version_that_is_there_or_is_not_accepted() {
     store.close().await;
 }
 
-/// Those that come together are one statement.
+/// Inserts that arrive together share one statement.
 #[tokio::test(flavor = "multi_thread")]
-async fn jobs_that_come_together_keep_their_keys_and_the_limit() {
+async fn jobs_inserted_together_respect_their_keys_and_the_limit() {
     let folder = folder();
     let store = open(folder.path()).await;
     let mut waiting = tokio::task::JoinSet::new();
@@ -122,10 +122,11 @@ fn failure() -> JobError {
     JobError { code: "diverged".to_owned(), detail: "as the test wants it".to_owned() }
 }
 
-/// What workers call, by whatever claim they once got.
+/// The calls of workers, with any claim that they once got.
 struct WorkerSide {
     store: Store,
-    /// Where it isn't, every write carries the attempt that the row has: the known-bad twin of a queue with fencing.
+    /// If false, every write carries the attempt that the row has now: the known-bad twin of a queue with
+    /// fencing.
     is_fenced: bool,
 }
 
@@ -155,7 +156,7 @@ impl WorkerSide {
         is_taken(self.store.fail(self.current(claim).await, &failure()).await)
     }
 
-    /// The version that was published.
+    /// Returns the published version.
     async fn succeed(&self, claim: Claim, model: &str, step: u64) -> Option<u32> {
         let model = new_model(model, claim.id);
         let published = self.store.succeed(self.current(claim).await, &model, &at_step(step)).await;
@@ -180,7 +181,7 @@ fn new_model(name: &str, job: JobId) -> NewModel {
     }
 }
 
-/// Whether a worker's write was taken; nothing but its fence may stop it.
+/// Returns whether a worker's write was accepted. Only fencing may refuse it.
 fn is_taken(written: Result<(), StoreError>) -> bool {
     match written {
         Ok(()) => true,

@@ -1,4 +1,4 @@
-//! Jobs outlive their server.
+//! Jobs survive the death of their server.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,11 +10,11 @@ use sqlx::{ConnectOptions, Connection};
 use crate::process::Process;
 use crate::server::TestServer;
 
-/// A job of some seconds.
+/// A job of a few seconds.
 const JOB: &str = r#"{"epochs": 12, "seed": 5, "checkpoint": {"every_epochs": 1, "keep": 100}, "network": {"layers": [
     {"type": "dense", "units": 256}, {"type": "relu"}, {"type": "dense", "units": 10}]}}"#;
 
-/// (attempt, step) of the checkpoints of a job, in order.
+/// Returns (attempt, step) of the checkpoints of a job, in order.
 fn checkpoints(folder: &Path, id: &str) -> Vec<(u64, u64)> {
     let files = std::fs::read_dir(folder.join("blobs/jobs").join(id)).expect("checkpoints");
     let read = |entry: std::io::Result<std::fs::DirEntry>| {
@@ -27,7 +27,7 @@ fn checkpoints(folder: &Path, id: &str) -> Vec<(u64, u64)> {
     found
 }
 
-/// Checks that each attempt went on from a checkpoint of the one before, and did not begin again.
+/// Asserts that each attempt resumed from a checkpoint of the one before and did not start over.
 fn assert_resumed(folder: &Path, id: &str) {
     let checkpoints = checkpoints(folder, id);
     let first = checkpoints.first().expect("a checkpoint").1;
@@ -58,7 +58,7 @@ async fn sigterm_ends_a_server_whose_database_another_process_holds() {
 }
 
 #[test]
-fn a_job_goes_on_after_kill_9_and_after_sigterm_and_ends_with_the_weights_of_an_undisturbed_run() {
+fn a_job_resumes_after_kill_9_and_after_sigterm_and_ends_with_the_weights_of_an_undisturbed_run() {
     let folder = tempfile::tempdir().expect("a folder");
     let process = Process::serve(folder.path());
     let job = process.post_job(JOB);
@@ -119,7 +119,7 @@ async fn a_job_cancelled_before_its_server_died_stays_cancelled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_checkpoint_is_passed_over_for_the_one_before() {
+async fn a_damaged_checkpoint_is_skipped_for_the_one_before() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = TestServer::start_in(folder.path(), &[]).await;
     let request: Value = serde_json::from_str(JOB).expect("JSON");
@@ -139,9 +139,9 @@ async fn a_damaged_checkpoint_is_passed_over_for_the_one_before() {
     server.stop().await;
 }
 
-/// An answer 202 that the disk could not hold would be a job that is lost.
+/// A 202 for a job that the disk could not store would mean a lost job.
 #[test]
-fn on_a_disk_that_takes_no_more_what_was_accepted_is_there_and_the_rest_is_refused() {
+fn on_a_full_disk_accepted_jobs_are_kept_and_the_rest_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let process = Process::serve_with_files_of(folder.path(), 512);
     let mut accepted = Vec::new();
@@ -160,7 +160,7 @@ fn on_a_disk_that_takes_no_more_what_was_accepted_is_there_and_the_rest_is_refus
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_takes_its_server_along_again_and_again_fails() {
+async fn a_job_that_crashes_its_server_repeatedly_fails() {
     let folder = tempfile::tempdir().expect("a folder");
     let slow = json!({ "network": { "layers": [{ "type": "dense", "units": 2_000 }, { "type": "relu" },
         { "type": "dense", "units": 10 }] } });

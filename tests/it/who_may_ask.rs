@@ -1,4 +1,4 @@
-//! Who may ask: hosts, sites, and how a body comes.
+//! Which hosts and sites may send requests, and in which framing.
 
 use serde_json::{Value, json};
 
@@ -83,7 +83,7 @@ async fn a_page_of_another_site_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn cancel_and_resume_take_no_form_and_no_text() {
+async fn cancel_and_resume_accept_neither_forms_nor_text() {
     let server = TestServer::start(&[]).await;
     let id = server.create(endless()).await["id"].as_str().expect("an id").to_owned();
     for action in ["cancel", "resume"] {

@@ -1,4 +1,4 @@
-//! What grows with use, and what is asked of it again and again.
+//! Attacks on everything that grows with use or can be requested repeatedly.
 
 use tokio::task::JoinSet;
 
@@ -6,7 +6,7 @@ use crate::attack::{Attack, Kind, Scene, Target, ask_again, attacker, hammer, ha
 use crate::outcome::Outcome;
 use crate::wire::{get, request};
 
-/// Names that one model is given.
+/// How many aliases one model is given.
 const ALIASES: usize = 2_000;
 
 pub fn attacks() -> Vec<Attack> {
@@ -23,8 +23,8 @@ pub fn attacks() -> Vec<Attack> {
     vec![
         attack(
             "readyz",
-            "16 clients ask `/readyz` again and again",
-            "one probe of the disk a second is shared",
+            "16 clients ask `/readyz` repeatedly",
+            "one probe of the disk per second is shared",
             Scene::Models,
             &[200, 503],
             |target| Box::pin(hammer(target, 16, vec![get("/readyz")])),
@@ -32,7 +32,7 @@ pub fn attacks() -> Vec<Attack> {
         attack(
             "lists",
             "16 clients list jobs by state and model, from 20,000 of them",
-            "an index for each filter, pages of 200 at most",
+            "an index for each filter; pages of at most 200",
             Scene::ManyJobs,
             &[200, 429, 503],
             |target| {
@@ -47,16 +47,16 @@ pub fn attacks() -> Vec<Attack> {
         ),
         attack(
             "course",
-            "four connections from one address read an epoch of a job of 3,000 epochs and 63 layers, and its findings",
-            "pages are read at the priority of long work",
+            "four connections from one address read an epoch and the findings of a job of 3,000 epochs and 63 layers",
+            "pages are read and written at the priority of long work",
             Scene::LongJob,
             &[200, 503],
             |target| Box::pin(course(target)),
         ),
         attack(
             "aliases",
-            "2,000 aliases of one model are put, one after the other by eight clients",
-            "aliases of a model have a limit",
+            "eight clients put 2,000 aliases of one model",
+            "the aliases of a model are limited",
             Scene::Models,
             &[200, 409, 422, 429, 503, 507],
             |target| Box::pin(aliases(target)),

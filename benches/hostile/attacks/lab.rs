@@ -1,4 +1,4 @@
-//! Questions to the lab that are short to ask and long to answer.
+//! Requests to the lab that are short to send and expensive to answer.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use crate::attack::{Attack, Kind, Scene, Target, attacker, hammer, hammer_from};
 use crate::wire::{post, request};
 
-/// Time for three answers, one after the other; the attack is over once they are there.
+/// Time for three answers, one after the other. The attack ends with the last.
 const AFFINE_SECONDS: u64 = 30;
 
 pub fn attacks() -> Vec<Attack> {
@@ -25,8 +25,8 @@ pub fn attacks() -> Vec<Attack> {
         },
         Attack {
             name: "convolution-border",
-            what: "16 clients post `/v1/convolution`, 64 filters and a border of 64 zeros",
-            defence: "priced by the bytes of its answer, and computed in the lane of the lab",
+            what: "16 clients post `/v1/convolution`, 64 filters and padding of 64 zeros",
+            defence: "priced by the bytes of its answer; runs in the lane of the lab",
             kind: Kind::Memory,
             scene: Scene::Models,
             expected: &[200, 422, 503],
@@ -45,7 +45,7 @@ pub fn attacks() -> Vec<Attack> {
         },
         Attack {
             name: "gradient-check",
-            what: "16 clients check the gradient of `cnn-best`, again and again",
+            what: "16 clients check the gradient of `cnn-best` repeatedly",
             defence: "the lane of the lab",
             kind: Kind::Starvation,
             scene: Scene::Models,
@@ -58,8 +58,8 @@ pub fn attacks() -> Vec<Attack> {
         },
         Attack {
             name: "gradient-check-many",
-            what: "64 connections from four addresses check the gradient of `mlp`, again and again",
-            defence: "the lane of the lab, of which one client has half",
+            what: "64 connections from four addresses check the gradient of `mlp` repeatedly",
+            defence: "the lane of the lab, of which one client can have half",
             kind: Kind::Starvation,
             scene: Scene::Models,
             expected: &[200, 503],
@@ -99,7 +99,7 @@ pub fn attacks() -> Vec<Attack> {
     ]
 }
 
-/// Each of the three is an allocation of 17 GB if nobody counts first.
+/// Without an estimate each of the three would allocate 17 GB.
 async fn affine_outer(target: Target) {
     let (x, w) = (vec!["[0]"; 32_500].join(","), vec!["0"; 64_500].join(","));
     let message = post("/v1/affine", &format!("{{\"x\":[{x}],\"w\":[[{w}]]}}"));
@@ -109,7 +109,7 @@ async fn affine_outer(target: Target) {
     }
 }
 
-/// 192 × 192 × 64 numbers, 45 MB of JSON, from 10 KB.
+/// A request of 10 KB for 192 × 192 × 64 numbers, which are 45 MB of JSON.
 async fn convolution_border(target: Target) {
     let filters: Vec<f64> = (1..=64).map(|filter| f64::from(filter) / 7.0).collect();
     let row = vec!["1"; 64].join(",");
@@ -119,7 +119,7 @@ async fn convolution_border(target: Target) {
     hammer(target, 16, vec![post("/v1/convolution", &body)]).await;
 }
 
-/// As many numbers as the estimate allows; all requests come at the same time and are sent once.
+/// As many numbers as the estimate allows. All requests are sent once, in parallel.
 async fn gradient_check_wide(target: Target) {
     let layers =
         json!([{ "type": "dense", "units": 16_384 }, { "type": "relu" }, { "type": "dense", "units": 10 }]);

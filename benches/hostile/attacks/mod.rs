@@ -1,4 +1,4 @@
-//! Every attack.
+//! The attacks, one file for each kind.
 
 mod growth;
 mod lab;
@@ -9,7 +9,7 @@ mod text;
 use crate::attack::Attack;
 use crate::slow;
 
-/// Every attack, in the order in which they are run.
+/// Returns every attack, in the order in which they run.
 pub fn all() -> Vec<Attack> {
     let mut all = lab::attacks();
     all.extend(text::attacks());
@@ -17,7 +17,7 @@ pub fn all() -> Vec<Attack> {
     all.extend(sockets::attacks());
     all.extend(growth::attacks());
     all.extend(slow::attacks());
-    // Those for memory first; the order within each kind stays.
+    // Attacks on memory come first. The order within each kind stays.
     all.sort_by_key(|attack| attack.kind as u8);
     all
 }

@@ -4,7 +4,7 @@ use crate::attack::{Attack, Kind, Scene, hammer, hammer_from};
 use crate::bombs;
 use crate::wire::request;
 
-/// What a form may hold.
+/// The most pictures that a form may contain.
 const PICTURES: usize = 64;
 
 pub fn attacks() -> Vec<Attack> {
@@ -31,8 +31,8 @@ pub fn attacks() -> Vec<Attack> {
         },
         Attack {
             name: "jpeg-scans",
-            what: "four clients send a JPEG of 8192 × 8192 pixels that goes over them 1,000 times in 260 kB",
-            defence: "scans are counted against the budget of pixels and time before they are decoded",
+            what: "four clients send a JPEG of 260 kB with 8192 × 8192 pixels and 1,000 scans",
+            defence: "scans count against the limits of pixels and time before they are decoded",
             kind: Kind::Starvation,
             scene: Scene::Models,
             expected: &[200, 422, 503],
@@ -42,7 +42,7 @@ pub fn attacks() -> Vec<Attack> {
         Attack {
             name: "png-large",
             what: "64 connections from four addresses send a PNG of 6 MB, whose pixels are noise",
-            defence: "long bodies arrive in turns, and wait for half of the memory at most",
+            defence: "long bodies take turns, and have a limited share of the memory",
             kind: Kind::Starvation,
             scene: Scene::Models,
             expected: &[200, 422, 503],
@@ -52,7 +52,7 @@ pub fn attacks() -> Vec<Attack> {
         Attack {
             name: "batches-large",
             what: "64 connections from four addresses send 9,000 images, 7 MB",
-            defence: "the same; batches are read in their lane",
+            defence: "the same; batches are parsed in their lane",
             kind: Kind::Starvation,
             scene: Scene::Models,
             expected: &[200, 503],
@@ -66,7 +66,7 @@ pub fn attacks() -> Vec<Attack> {
         Attack {
             name: "forms-large",
             what: "eight clients send forms of 64 PNG of 8192 × 8192 pixels, 65 kB each",
-            defence: "all pictures share one budget of bytes, pixels and time, in a lane of their own",
+            defence: "all pictures of a form share one limit of bytes, pixels and time, and have their own lane",
             kind: Kind::Starvation,
             scene: Scene::Models,
             expected: &[200, 413, 422, 503],
@@ -95,7 +95,7 @@ fn picture(kind: &str, bytes: &[u8]) -> Vec<u8> {
     request("POST", "/v1/models/digits/predict", &[("Content-Type", &media_type)], bytes)
 }
 
-/// A form that is full of the same picture.
+/// Returns a form with the largest number of the same picture.
 fn form(picture: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     for _ in 0..PICTURES {

@@ -1,4 +1,4 @@
-//! Connections that say little, read nothing or wait.
+//! Connections that send little, read nothing or wait.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use tokio::time::sleep;
 use crate::attack::{Attack, Hold, Kind, Scene, Target, Unread, attacker};
 use crate::wire::{Connection, get, head, loopback, post};
 
-/// Bytes of the largest body that is taken, and of a head that never ends.
+/// The largest accepted body, and the bytes sent of an endless head.
 const BODY_BYTES_MAX: usize = 16 << 20;
 const HEAD_BYTES: usize = 300 << 10;
 
-/// Seconds after which a defence of time has shown itself: a write without progress, a body, a silent connection.
+/// Time after which a timeout must have taken effect, in seconds: of a write, a body or a silent connection.
 const PATIENCE: u64 = 35;
 
 const PIXELS: [(&str, &str); 1] = [("Content-Type", "application/octet-stream")];
@@ -40,8 +40,8 @@ fn unread() -> Vec<Attack> {
     vec![
         attack(
             "endless-heads",
-            "2,048 connections from 8 addresses send 300 KB of a head that has no end",
-            "a connection's share of memory; a head has 20 s",
+            "2,048 connections from 8 addresses send 300 KB of an endless head",
+            "a connection's share of memory; a head must arrive within 20 s",
             &[400, 408, 431, 503],
             |target| {
                 let head = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {}", "x".repeat(HEAD_BYTES));
@@ -52,14 +52,14 @@ fn unread() -> Vec<Attack> {
         attack(
             "unread-checkpoints",
             "60 connections ask for a checkpoint of 39 MB and read nothing",
-            "answers are streamed; a write without progress ends the connection after 20 s",
+            "answers are streamed; a write without progress for 20 s closes the connection",
             &[200, 408, 429, 503],
             |target| Box::pin(unread_checkpoints(target)),
         ),
         attack(
             "unread-lab",
             "16 connections ask for all arrays of a trace of a layer of 4,096 units and read nothing",
-            "an answer is charged until its last byte is taken; the same end after 20 s",
+            "an answer is charged until its last byte is sent; the same timeout of 20 s",
             &[200, 408, 422, 429, 503],
             |target| {
                 let message = post("/v1/models/wide/trace?arrays=true", "{\"example\":{\"index\":0}}");
@@ -70,7 +70,7 @@ fn unread() -> Vec<Attack> {
         attack(
             "pipelined",
             "64 connections send one request after the other and read nothing",
-            "the next request is read after the answer before it has gone out",
+            "a request is read after the previous answer was sent",
             &[200, 408, 422, 429, 503],
             |target| {
                 let message = get("/v1/activations/relu?points=10000").repeat(100);
@@ -82,7 +82,7 @@ fn unread() -> Vec<Attack> {
 }
 
 async fn unread_checkpoints(target: Target) {
-    // The job of the wide model, from the list of its versions.
+    // The job that trained the wide model, from the list of its versions.
     let Ok(mut connection) = Connection::open(loopback(attacker(0, 1)), target.address).await else { return };
     let Ok(answer) = connection.ask(&get("/v1/jobs?model=wide&limit=1")).await else { return };
     let Some(job) = answer.json()["jobs"][0]["id"].as_str().map(str::to_owned) else { return };
@@ -104,7 +104,7 @@ fn bodies() -> Vec<Attack> {
     vec![
         attack(
             "announced-16",
-            "16 heads from one address announce a body of 16 MiB, and no body comes",
+            "16 heads from one address announce a body of 16 MiB and never send it",
             "bytes are charged as they arrive",
             0,
             |target| Box::pin(announced(16, 1).run(target)),
@@ -112,14 +112,14 @@ fn bodies() -> Vec<Attack> {
         attack(
             "announced-400",
             "400 such heads from 16 addresses",
-            "the same; small bodies have room of their own",
+            "the same; small bodies have a reserve",
             0,
             |target| Box::pin(announced(400, 16).run(target)),
         ),
         attack(
             "trickled",
-            "256 bodies from one address come at a byte a second",
-            "a whole body has 30 s, and a peer a share of the connections",
+            "256 bodies from one address arrive at a byte per second",
+            "a body must arrive within 30 s; a share of the connections for each client",
             PATIENCE,
             |target| {
                 let says = head("POST", PREDICT, &PIXELS, BODY_BYTES_MAX).into_bytes();
@@ -148,22 +148,22 @@ fn waiting() -> Vec<Attack> {
     vec![
         attack(
             "long-polls",
-            "1,024 requests from one address wait 60 s for a job that runs",
-            "who waits holds no slot of those who work",
+            "1,024 requests from one address wait 60 s for a running job",
+            "long polls use no places of working requests",
             Scene::RunningJob,
             |target| Box::pin(of_job(target, "?wait_seconds=60", 1_024)),
         ),
         attack(
             "event-streams",
-            "600 event streams of a job that runs, from one address",
-            "streams have a limit, and a peer a share of the connections",
+            "600 event streams of a running job, from one address",
+            "streams are limited; a share of the connections for each client",
             Scene::RunningJob,
             |target| Box::pin(of_job(target, "/events", 600)),
         ),
         attack(
             "idle-connections",
-            "3,000 connections from one address say nothing",
-            "a share of the connections for each peer; the longest idle one is closed first",
+            "3,000 connections from one address send nothing",
+            "a share of the connections for each client; the longest idle one is closed first",
             Scene::Models,
             |target| {
                 let hold = Hold { connections: 3_000, addresses: 1, says: Vec::new(), drips: None };
@@ -172,8 +172,8 @@ fn waiting() -> Vec<Attack> {
         ),
         attack(
             "idle-connections-spread",
-            "3,000 connections from 30 addresses say nothing",
-            "of all connections, the longest idle one is closed first",
+            "3,000 connections from 30 addresses send nothing",
+            "the longest idle of all connections is closed first",
             Scene::Models,
             |target| {
                 let hold = Hold { connections: 3_000, addresses: 30, says: Vec::new(), drips: None };
@@ -182,8 +182,8 @@ fn waiting() -> Vec<Attack> {
         ),
         attack(
             "silent-lab",
-            "64 clients ask the lab for large answers and hang up at once, again and again",
-            "work whose client has gone is stopped, and waits without bound for nothing",
+            "64 clients ask the lab for large answers and disconnect at once, repeatedly",
+            "work of a disconnected client is stopped",
             Scene::Models,
             |target| Box::pin(hang_up(target)),
         ),
@@ -196,7 +196,7 @@ async fn of_job(target: Target, asks: &str, connections: usize) {
     Hold { connections, addresses: 1, says, drips: None }.run(target).await;
 }
 
-/// Nothing of an answer is waited for, so what comes is not counted.
+/// The clients do not wait for an answer, so answers are not counted.
 async fn hang_up(target: Target) {
     let message: Arc<[u8]> = post("/v1/gradient-check", "{\"network\":\"cnn-best\"}").into();
     let mut attackers = JoinSet::new();
@@ -207,7 +207,7 @@ async fn hang_up(target: Target) {
             while !target.is_over() {
                 let opened = Connection::open(from, target.address);
                 let Some(Ok(mut connection)) = target.within(opened).await else { continue };
-                // The server may have ended it already.
+                // The server may have closed the connection already.
                 let _ = connection.send(&message).await;
                 sleep(Duration::from_millis(50)).await;
                 target.count(connection.state());

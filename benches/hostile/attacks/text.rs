@@ -1,11 +1,11 @@
-//! JSON that takes far more in memory than on the wire.
+//! JSON that needs far more memory than bytes on the wire.
 
 use crate::attack::{Attack, Hold, Kind, Scene, Target, hammer, hammer_from};
 use crate::wire::{head, post};
 
 const PIXELS: [(&str, &str); 1] = [("Content-Type", "application/octet-stream")];
 
-/// Bytes that a question to the lab, or for a job, may have, and a prediction.
+/// The largest bodies of a request to the lab or for a job, and of a prediction.
 const REQUEST_BYTES: usize = 256 << 10;
 const PREDICTION_BYTES: usize = 16 << 20;
 
@@ -13,8 +13,8 @@ pub fn attacks() -> Vec<Attack> {
     vec![
         Attack {
             name: "scale-json",
-            what: "four clients send 16 MB of `{\"scale\":[{\"\":0},…]}` to be predicted",
-            defence: "what is not wanted is skipped, not built",
+            what: "four clients send 16 MB of `{\"scale\":[{\"\":0},…]}` to a prediction",
+            defence: "unknown fields are skipped and not built",
             kind: Kind::Memory,
             scene: Scene::Models,
             expected: &[400, 413, 422, 503],
@@ -26,7 +26,7 @@ pub fn attacks() -> Vec<Attack> {
         },
         Attack {
             name: "deep-json",
-            what: "16 clients send 256 KB of nested arrays, of one key again and again, and of empty objects",
+            what: "16 clients send 256 KB of nested arrays, of one repeated key, and of empty objects",
             defence: "depth, keys and values are bounded as they are read; parsed bytes are charged",
             kind: Kind::Memory,
             scene: Scene::Models,
@@ -38,7 +38,7 @@ pub fn attacks() -> Vec<Attack> {
             name: "in-a-row",
             what: "256 KB of empty objects from 256 connections, then bodies without their last byte that fill the memory, \
                    then 1,800 connections with 61 KB of a body each",
-            defence: "one ledger for all of it",
+            defence: "one ledger for all memory",
             kind: Kind::Memory,
             scene: Scene::Models,
             expected: &[400, 408, 413, 422, 503],
@@ -48,7 +48,7 @@ pub fn attacks() -> Vec<Attack> {
     ]
 }
 
-/// A third of the time for each.
+/// Runs three attacks, each for a third of the time.
 async fn in_a_row(target: Target) {
     let message = post("/v1/jobs", &filled("{\"network\":\"mlp\",\"x\":[", "{}", "]}", REQUEST_BYTES));
     let third = target.part(3);
@@ -85,7 +85,7 @@ fn deep() -> Vec<Vec<u8>> {
     paths.iter().flat_map(|path| bodies.iter().map(|body| post(path, body))).collect()
 }
 
-/// As many of `piece`, separated by commas, as fit between `begin` and `end`.
+/// Returns as many copies of `piece`, separated by commas, as fit between `begin` and `end`.
 fn filled(begin: &str, piece: &str, end: &str, bytes: usize) -> String {
     let count = (bytes - begin.len() - end.len()) / (piece.len() + 1);
     format!("{begin}{}{end}", vec![piece; count].join(","))

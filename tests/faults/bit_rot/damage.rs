@@ -1,4 +1,4 @@
-//! What disks do to files.
+//! Kinds of damage to files.
 
 use std::fs;
 use std::path::Path;
@@ -6,39 +6,39 @@ use std::path::Path;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-/// Bytes at the front of a file that hold its header: a length of 8 bytes, then JSON.
+/// Bytes at the start of a safetensors file that belong to its header: 8 bytes of length, then JSON.
 const HEADER_BYTES: usize = 64;
 
-/// Bytes of a page of the database.
+/// The page size of the database, in bytes.
 const PAGE_BYTES: usize = 4096;
 
-/// A way in which a file is not what was written.
+/// A kind of damage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Damage {
-    /// A bit anywhere is another.
+    /// A random bit is flipped.
     Bit,
-    /// A bit of the header is another.
+    /// A random bit of the header is flipped.
     Header,
-    /// A bit of the last byte is another.
+    /// A bit of the last byte is flipped.
     Last,
-    /// Nothing is left but the name.
+    /// The file is empty.
     Empty,
     /// The last byte is missing.
     Short,
     /// The second half is missing.
     Half,
-    /// A byte came behind.
+    /// A byte is appended.
     Longer,
-    /// The file is gone.
+    /// The file is deleted.
     Gone,
-    /// It is another's: who applies it swaps the files.
+    /// The file is swapped with another, which the caller does.
     Swap,
-    /// Some bytes of a page of a database are others.
+    /// Some bytes of a page of the database are changed.
     Page,
 }
 
 impl Damage {
-    /// Every damage of a blob.
+    /// All kinds of damage to blobs.
     pub const ALL: [Self; 9] = [
         Self::Bit,
         Self::Header,

@@ -1,4 +1,4 @@
-//! The laws, each a function over the history and the end.
+//! The laws. Each is a function of the history and the final state.
 
 mod ends;
 mod registers;
@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{Event, History, Law, NEVER, Rules, Seen, VersionSeen, Violation, What};
 
-/// All that can't be true of both `history` and `seen`.
+/// Returns all contradictions between `history` and `seen`.
 pub fn check(history: &History, seen: &Seen, rules: &Rules) -> Vec<Violation> {
     let facts = Facts::new(history.events(), seen, rules);
     let mut violations = Vec::new();
@@ -36,11 +36,11 @@ pub fn check(history: &History, seen: &Seen, rules: &Rules) -> Vec<Violation> {
 
 type Report<'a> = &'a mut dyn FnMut(Law, String);
 
-/// A job as clients posted it.
+/// A job that clients posted.
 struct Posted {
     key: String,
     spec: String,
-    /// When it was first asked for.
+    /// When it was first posted.
     asked: u64,
     /// When it was first acknowledged.
     told: u64,
@@ -50,13 +50,13 @@ struct Facts<'a> {
     events: Vec<Event>,
     seen: &'a Seen,
     rules: &'a Rules,
-    /// The jobs that were acknowledged, by id.
+    /// The acknowledged jobs, by id.
     posted: HashMap<String, Posted>,
-    /// Keys that were asked for and never acknowledged.
+    /// The keys that were posted and never acknowledged.
     unanswered: BTreeSet<String>,
-    /// Jobs somebody asked to delete: when first asked, and when first told (or never).
+    /// The jobs that clients asked to delete: when first asked, and when first acknowledged (or never).
     deleted: HashMap<String, (u64, u64)>,
-    /// Jobs somebody asked to resume.
+    /// The jobs that clients asked to resume.
     resumed: BTreeSet<String>,
     versions_deleted: BTreeSet<(String, u64)>,
 }
@@ -119,13 +119,13 @@ impl<'a> Facts<'a> {
         self.seen.jobs.iter().any(|job| job.id == id)
     }
 
-    /// Whether the retention of jobs may have removed some.
+    /// Returns whether retention may have deleted jobs.
     fn jobs_may_be_removed(&self) -> bool {
         let ended = self.seen.jobs.iter().filter(|job| job.has_ended()).count();
         self.rules.keep_jobs.is_some_and(|keep| ended >= keep)
     }
 
-    /// Whether the retention of versions may have removed this one.
+    /// Returns whether retention may have deleted this version.
     fn version_may_be_removed(&self, model: &str, version: u64) -> bool {
         let newer = self.seen.versions.iter().filter(|one| one.model == model && one.version > version);
         self.rules.keep_versions.is_some_and(|keep| newer.count() >= keep)
@@ -162,7 +162,7 @@ fn one_job_for_a_request(facts: &Facts, report: Report) {
     }
     let unknown = facts.seen.jobs.iter().filter(|job| !facts.posted.contains_key(&job.id));
     let unknown: Vec<&str> = unknown.map(|job| job.id.as_str()).collect();
-    // One job may stand for each request that was never answered.
+    // Each post without an answer may have created one job.
     for id in unknown.iter().skip(facts.unanswered.len()) {
         report(Law::Doubled, format!("nobody was told of job {id}: it is another's double"));
     }
@@ -259,7 +259,7 @@ fn files_are_owned(facts: &Facts, report: Report) {
 fn versions_in_order(facts: &Facts, report: Report) {
     let mut models: BTreeMap<&str, Vec<(u64, &str, &Posted)>> = BTreeMap::new();
     for version in &facts.seen.versions {
-        // A resumed job goes behind those that came meanwhile.
+        // A resumed job comes after those that were posted meanwhile.
         if let Some(posted) = facts.posted.get(&version.job_id)
             && !facts.resumed.contains(&version.job_id)
         {

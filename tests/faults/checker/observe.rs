@@ -1,4 +1,4 @@
-//! Reads a server and its folder once all jobs have ended.
+//! Reads the final state of a server and its folder.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -10,13 +10,13 @@ use serde_json::Value;
 use super::{History, JobSeen, NEVER, Seen, VersionSeen, What, sha256};
 use crate::process::{Client, output, poll};
 
-/// How long the sweep after a start may take.
+/// The time limit for the sweep after a start.
 const SWEPT_WITHIN: Duration = Duration::from_secs(10);
 
 /// Waits until no job is queued or running.
 ///
 /// # Errors
-/// What still was after `within`, or why the server could not be asked.
+/// Returns the jobs that remained after `within`, or why the server could not be asked.
 pub fn all_ended(client: &Client, within: Duration) -> Result<(), String> {
     let deadline = Instant::now() + within;
     let mut last = String::new();
@@ -33,7 +33,7 @@ pub fn all_ended(client: &Client, within: Duration) -> Result<(), String> {
                     return None;
                 }
             };
-            // Waits at the server rather than asking a job's whole list again and again.
+            // A long poll of one job saves polling the whole list.
             let left = deadline.saturating_duration_since(Instant::now()).as_secs_f64().clamp(0.0, 5.0);
             let waited = client.get(&format!("/v1/jobs/{id}?wait_seconds={left:.1}"));
             last = waited.map_or_else(|error| error.to_string(), |answer| answer.text());
@@ -44,10 +44,10 @@ pub fn all_ended(client: &Client, within: Duration) -> Result<(), String> {
     ended.ok_or(format!("jobs have not ended within {within:?}: {last}"))
 }
 
-/// Waits until all jobs have ended and observes.
+/// Waits until all jobs have ended, and observes.
 ///
 /// # Errors
-/// What could not be waited for or read.
+/// Returns what could not be awaited or read.
 pub fn settled(
     client: &Client,
     folder: &Path,
@@ -59,11 +59,11 @@ pub fn settled(
     observe(client, folder, history, specs).map_err(|error| format!("the server can't be read: {error}"))
 }
 
-/// Reads all jobs, models, aliases and files, and posts each key of `history` whose job is there once more, with the
-/// body that `specs` has under its name.
+/// Reads all jobs, models, aliases and files. Posts each key of `history` whose job exists once more, with
+/// the spec of its name in `specs`.
 ///
 /// # Errors
-/// If the server does not answer.
+/// Returns an error if the server does not answer.
 pub fn observe(
     client: &Client,
     folder: &Path,
@@ -99,16 +99,16 @@ pub fn observe(
     Ok(seen)
 }
 
-/// The epochs in the metrics of a job.
+/// Returns the epochs in the metrics of a job.
 fn epochs(client: &Client, id: &str) -> io::Result<Vec<u64>> {
     let epochs = client.all(&format!("/v1/jobs/{id}/metrics"), "epochs")?;
     Ok(epochs.iter().filter_map(|epoch| epoch["epoch"].as_u64()).collect())
 }
 
-/// Whether `chainrule check` says that `folder` is sound; else what it wrote.
+/// Asserts with `chainrule check` that `folder` is sound.
 ///
 /// # Errors
-/// Its exit status, and what it wrote.
+/// Returns the exit status and the output of the command.
 pub fn check_command(folder: &Path) -> Result<(), String> {
     let folder = folder.to_str().expect("a folder in UTF-8");
     let output = output(&["check", "--data-dir", folder]);
@@ -119,10 +119,11 @@ pub fn check_command(folder: &Path) -> Result<(), String> {
     Err(format!("chainrule check: {}\n{stdout}{stderr}", output.status))
 }
 
-/// Every file under `folder` as its path from there, sorted.
+/// Returns the paths of all files under `folder`, relative to it and sorted. A folder that is deleted
+/// meanwhile is skipped.
 ///
 /// # Errors
-/// If a folder can't be read. One that is removed meanwhile is passed over.
+/// Returns an error if a folder can't be read.
 pub fn files_under(folder: &Path) -> io::Result<Vec<String>> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
@@ -167,7 +168,7 @@ fn version_seen(
     })
 }
 
-/// The digests of the model files of each job: `models/{job id}-{attempt}.safetensors`.
+/// Returns the digests of each job's model files: `models/{job id}-{attempt}.safetensors`.
 fn files_by_job(folder: &Path) -> io::Result<BTreeMap<String, Vec<String>>> {
     let models = folder.join("blobs/models");
     let mut files: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -181,7 +182,7 @@ fn files_by_job(folder: &Path) -> io::Result<BTreeMap<String, Vec<String>>> {
     Ok(files)
 }
 
-/// Temporary files, files of no job or version, checkpoints without a file.
+/// Describes temporary files, files of no job or version, and missing files of checkpoints.
 fn stray_files(client: &Client, folder: &Path, seen: &Seen) -> io::Result<Vec<String>> {
     let blobs = folder.join("blobs");
     let jobs: BTreeSet<&str> = seen.jobs.iter().map(|job| job.id.as_str()).collect();
@@ -218,7 +219,8 @@ fn stray_files(client: &Client, folder: &Path, seen: &Seen) -> io::Result<Vec<St
     Ok(strays)
 }
 
-/// What each key answers now. A key whose job was deleted, or was never told, would begin a new job and is left alone.
+/// Returns the job that each key returns now. A key whose job was deleted or never acknowledged would create
+/// a new job and is skipped.
 fn keys(
     client: &Client,
     history: &History,

@@ -1,6 +1,6 @@
-//! SHA-256 after FIPS 180-4, so that the server's digests are not checked by the server's library.
+//! SHA-256 from FIPS 180-4, so that the server's digests are not checked with the server's library.
 
-/// The digest in hex.
+/// Returns the digest in hex.
 pub fn sha256(bytes: &[u8]) -> String {
     let mut state = [
         0x6a09_e667_u32,

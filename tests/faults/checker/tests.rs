@@ -1,8 +1,8 @@
-//! Bad histories made by hand: each kind of violation is found, and a good history has none.
+//! Histories made by hand. Each kind of violation is found, and a good history has none.
 
 use super::*;
 
-/// Two jobs of model `m`, posted one after the other, both succeeded.
+/// A history of two jobs of model `m`, posted one after the other, that both succeeded.
 fn good() -> (History, Seen, Rules) {
     let history = History::new();
     let mut seen = Seen::default();
@@ -44,7 +44,7 @@ fn laws(history: &History, seen: &Seen, rules: &Rules) -> Vec<Law> {
     laws
 }
 
-/// The laws that `good` breaks once `spoil` has been at it.
+/// Returns the laws that are violated after `spoil` has changed the good history.
 fn broken(spoil: impl FnOnce(&History, &mut Seen, &mut Rules)) -> Vec<Law> {
     let (history, mut seen, mut rules) = good();
     spoil(&history, &mut seen, &mut rules);
@@ -64,7 +64,7 @@ fn a_good_history_breaks_nothing() {
     let none = broken(|history, _, _| {
         tell(history, state("one", "queued", None));
         tell(history, state("one", "running", None));
-        // Given back to the queue when its server died.
+        // The job went back to the queue when its server died.
         tell(history, state("one", "queued", None));
         tell(history, state("one", "succeeded", Some(1)));
         tell(history, What::Predicted { model: "m".to_owned(), version: 1, answer: "answer 1".to_owned() });
@@ -121,7 +121,7 @@ fn a_lost_version_is_found() {
 }
 
 #[test]
-fn doubles_are_found() {
+fn duplicates_are_found() {
     let version = broken(|_, seen, _| {
         let mut double = seen.versions[0].clone();
         (double.version, double.answer) = (3, Ok(String::new()));
@@ -145,7 +145,7 @@ fn doubles_are_found() {
 }
 
 #[test]
-fn a_change_after_the_end_is_found() {
+fn a_change_of_a_final_state_is_found() {
     let other = |what: What| broken(|history, _, _| tell(history, what));
     assert_eq!(other(state("one", "cancelled", None)), [Law::Changed]);
     assert_eq!(other(state("one", "succeeded", Some(7))), [Law::Changed], "another version");
@@ -177,7 +177,7 @@ fn a_change_after_the_end_is_found() {
 }
 
 #[test]
-fn an_end_that_is_none_is_found() {
+fn an_end_that_is_not_final_is_found() {
     let end = |state: &str, error: Option<&str>| {
         broken(|_, seen, rules| {
             rules.may_fail.push("panicked".to_owned());
@@ -210,7 +210,7 @@ fn other_weights_are_found() {
 }
 
 #[test]
-fn metrics_with_a_hole_are_found() {
+fn metrics_with_a_gap_are_found() {
     let metrics =
         |epochs: &[u64]| broken(|_, seen, _| drop(seen.epochs.insert("one".to_owned(), epochs.to_vec())));
     for epochs in [&[2][..], &[1], &[1, 2, 2], &[1, 2, 3]] {
@@ -248,7 +248,7 @@ fn another_job_for_a_key_is_found() {
 }
 
 #[test]
-fn an_alias_of_before_is_found() {
+fn an_outdated_alias_is_found() {
     let set = |version| What::Alias { model: "m".to_owned(), alias: "best".to_owned(), version };
     let alias = |first: Option<u64>, found: Option<u64>, lost: Option<u64>| {
         broken(|history, seen, _| {

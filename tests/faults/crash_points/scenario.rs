@@ -1,4 +1,4 @@
-//! A course of requests that comes to every point at least twice, and the folder it begins on.
+//! A scenario that reaches every fail point at least twice, and the folder it starts with.
 
 use std::fs;
 use std::sync::OnceLock;
@@ -13,10 +13,10 @@ use crate::workload::{SOON, specs};
 pub const KEEP_JOBS: usize = 2;
 pub const KEEP_VERSIONS: usize = 1;
 
-/// Removes what has ended while the scenario runs; what is lost can then be told less surely.
+/// Deletes ended jobs and versions while the scenario runs. Less can then be known for certain.
 pub const RETENTION: [&str; 4] = ["--keep-jobs", "2", "--keep-versions", "1"];
 
-/// Two workers, so that two jobs are rescued, released and claimed.
+/// Two workers, so that two jobs are claimed, released and rescued.
 pub const FLAGS: [&str; 12] = [
     "--threads",
     "1",
@@ -32,16 +32,16 @@ pub const FLAGS: [&str; 12] = [
     "1000",
 ];
 
-/// At a step at which neither of two jobs of 1,200 steps can have come to its end.
+/// A step that neither of two jobs of 1,200 steps can have finished with.
 const DIES_BETWEEN: &str = "kill@step:1000";
 
-/// A folder after a server was killed while it ran two jobs, with files of nobody.
+/// A folder whose server was killed while it ran two jobs, with some orphaned files.
 pub struct Before {
     pub folder: TempDir,
     pub events: Vec<Event>,
 }
 
-/// The folder, made once.
+/// Returns the folder, which is made once.
 pub fn before() -> &'static Before {
     static BEFORE: OnceLock<Before> = OnceLock::new();
     BEFORE.get_or_init(|| {
@@ -52,7 +52,7 @@ pub fn before() -> &'static Before {
         let script = Script { client: server.client(), history: &history };
         let first = post(&script, "before-0", "a0").expect("an answer");
         script.until(&first, has_ended).expect("an answer");
-        // The second may get no answer any more.
+        // The server may die before it answers the second request.
         for (key, spec) in [("before-1", "a3"), ("before-2", "b3")] {
             post(&script, key, spec);
         }
@@ -75,7 +75,7 @@ fn post(script: &Script, key: &str, spec: &str) -> Option<String> {
     script.post(key, spec, &specs()[spec])
 }
 
-/// The posts of the scenario: the key, and the spec.
+/// The posts of the scenario: key and spec.
 const POSTS: [(&str, &str); 13] = [
     ("first", "a1"),
     ("second", "b0"),
@@ -92,19 +92,19 @@ const POSTS: [(&str, &str); 13] = [
     ("released-too", "b3"),
 ];
 
-/// Plays the scenario; nothing where the server was gone before its end.
+/// Plays the scenario. Returns `None` if the server was gone before its end.
 pub fn play(client: &Client, history: &History) -> Option<()> {
     let script = &Script { client: *client, history };
     let post = |key: &str| {
         let (_, spec) = POSTS.iter().find(|(other, _)| *other == key).expect("a key of the scenario");
         post(script, key, spec)
     };
-    // Checkpoints are written and forgotten, models published.
+    // Checkpoints are written and deleted, models are published.
     let trained = [post("first")?, post("second")?, post("third")?];
     for id in &trained {
         script.until(id, has_ended)?;
     }
-    // Cancelled in the middle, then resumed.
+    // The job is cancelled while it runs, then resumed.
     for key in ["cancelled", "cancelled-too"] {
         let id = post(key)?;
         script.until(&id, |job| job["progress"]["epoch"].as_u64() >= Some(1) || has_ended(job))?;
@@ -117,7 +117,7 @@ pub fn play(client: &Client, history: &History) -> Option<()> {
         script.delete(&id)?;
     }
     aliases_and_versions(script, &post)?;
-    // Given back to the queue, once the server is told to end.
+    // The job is released when the server is asked to stop.
     let released = [post("released")?, post("released-too")?];
     for id in &released {
         script.until(id, |job| job["state"] == "running" || has_ended(job))?;
@@ -125,7 +125,8 @@ pub fn play(client: &Client, history: &History) -> Option<()> {
     Some(())
 }
 
-/// Two aliases are set, two versions deleted. Retention may have taken a version or a job before: then the next is taken.
+/// Sets two aliases and deletes two versions. If retention has deleted a version or a job already, the next
+/// is used.
 fn aliases_and_versions(script: &Script, post: &dyn Fn(&str) -> Option<String>) -> Option<()> {
     let version_of = |key: &str| -> Option<Option<u64>> {
         let id = post(key)?;
@@ -144,7 +145,7 @@ fn aliases_and_versions(script: &Script, post: &dyn Fn(&str) -> Option<String>) 
     Some(())
 }
 
-/// Posts once more whatever was never answered.
+/// Repeats the requests without an answer.
 pub fn finish(client: &Client, history: &History) {
     let script = Script { client: *client, history };
     let events = history.events();

@@ -1,8 +1,7 @@
-//! What a disk may hold after a power cut, as POSIX has it and no kinder.
+//! What a disk may contain after a power cut, with no more guarantees than POSIX gives.
 //!
-//! Bytes are durable once their file was synced, a name once its folder was. Of what came after,
-//! anything may have reached the disk: each page of a write or not, a page up to some sector, the
-//! changes of names up to some point.
+//! Data is durable once its file was synced, a name once its folder was. Of later changes any part may have
+//! reached the disk: any pages of a write, a page up to any sector, the changes of names up to any point.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -13,7 +12,7 @@ use crate::random::Random;
 const PAGE: usize = 4096;
 const SECTOR: usize = 512;
 
-/// What of the unsynced reaches the disk.
+/// Which unsynced changes reach the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kept {
     Nothing,
@@ -21,7 +20,7 @@ pub enum Kept {
     Some,
 }
 
-/// One of the disks that a cut may leave.
+/// One of the states that a cut may leave.
 #[derive(Clone, Copy, Debug)]
 pub struct Variant {
     pub bytes: Kept,
@@ -37,7 +36,7 @@ enum Change {
     Truncate { size: usize },
 }
 
-/// A change of names: one entry goes, one comes, both at once.
+/// A change of names: one entry is removed and one added, atomically.
 #[derive(Clone, Debug)]
 struct Entry {
     goes: Option<(Id, String)>,
@@ -50,29 +49,29 @@ struct File {
     unsynced: Vec<Change>,
 }
 
-/// The entries of every folder.
+/// The entries of each folder.
 type Names = HashMap<Id, BTreeMap<String, Id>>;
 
-/// Which syncs count: of a path, and whether it is a folder's.
+/// Whether the sync of a path counts; the second argument says whether it is a folder.
 pub type Syncs = fn(&str, bool) -> bool;
 
-/// A disk, as it is after some operations.
+/// A disk after a number of operations.
 pub struct Disk {
     files: HashMap<Id, File>,
     now: Names,
     durable: Names,
-    /// Changes of names whose folder was not synced since.
+    /// Changes of names since the last sync of their folders.
     unsynced: Vec<Entry>,
-    /// The newest file with each inode number; the system gives a number anew once a file is gone.
+    /// The newest file with each inode number. The system reuses the numbers of deleted files.
     numbers: HashMap<u64, Id>,
     syncs: Syncs,
 }
 
-/// The watched folder itself.
+/// The watched folder.
 const ROOT: Id = 0;
 
 impl Disk {
-    /// An empty folder, which is durable itself.
+    /// An empty folder, which is itself durable.
     pub fn new(syncs: Syncs) -> Self {
         let root = Names::from([(ROOT, BTreeMap::new())]);
         Self {
@@ -117,7 +116,7 @@ impl Disk {
         }
     }
 
-    /// Lays what the disk holds after a cut into `target`, which is empty.
+    /// Writes what the disk contains after a cut into `target`, which is empty.
     pub fn lay(&self, target: &Path, variant: Variant) {
         let mut random = Random::new(variant.seed);
         let mut names = self.durable.clone();
@@ -151,7 +150,7 @@ impl Disk {
         self.files.len() + self.now.len()
     }
 
-    /// What a path names now.
+    /// Returns what a path refers to now.
     fn find(&self, path: &str) -> Option<Id> {
         let mut parts = path.split('/').filter(|part| !part.is_empty());
         parts.try_fold(ROOT, |id, part| self.now.get(&id)?.get(part).copied())
@@ -255,7 +254,7 @@ fn write(bytes: &mut Vec<u8>, offset: usize, data: &[u8]) {
     bytes[offset..offset + data.len()].copy_from_slice(data);
 }
 
-/// Writes some of the pages that `data` touches, some of them up to a sector or from one on.
+/// Writes some of the pages of `data`, some of them only up to a sector or from one on.
 fn write_some(bytes: &mut Vec<u8>, offset: usize, data: &[u8], random: &mut Random) {
     let mut start = offset;
     let end = offset + data.len();

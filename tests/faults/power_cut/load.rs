@@ -1,4 +1,4 @@
-//! A working day of three servers, one after the other on one folder: one is stopped, one killed.
+//! A load of three servers, one after the other on one folder. One is stopped and one is killed.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::process::{Client, Server};
 use crate::random::Random;
 use crate::shim::{Shim, scratch};
 
-/// How long a server may take to stop when asked to.
+/// The time limit for a server to stop on SIGTERM.
 const STOPPED_WITHIN: Duration = Duration::from_secs(20);
 
 /// The specs that are posted: short ones, and one that outlives two servers.
@@ -20,15 +20,15 @@ pub fn specs() -> Vec<Value> {
     vec![spec("a", 2, 1), spec("a", 3, 2), spec("b", 2, 3), spec("long", 60, 4)]
 }
 
-/// What the servers did.
+/// The result of a run.
 pub struct Day {
     /// The shim's log.
     pub log: Vec<u8>,
-    /// What lies in the folder in the end.
+    /// The files in the folder at the end.
     pub files: Files,
 }
 
-/// A day with such a seed.
+/// Runs the load with a seed.
 pub fn run(seed: u64) -> Day {
     let (folder, aside) = (scratch(), scratch());
     let log = aside.path().join("log");
@@ -71,10 +71,10 @@ pub fn run(seed: u64) -> Day {
     Day { log: std::fs::read(log).expect("a log"), files: files_in(&shim.folder) }
 }
 
-/// Files by their path.
+/// Files by path.
 pub type Files = BTreeMap<String, Vec<u8>>;
 
-/// All files in a folder, but what is memory and no storage.
+/// Returns all files in a folder except SQLite's shared memory, which needs no storage.
 pub fn files_in(folder: &Path) -> Files {
     let names = checker::files_under(folder).expect("files").into_iter();
     let names = names.filter(|name| !name.ends_with("-shm"));
@@ -85,7 +85,7 @@ fn stop(server: &mut Server) {
     assert!(server.terminate(STOPPED_WITHIN).success(), "{}", server.errors());
 }
 
-/// Posts three jobs over three connections at the same time.
+/// Posts three jobs on three connections in parallel.
 fn at_once(client: &Client, specs: &[Value], key: &str) {
     std::thread::scope(|scope| {
         for (number, spec) in specs.iter().take(3).enumerate() {
@@ -94,13 +94,13 @@ fn at_once(client: &Client, specs: &[Value], key: &str) {
     });
 }
 
-/// An answer that may refuse, but must come.
+/// Asserts that there is an answer, perhaps a refusal.
 fn told(answer: &std::io::Result<crate::process::Answer>) {
     let answer = answer.as_ref().expect("an answer");
     assert!(answer.status < 500, "{}", answer.text());
 }
 
-/// Asks for a job until it has ended, as a client does.
+/// Polls a job until it has ended, as a client does.
 fn ended(client: &Client, id: &str) {
     client.ended(id, ENDED_WITHIN).expect("an end");
 }

@@ -1,4 +1,4 @@
-//! What clients had been told when the power went: requests and answers out of the log.
+//! What clients had been told before the power cut, from the requests and answers in the log.
 
 use std::collections::HashMap;
 
@@ -7,14 +7,14 @@ use serde_json::Value;
 use crate::checker::{History, What};
 use crate::log::Operation;
 
-/// A message of HTTP/1.1 that came in one piece.
+/// A message of HTTP/1.1 that was received in one piece.
 struct Message<'a> {
     first_line: &'a str,
     head: &'a str,
     body: &'a str,
 }
 
-/// The history that these operations tell. A spec is named by the text of its request.
+/// Returns the history that the operations contain. A spec is named by the text of its request.
 pub fn history(operations: &[Operation]) -> History {
     let history = History::new();
     let mut open: HashMap<u64, (u64, &[u8])> = HashMap::new();

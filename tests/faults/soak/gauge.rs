@@ -1,4 +1,4 @@
-//! What a server takes, as the system sees it.
+//! The resources of a server as the system reports them.
 
 use std::fmt;
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::checker::files_under;
 use crate::process::Client;
 
-/// One look at a server.
+/// One sample of a server.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
     memory_bytes: f64,
@@ -30,12 +30,12 @@ impl fmt::Display for Sample {
 }
 
 impl Sample {
-    /// Whether there are no more rows than these.
+    /// Returns whether there are at most this many rows.
     pub fn has_at_most(&self, jobs: usize, versions: usize) -> bool {
         self.jobs <= jobs as f64 && self.versions <= versions as f64
     }
 
-    /// Nothing where the server can't be asked at this moment.
+    /// Returns `None` if the server can't be asked at this moment.
     pub fn of(pid: u32, client: &Client, folder: &Path) -> Option<Self> {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         let field = |name: &str| -> Option<f64> {
@@ -44,7 +44,7 @@ impl Sample {
         };
         let models = client.all("/v1/models", "models").ok()?;
         let versions = models.iter().filter_map(|model| model["version_count"].as_u64());
-        // One may be removed while it is looked at.
+        // A file may be deleted while it is measured.
         let bytes = |name: &String| fs::metadata(folder.join(name)).map_or(0, |file| file.len());
         Some(Self {
             memory_bytes: field("VmRSS:")? * 1024.0,
@@ -57,10 +57,12 @@ impl Sample {
     }
 }
 
-/// A figure: its name, what it is of a sample, and the factor and the sum by which it may be more.
+/// The limit of a figure: its name, its value in a sample, and the factor and the amount by which it may
+/// grow.
 type Limit = (&'static str, fn(&Sample) -> f64, f64, f64);
 
-/// Fails where the mean of the last quarter lies above that of the third. Rows come and go with the pace of the clients.
+/// Asserts that the mean of the last quarter does not exceed that of the third by more than a limit. Numbers
+/// of rows are not compared, since they follow the pace of the clients.
 pub fn assert_flat(samples: &[Sample]) {
     let quarter = samples.len() / 4;
     assert!(quarter > 0, "{} samples are too few", samples.len());
@@ -89,7 +91,7 @@ pub fn assert_flat(samples: &[Sample]) {
 mod tests {
     use super::*;
 
-    /// A hundred looks at a server whose memory grows by so many bytes between two of them.
+    /// Returns a hundred samples of a server whose memory grows by `bytes` from one to the next.
     fn growing_by(bytes: f64) -> Vec<Sample> {
         let of = |number: u32| Sample {
             memory_bytes: 1e8 + f64::from(number) * bytes,

@@ -1,4 +1,4 @@
-//! Clients that go on whatever the servers do, and remember what they were told.
+//! Clients that continue whatever happens to the servers, and record the answers.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -16,29 +16,29 @@ use crate::checker::{History, What, is_end};
 use crate::process::{Answer, Client};
 use crate::workload::{self, MODELS};
 
-/// A client posts no more while so many of its jobs have not ended.
+/// A client posts no more jobs while this many of its own have not ended.
 const PENDING_MAX: usize = 4;
 
-/// How long a client waits for an answer: less than for a job, more than for anything else.
+/// How long a client waits for an answer: less than a job takes, longer than any other request.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
-/// Between two tries while no server listens.
+/// The pause between two tries while no server listens.
 const RETRY_AFTER: Duration = Duration::from_millis(10);
 
-/// What the clients and the one who kills share.
+/// What the clients and the killing thread share.
 #[derive(Default)]
 pub struct Shared {
-    /// Where servers listen, or did a moment ago.
+    /// The addresses of the servers, which may just have died.
     pub addresses: Mutex<Vec<SocketAddr>>,
     pub stop: AtomicBool,
-    /// Whether no server will come again.
+    /// Whether no server will be started again.
     pub is_abandoned: AtomicBool,
     pub history: History,
-    /// How often what was done.
+    /// How often each thing was done.
     pub tally: Mutex<BTreeMap<&'static str, u64>>,
     /// Answers that no fault explains.
     pub strange: Mutex<Vec<String>>,
-    /// The known-bad client: it takes a new key for each try.
+    /// The known-bad client: it uses a new key for each try.
     pub forgets_keys: bool,
 }
 
@@ -52,7 +52,7 @@ impl Shared {
     }
 }
 
-/// A job this client has posted, as it last heard of it.
+/// A job that this client posted, in its last known state.
 struct Known {
     id: String,
     state: String,
@@ -76,7 +76,7 @@ impl<'a> Clerk<'a> {
         Self { shared, name: format!("client-{number}"), rng, jobs: Vec::new(), posts: 0 }
     }
 
-    /// Asks one thing after the other until it is told to stop.
+    /// Sends requests until it is told to stop.
     pub fn run(mut self) {
         while !self.shared.has_stopped() {
             match self.rng.random_range(0..1000) {
@@ -103,7 +103,7 @@ impl<'a> Clerk<'a> {
         Some(Client { address: addresses[at], within: ANSWER_WITHIN })
     }
 
-    /// Sends a request to one of the servers; an error where no answer came.
+    /// Sends a request to one of the servers. Returns an error if there is no answer.
     fn ask(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<Answer> {
         let Some(client) = self.client() else { return Err(io::ErrorKind::NotConnected.into()) };
         let answer = client.request(method, path, headers, body);
@@ -112,7 +112,7 @@ impl<'a> Clerk<'a> {
                 self.shared.count("unanswered");
                 thread::sleep(RETRY_AFTER);
             }
-            // 503 is what a server says that starts, ends or has too much to do.
+            // A server answers 503 while it starts, stops or is overloaded.
             Ok(answer) if answer.status >= 500 && answer.status != 503 => {
                 let words = format!("{method} {path}: {} {}", answer.status, answer.text());
                 self.shared.strange.lock().unwrap_or_else(PoisonError::into_inner).push(words);
@@ -122,8 +122,8 @@ impl<'a> Clerk<'a> {
         answer
     }
 
-    /// Posts a job and tries again with the same key until there is an answer, also when told to stop: the servers live
-    /// on until the clients have ended.
+    /// Posts a job and repeats the request with the same key until there is an answer, even after the stop:
+    /// servers run until the clients have ended.
     fn post(&mut self) {
         self.jobs.retain(|job| !is_end(&job.state) || self.rng.random_bool(0.98));
         if self.jobs.iter().filter(|job| !is_end(&job.state)).count() >= PENDING_MAX {
@@ -142,7 +142,7 @@ impl<'a> Clerk<'a> {
             let headers = [("Content-Type", "application/json"), ("Idempotency-Key", sent.as_str())];
             let asked = self.shared.history.now();
             let posted = |id| What::Posted { key: key.clone(), spec: name.to_owned(), id };
-            // Some clients hang up before the answer comes, and ask again.
+            // Some clients disconnect before the answer and ask again.
             if attempt == 1 && self.rng.random_bool(0.2) {
                 self.hang_up(&headers, body.as_bytes());
                 self.shared.history.unanswered(asked, posted(None));
@@ -174,7 +174,7 @@ impl<'a> Clerk<'a> {
         }
     }
 
-    /// Sends a request and closes the connection without waiting for an answer.
+    /// Sends a request and closes the connection without waiting for the answer.
     fn hang_up(&mut self, headers: &[(&str, &str)], body: &[u8]) {
         let Some(client) = self.client() else { return };
         let mut message = "POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\n".to_owned();
@@ -186,7 +186,7 @@ impl<'a> Clerk<'a> {
             stream.write_all(message.as_bytes())?;
             stream.write_all(body)
         });
-        // Time for the server to read it before the connection goes.
+        // The server needs time to read the request before the connection is closed.
         thread::sleep(Duration::from_millis(self.rng.random_range(0..12)));
         drop(sent);
     }
@@ -216,7 +216,7 @@ impl<'a> Clerk<'a> {
         known.version = job["result"]["version"].as_u64();
     }
 
-    /// Asks for something that changes; what it was is remembered, carried out or not.
+    /// Sends a request that changes something, and records whether there was an answer.
     fn change(&mut self, method: &str, path: &str, body: &[u8], done: u16, what: What) -> Option<Answer> {
         let asked = self.shared.history.now();
         let headers = [("Content-Type", "application/json")];

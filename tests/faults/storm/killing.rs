@@ -1,4 +1,4 @@
-//! Servers on one folder, and the one who kills them.
+//! Servers on one folder, and the thread that kills them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -17,28 +17,28 @@ use crate::folders::{copy_into, copy_of};
 use crate::process::{Serve, Server, chainrule};
 use crate::workload::{self, THREADS};
 
-/// How many clients ask at the same time.
+/// How many clients send requests in parallel.
 const CLIENTS: u64 = 3;
 
-/// The longest a server lives in the storm, in seconds.
+/// The longest life of a server during the storm, in seconds.
 const LIFE_MAX: f64 = 1.5;
 
-/// A server has so long to end on SIGTERM.
+/// The time limit for a server to end on SIGTERM.
 const ENDS_WITHIN: Duration = Duration::from_secs(30);
 
-/// How long all jobs may take once the storm is over.
+/// The time limit for all jobs to end after the storm.
 const CALM_WITHIN: Duration = Duration::from_secs(300);
 
-/// A storm over one folder.
+/// A storm on one folder.
 pub struct Storm {
     pub kills: u32,
-    /// Servers on the folder; one is killed at a time.
+    /// Number of servers on the folder. One is killed at a time.
     pub servers: usize,
-    /// The mean of a server's life, in seconds.
+    /// The mean life of a server, in seconds.
     pub mean_life: f64,
-    /// Whether clients take a new key for each try.
+    /// Whether clients use a new key for each try.
     pub forgets_keys: bool,
-    /// Whether the folder goes back to an older copy in the middle.
+    /// Whether the folder is replaced by an older copy half-way.
     pub goes_back: bool,
 }
 
@@ -48,7 +48,7 @@ impl Default for Storm {
     }
 }
 
-/// Lets the clients give up when the one who kills has failed.
+/// On drop, stops the clients even if the killing thread has panicked.
 struct Abandon<'a>(&'a Shared);
 
 impl Drop for Abandon<'_> {
@@ -58,12 +58,12 @@ impl Drop for Abandon<'_> {
     }
 }
 
-/// What came of a storm.
+/// The result of a storm.
 pub struct Told {
     pub tally: BTreeMap<&'static str, u64>,
     pub violations: Vec<Violation>,
     pub strange: Vec<String>,
-    /// Where the folder stays when something was found.
+    /// The folder, which is kept if there were violations.
     pub kept: PathBuf,
 }
 
@@ -79,7 +79,7 @@ impl Storm {
                     scope.spawn(|| clerk.run())
                 })
                 .collect();
-            // Else they would try again forever where a server does not start.
+            // Otherwise the clients would try forever if no server starts.
             let abandoned = Abandon(&shared);
             let servers = self.kill(folder.path(), &shared, seed);
             std::mem::forget(abandoned);
@@ -95,14 +95,14 @@ impl Storm {
         self.told(folder, shared, violations)
     }
 
-    /// Kills and starts; the servers that live at the end.
+    /// Kills and starts servers. Returns those that are alive at the end.
     fn kill(&self, folder: &Path, shared: &Shared, seed: u64) -> Vec<Server> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut copy = None;
         let mut servers: Vec<Server> = (0..self.servers).map(|_| start(folder)).collect();
         for kill in 0..self.kills {
             announce(shared, &servers);
-            // Exponential: moments without memory, as faults are.
+            // The lives are distributed exponentially, since faults have no memory.
             let life = -self.mean_life * (1.0 - rng.random::<f64>()).ln();
             thread::sleep(Duration::from_secs_f64(life.min(LIFE_MAX)));
             let at = rng.random_range(0..servers.len());
@@ -148,7 +148,7 @@ impl Storm {
     }
 }
 
-/// Lets all end and checks; then once more on a server that has just started, alone.
+/// Waits until all jobs have ended, and checks; then checks again on a new server that runs alone.
 fn look(
     servers: Vec<Server>,
     folder: &Path,
@@ -180,8 +180,8 @@ fn look(
     violations.extend(check_command(folder).err().map(|words| Violation { law: Law::Files, words }));
 }
 
-/// Jobs that have succeeded, also those that were deleted since; and those of them still there that had more than one
-/// attempt.
+/// Counts the jobs that succeeded, deleted ones included, and those of the remaining ones that took more than
+/// one attempt.
 fn count_successes(seen: &Seen, shared: &Shared) {
     let told = shared.history.events().into_iter().filter_map(|event| match event.what {
         What::State { id, state, .. } if state == "succeeded" => Some(id),
@@ -211,13 +211,13 @@ fn start(folder: &Path) -> Server {
     serve(folder).start()
 }
 
-/// Starts a server and kills it before anyone knows whether it listens.
+/// Starts a server and kills it, perhaps before it listens.
 fn kill_while_it_starts(folder: &Path, life: Duration) {
     let mut command = chainrule(&["serve", "--listen", "127.0.0.1:0", "--log", "off"]);
     command.args(THREADS).args(flags()).arg("--data-dir").arg(folder);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary runs");
     thread::sleep(life);
-    // It may have ended by itself.
+    // The process may have ended already.
     let _ = child.kill();
     child.wait().expect("a process");
 }

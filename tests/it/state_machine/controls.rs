@@ -1,4 +1,4 @@
-//! Known-bad twins: what the comparison with a model and the search for an order must find.
+//! Known-bad twins that the comparison with a model and the search for an order must detect.
 
 use chainrule::job::JobState;
 use chainrule::store::Store;
@@ -13,7 +13,7 @@ use super::{folder, open};
 const CASES: u32 = 400;
 
 #[test]
-fn a_model_whose_rescue_ignores_the_beat_is_found_and_told_in_five_calls() {
+fn a_model_whose_rescue_ignores_the_beat_is_found_and_shown_in_five_calls() {
     let (why, calls) = difference(CASES, Twist::RescueIgnoresBeat, true).expect("a difference");
     let calls = shortest(calls, Twist::RescueIgnoresBeat, true);
     let is_shortest = matches!(
@@ -30,7 +30,7 @@ fn a_model_whose_rescue_ignores_the_beat_is_found_and_told_in_five_calls() {
 }
 
 #[tokio::test]
-async fn every_other_wrong_model_is_found() {
+async fn every_defect_of_the_model_is_found() {
     let insert = |model, client| Call::Insert { model, client, priority: 0 };
     for (twist, calls) in [
         (
@@ -89,7 +89,7 @@ async fn a_queue_without_fencing_has_no_order_that_explains_it() {
     assert!(courses(&record(4, 150, 21, false).await).is_err());
 }
 
-/// Another answer to the same call, which can't be true at the same time.
+/// Returns another answer to the same call that can't be true as well.
 fn forged(told: Told) -> Told {
     match told {
         Told::Inserted => Told::Deleted(Answer::Done, None),
@@ -121,7 +121,7 @@ fn forged(told: Told) -> Told {
 async fn one_forged_answer_to_one_thread_is_found_wherever_it_is() {
     for (id, events) in record(1, 300, 31, true).await.histories() {
         assert!(linearize(&events).is_ok(), "{id}");
-        // Before the insertion a job is not there, as after its deletion.
+        // A job does not exist before its insertion, just as after its deletion.
         let inserted = events.iter().find(|event| event.told == Told::Inserted).expect("an insertion").begin;
         for place in (0..events.len()).filter(|&place| events[place].begin >= inserted) {
             let mut events = events.clone();
@@ -164,7 +164,7 @@ async fn a_doubled_claim_and_a_lost_write_are_found_among_many_threads() {
 }
 
 #[test]
-fn a_read_beside_a_write_may_come_before_it_or_after_and_a_later_one_only_after() {
+fn a_read_during_a_write_may_come_before_or_after_it_and_a_later_read_only_after() {
     let event = |begin, end, told| Event { begin, end, told };
     let seen = |state, attempt| Told::Seen(Some((state, attempt, 0)));
     let claimed = event(2, 7, Told::Claimed { attempt: 1, step: 0 });
@@ -178,7 +178,7 @@ fn a_read_beside_a_write_may_come_before_it_or_after_and_a_later_one_only_after(
         let events = [inserted, claimed, event(begin, end, told)];
         assert_eq!(linearize(&events).is_ok(), is_explained, "{told:?} at {begin}");
     }
-    // Two reads that overlap the claim, one after the other: the second can't be older than the first.
+    // Two successive reads overlap the claim. The second one can't see an older state than the first.
     let back =
         [inserted, claimed, event(3, 4, seen(JobState::Running, 1)), event(5, 6, seen(JobState::Queued, 0))];
     assert!(linearize(&back).is_err());

@@ -1,4 +1,4 @@
-//! Clients take turns, whoever comes when.
+//! Clients take turns, whatever the order of their requests.
 
 use std::collections::HashMap;
 
@@ -18,16 +18,16 @@ enum Step {
     Submit {
         client: usize,
     },
-    /// A worker takes a job and ends it.
+    /// A worker claims a job and ends it.
     Serve,
 }
 
-/// A queue of jobs that all have models of their own, and how many claims each job has waited for.
+/// A queue of jobs with distinct models, and how many claims each job has waited for.
 struct Service {
     store: Store,
     submitted: usize,
     claims: usize,
-    /// Whose it is, and the number of the claim that must have given it.
+    /// The client of each job, and the number of the claim by which it must have been returned.
     due: HashMap<JobId, (usize, usize)>,
 }
 
@@ -89,15 +89,16 @@ fn the_kth_job_of_a_client_waits_for_no_more_than_k_of_every_other_and_one() {
 }
 
 #[tokio::test]
-async fn a_client_of_few_jobs_does_not_wait_for_all_of_one_who_sent_many() {
+async fn a_client_with_few_jobs_does_not_wait_for_all_jobs_of_another() {
     let mut steps = vec![Step::Submit { client: 0 }; 60];
     steps.extend(vec![Step::Submit { client: 1 }; 6]);
     assert_eq!(serve(&steps).await, Ok(()));
 }
 
-/// Two clients who each send a job whenever their last one has ended always have one in the queue between them.
+/// Two clients who each send a new job when their last one has ended. One of them always has a job in the
+/// queue.
 #[tokio::test]
-async fn a_client_of_two_jobs_does_not_wait_for_those_who_come_again_and_again() {
+async fn a_client_with_two_jobs_does_not_wait_for_clients_who_keep_posting() {
     let mut steps = vec![Step::Submit { client: 0 }, Step::Submit { client: 0 }];
     steps.extend([Step::Submit { client: 1 }, Step::Submit { client: 2 }, Step::Serve]);
     for turn in 0..20 {

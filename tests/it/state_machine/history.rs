@@ -1,6 +1,6 @@
-//! Whether the calls about one job, some of them at the same time, can have happened one after the other: Wing and Gong's
-//! search ("Testing and Verifying Concurrent Objects", JPDC 1993) with Lowe's memory of what was tried ("Testing for
-//! linearizability", 2017).
+//! Decides whether overlapping calls about one job can have happened one after the other. This is Wing and
+//! Gong's search ("Testing and Verifying Concurrent Objects", JPDC 1993) with Lowe's cache of visited states
+//! ("Testing for linearizability", 2017).
 
 use std::collections::HashSet;
 
@@ -8,7 +8,7 @@ use chainrule::job::JobState;
 
 use super::model::Answer;
 
-/// A call and what it was answered. `attempt` is what the caller was given.
+/// A call and its answer. `attempt` is the attempt that the caller held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Told {
     Inserted,
@@ -41,12 +41,12 @@ pub(super) enum Told {
         beat: i64,
         state: Option<JobState>,
     },
-    /// With the state that was told beside the answer.
+    /// The state that came with the answer.
     Cancelled(Answer, Option<JobState>),
     Resumed(Answer, Option<JobState>),
     Deleted(Answer, Option<JobState>),
     Seen(Option<(JobState, u32, u64)>),
-    /// Attempt and beat, where some worker holds it.
+    /// Attempt and beat, if a worker holds the job.
     Looked(Option<(u32, i64)>),
 }
 
@@ -69,7 +69,7 @@ pub(super) struct OneJob {
 
 pub(super) const CRASHES_MAX: u32 = 3;
 
-/// The job after a call; `Err` where it can't have been answered so.
+/// Returns the job after a call, or `Err` if the answer was not possible in this state.
 pub(super) fn after(before: Option<OneJob>, told: Told) -> Result<Option<OneJob>, ()> {
     let holds = |attempt: u32| before.filter(|job| job.state == JobState::Running && job.attempt == attempt);
     let unless_taken = |is_taken: bool| if is_taken { Err(()) } else { Ok(before) };
@@ -126,7 +126,7 @@ pub(super) fn after(before: Option<OneJob>, told: Told) -> Result<Option<OneJob>
             }
             (Answer::NotThen, Some(job)) => only_if(!is_stopped(job.state) && shown == Some(job.state)),
             (Answer::Unknown, None) => Ok(before),
-            // No test of these lets the queue be full.
+            // None of these tests fills the queue.
             _ => Err(()),
         },
         Told::Deleted(answer, shown) => match (answer, before) {
@@ -147,7 +147,8 @@ fn is_stopped(state: JobState) -> bool {
     matches!(state, JobState::Failed | JobState::Cancelled)
 }
 
-/// An order of the events that explains every answer; the longest beginning of one where there is none.
+/// Returns an order of the events that explains every answer. If there is none, the error is the longest
+/// prefix of one.
 pub(super) fn linearize(events: &[Event]) -> Result<Vec<usize>, Vec<usize>> {
     let mut by_begin: Vec<usize> = (0..events.len()).collect();
     by_begin.sort_unstable_by_key(|&place| events[place].begin);
@@ -195,7 +196,7 @@ impl Search<'_> {
         false
     }
 
-    /// The events that began before any of those to come has ended.
+    /// Returns the events that began before any of the remaining ones ended.
     fn candidates(&self) -> Vec<usize> {
         let mut first_end = u64::MAX;
         let mut found = Vec::new();
@@ -214,7 +215,7 @@ impl Search<'_> {
     }
 }
 
-/// Why no order explains these events, in words.
+/// Describes why no order explains these events.
 pub(super) fn explain(events: &[Event], longest: &[usize]) -> String {
     let mut job = None;
     for &place in longest {

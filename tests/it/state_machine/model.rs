@@ -1,11 +1,11 @@
-//! The queue as it is meant: plain data, one call after the other.
+//! A model of the queue: plain data, one call after the other.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use chainrule::job::JobState;
 use chainrule::store::SetAlias;
 
-/// How a model is wrong; the store must be found to differ from each but the first.
+/// A defect of the model. The store must differ from each model but the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Twist {
     None,
@@ -46,13 +46,13 @@ pub(super) enum Answer {
     Unknown,
 }
 
-/// Jobs are numbered by their acceptance; a number is never given twice.
+/// Jobs are numbered in order of acceptance. Numbers are never reused.
 pub(super) struct Queue {
     twist: Twist,
     pub jobs: BTreeMap<usize, ModelJob>,
     accepted: usize,
     sequence: u64,
-    /// The turn that each priority has come to.
+    /// The current turn of each priority.
     turns: BTreeMap<i32, i64>,
     last_versions: BTreeMap<String, u32>,
     pub versions: BTreeSet<(String, u32)>,
@@ -81,8 +81,8 @@ impl Queue {
         self.jobs.iter().find(|(_, job)| job.key.as_deref() == Some(key)).map(|(&number, _)| number)
     }
 
-    /// A client's next job has the turn behind its last one in the queue; one who has none there the turn behind the one
-    /// that its priority has come to.
+    /// Returns the turn of a client's next job: one after its last job in the queue, or else one after the
+    /// current turn of the priority.
     fn next_turn(&self, client: &str, priority: i32) -> i64 {
         if self.twist == Twist::ClientsTakeNoTurns {
             return 0;
@@ -95,7 +95,7 @@ impl Queue {
         last.or_else(|| self.turns.get(&priority).copied()).map_or(0, |turn| turn + 1)
     }
 
-    /// Whether the version that a job starts from, if it does from one, is there.
+    /// Returns whether the version that a job starts from exists, if there is one.
     fn can_start(&self, job: &ModelJob) -> bool {
         let is_there = |reference: &String| {
             self.versions.iter().any(|(name, version)| format!("{name}@{version}") == *reference)
@@ -103,14 +103,14 @@ impl Queue {
         job.starts_from.as_ref().is_none_or(is_there)
     }
 
-    /// Whether the queue takes one more job of this client, who may have half of it.
+    /// Returns whether the queue accepts one more job of this client, who may have half of it.
     fn has_room(&self, client: &str, queue_max: u32) -> bool {
         let waiting = self.jobs.values().filter(|job| job.state == JobState::Queued && job.client == client);
         self.count(JobState::Queued) < u64::from(queue_max)
             && waiting.count() < queue_max.div_ceil(2) as usize
     }
 
-    /// Its number.
+    /// Returns the number of the job.
     pub fn insert(&mut self, job: ModelJob, queue_max: u32) -> Result<usize, Answer> {
         if !self.can_start(&job) {
             return Err(Answer::InitialModelGone);
@@ -133,7 +133,7 @@ impl Queue {
             })
     }
 
-    /// The number of the job that was given, if any.
+    /// Returns the number of the claimed job, if there is one.
     pub fn claim(&mut self) -> Option<usize> {
         let waiting = self.jobs.iter().filter(|(_, job)| job.state == JobState::Queued);
         let free = waiting.filter(|(_, job)| self.is_next_of_its_model(job));
@@ -147,7 +147,7 @@ impl Queue {
         Some(number)
     }
 
-    /// The job, where this attempt still holds it.
+    /// Returns the job if this attempt still holds it.
     pub fn held(&mut self, number: usize, attempt: u32) -> Option<&mut ModelJob> {
         let job = self.jobs.get_mut(&number)?;
         (job.state == JobState::Running && job.attempt == attempt).then_some(job)
@@ -165,7 +165,7 @@ impl Queue {
         true
     }
 
-    /// The keys of the checkpoints that are forgotten.
+    /// Returns the keys of the deleted checkpoints.
     pub fn forget(&mut self, number: usize, attempt: u32, keep: usize) -> Vec<String> {
         let Some(job) = self.held(number, attempt) else { return Vec::new() };
         let beyond = job.checkpoints.len().saturating_sub(keep);
@@ -180,7 +180,7 @@ impl Queue {
         true
     }
 
-    /// The version that is published.
+    /// Returns the published version.
     pub fn succeed(&mut self, number: usize, attempt: u32, step: u64) -> Option<u32> {
         let job = self.held(number, attempt)?;
         job.state = JobState::Succeeded;
@@ -239,7 +239,7 @@ impl Queue {
         Answer::Done
     }
 
-    /// The keys of its checkpoints, where it went.
+    /// Also returns the keys of the job's checkpoints if it was deleted.
     pub fn delete(&mut self, number: usize) -> (Answer, Vec<String>) {
         match self.jobs.get(&number) {
             None => (Answer::Unknown, Vec::new()),
@@ -265,13 +265,13 @@ impl Queue {
         SetAlias::Set
     }
 
-    /// The aliases that mean a version.
+    /// Returns the aliases of a version.
     pub fn aliases_of(&self, model: &str, version: u32) -> Vec<&str> {
         let of = self.aliases.iter().filter(|((name, _), meant)| name == model && **meant == version);
         of.map(|((_, alias), _)| alias.as_str()).collect()
     }
 
-    /// The jobs that have not ended and start from a version.
+    /// Returns the jobs that start from a version and have not ended.
     pub fn dependants(&self, model: &str, version: u32) -> Vec<usize> {
         let reference = format!("{model}@{version}");
         let needs = |job: &ModelJob| !job.state.is_ended() && job.starts_from.as_ref() == Some(&reference);

@@ -1,4 +1,4 @@
-//! How SQLite finds what the queue asks for: never by a look at every job, <https://sqlite.org/eqp.html>.
+//! SQLite answers the queries of the queue without scanning all jobs: <https://sqlite.org/eqp.html>.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -16,10 +16,10 @@ use crate::process::{chainrule, output, text};
 
 const ROWS: u32 = 100_000;
 
-/// What the sweep compares files with, at a time of its own choosing: all of it.
+/// The sweep compares files with all jobs, at a time of its own choosing.
 const OF_ALL_JOBS: &str = "SELECT id, state, attempt FROM jobs";
 
-/// Jobs that run are as many as workers: any index of states will do.
+/// There are as many running jobs as workers, so any index of states will do.
 const OF_WORKERS: &str = "WHERE state = 'running'";
 
 async fn connect(folder: &Path) -> SqliteConnection {
@@ -27,7 +27,7 @@ async fn connect(folder: &Path) -> SqliteConnection {
     options.connect().await.expect("a connection")
 }
 
-/// Jobs as the newest that is there: of a hundred one is in the queue, the others have ended.
+/// Inserts copies of the newest job. One in a hundred is queued, the others have ended.
 async fn fill(connection: &mut SqliteConnection) {
     sqlx::query(
         "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < $1)
@@ -44,17 +44,17 @@ async fn fill(connection: &mut SqliteConnection) {
     .expect("rows");
 }
 
-/// The indexes of jobs that wait or run: as long as the queue, not as the table.
+/// The indexes of queued and running jobs. They are as long as the queue, not as the table.
 const OF_THE_QUEUE: [&str; 4] = ["jobs_queue", "jobs_running", "jobs_of_model_to_do", "jobs_turns_of_client"];
 
-/// How retention counts the jobs that are kept, once an hour, and stops behind them.
+/// Once an hour retention counts the jobs that it keeps, and reads no further.
 const OF_THE_KEPT: &str = "INDEX jobs_ended";
 
-/// What grows with every job.
+/// The tables that grow with every job.
 const TABLES: [&str; 4] = ["jobs", "job_epochs", "job_steps", "models"];
 
-/// What is wrong with a plan: a look at every job, or at every one of a state, and a sort of more than the jobs that came
-/// together or that run.
+/// Returns the faults of a plan: a scan of all jobs or of all jobs in a state, and a sort of more than the
+/// jobs that are inserted together or running.
 fn faults(plan: &[String]) -> Vec<&String> {
     let is_of_a_batch = plan.iter().any(|line| line.starts_with("SCAN json_each"));
     let is_of_workers =
@@ -71,7 +71,7 @@ fn faults(plan: &[String]) -> Vec<&String> {
 }
 
 #[tokio::test]
-async fn the_claim_reads_the_first_row_of_its_index_however_many_jobs_there_are() {
+async fn a_claim_reads_the_first_row_of_its_index_however_many_jobs_exist() {
     let folder = folder();
     let store = open(folder.path()).await;
     let first = insert(&store, new_job("a", "x", 100)).await;
@@ -88,8 +88,8 @@ async fn the_claim_reads_the_first_row_of_its_index_however_many_jobs_there_are(
     store.close().await;
 }
 
-/// Every statement that a server with `flags` runs while it takes a job, trains it, publishes its model and lists what there
-/// is: from its log.
+/// Returns every statement in the log of a server with `flags` that accepts a job, trains it, publishes its
+/// model and lists everything.
 async fn statements(folder: &Path, flags: &[&str]) -> BTreeSet<String> {
     let log = folder.join("log");
     let path = folder.to_str().expect("UTF-8");
@@ -135,7 +135,7 @@ async fn statements(folder: &Path, flags: &[&str]) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn no_statement_on_the_way_of_a_job_or_of_a_list_looks_at_every_job_or_sorts_them() {
+async fn no_statement_of_a_job_or_a_list_scans_or_sorts_all_jobs() {
     let folder = folder();
     let mut statements = statements(folder.path(), &["--keep-jobs", "50"]).await;
     statements.extend(self::statements(folder.path(), &["--keep-jobs", "9999d"]).await);
@@ -189,7 +189,7 @@ async fn no_statement_on_the_way_of_a_job_or_of_a_list_looks_at_every_job_or_sor
     connection.close().await.expect("closed");
 }
 
-/// Triggers show no plan of their own.
+/// The plan of a trigger can't be shown, so its query is tested.
 #[tokio::test]
 async fn the_next_job_of_a_model_is_found_by_its_index() {
     let folder = folder();

@@ -1,4 +1,5 @@
-//! One call after the other, through two handles on one file as two processes have them: each answer is the model's.
+//! One call after the other, through two handles on one file like those of two processes. Each answer equals
+//! the model's.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,8 +25,8 @@ const ALIASES: [&str; 2] = ["best", "default"];
 const ALIASES_MAX: u32 = 1;
 const CALLS_MAX: usize = 60;
 
-/// A call. What it is about is chosen among what there is by then, from the newest: a sequence stays one when parts of it
-/// are left out.
+/// A call. Its subject is chosen among what exists by then, from the newest, so that a sequence stays valid
+/// when calls are removed.
 #[derive(Clone, Debug)]
 pub(super) enum Call {
     Insert { model: usize, client: usize, priority: i32 },
@@ -77,12 +78,12 @@ fn call() -> impl Strategy<Value = Call> {
     ]
 }
 
-/// What is expected and what was found differ.
+/// Returns an error if the found value differs from the expected one.
 fn expect<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> Result<(), String> {
     if found == expected { Ok(()) } else { Err(format!("{what}: found {found:?}, expected {expected:?}")) }
 }
 
-/// What both the store and the model have been through.
+/// The state of store and model during a sequence.
 struct Course {
     stores: [Store; 2],
     workers: [WorkerSide; 2],
@@ -93,7 +94,7 @@ struct Course {
     seen: Vec<(usize, Held)>,
     states: BTreeMap<usize, JobState>,
     revision: i64,
-    /// What a server knows of the models, who reads what has changed.
+    /// What a server that reads only changes knows of the models.
     versions: BTreeSet<(String, u32)>,
     aliases: BTreeMap<(String, String), u32>,
     _folder: TempDir,
@@ -212,7 +213,7 @@ impl Course {
         }
     }
 
-    /// A write by whoever was once given the job.
+    /// A write with a claim that a worker once got.
     async fn write(&mut self, call: &Call, number: usize, attempt: u32, step: u64) -> Result<(), String> {
         let worker = &self.workers[self.calls % 2];
         let claim = Claim { id: self.ids[number], attempt };
@@ -351,7 +352,7 @@ impl Course {
         expect("a right answer", is_right, true)
     }
 
-    /// Everything that can be read of the rows, against the model.
+    /// Compares everything that can be read from the store with the model.
     async fn compare(&mut self) -> Result<(), String> {
         let store = self.stores[(self.calls + 1) % 2].clone();
         for (state, count) in store.counts().await.expect("rows") {
@@ -384,7 +385,7 @@ impl Course {
         self.follow(&store).await
     }
 
-    /// Reads what has changed of the models since the last time.
+    /// Reads the changes of the models since the last time.
     async fn follow(&mut self, store: &Store) -> Result<(), String> {
         let changes = store.model_changes(self.revision).await.expect("rows");
         self.revision = changes.revision;
@@ -408,11 +409,12 @@ fn shown(job: &Job) -> (JobState, u32, u64, Option<String>, Option<u32>) {
     (job.state, job.attempt, job.progress.step, error, job.result.as_ref().map(|result| result.version))
 }
 
-/// A sequence of calls whose answers are not the model's, and how they differ.
+/// Searches for a sequence of calls whose answers differ from the model's. Returns the difference and the
+/// sequence.
 pub(super) fn difference(cases: u32, twist: Twist, is_fenced: bool) -> Option<(String, Vec<Call>)> {
     let runtime = Runtime::new().expect("a runtime");
     let sequences = prop::collection::vec(call(), 1..CALLS_MAX);
-    // Of a queue without fencing it is enough that it is found.
+    // For a queue without fencing the sequence need not be shortened.
     let shrinks = if is_fenced { config(cases, SEED).max_shrink_iters } else { 0 };
     let config = ProptestConfig { max_shrink_iters: shrinks, ..config(cases, SEED) };
     let ran = TestRunner::new(config).run(&sequences, |calls| {
@@ -429,7 +431,7 @@ pub(super) async fn run(calls: &[Call], twist: Twist, is_fenced: bool) -> Result
     Course::begin(twist, is_fenced).await.run(calls).await
 }
 
-/// The sequence without the calls it does not need: proptest has made those simpler that others stood for.
+/// Removes the calls that a sequence does not need. Proptest's shrinking may have left some.
 pub(super) fn shortest(calls: Vec<Call>, twist: Twist, is_fenced: bool) -> Vec<Call> {
     let runtime = Runtime::new().expect("a runtime");
     let (mut calls, mut place) = (calls, 0);

@@ -1,5 +1,5 @@
-//! Many threads at once: for each job there is an order of the calls, each between its beginning and its end, in which every
-//! answer is right.
+//! Many threads at once. For each job there is an order of its calls, each between its begin and end, in
+//! which every answer is right.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -13,14 +13,14 @@ use super::{folder, open};
 const THREADS: usize = 6;
 const CALLS: usize = 100;
 
-/// When an attempt surely ran, from the end of its claim to the beginning of what ended it.
+/// When an attempt certainly ran: from the end of its claim to the beginning of the call that ended it.
 struct Ran {
     attempt: u32,
     from: u64,
     to: u64,
 }
 
-/// What an order of a job's calls says of it.
+/// What an order of the calls says about a job.
 struct Course {
     state: Option<JobState>,
     ran: Vec<Ran>,
@@ -45,7 +45,7 @@ fn course(events: &[Event], order: &[usize]) -> Course {
 /// The calls about a job, and an order of them that explains every answer.
 type Explained = (Vec<Event>, Vec<usize>);
 
-/// An order for every job; `Err` where the calls about one have no order.
+/// Returns an order for every job, or an error if the calls about one have none.
 pub(super) fn courses(record: &Record) -> Result<BTreeMap<JobId, Explained>, String> {
     let histories = record.histories();
     let order = |(id, events): (JobId, Vec<Event>)| match linearize(&events) {
@@ -55,7 +55,7 @@ pub(super) fn courses(record: &Record) -> Result<BTreeMap<JobId, Explained>, Str
     histories.into_iter().map(order).collect()
 }
 
-/// That never two jobs of one model ran at the same time.
+/// Asserts that two jobs of one model never ran at the same time.
 fn assert_one_of_a_model_runs(record: &Record, courses: &BTreeMap<JobId, Course>) {
     for (_, _, held) in &record.looks {
         let mut running = BTreeSet::new();
@@ -79,7 +79,8 @@ fn assert_one_of_a_model_runs(record: &Record, courses: &BTreeMap<JobId, Course>
     }
 }
 
-/// That each success published one version, that of a model are 1, 2, 3 …, and later ones are higher.
+/// Asserts that each success published one version, that the versions of a model are 1, 2, 3 …, and that
+/// later ones are higher.
 async fn assert_versions(record: &Record, histories: &BTreeMap<JobId, Vec<Event>>, store: &Store) {
     let mut published: HashMap<&str, Vec<(u32, JobId, Event)>> = HashMap::new();
     for (id, events) in histories {

@@ -1,4 +1,4 @@
-//! Calls from many threads at once, chosen by a seed, with the order in which they began and ended.
+//! Random calls from many threads at once, recorded with the order in which they began and ended.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +17,7 @@ const MODELS: [&str; 3] = ["a", "b", "c"];
 const JOBS_AT_FIRST: usize = 4;
 const JOBS_MAX: usize = 9;
 
-/// What was called and answered.
+/// The calls and their answers.
 #[derive(Default)]
 pub(super) struct Record {
     pub models: BTreeMap<JobId, String>,
@@ -26,7 +26,7 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// The calls about each job; a look is about every job.
+    /// Returns the calls about each job. A list of jobs counts for every job.
     pub fn histories(&self) -> BTreeMap<JobId, Vec<Event>> {
         let mut histories: BTreeMap<JobId, Vec<Event>> = BTreeMap::new();
         for (id, event) in &self.calls {
@@ -43,7 +43,7 @@ impl Record {
     }
 }
 
-/// What the threads know of each other: ids, claims and looks are used by all, and used again.
+/// What the threads share: ids, claims and observed beats, which all of them use repeatedly.
 #[derive(Default)]
 struct Known {
     record: Record,
@@ -59,7 +59,7 @@ struct Caller {
     rng: ChaCha8Rng,
 }
 
-/// Lets one thread per store make so many calls; all ends with a look at every job.
+/// Makes `calls` calls from one thread per store, and ends with a read of every job.
 pub(super) async fn traffic(stores: &[Store], calls: usize, seed: u64, is_fenced: bool) -> Record {
     let known: Arc<Mutex<Known>> = Arc::default();
     let clock: Arc<AtomicU64> = Arc::default();
@@ -105,7 +105,7 @@ impl Caller {
         self.rng.next_u32() as usize % limit
     }
 
-    /// One of the newest.
+    /// Picks one of the newest.
     fn pick<T: Copy>(&mut self, of: impl Fn(&Known) -> &Vec<T>) -> Option<T> {
         let place = self.below(4);
         let known = self.known();
@@ -186,7 +186,7 @@ impl Caller {
         let (choice, attempt) = (self.below(10), claim.attempt);
         let model = self.known().record.models.get(&claim.id).cloned();
         let begin = self.tick();
-        // No two writes have the same.
+        // The values of all writes differ.
         let step = begin + 1;
         let told = match choice {
             0..=2 => {
@@ -208,7 +208,7 @@ impl Caller {
             }
             8 => Told::Held { attempt, is_held: self.worker.is_held(claim).await },
             _ => {
-                // A claim may be known before its job's insertion is told.
+                // A claim may be known before the answer to the insertion.
                 let Some(model) = model else { return };
                 Told::Succeeded { attempt, step, version: self.worker.succeed(claim, &model, step).await }
             }
@@ -216,7 +216,7 @@ impl Caller {
         self.told(claim.id, begin, told);
     }
 
-    /// What a client wishes.
+    /// A request of a client.
     async fn wish(&mut self, choice: usize, id: JobId) {
         let state = |job: Job| Some(job.state);
         let store = self.worker.store.clone();

@@ -4,7 +4,7 @@
 //!     target/release/peers train candle --data ../../../data/mnist --steps 600 --passes 5
 //!     target/release/peers predict --model 784-128-10.onnx --data ../../../data/mnist
 //!
-//! `RAYON_NUM_THREADS` says how many threads candle and burn may use.
+//! `RAYON_NUM_THREADS` sets the number of threads of candle and burn.
 
 mod mnist;
 mod train;
@@ -21,22 +21,23 @@ use crate::mnist::Split;
 
 #[derive(Parser)]
 enum Command {
-    /// Trains 784-128-10 with batches of 100 and SGD: images per second, accuracy on the test images.
+    /// Trains 784-128-10 with batches of 100 and SGD, and prints images per second and the accuracy on the
+    /// test images
     Train {
         rival: Rival,
         /// Folder of the gzipped IDX files.
         #[arg(long)]
         data: PathBuf,
-        /// Batches in a pass over the images, each in a new order.
+        /// Batches per pass over the images; each pass has a new order
         #[arg(long)]
         steps: usize,
-        /// Passes that are timed, after one that is not.
+        /// Timed passes, after one without the clock
         #[arg(long)]
         passes: usize,
     },
-    /// Predicts with tract: images per second, alone and 256 at a time.
+    /// Predicts with tract, and prints images per second for 1 and for 256 at a time
     Predict {
-        /// The network as ONNX, its input being `batch` x 784.
+        /// The network as ONNX; its input is `batch` x 784
         #[arg(long)]
         model: PathBuf,
         /// Folder of the gzipped IDX files.

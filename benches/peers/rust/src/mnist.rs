@@ -12,7 +12,7 @@ const IMAGE_HEADER_BYTES: usize = 16;
 const LABEL_HEADER_BYTES: usize = 8;
 
 pub struct Split {
-    /// Row by row, 0–1.
+    /// Row by row, from 0 to 1.
     pub images: Vec<f32>,
     pub labels: Vec<u8>,
 }

@@ -1,4 +1,4 @@
-//! The clock around a training run of 784-128-10.
+//! Times a training run of 784-128-10.
 
 use std::time::Instant;
 
@@ -13,16 +13,16 @@ pub const CLASSES: usize = 10;
 pub const BATCH: usize = 100;
 pub const LEARNING_RATE: f64 = 0.1;
 
-/// A network in training; MNIST lies ready in the form that its library wants.
+/// A network in training. MNIST is ready in the form that its library expects.
 pub trait Training {
-    /// One step of gradient descent with these training images.
+    /// Takes one step of gradient descent with these training images.
     fn step(&mut self, rows: &[u32]) -> Result<()>;
 
-    /// The share of the test images that are read correctly.
+    /// Returns the fraction of the test images that are classified correctly.
     fn test_accuracy(&self) -> Result<f64>;
 }
 
-/// Images per second over `passes` of `steps` batches, after one pass of warm-up.
+/// Returns images per second over `passes` of `steps` batches, after a warm-up pass.
 pub fn measure(mut training: impl Training, images: usize, steps: usize, passes: usize) -> Result<Value> {
     let mut rng = StdRng::seed_from_u64(42);
     let mut order: Vec<u32> = (0..images as u32).collect();

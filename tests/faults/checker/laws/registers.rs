@@ -1,14 +1,14 @@
-//! What is set by one request and read by another.
+//! Values that one request sets and another reads.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{Facts, Report};
 use crate::checker::{Event, Law, NEVER, What};
 
-/// A request that set an alias, and to what.
+/// A request that set an alias, and the version it was set to.
 type Write<'a> = (&'a Event, Option<u64>);
 
-/// An alias means what the last request said, or one that may have come after it.
+/// An alias refers to the version of the last request, or of one that may have come after it.
 pub fn aliases_mean_the_last(facts: &Facts, report: Report) {
     let mut writes: BTreeMap<(String, String), Vec<Write>> = BTreeMap::new();
     for event in &facts.events {
@@ -35,7 +35,7 @@ pub fn aliases_mean_the_last(facts: &Facts, report: Report) {
     }
 }
 
-/// A version answers the same image the same way, always.
+/// A version always gives the same prediction for the same image.
 pub fn answers_stay(facts: &Facts, report: Report) {
     let mut answers: HashMap<(&str, u64), &str> = HashMap::new();
     let told = facts.events.iter().filter_map(|event| match &event.what {
