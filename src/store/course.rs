@@ -1,6 +1,6 @@
 use sqlx::FromRow;
 
-use super::{Store, StoreError, from_json, row_error};
+use super::{Store, StoreError, format, row_error};
 use crate::job::{EpochRecord, JobHistory, JobId};
 use crate::train::{EpochMetrics, StepMetrics};
 
@@ -29,7 +29,7 @@ impl Store {
         .bind(limit)
         .fetch_all(&self.pages)
         .await?;
-        rows.iter().map(|text| from_json("epoch", &id.to_string(), text)).collect()
+        rows.iter().map(|text| format::read(id, text)).collect()
     }
 
     /// The sampled steps of a job after number `after` and up to `last`: some thousand at most are kept of a job.

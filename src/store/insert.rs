@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::jobs::JobRow;
 use super::models::is_version;
-use super::{Store, StoreError, now, to_json};
+use super::{Store, StoreError, format, now, row_error};
 use crate::fault::{self, Point};
 use crate::job::{Job, JobId, Progress};
 use crate::train::TrainSpec;
@@ -75,17 +75,17 @@ impl Store {
         let given = Given {
             id,
             model: &job.spec.model,
-            spec: to_json("spec", id, &job.spec)?,
+            spec: format::write(id, &job.spec)?,
             idempotency_key: key.as_ref().map(|key| key.own.as_str()),
             bare_key: key.as_ref().map(|key| key.bare.as_str()),
             request_sha256: &job.request_sha256,
-            progress: to_json("progress", id, &job.progress)?,
+            progress: format::write(id, &job.progress)?,
             initial_model: job.spec.initial_model.as_deref(),
             priority: job.spec.priority,
             client: &job.client,
             queue_max,
         };
-        let given = to_json("job", id, &given)?;
+        let given = serde_json::to_string(&given).map_err(|why| row_error("job", &id.to_string(), &why))?;
         let NewJob { spec, request_sha256, .. } = job;
         let (answer, answered) = oneshot::channel();
         let is_first = {

@@ -2,7 +2,7 @@ use sqlx::FromRow;
 
 use super::insert::queue_share;
 use super::models::is_version;
-use super::{Store, StoreError, committed, from_json, now, row_error, timestamp, to_json};
+use super::{Store, StoreError, committed, format, now, row_error, timestamp};
 use crate::fault::{self, Point};
 use crate::job::{Job, JobId, JobState, Progress};
 use crate::train::TrainSpec;
@@ -83,12 +83,12 @@ impl TryFrom<JobRow> for Job {
         Ok(Self {
             id: id.parse().map_err(|error| row_error("id", id, &error))?,
             state: JobState::named(&row.state).ok_or_else(|| row_error("state", id, &row.state))?,
-            spec: from_json("spec", id, &row.spec)?,
+            spec: format::read(id, &row.spec)?,
             attempt: u32::try_from(row.attempt).map_err(|error| row_error("attempt", id, &error))?,
-            progress: from_json("progress", id, &row.progress)?,
-            metrics: row.metrics.map(|text| from_json("metrics", id, &text)).transpose()?,
-            result: row.result.map(|text| from_json("result", id, &text)).transpose()?,
-            error: row.error.map(|text| from_json("error", id, &text)).transpose()?,
+            progress: format::read(id, &row.progress)?,
+            metrics: format::read_optional(id, row.metrics)?,
+            result: format::read_optional(id, row.result)?,
+            error: format::read_optional(id, row.error)?,
             created_at: timestamp("created_at", id, row.created_at)?,
             started_at: optional("started_at", row.started_at)?,
             finished_at: optional("finished_at", row.finished_at)?,
@@ -214,7 +214,7 @@ impl Store {
     async fn try_cancel(&self, id: JobId) -> Result<Option<Job>, StoreError> {
         let live = self.live.of(id);
         let progress = live.map(|(_, progress)| Progress { waiting_for_disk: false, ..progress });
-        let progress = progress.map(|progress| to_json("progress", id, &progress)).transpose()?;
+        let progress = progress.map(|progress| format::write(id, &progress)).transpose()?;
         let row: Option<JobRow> = committed(
             sqlx::query_as(
                 "UPDATE jobs SET state = 'cancelled', finished_at = $2,

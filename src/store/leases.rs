@@ -1,4 +1,4 @@
-use super::{Claim, Store, StoreError, committed, now, row_error};
+use super::{Claim, Store, StoreError, committed, format, now, row_error};
 use crate::fault::{self, Point};
 use crate::job::{JobError, JobState};
 
@@ -67,7 +67,7 @@ impl Store {
             .bind(held.beat)
             .bind(crashes_max)
             .bind(now())
-            .bind(serde_json::to_string(&error).map_err(|error| row_error("error", &id, &error))?)
+            .bind(format::write(&id, &error)?)
             .fetch_all(&self.writer),
         )
         .await?;

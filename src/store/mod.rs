@@ -8,6 +8,7 @@
 mod blobs;
 mod checkpoints;
 mod course;
+mod format;
 mod guard;
 mod insert;
 mod jobs;
@@ -477,18 +478,6 @@ fn ago(age: Duration) -> i64 {
 
 fn timestamp(what: &'static str, id: &str, micros: i64) -> Result<jiff::Timestamp, StoreError> {
     jiff::Timestamp::from_microsecond(micros).map_err(|error| row_error(what, id, &error))
-}
-
-fn from_json<T: serde::de::DeserializeOwned>(
-    what: &'static str,
-    id: &str,
-    text: &str,
-) -> Result<T, StoreError> {
-    serde_json::from_str(text).map_err(|error| row_error(what, id, &error))
-}
-
-fn to_json<T: serde::Serialize>(what: &'static str, id: JobId, value: &T) -> Result<String, StoreError> {
-    serde_json::to_string(value).map_err(|error| row_error(what, &id.to_string(), &error))
 }
 
 fn row_error(what: &'static str, id: &str, error: &dyn std::fmt::Display) -> StoreError {

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use sqlx::{FromRow, Sqlite, Transaction};
 
-use super::{Store, StoreError, ago, from_json, now, row_error, timestamp, to_json};
+use super::{Store, StoreError, ago, format, now, row_error, timestamp};
 use crate::blobs::Blob;
 use crate::fault::{self, Point};
 use crate::job::JobId;
@@ -67,8 +67,8 @@ impl TryFrom<ModelRow> for PublishedModel {
                 created_at: timestamp("created_at", &id, row.created_at)?,
                 test_accuracy: row.test_accuracy,
                 parameters: row.parameters.unsigned_abs() as usize,
-                layers: from_json("layers", &id, &row.layers)?,
-                classes: from_json("classes", &id, &row.classes)?,
+                layers: format::read(&id, &row.layers)?,
+                classes: format::read(&id, &row.classes)?,
                 size_bytes: row.size_bytes.unsigned_abs(),
                 sha256: row.sha256,
             },
@@ -105,8 +105,8 @@ impl NewModel {
         .bind(job.to_string())
         .bind(self.test_accuracy)
         .bind(self.parameters as i64)
-        .bind(to_json("layers", job, &self.layers)?)
-        .bind(to_json("classes", job, &self.classes)?)
+        .bind(format::write(job, &self.layers)?)
+        .bind(format::write(job, &self.classes)?)
         .bind(&self.blob.key)
         .bind(self.blob.size_bytes as i64)
         .bind(&self.blob.sha256)

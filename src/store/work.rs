@@ -3,7 +3,7 @@ use sqlx::{Sqlite, Transaction};
 use super::guard::{fence, fenced, guarded};
 use super::jobs::JobRow;
 use super::models::NewModel;
-use super::{NewCheckpoint, PublishedModel, Store, StoreError, committed, from_json, now, to_json};
+use super::{NewCheckpoint, PublishedModel, Store, StoreError, committed, format, now};
 use crate::fault::{self, Point};
 use crate::job::{EpochRecord, Job, JobError, JobId, JobMetrics, JobResult, Progress};
 use crate::train::StepMetrics;
@@ -91,7 +91,7 @@ impl Store {
         ))
         .bind(claim.id.to_string())
         .bind(claim.attempt)
-        .bind(to_json("progress", claim.id, progress)?)
+        .bind(format::write(claim.id, progress)?)
         .execute(&self.writer)
         .await?;
         fence(claim, guard.rows_affected())
@@ -127,8 +127,8 @@ impl Store {
         ))
         .bind(claim.id.to_string())
         .bind(claim.attempt)
-        .bind(to_json("progress", claim.id, &recorded.progress)?)
-        .bind(metrics.map(|metrics| to_json("metrics", claim.id, &metrics)).transpose()?)
+        .bind(format::write(claim.id, &recorded.progress)?)
+        .bind(metrics.map(|metrics| format::write(claim.id, &metrics)).transpose()?)
         .bind(!recorded.checkpoints.is_empty())
         .execute(&mut *transaction)
         .await?;
@@ -140,7 +140,7 @@ impl Store {
             )
             .bind(claim.id.to_string())
             .bind(epoch.metrics.epoch)
-            .bind(to_json("epoch", claim.id, epoch)?)
+            .bind(format::write(claim.id, epoch)?)
             .execute(&mut *transaction)
             .await?;
         }
@@ -207,8 +207,7 @@ impl Store {
         .fetch_optional(&mut *transaction)
         .await?;
         let (metrics,) = metrics.ok_or(fenced(claim))?;
-        let metrics: Option<JobMetrics> =
-            metrics.map(|text| from_json("metrics", &claim.id.to_string(), &text)).transpose()?;
+        let metrics: Option<JobMetrics> = format::read_optional(claim.id, metrics)?;
         let metrics = metrics.map(|metrics| JobMetrics {
             test_loss: Some(model.test_loss),
             test_accuracy: Some(model.test_accuracy),
@@ -229,9 +228,9 @@ impl Store {
         .bind(claim.id.to_string())
         .bind(claim.attempt)
         .bind(now())
-        .bind(to_json("progress", claim.id, progress)?)
-        .bind(to_json("result", claim.id, &result)?)
-        .bind(metrics.map(|metrics| to_json("metrics", claim.id, &metrics)).transpose()?)
+        .bind(format::write(claim.id, progress)?)
+        .bind(format::write(claim.id, &result)?)
+        .bind(metrics.map(|metrics| format::write(claim.id, &metrics)).transpose()?)
         .execute(&mut *transaction)
         .await?;
         fence(claim, guard.rows_affected())?;
@@ -257,7 +256,7 @@ impl Store {
         .bind(claim.id.to_string())
         .bind(claim.attempt)
         .bind(now())
-        .bind(to_json("error", claim.id, error)?)
+        .bind(format::write(claim.id, error)?)
         .execute(&self.writer)
         .await?;
         fence(claim, guard.rows_affected())?;
