@@ -93,7 +93,8 @@ pub(super) async fn rebuilt(
     blobs: &Blobs,
     model: &PublishedModel,
 ) -> Result<Option<Vec<u8>>, StoreError> {
-    let job = match store.job(model.row.job_id).await {
+    let Some(id) = model.row.job_id else { return Ok(None) };
+    let job = match store.job(id).await {
         Ok(Some(job)) => job,
         Ok(None) | Err(StoreError::Row { .. }) => return Ok(None),
         Err(error) => return Err(error),

@@ -7,7 +7,7 @@ use super::{Store, StoreError, ago, format, now, row_error, timestamp};
 use crate::blobs::Blob;
 use crate::fault::{self, Point};
 use crate::job::JobId;
-use crate::model::ModelVersion;
+use crate::model::{ModelSource, ModelVersion};
 use crate::nn::LayerSpec;
 
 /// A model to be published.
@@ -15,6 +15,8 @@ use crate::nn::LayerSpec;
 pub struct NewModel {
     /// Its name.
     pub name: String,
+    /// Its version, see [`Store::next_version`].
+    pub version: u32,
     /// Accuracy on the test split.
     pub test_accuracy: f64,
     /// Mean loss on the test split.
@@ -36,6 +38,8 @@ pub struct PublishedModel {
     pub name: String,
     /// Where its bytes are.
     pub blob_key: String,
+    /// Whose it is; empty if it was published before callers were recorded.
+    pub owner: String,
     /// What the API shows.
     pub row: ModelVersion,
 }
@@ -44,8 +48,10 @@ pub struct PublishedModel {
 struct ModelRow {
     name: String,
     version: i64,
-    job_id: String,
-    test_accuracy: f64,
+    source: String,
+    owner: String,
+    job_id: Option<String>,
+    test_accuracy: Option<f64>,
     parameters: i64,
     layers: String,
     classes: String,
@@ -63,7 +69,12 @@ impl TryFrom<ModelRow> for PublishedModel {
         Ok(Self {
             row: ModelVersion {
                 version: u32::try_from(row.version).map_err(|error| row_error("version", &id, &error))?,
-                job_id: row.job_id.parse().map_err(|error| row_error("job_id", &id, &error))?,
+                source: source_named(&row.source).ok_or_else(|| row_error("source", &id, &row.source))?,
+                job_id: row
+                    .job_id
+                    .map(|job| job.parse())
+                    .transpose()
+                    .map_err(|error| row_error("job_id", &id, &error))?,
                 created_at: timestamp("created_at", &id, row.created_at)?,
                 test_accuracy: row.test_accuracy,
                 parameters: row.parameters.unsigned_abs() as usize,
@@ -74,17 +85,19 @@ impl TryFrom<ModelRow> for PublishedModel {
             },
             name: row.name,
             blob_key: row.blob_key,
+            owner: row.owner,
         })
     }
 }
 
 impl NewModel {
-    /// Inserts it under the next version of its name: above every one that there was, deleted ones too.
+    /// Inserts it if its version is still the next one of its name; `None` if it was taken.
     pub(super) async fn insert(
         &self,
         transaction: &mut Transaction<'_, Sqlite>,
         job: JobId,
-    ) -> Result<PublishedModel, StoreError> {
+        owner: &str,
+    ) -> Result<Option<PublishedModel>, StoreError> {
         let version: i64 = sqlx::query_scalar(
             "INSERT INTO models (name, last_version) VALUES ($1, 1)
              ON CONFLICT (name) DO UPDATE SET last_version = last_version + 1
@@ -93,15 +106,19 @@ impl NewModel {
         .bind(&self.name)
         .fetch_one(&mut **transaction)
         .await?;
+        if version != i64::from(self.version) {
+            return Ok(None);
+        }
         let row: ModelRow = sqlx::query_as(
             "INSERT INTO model_versions
-                 (name, version, job_id, test_accuracy, parameters, layers, classes, blob_key, size_bytes,
+                 (name, version, source, owner, job_id, test_accuracy, parameters, layers, classes, blob_key, size_bytes,
                   sha256, created_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+             VALUES ($1, $2, 'job', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
              RETURNING *",
         )
         .bind(&self.name)
         .bind(version)
+        .bind(owner)
         .bind(job.to_string())
         .bind(self.test_accuracy)
         .bind(self.parameters as i64)
@@ -113,8 +130,13 @@ impl NewModel {
         .bind(now())
         .fetch_one(&mut **transaction)
         .await?;
-        row.try_into()
+        row.try_into().map(Some)
     }
+}
+
+/// The source with this word in the rows.
+fn source_named(word: &str) -> Option<ModelSource> {
+    ModelSource::ALL.into_iter().find(|source| source.as_str() == word)
 }
 
 /// Every published model, as of one moment.
@@ -182,6 +204,18 @@ pub enum DeletedVersion {
 }
 
 impl Store {
+    /// The version that a model published now under `name` would be: above every one that there was, deleted ones too.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn next_version(&self, name: &str) -> Result<u32, StoreError> {
+        let last: Option<i64> = sqlx::query_scalar("SELECT last_version FROM models WHERE name = $1")
+            .bind(name)
+            .fetch_optional(&self.reader)
+            .await?;
+        u32::try_from(last.unwrap_or(0) + 1).map_err(|error| row_error("last_version", name, &error))
+    }
+
     /// Every published model.
     ///
     /// # Errors

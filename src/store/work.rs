@@ -188,7 +188,7 @@ impl Store {
         released
     }
 
-    /// Publishes the model of a job under the next version of its name and ends the job, both or neither.
+    /// Publishes the model of a job and ends the job, both or neither. `None` if another model has its version: then neither.
     ///
     /// # Errors
     /// If the database fails, or the job belongs to another attempt.
@@ -197,23 +197,25 @@ impl Store {
         claim: Claim,
         model: &NewModel,
         progress: &Progress,
-    ) -> Result<PublishedModel, StoreError> {
+    ) -> Result<Option<PublishedModel>, StoreError> {
         let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let metrics: Option<(Option<String>,)> = sqlx::query_as(guarded(
-            "SELECT metrics FROM jobs WHERE id = $1 AND attempt = $2 AND state = 'running'",
+        let row: Option<(Option<String>, String)> = sqlx::query_as(guarded(
+            "SELECT metrics, client FROM jobs WHERE id = $1 AND attempt = $2 AND state = 'running'",
         ))
         .bind(claim.id.to_string())
         .bind(claim.attempt)
         .fetch_optional(&mut *transaction)
         .await?;
-        let (metrics,) = metrics.ok_or(fenced(claim))?;
+        let (metrics, owner) = row.ok_or(fenced(claim))?;
         let metrics: Option<JobMetrics> = format::read_optional(claim.id, metrics)?;
         let metrics = metrics.map(|metrics| JobMetrics {
             test_loss: Some(model.test_loss),
             test_accuracy: Some(model.test_accuracy),
             ..metrics
         });
-        let published = model.insert(&mut transaction, claim.id).await?;
+        let Some(published) = model.insert(&mut transaction, claim.id, &owner).await? else {
+            return Ok(None);
+        };
         let result = JobResult {
             model: model.name.clone(),
             version: published.row.version,
@@ -236,7 +238,7 @@ impl Store {
         fence(claim, guard.rows_affected())?;
         transaction.commit().await?;
         fault::point(Point::AfterPublish);
-        Ok(published)
+        Ok(Some(published))
     }
 
     /// Tells that a job has succeeded, once its model is served.

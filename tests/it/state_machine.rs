@@ -82,6 +82,27 @@ async fn a_job_starts_from_a_version_that_is_there_or_is_not_accepted() {
     store.close().await;
 }
 
+#[tokio::test]
+async fn a_model_is_published_under_the_version_of_its_bytes_or_not_at_all() {
+    let folder = folder();
+    let store = open(folder.path()).await;
+    insert(&store, new_job("a", "x", 0)).await;
+    let job = store.claim().await.expect("rows").expect("a job");
+    let claim = Claim { id: job.id, attempt: job.attempt };
+    assert_eq!(store.next_version("a").await.expect("rows"), 1);
+    let other = store.succeed(claim, &new_model("a", 2, job.id), &at_step(1)).await.expect("rows");
+    assert_eq!(other, None);
+    assert!(store.is_held(claim).await.expect("rows"), "the job has not ended");
+    let published = store.succeed(claim, &new_model("a", 1, job.id), &at_step(1)).await.expect("rows");
+    let published = published.expect("a version");
+    assert_eq!(
+        (published.row.version, published.row.job_id, published.owner.as_str()),
+        (1, Some(job.id), "x")
+    );
+    assert_eq!(store.next_version("a").await.expect("rows"), 2);
+    store.close().await;
+}
+
 /// Those that come together are one statement.
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_that_come_together_keep_their_keys_and_the_limit() {
@@ -157,9 +178,13 @@ impl WorkerSide {
 
     /// The version that was published.
     async fn succeed(&self, claim: Claim, model: &str, step: u64) -> Option<u32> {
-        let model = new_model(model, claim.id);
+        let version = self.store.next_version(model).await.expect("rows");
+        let model = new_model(model, version, claim.id);
         let published = self.store.succeed(self.current(claim).await, &model, &at_step(step)).await;
-        let version = published.as_ref().ok().map(|published| published.row.version);
+        let version = published.as_ref().ok().map(|published| {
+            // Jobs of one model run one after the other.
+            published.as_ref().expect("the version is still free").row.version
+        });
         is_taken(published.map(|_| ())).then_some(version).flatten()
     }
 
@@ -168,15 +193,16 @@ impl WorkerSide {
     }
 }
 
-fn new_model(name: &str, job: JobId) -> NewModel {
+fn new_model(name: &str, version: u32, job: JobId) -> NewModel {
     NewModel {
         name: name.to_owned(),
+        version,
         test_accuracy: 0.5,
         test_loss: 1.0,
         parameters: 1,
         layers: SPEC.network.layers.clone(),
         classes: Vec::new(),
-        blob: Blob { key: format!("models/{job}"), size_bytes: 1, sha256: String::new() },
+        blob: Blob { key: format!("models/{name}/{version}-{job}"), size_bytes: 1, sha256: String::new() },
     }
 }
 

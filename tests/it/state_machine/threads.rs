@@ -102,7 +102,7 @@ async fn assert_versions(record: &Record, histories: &BTreeMap<JobId, Vec<Event>
         }
         let rows = models.versions.iter().filter(|row| row.name == model);
         let rows: Vec<_> = rows.map(|row| (row.row.version, row.row.job_id)).collect();
-        assert_eq!(rows, versions.iter().map(|(version, id, _)| (*version, *id)).collect::<Vec<_>>());
+        assert_eq!(rows, versions.iter().map(|(version, id, _)| (*version, Some(*id))).collect::<Vec<_>>());
     }
     assert_eq!(models.versions.len(), published.values().map(Vec::len).sum::<usize>());
 }
