@@ -1,63 +1,32 @@
 use sqlx::{Sqlite, Transaction};
 
 use super::guard::{fence, fenced, guarded};
-use super::jobs::JobRow;
-use super::models::NewModel;
-use super::{NewCheckpoint, PublishedModel, Store, StoreError, committed, format, now};
-use crate::fault::{self, Point};
-use crate::job::{EpochRecord, Job, JobError, JobId, JobMetrics, JobResult, Progress};
+use super::{Database, committed};
+use crate::job::{JobError, JobMetrics, JobResult, JobState, Progress};
+use crate::store::jobs::JobRow;
+use crate::store::{Claim, Held, NewModel, PublishedModel, Recorded, StoreError, format, now, row_error};
 use crate::train::StepMetrics;
 
-/// A job that was given to a worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Claim {
-    /// The job.
-    pub id: JobId,
-    /// The attempt, which every write must carry.
-    pub attempt: u32,
-}
+const CLAIM: &str = "\
+UPDATE jobs SET state = 'running', attempt = attempt + 1, beat = beat + 1, started_at = COALESCE(started_at, $1)
+WHERE id = (SELECT id FROM jobs WHERE state = 'queued' AND is_next
+            ORDER BY priority DESC, turn, sequence LIMIT 1) AND state = 'queued'
+RETURNING *";
 
-/// What a worker records of a job's course in one commit.
-#[derive(Clone, Debug, Default)]
-pub struct Recorded {
-    /// Epochs that have ended.
-    pub epochs: Vec<EpochRecord>,
-    /// Steps that were sampled.
-    pub steps: Vec<StepMetrics>,
-    /// Checkpoints whose bytes are written.
-    pub checkpoints: Vec<NewCheckpoint>,
-    /// How far the job is.
-    pub progress: Progress,
-}
-
-impl Store {
-    /// Gives the job whose turn it is to the caller: of the highest priority, then by turns of the clients. Jobs of
-    /// one model run one after the other, in the order of their submission.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub async fn claim(&self) -> Result<Option<Job>, StoreError> {
+impl Database {
+    /// Whether a job waits that may run.
+    pub async fn has_waiting(&self) -> Result<bool, StoreError> {
         let waiting: Option<i64> =
             sqlx::query_scalar("SELECT 1 FROM jobs WHERE state = 'queued' AND is_next LIMIT 1")
                 .fetch_optional(&self.reader)
                 .await?;
-        if waiting.is_none() {
-            return Ok(None);
-        }
-        let row: Option<JobRow> =
-            committed(sqlx::query_as(CLAIM).bind(now()).fetch_all(&self.writer)).await?;
-        let job = row.map(Job::try_from).transpose()?;
-        if let Some(job) = &job {
-            self.changed(job.id);
-            fault::point(Point::AfterClaim);
-        }
-        Ok(job)
+        Ok(waiting.is_some())
     }
 
-    /// How SQLite finds the next job, <https://sqlite.org/eqp.html>.
-    ///
-    /// # Errors
-    /// If the database fails.
+    pub async fn claim(&self) -> Result<Option<JobRow>, StoreError> {
+        Ok(committed(sqlx::query_as(CLAIM).bind(now()).fetch_all(&self.writer)).await?)
+    }
+
     pub async fn plan_of_claim(&self) -> Result<Vec<String>, StoreError> {
         let plan = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {CLAIM}"));
         let rows: Vec<(i64, i64, i64, String)> =
@@ -65,26 +34,6 @@ impl Store {
         Ok(rows.into_iter().map(|(.., detail)| detail).collect())
     }
 
-    /// Tells this process how far a job is.
-    pub fn tell(&self, claim: Claim, progress: Progress) {
-        self.live.set(claim, progress);
-        self.changed(claim.id);
-    }
-
-    /// Whether this process holds a job: it tells how far it is.
-    pub fn is_told(&self, claim: Claim) -> bool {
-        self.live.of(claim.id).is_some_and(|(attempt, _)| attempt == claim.attempt)
-    }
-
-    /// Forgets what was told.
-    pub fn forget(&self, claim: Claim) {
-        self.live.forget(claim);
-    }
-
-    /// Renews the lease of a job and records how far it is.
-    ///
-    /// # Errors
-    /// If the database fails, or the job belongs to another attempt.
     pub async fn renew(&self, claim: Claim, progress: &Progress) -> Result<(), StoreError> {
         let guard = sqlx::query(guarded(
             "UPDATE jobs SET progress = $3, beat = beat + 1 WHERE id = $1 AND attempt = $2 AND state = 'running'",
@@ -97,10 +46,6 @@ impl Store {
         fence(claim, guard.rows_affected())
     }
 
-    /// Whether a job still belongs to this attempt.
-    ///
-    /// # Errors
-    /// If the database fails.
     pub async fn is_held(&self, claim: Claim) -> Result<bool, StoreError> {
         let found: Option<i64> = sqlx::query_scalar(guarded(
             "SELECT 1 FROM jobs WHERE id = $1 AND attempt = $2 AND state = 'running'",
@@ -112,11 +57,19 @@ impl Store {
         Ok(found.is_some())
     }
 
-    /// Records epochs, steps and checkpoints of a job. A checkpoint shows that the job can go on: deaths of its
-    /// process are counted anew from there.
-    ///
-    /// # Errors
-    /// If the database fails, or the job belongs to another attempt.
+    pub async fn held(&self) -> Result<Vec<Held>, StoreError> {
+        let rows: Vec<(String, u32, i64)> =
+            sqlx::query_as("SELECT id, attempt, beat FROM jobs WHERE state = 'running'")
+                .fetch_all(&self.reader)
+                .await?;
+        rows.into_iter()
+            .map(|(id, attempt, beat)| {
+                let claim = Claim { id: id.parse().map_err(|error| row_error("id", &id, &error))?, attempt };
+                Ok(Held { claim, beat })
+            })
+            .collect()
+    }
+
     pub async fn record(&self, claim: Claim, recorded: &Recorded) -> Result<(), StoreError> {
         let metrics = recorded.epochs.last().map(|epoch| JobMetrics::from(&epoch.metrics));
         let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
@@ -149,15 +102,9 @@ impl Store {
             checkpoint.insert(&mut transaction, claim).await?;
         }
         transaction.commit().await?;
-        fault::point(Point::AfterRecord);
-        self.changed(claim.id);
         Ok(())
     }
 
-    /// Gives a job back to the queue: its worker can't go on, or its server stops.
-    ///
-    /// # Errors
-    /// If the database fails, or the job belongs to another attempt.
     pub async fn release(&self, claim: Claim) -> Result<(), StoreError> {
         let guard = sqlx::query(guarded(
             "UPDATE jobs SET state = 'queued' WHERE id = $1 AND attempt = $2 AND state = 'running'",
@@ -166,32 +113,39 @@ impl Store {
         .bind(claim.attempt)
         .execute(&self.writer)
         .await?;
-        fence(claim, guard.rows_affected())?;
-        fault::point(Point::AfterRelease);
-        self.changed(claim.id);
-        self.queued.send_replace(());
-        Ok(())
+        fence(claim, guard.rows_affected())
     }
 
-    /// Gives all jobs that this process holds back to the queue, without their workers.
-    ///
-    /// # Errors
-    /// If the database fails for one of them.
-    pub async fn release_all(&self) -> Result<(), StoreError> {
-        let mut released = Ok(());
-        for claim in self.live.claims() {
-            match self.release(claim).await {
-                Ok(()) | Err(StoreError::Fenced { .. }) => {}
-                Err(error) => released = Err(error),
-            }
-        }
-        released
+    pub async fn rescue(
+        &self,
+        held: Held,
+        crashes_max: u32,
+        error: &JobError,
+    ) -> Result<Option<JobState>, StoreError> {
+        let id = held.claim.id.to_string();
+        let state: Option<String> = committed(
+            sqlx::query_scalar(
+                "UPDATE jobs SET
+                     crashes = crashes + 1,
+                     finished_at = CASE WHEN crashes + 1 >= $4 THEN $5 ELSE NULL END,
+                     error = CASE WHEN crashes + 1 >= $4 THEN $6 ELSE NULL END,
+                     state = CASE WHEN crashes + 1 >= $4 THEN 'failed' ELSE 'queued' END
+                 WHERE id = $1 AND attempt = $2 AND beat = $3 AND state = 'running'
+                 RETURNING state",
+            )
+            .bind(&id)
+            .bind(held.claim.attempt)
+            .bind(held.beat)
+            .bind(crashes_max)
+            .bind(now())
+            .bind(format::write(&id, error)?)
+            .fetch_all(&self.writer),
+        )
+        .await?;
+        let named = |state: String| JobState::named(&state).ok_or_else(|| row_error("state", &id, &state));
+        state.map(named).transpose()
     }
 
-    /// Publishes the model of a job and ends the job, both or neither. `None` if another model has its version: then neither.
-    ///
-    /// # Errors
-    /// If the database fails, or the job belongs to another attempt.
     pub async fn succeed(
         &self,
         claim: Claim,
@@ -237,19 +191,9 @@ impl Store {
         .await?;
         fence(claim, guard.rows_affected())?;
         transaction.commit().await?;
-        fault::point(Point::AfterPublish);
         Ok(Some(published))
     }
 
-    /// Tells that a job has succeeded, once its model is served.
-    pub fn succeeded(&self, claim: Claim) {
-        self.ended(claim.id);
-    }
-
-    /// Ends a job that can't go on.
-    ///
-    /// # Errors
-    /// If the database fails, or the job belongs to another attempt.
     pub async fn fail(&self, claim: Claim, error: &JobError) -> Result<(), StoreError> {
         let guard = sqlx::query(guarded(
             "UPDATE jobs SET state = 'failed', finished_at = $3, error = $4
@@ -261,17 +205,9 @@ impl Store {
         .bind(format::write(claim.id, error)?)
         .execute(&self.writer)
         .await?;
-        fence(claim, guard.rows_affected())?;
-        self.ended(claim.id);
-        Ok(())
+        fence(claim, guard.rows_affected())
     }
 }
-
-const CLAIM: &str = "\
-UPDATE jobs SET state = 'running', attempt = attempt + 1, beat = beat + 1, started_at = COALESCE(started_at, $1)
-WHERE id = (SELECT id FROM jobs WHERE state = 'queued' AND is_next
-            ORDER BY priority DESC, turn, sequence LIMIT 1) AND state = 'queued'
-RETURNING *";
 
 async fn insert_steps(
     transaction: &mut Transaction<'_, Sqlite>,
