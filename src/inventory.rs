@@ -68,7 +68,7 @@ impl Inventory {
         if key == PROBE {
             return if is_alone { Stray::Dead } else { Stray::Alive };
         }
-        let Some((job, attempt)) = BlobKey::named(key).map(BlobKey::writer) else { return Stray::Foreign };
+        let Some((job, attempt)) = BlobKey::named(key).map(|key| key.writer()) else { return Stray::Foreign };
         let may_be_named = |job: &JobStanding| job.state == JobState::Running && job.attempt == attempt;
         if self.jobs.get(&job).is_some_and(may_be_named) { Stray::Alive } else { Stray::Dead }
     }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::train::{EpochMetrics, StepMetrics, TrainSpec};
+use crate::train::{EpochMetrics, StepMetrics, TrainSpec, is_name};
 
 /// The name of a job: a UUIDv7, so that younger jobs sort behind older ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -47,7 +47,7 @@ impl FromStr for JobId {
 }
 
 /// The name of what an attempt leaves beside the rows. The attempt is part of it: a stale one overwrites nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BlobKey {
     /// A checkpoint: `jobs/{job}/{attempt}-{step}.safetensors`.
     Checkpoint {
@@ -58,9 +58,20 @@ pub enum BlobKey {
         /// Steps done.
         step: u64,
     },
-    /// A model: `models/{job}-{attempt}.safetensors`.
+    /// A version of a model: `models/{name}/{version}-{job}-{attempt}.safetensors`.
     Model {
-        /// Whose.
+        /// Name of the model.
+        name: String,
+        /// Number of the version.
+        version: u32,
+        /// The job that trained it.
+        job: JobId,
+        /// The attempt that wrote it.
+        attempt: u32,
+    },
+    /// A version of a model as it was named before: `models/{job}-{attempt}.safetensors`.
+    ModelOfJob {
+        /// The job that trained it.
         job: JobId,
         /// The attempt that wrote it.
         attempt: u32,
@@ -69,9 +80,11 @@ pub enum BlobKey {
 
 impl BlobKey {
     /// The job and the attempt.
-    pub fn writer(self) -> (JobId, u32) {
-        match self {
-            Self::Checkpoint { job, attempt, .. } | Self::Model { job, attempt } => (job, attempt),
+    pub fn writer(&self) -> (JobId, u32) {
+        match *self {
+            Self::Checkpoint { job, attempt, .. }
+            | Self::Model { job, attempt, .. }
+            | Self::ModelOfJob { job, attempt } => (job, attempt),
         }
     }
 
@@ -84,8 +97,15 @@ impl BlobKey {
             let (attempt, step) = (attempt.parse().ok()?, step.parse().ok()?);
             return Some(Self::Checkpoint { job: job.parse().ok()?, attempt, step });
         }
-        let (job, attempt) = name.strip_prefix("models/")?.rsplit_once('-')?;
-        Some(Self::Model { job: job.parse().ok()?, attempt: attempt.parse().ok()? })
+        let model = name.strip_prefix("models/")?;
+        let (rest, attempt) = model.rsplit_once('-')?;
+        let attempt = attempt.parse().ok()?;
+        let Some((name, rest)) = rest.split_once('/') else {
+            return Some(Self::ModelOfJob { job: rest.parse().ok()?, attempt });
+        };
+        let (version, job) = rest.split_once('-')?;
+        let (version, job) = (version.parse().ok()?, job.parse().ok()?);
+        is_name(name).then(|| Self::Model { name: name.to_owned(), version, job, attempt })
     }
 }
 
@@ -93,7 +113,10 @@ impl fmt::Display for BlobKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Checkpoint { job, attempt, step } => write!(f, "jobs/{job}/{attempt}-{step}.safetensors"),
-            Self::Model { job, attempt } => write!(f, "models/{job}-{attempt}.safetensors"),
+            Self::Model { name, version, job, attempt } => {
+                write!(f, "models/{name}/{version}-{job}-{attempt}.safetensors")
+            }
+            Self::ModelOfJob { job, attempt } => write!(f, "models/{job}-{attempt}.safetensors"),
         }
     }
 }
@@ -328,12 +351,28 @@ mod tests {
 
     #[test]
     fn a_blob_key_is_what_it_reads_as() {
-        let job = JobId::new();
-        for key in [BlobKey::Checkpoint { job, attempt: 2, step: 430 }, BlobKey::Model { job, attempt: 17 }] {
-            assert_eq!(BlobKey::named(&key.to_string()), Some(key), "{key}");
+        let id = "01a21745-5cf3-72cd-b758-266f94277363";
+        let job: JobId = id.parse().expect("an id");
+        for (text, key) in [
+            (format!("jobs/{id}/2-430.safetensors"), BlobKey::Checkpoint { job, attempt: 2, step: 430 }),
+            (format!("models/{id}-17.safetensors"), BlobKey::ModelOfJob { job, attempt: 17 }),
+            (
+                format!("models/a-b.c/3-{id}-17.safetensors"),
+                BlobKey::Model { name: "a-b.c".to_owned(), version: 3, job, attempt: 17 },
+            ),
+        ] {
+            assert_eq!(key.to_string(), text);
+            assert_eq!(BlobKey::named(&text), Some(key), "{text}");
         }
-        for other in ["probe", "jobs/a/1-2.safetensors", "models/1.safetensors", "damaged/jobs/a"] {
+        for other in [
+            "probe",
+            "jobs/a/1-2.safetensors",
+            "models/1.safetensors",
+            "models/a/1.safetensors",
+            "damaged/jobs/a",
+        ] {
             assert_eq!(BlobKey::named(other), None, "{other}");
         }
+        assert_eq!(BlobKey::named(&format!("models/A/3-{id}-17.safetensors")), None);
     }
 }

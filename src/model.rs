@@ -66,17 +66,45 @@ impl fmt::Display for ModelRef {
     }
 }
 
+/// Where a version comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelSource {
+    /// A job has trained it.
+    Job,
+    /// A client has sent it.
+    Upload,
+    /// It was copied from another place.
+    Import,
+}
+
+impl ModelSource {
+    /// Every source.
+    pub const ALL: [Self; 3] = [Self::Job, Self::Upload, Self::Import];
+
+    /// The source's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Job => "job",
+            Self::Upload => "upload",
+            Self::Import => "import",
+        }
+    }
+}
+
 /// One version of a model as the API shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelVersion {
     /// Its number, from 1.
     pub version: u32,
-    /// The job that trained it.
-    pub job_id: JobId,
+    /// Where it comes from.
+    pub source: ModelSource,
+    /// The job that trained it, if one did.
+    pub job_id: Option<JobId>,
     /// When it was published.
     pub created_at: Timestamp,
-    /// Accuracy on the test split.
-    pub test_accuracy: f64,
+    /// Accuracy on the test split, if it was tested.
+    pub test_accuracy: Option<f64>,
     /// Number of weights and biases.
     pub parameters: usize,
     /// Its layers.

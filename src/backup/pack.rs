@@ -1,12 +1,13 @@
 use std::fs::File;
-use std::io::{Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
+use futures_util::StreamExt;
 use tar::{Builder, Header};
 
 use super::partial::{Partial, may_be_written, parent};
 use super::{BackupError, Contents, DIGEST, be_one_file, file_error};
-use crate::blobs::{BlobError, Digesting, digest_of};
+use crate::blobs::{BlobError, Blobs, Digesting, digest_of};
 use crate::folder::{BLOBS, DATABASE, Folder};
 use crate::integrity::FolderCounts;
 use crate::store::{BlobOwner, BlobRow, Store};
@@ -14,7 +15,10 @@ use crate::store::{BlobOwner, BlobRow, Store};
 /// The files of a SQLite database: <https://sqlite.org/tempfiles.html>.
 const ROWS: [&str; 3] = [DATABASE, "chainrule.db-wal", "chainrule.db-shm"];
 
-/// How often a backup is tried if models are deleted while it is written.
+/// A block of a tar, <https://pubs.opengroup.org/onlinepubs/9799919799/utilities/pax.html>.
+const PADDING: [u8; 512] = [0; 512];
+
+/// How often it is begun anew because a model was deleted while it was copied.
 const TRIES: u32 = 3;
 
 /// Writes a backup of `folder` to `file`. Servers may use the folder meanwhile. An existing file is replaced
@@ -89,7 +93,7 @@ async fn pack_blobs(folder: &Folder, rows: &Store, partial: &Partial) -> Result<
     let mut counts = FolderCounts { jobs: jobs.len(), ..FolderCounts::default() };
     let mut left_out = Vec::new();
     for row in blobs {
-        let Err(error) = append_blob(&mut tar, folder, &row)? else {
+        let Err(error) = append_blob(&mut tar, &folder.blobs, &row).await? else {
             match row.owner {
                 BlobOwner::Checkpoint { .. } => counts.checkpoints += 1,
                 BlobOwner::Model { .. } => counts.models += 1,
@@ -113,30 +117,41 @@ async fn pack_blobs(folder: &Folder, rows: &Store, partial: &Partial) -> Result<
     Ok(Some((tar, counts, left_out)))
 }
 
-/// Appends a blob and verifies it against its row. A damaged blob is cut off again.
-fn append_blob(
+/// Adds a blob while it is compared with its row; one that is damaged leaves no trace.
+async fn append_blob(
     tar: &mut Builder<File>,
-    folder: &Folder,
+    blobs: &Blobs,
     row: &BlobRow,
 ) -> Result<Result<(), BlobError>, BackupError> {
     let blob = row.blob();
-    let mut reader = match folder.blobs.reader(&blob) {
+    let mut bytes = match blobs.stream(&blob).await {
         Err(error) if error.is_damage() => return Ok(Err(error)),
-        reader => reader?,
+        bytes => bytes?,
     };
     let name = format!("{BLOBS}/{}", row.key);
-    let error = |source| file_error("can't copy", folder.blobs.path(&row.key))(source);
+    let error = |source| file_error("can't copy", &name)(source);
     let begin = tar.get_mut().stream_position().map_err(error)?;
-    append(tar, &name, blob.size_bytes, &mut reader).map_err(error)?;
-    let compared = blob.compare(reader.finish());
-    if compared.is_err() {
-        let file = tar.get_mut();
-        file.set_len(begin).and_then(|()| file.seek(SeekFrom::Start(begin))).map_err(error)?;
+    // The header alone: the bytes come as they are read.
+    append(tar, &name, blob.size_bytes, std::io::empty()).map_err(error)?;
+    let mut digesting = Digesting::new(());
+    while let Some(part) = bytes.next().await {
+        let part = part.map_err(BlobError::from)?;
+        tar.get_mut().write_all(&part).map_err(error)?;
+        digesting.update(&part);
     }
-    match compared {
-        Err(error) if !error.is_damage() => Err(error.into()),
-        compared => Ok(compared),
+    let compared = blob.compare(digesting.finish());
+    let file = tar.get_mut();
+    match &compared {
+        Ok(()) => file.write_all(&PADDING[..padding_of(blob.size_bytes)]),
+        Err(_) => file.set_len(begin).and_then(|()| file.seek(SeekFrom::Start(begin)).map(|_| ())),
     }
+    .map_err(error)?;
+    Ok(compared)
+}
+
+/// What fills the last block of an entry, whose size is that of [`PADDING`].
+fn padding_of(size_bytes: u64) -> usize {
+    (size_bytes.wrapping_neg() % PADDING.len() as u64) as usize
 }
 
 /// Appends the database with its digest, and ends the tar.
@@ -145,17 +160,12 @@ fn append_rows(mut tar: Builder<File>, path: &Path) -> Result<(), BackupError> {
     let open = || File::open(path).map_err(error);
     let (size_bytes, sha256) = digest_of(open()?).map_err(error)?;
     tar.append_pax_extensions([(DIGEST, sha256.as_bytes())]).map_err(error)?;
-    append(&mut tar, DATABASE, size_bytes, &mut Digesting::new(open()?)).map_err(error)?;
+    append(&mut tar, DATABASE, size_bytes, open()?).map_err(error)?;
     tar.into_inner().map_err(error)?;
     Ok(())
 }
 
-fn append(
-    tar: &mut Builder<File>,
-    name: &str,
-    size_bytes: u64,
-    reader: &mut Digesting<File>,
-) -> std::io::Result<()> {
+fn append(tar: &mut Builder<File>, name: &str, size_bytes: u64, reader: impl Read) -> std::io::Result<()> {
     let mut header = Header::new_gnu();
     header.set_size(size_bytes);
     header.set_mode(0o644);

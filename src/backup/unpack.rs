@@ -103,7 +103,10 @@ async fn fill(tar: File, file: &Path, folder: &Path) -> Result<FolderCounts, Bac
     // Opening it runs the migrations that an older backup needs.
     let store = Store::open(&rows).await?;
     let checked = async {
-        store.release_held().await?;
+        // These rows are a copy: no worker holds a job of theirs.
+        for held in store.held().await? {
+            store.release(held.claim).await?;
+        }
         Ok::<_, BackupError>(check(&store, &Blobs::open(&blobs)?, true).await?)
     };
     let report = checked.await;

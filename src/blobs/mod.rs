@@ -1,30 +1,33 @@
-//! Bytes at rest: a folder of files, each written whole or not at all.
+//! Bytes at rest, by key: each blob is written whole or not at all, and read as it was written. What only a folder can do is
+//! asked of [`Blobs::folder`].
 
+mod digest;
+mod folder;
 mod stream;
-mod verify;
+#[cfg(test)]
+mod tests;
 
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::TryStreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt};
-use sha2::{Digest, Sha256};
 
+pub use digest::{Digesting, digest, digest_of};
+pub use folder::BlobFolder;
 pub use stream::ByteStream;
-pub use verify::{Digesting, digest_of};
 
+use self::digest::digested;
 use crate::fault::{self, InjectedFault};
 
 /// A handle to the bytes; clones share it.
 #[derive(Clone, Debug)]
 pub struct Blobs {
     store: Arc<dyn ObjectStore>,
-    folder: Arc<Path>,
-    /// Device and number of the folder.
-    place: (u64, u64),
+    folder: Option<BlobFolder>,
 }
 
 /// Where blobs are put that are damaged: kept to be looked at, and never read.
@@ -33,10 +36,10 @@ const SET_ASIDE: &str = "damaged";
 /// What [`Blobs::probe`] writes.
 pub const PROBE: &str = "probe";
 
-/// A file in the folder of blobs.
+/// What is stored under a key, or in a file of the folder of blobs.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StoredFile {
-    /// Its path in the folder, as the key of the blob it holds or becomes.
+    /// The key of the blob it holds, or its path in the folder.
     pub key: String,
     /// Its size.
     pub size_bytes: u64,
@@ -104,24 +107,16 @@ impl Blobs {
     pub fn open(folder: &Path) -> Result<Self, BlobError> {
         // A folder that is left empty goes with its last file.
         let store = LocalFileSystem::new_with_prefix(folder)?.with_fsync(true).with_automatic_cleanup(true);
-        Ok(Self { store: Arc::new(store), folder: folder.into(), place: place(folder)? })
+        Ok(Self { store: Arc::new(store), folder: Some(BlobFolder::open(folder)?) })
     }
 
-    /// Sees that the folder is still the one that was opened, and not what is left where it was moved or unmounted.
+    /// The folder that the blobs are in, if they are in one.
+    pub fn folder(&self) -> Option<&BlobFolder> {
+        self.folder.as_ref()
+    }
+
     fn is_in_place(&self) -> Result<(), BlobError> {
-        if place(&self.folder)? == self.place {
-            return Ok(());
-        }
-        Err(std::io::Error::other("another folder is where the blobs were; start the server anew").into())
-    }
-
-    /// Bytes that may still be written where the blobs are.
-    ///
-    /// # Errors
-    /// If the system doesn't say.
-    pub fn free_bytes(&self) -> Result<u64, BlobError> {
-        let system = rustix::fs::statvfs(&*self.folder).map_err(std::io::Error::from)?;
-        Ok(system.f_bavail.saturating_mul(system.f_frsize))
+        self.folder.as_ref().map_or(Ok(()), BlobFolder::is_in_place)
     }
 
     /// Writes `bytes` under `key`; they survive a power cut once this returns.
@@ -181,54 +176,50 @@ impl Blobs {
         self.delete(PROBE).await
     }
 
-    /// Every file in the folder but those that were set aside.
+    /// Everything that is stored but what was set aside.
     ///
     /// # Errors
-    /// If the folder can't be read.
+    /// If it can't be read.
     pub async fn list(&self) -> Result<Vec<StoredFile>, BlobError> {
         self.files(false).await
     }
 
-    /// Every file that was set aside.
+    /// Everything that was set aside.
     ///
     /// # Errors
-    /// If the folder can't be read.
+    /// If it can't be read.
     pub async fn damaged(&self) -> Result<Vec<StoredFile>, BlobError> {
         self.files(true).await
     }
 
     async fn files(&self, is_set_aside: bool) -> Result<Vec<StoredFile>, BlobError> {
-        let folder = Arc::clone(&self.folder);
-        let listed = tokio::task::spawn_blocking(move || {
-            let mut found = Vec::new();
-            list(&folder, &folder, &mut found)?;
-            let aside = format!("{SET_ASIDE}/");
-            found.retain(|file: &StoredFile| file.key.starts_with(&aside) == is_set_aside);
-            found.sort();
-            Ok::<_, std::io::Error>(found)
-        });
-        Ok(listed.await.map_err(object_store::Error::from)??)
+        let mut found = match &self.folder {
+            // It holds more than blobs: what was not written to its end, and what others have put there.
+            Some(folder) => folder.files().await?,
+            None => {
+                let file = |found: object_store::ObjectMeta| StoredFile {
+                    key: found.location.into(),
+                    size_bytes: found.size,
+                    is_temporary: false,
+                };
+                self.store.list(None).map_ok(file).try_collect().await?
+            }
+        };
+        let aside = format!("{SET_ASIDE}/");
+        found.retain(|file: &StoredFile| file.key.starts_with(&aside) == is_set_aside);
+        found.sort();
+        Ok(found)
     }
 
-    /// Removes a file that [`Self::list`] has shown, if it is still there, and the folder it leaves empty.
+    /// Removes what [`Self::list`] has shown, if it is still there.
     ///
     /// # Errors
-    /// If the folder can't be changed.
+    /// If it can't be removed.
     pub async fn remove(&self, file: &StoredFile) -> Result<(), BlobError> {
-        let path = self.folder.join(&file.key);
-        let folder = Arc::clone(&self.folder);
-        let removed = tokio::task::spawn_blocking(move || {
-            match std::fs::remove_file(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            if let Some(parent) = path.parent().filter(|parent| parent.parent() != Some(&folder)) {
-                // It fails where something is in it, as it shall.
-                let _ = std::fs::remove_dir(parent);
-            }
-            Ok(())
-        });
-        Ok(removed.await.map_err(object_store::Error::from)??)
+        match &self.folder {
+            Some(folder) => folder.remove(file).await,
+            None => self.delete(&file.key).await,
+        }
     }
 
     /// Moves the bytes under `key`, if there are any, to where nobody reads them; returns their new place.
@@ -244,11 +235,6 @@ impl Blobs {
         }
     }
 
-    /// The file of a blob, for whoever copies it.
-    pub fn path(&self, key: &str) -> PathBuf {
-        self.folder.join(key)
-    }
-
     /// Removes the bytes under `key`, if there are any.
     ///
     /// # Errors
@@ -259,48 +245,4 @@ impl Blobs {
             Err(error) => Err(error.into()),
         }
     }
-}
-
-fn place(folder: &Path) -> std::io::Result<(u64, u64)> {
-    let found = std::fs::metadata(folder)?;
-    Ok((found.dev(), found.ino()))
-}
-
-fn list(root: &Path, folder: &Path, found: &mut Vec<StoredFile>) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        // What is removed meanwhile is not there.
-        let Ok(metadata) = entry.metadata() else { continue };
-        let path = entry.path();
-        if metadata.is_dir() {
-            match list(root, &path, found) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-                _ => continue,
-            }
-        }
-        let Some(key) = path.strip_prefix(root).ok().and_then(Path::to_str) else { continue };
-        let is_temporary = key.rsplit_once('#').is_some_and(|(_, number)| {
-            !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
-        });
-        found.push(StoredFile { key: key.to_owned(), size_bytes: metadata.len(), is_temporary });
-    }
-    Ok(())
-}
-
-/// SHA-256 in hex.
-pub fn digest(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-/// The bytes with their digest, made where it holds up nobody.
-async fn digested(bytes: Bytes) -> Result<(Bytes, String), BlobError> {
-    let digested = tokio::task::spawn_blocking(move || {
-        let sha256 = digest(&bytes);
-        (bytes, sha256)
-    });
-    Ok(digested.await.map_err(object_store::Error::from)?)
-}
-
-fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -145,7 +145,7 @@ fn row(model: &Entry) -> [String; 7] {
         model.name.clone(),
         of_newest(|newest| newest.version.to_string()),
         model.version_count.unwrap_or(model.versions.len() as u64).to_string(),
-        of_newest(|newest| percent(newest.test_accuracy)),
+        of_newest(|newest| or_dash(newest.test_accuracy.map(percent))),
         of_newest(|newest| newest.parameters.to_string()),
         of_newest(|newest| moment(newest.created_at)),
         aliases.collect::<Vec<_>>().join(" "),
@@ -168,11 +168,11 @@ fn show(answer: Value, output: Output) -> Result<(), CliError> {
     let row = |(reference, version): (String, &ModelVersion)| {
         [
             reference,
-            percent(version.test_accuracy),
+            or_dash(version.test_accuracy.map(percent)),
             version.parameters.to_string(),
             version.size_bytes.to_string(),
             moment(version.created_at),
-            version.job_id.to_string(),
+            version.job_id.map_or_else(|| version.source.as_str().to_owned(), |id| id.to_string()),
             aliases(version.version),
         ]
     };

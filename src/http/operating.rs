@@ -109,6 +109,8 @@ pub async fn page(State(app): State<App>, headers: HeaderMap) -> Result<Response
     jobs.extend(newest.into_iter().filter(|job| job.state != JobState::Running));
     jobs.truncate(JOBS_SHOWN as usize);
     let (models, _) = app.service().models(None, MODELS_SHOWN);
+    let percent =
+        |part: Option<f64>| part.map_or_else(|| "–".to_owned(), |part| format!("{:.2} %", part * 100.0));
     let job_rows: String = jobs
         .iter()
         .map(|job| {
@@ -119,7 +121,7 @@ pub async fn page(State(app): State<App>, headers: HeaderMap) -> Result<Response
                 model = escape(&job.model),
                 state = job.state,
                 percent = job.progress.fraction * 100.0,
-                accuracy = accuracy.map_or_else(|| "–".to_owned(), |a| format!("{:.2} %", a * 100.0)),
+                accuracy = percent(accuracy),
             )
         })
         .collect();
@@ -128,11 +130,11 @@ pub async fn page(State(app): State<App>, headers: HeaderMap) -> Result<Response
         .filter_map(|model| {
             let newest = model.versions.first()?;
             Some(format!(
-                "<tr><td><a href=\"/v1/models/{name}\">{name}</a><td>{version}<td>{parameters}<td>{accuracy:.2} %\n",
+                "<tr><td><a href=\"/v1/models/{name}\">{name}</a><td>{version}<td>{parameters}<td>{accuracy}\n",
                 name = escape(&model.name),
                 version = newest.version,
                 parameters = newest.parameters,
-                accuracy = newest.test_accuracy * 100.0,
+                accuracy = percent(newest.test_accuracy),
             ))
         })
         .collect();

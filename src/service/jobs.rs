@@ -107,7 +107,8 @@ impl Service {
     /// Checks that the disk has room for what a job will write.
     fn has_room(&self) -> Result<(), OperationError> {
         let least = self.limits.min_free_bytes;
-        match self.blobs.free_bytes() {
+        let Some(folder) = self.blobs.folder() else { return Ok(()) };
+        match folder.free_bytes() {
             Ok(free) if free < least => Err(OperationError::DiskFull { free, least }),
             Ok(_) => Ok(()),
             Err(error) => {
@@ -297,7 +298,7 @@ impl Service {
         checkpoint: &StoredCheckpoint,
         go_on: &dyn Fn() -> bool,
     ) -> Result<(), BlobError> {
-        self.blobs.read_through(&checkpoint.blob, go_on)
+        self.runtime.block_on(self.blobs.verify(&checkpoint.blob, go_on))
     }
 
     /// The bytes of a checkpoint, which were `verified` by [`Self::read_through`].

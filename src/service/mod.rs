@@ -18,6 +18,7 @@ use std::net::Ipv4Addr;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
@@ -97,11 +98,16 @@ pub struct Service {
     admission: Admission,
     metrics: Arc<Metrics>,
     tasks: TaskTracker,
+    /// For threads of long work that read bytes.
+    runtime: Handle,
     limits: ServiceLimits,
 }
 
 impl Service {
     /// Operations on these rows, bytes and models, let in by `admission`. Changes run on `tasks`, which whoever closes the rows waits for.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
     pub fn new(
         store: Store,
         blobs: Blobs,
@@ -111,7 +117,7 @@ impl Service {
         tasks: TaskTracker,
         limits: ServiceLimits,
     ) -> Self {
-        Self { store, blobs, registry, admission, metrics, tasks, limits }
+        Self { store, blobs, registry, admission, metrics, tasks, runtime: Handle::current(), limits }
     }
 
     /// Runs a change to its end, although the one who waits for it may go.

@@ -1,7 +1,6 @@
-use sqlx::{FromRow, Sqlite, Transaction};
+use sqlx::FromRow;
 
-use super::guard::guarded;
-use super::{Claim, Store, StoreError, now, row_error, timestamp};
+use super::{Claim, Store, StoreError, row_error, timestamp};
 use crate::blobs::Blob;
 use crate::fault::{self, Point};
 use crate::job::{Checkpoint, JobId};
@@ -63,48 +62,13 @@ impl CheckpointRow {
     }
 }
 
-impl NewCheckpoint {
-    pub(super) async fn insert(
-        &self,
-        transaction: &mut Transaction<'_, Sqlite>,
-        claim: Claim,
-    ) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO checkpoints
-                 (job_id, step, epoch, blob_key, size_bytes, sha256, validation_accuracy, created_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-             ON CONFLICT (job_id, step) DO UPDATE SET
-                 epoch = excluded.epoch, blob_key = excluded.blob_key, size_bytes = excluded.size_bytes,
-                 sha256 = excluded.sha256, validation_accuracy = excluded.validation_accuracy,
-                 created_at = excluded.created_at",
-        )
-        .bind(claim.id.to_string())
-        .bind(self.step as i64)
-        .bind(self.epoch)
-        .bind(&self.blob.key)
-        .bind(self.blob.size_bytes as i64)
-        .bind(&self.blob.sha256)
-        .bind(self.validation_accuracy)
-        .bind(now())
-        .execute(&mut **transaction)
-        .await?;
-        Ok(())
-    }
-}
-
 impl Store {
     /// The checkpoints of a job, newest first.
     ///
     /// # Errors
     /// If the database fails.
     pub async fn checkpoints(&self, id: JobId) -> Result<Vec<CheckpointRow>, StoreError> {
-        Ok(sqlx::query_as(
-            "SELECT epoch, step, blob_key, size_bytes, sha256, validation_accuracy, created_at FROM checkpoints
-             WHERE job_id = $1 ORDER BY step DESC",
-        )
-        .bind(id.to_string())
-        .fetch_all(&self.reader)
-        .await?)
+        self.database.checkpoints(id).await
     }
 
     /// Forgets all checkpoints of a job but the newest `keep`; returns the keys of their bytes,
@@ -113,17 +77,7 @@ impl Store {
     /// # Errors
     /// If the database fails.
     pub async fn forget_checkpoints(&self, claim: Claim, keep: u32) -> Result<Vec<String>, StoreError> {
-        let keys = sqlx::query_scalar(guarded(
-            "DELETE FROM checkpoints WHERE job_id = $1 AND step NOT IN
-                 (SELECT step FROM checkpoints WHERE job_id = $1 ORDER BY step DESC LIMIT $3)
-                 AND EXISTS (SELECT 1 FROM jobs WHERE id = $1 AND attempt = $2 AND state = 'running')
-             RETURNING blob_key",
-        ))
-        .bind(claim.id.to_string())
-        .bind(claim.attempt)
-        .bind(keep)
-        .fetch_all(&self.writer)
-        .await?;
+        let keys = self.database.forget_checkpoints(claim, keep).await?;
         if !keys.is_empty() {
             fault::point(Point::AfterForget);
         }
@@ -135,15 +89,6 @@ impl Store {
     /// # Errors
     /// If the database fails.
     pub async fn forget_damaged(&self, claim: Claim, blob_key: &str) -> Result<(), StoreError> {
-        sqlx::query(guarded(
-            "DELETE FROM checkpoints WHERE job_id = $1 AND blob_key = $3
-                 AND EXISTS (SELECT 1 FROM jobs WHERE id = $1 AND attempt = $2 AND state = 'running')",
-        ))
-        .bind(claim.id.to_string())
-        .bind(claim.attempt)
-        .bind(blob_key)
-        .execute(&self.writer)
-        .await?;
-        Ok(())
+        self.database.forget_damaged(claim, blob_key).await
     }
 }

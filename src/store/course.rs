@@ -1,12 +1,12 @@
 use sqlx::FromRow;
 
-use super::{Store, StoreError, from_json, row_error};
+use super::{Store, StoreError, row_error};
 use crate::job::{EpochRecord, JobHistory, JobId};
-use crate::train::{EpochMetrics, StepMetrics};
+use crate::train::EpochMetrics;
 
 /// An epoch without its layers, as its index has it.
 #[derive(FromRow)]
-struct CourseRow {
+pub(super) struct CourseRow {
     epoch: i64,
     train_loss: f64,
     train_accuracy: f64,
@@ -21,35 +21,7 @@ impl Store {
     /// # Errors
     /// If the database fails.
     pub async fn epochs(&self, id: JobId, after: u32, limit: u32) -> Result<Vec<EpochRecord>, StoreError> {
-        let rows: Vec<String> = sqlx::query_scalar(
-            "SELECT record FROM job_epochs WHERE job_id = $1 AND epoch > $2 ORDER BY epoch LIMIT $3",
-        )
-        .bind(id.to_string())
-        .bind(after)
-        .bind(limit)
-        .fetch_all(&self.pages)
-        .await?;
-        rows.iter().map(|text| from_json("epoch", &id.to_string(), text)).collect()
-    }
-
-    /// The sampled steps of a job after number `after` and up to `last`: some thousand at most are kept of a job.
-    async fn steps(&self, id: JobId, after: u64, last: u64) -> Result<Vec<StepMetrics>, StoreError> {
-        let number = |step| i64::try_from(step).unwrap_or(i64::MAX);
-        let steps: Vec<(i64, f64, f64)> = sqlx::query_as(
-            "SELECT step, loss, learning_rate FROM job_steps
-             WHERE job_id = $1 AND step > $2 AND step <= $3 ORDER BY step",
-        )
-        .bind(id.to_string())
-        .bind(number(after))
-        .bind(number(last))
-        .fetch_all(&self.pages)
-        .await?;
-        let step = |(step, loss, learning_rate): (i64, f64, f64)| StepMetrics {
-            step: step.unsigned_abs(),
-            loss,
-            learning_rate,
-        };
-        Ok(steps.into_iter().map(step).collect())
+        self.database.epochs(id, after, limit).await
     }
 
     /// The recorded course of a job after epoch `after`: `limit` epochs at most, the sampled steps of these epochs, and the last
@@ -69,7 +41,8 @@ impl Store {
         epochs.truncate(limit as usize);
         let next = epochs.last().filter(|_| has_more).map(|epoch| epoch.metrics.epoch);
         let steps_of = |epoch: u32| u64::from(epoch).saturating_mul(steps_per_epoch);
-        let steps = self.steps(id, steps_of(after), next.map_or(u64::MAX, steps_of)).await?;
+        // Some thousand at most are kept of a job.
+        let steps = self.database.steps(id, steps_of(after), next.map_or(u64::MAX, steps_of)).await?;
         Ok((JobHistory { epochs, steps }, next))
     }
 
@@ -79,7 +52,7 @@ impl Store {
     /// # Errors
     /// If the database fails.
     pub async fn course(&self, id: JobId) -> Result<Vec<EpochMetrics>, StoreError> {
-        let rows: Vec<CourseRow> = sqlx::query_as(COURSE).bind(id.to_string()).fetch_all(&self.pages).await?;
+        let rows = self.database.course(id).await?;
         let metrics = |row: CourseRow| {
             Ok(EpochMetrics {
                 epoch: u32::try_from(row.epoch)
@@ -101,10 +74,3 @@ impl Store {
         Ok(epochs)
     }
 }
-
-/// All of it is in one index, so that no record is read.
-const COURSE: &str = "\
-SELECT epoch, record ->> '$.train_loss' AS train_loss, record ->> '$.train_accuracy' AS train_accuracy,
-       record ->> '$.validation_loss' AS validation_loss, record ->> '$.validation_accuracy' AS validation_accuracy,
-       record ->> '$.learning_rate' AS learning_rate
-FROM job_epochs INDEXED BY job_epochs_course WHERE job_id = $1 AND json_valid(record) ORDER BY epoch";

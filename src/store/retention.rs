@@ -1,16 +1,13 @@
 use std::time::Duration;
 
-use super::{Store, StoreError, ago, row_error};
+use super::{Store, StoreError};
 use crate::job::JobId;
-
-/// Jobs that are looked up at a time.
-const AT_A_TIME: u32 = 100;
 
 /// A place in the order in which ended jobs are removed; the default is before all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place {
-    finished_at: i64,
-    sequence: i64,
+    pub(super) finished_at: i64,
+    pub(super) sequence: i64,
 }
 
 /// An ended job that is due to be removed.
@@ -29,19 +26,7 @@ impl Store {
     /// # Errors
     /// If the database fails.
     pub async fn ended_beyond(&self, keep: u64, after: Place) -> Result<Vec<Ended>, StoreError> {
-        let rows = sqlx::query_as(
-            "SELECT id, finished_at, sequence FROM jobs INDEXED BY jobs_ended
-             WHERE finished_at IS NOT NULL AND sequence > $1 AND sequence <=
-                 (SELECT sequence FROM jobs INDEXED BY jobs_ended WHERE finished_at IS NOT NULL
-                  ORDER BY sequence DESC LIMIT 1 OFFSET $2)
-             ORDER BY sequence LIMIT $3",
-        )
-        .bind(after.sequence)
-        .bind(i64::try_from(keep).unwrap_or(i64::MAX))
-        .bind(AT_A_TIME)
-        .fetch_all(&self.pages)
-        .await?;
-        ended(rows)
+        self.database.ended_beyond(keep, after).await
     }
 
     /// Some of the jobs that ended longer ago than `age`, behind `after`, oldest first; none where there are no more.
@@ -49,25 +34,6 @@ impl Store {
     /// # Errors
     /// If the database fails.
     pub async fn ended_for(&self, age: Duration, after: Place) -> Result<Vec<Ended>, StoreError> {
-        let rows = sqlx::query_as(
-            "SELECT id, finished_at, sequence FROM jobs INDEXED BY jobs_ended_at
-             WHERE finished_at < $1 AND (finished_at, sequence) > ($2, $3)
-             ORDER BY finished_at, sequence LIMIT $4",
-        )
-        .bind(ago(age))
-        .bind(after.finished_at)
-        .bind(after.sequence)
-        .bind(AT_A_TIME)
-        .fetch_all(&self.pages)
-        .await?;
-        ended(rows)
+        self.database.ended_for(age, after).await
     }
-}
-
-fn ended(rows: Vec<(String, i64, i64)>) -> Result<Vec<Ended>, StoreError> {
-    let ended = |(id, finished_at, sequence): (String, i64, i64)| {
-        let place = Place { finished_at, sequence };
-        Ok(Ended { id: id.parse().map_err(|error| row_error("id", &id, &error))?, place })
-    };
-    rows.into_iter().map(ended).collect()
 }

@@ -23,14 +23,14 @@ use self::lease::Lease;
 use self::recorder::Recorder;
 use self::scribe::ENTRIES;
 use crate::artifact::{ArtifactError, read_checkpoint, write_model};
-use crate::blobs::{BlobError, Blobs};
+use crate::blobs::{Blob, BlobError, Blobs};
 use crate::data::{self, Dataset};
 use crate::fault::{self, Point};
 use crate::job::{BlobKey, Job, JobError, JobId, JobState, Progress};
 use crate::nn::{Pool, Shape, ShapeError};
 use crate::priority::Priority;
 use crate::registry::{Registry, RegistryError};
-use crate::store::{Claim, NewModel, Store, StoreError};
+use crate::store::{Claim, NewModel, PublishedModel, Store, StoreError};
 use crate::telemetry::Metrics;
 use crate::train::{Evaluation, Outcome, TrainError, TrainSpec, TrainState};
 
@@ -117,6 +117,15 @@ pub struct Ran {
     pub id: JobId,
     /// The state it was left in; `None` where it was cancelled, or taken by another worker.
     pub state: Option<JobState>,
+}
+
+/// What came of the publication of a model.
+enum Success {
+    Published(PublishedModel),
+    /// By a commit that was reported as failed.
+    PublishedBefore,
+    /// Another model was published under the version meanwhile.
+    VersionTaken,
 }
 
 /// The threads of some workers.
@@ -345,42 +354,64 @@ impl Worker {
         test: Evaluation,
         progress: Progress,
     ) -> Result<JobState, WorkerError> {
-        let claim = lease.claim;
         let bytes = Bytes::from(write_model(state.published(), &spec.network.layers, &dataset.classes)?);
-        let key = BlobKey::Model { job: claim.id, attempt: claim.attempt }.to_string();
-        fault::point(Point::BeforeModelBlob);
-        let blob = self.until_taken(lease, async || Ok(self.blobs.put(&key, bytes.clone()).await?)).await?;
-        fault::point(Point::AfterModelBlob);
-        let model = NewModel {
-            name: spec.model.clone(),
-            test_accuracy: test.accuracy,
-            test_loss: test.loss,
-            parameters: state.network.parameter_count(),
-            layers: spec.network.layers.clone(),
-            classes: dataset.classes.clone(),
-            blob,
-        };
-        let published = self
-            .until_taken(lease, async || match self.store.succeed(claim, &model, &progress).await {
-                Ok(published) => Ok(Some(published)),
-                // A commit can be written though it was told to have failed.
-                Err(StoreError::Fenced { .. }) if self.has_succeeded(claim).await? => Ok(None),
-                Err(error) => Err(error.into()),
-            })
-            .await;
-        let published = match published {
-            Ok(published) => published,
-            Err(error) => {
-                self.take_back(lease, &error, &key).await;
-                return Err(error);
+        let published = loop {
+            let (name, version) = (&spec.model, self.next_version(lease, &spec.model).await?);
+            let Claim { id: job, attempt } = lease.claim;
+            let key = BlobKey::Model { name: name.clone(), version, job, attempt }.to_string();
+            let model = NewModel {
+                name: name.clone(),
+                version,
+                test_accuracy: test.accuracy,
+                test_loss: test.loss,
+                parameters: state.network.parameter_count(),
+                layers: spec.network.layers.clone(),
+                classes: dataset.classes.clone(),
+                blob: self.write_blob(lease, &key, &bytes).await?,
+            };
+            match self.until_taken(lease, async || self.succeed(lease.claim, &model, &progress).await).await {
+                Ok(Success::Published(published)) => break Some(published),
+                Ok(Success::PublishedBefore) => break None,
+                Ok(Success::VersionTaken) => self.blobs.delete_dead([key]).await,
+                Err(error) => {
+                    self.take_back(lease, &error, &key).await;
+                    return Err(error);
+                }
             }
         };
         let network = state.published().clone();
         if let Err(error) = self.registry.publish(published.as_ref(), network).await {
             tracing::error!(%error, "a new model is served when the rows can be read again");
         }
-        self.store.succeeded(claim);
+        self.store.succeeded(lease.claim);
         Ok(JobState::Succeeded)
+    }
+
+    async fn next_version(&self, lease: &Lease, name: &str) -> Result<u32, WorkerError> {
+        self.until_taken(lease, async || Ok(self.store.next_version(name).await?)).await
+    }
+
+    async fn write_blob(&self, lease: &Lease, key: &str, bytes: &Bytes) -> Result<Blob, WorkerError> {
+        fault::point(Point::BeforeModelBlob);
+        let blob = self.until_taken(lease, async || Ok(self.blobs.put(key, bytes.clone()).await?)).await?;
+        fault::point(Point::AfterModelBlob);
+        Ok(blob)
+    }
+
+    async fn succeed(
+        &self,
+        claim: Claim,
+        model: &NewModel,
+        progress: &Progress,
+    ) -> Result<Success, WorkerError> {
+        match self.store.succeed(claim, model, progress).await {
+            Ok(Some(published)) => Ok(Success::Published(published)),
+            Ok(None) => Ok(Success::VersionTaken),
+            Err(StoreError::Fenced { .. }) if self.has_succeeded(claim).await? => {
+                Ok(Success::PublishedBefore)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn has_succeeded(&self, claim: Claim) -> Result<bool, StoreError> {

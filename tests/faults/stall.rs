@@ -97,9 +97,9 @@ fn fraction_of(id: &str) -> f64 {
 
 fn stop_at(moment: Moment, server: &Server, folder: &Path, id: &str) {
     let stopper = Stopper::new(server);
-    let count = |below: &str, start: &str| {
-        let files = files_under(&folder.join("blobs").join(below)).unwrap_or_default();
-        files.iter().filter(|name| name.starts_with(start)).count()
+    let has_model = || {
+        let files = files_under(&folder.join("blobs/models")).unwrap_or_default();
+        files.iter().any(|name| name.contains(id))
     };
     let client = server.client();
     let deadline = Instant::now() + SOON;
@@ -114,9 +114,9 @@ fn stop_at(moment: Moment, server: &Server, folder: &Path, id: &str) {
             Moment::Checkpoint(wanted) => {
                 let files = files_under(&folder.join("blobs/jobs").join(id)).unwrap_or_default();
                 seen.extend(files.into_iter().filter_map(|name| Some(name.split('.').next()?.to_owned())));
-                seen.len() >= wanted || count("models", id) > 0
+                seen.len() >= wanted || has_model()
             }
-            Moment::Model => count("models", id) > 0,
+            Moment::Model => has_model(),
         };
         if is_now {
             if let Moment::Fraction(_) = moment {

@@ -181,6 +181,18 @@ fn the_arrows_between_rooms_are_those_of_the_table() {
     assert!(unused.is_empty(), "in the table, not in the source: {unused:?}");
 }
 
+/// What a second database would have to say in its own way.
+#[test]
+fn statements_are_in_the_folder_of_their_database_alone() {
+    for (room, file, code) in rooms() {
+        let is_of_a_database = file.components().any(|part| part.as_os_str() == "sqlite");
+        for word in ["sqlx::query", "SELECT ", "UPDATE ", "INSERT ", "PRAGMA", "SqlitePool", "Transaction<"] {
+            let says_it = room == "store" && code.contains(word);
+            assert!(is_of_a_database || !says_it, "{} says {word}", file.display());
+        }
+    }
+}
+
 #[test]
 fn unsafe_code_is_only_in_the_kernels() {
     for (_, file, code) in rooms() {

@@ -4,7 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use chainrule::data::{mnist, picture};
 use serde_json::{Value, json};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection};
 
 use crate::process::{Process, chainrule, output, text};
 use crate::server::TestServer;
@@ -130,7 +133,7 @@ async fn a_flipped_bit_of_a_model_is_found_by_check_and_by_backup() {
     let folder = tempfile::tempdir().expect("a folder");
     trained(folder.path()).await;
     assert!(done(folder.path(), &["check"]).contains("is sound: 1 job, 1 model, 2 checkpoints"));
-    flip_middle(&blob(folder.path(), "models"));
+    flip_middle(&blob(folder.path(), "models/digits"));
     let found = refused(folder.path(), &["check"]);
     assert!(found.contains("model digits@1: ") && found.contains("has the digest"), "{found}");
     let file = folder.path().join("backup.tar");
@@ -236,7 +239,7 @@ fn a_backup_can_not_write_outside_its_folder() {
 async fn a_lost_model_is_rebuilt_from_the_last_checkpoint_of_its_job() {
     let folder = tempfile::tempdir().expect("a folder");
     trained(folder.path()).await;
-    let model = blob(folder.path(), "models");
+    let model = blob(folder.path(), "models/digits");
     let bytes = fs::read(&model).expect("a file");
     fs::remove_file(&model).expect("removed");
     let found = refused(folder.path(), &["check"]);
@@ -266,7 +269,7 @@ async fn a_lost_model_that_can_not_be_rebuilt_is_deleted_with_its_aliases() {
     assert!(deleted.status().is_success());
     server.stop().await;
 
-    flip_middle(&blob(folder.path(), "models"));
+    flip_middle(&blob(folder.path(), "models/digits"));
     let found = refused(folder.path(), &["check"]);
     assert!(
         found.contains("(--repair sets it aside and deletes the version and its alias champion)"),
@@ -336,12 +339,59 @@ async fn a_repair_deletes_orphans_and_leaves_files_of_others() {
     done(folder.path(), &["check"]);
 }
 
-/// The numbers of files and rows are right, but one file is too short.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_no_job_has_trained_is_listed_served_checked_and_backed_up() {
+    let folder = tempfile::tempdir().expect("a folder");
+    trained(folder.path()).await;
+    let key = "models/sent/1-01a21745-5cf3-72cd-b758-266f94277363.safetensors";
+    let path = folder.path().join("blobs").join(key);
+    fs::create_dir(path.parent().expect("a folder")).expect("a folder");
+    fs::copy(blob(folder.path(), "models/digits"), &path).expect("a copy");
+    let options = SqliteConnectOptions::new().filename(folder.path().join("chainrule.db"));
+    let mut rows = options.connect().await.expect("a connection");
+    for statement in [
+        "INSERT INTO models (name, last_version) VALUES ('sent', 1)",
+        "INSERT INTO model_versions (name, version, source, owner, parameters, layers, classes, blob_key, size_bytes,
+                                     sha256, created_at)
+         SELECT 'sent', 1, 'upload', '127.0.0.1', parameters, layers, classes, $1, size_bytes, sha256, created_at
+         FROM model_versions",
+    ] {
+        sqlx::query(statement).bind(key).execute(&mut rows).await.expect("rows");
+    }
+    rows.close().await.expect("closed");
+
+    let server = TestServer::start_in(folder.path(), &[]).await;
+    let shown = server.get_json("/v1/models/sent").await["versions"][0].clone();
+    assert_eq!(shown["source"], "upload");
+    assert!(shown["job_id"].is_null() && shown["test_accuracy"].is_null(), "{shown}");
+    let png = picture::to_png(mnist::dataset().test.image(0));
+    let answer = server.post("/v1/models/sent@1/predict", "image/png", png).await;
+    assert!(answer.status().is_success(), "{answer:?}");
+    let listed = output(&["models", "show", "sent", "--server", &server.path("")]);
+    assert!(text(&listed.stdout).contains("upload"), "{listed:?}");
+    let page = server.get("/").await.text().await.expect("a page");
+    assert!(page.contains("sent"), "{page}");
+    server.stop().await;
+
+    assert!(done(folder.path(), &["check"]).contains("2 models"));
+    let (file, restored) = (folder.path().join("backup.tar"), folder.path().join("restored"));
+    done(folder.path(), &["backup", utf8(&file)]);
+    done(&restored, &["restore", utf8(&file)]);
+    assert!(fs::read(restored.join("blobs").join(key)).expect("a file") == fs::read(&path).expect("a file"));
+
+    // No checkpoint makes it again.
+    flip_middle(&path);
+    let told = done(folder.path(), &["check", "--repair"]);
+    assert!(told.contains("model sent@1 is deleted"), "{told}");
+    done(folder.path(), &["check"]);
+}
+
+/// As many files and rows as there should be, and one of them too short.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_truncated_blob_is_found_although_every_row_has_its_file() {
     let folder = tempfile::tempdir().expect("a folder");
     trained(folder.path()).await;
-    let model = blob(folder.path(), "models");
+    let model = blob(folder.path(), "models/digits");
     let length = fs::metadata(&model).expect("a file").len();
     fs::OpenOptions::new().write(true).open(&model).and_then(|file| file.set_len(length - 1)).expect("cut");
     let found = refused(folder.path(), &["check"]);

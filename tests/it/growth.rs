@@ -64,10 +64,10 @@ async fn the_versions_of_a_model_are_paged_newest_first() {
     execute(
         &mut connection,
         "WITH RECURSIVE numbers (n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM numbers WHERE n < 120)
-         INSERT INTO model_versions (name, version, job_id, test_accuracy, parameters, layers, classes, blob_key,
-                                     size_bytes, sha256, created_at)
-         SELECT name, n, printf('00000000-0000-7000-8000-%012x', n), test_accuracy, parameters, layers, classes,
-                blob_key, size_bytes, sha256, created_at + n FROM model_versions, numbers",
+         INSERT INTO model_versions (name, version, source, owner, job_id, test_accuracy, parameters, layers, classes,
+                                     blob_key, size_bytes, sha256, created_at)
+         SELECT name, n, source, owner, printf('00000000-0000-7000-8000-%012x', n), test_accuracy, parameters, layers,
+                classes, blob_key, size_bytes, sha256, created_at + n FROM model_versions, numbers",
     )
     .await;
     connection.close().await.expect("closed");

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use chainrule::data::{mnist, picture};
 use chainrule::job::{JobId, JobState};
-use chainrule::store::{SetAlias, Store};
+use chainrule::model::ModelSource;
+use chainrule::store::{DeletedVersion, SetAlias, Store};
 use chainrule::train::EpochMetrics;
 use serde_json::{Value, json};
 use sqlx::ConnectOptions;
@@ -83,7 +84,7 @@ async fn the_rows_of_version_1_are_as_they_were() {
         .iter()
         .map(|model| (model.name.as_str(), model.row.version, model.row.test_accuracy))
         .collect();
-    assert_eq!(versions, [("bad", 1, 0.098), ("digits", 1, 0.2098)]);
+    assert_eq!(versions, [("bad", 1, Some(0.098)), ("digits", 1, Some(0.2098))]);
     let interrupted: JobId = INTERRUPTED.parse().expect("an id");
     let checkpoints = store.checkpoints(interrupted).await.expect("rows");
     assert_eq!(checkpoints.iter().map(|checkpoint| checkpoint.step).collect::<Vec<_>>(), [860, 430]);
@@ -231,10 +232,81 @@ async fn keys_of_version_3_belong_to_the_clients_that_sent_them() {
     server.stop().await;
 }
 
-/// The newer server does not wait. A server that uses the folder could not read what it would write.
+/// A data folder as version 4 left it when it was killed: jobs of `digits` (with the key `first`) and `wide` had succeeded, one
+/// of `long` was running, one was cancelled, and two waited, one of which starts from `digits@1`, which has an alias.
+const DIGITS_OF_4: &str = "01a2241d-dac9-74be-a5d1-a1edf560c5f5";
+const RUNNING_OF_4: &str = "01a2241d-eeea-775c-a613-5e0d264ae127";
+const DIGITS_WAITING_OF_4: &str = "01a2241d-f2f3-71fb-a569-e346b8e99149";
+const TUNED_OF_4: &str = "01a2241e-1a0d-73d8-ba04-f8cfdfebed6c";
+
+#[tokio::test]
+async fn versions_of_version_4_are_of_jobs_and_keep_their_aliases_and_revisions() {
+    let folder = of_version(4);
+    let store = Store::open(&folder.path().join("chainrule.db")).await.expect("a store");
+    let models = store.models().await.expect("rows");
+    let shown: Vec<_> = models
+        .versions
+        .iter()
+        .map(|model| (model.name.as_str(), model.row.source, model.owner.as_str(), model.blob_key.as_str()))
+        .collect();
+    let key = format!("models/{DIGITS_OF_4}-1.safetensors");
+    assert_eq!(shown[0], ("digits", ModelSource::Job, "", key.as_str()));
+    assert_eq!(models.versions[0].row.job_id.map(|id| id.to_string()).as_deref(), Some(DIGITS_OF_4));
+    assert_eq!(models.aliases, [("digits".to_owned(), "champion".to_owned(), 1)]);
+    assert_eq!(store.integrity().await.expect("a check"), Vec::<String>::new());
+    // An alias still keeps its version, and each change still counts.
+    assert_eq!(
+        store.delete_version("digits", 1).await.expect("rows"),
+        DeletedVersion::Aliased("champion".to_owned())
+    );
+    assert_eq!(store.model_changes(models.revision).await.expect("rows").models.len(), 0);
+    assert!(store.delete_alias("digits", "champion").await.expect("rows"));
+    assert_eq!(
+        store.delete_version("digits", 1).await.expect("rows"),
+        DeletedVersion::Needed(TUNED_OF_4.parse().expect("an id"))
+    );
+    assert_eq!(
+        store.delete_version("wide", 1).await.expect("rows"),
+        DeletedVersion::Gone("models/01a2241d-e2f6-7312-b3c3-92a761cbf857-1.safetensors".to_owned())
+    );
+    let changed = store.model_changes(models.revision).await.expect("rows").models;
+    assert_eq!(changed.keys().collect::<Vec<_>>(), ["digits", "wide"]);
+    assert_eq!(store.next_version("wide").await.expect("rows"), 2, "a number is never given twice");
+    store.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_is_migrated_only_by_a_server_that_is_alone() {
-    for version in [1, 2, 3] {
+async fn a_server_goes_on_where_version_4_was_killed() {
+    let folder = of_version(4);
+    let server = TestServer::start_in(folder.path(), &[]).await;
+    server.post(&format!("/v1/jobs/{RUNNING_OF_4}/cancel"), "", "").await;
+    assert_eq!(server.ended(TUNED_OF_4).await["state"], "succeeded");
+    let again = server.ended(DIGITS_WAITING_OF_4).await;
+    assert_eq!((&again["state"], &again["result"]["version"]), (&json!("succeeded"), &json!(2)));
+    let digits = server.get_json("/v1/models/digits").await;
+    let shown =
+        |version: &Value| (version["version"].clone(), version["source"].clone(), version["job_id"].clone());
+    let versions: Vec<_> = digits["versions"].as_array().expect("a list").iter().map(shown).collect();
+    assert_eq!(
+        versions,
+        [(json!(2), json!("job"), json!(DIGITS_WAITING_OF_4)), (json!(1), json!("job"), json!(DIGITS_OF_4)),]
+    );
+    let png = picture::to_png(mnist::dataset().test.image(0));
+    for reference in ["digits@champion", "digits@2", "tuned", "wide"] {
+        let answer = server.post(&format!("/v1/models/{reference}/predict"), "image/png", png.clone()).await;
+        assert!(answer.status().is_success(), "{reference}: {answer:?}");
+    }
+    // The earlier file stays where it was, the newer one is named by model and version.
+    let file = |name: String| folder.path().join("blobs/models").join(name).exists();
+    assert!(file(format!("{DIGITS_OF_4}-1.safetensors")));
+    assert!(file(format!("digits/2-{DIGITS_WAITING_OF_4}-1.safetensors")));
+    server.stop().await;
+}
+
+/// The newer server waits for nobody: who serves the folder could not read what it would write.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_is_brought_up_to_date_by_a_server_that_is_alone() {
+    for version in [1, 2, 3, 4] {
         let folder = of_version(version);
         let path = folder.path().join("chainrule.db");
         let before = content(&path);
@@ -252,7 +324,7 @@ async fn a_database_is_migrated_only_by_a_server_that_is_alone() {
 
         drop(older);
         TestServer::start_in(folder.path(), &[]).await.stop().await;
-        assert_eq!(versions(&path).await, [1, 2, 3, 4]);
+        assert_eq!(versions(&path).await, [1, 2, 3, 4, 5]);
     }
 }
 

@@ -31,11 +31,30 @@ static SPEC: LazyLock<TrainSpec> = LazyLock::new(|| {
     parse(&small, &data::shapes(), &SpecLimits::default()).expect("a spec")
 });
 
-/// A folder in memory if the system has one, since these tests are about order and not about the disk.
-fn folder() -> TempDir {
-    let memory = Path::new("/dev/shm");
-    let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
-    folder.expect("a folder")
+/// Rows that a test has for itself, in one of the databases that there are.
+enum Rows {
+    Sqlite(TempDir),
+}
+
+/// Makes [`Rows`] without a job.
+type MakeRows = fn() -> Rows;
+
+/// Every database that the tests are run over.
+const DATABASES: [MakeRows; 1] = [Rows::sqlite];
+
+impl Rows {
+    /// In memory where the system has a folder there: what is tested here is order, not the disk.
+    fn sqlite() -> Self {
+        let memory = Path::new("/dev/shm");
+        let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+        Self::Sqlite(folder.expect("a folder"))
+    }
+
+    /// A store on these rows, as of a process of its own.
+    async fn open(&self) -> Store {
+        let Self::Sqlite(folder) = self;
+        Store::open(&folder.path().join("chainrule.db")).await.expect("a store")
+    }
 }
 
 fn config(cases: u32, seed: u64) -> ProptestConfig {
@@ -45,10 +64,6 @@ fn config(cases: u32, seed: u64) -> ProptestConfig {
         max_shrink_iters: 400,
         ..ProptestConfig::with_cases(cases)
     }
-}
-
-async fn open(folder: &Path) -> Store {
-    Store::open(&folder.join("chainrule.db")).await.expect("a store")
 }
 
 fn new_job(model: &str, client: &str, priority: i32) -> NewJob {
@@ -69,44 +84,71 @@ async fn insert(store: &Store, job: NewJob) -> Job {
 }
 
 #[tokio::test]
-async fn a_job_that_starts_from_a_missing_version_is_refused() {
-    let folder = folder();
-    let store = open(folder.path()).await;
-    let mut job = new_job("b", "x", 0);
-    job.spec.initial_model = Some("a@1".to_owned());
-    let gone = store.insert_job(job.clone(), NO_LIMIT).await.expect("rows");
-    assert_eq!(gone, Inserted::InitialModelGone);
-    job.idempotency_key = Some("key".to_owned());
-    assert_eq!(store.insert_job(job, NO_LIMIT).await.expect("rows"), Inserted::InitialModelGone);
-    insert(&store, new_job("b", "x", 0)).await;
-    store.close().await;
+async fn a_job_starts_from_a_version_that_is_there_or_is_not_accepted() {
+    for make_rows in DATABASES {
+        let rows = make_rows();
+        let store = rows.open().await;
+        let mut job = new_job("b", "x", 0);
+        job.spec.initial_model = Some("a@1".to_owned());
+        let gone = store.insert_job(job.clone(), NO_LIMIT).await.expect("rows");
+        assert_eq!(gone, Inserted::InitialModelGone);
+        job.idempotency_key = Some("key".to_owned());
+        assert_eq!(store.insert_job(job, NO_LIMIT).await.expect("rows"), Inserted::InitialModelGone);
+        insert(&store, new_job("b", "x", 0)).await;
+        store.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_model_is_published_under_the_version_of_its_bytes_or_not_at_all() {
+    for make_rows in DATABASES {
+        let rows = make_rows();
+        let store = rows.open().await;
+        insert(&store, new_job("a", "x", 0)).await;
+        let job = store.claim().await.expect("rows").expect("a job");
+        let claim = Claim { id: job.id, attempt: job.attempt };
+        assert_eq!(store.next_version("a").await.expect("rows"), 1);
+        let other = store.succeed(claim, &new_model("a", 2, job.id), &at_step(1)).await.expect("rows");
+        assert_eq!(other, None);
+        assert!(store.is_held(claim).await.expect("rows"), "the job has not ended");
+        let published = store.succeed(claim, &new_model("a", 1, job.id), &at_step(1)).await.expect("rows");
+        let published = published.expect("a version");
+        assert_eq!(
+            (published.row.version, published.row.job_id, published.owner.as_str()),
+            (1, Some(job.id), "x")
+        );
+        assert_eq!(store.next_version("a").await.expect("rows"), 2);
+        store.close().await;
+    }
 }
 
 /// Inserts that arrive together share one statement.
 #[tokio::test(flavor = "multi_thread")]
-async fn jobs_inserted_together_respect_their_keys_and_the_limit() {
-    let folder = folder();
-    let store = open(folder.path()).await;
-    let mut waiting = tokio::task::JoinSet::new();
-    for number in 0..300 {
-        let store = store.clone();
-        let idempotency_key = Some(format!("key {}", number % 50));
-        let client = ["x", "y"][number % 2];
-        let job = NewJob { idempotency_key, ..new_job("a", client, 0) };
-        waiting.spawn(async move { store.insert_job(job, 40).await.expect("rows") });
-    }
-    let (mut accepted, mut repeated, mut full) = (0, 0, 0);
-    while let Some(inserted) = waiting.join_next().await {
-        match inserted.expect("no panic") {
-            Inserted::Accepted(_) => accepted += 1,
-            Inserted::Repeated(_) => repeated += 1,
-            Inserted::QueueFull => full += 1,
-            other => panic!("{other:?}"),
+async fn jobs_that_come_together_keep_their_keys_and_the_limit() {
+    for make_rows in DATABASES {
+        let rows = make_rows();
+        let store = rows.open().await;
+        let mut waiting = tokio::task::JoinSet::new();
+        for number in 0..300 {
+            let store = store.clone();
+            let idempotency_key = Some(format!("key {}", number % 50));
+            let client = ["x", "y"][number % 2];
+            let job = NewJob { idempotency_key, ..new_job("a", client, 0) };
+            waiting.spawn(async move { store.insert_job(job, 40).await.expect("rows") });
         }
+        let (mut accepted, mut repeated, mut full) = (0, 0, 0);
+        while let Some(inserted) = waiting.join_next().await {
+            match inserted.expect("no panic") {
+                Inserted::Accepted(_) => accepted += 1,
+                Inserted::Repeated(_) => repeated += 1,
+                Inserted::QueueFull => full += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!((accepted, repeated + full), (40, 260), "{repeated} repeated, {full} refused");
+        assert!(repeated > 0 && full > 0, "{repeated} repeated, {full} refused");
+        store.close().await;
     }
-    assert_eq!((accepted, repeated + full), (40, 260), "{repeated} repeated, {full} refused");
-    assert!(repeated > 0 && full > 0, "{repeated} repeated, {full} refused");
-    store.close().await;
 }
 
 fn at_step(step: u64) -> Progress {
@@ -158,9 +200,13 @@ impl WorkerSide {
 
     /// Returns the published version.
     async fn succeed(&self, claim: Claim, model: &str, step: u64) -> Option<u32> {
-        let model = new_model(model, claim.id);
+        let version = self.store.next_version(model).await.expect("rows");
+        let model = new_model(model, version, claim.id);
         let published = self.store.succeed(self.current(claim).await, &model, &at_step(step)).await;
-        let version = published.as_ref().ok().map(|published| published.row.version);
+        let version = published.as_ref().ok().map(|published| {
+            // Jobs of one model run one after the other.
+            published.as_ref().expect("the version is still free").row.version
+        });
         is_taken(published.map(|_| ())).then_some(version).flatten()
     }
 
@@ -169,15 +215,16 @@ impl WorkerSide {
     }
 }
 
-fn new_model(name: &str, job: JobId) -> NewModel {
+fn new_model(name: &str, version: u32, job: JobId) -> NewModel {
     NewModel {
         name: name.to_owned(),
+        version,
         test_accuracy: 0.5,
         test_loss: 1.0,
         parameters: 1,
         layers: SPEC.network.layers.clone(),
         classes: Vec::new(),
-        blob: Blob { key: format!("models/{job}"), size_bytes: 1, sha256: String::new() },
+        blob: Blob { key: format!("models/{name}/{version}-{job}"), size_bytes: 1, sha256: String::new() },
     }
 }
 

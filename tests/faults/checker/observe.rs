@@ -168,12 +168,19 @@ fn version_seen(
     })
 }
 
-/// Returns the digests of each job's model files: `models/{job id}-{attempt}.safetensors`.
+/// The job of a model's file: `{name}/{version}-{job id}-{attempt}.safetensors`.
+fn job_of(file: &str) -> Option<&str> {
+    let (_, name) = file.rsplit_once('/')?;
+    let (_, name) = name.split_once('-')?;
+    name.rsplit_once('-').map(|(job, _)| job)
+}
+
+/// The digests of the model files of each job.
 fn files_by_job(folder: &Path) -> io::Result<BTreeMap<String, Vec<String>>> {
     let models = folder.join("blobs/models");
     let mut files: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for name in files_under(&models)? {
-        if let Some((job, _)) = name.rsplit_once('-')
+        if let Some(job) = job_of(&name)
             && let Ok(bytes) = std::fs::read(models.join(&name))
         {
             files.entry(job.to_owned()).or_default().push(sha256(&bytes));
@@ -192,7 +199,7 @@ fn stray_files(client: &Client, folder: &Path, seen: &Seen) -> io::Result<Vec<St
     for name in files_under(&blobs)? {
         let owned = match name.split('/').collect::<Vec<_>>().as_slice() {
             _ if name.contains('#') => false,
-            ["models", file] => file.rsplit_once('-').is_some_and(|(job, _)| models.contains(job)),
+            ["models", _, _] => job_of(&name).is_some_and(|job| models.contains(job)),
             ["jobs", job, _] => {
                 checkpoints.entry((*job).to_owned()).or_default().push(name.clone());
                 jobs.contains(job)

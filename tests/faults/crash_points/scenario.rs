@@ -64,6 +64,7 @@ pub fn before() -> &'static Before {
             format!("jobs/{nobody}/1-10.safetensors"),
             format!("jobs/{nobody}/1-20.safetensors#1"),
             format!("models/{nobody}-1.safetensors"),
+            format!("models/a/9-{nobody}-1.safetensors"),
         ] {
             fs::write(blobs.join(name), b"of nobody").expect("a file");
         }

@@ -1,21 +1,20 @@
 //! Known-bad twins that the comparison with a model and the search for an order must detect.
 
 use chainrule::job::JobState;
-use chainrule::store::Store;
 
 use super::history::{Event, Told, linearize};
 use super::model::{Answer, Twist};
 use super::sequential::{Call, difference, run, shortest};
 use super::threads::courses;
 use super::traffic::{Record, traffic};
-use super::{folder, open};
+use super::{DATABASES, MakeRows, Rows};
 
 const CASES: u32 = 400;
 
 #[test]
-fn a_model_whose_rescue_ignores_the_beat_is_found_and_shown_in_five_calls() {
-    let (why, calls) = difference(CASES, Twist::RescueIgnoresBeat, true).expect("a difference");
-    let calls = shortest(calls, Twist::RescueIgnoresBeat, true);
+fn a_model_whose_rescue_ignores_the_beat_is_found_and_told_in_five_calls() {
+    let (why, calls) = difference(Rows::sqlite, CASES, Twist::RescueIgnoresBeat, true).expect("a difference");
+    let calls = shortest(Rows::sqlite, calls, Twist::RescueIgnoresBeat, true);
     let is_shortest = matches!(
         &calls[..],
         [
@@ -65,20 +64,24 @@ async fn every_defect_of_the_model_is_found() {
             vec![insert(0, 0), insert(0, 0), Call::Cancel { job: 1 }, Call::Resume { job: 1 }, Call::Claim],
         ),
     ] {
-        assert_eq!(run(&calls, Twist::None, true).await, Ok(()), "{twist:?}");
-        assert!(run(&calls, twist, true).await.is_err(), "{twist:?}");
+        for make_rows in DATABASES {
+            assert_eq!(run(make_rows, &calls, Twist::None, true).await, Ok(()), "{twist:?}");
+            assert!(run(make_rows, &calls, twist, true).await.is_err(), "{twist:?}");
+        }
     }
 }
 
 #[test]
 fn a_queue_without_fencing_is_found_by_its_model() {
-    let (why, calls) = difference(CASES, Twist::None, false).expect("a difference");
-    assert!(calls.iter().filter(|call| matches!(call, Call::Claim)).count() > 1, "{why}\n{calls:?}");
+    for make_rows in DATABASES {
+        let (why, calls) = difference(make_rows, CASES, Twist::None, false).expect("a difference");
+        assert!(calls.iter().filter(|call| matches!(call, Call::Claim)).count() > 1, "{why}\n{calls:?}");
+    }
 }
 
-async fn record(threads: usize, calls: usize, seed: u64, is_fenced: bool) -> Record {
-    let folder = folder();
-    let store: Store = open(folder.path()).await;
+async fn record(make_rows: MakeRows, threads: usize, calls: usize, seed: u64, is_fenced: bool) -> Record {
+    let rows = make_rows();
+    let store = rows.open().await;
     let record = traffic(&vec![store.clone(); threads], calls, seed, is_fenced).await;
     store.close().await;
     record
@@ -86,7 +89,9 @@ async fn record(threads: usize, calls: usize, seed: u64, is_fenced: bool) -> Rec
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_queue_without_fencing_has_no_order_that_explains_it() {
-    assert!(courses(&record(4, 150, 21, false).await).is_err());
+    for make_rows in DATABASES {
+        assert!(courses(&record(make_rows, 4, 150, 21, false).await).is_err());
+    }
 }
 
 /// Returns another answer to the same call that can't be true as well.
@@ -119,7 +124,7 @@ fn forged(told: Told) -> Told {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn one_forged_answer_to_one_thread_is_found_wherever_it_is() {
-    for (id, events) in record(1, 300, 31, true).await.histories() {
+    for (id, events) in record(Rows::sqlite, 1, 300, 31, true).await.histories() {
         assert!(linearize(&events).is_ok(), "{id}");
         // A job does not exist before its insertion, just as after its deletion.
         let inserted = events.iter().find(|event| event.told == Told::Inserted).expect("an insertion").begin;
@@ -134,7 +139,7 @@ async fn one_forged_answer_to_one_thread_is_found_wherever_it_is() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_doubled_claim_and_a_lost_write_are_found_among_many_threads() {
     let (mut doubled, mut lost) = (0, 0);
-    for events in record(4, 150, 41, true).await.histories().values() {
+    for events in record(Rows::sqlite, 4, 150, 41, true).await.histories().values() {
         assert!(linearize(events).is_ok());
         for (place, event) in events.iter().enumerate() {
             let is_read = |step: u64| {

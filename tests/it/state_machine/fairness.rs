@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{TestError, TestRunner};
 use tokio::runtime::Runtime;
 
-use super::{config, failure, folder, insert, new_job, open};
+use super::{DATABASES, MakeRows, config, failure, insert, new_job};
 
 const SEED: u64 = 1_996;
 const CLIENTS: usize = 3;
@@ -59,9 +59,9 @@ impl Service {
     }
 }
 
-async fn serve(steps: &[Step]) -> Result<(), String> {
-    let folder = folder();
-    let store = open(folder.path()).await;
+async fn serve(make_rows: MakeRows, steps: &[Step]) -> Result<(), String> {
+    let rows = make_rows();
+    let store = rows.open().await;
     let mut service = Service { store, submitted: 0, claims: 0, due: HashMap::new() };
     let mut served = Ok(());
     for step in steps {
@@ -77,14 +77,16 @@ async fn serve(steps: &[Step]) -> Result<(), String> {
 #[test]
 fn the_kth_job_of_a_client_waits_for_no_more_than_k_of_every_other_and_one() {
     let step = prop_oneof![(0..CLIENTS).prop_map(|client| Step::Submit { client }), Just(Step::Serve)];
+    let steps = prop::collection::vec(step, 1..80);
     let runtime = Runtime::new().expect("a runtime");
-    let ran = TestRunner::new(config(24, SEED)).run(&prop::collection::vec(step, 1..80), |steps| {
-        runtime.block_on(serve(&steps)).map_err(TestCaseError::fail)
-    });
-    match ran {
-        Ok(()) => {}
-        Err(TestError::Fail(why, steps)) => panic!("seed {SEED}: {why}\n{steps:?}"),
-        Err(TestError::Abort(why)) => panic!("{why}"),
+    for make_rows in DATABASES {
+        let ran = TestRunner::new(config(24, SEED))
+            .run(&steps, |steps| runtime.block_on(serve(make_rows, &steps)).map_err(TestCaseError::fail));
+        match ran {
+            Ok(()) => {}
+            Err(TestError::Fail(why, steps)) => panic!("seed {SEED}: {why}\n{steps:?}"),
+            Err(TestError::Abort(why)) => panic!("{why}"),
+        }
     }
 }
 
@@ -92,7 +94,9 @@ fn the_kth_job_of_a_client_waits_for_no_more_than_k_of_every_other_and_one() {
 async fn a_client_with_few_jobs_does_not_wait_for_all_jobs_of_another() {
     let mut steps = vec![Step::Submit { client: 0 }; 60];
     steps.extend(vec![Step::Submit { client: 1 }; 6]);
-    assert_eq!(serve(&steps).await, Ok(()));
+    for make_rows in DATABASES {
+        assert_eq!(serve(make_rows, &steps).await, Ok(()));
+    }
 }
 
 /// Two clients who each send a new job when their last one has ended. One of them always has a job in the
@@ -104,5 +108,7 @@ async fn a_client_with_two_jobs_does_not_wait_for_clients_who_keep_posting() {
     for turn in 0..20 {
         steps.extend([Step::Serve, Step::Submit { client: 1 + turn % 2 }]);
     }
-    assert_eq!(serve(&steps).await, Ok(()));
+    for make_rows in DATABASES {
+        assert_eq!(serve(make_rows, &steps).await, Ok(()));
+    }
 }

@@ -7,11 +7,12 @@ use std::path::Path;
 use std::process::Stdio;
 
 use chainrule::job::JobState;
+use chainrule::store::Store;
 use serde_json::Value;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 
-use super::{folder, insert, new_job, open};
+use super::{insert, new_job};
 use crate::process::{chainrule, output, text};
 
 const ROWS: u32 = 100_000;
@@ -21,6 +22,10 @@ const OF_ALL_JOBS: &str = "SELECT id, state, attempt FROM jobs";
 
 /// There are as many running jobs as workers, so any index of states will do.
 const OF_WORKERS: &str = "WHERE state = 'running'";
+
+async fn open(folder: &Path) -> Store {
+    Store::open(&folder.join("chainrule.db")).await.expect("a store")
+}
 
 async fn connect(folder: &Path) -> SqliteConnection {
     let options = SqliteConnectOptions::new().filename(folder.join("chainrule.db"));
@@ -71,8 +76,8 @@ fn faults(plan: &[String]) -> Vec<&String> {
 }
 
 #[tokio::test]
-async fn a_claim_reads_the_first_row_of_its_index_however_many_jobs_exist() {
-    let folder = folder();
+async fn the_claim_reads_the_first_row_of_its_index_however_many_jobs_there_are() {
+    let folder = tempfile::tempdir().expect("a folder");
     let store = open(folder.path()).await;
     let first = insert(&store, new_job("a", "x", 100)).await;
     let before = store.plan_of_claim().await.expect("a plan");
@@ -135,8 +140,8 @@ async fn statements(folder: &Path, flags: &[&str]) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn no_statement_of_a_job_or_a_list_scans_or_sorts_all_jobs() {
-    let folder = folder();
+async fn no_statement_on_the_way_of_a_job_or_of_a_list_looks_at_every_job_or_sorts_them() {
+    let folder = tempfile::tempdir().expect("a folder");
     let mut statements = statements(folder.path(), &["--keep-jobs", "50"]).await;
     statements.extend(self::statements(folder.path(), &["--keep-jobs", "9999d"]).await);
     for told in [
@@ -192,7 +197,7 @@ async fn no_statement_of_a_job_or_a_list_scans_or_sorts_all_jobs() {
 /// The plan of a trigger can't be shown, so its query is tested.
 #[tokio::test]
 async fn the_next_job_of_a_model_is_found_by_its_index() {
-    let folder = folder();
+    let folder = tempfile::tempdir().expect("a folder");
     open(folder.path()).await.close().await;
     let mut connection = connect(folder.path()).await;
     let trigger: String = sqlx::query_scalar("SELECT sql FROM sqlite_master WHERE name = 'jobs_next'")

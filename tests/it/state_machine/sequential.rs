@@ -1,5 +1,4 @@
-//! One call after the other, through two handles on one file like those of two processes. Each answer equals
-//! the model's.
+//! One call after the other, through two stores on the same rows as two processes have them: each answer is the model's.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,11 +9,10 @@ use chainrule::store::{
 use chainrule::train::TrainSpec;
 use proptest::prelude::*;
 use proptest::test_runner::{TestError, TestRunner};
-use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use super::model::{Answer, ModelJob, Queue, Twist};
-use super::{WorkerSide, checkpoint, config, folder, new_job, open};
+use super::{DATABASES, MakeRows, Rows, WorkerSide, checkpoint, config, new_job};
 
 const SEED: u64 = 20_261_126;
 const MODELS: [&str; 3] = ["a", "b", "c"];
@@ -97,7 +95,7 @@ struct Course {
     /// What a server that reads only changes knows of the models.
     versions: BTreeSet<(String, u32)>,
     aliases: BTreeMap<(String, String), u32>,
-    _folder: TempDir,
+    _rows: Rows,
 }
 
 fn newest<T: Copy>(of: &[T], place: usize) -> Option<T> {
@@ -105,9 +103,8 @@ fn newest<T: Copy>(of: &[T], place: usize) -> Option<T> {
 }
 
 impl Course {
-    async fn begin(twist: Twist, is_fenced: bool) -> Self {
-        let folder = folder();
-        let stores = [open(folder.path()).await, open(folder.path()).await];
+    async fn begin(rows: Rows, twist: Twist, is_fenced: bool) -> Self {
+        let stores = [rows.open().await, rows.open().await];
         let workers = stores.clone().map(|store| WorkerSide { store, is_fenced });
         Self {
             stores,
@@ -121,7 +118,7 @@ impl Course {
             revision: -1,
             versions: BTreeSet::new(),
             aliases: BTreeMap::new(),
-            _folder: folder,
+            _rows: rows,
         }
     }
 
@@ -409,16 +406,20 @@ fn shown(job: &Job) -> (JobState, u32, u64, Option<String>, Option<u32>) {
     (job.state, job.attempt, job.progress.step, error, job.result.as_ref().map(|result| result.version))
 }
 
-/// Searches for a sequence of calls whose answers differ from the model's. Returns the difference and the
-/// sequence.
-pub(super) fn difference(cases: u32, twist: Twist, is_fenced: bool) -> Option<(String, Vec<Call>)> {
+/// A sequence of calls whose answers are not the model's, and how they differ.
+pub(super) fn difference(
+    make_rows: MakeRows,
+    cases: u32,
+    twist: Twist,
+    is_fenced: bool,
+) -> Option<(String, Vec<Call>)> {
     let runtime = Runtime::new().expect("a runtime");
     let sequences = prop::collection::vec(call(), 1..CALLS_MAX);
     // For a queue without fencing the sequence need not be shortened.
     let shrinks = if is_fenced { config(cases, SEED).max_shrink_iters } else { 0 };
     let config = ProptestConfig { max_shrink_iters: shrinks, ..config(cases, SEED) };
     let ran = TestRunner::new(config).run(&sequences, |calls| {
-        runtime.block_on(run(&calls, twist, is_fenced)).map_err(TestCaseError::fail)
+        runtime.block_on(run(make_rows, &calls, twist, is_fenced)).map_err(TestCaseError::fail)
     });
     match ran {
         Ok(()) => None,
@@ -427,18 +428,23 @@ pub(super) fn difference(cases: u32, twist: Twist, is_fenced: bool) -> Option<(S
     }
 }
 
-pub(super) async fn run(calls: &[Call], twist: Twist, is_fenced: bool) -> Result<(), String> {
-    Course::begin(twist, is_fenced).await.run(calls).await
+pub(super) async fn run(
+    make_rows: MakeRows,
+    calls: &[Call],
+    twist: Twist,
+    is_fenced: bool,
+) -> Result<(), String> {
+    Course::begin(make_rows(), twist, is_fenced).await.run(calls).await
 }
 
-/// Removes the calls that a sequence does not need. Proptest's shrinking may have left some.
-pub(super) fn shortest(calls: Vec<Call>, twist: Twist, is_fenced: bool) -> Vec<Call> {
+/// The sequence without the calls it does not need: proptest has made those simpler that others stood for.
+pub(super) fn shortest(make_rows: MakeRows, calls: Vec<Call>, twist: Twist, is_fenced: bool) -> Vec<Call> {
     let runtime = Runtime::new().expect("a runtime");
     let (mut calls, mut place) = (calls, 0);
     while place < calls.len() {
         let mut fewer = calls.clone();
         fewer.remove(place);
-        match runtime.block_on(run(&fewer, twist, is_fenced)) {
+        match runtime.block_on(run(make_rows, &fewer, twist, is_fenced)) {
             Ok(()) => place += 1,
             Err(_) => (calls, place) = (fewer, 0),
         }
@@ -448,8 +454,10 @@ pub(super) fn shortest(calls: Vec<Call>, twist: Twist, is_fenced: bool) -> Vec<C
 
 #[test]
 fn every_answer_in_every_order_is_that_of_the_model() {
-    if let Some((why, calls)) = difference(40, Twist::None, true) {
-        let calls = shortest(calls, Twist::None, true);
-        panic!("seed {SEED}: {why}\n{calls:#?}");
+    for make_rows in DATABASES {
+        if let Some((why, calls)) = difference(make_rows, 40, Twist::None, true) {
+            let calls = shortest(make_rows, calls, Twist::None, true);
+            panic!("seed {SEED}: {why}\n{calls:#?}");
+        }
     }
 }

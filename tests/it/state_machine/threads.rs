@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use chainrule::job::{JobId, JobState};
 use chainrule::store::Store;
 
+use super::DATABASES;
 use super::history::{Event, Told, after, explain, linearize};
 use super::traffic::{Record, traffic};
-use super::{folder, open};
 
 const THREADS: usize = 6;
 const CALLS: usize = 100;
@@ -103,7 +103,7 @@ async fn assert_versions(record: &Record, histories: &BTreeMap<JobId, Vec<Event>
         }
         let rows = models.versions.iter().filter(|row| row.name == model);
         let rows: Vec<_> = rows.map(|row| (row.row.version, row.row.job_id)).collect();
-        assert_eq!(rows, versions.iter().map(|(version, id, _)| (*version, *id)).collect::<Vec<_>>());
+        assert_eq!(rows, versions.iter().map(|(version, id, _)| (*version, Some(*id))).collect::<Vec<_>>());
     }
     assert_eq!(models.versions.len(), published.values().map(Vec::len).sum::<usize>());
 }
@@ -124,19 +124,23 @@ async fn check(stores: &[Store], seed: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn calls_of_many_threads_have_an_order_that_explains_them() {
-    for seed in 1..=4 {
-        let folder = folder();
-        let store = open(folder.path()).await;
+    for (make_rows, seed) in
+        DATABASES.into_iter().flat_map(|make_rows| (1..=4).map(move |seed| (make_rows, seed)))
+    {
+        let rows = make_rows();
+        let store = rows.open().await;
         check(&vec![store.clone(); THREADS], seed).await;
         store.close().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn so_have_those_of_two_processes_on_one_file() {
-    for seed in 11..=14 {
-        let folder = folder();
-        let stores = [open(folder.path()).await, open(folder.path()).await];
+async fn so_have_those_of_two_processes_on_the_same_rows() {
+    for (make_rows, seed) in
+        DATABASES.into_iter().flat_map(|make_rows| (11..=14).map(move |seed| (make_rows, seed)))
+    {
+        let rows = make_rows();
+        let stores = [rows.open().await, rows.open().await];
         check(&stores.iter().cycle().take(THREADS).cloned().collect::<Vec<_>>(), seed).await;
         for store in &stores {
             store.close().await;

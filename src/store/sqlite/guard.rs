@@ -1,6 +1,6 @@
 use sqlx::SqlSafeStr;
 
-use super::{Claim, StoreError};
+use crate::store::{Claim, StoreError};
 
 /// A statement of a worker, which ends in the guard that the job is still its own: `$1` is the job, `$2` the attempt.
 #[cfg(not(debug_assertions))]

@@ -1,21 +1,8 @@
-use super::{Store, StoreError, row_error};
+use super::Database;
 use crate::job::JobId;
+use crate::store::{Dropped, StoreError, row_error};
 
-/// What went with a version whose bytes are lost.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Dropped {
-    /// Aliases that meant it.
-    pub aliases: Vec<String>,
-    /// Jobs that have not ended and start from it.
-    pub needed_by: Vec<JobId>,
-}
-
-/// For whoever has the rows for itself: no worker writes.
-impl Store {
-    /// Forgets a checkpoint whose bytes are lost.
-    ///
-    /// # Errors
-    /// If the database fails.
+impl Database {
     pub async fn drop_checkpoint(&self, id: JobId, blob_key: &str) -> Result<(), StoreError> {
         sqlx::query("DELETE FROM checkpoints WHERE job_id = $1 AND blob_key = $2")
             .bind(id.to_string())
@@ -25,11 +12,6 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes a version whose bytes are lost, and every alias that means it; `None` where its row is gone, or names
-    /// other bytes.
-    ///
-    /// # Errors
-    /// If the database fails.
     pub async fn drop_version(
         &self,
         name: &str,

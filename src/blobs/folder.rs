@@ -1,0 +1,91 @@
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{BlobError, StoredFile};
+
+/// The folder that blobs are in, and what only a folder can do.
+#[derive(Clone, Debug)]
+pub struct BlobFolder {
+    path: Arc<Path>,
+    /// Device and number of the folder.
+    place: (u64, u64),
+}
+
+impl BlobFolder {
+    pub(super) fn open(path: &Path) -> Result<Self, BlobError> {
+        Ok(Self { path: path.into(), place: place(path)? })
+    }
+
+    /// Sees that the folder is still the one that was opened, and not what is left where it was moved or unmounted.
+    pub(super) fn is_in_place(&self) -> Result<(), BlobError> {
+        if place(&self.path)? == self.place {
+            return Ok(());
+        }
+        Err(std::io::Error::other("another folder is where the blobs were; start the server anew").into())
+    }
+
+    /// Bytes that may still be written where the blobs are.
+    ///
+    /// # Errors
+    /// If the system doesn't say.
+    pub fn free_bytes(&self) -> Result<u64, BlobError> {
+        let system = rustix::fs::statvfs(&*self.path).map_err(std::io::Error::from)?;
+        Ok(system.f_bavail.saturating_mul(system.f_frsize))
+    }
+
+    /// Every file in the folder, whoever has written it.
+    pub(super) async fn files(&self) -> Result<Vec<StoredFile>, BlobError> {
+        let folder = Arc::clone(&self.path);
+        let listed = tokio::task::spawn_blocking(move || {
+            let mut found = Vec::new();
+            walk(&folder, &folder, &mut found)?;
+            Ok::<_, std::io::Error>(found)
+        });
+        Ok(listed.await.map_err(object_store::Error::from)??)
+    }
+
+    /// Removes a file, if it is still there, and the folder it leaves empty.
+    pub(super) async fn remove(&self, file: &StoredFile) -> Result<(), BlobError> {
+        let path = self.path.join(&file.key);
+        let folder = Arc::clone(&self.path);
+        let removed = tokio::task::spawn_blocking(move || {
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            if let Some(parent) = path.parent().filter(|parent| parent.parent() != Some(&folder)) {
+                // It fails where something is in it, as it shall.
+                let _ = std::fs::remove_dir(parent);
+            }
+            Ok(())
+        });
+        Ok(removed.await.map_err(object_store::Error::from)??)
+    }
+}
+
+fn place(folder: &Path) -> std::io::Result<(u64, u64)> {
+    let found = std::fs::metadata(folder)?;
+    Ok((found.dev(), found.ino()))
+}
+
+fn walk(root: &Path, folder: &Path, found: &mut Vec<StoredFile>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        // What is removed meanwhile is not there.
+        let Ok(metadata) = entry.metadata() else { continue };
+        let path = entry.path();
+        if metadata.is_dir() {
+            match walk(root, &path, found) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => continue,
+            }
+        }
+        let Some(key) = path.strip_prefix(root).ok().and_then(Path::to_str) else { continue };
+        let is_temporary = key.rsplit_once('#').is_some_and(|(_, number)| {
+            !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+        });
+        found.push(StoredFile { key: key.to_owned(), size_bytes: metadata.len(), is_temporary });
+    }
+    Ok(())
+}

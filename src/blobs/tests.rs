@@ -1,0 +1,95 @@
+use futures_util::TryStreamExt;
+use object_store::memory::InMemory;
+
+use super::*;
+
+fn of(text: &'static str) -> Bytes {
+    Bytes::from_static(text.as_bytes())
+}
+
+/// A folder, and a store that is none.
+fn stores(folder: &Path) -> [Blobs; 2] {
+    let in_memory = Blobs { store: Arc::new(InMemory::new()), folder: None };
+    [Blobs::open(folder).expect("a folder"), in_memory]
+}
+
+fn keys(found: Vec<StoredFile>) -> Vec<String> {
+    found.into_iter().map(|file| file.key).collect()
+}
+
+#[tokio::test]
+async fn blobs_are_kept_by_key_in_a_folder_and_in_what_is_none() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for blobs in stores(folder.path()) {
+        let blob = blobs.put("models/a/1-x", of("weights")).await.expect("written");
+        assert_eq!((blob.size_bytes, &blob.sha256), (7, &digest(b"weights")));
+        assert_eq!(blobs.get(&blob.key, &blob.sha256).await.expect("bytes"), of("weights"));
+        let stream = blobs.stream(&blob).await.expect("bytes");
+        assert_eq!(stream.try_collect::<Vec<_>>().await.expect("bytes").concat(), b"weights");
+        blobs.verify(&blob, || true).await.expect("sound");
+        assert!(
+            blobs.verify(&blob, || false).await.is_err_and(|error| !error.is_damage()),
+            "it was cut short"
+        );
+        blobs.probe().await.expect("written and removed");
+
+        blobs.put("jobs/b/1-2", of("state")).await.expect("written");
+        assert_eq!(keys(blobs.list().await.expect("a list")), ["jobs/b/1-2", "models/a/1-x"]);
+        assert_eq!(
+            blobs.set_aside("jobs/b/1-2").await.expect("moved").as_deref(),
+            Some("damaged/jobs/b/1-2")
+        );
+        assert_eq!(blobs.set_aside("jobs/b/1-2").await.expect("nothing to move"), None);
+        assert_eq!(keys(blobs.list().await.expect("a list")), ["models/a/1-x"]);
+        assert_eq!(keys(blobs.damaged().await.expect("a list")), ["damaged/jobs/b/1-2"]);
+
+        blobs.remove(&blobs.list().await.expect("a list")[0]).await.expect("removed");
+        blobs.delete(&blob.key).await.expect("it is gone already");
+        assert_eq!(blobs.list().await.expect("a list"), []);
+        let missing = blobs.verify(&blob, || true).await.expect_err("nothing is there");
+        assert!(matches!(missing, BlobError::Missing(_)), "{missing}");
+    }
+}
+
+#[tokio::test]
+async fn bytes_that_are_not_what_was_written_are_found_wherever_they_are() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for blobs in stores(folder.path()) {
+        let blob = blobs.put("models/a/1-x", of("weights")).await.expect("written");
+        for (other, is_of_size) in [("weightz", false), ("weight", true)] {
+            blobs.put(&blob.key, of(other)).await.expect("written");
+            let found = blobs.verify(&blob, || true).await.expect_err("damage");
+            assert_eq!(matches!(found, BlobError::Size { .. }), is_of_size, "{found}");
+            assert!(found.is_damage() && blobs.get(&blob.key, &blob.sha256).await.is_err());
+        }
+        assert!(matches!(blobs.stream(&blob).await.err(), Some(BlobError::Size { .. })));
+    }
+}
+
+#[tokio::test]
+async fn a_folder_alone_holds_more_than_blobs_and_has_room_that_is_known() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [blobs, in_memory] = stores(folder.path());
+    assert!(in_memory.folder().is_none());
+    assert!(blobs.folder().expect("a folder").free_bytes().expect("a number") > 0);
+    std::fs::create_dir(folder.path().join("jobs")).expect("a folder");
+    std::fs::write(folder.path().join("jobs/1-2#7"), b"half").expect("a file");
+    let found = blobs.list().await.expect("a list");
+    let half = StoredFile { key: "jobs/1-2#7".to_owned(), size_bytes: 4, is_temporary: true };
+    assert_eq!(found, [half]);
+    blobs.remove(&found[0]).await.expect("removed");
+    assert_eq!(blobs.list().await.expect("a list"), []);
+}
+
+#[tokio::test]
+async fn another_folder_in_its_place_is_not_written_or_believed() {
+    let parent = tempfile::tempdir().expect("a folder");
+    let folder = parent.path().join("blobs");
+    std::fs::create_dir(&folder).expect("a folder");
+    let blobs = Blobs::open(&folder).expect("a folder");
+    let blob = blobs.put("a", of("weights")).await.expect("written");
+    std::fs::rename(&folder, parent.path().join("moved")).expect("moved");
+    std::fs::create_dir(&folder).expect("a folder");
+    assert!(blobs.put("b", of("weights")).await.is_err());
+    assert!(blobs.verify(&blob, || true).await.is_err_and(|error| !error.is_damage()));
+}

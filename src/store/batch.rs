@@ -1,0 +1,102 @@
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::oneshot;
+
+use super::sqlite::NewRow;
+use super::{Inserted, NewJob, Store, StoreError};
+use crate::fault::{self, Point};
+use crate::job::JobId;
+
+/// Jobs that one commit takes: others that want to write wait for it.
+const BATCH: usize = 128;
+
+/// Jobs that wait for a commit to take them.
+pub(super) type Pending = Arc<Mutex<Vec<Waiting>>>;
+
+/// A job that waits, and where its answer goes.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    row: NewRow,
+    answer: oneshot::Sender<Result<Inserted, StoreError>>,
+}
+
+impl Store {
+    /// Puts a job in the queue, unless `queue_max` wait there already, or [`queue_share`] of its client. It survives a power cut once
+    /// this returns. Those that come while a commit is written share the next one.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn insert_job(&self, job: NewJob, queue_max: u32) -> Result<Inserted, StoreError> {
+        let row = NewRow::new(JobId::new(), job, queue_max)?;
+        let (answer, answered) = oneshot::channel();
+        let is_first = {
+            let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+            pending.push(Waiting { row, answer });
+            pending.len() == 1
+        };
+        if is_first {
+            // A client that hangs up must not take the jobs of others along.
+            self.spawn_insert();
+        }
+        answered.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    fn spawn_insert(&self) {
+        self.tasks.spawn(self.clone().insert_pending());
+    }
+
+    /// Takes jobs that wait, in the order they came; those that come to an empty list have a task of their own.
+    async fn insert_pending(self) {
+        let writer = self.database.writer().await;
+        let (batch, is_last) = {
+            let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = pending.len().min(BATCH);
+            (pending.drain(..count).collect::<Vec<_>>(), pending.is_empty())
+        };
+        if !is_last {
+            // It waits for the writer, and comes to it whatever becomes of this one.
+            self.spawn_insert();
+        }
+        fault::point(Point::BeforeInsert);
+        let inserted = match writer {
+            Ok(mut writer) => {
+                let rows: Vec<&NewRow> = batch.iter().map(|waiting| &waiting.row).collect();
+                writer.insert(&rows).await
+            }
+            Err(error) => Err(error),
+        };
+        fault::point(Point::AfterInsert);
+        self.answer(batch, inserted);
+    }
+
+    fn answer(&self, batch: Vec<Waiting>, inserted: Result<Vec<Result<Inserted, StoreError>>, StoreError>) {
+        match inserted {
+            Ok(inserted) => {
+                let mut is_any_new = false;
+                for (waiting, inserted) in batch.into_iter().zip(inserted) {
+                    if let Ok(Inserted::Accepted(job)) = &inserted {
+                        self.notify.changed(Some(job.id));
+                        is_any_new = true;
+                    }
+                    // Whoever has hung up asks again with the same key.
+                    let _ = waiting.answer.send(inserted);
+                }
+                if is_any_new {
+                    self.notify.queued();
+                }
+            }
+            Err(StoreError::Database(error)) => {
+                let error = Arc::new(error);
+                for waiting in batch {
+                    let _ = waiting.answer.send(Err(StoreError::Commit(Arc::clone(&error))));
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "jobs were not inserted");
+                for waiting in batch {
+                    let _ = waiting.answer.send(Err(StoreError::Closed));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+use std::sync::Arc;
+
+use sqlx::migrate::MigrateError;
+
+use super::sqlite::{VERSION_LEAST, code};
+use crate::job::JobId;
+
+/// What the rows can't do.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+    /// The database is of another program or version.
+    #[error("migration: {0}")]
+    Migration(#[source] MigrateError),
+    /// A younger chainrule has written the database.
+    #[error("a newer chainrule has written it: its rows are of version {found}, this one knows {known}")]
+    Newer {
+        /// The version of its rows.
+        found: i64,
+        /// The last version that this program knows.
+        known: i64,
+    },
+    /// An older chainrule has written the database, and it is not to be changed.
+    #[error("an older chainrule has written it; start the server on it once, which brings it up to date")]
+    Older,
+    /// The commit that this was part of failed.
+    #[error(transparent)]
+    Commit(Arc<sqlx::Error>),
+    /// The store is closed.
+    #[error("the store is closed")]
+    Closed,
+    /// The database library loses rows.
+    #[error("sqlite {found} is older than {}.{}.{}", VERSION_LEAST.0, VERSION_LEAST.1, VERSION_LEAST.2)]
+    Version {
+        /// Its version.
+        found: String,
+    },
+    /// A row that no version of this program wrote.
+    #[error("{what} of {id} can't be read: {why}")]
+    Row {
+        /// The column.
+        what: &'static str,
+        /// The row.
+        id: String,
+        /// Why.
+        why: String,
+    },
+    /// The job was given to another attempt, or has ended.
+    #[error("attempt {attempt} of job {id} is not the current one")]
+    Fenced {
+        /// The job.
+        id: JobId,
+        /// The attempt that wrote.
+        attempt: u32,
+    },
+}
+
+impl StoreError {
+    /// Whether the disk takes nothing: it is full, or read-only, or fails.
+    pub fn is_of_disk(&self) -> bool {
+        matches!(self.code(), Some(code::FULL | code::READONLY | code::IOERR | code::CANTOPEN))
+    }
+
+    /// Whether another process holds the database.
+    pub fn is_busy(&self) -> bool {
+        self.code() == Some(code::BUSY)
+    }
+
+    /// Whether the file may not be opened or written.
+    pub fn is_denied(&self) -> bool {
+        matches!(self.code(), Some(code::PERM | code::READONLY | code::CANTOPEN))
+    }
+
+    /// Whether the same statement may succeed later: the disk is full or fails, others hold the database.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            _ if matches!(self.code(), Some(code::CORRUPT | code::NOTADB)) => false,
+            Self::Database(sqlx::Error::Database(error)) => {
+                matches!(error.kind(), sqlx::error::ErrorKind::Other)
+            }
+            Self::Database(sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)) => false,
+            Self::Database(_) | Self::Commit(_) | Self::Closed => true,
+            _ => false,
+        }
+    }
+
+    fn code(&self) -> Option<i32> {
+        match self {
+            Self::Database(error) | Self::Migration(MigrateError::Execute(error)) => code::primary(error),
+            Self::Commit(error) => code::primary(error),
+            _ => None,
+        }
+    }
+}
+
+pub(super) fn row_error(what: &'static str, id: &str, error: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Row { what, id: id.to_owned(), why: error.to_string() }
+}

@@ -1,0 +1,64 @@
+use std::path::Path;
+use std::time::Duration;
+
+use super::Database;
+use crate::store::StoreError;
+
+/// Pages that are given back to the file system at a time, and how long others may write then.
+const SHRINK_PAGES: u32 = 64;
+const SHRINK_PAUSE: Duration = Duration::from_millis(20);
+
+impl Database {
+    /// Writes back what it can of the log, and waits for nobody: <https://sqlite.org/pragma.html#pragma_wal_checkpoint>.
+    pub async fn write_back(&self) -> Result<(), StoreError> {
+        sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").fetch_all(&self.keeper).await?;
+        Ok(())
+    }
+
+    /// A number that changes with every commit of another process. It counts the commits of all connections but the one that
+    /// asks, which is the only one of this process that writes: <https://sqlite.org/pragma.html#pragma_data_version>.
+    pub async fn foreign_commits(&self) -> Result<i64, StoreError> {
+        Ok(sqlx::query_scalar("PRAGMA data_version").fetch_one(&self.writer).await?)
+    }
+
+    /// Copies all rows to a new file: <https://sqlite.org/lang_vacuum.html#vacuuminto>.
+    pub async fn snapshot(&self, path: &Path) -> Result<(), StoreError> {
+        let path = path.to_string_lossy().into_owned();
+        sqlx::query("VACUUM INTO $1").bind(path).execute(&self.writer).await?;
+        Ok(())
+    }
+
+    pub async fn integrity(&self) -> Result<Vec<String>, StoreError> {
+        let mut found: Vec<String> =
+            sqlx::query_scalar("PRAGMA integrity_check").fetch_all(&self.reader).await?;
+        found.retain(|line| line != "ok");
+        let dangling: Vec<(String, Option<i64>, String, i64)> =
+            sqlx::query_as("PRAGMA foreign_key_check").fetch_all(&self.reader).await?;
+        found.extend(dangling.into_iter().map(|(table, row, parent, _)| {
+            let row = row.map_or_else(String::new, |row| format!("row {row} of "));
+            format!("{row}{table} refers to a row of {parent} that is not there")
+        }));
+        Ok(found)
+    }
+
+    pub async fn shrink(&self) -> Result<(), StoreError> {
+        let mut free = i64::MAX;
+        loop {
+            let left: i64 = sqlx::query_scalar("PRAGMA freelist_count").fetch_one(&self.writer).await?;
+            // Where others leave as many behind meanwhile, the next time does the rest.
+            if left == 0 || left >= free {
+                return Ok(());
+            }
+            free = left;
+            let some = sqlx::AssertSqlSafe(format!("PRAGMA incremental_vacuum({SHRINK_PAGES})"));
+            sqlx::query(some).fetch_all(&self.writer).await?;
+            tokio::time::sleep(SHRINK_PAUSE).await;
+        }
+    }
+
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1").execute(&self.reader).await?;
+        sqlx::query("UPDATE model_revision SET revision = revision").execute(&self.writer).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,122 @@
+//! All that is said to SQLite, a file for each subject: statements, transactions, and what only SQLite has (pragmas, codes,
+//! `VACUUM INTO`). A method of [`Database`] is one statement or one transaction; it takes and gives what the program thinks in.
+//! What one process remembers is the store's.
+//!
+//! One connection writes, another writes the log back, several read.
+
+mod blobs;
+mod checkpoints;
+mod claims;
+pub(super) mod code;
+mod connect;
+mod course;
+mod file;
+mod guard;
+mod jobs;
+mod models;
+mod queue;
+mod repair;
+mod retention;
+
+use std::path::Path;
+
+use sqlx::migrate::Migrator;
+use sqlx::{ConnectOptions, Connection, SqlitePool};
+
+pub(super) use self::connect::VERSION_LEAST;
+pub(super) use self::queue::NewRow;
+
+use self::connect::{READERS, connect, long_reading, options, pool, writing};
+use super::StoreError;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// The connections to a database; clones share them.
+#[derive(Clone, Debug)]
+pub(super) struct Database {
+    writer: SqlitePool,
+    reader: SqlitePool,
+    /// Reads pages of rows, at the priority of long work.
+    pages: SqlitePool,
+    /// Writes the log back, beside the one that writes it.
+    keeper: SqlitePool,
+}
+
+impl Database {
+    /// Opens the database at `path`, made when missing, and brings it up to date.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        // Made here and not by the pool: where the file is gone later, an empty one in its place would hide it.
+        writing(path).create_if_missing(true).connect().await?.close().await?;
+        let writer = connect(writing(path)).await?;
+        if let Some(found) = version_of_rows(&writer).await?.filter(|found| *found > known()) {
+            return Err(StoreError::Newer { found, known: known() });
+        }
+        MIGRATIONS.run(&writer).await.map_err(StoreError::Migration)?;
+        vacuum_by_increments(&writer).await?;
+        Self::of(path, writer).await
+    }
+
+    /// Opens the database at `path` as it is, if it is of this very version.
+    pub async fn open_existing(path: &Path) -> Result<Self, StoreError> {
+        let writer = connect(writing(path)).await?;
+        match version_of_rows(&writer).await? {
+            Some(found) if found > known() => Err(StoreError::Newer { found, known: known() }),
+            Some(found) if found == known() => Self::of(path, writer).await,
+            _ => Err(StoreError::Older),
+        }
+    }
+
+    async fn of(path: &Path, writer: SqlitePool) -> Result<Self, StoreError> {
+        let reading = options(path).read_only(true);
+        Ok(Self {
+            writer,
+            reader: pool(READERS).connect_with(reading.clone()).await?,
+            pages: long_reading(pool(READERS)).connect_lazy_with(reading),
+            keeper: pool(1).connect_lazy_with(writing(path)),
+        })
+    }
+
+    pub async fn close(&self) {
+        self.keeper.close().await;
+        self.reader.close().await;
+        self.pages.close().await;
+        self.writer.close().await;
+    }
+}
+
+/// A database that was begun without `auto_vacuum` is written anew to have it:
+/// <https://sqlite.org/pragma.html#pragma_auto_vacuum>.
+async fn vacuum_by_increments(writer: &SqlitePool) -> Result<(), StoreError> {
+    let mode: i64 = sqlx::query_scalar("PRAGMA auto_vacuum").fetch_one(writer).await?;
+    if mode == 0 {
+        sqlx::query("VACUUM").execute(writer).await?;
+    }
+    Ok(())
+}
+
+/// The last migration that this program knows.
+fn known() -> i64 {
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default()
+}
+
+/// The last migration that was run on a database; `None` on a new one.
+async fn version_of_rows(pool: &SqlitePool) -> Result<Option<i64>, StoreError> {
+    let is_there: Option<i64> =
+        sqlx::query_scalar("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'")
+            .fetch_optional(pool)
+            .await?;
+    if is_there.is_none() {
+        return Ok(None);
+    }
+    Ok(sqlx::query_scalar("SELECT MAX(version) FROM _sqlx_migrations WHERE success").fetch_one(pool).await?)
+}
+
+/// The row that a statement of one row at most has changed, once the change is committed.
+///
+/// A statement that returns rows commits when it is run to its end: to stop at the first row, as
+/// `fetch_optional` does, would leave a failed commit unseen.
+async fn committed<T>(
+    rows: impl Future<Output = Result<Vec<T>, sqlx::Error>>,
+) -> Result<Option<T>, sqlx::Error> {
+    Ok(rows.await?.pop())
+}

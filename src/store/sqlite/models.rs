@@ -1,0 +1,241 @@
+use std::collections::BTreeMap;
+
+use sqlx::{Sqlite, SqliteConnection, Transaction};
+
+use super::Database;
+use crate::job::JobId;
+use crate::store::models::ModelRow;
+use crate::store::{
+    DeletedVersion, ModelChange, ModelChanges, Models, NewModel, OldVersions, PublishedModel, StoreError,
+    ago, format, now, row_error,
+};
+
+const REVISION: &str = "SELECT revision FROM model_revision";
+
+impl Database {
+    pub async fn next_version(&self, name: &str) -> Result<u32, StoreError> {
+        let last: Option<i64> = sqlx::query_scalar("SELECT last_version FROM models WHERE name = $1")
+            .bind(name)
+            .fetch_optional(&self.reader)
+            .await?;
+        u32::try_from(last.unwrap_or(0) + 1).map_err(|error| row_error("last_version", name, &error))
+    }
+
+    pub async fn models(&self) -> Result<Models, StoreError> {
+        let mut transaction = self.reader.begin().await?;
+        let revision = sqlx::query_scalar(REVISION).fetch_one(&mut *transaction).await?;
+        let rows: Vec<ModelRow> = sqlx::query_as("SELECT * FROM model_versions ORDER BY name, version")
+            .fetch_all(&mut *transaction)
+            .await?;
+        let aliases = sqlx::query_as("SELECT name, alias, version FROM model_aliases")
+            .fetch_all(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        let versions = rows.into_iter().map(PublishedModel::try_from).collect::<Result<_, _>>()?;
+        Ok(Models { versions, aliases, revision })
+    }
+
+    pub async fn model_changes(&self, revision: i64) -> Result<ModelChanges, StoreError> {
+        let mut transaction = self.reader.begin().await?;
+        let last = sqlx::query_scalar(REVISION).fetch_one(&mut *transaction).await?;
+        let names: Vec<String> = sqlx::query_scalar("SELECT name FROM models WHERE revision > $1")
+            .bind(revision)
+            .fetch_all(&mut *transaction)
+            .await?;
+        let numbers: Vec<(String, u32)> = sqlx::query_as(
+            "SELECT version.name, version.version FROM models
+             JOIN model_versions AS version ON version.name = models.name WHERE models.revision > $1",
+        )
+        .bind(revision)
+        .fetch_all(&mut *transaction)
+        .await?;
+        let published: Vec<ModelRow> = sqlx::query_as("SELECT * FROM model_versions WHERE revision > $1")
+            .bind(revision)
+            .fetch_all(&mut *transaction)
+            .await?;
+        let aliases: Vec<(String, String, u32)> = sqlx::query_as(
+            "SELECT alias.name, alias.alias, alias.version FROM models
+             JOIN model_aliases AS alias ON alias.name = models.name WHERE models.revision > $1",
+        )
+        .bind(revision)
+        .fetch_all(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+
+        let mut models: BTreeMap<String, ModelChange> =
+            names.into_iter().map(|name| (name, ModelChange::default())).collect();
+        for (name, number) in numbers {
+            models.entry(name).or_default().numbers.insert(number);
+        }
+        for row in published {
+            match PublishedModel::try_from(row) {
+                Ok(model) => models.entry(model.name.clone()).or_default().published.push(model),
+                Err(error) => tracing::error!(%error, "a version is left out"),
+            }
+        }
+        for (name, alias, version) in aliases {
+            models.entry(name).or_default().aliases.insert(alias, version);
+        }
+        Ok(ModelChanges { revision: last, models })
+    }
+
+    pub async fn old_versions(&self, old: OldVersions) -> Result<Vec<(String, u32)>, StoreError> {
+        let (place, before) = match old {
+            OldVersions::Beyond(keep) => (i64::try_from(keep).unwrap_or(i64::MAX).max(1), i64::MAX),
+            OldVersions::For(age) => (1, ago(age)),
+        };
+        Ok(sqlx::query_as(
+            "SELECT name, version FROM
+                 (SELECT name, version, created_at,
+                         ROW_NUMBER() OVER (PARTITION BY name ORDER BY version DESC) AS place FROM model_versions)
+             WHERE place > $1 AND created_at < $2 ORDER BY name, version",
+        )
+        .bind(place)
+        .bind(before)
+        .fetch_all(&self.reader)
+        .await?)
+    }
+
+    pub async fn model_revision(&self) -> Result<i64, StoreError> {
+        Ok(sqlx::query_scalar(REVISION).fetch_one(&self.reader).await?)
+    }
+
+    /// Lets an alias mean a version, if there is one and room for the alias; whether it does.
+    pub async fn set_alias(
+        &self,
+        name: &str,
+        alias: &str,
+        version: u32,
+        aliases_max: u32,
+    ) -> Result<bool, StoreError> {
+        let set = sqlx::query(
+            "INSERT INTO model_aliases (name, alias, version)
+             SELECT name, $2, version FROM model_versions WHERE name = $1 AND version = $3
+                 AND ((SELECT COUNT(*) FROM model_aliases WHERE name = $1) < $4
+                      OR EXISTS (SELECT 1 FROM model_aliases WHERE name = $1 AND alias = $2))
+             ON CONFLICT (name, alias) DO UPDATE SET version = excluded.version",
+        )
+        .bind(name)
+        .bind(alias)
+        .bind(version)
+        .bind(aliases_max)
+        .execute(&self.writer)
+        .await?;
+        Ok(set.rows_affected() == 1)
+    }
+
+    /// Whether a version is there, and how many aliases its model has.
+    pub async fn version_and_aliases(&self, name: &str, version: u32) -> Result<(bool, i64), StoreError> {
+        Ok(sqlx::query_as(
+            "SELECT EXISTS (SELECT 1 FROM model_versions WHERE name = $1 AND version = $2),
+                    (SELECT COUNT(*) FROM model_aliases WHERE name = $1)",
+        )
+        .bind(name)
+        .bind(version)
+        .fetch_one(&self.reader)
+        .await?)
+    }
+
+    pub async fn delete_alias(&self, name: &str, alias: &str) -> Result<bool, StoreError> {
+        let deleted = sqlx::query("DELETE FROM model_aliases WHERE name = $1 AND alias = $2")
+            .bind(name)
+            .bind(alias)
+            .execute(&self.writer)
+            .await?;
+        Ok(deleted.rows_affected() == 1)
+    }
+
+    pub async fn delete_version(&self, name: &str, version: u32) -> Result<DeletedVersion, StoreError> {
+        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let alias: Option<String> =
+            sqlx::query_scalar("SELECT alias FROM model_aliases WHERE name = $1 AND version = $2 LIMIT 1")
+                .bind(name)
+                .bind(version)
+                .fetch_optional(&mut *transaction)
+                .await?;
+        if let Some(alias) = alias {
+            return Ok(DeletedVersion::Aliased(alias));
+        }
+        let job: Option<String> = sqlx::query_scalar(
+            "SELECT id FROM jobs WHERE finished_at IS NULL AND initial_model = $1 LIMIT 1",
+        )
+        .bind(format!("{name}@{version}"))
+        .fetch_optional(&mut *transaction)
+        .await?;
+        if let Some(job) = job {
+            return Ok(DeletedVersion::Needed(job.parse().map_err(|error| row_error("id", &job, &error))?));
+        }
+        let keys: Vec<String> = sqlx::query_scalar(
+            "DELETE FROM model_versions WHERE name = $1 AND version = $2 RETURNING blob_key",
+        )
+        .bind(name)
+        .bind(version)
+        .fetch_all(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(keys.into_iter().next().map_or(DeletedVersion::Unknown, DeletedVersion::Gone))
+    }
+
+    /// Whether `reference`, as `name@version`, is a version that is there.
+    pub async fn is_version(&self, reference: &str) -> Result<bool, StoreError> {
+        is_version(&mut *self.reader.acquire().await?, reference).await
+    }
+}
+
+impl NewModel {
+    /// Inserts it if its version is still the next one of its name; `None` if it was taken.
+    pub(super) async fn insert(
+        &self,
+        transaction: &mut Transaction<'_, Sqlite>,
+        job: JobId,
+        owner: &str,
+    ) -> Result<Option<PublishedModel>, StoreError> {
+        let version: i64 = sqlx::query_scalar(
+            "INSERT INTO models (name, last_version) VALUES ($1, 1)
+             ON CONFLICT (name) DO UPDATE SET last_version = last_version + 1
+             RETURNING last_version",
+        )
+        .bind(&self.name)
+        .fetch_one(&mut **transaction)
+        .await?;
+        if version != i64::from(self.version) {
+            return Ok(None);
+        }
+        let row: ModelRow = sqlx::query_as(
+            "INSERT INTO model_versions
+                 (name, version, source, owner, job_id, test_accuracy, parameters, layers, classes, blob_key, size_bytes,
+                  sha256, created_at)
+             VALUES ($1, $2, 'job', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+             RETURNING *",
+        )
+        .bind(&self.name)
+        .bind(version)
+        .bind(owner)
+        .bind(job.to_string())
+        .bind(self.test_accuracy)
+        .bind(self.parameters as i64)
+        .bind(format::write(job, &self.layers)?)
+        .bind(format::write(job, &self.classes)?)
+        .bind(&self.blob.key)
+        .bind(self.blob.size_bytes as i64)
+        .bind(&self.blob.sha256)
+        .bind(now())
+        .fetch_one(&mut **transaction)
+        .await?;
+        row.try_into().map(Some)
+    }
+}
+
+pub(super) async fn is_version(
+    connection: &mut SqliteConnection,
+    reference: &str,
+) -> Result<bool, StoreError> {
+    let found: Option<i64> = sqlx::query_scalar(
+        "SELECT 1 FROM model_versions
+         WHERE name = substr($1, 1, instr($1, '@') - 1) AND version = CAST(substr($1, instr($1, '@') + 1) AS INTEGER)",
+    )
+    .bind(reference)
+    .fetch_optional(connection)
+    .await?;
+    Ok(found.is_some())
+}

@@ -1,0 +1,307 @@
+use std::collections::{HashMap, HashSet};
+
+use serde::Serialize;
+use sqlx::pool::PoolConnection;
+use sqlx::{Connection, Sqlite, SqliteConnection};
+
+use super::models::is_version;
+use super::{Database, committed};
+use crate::job::{JobId, JobState};
+use crate::store::jobs::JobRow;
+use crate::store::{Deleted, Inserted, NewJob, StoreError, format, now, queue_share, row_error};
+
+/// A job that waits to be inserted. What [`INSERT`] reads of it is made before it waits.
+#[derive(Debug)]
+pub struct NewRow {
+    id: JobId,
+    key: Option<Key>,
+    request_sha256: String,
+    initial_model: Option<String>,
+    /// A [`Given`] as JSON.
+    given: String,
+}
+
+impl NewRow {
+    pub fn new(id: JobId, job: NewJob, queue_max: u32) -> Result<Self, StoreError> {
+        let key = job.idempotency_key.as_ref().map(|key| Key::new(&job.client, key));
+        let given = Given {
+            id,
+            model: &job.spec.model,
+            spec: format::write(id, &job.spec)?,
+            idempotency_key: key.as_ref().map(|key| key.own.as_str()),
+            bare_key: key.as_ref().map(|key| key.bare.as_str()),
+            request_sha256: &job.request_sha256,
+            progress: format::write(id, &job.progress)?,
+            initial_model: job.spec.initial_model.as_deref(),
+            priority: job.spec.priority,
+            client: &job.client,
+            queue_max,
+        };
+        let given = serde_json::to_string(&given).map_err(|why| row_error("job", &id.to_string(), &why))?;
+        let NewJob { spec, request_sha256, .. } = job;
+        Ok(Self { id, key, request_sha256, initial_model: spec.initial_model, given })
+    }
+}
+
+/// What became of each job of a batch.
+type Answers = Vec<Result<Inserted, StoreError>>;
+
+/// The only connection that writes.
+pub struct Writer(PoolConnection<Sqlite>);
+
+impl Writer {
+    /// Inserts all, in one commit.
+    pub async fn insert(&mut self, batch: &[&NewRow]) -> Result<Answers, StoreError> {
+        let initial_models: HashSet<&str> =
+            batch.iter().filter_map(|row| row.initial_model.as_deref()).collect();
+        if initial_models.is_empty() {
+            return insert_but(&mut self.0, batch, &HashSet::new()).await;
+        }
+        let mut transaction = self.0.begin_with("BEGIN IMMEDIATE").await?;
+        let mut gone = HashSet::new();
+        for initial_model in initial_models {
+            if !is_version(&mut transaction, initial_model).await? {
+                gone.insert(initial_model);
+            }
+        }
+        let inserted = insert_but(&mut transaction, batch, &gone).await?;
+        transaction.commit().await?;
+        Ok(inserted)
+    }
+}
+
+/// Inserts by one statement all that don't start from one of the versions that are gone.
+async fn insert_but(
+    writer: &mut SqliteConnection,
+    batch: &[&NewRow],
+    gone: &HashSet<&str>,
+) -> Result<Answers, StoreError> {
+    let is_gone = |row: &NewRow| row.initial_model.as_deref().is_some_and(|one| gone.contains(one));
+    let mut keys = HashSet::new();
+    let mut is_first = |key: &Option<Key>| key.as_ref().is_none_or(|key| keys.insert(key.own.clone()));
+    let given: Vec<&str> = batch
+        .iter()
+        .filter(|row| !is_gone(row) && is_first(&row.key))
+        .map(|row| row.given.as_str())
+        .collect();
+    let given = format!("[{}]", given.join(","));
+    let rows: Vec<JobRow> = sqlx::query_as(INSERT).bind(given).bind(now()).fetch_all(&mut *writer).await?;
+    let mut rows: HashMap<String, JobRow> = rows.into_iter().map(|row| (row.id.clone(), row)).collect();
+    let mut inserted = Vec::with_capacity(batch.len());
+    for new in batch {
+        let refused = if is_gone(new) { Inserted::InitialModelGone } else { Inserted::QueueFull };
+        inserted.push(match (rows.remove(&new.id.to_string()), &new.key) {
+            (Some(row), _) => row.try_into().map(Inserted::Accepted),
+            (None, None) => Ok(refused),
+            (None, Some(key)) => {
+                earlier(writer, key, &new.request_sha256).await.map(|earlier| earlier.unwrap_or(refused))
+            }
+        });
+    }
+    Ok(inserted)
+}
+
+/// A job of a batch as [`INSERT`] reads it.
+#[derive(Serialize)]
+struct Given<'a> {
+    id: JobId,
+    model: &'a str,
+    spec: String,
+    idempotency_key: Option<&'a str>,
+    bare_key: Option<&'a str>,
+    request_sha256: &'a str,
+    progress: String,
+    initial_model: Option<&'a str>,
+    priority: i32,
+    client: &'a str,
+    queue_max: u32,
+}
+
+/// Clients take turns by start-time fair queueing (Goyal, Vin, Cheng: "Start-time Fair Queuing", SIGCOMM 1996): the
+/// jobs of one priority run in the order of their turns. A client's next job has the turn behind its last one in
+/// the queue; one who has none there has the turn behind the last one that was given to a worker, so that those who come
+/// again and again never overtake one who waits.
+///
+/// What it reads of `jobs` are the rows before the batch; `ROW_NUMBER` counts those of the batch itself.
+const INSERT: &str = "
+    WITH given AS (
+        SELECT key AS place,
+               value ->> 'id' AS id, value ->> 'model' AS model, value ->> 'spec' AS spec,
+               value ->> 'idempotency_key' AS idempotency_key, value ->> 'bare_key' AS bare_key,
+               value ->> 'request_sha256' AS request_sha256,
+               value ->> 'progress' AS progress, value ->> 'initial_model' AS initial_model,
+               value ->> 'priority' AS priority, value ->> 'client' AS client, value ->> 'queue_max' AS queue_max
+        FROM json_each($1)
+    ),
+    asked AS MATERIALIZED (
+        SELECT *, ROW_NUMBER() OVER (PARTITION BY client ORDER BY place) AS of_client
+        FROM given
+        WHERE NOT EXISTS (SELECT 1 FROM jobs
+                          WHERE jobs.idempotency_key IN (given.idempotency_key, given.bare_key))
+    ),
+    held AS MATERIALIZED (
+        SELECT client, (SELECT COUNT(*) FROM jobs WHERE jobs.client = asked.client AND jobs.state = 'queued') AS jobs
+        FROM asked WHERE of_client = 1
+    ),
+    new AS (
+        SELECT asked.*, ROW_NUMBER() OVER (ORDER BY place) AS number
+        FROM asked JOIN held USING (client)
+        WHERE held.jobs + of_client <= (queue_max + 1) / 2
+    )
+    INSERT INTO jobs (id, state, model, spec, idempotency_key, request_sha256, progress, created_at,
+                      initial_model, priority, client, sequence, turn, is_next)
+    SELECT id, 'queued', model, spec, idempotency_key, request_sha256, progress, $2, initial_model, priority, client,
+           (SELECT COALESCE(MAX(sequence), 0) FROM jobs) + number,
+           COALESCE((SELECT MAX(turn) FROM jobs
+                     WHERE jobs.client = new.client AND jobs.priority = new.priority AND jobs.state = 'queued'),
+                    (SELECT turn FROM turns WHERE turns.priority = new.priority), -1)
+               + ROW_NUMBER() OVER (PARTITION BY client, priority ORDER BY number),
+           ROW_NUMBER() OVER (PARTITION BY model ORDER BY number) = 1
+               AND NOT EXISTS (SELECT 1 FROM jobs
+                               WHERE jobs.model = new.model AND jobs.state IN ('queued', 'running'))
+    FROM new
+    WHERE (SELECT jobs FROM job_counts WHERE state = 'queued') + number <= queue_max
+    ORDER BY number
+    RETURNING *";
+
+async fn earlier(
+    connection: &mut SqliteConnection,
+    key: &Key,
+    request_sha256: &str,
+) -> Result<Option<Inserted>, StoreError> {
+    let row: Option<JobRow> = sqlx::query_as("SELECT * FROM jobs WHERE idempotency_key IN ($1, $2) LIMIT 1")
+        .bind(&key.own)
+        .bind(&key.bare)
+        .fetch_optional(connection)
+        .await?;
+    row.map(|row| {
+        if row.request_sha256 == request_sha256 {
+            Ok(Inserted::Repeated(row.try_into()?))
+        } else {
+            Ok(Inserted::OtherRequest)
+        }
+    })
+    .transpose()
+}
+
+/// A client's key as rows have it.
+#[derive(Clone, Debug)]
+struct Key {
+    /// The key of this client alone. Neither of its parts holds what separates them.
+    own: String,
+    /// The key as it came, which jobs from before clients were told apart have.
+    bare: String,
+}
+
+impl Key {
+    fn new(client: &str, key: &str) -> Self {
+        Self { own: format!("{client}\u{1f}{key}"), bare: key.to_owned() }
+    }
+}
+
+impl Database {
+    /// Waits for the connection that writes.
+    pub async fn writer(&self) -> Result<Writer, StoreError> {
+        Ok(Writer(self.writer.acquire().await?))
+    }
+
+    /// What became of an earlier request of this client with this key.
+    pub async fn by_key(
+        &self,
+        client: &str,
+        key: &str,
+        request_sha256: &str,
+    ) -> Result<Option<Inserted>, StoreError> {
+        earlier(&mut *self.reader.acquire().await?, &Key::new(client, key), request_sha256).await
+    }
+
+    /// Ends a job that has not ended. `live` is the attempt that runs in this process and its progress, which is younger than its row.
+    pub async fn cancel(&self, id: JobId, live: Option<(u32, String)>) -> Result<Option<JobRow>, StoreError> {
+        let (attempt, progress) = live.unzip();
+        Ok(committed(
+            sqlx::query_as(
+                "UPDATE jobs SET state = 'cancelled', finished_at = $2,
+                     progress = CASE WHEN state = 'running' AND attempt = $3 THEN $4 ELSE progress END
+                 WHERE id = $1 AND state IN ('queued', 'running')
+                 RETURNING *",
+            )
+            .bind(id.to_string())
+            .bind(now())
+            .bind(attempt)
+            .bind(progress)
+            .fetch_all(&self.writer),
+        )
+        .await?)
+    }
+
+    /// Puts a job that has stopped back in the queue, if that has room and the version that it starts from is there.
+    pub async fn resume(&self, id: JobId, queue_max: u32) -> Result<Option<JobRow>, StoreError> {
+        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let initial_model: Option<String> =
+            sqlx::query_scalar("SELECT initial_model FROM jobs WHERE id = $1 AND initial_model IS NOT NULL")
+                .bind(id.to_string())
+                .fetch_optional(&mut *transaction)
+                .await?;
+        if let Some(initial_model) = initial_model
+            && !is_version(&mut transaction, &initial_model).await?
+        {
+            return Ok(None);
+        }
+        let row: Option<JobRow> = committed(
+            sqlx::query_as(
+                "UPDATE jobs SET
+                     state = 'queued', error = NULL, finished_at = NULL, crashes = 0,
+                     sequence = (SELECT MAX(sequence) + 1 FROM jobs),
+                     turn = COALESCE(
+                         (SELECT MAX(turn) + 1 FROM jobs AS other WHERE other.client = jobs.client
+                              AND other.priority = jobs.priority AND other.state = 'queued'),
+                         (SELECT turn + 1 FROM turns WHERE turns.priority = jobs.priority), 0),
+                     is_next = NOT EXISTS (SELECT 1 FROM jobs AS other
+                          WHERE other.model = jobs.model AND other.state IN ('queued', 'running'))
+                 WHERE id = $1 AND state IN ('failed', 'cancelled')
+                     AND (SELECT jobs FROM job_counts WHERE state = 'queued') < $2
+                     AND (SELECT COUNT(*) FROM jobs AS other
+                          WHERE other.client = jobs.client AND other.state = 'queued') < $3
+                 RETURNING *",
+            )
+            .bind(id.to_string())
+            .bind(queue_max)
+            .bind(queue_share(queue_max))
+            .fetch_all(&mut *transaction),
+        )
+        .await?;
+        transaction.commit().await?;
+        Ok(row)
+    }
+
+    /// How many jobs of the client of this one wait.
+    pub async fn queued_of_client_of(&self, id: JobId) -> Result<i64, StoreError> {
+        Ok(sqlx::query_scalar(
+            "SELECT COUNT(*) FROM jobs WHERE state = 'queued' AND client = (SELECT client FROM jobs WHERE id = $1)",
+        )
+        .bind(id.to_string())
+        .fetch_one(&self.reader)
+        .await?)
+    }
+
+    pub async fn delete_job(&self, id: JobId) -> Result<Deleted, StoreError> {
+        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        // Of a row that can't be read no more is needed to delete it.
+        let state: Option<String> = sqlx::query_scalar("SELECT state FROM jobs WHERE id = $1")
+            .bind(id.to_string())
+            .fetch_optional(&mut *transaction)
+            .await?;
+        let Some(state) = state else { return Ok(Deleted::Unknown) };
+        let state = JobState::named(&state).ok_or_else(|| row_error("state", &id.to_string(), &state))?;
+        if !state.is_ended() {
+            return Ok(Deleted::NotEnded(state));
+        }
+        let keys = sqlx::query_scalar("SELECT blob_key FROM checkpoints WHERE job_id = $1")
+            .bind(id.to_string())
+            .fetch_all(&mut *transaction)
+            .await?;
+        sqlx::query("DELETE FROM jobs WHERE id = $1").bind(id.to_string()).execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(Deleted::Gone(keys))
+    }
+}
