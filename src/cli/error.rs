@@ -5,7 +5,7 @@ use clap::error::{ContextKind, ContextValue};
 use serde_json::{Value, json};
 
 use super::{Output, say, style};
-use crate::http::Problem;
+use crate::api::Problem;
 
 /// Why a command did not do what it was asked to.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub enum CliError {
     /// No command is given.
     NoCommand,
     /// The server answered with a problem.
-    Problem(Problem),
+    Problem(Box<Problem>),
     /// The job did not end well.
     Job(String),
     /// No server answers.
@@ -73,7 +73,10 @@ impl CliError {
     /// The same, said to be of one of the things that were given.
     pub fn of(self, name: impl Display) -> Self {
         match self {
-            Self::Problem(problem) => Self::Problem(problem.within(name)),
+            Self::Problem(mut problem) => {
+                problem.detail = format!("{name}: {}", problem.detail);
+                Self::Problem(problem)
+            }
             other => other,
         }
     }
@@ -222,6 +225,6 @@ fn wrong_value(error: &clap::Error) -> Option<String> {
 
 impl From<Problem> for CliError {
     fn from(problem: Problem) -> Self {
-        Self::Problem(problem)
+        Self::Problem(Box::new(problem))
     }
 }

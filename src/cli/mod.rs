@@ -14,6 +14,7 @@ mod input;
 mod jobs;
 mod lab;
 mod models;
+mod openapi;
 mod predict;
 mod restore;
 mod serve;
@@ -164,6 +165,8 @@ enum Command {
     Backup(backup::BackupArgs),
     /// Make a data folder from a backup
     Restore(restore::RestoreArgs),
+    /// Describe every route of the API
+    Openapi(openapi::OpenapiArgs),
     /// Name the places where a test can let the server die
     #[cfg(debug_assertions)]
     #[command(hide = true)]
@@ -233,6 +236,7 @@ fn run(command: Command, output: Output) -> Result<(), CliError> {
             Command::Health(args) => health::run(args, output).await,
             Command::Backup(args) => backup::run(args, output).await,
             Command::Restore(args) => restore::run(args, output).await,
+            Command::Openapi(args) => openapi::run(&args, output),
             #[cfg(debug_assertions)]
             Command::Faults => crate::fault::Point::ALL.iter().try_for_each(|point| print(point.name())),
             Command::Completions { shell } => completions(shell),

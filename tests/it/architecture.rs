@@ -34,6 +34,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("prometheus_client", &["telemetry"]),
     ("flate2", &["data", "http"]),
     ("tar", &["backup"]),
+    ("utoipa", &["api", "http"]),
     (
         "tokio",
         &[
@@ -201,31 +202,4 @@ fn a_forbidden_arrow_a_forbidden_crate_and_a_clock_in_a_pure_room_are_caught() {
     let several = "use crate::{data::{Dataset, named}, http, nn::Network};";
     assert_eq!(forbidden(&arrows, "train", several), ["train imports http"]);
     assert!(forbidden(&arrows, "train", "use crate::nn::Network;").is_empty());
-}
-
-/// The routes of a text that has each as `/path`, in quotes of the router or in the code of a page.
-fn routes(text: &str, before: &str, after: &str) -> BTreeSet<String> {
-    let paths = text.match_indices(before).map(|(at, start)| {
-        let rest = &text[at + start.len()..];
-        rest.split(after).next().unwrap_or_default().to_owned()
-    });
-    paths.map(|path| path.replace("{ref}", "{name}")).collect()
-}
-
-#[test]
-fn the_readme_has_every_route_of_the_router_and_no_other() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let read = |file: &str| std::fs::read_to_string(root.join(file)).expect("a file");
-    let (router, readme) = (read("src/http/mod.rs"), read("README.md"));
-    let compact: String = router.split_whitespace().collect();
-    let router = routes(&compact, ".route(\"", "\"");
-    let table = readme.split("## Every route").nth(1).expect("a table of routes");
-    let table = table.split("\n\n").nth(1).expect("a table of routes");
-    let first_cells = table.lines().filter_map(|line| line.split(" | ").next());
-    let cells: String = first_cells.map(|cell| cell.replace("GET ", "").replace("POST ", "")).collect();
-    let cells = cells.replace("DELETE ", "").replace("PUT ", "");
-    assert_eq!(
-        routes(&cells, "`/", "`").iter().map(|path| format!("/{path}")).collect::<BTreeSet<_>>(),
-        router
-    );
 }

@@ -12,6 +12,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 
 use super::{folder, insert, new_job, open};
+use crate::client::Client;
 use crate::process::{chainrule, output, text};
 
 const ROWS: u32 = 100_000;
@@ -119,7 +120,7 @@ async fn statements(folder: &Path, flags: &[&str]) -> BTreeSet<String> {
         paths.push(format!("/v1/jobs?state={state}&model=digits"));
     }
     for path in paths {
-        let answer = reqwest::get(format!("{url}{path}")).await.expect("an answer");
+        let answer = Client::new().get(format!("{url}{path}")).send().await.expect("an answer");
         assert!(answer.status().is_success(), "{path}: {answer:?}");
     }
     serving.kill().expect("a process");
