@@ -174,7 +174,7 @@ fn parameter(fields: &mut Fields, network: &Network<f32>) -> Option<ParameterPla
     responses((status = 200, description = "Their figures, or a picture of them.", content(
         (api::LayerWeights = "application/json"), (api::Picture = "image/png")
     ))),
-    extensions(("x-codes" = json!([Code::MODEL, Code::LOADED, Code::UnknownLayer, Code::NoParameters, Code::InvalidRequest])))
+    extensions(("x-codes" = json!([Code::MODEL, Code::LOADED, Code::UnknownLayer, Code::NoParameters, Code::InvalidRequest, Code::RequestTooLarge])))
 )]
 pub async fn weights(
     State(app): State<App>,

@@ -69,7 +69,7 @@ const KEY_BYTES_MAX: usize = 255;
     responses((status = 202, description = "The job, or the one that the key made.", body = api::Job,
         headers(("Location" = String, description = "The path of the job.")))),
     extensions(("x-codes" = json!([
-        Code::InvalidIdempotencyKey, Code::IdempotencyKeyReused, Code::InitialModelGone, Code::QueueFull, Code::ROWS
+        Code::InvalidIdempotencyKey, Code::IdempotencyKeyReused, Code::QueueFull, Code::ROWS
     ])))
 )]
 pub async fn create(

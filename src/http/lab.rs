@@ -180,7 +180,7 @@ pub struct CurveParams {
     responses((status = 200, description = "The curve, or a drawing of it.", content(
         (api::ActivationCurve = "application/json"), (String = "image/svg+xml")
     ))),
-    extensions(("x-codes" = json!([Code::UnknownActivation, Code::InvalidRequest])))
+    extensions(("x-codes" = json!([Code::UnknownActivation, Code::InvalidRequest, Code::RequestTooLarge])))
 )]
 pub async fn activation(
     State(app): State<App>,

@@ -84,7 +84,7 @@ pub async fn summary(
     responses((status = 200, description = "Both gradients, or a table of them.", content(
         (api::GradientCheck = "application/json"), (String = "text/plain")
     ))),
-    extensions(("x-codes" = json!([Code::UnknownDataset, Code::MODEL, Code::LOADED])))
+    extensions(("x-codes" = json!([Code::UnknownModel, Code::UnknownVersion, Code::UnknownAlias, Code::LOADED])))
 )]
 pub async fn gradient_check(
     State(app): State<App>,
