@@ -7,6 +7,7 @@
 pub use chainrule_engine::{artifact, data, fields, graph, lab, nn, train};
 
 pub mod admission;
+pub mod api;
 pub mod app;
 pub mod backup;
 pub mod blobs;

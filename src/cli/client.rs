@@ -6,8 +6,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::CliError;
-use crate::http::Problem;
-use crate::job::{Job, JobId};
+use crate::api::{Job, Problem};
+use crate::job::JobId;
 
 /// How long a server may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -175,7 +175,15 @@ pub fn parsed<T: DeserializeOwned>(answer: Value) -> Result<T, CliError> {
 
 /// The problem for an error answer without problem+json, which a chainrule server never sends.
 fn other_problem(status: StatusCode) -> Problem {
-    Problem::new(status, "unknown", "the answer is not one of a chainrule server")
+    Problem {
+        kind: "about:blank".to_owned(),
+        title: status.canonical_reason().unwrap_or("Error").to_owned(),
+        status: status.as_u16(),
+        detail: "the answer is not one of a chainrule server".to_owned(),
+        code: "unknown".to_owned(),
+        request_id: None,
+        errors: Vec::new(),
+    }
 }
 
 /// A parser of server-sent events (HTML standard, section 9.2). It knows what this server sends: the fields

@@ -11,9 +11,9 @@ use super::follow::{ProgressChoice, end_line, follow};
 use super::serve::stop_signal;
 use super::train::judge;
 use super::{CliError, Output, digit, print, print_json, say, style};
+use crate::api::{Prediction, Predictions};
 use crate::config::{Config, LogFormat};
 use crate::server::Server;
-use crate::service::{Prediction, Predictions};
 use crate::telemetry;
 
 const EXAMPLES: &str = "\

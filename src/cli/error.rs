@@ -5,7 +5,7 @@ use clap::error::{ContextKind, ContextValue};
 use serde_json::{Value, json};
 
 use super::{Output, say, style};
-use crate::http::Problem;
+use crate::api::Problem;
 
 /// Why a command failed. [`Self::exit_status`] has the status of each variant.
 #[derive(Debug)]
@@ -73,7 +73,10 @@ impl CliError {
     /// Adds the name of the input that a problem is about.
     pub fn of(self, name: impl Display) -> Self {
         match self {
-            Self::Problem(problem) => Self::Problem(problem.within(name)),
+            Self::Problem(mut problem) => {
+                problem.detail = format!("{name}: {}", problem.detail);
+                Self::Problem(problem)
+            }
             other => other,
         }
     }
@@ -222,6 +225,6 @@ fn wrong_value(error: &clap::Error) -> Option<String> {
 
 impl From<Problem> for CliError {
     fn from(problem: Problem) -> Self {
-        Self::Problem(problem)
+        Self::Problem(Box::new(problem))
     }
 }

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use super::client::{Client, ServerEvent};
 use super::{CliError, Output, print_json, say};
-use crate::job::{EpochRecord, Job, JobId, Progress};
+use crate::api::{Epoch, Job, Progress};
+use crate::job::JobId;
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -208,20 +209,20 @@ impl Display {
         }
     }
 
-    fn epoch(&mut self, epoch: &EpochRecord) {
+    fn epoch(&mut self, epoch: &Epoch) {
         self.waiting = None;
-        self.losses.push(epoch.metrics.train_loss);
-        self.accuracy = epoch.metrics.validation_accuracy;
+        self.losses.push(epoch.train_loss);
+        self.accuracy = epoch.validation_accuracy;
         if self.is_plain {
             let accuracy = self.accuracy.map(|accuracy| format!("  val {:.2} %", accuracy * 100.0));
             let (of, steps, left) = self.progress.as_ref().map_or_else(Default::default, |progress| {
-                let progress = at_end_of(epoch.metrics.epoch, progress);
+                let progress = at_end_of(epoch.epoch, progress);
                 (format!("/{}", progress.epochs), format!("  {}", step(&progress)), time_left(&progress))
             });
             self.line(&format!(
                 "epoch {}{of}{steps}  loss {:.4}{}  {} images/s{left}",
-                epoch.metrics.epoch,
-                epoch.metrics.train_loss,
+                epoch.epoch,
+                epoch.train_loss,
                 accuracy.unwrap_or_default(),
                 thousands(epoch.images_per_second),
             ));

@@ -6,7 +6,8 @@ use super::client::{Client, parsed};
 use super::input::each;
 use super::table::{details, moment, or_dash, percent, table};
 use super::{CliError, Output, PageArgs, ServerArgs, name, print, print_json, say};
-use crate::job::{Job, JobId, JobState};
+use crate::api::Job;
+use crate::job::{JobId, JobState};
 
 const EXAMPLES: &str = "\
 Examples:

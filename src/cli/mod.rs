@@ -14,6 +14,7 @@ mod input;
 mod jobs;
 mod lab;
 mod models;
+mod openapi;
 mod predict;
 mod restore;
 mod serve;
@@ -233,6 +234,7 @@ fn run(command: Command, output: Output) -> Result<(), CliError> {
             Command::Health(args) => health::run(args, output).await,
             Command::Backup(args) => backup::run(args, output).await,
             Command::Restore(args) => restore::run(args, output).await,
+            Command::Openapi(args) => openapi::run(&args, output),
             #[cfg(debug_assertions)]
             Command::Faults => crate::fault::Point::ALL.iter().try_for_each(|point| print(point.name())),
             Command::Completions { shell } => completions(shell),

@@ -8,7 +8,8 @@ use super::client::{Client, parsed};
 use super::jobs::{delete_each, deleted};
 use super::table::{moment, or_dash, percent, table};
 use super::{CliError, Output, PageArgs, ServerArgs, name, print, print_json, say};
-use crate::model::{ModelRef, ModelVersion, Selector};
+use crate::api::ModelVersion;
+use crate::model::{ModelRef, Selector};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -5,9 +5,9 @@ use clap::Args;
 use super::client::Client;
 use super::input::{each, is_standard, named, read};
 use super::{CliError, Output, ServerArgs, print, print_json};
+use crate::api::Predictions;
 use crate::data::{IMAGE_PIXELS, picture};
 use crate::model::ModelRef;
-use crate::service::Predictions;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -7,7 +7,8 @@ use super::client::Client;
 use super::follow::{ProgressChoice, end_line, follow};
 use super::input::{named, read};
 use super::{CliError, Output, ServerArgs, print, print_json, say};
-use crate::job::{Job, JobId, JobState};
+use crate::api::{Job, JobState};
+use crate::job::JobId;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -2,77 +2,69 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
 
 use super::Problem;
 use super::extract::{ListParams, NoParams, Page, Params, PathWords, accepts};
+use crate::api::{self, Code};
 use crate::app::App;
-use crate::data::{self, IMAGE_SIDE, SplitName, Statistics, picture};
+use crate::data::{self, IMAGE_SIDE, SplitName, picture};
 
-/// A list of data sets.
-#[derive(Serialize)]
-pub struct DatasetList {
-    datasets: Vec<DatasetEntry>,
-    next_cursor: Option<String>,
-}
-
-/// A data set in a list.
-#[derive(Serialize)]
-pub struct DatasetEntry {
-    name: String,
-    classes: usize,
-    train_examples: usize,
-}
-
-/// `GET /v1/datasets`
-pub async fn list(Params(params): Params<ListParams>) -> Result<Json<DatasetList>, Problem> {
+/// Lists data sets.
+#[utoipa::path(
+    get,
+    path = "/v1/datasets",
+    operation_id = "list_datasets",
+    tag = "datasets",
+    params(ListParams),
+    responses((status = 200, description = "A page of data sets.", body = api::DatasetList))
+)]
+pub async fn list(Params(params): Params<ListParams>) -> Result<Json<api::DatasetList>, Problem> {
     let page: Page<String> = params.page()?;
     let behind = |name: &String| page.cursor.as_ref().is_none_or(|cursor| name > cursor);
-    let entries = data::shapes().into_iter().filter(|shape| behind(&shape.name)).map(|shape| DatasetEntry {
-        name: shape.name,
-        classes: shape.classes,
-        train_examples: shape.train,
+    let entries = data::shapes().into_iter().filter(|shape| behind(&shape.name)).map(|shape| {
+        api::DatasetEntry { name: shape.name, classes: shape.classes, train_examples: shape.train }
     });
-    Ok(Json(DatasetList { datasets: entries.take(page.limit as usize).collect(), next_cursor: None }))
+    Ok(Json(api::DatasetList { datasets: entries.take(page.limit as usize).collect(), next_cursor: None }))
 }
 
-/// A data set with its figures.
-#[derive(Serialize)]
-pub struct DatasetDetails {
-    name: String,
-    classes: Vec<String>,
-    shape: [usize; 2],
-    #[serde(flatten)]
-    statistics: Statistics,
-}
-
-/// `GET /v1/datasets/{name}`
+/// Shows the counts and figures of a data set.
+#[utoipa::path(
+    get,
+    path = "/v1/datasets/{name}",
+    operation_id = "show_dataset",
+    tag = "datasets",
+    params(("name" = String, Path, description = "The name of a data set.")),
+    responses((status = 200, description = "The data set.", body = api::Dataset)),
+    extensions(("x-codes" = json!([Code::UnknownDataset])))
+)]
 pub async fn show(
     State(app): State<App>,
     PathWords(name): PathWords<String>,
     Params(NoParams {}): Params<NoParams>,
-) -> Result<Json<DatasetDetails>, Problem> {
-    let details = app.service().with_dataset(name, |dataset| DatasetDetails {
-        name: dataset.name.clone(),
-        classes: dataset.classes.clone(),
-        shape: [IMAGE_SIDE, IMAGE_SIDE],
-        statistics: dataset.statistics().clone(),
+) -> Result<Json<api::Dataset>, Problem> {
+    let details = app.service().with_dataset(name, |dataset| {
+        let (name, classes) = (dataset.name.clone(), dataset.classes.clone());
+        api::Dataset::new(name, classes, [IMAGE_SIDE, IMAGE_SIDE], dataset.statistics().clone())
     });
     Ok(Json(details.await?))
 }
 
-/// One example.
-#[derive(Serialize)]
-pub struct Example {
-    dataset: String,
-    split: SplitName,
-    index: usize,
-    label: u16,
-    class: String,
-    image: Vec<Vec<u8>>,
-}
-
-/// `GET /v1/datasets/{name}/{split}/{index}`
+/// Shows an example, as JSON or a picture.
+#[utoipa::path(
+    get,
+    path = "/v1/datasets/{name}/{split}/{index}",
+    operation_id = "show_example",
+    tag = "datasets",
+    params(
+        ("name" = String, Path, description = "The name of a data set."),
+        ("split" = inline(api::Split), Path, description = "A part of it."),
+        ("index" = usize, Path, description = "The place in the split, from 0.")
+    ),
+    responses((status = 200, description = "The example, or its image.", content(
+        (api::Example = "application/json"), (api::Picture = "image/png")
+    ))),
+    extensions(("x-codes" = json!([Code::UnknownDataset, Code::UnknownSplit, Code::UnknownExample])))
+)]
 pub async fn example(
     State(app): State<App>,
     PathWords((name, split, index)): PathWords<(String, String, String)>,
@@ -83,14 +75,11 @@ pub async fn example(
     let answer = app.service().with_dataset(name, move |dataset| {
         let split: SplitName = split
             .parse()
-            .map_err(|_| Problem::not_found("unknown_split", "there are the splits train and test"))?;
+            .map_err(|_| Problem::new(Code::UnknownSplit, "there are the splits train and test"))?;
         let examples = dataset.split(split);
         let count = examples.labels().len();
         let index: usize = index.parse().ok().filter(|&index| index < count).ok_or_else(|| {
-            Problem::not_found(
-                "unknown_example",
-                format!("split {split} has the examples 0 to {}", count - 1),
-            )
+            Problem::new(Code::UnknownExample, format!("split {split} has the examples 0 to {}", count - 1))
         })?;
         let pixels = examples.image(index);
         if wants_picture {
@@ -98,9 +87,9 @@ pub async fn example(
             return Ok(([(header::CONTENT_TYPE, "image/png")], png).into_response());
         }
         let label = examples.labels()[index];
-        Ok(Json(Example {
+        Ok(Json(api::Example {
             dataset: dataset.name.clone(),
-            split,
+            split: split.into(),
             index,
             label,
             class: dataset.classes[usize::from(label)].clone(),

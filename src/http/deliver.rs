@@ -37,7 +37,7 @@ const QUICK_BYTES_MAX: usize = 32 << 10;
 const POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 const POLICY_OF_DRAWINGS: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
 
-/// Marks an answer whose body comes bit by bit: it is handed on as it is.
+/// Marks an answer that is handed on as it is: its body comes bit by bit, or is held once for all.
 #[derive(Clone, Copy)]
 pub struct Streamed;
 
@@ -151,14 +151,17 @@ fn not_modified(mut head: Parts) -> Response {
 }
 
 /// An answer with what tells it from others.
-struct Sealed {
-    bytes: Bytes,
-    is_packed: bool,
-    tag: Option<HeaderValue>,
+pub struct Sealed {
+    /// The body.
+    pub bytes: Bytes,
+    /// Whether it is packed with gzip.
+    pub is_packed: bool,
+    /// Its `ETag`.
+    pub tag: Option<HeaderValue>,
 }
 
 /// Packs an answer, and digests what is sent.
-fn seal(bytes: Bytes, is_packable: bool, has_tag: bool) -> Sealed {
+pub fn seal(bytes: Bytes, is_packable: bool, has_tag: bool) -> Sealed {
     let packed = is_packable.then(|| gzip(&bytes)).flatten().filter(|packed| packed.len() < bytes.len());
     let is_packed = packed.is_some();
     let bytes = packed.map_or(bytes, Bytes::from);

@@ -13,16 +13,16 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::Serialize;
-use serde_json::json;
 use tokio::sync::broadcast;
 
 use super::Problem;
 use super::deliver::Streamed;
-use super::extract::JobPath;
+use super::extract::{JobParam, JobPath};
 use super::jobs::{changed, record_bytes};
 use crate::admission::{Charge, Lane, Peer};
+use crate::api::{self, Code};
 use crate::app::App;
-use crate::job::{Job, JobId};
+use crate::job::{Job, JobId, JobState};
 use crate::service::Caller;
 use crate::service::OperationError;
 
@@ -74,7 +74,22 @@ impl FromStr for Seen {
     }
 }
 
-/// `GET /v1/jobs/{id}/events`
+/// Sends the course of a job as server-sent events.
+///
+/// `state` has a `StateEvent`, `epoch` an `Epoch`, `progress` a `Progress`, and `end`, the last, the `Job`. With the header
+/// `Last-Event-ID` the stream goes on after that event, and nothing is missed.
+#[utoipa::path(
+    get,
+    path = "/v1/jobs/{id}/events",
+    operation_id = "job_events",
+    tag = "jobs",
+    params(JobParam, ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that the client has seen.")),
+    responses(
+        (status = 200, description = "The events, until the job has ended.", content((String = "text/event-stream"))),
+        (status = 204, description = "The last event was seen: there will be no more.")
+    ),
+    extensions(("x-codes" = json!([Code::JOB, Code::InvalidLastEventId, Code::TooManyStreams, Code::ROWS])))
+)]
 pub async fn events(
     State(app): State<App>,
     caller: Caller,
@@ -84,7 +99,7 @@ pub async fn events(
     let seen = match headers.get("last-event-id") {
         None => Seen::default(),
         Some(value) => value.to_str().ok().and_then(|value| value.parse().ok()).ok_or_else(|| {
-            Problem::malformed("invalid_last_event_id", "Last-Event-ID is none of this job's events")
+            Problem::new(Code::InvalidLastEventId, "Last-Event-ID is none of this job's events")
         })?,
     };
     let job = app.service().job(id).await?;
@@ -95,7 +110,7 @@ pub async fn events(
     let permit = app.admission().stream(caller.peer()).ok_or_else(|| {
         let streams = app.config().limits.streams_max;
         let detail = format!("too many event streams of this client, or {streams} of all, are open already");
-        Problem::busy("too_many_streams", detail)
+        Problem::new(Code::TooManyStreams, detail)
     })?;
     let memory = app.admission().charge(caller.peer(), STREAM_BYTES)?;
     let epochs_at_a_time = (STREAM_BYTES / record_bytes(&job)).max(1) as u32;
@@ -170,7 +185,7 @@ impl Follower {
         let epochs = self.app.service().epochs(self.id, self.seen.epoch, self.epochs_at_a_time).await?;
         let has_more = epochs.len() >= self.epochs_at_a_time as usize;
         if self.seen.phase < QUEUED {
-            self.send("state", Seen { phase: QUEUED, ..self.seen }, &state("queued", 0));
+            self.send("state", Seen { phase: QUEUED, ..self.seen }, &state(JobState::Queued, 0));
         }
         let has_run = job.started_at.is_some();
         if has_run
@@ -178,33 +193,33 @@ impl Follower {
             && (self.seen.phase < RUNNING || self.seen.attempt < job.attempt)
         {
             let seen = Seen { phase: RUNNING, attempt: job.attempt, step: 0, ..self.seen };
-            self.send("state", seen, &state("running", job.attempt));
+            self.send("state", seen, &state(JobState::Running, job.attempt));
         }
         for epoch in epochs {
             let seen = Seen { epoch: epoch.metrics.epoch, ..self.seen };
-            self.send("epoch", seen, &epoch);
+            self.send("epoch", seen, &api::Epoch::from(epoch));
         }
         if has_more {
             return Ok(());
         }
         if job.progress.step > self.seen.step && has_run {
-            self.send("progress", Seen { step: job.progress.step, ..self.seen }, &job.progress);
+            self.send(
+                "progress",
+                Seen { step: job.progress.step, ..self.seen },
+                &api::Progress::from(job.progress),
+            );
         }
         if job.state.is_ended() {
             if self.seen.phase < ENDED {
-                self.send(
-                    "state",
-                    Seen { phase: ENDED, ..self.seen },
-                    &state(job.state.as_str(), job.attempt),
-                );
+                self.send("state", Seen { phase: ENDED, ..self.seen }, &state(job.state, job.attempt));
             }
-            self.send_end(&job);
+            self.send_end(job);
         }
         Ok(())
     }
 
-    fn send_end(&mut self, job: &Job) {
-        self.send("end", Seen { phase: CLOSED, ..self.seen }, job);
+    fn send_end(&mut self, job: Job) {
+        self.send("end", Seen { phase: CLOSED, ..self.seen }, &api::Job::from(job));
     }
 
     fn send(&mut self, kind: &str, seen: Seen, data: &impl Serialize) {
@@ -216,6 +231,6 @@ impl Follower {
     }
 }
 
-fn state(state: &str, attempt: u32) -> serde_json::Value {
-    json!({ "state": state, "attempt": attempt })
+fn state(state: JobState, attempt: u32) -> api::StateEvent {
+    api::StateEvent { state: state.into(), attempt }
 }

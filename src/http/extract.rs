@@ -3,11 +3,12 @@ use serde_json::Value;
 use tokio::runtime::Handle;
 
 pub use super::accept::{accepts, asked_for};
-pub use super::path::{JobPath, ModelPath, PathWords, parse_job_id, path_text};
+pub use super::path::{JobParam, JobPath, ModelParam, ModelPath, PathWords, parse_job_id, path_text};
 pub use super::query::{ListParams, NoParams, Page, Params, invalid};
 use super::receive::{Body, Held, caller};
 use super::{Problem, worked};
 use crate::admission::{Charged, Lane, Price, Stop};
+use crate::api::Code;
 use crate::app::App;
 use crate::fields::{Fault, JsonError, json, json_price_of};
 use crate::registry::Model;
@@ -84,10 +85,7 @@ impl FromRequest<App> for Json {
         let held = request.extensions().get::<Held>().cloned().unwrap_or_default();
         let Ok(body) = Body::from_request(request, app).await;
         if body.bytes.is_empty() {
-            return Err(Problem::malformed(
-                "empty_body",
-                "the body is empty; send a JSON object, {} at least",
-            ));
+            return Err(Problem::new(Code::EmptyBody, "the body is empty; send a JSON object, {} at least"));
         }
         if body.bytes.len() > QUICK_BYTES_MAX {
             return Ok(Self(Text::Long { body, app: app.clone(), caller, held }));
@@ -128,5 +126,5 @@ fn json_problem(error: JsonError) -> Problem {
 
 /// 400 for a body that is not JSON.
 pub fn invalid_json(error: &serde_json::Error) -> Problem {
-    Problem::malformed("invalid_json", format!("the body is not JSON: {error}"))
+    Problem::new(Code::InvalidJson, format!("the body is not JSON: {error}"))
 }

@@ -3,9 +3,10 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, Method, StatusCode, Uri, Version, header};
+use axum::http::{HeaderMap, Method, Uri, Version, header};
 
 use super::Problem;
+use crate::api::Code;
 
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
@@ -29,7 +30,7 @@ pub fn check(
                 "this server does not answer for the host {:?}; start it with --allowed-hosts to add a name",
                 shown(authority.host())
             );
-            return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "unknown_host", detail));
+            return Err(Problem::new(Code::UnknownHost, detail));
         }
     }
     if !method.is_safe() {
@@ -40,7 +41,7 @@ pub fn check(
 
 /// The one host that a request names (RFC 9112, section 3.2).
 fn host(headers: &HeaderMap, version: Version) -> Result<Authority, Problem> {
-    let malformed = |detail: &str| Problem::malformed("invalid_host", detail);
+    let malformed = |detail: &str| Problem::new(Code::InvalidHost, detail);
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = hosts.next().ok_or_else(|| malformed(&format!("{version:?} without a Host header")))?;
     if hosts.next().is_some() {
@@ -101,7 +102,7 @@ fn same_site(headers: &HeaderMap, host: &Authority) -> Result<(), Problem> {
         return Ok(());
     }
     let detail = "a page of another site sends this; only this server's own pages, and clients that are no browsers, may change or ask for work";
-    Err(Problem::new(StatusCode::FORBIDDEN, "cross_site", detail))
+    Err(Problem::new(Code::CrossSite, detail))
 }
 
 /// That the body comes as it is, or in chunks: no other transfer coding is known (RFC 9112, section 6.1).
@@ -112,7 +113,7 @@ fn plain_framing(headers: &HeaderMap) -> Result<(), Problem> {
         return Ok(());
     }
     let detail = format!("Transfer-Encoding {coding:?} is not known; send the body as it is, or chunked");
-    Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "unsupported_transfer_encoding", detail))
+    Err(Problem::new(Code::UnsupportedTransferEncoding, detail))
 }
 
 fn shown(host: &str) -> String {

@@ -4,14 +4,18 @@ use axum::Json as JsonResponse;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
+use utoipa::IntoParams;
 
-use super::extract::{Json, ModelPath, NoParams, Params, PathWords, accepts, asked_for, invalid, path_text};
+use super::extract::{
+    Json, ModelParam, ModelPath, NoParams, Params, PathWords, accepts, asked_for, invalid, path_text,
+};
 use super::lab::{TEXT, answer_as};
 use super::predict::{self, Input, Prepare};
 use super::receive::Body;
 use super::{Problem, images, paid, rendered};
+use crate::api::{self, About, Code};
 use crate::app::App;
 use crate::data::{self, SplitName};
 use crate::fields::{Bounds, Fault, Fields, parsed};
@@ -23,33 +27,40 @@ use crate::service::{Caller, LabelledImage, TraceRequest, Wanted};
 
 const PNG: &str = "image/png";
 
-/// An answer about a model.
-#[derive(Serialize)]
-pub struct About<T> {
-    /// Its name.
-    model: String,
-    /// Its version.
-    version: u32,
-    #[serde(flatten)]
-    answer: T,
-}
-
-impl<T> About<T> {
-    fn new(model: &Model, answer: T) -> Self {
-        Self { model: model.name.clone(), version: model.version, answer }
-    }
+/// What an answer about a model says of it.
+fn about(model: &Model) -> About {
+    About { model: model.name.clone(), version: model.version }
 }
 
 /// Query of [`trace`].
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct TraceParams {
+    /// Whether the numbers are answered beside their figures.
     #[serde(default)]
+    #[param(default = false)]
     arrays: bool,
+    /// The layer whose feature maps a picture shows, as `0.dense` or `0`; with `Accept: image/png` alone.
     layer: Option<String>,
 }
 
-/// `POST /v1/models/{ref}/trace`
+/// Traces one step of backpropagation on one image, layer by layer.
+#[utoipa::path(
+    post,
+    path = "/v1/models/{ref}/trace",
+    operation_id = "trace",
+    tag = "models",
+    params(ModelParam, TraceParams),
+    request_body(content = api::TraceRequest, examples(
+        ("example" = (summary = "a test example", value = json!({"example": {"index": 0}, "learning_rate": 0.05}))),
+        ("image" = (summary = "an image", value = json!({"image": api::example_image(), "label": 1, "loss": "cross_entropy"})))
+    )),
+    responses((status = 200, description = "The trace, a table of it, or the feature maps of a layer.", content(
+        (api::Trace = "application/json"), (String = "text/plain"), (api::Picture = "image/png")
+    ))),
+    extensions(("x-codes" = json!([Code::MODEL, Code::LOADED, Code::UnknownLayer])))
+)]
 pub async fn trace(
     State(app): State<App>,
     caller: Caller,
@@ -79,12 +90,27 @@ pub async fn trace(
     let request = TraceRequest { shown, loss, learning_rate, arrays: params.arrays };
     let render = move |model: &Model, trace: Trace| match wants_text {
         true => answer_as(TEXT, trace.text()),
-        false => JsonResponse(About::new(model, trace)).into_response(),
+        false => JsonResponse(api::Trace::new(about(model), trace)).into_response(),
     };
     rendered(service.trace(&caller, &inspected, request, render).await)
 }
 
-/// `POST /v1/models/{ref}/microscope`
+/// Works out the chain rule of one weight.
+#[utoipa::path(
+    post,
+    path = "/v1/models/{ref}/microscope",
+    operation_id = "microscope",
+    tag = "models",
+    params(ModelParam),
+    request_body(content = api::MicroscopeRequest, examples(
+        ("weight" = (summary = "a weight of the first layer", value = json!({"example": {"split": "train", "index": 0}, "layer": "0", "index": [350, 3]}))),
+        ("bias" = (summary = "a bias, on an image", value = json!({"image": api::example_image(), "label": 1, "layer": "0.dense", "parameter": "bias", "index": 5})))
+    )),
+    responses((status = 200, description = "The parameter under the microscope, or its text alone.", content(
+        (api::Microscope = "application/json"), (String = "text/plain")
+    ))),
+    extensions(("x-codes" = json!([Code::MODEL, Code::LOADED])))
+)]
 pub async fn microscope(
     State(app): State<App>,
     caller: Caller,
@@ -102,7 +128,7 @@ pub async fn microscope(
     .await?;
     let render = move |model: &Model, found: Microscope| match wants_text {
         true => answer_as(TEXT, found.text),
-        false => JsonResponse(About::new(model, found)).into_response(),
+        false => JsonResponse(api::Microscope::new(about(model), found)).into_response(),
     };
     rendered(app.service().microscope(&caller, &inspected, shown, loss, place, render).await)
 }
@@ -138,7 +164,18 @@ fn parameter(fields: &mut Fields, network: &Network<f32>) -> Option<ParameterPla
         .ok()
 }
 
-/// `GET /v1/models/{ref}/layers/{name}/weights`
+/// Shows the weights of a layer, as JSON or a picture.
+#[utoipa::path(
+    get,
+    path = "/v1/models/{ref}/layers/{name}/weights",
+    operation_id = "show_weights",
+    tag = "models",
+    params(ModelParam, ("name" = String, Path, description = "A layer, as `0.dense` or `0`.")),
+    responses((status = 200, description = "Their figures, or a picture of them.", content(
+        (api::LayerWeights = "application/json"), (api::Picture = "image/png")
+    ))),
+    extensions(("x-codes" = json!([Code::MODEL, Code::LOADED, Code::UnknownLayer, Code::NoParameters, Code::InvalidRequest, Code::RequestTooLarge])))
+)]
 pub async fn weights(
     State(app): State<App>,
     caller: Caller,
@@ -153,27 +190,47 @@ pub async fn weights(
         let (picture, charge) = service.weight_picture(&caller, &inspected, &layer).await?;
         return Ok(paid(charge, answer_as(PNG, picture)));
     }
-    let render =
-        |model: &Model, weights: LayerWeights| JsonResponse(About::new(model, weights)).into_response();
+    let render = |model: &Model, weights: LayerWeights| {
+        JsonResponse(api::LayerWeights::new(about(model), weights)).into_response()
+    };
     rendered(service.layer_weights(&caller, &inspected, &layer, render).await)
 }
 
 /// Query of [`explain`].
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct ExplainParams {
+    /// What is done to a picture before it is read: it is brought to the form of MNIST, or nothing.
     #[serde(default)]
+    #[param(inline, default = json!("mnist"))]
     prepare: Prepare,
+    /// The class whose score is explained; the one that the image is taken for unless given.
+    #[param(minimum = 0)]
     class: Option<usize>,
 }
 
-/// Why images are taken for what they are.
-#[derive(Serialize)]
-struct Explanations {
-    explanations: Vec<Explanation>,
-}
-
-/// `POST /v1/models/{ref}/explain`
+/// Shows which pixels speak for a class.
+///
+/// At most 16 images at a time.
+#[utoipa::path(
+    post,
+    path = "/v1/models/{ref}/explain",
+    operation_id = "explain",
+    tag = "models",
+    params(ModelParam, ExplainParams),
+    request_body(content(
+        (api::ImagesRequest = "application/json", example = json!({"image": api::example_image()})),
+        (api::Pixels = "application/octet-stream", example = json!(api::example_bytes())),
+        (api::Picture = "image/png", examples(("digit" = (summary = "a test digit, sent with Accept: image/png", external_value = "/v1/datasets/mnist/test/0")))),
+        (api::Picture = "image/jpeg"),
+        (api::PicturesRequest = "multipart/form-data", example = json!({"image": ["digit.png", "another.png"]}))
+    )),
+    responses((status = 200, description = "An explanation for each image, or a picture of all.", content(
+        (api::Explanations = "application/json"), (api::Picture = "image/png")
+    ))),
+    extensions(("x-codes" = json!([Code::MODEL, Code::LOADED])))
+)]
 pub async fn explain(
     State(app): State<App>,
     caller: Caller,
@@ -192,7 +249,7 @@ pub async fn explain(
     let input = Input::of(&app, &caller, body).await?.prepared(&app, &caller, params.prepare).await?;
     let render = move |model: &Model, images: &[&[f32]], explanations: Vec<Explanation>| match wants_picture {
         true => answer_as(PNG, lab::pictures(images, &explanations)),
-        false => JsonResponse(About::new(model, Explanations { explanations })).into_response(),
+        false => JsonResponse(api::Explanations::new(about(model), explanations)).into_response(),
     };
     let answer = app.service().explain(&caller, &inspected, input, params.class, wants_picture, render);
     rendered(answer.await)

@@ -5,24 +5,27 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json as JsonResponse};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
+use utoipa::IntoParams;
 
 use super::accept::etag_matches;
 use super::deliver::Streamed;
 use super::extract::{
-    JobPath, Json, ListParams, NoParams, Page, Params, PathWords, accepts, invalid, parse_job_id, path_text,
+    JobParam, JobPath, Json, ListParams, NoParams, Page, Params, PathWords, accepts, invalid, parse_job_id,
+    path_text,
 };
 use super::observe::IsHead;
 use super::receive::Held;
 use super::{Problem, worked};
 use crate::admission::{Lane, Price, Stop};
+use crate::api::{self, Code};
 use crate::app::App;
 use crate::blobs::digest;
 use crate::data;
-use crate::job::{Checkpoint, EpochRecord, Job, JobHistory, JobId, JobState};
-use crate::lab::{self, Finding};
+use crate::job::{EpochRecord, Job, JobHistory, JobId};
+use crate::lab;
 use crate::service::{Caller, Submission};
 use crate::store::JobFilter;
 use crate::train::{self, EpochMetrics};
@@ -32,7 +35,43 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// Longest `Idempotency-Key`, in bytes.
 const KEY_BYTES_MAX: usize = 255;
 
-/// `POST /v1/jobs`
+/// Accepts a training job; 202 once it is on disk.
+#[utoipa::path(
+    post,
+    path = "/v1/jobs",
+    operation_id = "create_job",
+    tag = "jobs",
+    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[ -~]*$",
+        description = "Makes it safe to send the request again: a key of this client that came before, with the same body, is answered with the job that it made.")),
+    request_body(content = api::JobRequest, examples(
+        ("defaults" = (summary = "MNIST with the defaults", value = json!({}))),
+        ("preset" = (summary = "a preset, named and shortened", value = json!({"network": "lesson", "model": "first", "epochs": 3}))),
+        ("layers" = (summary = "layers of its own", value = json!({
+            "network": {"layers": [{"type": "dense", "units": 128}, {"type": "tanh"}, {"type": "dense", "units": 10}]},
+            "optimizer": {"type": "momentum", "learning_rate": 0.05}, "schedule": {"type": "cosine"}, "epochs": 3, "seed": 7
+        }))),
+        ("convolution" = (summary = "every kind of layer, and most of what can be said", value = json!({
+            "model": "digits-conv", "dataset": "mnist", "loss": "cross_entropy", "label_smoothing": 0.05, "priority": 1,
+            "network": {"layers": [
+                {"type": "conv2d", "filters": 8, "kernel": 5, "padding": "same", "stride": 1, "init": "he"}, {"type": "batch_norm"},
+                {"type": "relu"}, {"type": "max_pool2d", "size": 2}, {"type": "conv2d", "filters": 16, "kernel": 3}, {"type": "leaky_relu"},
+                {"type": "avg_pool2d"}, {"type": "gelu"}, {"type": "flatten"}, {"type": "dropout", "rate": 0.3},
+                {"type": "dense", "units": 32, "init": "xavier"}, {"type": "sigmoid"}, {"type": "dense", "units": 10, "init": "normal"}
+            ]},
+            "optimizer": {"type": "adamw", "learning_rate": 0.004, "betas": [0.9, 0.999], "weight_decay": 0.01},
+            "schedule": {"type": "one_cycle", "warmup_epochs": 1, "pct_start": 0.3},
+            "epochs": 10, "batch_size": 64, "validation_fraction": 0.1, "train_samples": 20000, "gradient_clip_norm": 1.0,
+            "ema_decay": 0.99, "target_accuracy": 0.99, "early_stopping": {"patience": 2},
+            "checkpoint": {"every_epochs": 2, "keep": 2},
+            "augment": {"shift_pixels": 2, "rotate_degrees": 10, "elastic": {"alpha": 30}}
+        })))
+    )),
+    responses((status = 202, description = "The job, or the one that the key made.", body = api::Job,
+        headers(("Location" = String, description = "The path of the job.")))),
+    extensions(("x-codes" = json!([
+        Code::InvalidIdempotencyKey, Code::IdempotencyKeyReused, Code::QueueFull, Code::ROWS
+    ])))
+)]
 pub async fn create(
     State(app): State<App>,
     caller: Caller,
@@ -60,12 +99,13 @@ pub async fn create(
         }
     };
     let location = format!("/v1/jobs/{}", job.id);
-    Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], JsonResponse(job)).into_response())
+    Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], JsonResponse(api::Job::from(job)))
+        .into_response())
 }
 
 /// The key of a request, if it has one.
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
-    let invalid = |detail: String| Problem::malformed("invalid_idempotency_key", detail);
+    let invalid = |detail: String| Problem::new(Code::InvalidIdempotencyKey, detail);
     let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(key) = keys.next() else { return Ok(None) };
     if keys.next().is_some() {
@@ -83,55 +123,77 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 const JOB_BYTES: usize = 32 << 10;
 
 /// Query of [`list`].
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct JobsParams {
-    state: Option<JobState>,
+    /// Only those in this state.
+    #[param(inline)]
+    state: Option<api::JobState>,
+    /// Only those that publish under this name.
     model: Option<String>,
+    /// Rows of the page.
+    #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
+    /// The `next_cursor` of the page before.
     cursor: Option<String>,
 }
 
-/// A list of jobs, newest first.
-#[derive(Serialize)]
-pub struct JobList {
-    jobs: Vec<Job>,
-    next_cursor: Option<JobId>,
-}
-
-/// `GET /v1/jobs`
+/// Lists jobs, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/jobs",
+    operation_id = "list_jobs",
+    tag = "jobs",
+    params(JobsParams),
+    responses((status = 200, description = "A page of jobs.", body = api::JobList)),
+    extensions(("x-codes" = json!([Code::RequestTooLarge, Code::ROWS])))
+)]
 pub async fn list(
     State(app): State<App>,
     caller: Caller,
     Params(params): Params<JobsParams>,
 ) -> Result<Response, Problem> {
     let page = Page::of(params.limit, params.cursor.as_deref())?;
-    let filter = JobFilter { state: params.state, model: params.model, before: page.cursor };
+    let filter = JobFilter { state: params.state.map(Into::into), model: params.model, before: page.cursor };
     let read = {
         let (app, limit) = (app.clone(), page.limit);
         async move {
             let (jobs, next_cursor) = app.service().jobs(&filter, limit).await?;
-            Ok(JsonResponse(JobList { jobs, next_cursor }))
+            let jobs = jobs.into_iter().map(Into::into).collect();
+            Ok(JsonResponse(api::JobList { jobs, next_cursor }))
         }
     };
     page.answer(&app, &caller, JOB_BYTES, read).await
 }
 
 /// Query of [`show`].
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct ShowParams {
+    /// Seconds that the answer is held back at most, until the job has ended; up to 60 unless the server is set otherwise.
+    #[param(minimum = 0, default = 0)]
     wait_seconds: Option<f64>,
 }
 
-/// `GET /v1/jobs/{id}`
+/// Shows a job; with `wait_seconds` it waits for its end.
+#[utoipa::path(
+    get,
+    path = "/v1/jobs/{id}",
+    operation_id = "show_job",
+    tag = "jobs",
+    params(JobParam, ShowParams),
+    responses((status = 200, description = "The job.", body = api::Job)),
+    extensions(("x-codes" = json!([Code::JOB, Code::TooManyWaits, Code::ROWS])))
+)]
 pub async fn show(
     State(app): State<App>,
     caller: Caller,
     Extension(place): Extension<Held>,
     JobPath(id): JobPath,
     Params(params): Params<ShowParams>,
-) -> Result<JsonResponse<Job>, Problem> {
+) -> Result<JsonResponse<api::Job>, Problem> {
     let longest = f64::from(app.config().limits.wait_seconds_max);
     let wait = params.wait_seconds.unwrap_or(0.0);
     if !(0.0..=longest).contains(&wait) {
@@ -149,13 +211,13 @@ pub async fn show(
         let job = app.service().job(id).await?;
         drop(look);
         if job.state.is_ended() || Instant::now() >= deadline || app.draining().is_cancelled() {
-            return Ok(JsonResponse(job));
+            return Ok(JsonResponse(job.into()));
         }
         if seat.is_none() {
             let waits = app.config().limits.waits_max;
             seat = Some(app.admission().wait(caller.peer()).ok_or_else(|| {
-                Problem::busy(
-                    "too_many_waits",
+                Problem::new(
+                    Code::TooManyWaits,
                     format!("too many requests of this client, or {waits} of all, wait for a job already"),
                 )
             })?);
@@ -189,21 +251,23 @@ const COURSE_BYTES: usize = 256;
 const EPOCH_BYTES: usize = 2 << 10;
 const LAYER_BYTES: usize = 1 << 10;
 
-/// The course of a job, and what a teacher would say on seeing all of it.
-#[derive(Serialize)]
-pub struct Metrics {
-    #[serde(flatten)]
-    history: JobHistory,
-    next_cursor: Option<String>,
-    findings: Vec<Finding>,
-}
-
 /// Bytes of a record of an epoch of this job at most, as a row and as JSON.
 pub fn record_bytes(job: &Job) -> usize {
     EPOCH_BYTES + job.spec.network.layers.len() * LAYER_BYTES
 }
 
-/// `GET /v1/jobs/{id}/metrics`
+/// Answers with the figures of each epoch, as JSON or CSV, and what a teacher would say of them.
+#[utoipa::path(
+    get,
+    path = "/v1/jobs/{id}/metrics",
+    operation_id = "job_metrics",
+    tag = "jobs",
+    params(JobParam, ListParams),
+    responses((status = 200, description = "A page of epochs, 200 unless `limit` is given.", content(
+        (api::JobHistory = "application/json"), (String = "text/csv")
+    ), headers(("Link" = Option<String>, description = "Of CSV: the next page, as `rel=\"next\"`.")))),
+    extensions(("x-codes" = json!([Code::JOB, Code::RequestTooLarge, Code::ROWS])))
+)]
 pub async fn metrics(
     State(app): State<App>,
     caller: Caller,
@@ -244,8 +308,14 @@ async fn course(app: &App, job: Job, page: Page<u32>, wants_csv: bool) -> Result
     let examples = shapes.iter().find(|shape| shape.name == job.spec.dataset).map_or(0, |shape| shape.train);
     let validation = job.spec.validation_samples(examples);
     let findings = lab::findings(&job.spec, validation, &course, has_diverged);
-    let next_cursor = next.map(|epoch| epoch.to_string());
-    Ok(JsonResponse(Metrics { history, next_cursor, findings }).into_response())
+    let JobHistory { epochs, steps } = history;
+    let history = api::JobHistory {
+        epochs: epochs.into_iter().map(Into::into).collect(),
+        steps: steps.into_iter().map(Into::into).collect(),
+        next_cursor: next.map(|epoch| epoch.to_string()),
+        findings: findings.into_iter().map(Into::into).collect(),
+    };
+    Ok(JsonResponse(history).into_response())
 }
 
 /// The epochs as RFC 4180 has it; an absent figure is an empty field.
@@ -272,27 +342,54 @@ fn csv(epochs: &[EpochRecord]) -> String {
     text
 }
 
-/// `POST /v1/jobs/{id}/cancel`
+/// Ends a job that has not ended.
+#[utoipa::path(
+    post,
+    path = "/v1/jobs/{id}/cancel",
+    operation_id = "cancel_job",
+    tag = "jobs",
+    params(JobParam),
+    responses((status = 202, description = "The job.", body = api::Job)),
+    extensions(("x-codes" = json!([Code::JOB, Code::JobEnded, Code::ROWS])))
+)]
 pub async fn cancel(
     State(app): State<App>,
     caller: Caller,
     JobPath(id): JobPath,
     Params(NoParams {}): Params<NoParams>,
-) -> Result<(StatusCode, JsonResponse<Job>), Problem> {
-    Ok((StatusCode::ACCEPTED, JsonResponse(app.service().cancel_job(&caller, id).await?)))
+) -> Result<(StatusCode, JsonResponse<api::Job>), Problem> {
+    Ok((StatusCode::ACCEPTED, JsonResponse(app.service().cancel_job(&caller, id).await?.into())))
 }
 
-/// `POST /v1/jobs/{id}/resume`
+/// Puts a job that failed or was cancelled back in the queue.
+#[utoipa::path(
+    post,
+    path = "/v1/jobs/{id}/resume",
+    operation_id = "resume_job",
+    tag = "jobs",
+    params(JobParam),
+    responses((status = 202, description = "The job.", body = api::Job)),
+    extensions(("x-codes" = json!([Code::JOB, Code::JobNotStopped, Code::InitialModelGone, Code::QueueFull, Code::ROWS])))
+)]
 pub async fn resume(
     State(app): State<App>,
     caller: Caller,
     JobPath(id): JobPath,
     Params(NoParams {}): Params<NoParams>,
-) -> Result<(StatusCode, JsonResponse<Job>), Problem> {
-    Ok((StatusCode::ACCEPTED, JsonResponse(app.service().resume_job(&caller, id).await?)))
+) -> Result<(StatusCode, JsonResponse<api::Job>), Problem> {
+    Ok((StatusCode::ACCEPTED, JsonResponse(app.service().resume_job(&caller, id).await?.into())))
 }
 
-/// `DELETE /v1/jobs/{id}`
+/// Deletes a job that has ended, and its checkpoints; its model stays.
+#[utoipa::path(
+    delete,
+    path = "/v1/jobs/{id}",
+    operation_id = "delete_job",
+    tag = "jobs",
+    params(JobParam),
+    responses((status = 204, description = "It is gone.")),
+    extensions(("x-codes" = json!([Code::JOB, Code::JobNotEnded, Code::ROWS])))
+)]
 pub async fn delete(
     State(app): State<App>,
     caller: Caller,
@@ -303,25 +400,40 @@ pub async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The checkpoints of a job, newest first.
-#[derive(Serialize)]
-pub struct CheckpointList {
-    checkpoints: Vec<Checkpoint>,
-}
-
-/// `GET /v1/jobs/{id}/checkpoints`
+/// Lists the checkpoints of a job, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/jobs/{id}/checkpoints",
+    operation_id = "list_checkpoints",
+    tag = "jobs",
+    params(JobParam),
+    responses((status = 200, description = "The checkpoints.", body = api::CheckpointList)),
+    extensions(("x-codes" = json!([Code::JOB, Code::ROWS])))
+)]
 pub async fn checkpoints(
     State(app): State<App>,
     JobPath(id): JobPath,
     Params(NoParams {}): Params<NoParams>,
-) -> Result<JsonResponse<CheckpointList>, Problem> {
-    Ok(JsonResponse(CheckpointList { checkpoints: app.service().checkpoints(id).await? }))
+) -> Result<JsonResponse<api::CheckpointList>, Problem> {
+    let checkpoints = app.service().checkpoints(id).await?.into_iter().map(Into::into).collect();
+    Ok(JsonResponse(api::CheckpointList { checkpoints }))
 }
 
 /// Bytes of a file that are held while it is read through.
 const READ_BYTES: usize = 64 << 10;
 
-/// `GET /v1/jobs/{id}/checkpoints/{epoch}`: the newest that was made in this epoch, or after it.
+/// Sends a checkpoint as safetensors.
+///
+/// It is the newest that was made in this epoch, or after it.
+#[utoipa::path(
+    get,
+    path = "/v1/jobs/{id}/checkpoints/{epoch}",
+    operation_id = "show_checkpoint",
+    tag = "jobs",
+    params(JobParam, ("epoch" = u32, Path, description = "An epoch that `GET /v1/jobs/{id}/checkpoints` lists.")),
+    responses((status = 200, description = "The file; `ETag` is its SHA-256.", content((Vec<u8> = "application/octet-stream")))),
+    extensions(("x-codes" = json!([Code::JOB, Code::UnknownCheckpoint, Code::CheckpointDamaged, Code::ROWS])))
+)]
 pub async fn checkpoint(
     State(app): State<App>,
     caller: Caller,

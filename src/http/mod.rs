@@ -18,6 +18,7 @@ mod lab;
 mod models;
 mod networks;
 mod observe;
+pub mod openapi;
 mod operating;
 mod path;
 mod predict;
@@ -89,6 +90,7 @@ pub fn router(app: App) -> Router {
         .route("/healthz", get(operating::healthz))
         .route("/readyz", get(operating::readyz))
         .route("/metrics", get(operating::metrics))
+        .route("/openapi.json", get(operating::openapi))
         .route("/", read(get(operating::page)))
         .fallback(operating::not_found)
         .method_not_allowed_fallback(operating::method_not_allowed)

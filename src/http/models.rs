@@ -2,28 +2,33 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::Serialize;
 use serde_json::Value;
+use utoipa::IntoParams;
 
 use super::Problem;
-use super::extract::{self, ListParams, ModelPath, NoParams, Page, Params, PathWords, path_text};
+use super::extract::{self, ListParams, ModelParam, ModelPath, NoParams, Page, Params, PathWords, path_text};
+use crate::api::{self, Code};
 use crate::app::App;
 use crate::fields::{Fault, parsed};
-use crate::model::{ModelEntry, ModelPlace, ModelRef, Selector};
+use crate::model::{ModelPlace, ModelRef, Selector};
 use crate::service::Caller;
 use crate::train::is_name;
 
 /// Bytes of a row of a model at most, as it is held and as JSON: its layers and its aliases are limited.
 const ROW_BYTES: usize = 32 << 10;
 
-/// A list of models, the one published last first, each with its newest version.
-#[derive(Serialize)]
-pub struct ModelList {
-    models: Vec<ModelEntry>,
-    next_cursor: Option<String>,
-}
-
-/// `GET /v1/models`
+/// Lists models with their newest version.
+///
+/// The one published last comes first.
+#[utoipa::path(
+    get,
+    path = "/v1/models",
+    operation_id = "list_models",
+    tag = "models",
+    params(ListParams),
+    responses((status = 200, description = "A page of models.", body = api::ModelList)),
+    extensions(("x-codes" = json!([Code::RequestTooLarge, Code::DatabaseUnavailable])))
+)]
 pub async fn list(
     State(app): State<App>,
     caller: Caller,
@@ -33,27 +38,28 @@ pub async fn list(
     let (service, limit, cursor) = (app.service().clone(), page.limit as usize, page.cursor.clone());
     let read = async move {
         let (models, next) = service.models(cursor.as_ref(), limit);
-        Ok(Json(ModelList { models, next_cursor: next.map(|place| place.to_string()) }))
+        let models = models.into_iter().map(Into::into).collect();
+        Ok(Json(api::ModelList { models, next_cursor: next.map(|place| place.to_string()) }))
     };
     page.answer(&app, &caller, ROW_BYTES, read).await
 }
 
-/// A model with some of its versions.
-#[derive(Serialize)]
-pub struct ShownModel {
-    #[serde(flatten)]
-    entry: ModelEntry,
-    next_cursor: Option<String>,
+/// A page of the versions of a model.
+fn shown(app: &App, reference: &ModelRef, page: Page<u32>) -> Result<Json<api::Model>, Problem> {
+    let (entry, next) = app.service().model(reference, page.cursor, page.limit as usize)?;
+    Ok(Json(api::Model::new(entry, next)))
 }
 
-impl ShownModel {
-    fn of(app: &App, reference: &ModelRef, page: Page<u32>) -> Result<Json<Self>, Problem> {
-        let (entry, next) = app.service().model(reference, page.cursor, page.limit as usize)?;
-        Ok(Json(Self { entry, next_cursor: next.map(|version| version.to_string()) }))
-    }
-}
-
-/// `GET /v1/models/{ref}`
+/// Shows a model with its versions and aliases; `ref` is `name`, `name@3` or `name@alias`.
+#[utoipa::path(
+    get,
+    path = "/v1/models/{ref}",
+    operation_id = "show_model",
+    tag = "models",
+    params(ModelParam, ListParams),
+    responses((status = 200, description = "The model with a page of its versions.", body = api::Model)),
+    extensions(("x-codes" = json!([Code::MODEL, Code::RequestTooLarge, Code::DatabaseUnavailable])))
+)]
 pub async fn show(
     State(app): State<App>,
     caller: Caller,
@@ -63,12 +69,21 @@ pub async fn show(
     let page: Page<u32> = params.page()?;
     let read = {
         let app = app.clone();
-        async move { ShownModel::of(&app, &reference, page) }
+        async move { shown(&app, &reference, page) }
     };
     page.answer(&app, &caller, ROW_BYTES, read).await
 }
 
-/// `DELETE /v1/models/{ref}`
+/// Deletes a version.
+#[utoipa::path(
+    delete,
+    path = "/v1/models/{ref}",
+    operation_id = "delete_model_version",
+    tag = "models",
+    params(("ref" = String, Path, description = "A version, as `name@3`; a name alone or an alias can mean another version tomorrow and is refused.")),
+    responses((status = 204, description = "It is gone.")),
+    extensions(("x-codes" = json!([Code::MODEL, Code::ModelAliased, Code::ModelNeeded, Code::ROWS])))
+)]
 pub async fn delete(
     State(app): State<App>,
     caller: Caller,
@@ -76,8 +91,8 @@ pub async fn delete(
     Params(NoParams {}): Params<NoParams>,
 ) -> Result<StatusCode, Problem> {
     let Selector::Version(version) = reference.selector else {
-        return Err(Problem::malformed(
-            "invalid_model_reference",
+        return Err(Problem::new(
+            Code::InvalidModelReference,
             format!(
                 "{reference} can mean another version tomorrow; name the one to delete, as {}@1",
                 reference.name
@@ -88,19 +103,29 @@ pub async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `PUT /v1/models/{name}/aliases/{alias}`
+/// Lets an alias mean a version.
+#[utoipa::path(
+    put,
+    path = "/v1/models/{name}/aliases/{alias}",
+    operation_id = "set_alias",
+    tag = "models",
+    params(AliasParams),
+    request_body(content = api::AliasRequest, examples(("version" = (summary = "the first version", value = json!({"version": 1}))))),
+    responses((status = 200, description = "The model with its newest versions and all aliases.", body = api::Model)),
+    extensions(("x-codes" = json!([Code::MODEL, Code::InvalidAlias, Code::TooManyAliases, Code::ROWS])))
+)]
 pub async fn set_alias(
     State(app): State<App>,
     caller: Caller,
     PathWords((name, alias)): PathWords<(String, String)>,
     Params(NoParams {}): Params<NoParams>,
     request: extract::Json,
-) -> Result<Json<ShownModel>, Problem> {
+) -> Result<Json<api::Model>, Problem> {
     let reference = alias_reference(&name, &alias)?;
     let version = request.read(meant_version).await?;
     app.service().set_alias(&caller, &reference.name, &alias, version).await?;
     let model = ModelRef { name: reference.name, selector: Selector::Default };
-    ShownModel::of(&app, &model, Page::of(None, None)?)
+    shown(&app, &model, Page::of(None, None)?)
 }
 
 fn meant_version(request: &Value) -> Result<u32, Vec<Fault>> {
@@ -114,7 +139,16 @@ fn meant_version(request: &Value) -> Result<u32, Vec<Fault>> {
     })
 }
 
-/// `DELETE /v1/models/{name}/aliases/{alias}`
+/// Takes an alias away.
+#[utoipa::path(
+    delete,
+    path = "/v1/models/{name}/aliases/{alias}",
+    operation_id = "delete_alias",
+    tag = "models",
+    params(AliasParams),
+    responses((status = 204, description = "It is gone; its version stays.")),
+    extensions(("x-codes" = json!([Code::MODEL, Code::InvalidAlias, Code::ROWS])))
+)]
 pub async fn delete_alias(
     State(app): State<App>,
     caller: Caller,
@@ -126,6 +160,18 @@ pub async fn delete_alias(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// What names an alias, in the path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "read by its derive alone")]
+struct AliasParams {
+    /// The name of a model.
+    name: String,
+    /// A name that is not a number.
+    #[param(pattern = "^[a-z0-9][a-z0-9._-]{0,63}$")]
+    alias: String,
+}
+
 /// The reference `name@alias`; an alias is a name, and no number.
 fn alias_reference(name: &str, alias: &str) -> Result<ModelRef, Problem> {
     if !is_name(alias) || alias.parse::<u32>().is_ok() {
@@ -134,7 +180,7 @@ fn alias_reference(name: &str, alias: &str) -> Result<ModelRef, Problem> {
              and not a number",
             path_text(alias)
         );
-        return Err(Problem::malformed("invalid_alias", detail));
+        return Err(Problem::new(Code::InvalidAlias, detail));
     }
     Ok(format!("{name}@{alias}").parse()?)
 }

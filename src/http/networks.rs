@@ -2,30 +2,16 @@ use axum::Json as JsonResponse;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
 
 use super::extract::{Json, NoParams, Params, accepts};
 use super::lab::{TEXT, answer_as};
 use super::{Problem, rendered};
+use crate::api::{self, Code};
 use crate::app::App;
 use crate::data;
 use crate::lab::{Check, CheckRequest, NetworkRequest, Summary};
 use crate::service::Caller;
-use crate::train::{self, Preset, SpecLimits, TrainSpec};
-
-/// The presets, with the recipe each fills into a spec.
-#[derive(Serialize)]
-pub struct NetworkList {
-    networks: Vec<NetworkEntry>,
-}
-
-/// A preset.
-#[derive(Serialize)]
-pub struct NetworkEntry {
-    name: &'static str,
-    description: &'static str,
-    spec: TrainSpec,
-}
+use crate::train::{self, Preset, SpecLimits};
 
 /// Presets are shown whatever this server accepts.
 const UNLIMITED: SpecLimits = SpecLimits {
@@ -36,18 +22,38 @@ const UNLIMITED: SpecLimits = SpecLimits {
     memory_bytes_max: f64::INFINITY,
 };
 
-/// `GET /v1/networks`
-pub async fn list(Params(NoParams {}): Params<NoParams>) -> Result<JsonResponse<NetworkList>, Problem> {
+/// Lists the presets, each as the spec of a job.
+#[utoipa::path(
+    get,
+    path = "/v1/networks",
+    operation_id = "list_networks",
+    tag = "networks",
+    responses((status = 200, description = "The presets.", body = api::NetworkList))
+)]
+pub async fn list(Params(NoParams {}): Params<NoParams>) -> Result<JsonResponse<api::NetworkList>, Problem> {
     let entry = |preset: Preset| {
         let request = serde_json::json!({ "network": preset.name() });
         let spec = train::parse(&request, &data::shapes(), &UNLIMITED).map_err(Problem::invalid)?;
-        Ok(NetworkEntry { name: preset.name(), description: preset.description(), spec })
+        Ok(api::Network { name: preset.name(), description: preset.description(), spec: spec.into() })
     };
     let networks = Preset::ALL.into_iter().map(entry).collect::<Result<_, Problem>>()?;
-    Ok(JsonResponse(NetworkList { networks }))
+    Ok(JsonResponse(api::NetworkList { networks }))
 }
 
-/// `POST /v1/networks/summary`
+/// Answers with layers, shapes, parameters, operations and bytes of a network.
+#[utoipa::path(
+    post,
+    path = "/v1/networks/summary",
+    operation_id = "summarise_network",
+    tag = "networks",
+    request_body(content = api::SummaryRequest, examples(
+        ("preset" = (summary = "a preset", value = json!({"network": "cnn"}))),
+        ("layers" = (summary = "layers of its own", value = json!({"network": {"layers": [{"type": "dense", "units": 50}, {"type": "sigmoid"}, {"type": "dense", "units": 10}]}, "batch_size": 64})))
+    )),
+    responses((status = 200, description = "The network, or a table of it.", content(
+        (api::NetworkSummary = "application/json"), (String = "text/plain")
+    )))
+)]
 pub async fn summary(
     State(app): State<App>,
     caller: Caller,
@@ -61,12 +67,26 @@ pub async fn summary(
     let wants_text = accepts(&headers, TEXT);
     let render = move |summary: Summary| match wants_text {
         true => answer_as(TEXT, summary.text()),
-        false => JsonResponse(summary).into_response(),
+        false => JsonResponse(api::NetworkSummary::from(summary)).into_response(),
     };
     rendered(app.service().answer(&caller, request, render).await)
 }
 
-/// `POST /v1/gradient-check`
+/// Compares backpropagation with numerical differentiation.
+#[utoipa::path(
+    post,
+    path = "/v1/gradient-check",
+    operation_id = "gradient_check",
+    tag = "networks",
+    request_body(content = api::GradientCheckRequest, examples(
+        ("preset" = (summary = "a preset, its weights drawn", value = json!({"network": "lesson", "samples": 4, "parameters": 3, "seed": 7}))),
+        ("model" = (summary = "a model", value = json!({"model": "digits", "dataset": "mnist", "loss": "mean_squared_error"})))
+    )),
+    responses((status = 200, description = "Both gradients, or a table of them.", content(
+        (api::GradientCheck = "application/json"), (String = "text/plain")
+    ))),
+    extensions(("x-codes" = json!([Code::UnknownModel, Code::UnknownVersion, Code::UnknownAlias, Code::LOADED])))
+)]
 pub async fn gradient_check(
     State(app): State<App>,
     caller: Caller,
@@ -79,7 +99,7 @@ pub async fn gradient_check(
     let wants_text = accepts(&headers, TEXT);
     let render = move |check: Check| match wants_text {
         true => answer_as(TEXT, check.text()),
-        false => JsonResponse(check).into_response(),
+        false => JsonResponse(api::GradientCheck::from(check)).into_response(),
     };
     rendered(app.service().gradient_check(&caller, request, render).await)
 }

@@ -74,7 +74,7 @@ pub async fn observe(State(app): State<App>, mut request: Request, next: Next) -
     let status = response.status();
     app.metrics().request(known_method(&method), &route, status.as_u16(), started.elapsed());
     let end = End {
-        is_silent: refusal.as_deref().is_some_and(|reason| !app.metrics().refused(reason)),
+        is_silent: refusal.is_some_and(|reason| !app.metrics().refused(reason)),
         line: Line { id, client: client.address, method, path, status, refusal, bytes_in, bytes_out: 0 },
         started,
         _held: (charge, busy, under_way),
@@ -83,7 +83,7 @@ pub async fn observe(State(app): State<App>, mut request: Request, next: Next) -
 }
 
 /// The stable word of an answer by which the server refuses what it could do for others, or at another time.
-fn refusal(response: &Response) -> Option<String> {
+fn refusal(response: &Response) -> Option<&'static str> {
     let is_refusal = matches!(
         response.status(),
         StatusCode::FORBIDDEN
@@ -94,7 +94,7 @@ fn refusal(response: &Response) -> Option<String> {
             | StatusCode::SERVICE_UNAVAILABLE
             | StatusCode::INSUFFICIENT_STORAGE
     );
-    is_refusal.then(|| response.extensions().get::<Problem>().map(|problem| problem.code.clone())).flatten()
+    is_refusal.then(|| response.extensions().get::<Problem>().map(|problem| problem.code().word())).flatten()
 }
 
 /// Writes the body of a problem, which needs the request's id.
@@ -126,7 +126,7 @@ struct Line {
     method: Method,
     path: String,
     status: StatusCode,
-    refusal: Option<String>,
+    refusal: Option<&'static str>,
     bytes_in: BytesIn,
     bytes_out: u64,
 }

@@ -2,12 +2,12 @@ use std::collections::HashSet;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
 use axum::response::{Html, IntoResponse, Response};
-use serde::Serialize;
 
-use super::Problem;
 use super::accept::preferred;
+use super::{Problem, openapi};
+use crate::api::{self, Code};
 use crate::app::{App, Unready};
 use crate::job::JobState;
 use crate::store::JobFilter;
@@ -27,45 +27,55 @@ const OPENMETRICS: &str = "application/openmetrics-text";
 /// <https://prometheus.io/docs/instrumenting/exposition_formats/>.
 const PLAIN: &str = "text/plain";
 
-/// A server that answers.
-#[derive(Serialize)]
-pub struct Health {
-    status: &'static str,
-    version: &'static str,
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Tells that the server is alive.
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    operation_id = "health",
+    tag = "operating",
+    responses((status = 200, description = "It is.", body = api::Health))
+)]
+pub async fn healthz() -> Json<api::Health> {
+    Json(api::Health { status: "ok", version: VERSION })
 }
 
-/// `GET /healthz`
-pub async fn healthz() -> Json<Health> {
-    Json(Health { status: "ok", version: env!("CARGO_PKG_VERSION") })
-}
-
-/// A server that takes work.
-#[derive(Serialize)]
-pub struct Ready {
-    #[serde(flatten)]
-    health: Health,
-    /// What whoever runs the server should know.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    warning: Option<String>,
-}
-
-/// `GET /readyz`
-pub async fn readyz(State(app): State<App>) -> Result<Json<Ready>, Problem> {
+/// Tells whether the server takes work.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    operation_id = "ready",
+    tag = "operating",
+    responses((status = 200, description = "It does.", body = api::Ready)),
+    extensions(("x-codes" = json!([Code::Draining, Code::Database, Code::Disk, Code::Queue, Code::Predictions])))
+)]
+pub async fn readyz(State(app): State<App>) -> Result<Json<api::Ready>, Problem> {
     let (code, detail) = match app.ready().await {
         Ok(()) => {
-            let Json(health) = healthz().await;
-            return Ok(Json(Ready { health, warning: app.config().exposure() }));
+            let warning = app.config().exposure();
+            return Ok(Json(api::Ready { status: "ok", version: VERSION, warning }));
         }
-        Err(Unready::Draining) => ("draining", "the server is stopping"),
-        Err(Unready::Database) => ("database", "the database does not answer"),
-        Err(Unready::Disk) => ("disk", "the data folder can't be written"),
-        Err(Unready::Queue) => ("queue", "the queue is full"),
-        Err(Unready::Predictions) => ("predictions", "predictions are refused: there is too much to do"),
+        Err(Unready::Draining) => (Code::Draining, "the server is stopping"),
+        Err(Unready::Database) => (Code::Database, "the database does not answer"),
+        Err(Unready::Disk) => (Code::Disk, "the data folder can't be written"),
+        Err(Unready::Queue) => (Code::Queue, "the queue is full"),
+        Err(Unready::Predictions) => (Code::Predictions, "predictions are refused: there is too much to do"),
     };
-    Err(Problem::busy(code, detail))
+    Err(Problem::new(code, detail))
 }
 
-/// `GET /metrics`
+/// Answers with figures for Prometheus.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    operation_id = "metrics",
+    tag = "operating",
+    responses((status = 200, description = "The figures, in the older format unless OpenMetrics is asked for.", content(
+        (String = "text/plain"), (String = "application/openmetrics-text")
+    ))),
+    extensions(("x-codes" = json!([Code::TooManyBytes, Code::ROWS])))
+)]
 pub async fn metrics(State(app): State<App>, headers: HeaderMap) -> Result<Response, Problem> {
     let counts = app.store().counts().await?;
     let text = app.metrics().render(&counts, app.admission()).map_err(|error| {
@@ -100,7 +110,29 @@ fn plain(openmetrics: &str) -> String {
     text
 }
 
-/// `GET /`: what is running, and how to go on with curl.
+/// Describes every route (OpenAPI 3.1).
+#[utoipa::path(
+    get,
+    path = "/openapi.json",
+    operation_id = "openapi",
+    tag = "operating",
+    responses((status = 200, description = "This document.", content((serde_json::Value = "application/json"))))
+)]
+pub async fn openapi(headers: HeaderMap) -> Response {
+    openapi::answer(&headers)
+}
+
+/// Shows a page with what runs.
+///
+/// It has curl lines for this very server.
+#[utoipa::path(
+    get,
+    path = "/",
+    operation_id = "page",
+    tag = "operating",
+    responses((status = 200, description = "The page.", content((String = "text/html")))),
+    extensions(("x-codes" = json!([Code::LaneFull, Code::TooManyBytes, Code::ROWS])))
+)]
 pub async fn page(State(app): State<App>, headers: HeaderMap) -> Result<Response, Problem> {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("127.0.0.1:8080");
     let running = JobFilter { state: Some(JobState::Running), ..JobFilter::default() };
@@ -140,7 +172,7 @@ pub async fn page(State(app): State<App>, headers: HeaderMap) -> Result<Response
         .collect();
     let page = Html(format!(
         include_str!("page.html"),
-        version = env!("CARGO_PKG_VERSION"),
+        version = VERSION,
         host = escape(host),
         model = models.first().map_or_else(|| "digits".to_owned(), |model| escape(&model.name)),
         jobs = if job_rows.is_empty() { "<tr><td colspan=5>none yet\n".to_owned() } else { job_rows },
@@ -156,11 +188,11 @@ fn escape(text: &str) -> String {
 /// Any path without a route.
 pub async fn not_found(uri: axum::http::Uri) -> Problem {
     let path: String = uri.path().chars().take(128).collect();
-    Problem::not_found("unknown_path", format!("there is nothing at {path}; GET / shows what there is"))
+    Problem::new(Code::UnknownPath, format!("there is nothing at {path}; GET / shows what there is"))
 }
 
 /// A path with a route, but not for this method.
 pub async fn method_not_allowed(method: axum::http::Method) -> Problem {
     let detail = format!("{method} is not offered here; the header Allow names what is");
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+    Problem::new(Code::MethodNotAllowed, detail)
 }

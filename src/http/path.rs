@@ -3,8 +3,10 @@
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
+use utoipa::IntoParams;
 
 use super::Problem;
+use crate::api::Code;
 use crate::app::App;
 use crate::fields::shown;
 use crate::job::{JobId, JobIdError};
@@ -25,10 +27,30 @@ impl<T: DeserializeOwned + Send> FromRequestParts<App> for PathWords<T> {
             Err(_) => {
                 let path: String = parts.uri.path().chars().take(PATH_SHOWN_MAX).collect();
                 let detail = format!("the path {path:?} is not UTF-8 when it is decoded");
-                Err(Problem::malformed("invalid_path", detail))
+                Err(Problem::new(Code::InvalidPath, detail))
             }
         }
     }
+}
+
+/// The schema of [`JobPath`].
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "read by its derive alone")]
+pub struct JobParam {
+    /// The id of a job.
+    #[param(format = "uuid")]
+    id: String,
+}
+
+/// The schema of [`ModelPath`].
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "read by its derive alone")]
+pub struct ModelParam {
+    /// A model: `name`, `name@3` (a version) or `name@champion` (an alias). A name alone means its alias `default`, or else the
+    /// newest version.
+    r#ref: String,
 }
 
 /// The id of a job, in the path.
@@ -48,7 +70,7 @@ impl FromRequestParts<App> for JobPath {
 /// # Errors
 /// 400 where it is none.
 pub fn parse_job_id(text: &str) -> Result<JobId, Problem> {
-    text.parse().map_err(|error: JobIdError| Problem::malformed("invalid_job_id", error.to_string()))
+    text.parse().map_err(|error: JobIdError| Problem::new(Code::InvalidJobId, error.to_string()))
 }
 
 /// A model reference, in the path.

@@ -2,16 +2,17 @@ use std::sync::Arc;
 
 use axum::Json as JsonResponse;
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use ndarray::Array2;
 use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{ModelPath, Params, invalid, invalid_json};
+use super::extract::{ModelParam, ModelPath, Params, invalid, invalid_json};
 use super::receive::Body;
 use super::{Problem, images, paid, worked};
 use crate::admission::{Lane, Price, Stop};
+use crate::api::{self, Code};
 use crate::app::App;
 use crate::data::picture::{self, PictureError, PictureLimits, PicturePrice};
 use crate::data::{IMAGE_PIXELS, IMAGE_SIDE};
@@ -19,16 +20,21 @@ use crate::fields::shown;
 use crate::service::{Caller, Predictions, QUICK_BYTES, UnreadImages, Wanted};
 
 /// Query of [`predict`].
-#[derive(Clone, Copy, Deserialize)]
+#[derive(Clone, Copy, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct PredictParams {
+    /// What is done to a picture before it is read: it is brought to the form of MNIST, or nothing.
     #[serde(default)]
+    #[param(inline, default = json!("mnist"))]
     prepare: Prepare,
+    /// How many of the best classes `probabilities` has; all of them unless given. At most the classes of the model.
+    #[param(minimum = 1)]
     top: Option<usize>,
 }
 
 /// What is done to a picture before it is read.
-#[derive(Clone, Copy, Default, Deserialize)]
+#[derive(Clone, Copy, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Prepare {
     /// It is brought to the form of MNIST.
@@ -57,7 +63,28 @@ pub enum Input {
     Values(Vec<f32>),
 }
 
-/// `POST /v1/models/{ref}/predict`
+/// Reads images.
+///
+/// One image or many in one body: as JSON, as bytes, as a picture, or several pictures in a form.
+#[utoipa::path(
+    post,
+    path = "/v1/models/{ref}/predict",
+    operation_id = "predict",
+    tag = "models",
+    params(ModelParam, PredictParams),
+    request_body(content(
+        (api::ImagesRequest = "application/json", examples(
+            ("rows" = (summary = "one image, 28 rows of 28 numbers", value = json!({"image": api::example_image()}))),
+            ("numbers" = (summary = "two images of 784 numbers from 0 to 1", value = json!({"images": [vec![0.5; 784], vec![0; 784]], "scale": "unit"})))
+        )),
+        (api::Pixels = "application/octet-stream", example = json!(api::example_bytes())),
+        (api::Picture = "image/png", examples(("digit" = (summary = "a test digit, sent with Accept: image/png", external_value = "/v1/datasets/mnist/test/0")))),
+        (api::Picture = "image/jpeg"),
+        (api::PicturesRequest = "multipart/form-data", example = json!({"image": ["digit.png"]}))
+    )),
+    responses((status = 200, description = "What each image is taken for.", body = api::Predictions)),
+    extensions(("x-codes" = json!([Code::MODEL, Code::LOADED, Code::PredictionTooLarge])))
+)]
 pub async fn predict(
     State(app): State<App>,
     caller: Caller,
@@ -74,7 +101,7 @@ pub async fn predict(
     let wanted = Wanted::new(&model);
     drop(model);
     let input = Input::of(&app, &caller, body).await?.prepared(&app, &caller, params.prepare).await?;
-    let answer = |predictions: Predictions| JsonResponse(predictions).into_response();
+    let answer = |predictions: Predictions| JsonResponse(api::Predictions::from(predictions)).into_response();
     let (response, charge) = service.predict(&caller, &wanted, input, params.top, answer).await?;
     Ok(paid(charge, response))
 }
@@ -151,7 +178,7 @@ impl Input {
         if pixels > most {
             let detail =
                 format!("the pictures have {pixels} pixels to decode, at most {most} are taken at a time");
-            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "picture_too_large", detail));
+            return Err(Problem::new(Code::PictureTooLarge, detail));
         }
         let is_quick = pixels <= QUICK_PIXELS && bytes <= QUICK_PICTURE_BYTES;
         let lane = if is_quick { Lane::Predict } else { Lane::Pictures };
@@ -201,7 +228,7 @@ impl UnreadImages for Input {
         let (values, count) = match self {
             Self::Json(Body { bytes: body, .. }, _) => {
                 if body.is_empty() {
-                    return Err(Problem::malformed("empty_body", "the body is empty; send image or images"));
+                    return Err(Problem::new(Code::EmptyBody, "the body is empty; send image or images"));
                 }
                 let images = images::parse(&body, images_max).map_err(|error| invalid_json(&error))?;
                 let images = images.map_err(Problem::invalid)?;
@@ -214,14 +241,14 @@ impl UnreadImages for Input {
                         "the body begins like a {format} picture; send it as image/{format}, and bytes of pixels alone as \
                          application/octet-stream"
                     );
-                    return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_image_size", detail));
+                    return Err(Problem::new(Code::InvalidImageSize, detail));
                 }
                 if bytes.is_empty() || bytes.len() % IMAGE_PIXELS != 0 || count > images_max {
                     let detail = format!(
                         "the body has {} bytes; it must be 1 to {images_max} images of {IMAGE_PIXELS} bytes",
                         bytes.len(),
                     );
-                    return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_image_size", detail));
+                    return Err(Problem::new(Code::InvalidImageSize, detail));
                 }
                 (from_pixels(&bytes).collect(), count)
             }
@@ -246,7 +273,7 @@ fn images_at_most(body: &[u8]) -> usize {
 /// The files called `image` of a form.
 async fn pictures(body: &Body, pictures_max: usize) -> Result<Vec<Bytes>, Problem> {
     let problem = |error: axum::extract::multipart::MultipartError| {
-        Problem::malformed("invalid_multipart", error.body_text())
+        Problem::new(Code::InvalidMultipart, error.body_text())
     };
     let mut form = body.form().await?;
     let mut pictures = Vec::new();
@@ -254,17 +281,17 @@ async fn pictures(body: &Body, pictures_max: usize) -> Result<Vec<Bytes>, Proble
         if field.name() != Some("image") {
             let name = shown(field.name().unwrap_or_default());
             let detail = format!("unknown form field {name:?}; send files as image");
-            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", detail));
+            return Err(Problem::new(Code::InvalidRequest, detail));
         }
         if pictures.len() >= pictures_max {
             let detail = format!("a form may hold {pictures_max} pictures at most");
-            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "too_many_pictures", detail));
+            return Err(Problem::new(Code::TooManyPictures, detail));
         }
         pictures.push(field.bytes().await.map_err(problem)?);
     }
     if pictures.is_empty() {
         let detail = "the form holds no file called image";
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", detail));
+        return Err(Problem::new(Code::InvalidRequest, detail));
     }
     Ok(pictures)
 }

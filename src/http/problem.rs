@@ -1,8 +1,8 @@
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
 
 use crate::admission::Refusal;
+use crate::api::{self, Code};
 use crate::data::picture::PictureError;
 use crate::fields::Fault;
 use crate::model::ModelRefError;
@@ -10,80 +10,67 @@ use crate::registry::RegistryError;
 use crate::service::OperationError;
 use crate::store::StoreError;
 
-/// An error as clients see it (RFC 9457): `application/problem+json`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Problem(Box<ProblemDetails>);
+/// An error on its way to the client; [`api::Problem`] is what is sent of it.
+#[derive(Clone, Debug)]
+pub struct Problem(Box<Parts>);
 
-/// The fields of a [`Problem`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ProblemDetails {
-    /// A URI reference for the kind of problem.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// The status in words.
-    pub title: String,
-    /// The HTTP status.
-    pub status: u16,
-    /// What happened, this time.
-    pub detail: String,
-    /// A stable word for programs.
-    pub code: String,
-    /// The request, as the log knows it.
-    pub request_id: Option<String>,
-    /// Every fault of the input, where it was at fault.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub errors: Vec<Fault>,
-    #[serde(skip)]
+#[derive(Clone, Debug)]
+struct Parts {
+    code: Code,
+    detail: String,
+    errors: Vec<Fault>,
     retry_after_seconds: Option<u32>,
-    #[serde(skip)]
     allow: Option<HeaderValue>,
 }
 
+/// Seconds after which a client may try again that came at a bad moment.
+const RETRY_SOON: u32 = 1;
+
 impl Problem {
-    /// A problem with this status, stable word and text.
-    pub fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
-        Self(Box::new(ProblemDetails {
-            kind: "about:blank".to_owned(),
-            title: status.canonical_reason().unwrap_or("Error").to_owned(),
-            status: status.as_u16(),
+    /// A problem with this text.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        let mut problem = Self(Box::new(Parts {
+            code,
             detail: detail.into(),
-            code: code.to_owned(),
-            request_id: None,
             errors: Vec::new(),
             retry_after_seconds: None,
             allow: None,
-        }))
+        }));
+        if problem.status() == StatusCode::SERVICE_UNAVAILABLE {
+            problem.0.retry_after_seconds = Some(RETRY_SOON);
+        }
+        problem
     }
 
-    /// 400: the request can't be read.
-    pub fn malformed(code: &str, detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, code, detail)
-    }
-
-    /// 404.
-    pub fn not_found(code: &str, detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, code, detail)
-    }
-
-    /// 422: the request can be read, but not carried out.
+    /// Fields of the body that can't be carried out.
     pub fn invalid(errors: Vec<Fault>) -> Self {
         let detail = match errors.as_slice() {
             [one] if one.pointer.is_empty() => one.detail.clone(),
             [one] => format!("{}: {}", one.pointer, one.detail),
             many => format!("{} fields are at fault", many.len()),
         };
-        let mut problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", detail);
-        problem.0.errors = errors;
-        problem
+        Self::new(Code::InvalidRequest, detail).with_errors(errors)
     }
 
-    /// 422: parameters of the query that can't be. A pointer names a parameter as if the query were an object.
+    /// Parameters of the query that can't be. A pointer names a parameter as if the query were an object.
     pub fn invalid_query(errors: Vec<Fault>) -> Self {
         let details: Vec<&str> = errors.iter().map(|fault| fault.detail.as_str()).collect();
-        let mut problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_query", details.join("; "));
-        problem.0.errors = errors;
-        problem
+        Self::new(Code::InvalidQuery, details.join("; ")).with_errors(errors)
+    }
+
+    /// A fault of the server. What it was stands in the log.
+    pub fn internal() -> Self {
+        Self::new(Code::Internal, "the server failed; its log names the cause under this request_id")
+    }
+
+    /// There is no room to keep what the client sends.
+    pub fn disk_full(detail: impl Into<String>) -> Self {
+        Self::new(Code::DiskFull, detail)
+    }
+
+    fn with_errors(mut self, errors: Vec<Fault>) -> Self {
+        self.0.errors = errors;
+        self
     }
 
     /// The same, said to be of a part of the request.
@@ -92,34 +79,10 @@ impl Problem {
         self
     }
 
-    /// 503: too much to do; the client may try again.
-    pub fn busy(code: &str, detail: impl Into<String>) -> Self {
-        let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail);
-        problem.0.retry_after_seconds = Some(1);
-        problem
-    }
-
-    /// 429: the client may try again after so many seconds.
-    pub fn too_many(code: &str, detail: impl Into<String>, retry_after_seconds: u32) -> Self {
-        let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, code, detail);
-        problem.0.retry_after_seconds = Some(retry_after_seconds);
-        problem
-    }
-
-    /// 507: there is no room to keep what the client sends.
-    pub fn disk_full(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", detail)
-    }
-
-    /// 409: not in this state.
-    pub fn conflict(code: &str, detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::CONFLICT, code, detail)
-    }
-
-    /// 500: a fault of the server. What it was stands in the log.
-    pub fn internal() -> Self {
-        let detail = "the server failed; its log names the cause under this request_id";
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+    /// The same; the client may try again after so many seconds.
+    pub fn retry_after(mut self, seconds: u32) -> Self {
+        self.0.retry_after_seconds = Some(seconds);
+        self
     }
 
     /// The same with the methods that would have been allowed.
@@ -128,40 +91,46 @@ impl Problem {
         self
     }
 
-    fn status_code(&self) -> StatusCode {
-        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    /// Its stable word.
+    pub fn code(&self) -> Code {
+        self.0.code
     }
 
-    /// The answer, told which request it belongs to.
-    pub fn into_response_for(mut self, request_id: &str) -> Response {
-        self.0.request_id = Some(request_id.to_owned());
-        let status = self.status_code();
-        let body = serde_json::to_vec(&self).unwrap_or_default();
+    fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.0.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// The answer to the request with this id.
+    pub fn into_response_for(self, request_id: &str) -> Response {
+        let status = self.status();
+        let Parts { code, detail, errors, retry_after_seconds, allow } = *self.0;
+        let problem = api::Problem {
+            kind: "about:blank".to_owned(),
+            title: status.canonical_reason().unwrap_or("Error").to_owned(),
+            status: status.as_u16(),
+            detail,
+            code: code.word().to_owned(),
+            request_id: Some(request_id.to_owned()),
+            errors: errors.into_iter().map(Into::into).collect(),
+        };
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if let Some(seconds) = self.0.retry_after_seconds {
+        if let Some(seconds) = retry_after_seconds {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if let Some(allow) = self.0.allow {
+        if let Some(allow) = allow {
             headers.insert(header::ALLOW, allow);
         }
         response
     }
 }
 
-impl std::ops::Deref for Problem {
-    type Target = ProblemDetails;
-
-    fn deref(&self) -> &ProblemDetails {
-        &self.0
-    }
-}
-
 /// A response without a body that carries the problem to the layer that knows the request's id.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut response = self.status_code().into_response();
+        let mut response = self.status().into_response();
         response.extensions_mut().insert(self);
         response
     }
@@ -176,7 +145,7 @@ impl From<StoreError> for Problem {
         if !error.is_transient() {
             return Self::internal();
         }
-        Self::busy("database_unavailable", "the database of the server failed; its log says why")
+        Self::new(Code::DatabaseUnavailable, "the database of the server failed; its log says why")
     }
 }
 
@@ -187,15 +156,15 @@ impl From<RegistryError> for Problem {
             error => error,
         };
         let code = match &error {
-            RegistryError::UnknownModel { .. } => "unknown_model",
-            RegistryError::UnknownVersion { .. } => "unknown_version",
-            RegistryError::UnknownAlias { .. } => "unknown_alias",
+            RegistryError::UnknownModel { .. } => Code::UnknownModel,
+            RegistryError::UnknownVersion { .. } => Code::UnknownVersion,
+            RegistryError::UnknownAlias { .. } => Code::UnknownAlias,
             RegistryError::Damaged { name, version, .. } => {
                 tracing::error!(%error, "a model is damaged");
                 let detail = format!("the bytes of {name}@{version} are damaged or missing: it can't answer");
-                return Self::new(StatusCode::INTERNAL_SERVER_ERROR, "model_damaged", detail);
+                return Self::new(Code::ModelDamaged, detail);
             }
-            RegistryError::InUse => return Self::busy("models_in_use", format!("{error}; try again")),
+            RegistryError::InUse => return Self::new(Code::ModelsInUse, format!("{error}; try again")),
             RegistryError::Store(_)
             | RegistryError::Blob(_)
             | RegistryError::Artifact(_)
@@ -204,7 +173,7 @@ impl From<RegistryError> for Problem {
                 return Self::internal();
             }
         };
-        Self::not_found(code, error.to_string())
+        Self::new(code, error.to_string())
     }
 }
 
@@ -220,34 +189,34 @@ impl From<OperationError> for Problem {
         match error {
             Error::Store(error) => error.into(),
             Error::Registry(error) => error.into(),
-            Error::UnknownJob(_) => Self::not_found("unknown_job", detail),
-            Error::JobEnded { .. } => Self::conflict("job_ended", detail),
-            Error::JobNotStopped { .. } => Self::conflict("job_not_stopped", detail),
-            Error::JobNotEnded { .. } => Self::conflict("job_not_ended", detail),
+            Error::UnknownJob(_) => Self::new(Code::UnknownJob, detail),
+            Error::JobEnded { .. } => Self::new(Code::JobEnded, detail),
+            Error::JobNotStopped { .. } => Self::new(Code::JobNotStopped, detail),
+            Error::JobNotEnded { .. } => Self::new(Code::JobNotEnded, detail),
             Error::QueueFull { interval, .. } => {
                 let measured = interval.map(|interval| interval.as_secs_f64().ceil());
                 let bounded = |seconds: f64| seconds.clamp(1.0, RETRY_AFTER.1.into()) as u32;
-                Self::too_many("queue_full", detail, measured.map_or(RETRY_AFTER.0, bounded))
+                Self::new(Code::QueueFull, detail).retry_after(measured.map_or(RETRY_AFTER.0, bounded))
             }
-            Error::KeyReused => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail),
+            Error::KeyReused => Self::new(Code::IdempotencyKeyReused, detail),
             Error::InitialModelRef(_)
             | Error::InitialModelUnknown(_)
             | Error::InitialModelMisfit(_)
             | Error::InitialModelDeleted => field("initial_model"),
-            Error::InitialModelGone(_) => Self::conflict("initial_model_gone", detail),
+            Error::InitialModelGone(_) => Self::new(Code::InitialModelGone, detail),
             Error::DiskFull { .. } => Self::disk_full(detail),
             Error::UnknownCheckpoint { .. } | Error::CheckpointReplaced { .. } => {
-                Self::not_found("unknown_checkpoint", detail)
+                Self::new(Code::UnknownCheckpoint, detail)
             }
             Error::CheckpointDamaged { id, source, .. } => {
                 tracing::error!(job = %id, error = %source, "a checkpoint can't be read");
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "checkpoint_damaged", detail)
+                Self::new(Code::CheckpointDamaged, detail)
             }
-            Error::ModelAliased { .. } => Self::conflict("model_aliased", detail),
-            Error::ModelNeeded { .. } => Self::conflict("model_needed", detail),
-            Error::TooManyAliases { .. } => Self::conflict("too_many_aliases", detail),
+            Error::ModelAliased { .. } => Self::new(Code::ModelAliased, detail),
+            Error::ModelNeeded { .. } => Self::new(Code::ModelNeeded, detail),
+            Error::TooManyAliases { .. } => Self::new(Code::TooManyAliases, detail),
             Error::AliasedVersionUnknown(_) => field("version"),
-            Error::ModelGone(_) => Self::not_found("unknown_model", detail),
+            Error::ModelGone(_) => Self::new(Code::UnknownModel, detail),
             Error::Blob(error) => {
                 tracing::error!(%error, "bytes can't be read");
                 Self::internal()
@@ -257,14 +226,12 @@ impl From<OperationError> for Problem {
                 tracing::error!("work for a request is lost");
                 Self::internal()
             }
-            Error::ClientGone => Self::busy("client_gone", detail),
-            Error::PredictionTooLarge { .. } => {
-                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "prediction_too_large", detail)
-            }
+            Error::ClientGone => Self::new(Code::ClientGone, detail),
+            Error::PredictionTooLarge { .. } => Self::new(Code::PredictionTooLarge, detail),
             Error::Invalid(faults) => Self::invalid(faults),
-            Error::UnknownLayer(_) => Self::not_found("unknown_layer", detail),
-            Error::NoParameters(_) => Self::not_found("no_parameters", detail),
-            Error::UnknownDataset { .. } => Self::not_found("unknown_dataset", detail),
+            Error::UnknownLayer(_) => Self::new(Code::UnknownLayer, detail),
+            Error::NoParameters(_) => Self::new(Code::NoParameters, detail),
+            Error::UnknownDataset { .. } => Self::new(Code::UnknownDataset, detail),
             Error::Stopped => Self::internal(),
         }
     }
@@ -274,32 +241,32 @@ impl From<OperationError> for Problem {
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         let code = match refusal {
-            Refusal::Memory => "too_many_bytes",
-            Refusal::LaneFull(_) | Refusal::LaneSlow(_) => "lane_full",
+            Refusal::Memory => Code::TooManyBytes,
+            Refusal::LaneFull(_) | Refusal::LaneSlow(_) => Code::LaneFull,
             Refusal::TooLarge { .. } => {
                 let detail = refusal.to_string();
-                return Self::new(StatusCode::UNPROCESSABLE_ENTITY, "request_too_large", detail);
+                return Self::new(Code::RequestTooLarge, detail);
             }
         };
-        Self::busy(code, format!("{refusal}; try again"))
+        Self::new(code, format!("{refusal}; try again"))
     }
 }
 
 impl From<ModelRefError> for Problem {
     fn from(error: ModelRefError) -> Self {
-        Self::malformed("invalid_model_reference", error.to_string())
+        Self::new(Code::InvalidModelReference, error.to_string())
     }
 }
 
 impl From<PictureError> for Problem {
     fn from(error: PictureError) -> Self {
         let code = match &error {
-            PictureError::Blank => "blank_picture",
-            PictureError::TooLarge { .. } => "picture_too_large",
+            PictureError::Blank => Code::BlankPicture,
+            PictureError::TooLarge { .. } => Code::PictureTooLarge,
             PictureError::NotAPicture | PictureError::Damaged { .. } | PictureError::WrongSize { .. } => {
-                "invalid_picture"
+                Code::InvalidPicture
             }
         };
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, error.to_string())
+        Self::new(code, error.to_string())
     }
 }

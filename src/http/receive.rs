@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::body::BodyDataStream;
 use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Multipart, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -99,7 +99,7 @@ impl Body {
         }
         Multipart::from_request(request, &())
             .await
-            .map_err(|rejection| Problem::malformed("invalid_multipart", rejection.body_text()))
+            .map_err(|rejection| Problem::new(Code::InvalidMultipart, rejection.body_text()))
     }
 }
 
@@ -206,7 +206,7 @@ async fn take_in(app: &App, takes: Takes, peer: Peer, request: &mut Request) -> 
     }
     if !is_identity(headers) {
         let detail = "the body comes with a Content-Encoding that is not taken; send it as it is";
-        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_content_encoding", detail));
+        return Err(Problem::new(Code::UnsupportedContentEncoding, detail));
     }
     let announced = announced(headers);
     if announced.is_some_and(|announced| announced > bytes_max as u64) {
@@ -236,7 +236,7 @@ async fn take_in(app: &App, takes: Takes, peer: Peer, request: &mut Request) -> 
     let arrived = tokio::time::timeout(Duration::from_secs(seconds.into()), arriving.all_of(body));
     let (bytes, charge) = arrived.await.map_err(|_| {
         let detail = format!("the body did not arrive within {seconds} seconds");
-        Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail)
+        Problem::new(Code::BodyTimeout, detail)
     })??;
     let content_type = request.headers().get(header::CONTENT_TYPE).cloned();
     Ok(Body { bytes, media_type, content_type, charge: Some(Arc::new(charge)) })
@@ -248,7 +248,7 @@ fn without_body(method: &Method, media_type: Option<String>) -> Result<Body, Pro
     match media_type {
         Some(found) if !method.is_safe() && found != "application/json" => {
             let detail = format!("this request takes no body; leave out Content-Type {found}");
-            Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail))
+            Err(Problem::new(Code::UnsupportedMediaType, detail))
         }
         media_type => Ok(Body { media_type, ..Body::default() }),
     }
@@ -313,8 +313,8 @@ impl Arriving {
         let _waits = self.busy.as_deref().map(Busy::waits_for_client);
         let frame = frames.next().await.transpose().map_err(|error| {
             tracing::debug!(%error, "a body was cut off");
-            Problem::malformed(
-                "body_cut_off",
+            Problem::new(
+                Code::BodyCutOff,
                 "the body ends before all that was announced has come, or its chunks can't be read",
             )
         })?;
@@ -378,12 +378,12 @@ impl Arriving {
 /// 413 for a body over the limit.
 pub fn too_large(bytes_max: usize) -> Problem {
     let detail = format!("the body is larger than {bytes_max} bytes");
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
+    Problem::new(Code::BodyTooLarge, detail)
 }
 
 /// 415 with what would have been taken.
 pub fn unsupported_media_type(found: Option<&str>, expected: &[&str]) -> Problem {
     let found = found.map_or_else(|| "no Content-Type".to_owned(), |found| format!("Content-Type {found}"));
     let detail = format!("{found}; send {}", expected.join(", "));
-    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+    Problem::new(Code::UnsupportedMediaType, detail)
 }

@@ -1,5 +1,4 @@
 use ndarray::{Array2, ArrayView1, s};
-use serde::{Deserialize, Serialize};
 
 use super::{Caller, OperationError, Service, Wanted};
 use crate::admission::{Charge, Lane, Price, Stop};
@@ -7,7 +6,7 @@ use crate::nn::argmax;
 use crate::registry::{Model, Registry};
 
 /// What a model takes images for.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug)]
 pub struct Predictions {
     /// The model that answered.
     pub model: String,
@@ -18,7 +17,7 @@ pub struct Predictions {
 }
 
 /// What an image is taken for.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug)]
 pub struct Prediction {
     /// Number of the class.
     pub label: usize,
@@ -29,7 +28,6 @@ pub struct Prediction {
     /// Probability of every class in order; with `top` those of the best alone, best first.
     pub probabilities: Vec<f32>,
     /// With `top`, the classes that `probabilities` are of.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<Vec<usize>>,
 }
 

@@ -34,6 +34,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("prometheus_client", &["telemetry"]),
     ("flate2", &["data", "http"]),
     ("tar", &["backup"]),
+    ("utoipa", &["api", "http"]),
     (
         "tokio",
         &[

@@ -324,6 +324,7 @@ fn help_teaches_by_example_and_completions_are_written() {
         "health",
         "backup",
         "restore",
+        "openapi",
         "completions",
     ] {
         let help = output(&[command, "--help"]);

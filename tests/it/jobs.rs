@@ -3,6 +3,7 @@
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
+use crate::client::Client;
 use crate::server::{TestServer, endless, problem, quick};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -162,7 +163,7 @@ async fn a_key_returns_the_same_job_and_refuses_another_body_even_after_a_restar
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_key_of_another_client_is_another_key() {
     let server = TestServer::start(&[]).await;
-    let send = async |client: &reqwest::Client, body: Value| -> Value {
+    let send = async |client: &Client, body: Value| -> Value {
         let request = client.post(server.path("/v1/jobs")).header("Idempotency-Key", "lesson 1").json(&body);
         request.send().await.expect("an answer").json().await.expect("JSON")
     };

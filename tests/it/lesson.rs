@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::str::Lines;
 
-use reqwest::{Client, Method};
+use reqwest::Method;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::client::Client;
 use crate::process::{Process, chainrule, text};
 
 const ENGLISH: &str = include_str!("../../docs/lesson/en.md");
@@ -317,7 +318,7 @@ fn parts(line: &str) -> Vec<Part> {
 async fn follow(document: &str) -> Result<(), String> {
     let folder = tempfile::tempdir().expect("a folder");
     let server = Process::serve(&folder.path().join("data"));
-    let reader = Reader { server, http: Client::builder().no_proxy().build().expect("a client"), folder };
+    let reader = Reader { server, http: Client::new(), folder };
     for step in steps(document)? {
         reader.follow(&step).await.map_err(|why| format!("{}\n{why}", step.command))?;
     }

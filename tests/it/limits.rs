@@ -256,9 +256,7 @@ async fn batches_of_several_clients_take_turns_and_get_the_same_answers_as_alone
         (0..784 * 6_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let path = server.path("/v1/models/digits/predict");
     let post = |last: u8, images: Vec<u8>| {
-        let client =
-            reqwest::Client::builder().no_proxy().local_address(std::net::IpAddr::from([127, 0, 0, last]));
-        let request = client.build().expect("a client").post(&path);
+        let request = server.client_at([127, 0, 0, last]).post(&path);
         let request = request.header("Content-Type", "application/octet-stream").body(images);
         async move { request.send().await.expect("an answer").json::<serde_json::Value>().await.expect("JSON") }
     };

@@ -13,6 +13,7 @@ use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 use tempfile::TempDir;
 
+use crate::client::Client;
 use crate::folders::copy_of;
 use crate::process::{output, text};
 use crate::server::TestServer;
@@ -218,7 +219,7 @@ async fn keys_of_version_3_belong_to_the_clients_that_sent_them() {
     let request = json!({
         "network": { "layers": [{ "type": "dense", "units": 10 }] }, "train_samples": 500, "epochs": 2, "seed": 5,
     });
-    let send = async |client: &reqwest::Client| -> Value {
+    let send = async |client: &Client| -> Value {
         let request = client.post(server.path("/v1/jobs")).header("Idempotency-Key", "first").json(&request);
         request.send().await.expect("an answer").json().await.expect("JSON")
     };

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
+use crate::schema;
 use crate::server::TestServer;
 
 /// An answer before it is parsed.
@@ -33,7 +34,9 @@ pub async fn connect_from(server: &TestServer, address: [u8; 4]) -> TcpStream {
 pub async fn ask(server: &TestServer, request: &str) -> Answer {
     let mut connection = connect(server).await;
     connection.write_all(request.as_bytes()).await.expect("sent");
-    read(&mut connection).await
+    let answer = read(&mut connection).await;
+    answer.check(request);
+    answer
 }
 
 /// Reads until the server closes the connection.
@@ -47,6 +50,29 @@ pub async fn read(connection: &mut TcpStream) -> Answer {
 }
 
 impl Answer {
+    /// Holds it against the document, if it is the one answer to this request and its body came in one piece.
+    fn check(&self, request: &str) {
+        let mut words = request.split(' ');
+        let (Some(method), Some(path)) = (words.next(), words.next()) else { return };
+        let Some((head, body)) = self.text.split_once("\r\n\r\n") else { return };
+        let field = |name: &str| {
+            let lines = head.lines().filter_map(|line| line.split_once(':'));
+            lines.filter(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim()).next()
+        };
+        if field("content-length") != Some(body.len().to_string().as_str()) {
+            return;
+        }
+        if body.is_empty() {
+            // What is no HTTP is refused before it is a request.
+            return;
+        }
+        let media_type = field("content-type").and_then(|value| value.split(';').next());
+        let path = path.split('?').next().unwrap_or_default();
+        let answer = schema::Answer { status: self.status, media_type, body: Some(body.as_bytes()) };
+        schema::check(method, path, &answer)
+            .unwrap_or_else(|fault| panic!("{request}: {fault}\n{}", self.text));
+    }
+
     pub fn assert(&self, status: u16, code: &str) {
         assert_eq!(self.status, status, "{}", self.text);
         assert!(self.text.contains(&format!("\"code\":\"{code}\"")), "{}", self.text);

@@ -6,11 +6,13 @@ use chainrule::app::App;
 use chainrule::config::Config;
 use chainrule::server::Server;
 use clap::Parser;
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+use crate::client::Client;
 
 #[derive(Parser)]
 struct Flags {
@@ -49,7 +51,7 @@ impl TestServer {
         let app = server.app().clone();
         let stop = CancellationToken::new();
         let running = tokio::spawn(server.run(stop.clone()));
-        let http = Client::builder().no_proxy().build().expect("a client");
+        let http = Client::new();
         Self { url, http, app, stop, running, _folder: None }
     }
 
@@ -82,8 +84,7 @@ impl TestServer {
 
     /// Returns a client at another address of this machine.
     pub fn client_at(&self, address: [u8; 4]) -> Client {
-        let client = Client::builder().no_proxy().local_address(std::net::IpAddr::from(address));
-        client.build().expect("a client")
+        Client::at(address)
     }
 
     /// Returns the handle that the server's requests and workers share.

@@ -4,9 +4,10 @@ use std::future::Future;
 use std::net::Ipv4Addr;
 
 use chainrule::admission::Peer;
+use chainrule::api;
 use chainrule::job::{JobId, JobState};
 use chainrule::model::{ModelRef, Selector};
-use chainrule::service::{Caller, OperationError, Predictions, UnreadImages, Wanted};
+use chainrule::service::{Caller, OperationError, UnreadImages, Wanted};
 use futures_util::poll;
 use ndarray::Array2;
 use serde_json::json;
@@ -116,7 +117,7 @@ async fn a_prediction_is_the_same_through_any_adapter_and_returns_its_charge() {
     server.with_model().await;
     let answer =
         server.post("/v1/models/digits/predict", "application/octet-stream", vec![51; 784 * 3]).await;
-    let expected: Predictions = answer.json().await.expect("predictions");
+    let expected: api::Predictions = answer.json().await.expect("predictions");
 
     let (app, caller) = (server.app(), caller());
     let service = app.service();
@@ -126,7 +127,7 @@ async fn a_prediction_is_the_same_through_any_adapter_and_returns_its_charge() {
     let before = app.admission().memory_bytes();
     let predicted = service.predict(&caller, &wanted, images(3), None, |predictions| predictions);
     let (predictions, charge) = predicted.await.expect("predictions");
-    assert_eq!(json!(predictions), json!(expected));
+    assert_eq!(json!(api::Predictions::from(predictions)), json!(expected));
     assert!(app.admission().memory_bytes() > before, "the answer is charged until it is taken");
     drop(charge);
     assert_eq!(app.admission().memory_bytes(), before);

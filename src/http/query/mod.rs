@@ -5,16 +5,17 @@ mod tests;
 mod value;
 
 use axum::extract::{FromRequestParts, Query};
-use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde::de::value::MapDeserializer;
 use serde::de::{DeserializeOwned, Deserializer, Visitor};
+use utoipa::IntoParams;
 
 use self::value::{Faults, Text};
 use super::{Problem, client_gone, priced};
 use crate::admission::{Lane, Price, Stop};
+use crate::api::Code;
 use crate::app::App;
 use crate::fields::{Fault, nearest, shown, token};
 use crate::service::Caller;
@@ -43,7 +44,7 @@ impl<T: DeserializeOwned> FromRequestParts<App> for Params<T> {
 
 /// 422 for a parameter whose value can't be.
 pub fn invalid(detail: impl Into<String>) -> Problem {
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_query", detail)
+    Problem::new(Code::InvalidQuery, detail)
 }
 
 /// The parameters as `T`.
@@ -114,10 +115,14 @@ fn unknown(name: &str, fields: &[&str]) -> String {
 }
 
 /// Query of a list that has no filter.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct ListParams {
+    /// Rows of the page: 50 unless given, of epochs 200.
+    #[param(minimum = 1, maximum = 200)]
     limit: Option<u32>,
+    /// The `next_cursor` of the page before.
     cursor: Option<String>,
 }
 

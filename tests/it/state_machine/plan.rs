@@ -124,7 +124,7 @@ async fn statements(folder: &Path, flags: &[&str]) -> BTreeSet<String> {
         paths.push(format!("/v1/jobs?state={state}&model=digits"));
     }
     for path in paths {
-        let answer = reqwest::get(format!("{url}{path}")).await.expect("an answer");
+        let answer = Client::new().get(format!("{url}{path}")).send().await.expect("an answer");
         assert!(answer.status().is_success(), "{path}: {answer:?}");
     }
     serving.kill().expect("a process");

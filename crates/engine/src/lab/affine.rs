@@ -22,22 +22,23 @@ pub struct Affine {
     /// `dy`, summed over the batch.
     pub db: Option<Tensor>,
     /// The shape of each.
-    pub shapes: Shapes,
+    pub shapes: AffineShapes,
     /// Every product by its name, with the shapes of its factors.
     pub products: Vec<String>,
 }
 
 /// The shapes of an affine layer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Shapes {
-    x: Vec<usize>,
-    w: Vec<usize>,
-    b: Option<Vec<usize>>,
-    y: Vec<usize>,
-    dy: Option<Vec<usize>>,
-    dx: Option<Vec<usize>>,
-    dw: Option<Vec<usize>>,
-    db: Option<Vec<usize>>,
+#[expect(missing_docs, reason = "each is of the tensor with its name")]
+pub struct AffineShapes {
+    pub x: Vec<usize>,
+    pub w: Vec<usize>,
+    pub b: Option<Vec<usize>>,
+    pub y: Vec<usize>,
+    pub dy: Option<Vec<usize>>,
+    pub dx: Option<Vec<usize>>,
+    pub dw: Option<Vec<usize>>,
+    pub db: Option<Vec<usize>>,
 }
 
 /// An affine layer as asked for: x (n,) or (N, n), w (n, m), b (m,), dy of the shape of y.
@@ -153,7 +154,7 @@ impl Question for AffineRequest {
         let shape = |tensor: &Option<Tensor>| tensor.as_ref().map(|tensor| tensor.shape.clone());
         Ok(Affine {
             products: products(&x, &w, b.as_ref(), &y, dy.as_ref()),
-            shapes: Shapes {
+            shapes: AffineShapes {
                 x: x.shape,
                 w: w.shape,
                 b: shape(&b),

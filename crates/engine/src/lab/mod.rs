@@ -21,19 +21,21 @@ mod tensor;
 mod trace;
 mod weights;
 
-pub use activation::{ActivationEntry, Curve, CurveRequest, activations};
-pub use affine::{Affine, AffineRequest};
-pub use check::{Check, CheckRequest, LayerCheck, check, check_drawn, check_flops_per_second};
+pub use activation::{ActivationEntry, Curve, CurveRequest, Point, Saturation, activations};
+pub use affine::{Affine, AffineRequest, AffineShapes};
+pub use check::{
+    Check, CheckRequest, LayerCheck, WorstParameter, check, check_drawn, check_flops_per_second,
+};
 pub use convolution::{Convolution, ConvolutionRequest};
-pub use explain::{Explanation, explain, explain_all, explain_cost, pictures};
+pub use explain::{Completeness, Explanation, explain, explain_all, explain_cost, pictures};
 pub use findings::{Finding, findings};
 pub use graph::GraphRequest;
-pub use microscope::{Microscope, ParameterPlace, microscope, microscope_cost};
+pub use microscope::{Microscope, ParameterPlace, PathStep, PathTrace, Term, microscope, microscope_cost};
 pub use price::{AnswerCost, LabLimits, Question};
 pub use request::{NetworkRequest, layer_named};
 pub use softmax::{SoftmaxCrossEntropy, SoftmaxRequest};
 pub use statistics::{Histogram, TensorStatistics};
 pub use summary::{LayerSummary, Summary};
 pub use tensor::Tensor;
-pub use trace::{LayerTrace, Trace, feature_maps, feature_maps_cost, trace, trace_cost};
+pub use trace::{LayerTrace, Trace, TracePart, feature_maps, feature_maps_cost, trace, trace_cost};
 pub use weights::{LayerWeights, layer_weights, weight_picture, weights_cost};

@@ -40,20 +40,20 @@ pub struct LayerTrace {
     /// Rows, columns and channels of what comes out, or its length.
     pub output_shape: Vec<usize>,
     /// What comes out.
-    pub output: Part,
+    pub output: TracePart,
     /// `∂L/∂output`.
-    pub error: Part,
+    pub error: TracePart,
     /// `∂L/∂W`, where there is a weight.
-    pub weight_gradient: Option<Part>,
+    pub weight_gradient: Option<TracePart>,
     /// `∂L/∂b`.
-    pub bias_gradient: Option<Part>,
+    pub bias_gradient: Option<TracePart>,
     /// `‖ΔW‖ / ‖W‖`, biases included.
     pub update_ratio: Option<f64>,
 }
 
 /// The figures of an array, and where they are wanted the numbers.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Part {
+pub struct TracePart {
     /// Its figures.
     #[serde(flatten)]
     pub statistics: TensorStatistics,
@@ -62,7 +62,7 @@ pub struct Part {
     pub array: Option<Tensor>,
 }
 
-impl Part {
+impl TracePart {
     fn of<'a, T: Float>(
         values: impl Iterator<Item = &'a T> + Clone,
         shape: &[usize],
@@ -135,13 +135,13 @@ pub fn trace(
             gradient.and_then(|gradient| update(layer.parameters_mut()?, gradient, learning_rate));
         layers.push(LayerTrace {
             layer: network.layer_name(index),
-            output: Part::of(tape.values[index + 1].iter(), &shape, with_arrays),
-            error: Part::of(tape.errors[index + 1].iter(), &shape, with_arrays),
+            output: TracePart::of(tape.values[index + 1].iter(), &shape, with_arrays),
+            error: TracePart::of(tape.errors[index + 1].iter(), &shape, with_arrays),
             output_shape: shape,
             weight_gradient: gradient
-                .map(|gradient| Part::of(gradient.weight.iter(), &weight_shape, with_arrays)),
+                .map(|gradient| TracePart::of(gradient.weight.iter(), &weight_shape, with_arrays)),
             bias_gradient: gradient
-                .map(|gradient| Part::of(gradient.bias.iter(), &[gradient.bias.len()], with_arrays)),
+                .map(|gradient| TracePart::of(gradient.bias.iter(), &[gradient.bias.len()], with_arrays)),
             update_ratio,
         });
     }

@@ -1,0 +1,112 @@
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::data;
+
+/// A page of data sets.
+#[derive(Serialize, ToSchema)]
+pub struct DatasetList {
+    /// The data sets, by name.
+    pub datasets: Vec<DatasetEntry>,
+    /// The `cursor` of the next page; null on the last.
+    pub next_cursor: Option<String>,
+}
+
+/// A data set in a list.
+#[derive(Serialize, ToSchema)]
+pub struct DatasetEntry {
+    /// Its name.
+    pub name: String,
+    /// Number of classes.
+    pub classes: usize,
+    /// Number of training examples.
+    pub train_examples: usize,
+}
+
+/// A data set with its figures.
+#[derive(Serialize, ToSchema)]
+pub struct Dataset {
+    /// Its name.
+    pub name: String,
+    /// Names of the classes; a label is a place in this list.
+    pub classes: Vec<String>,
+    /// Rows and columns of an image, in pixels.
+    pub shape: [usize; 2],
+    /// Counts of each split.
+    pub splits: Splits,
+    /// Mean of the training pixels, 0 to 1.
+    #[schema(minimum = 0, maximum = 1)]
+    pub mean: f64,
+    /// Population standard deviation of the training pixels, 0 to 1.
+    #[schema(minimum = 0, maximum = 1)]
+    pub deviation: f64,
+    /// Share of the training pixels that are not background.
+    #[schema(minimum = 0, maximum = 1)]
+    pub nonzero_fraction: f64,
+}
+
+/// How many examples each split has.
+#[derive(Serialize, ToSchema)]
+pub struct Splits {
+    /// To train on.
+    pub train: SplitCounts,
+    /// To test with.
+    pub test: SplitCounts,
+}
+
+/// How many examples a split has.
+#[derive(Serialize, ToSchema)]
+pub struct SplitCounts {
+    /// In all.
+    pub examples: usize,
+    /// Of each class, label 0 first.
+    pub per_class: Vec<usize>,
+}
+
+/// A part of a data set.
+#[derive(Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Split {
+    /// The examples to train on.
+    Train,
+    /// The examples to test with.
+    Test,
+}
+
+/// One example.
+#[derive(Serialize, ToSchema)]
+pub struct Example {
+    /// The data set.
+    pub dataset: String,
+    /// Its split.
+    pub split: Split,
+    /// The place in the split, from 0.
+    pub index: usize,
+    /// Number of the class.
+    pub label: u16,
+    /// Name of the class.
+    pub class: String,
+    /// 28 rows of 28 pixels, 0 to 255, bright on dark.
+    #[schema(value_type = Vec<Vec<u16>>)]
+    pub image: Vec<Vec<u8>>,
+}
+
+impl Dataset {
+    /// A data set with its figures, of images with these rows and columns.
+    pub fn new(name: String, classes: Vec<String>, shape: [usize; 2], statistics: data::Statistics) -> Self {
+        let data::Statistics { splits, mean, deviation, nonzero_fraction } = statistics;
+        let data::Splits { train, test } = splits;
+        let counts = |data::Counts { examples, per_class }| SplitCounts { examples, per_class };
+        let splits = Splits { train: counts(train), test: counts(test) };
+        Self { name, classes, shape, splits, mean, deviation, nonzero_fraction }
+    }
+}
+
+impl From<data::SplitName> for Split {
+    fn from(split: data::SplitName) -> Self {
+        match split {
+            data::SplitName::Train => Self::Train,
+            data::SplitName::Test => Self::Test,
+        }
+    }
+}

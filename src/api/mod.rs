@@ -1,0 +1,52 @@
+//! What goes over the wire: the types of requests and answers with their schemas, one file a resource. They are apart from
+//! the types that the program thinks in and from those that are stored, so that no name of one changes another.
+
+mod activation;
+mod dataset;
+mod graph;
+mod history;
+mod image;
+mod inside;
+mod job;
+mod model;
+mod network;
+mod operating;
+mod prediction;
+mod problem;
+mod single_layer;
+mod spec;
+mod train_request;
+
+pub use activation::{Activation, ActivationCurve, ActivationList, CurvePoint, Saturation};
+pub use dataset::{Dataset, DatasetEntry, DatasetList, Example, Split, SplitCounts, Splits};
+pub use graph::{Graph, GraphNode, GraphOperation, GraphPath, GraphRequest, GraphStep};
+pub use history::{Epoch, Finding, JobHistory, LayerMetrics, StateEvent, Step};
+pub use image::{Image, Picture, PicturesRequest, Pixels, Scale, example as example_image, example_bytes};
+pub use inside::{
+    About, ArrayFigures, Completeness, ExampleRequest, Explanation, Explanations, Histogram, LayerTrace,
+    LayerWeights, Microscope, MicroscopeRequest, ParameterIndex, ParameterName, PathStep, PathTrace, Term,
+    Trace, TraceRequest,
+};
+pub use job::{
+    Checkpoint, CheckpointList, Job, JobError, JobList, JobMetrics, JobResult, JobState, Progress, StepMemory,
+};
+pub use model::{AliasRequest, Model, ModelEntry, ModelList, ModelVersion};
+pub use network::{
+    GradientCheck, GradientCheckRequest, LayerCheck, LayerSummary, Network, NetworkList, NetworkSummary,
+    SummaryRequest, WorstParameter,
+};
+pub use operating::{Health, Ready};
+pub use prediction::{ImagesRequest, Prediction, Predictions};
+pub use problem::{Code, Fault, Problem};
+pub use single_layer::{
+    Affine, AffineRequest, AffineShapes, Border, Convolution, ConvolutionRequest, SoftmaxCrossEntropy,
+    SoftmaxRequest, Target, Tensor,
+};
+pub use spec::{
+    Augment, CheckpointSpec, EarlyStopping, Elastic, Init, Layer, Loss, NetworkSpec, Optimizer, Padding,
+    Schedule, TrainSpec,
+};
+pub use train_request::{
+    AugmentRequest, CheckpointRequest, EarlyStoppingRequest, ElasticRequest, JobRequest, LayerRequest,
+    LayersRequest, NetworkChoice, OptimizerKind, OptimizerRequest, Preset, ScheduleKind, ScheduleRequest,
+};

@@ -1,0 +1,126 @@
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::spec::Layer;
+use crate::job::JobId;
+use crate::model;
+
+/// One version of a model.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ModelVersion {
+    /// Its number, from 1.
+    #[schema(minimum = 1)]
+    pub version: u32,
+    /// The job that trained it.
+    #[schema(value_type = String, format = "uuid")]
+    pub job_id: JobId,
+    /// When it was published.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// Accuracy on the test split.
+    #[schema(minimum = 0, maximum = 1)]
+    pub test_accuracy: f64,
+    /// Number of weights and biases.
+    pub parameters: usize,
+    /// Its layers.
+    pub layers: Vec<Layer>,
+    /// Names of the classes; a label is a place in this list.
+    pub classes: Vec<String>,
+    /// Bytes of its file.
+    pub size_bytes: u64,
+    /// SHA-256 of its file, in hexadecimal.
+    pub sha256: String,
+}
+
+/// A model with its newest version.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ModelEntry {
+    /// Its name.
+    pub name: String,
+    /// The newest version alone.
+    pub versions: Vec<ModelVersion>,
+    /// How many versions it has.
+    #[schema(minimum = 1)]
+    pub version_count: usize,
+    /// Its aliases, each with the version that it means.
+    pub aliases: BTreeMap<String, u32>,
+}
+
+/// A page of models, the one published last first.
+#[derive(Serialize, ToSchema)]
+pub struct ModelList {
+    /// The models.
+    pub models: Vec<ModelEntry>,
+    /// The `cursor` of the next page; null on the last.
+    pub next_cursor: Option<String>,
+}
+
+/// A model with a page of its versions.
+#[derive(Serialize, ToSchema)]
+pub struct Model {
+    /// Its name.
+    pub name: String,
+    /// The versions of the page, newest first; one alone if the reference names a version or an alias.
+    pub versions: Vec<ModelVersion>,
+    /// How many versions it has.
+    #[schema(minimum = 1)]
+    pub version_count: usize,
+    /// Its aliases, each with the version that it means.
+    pub aliases: BTreeMap<String, u32>,
+    /// The `cursor` of the next page; null on the last.
+    pub next_cursor: Option<String>,
+}
+
+/// The version that an alias shall mean.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AliasRequest {
+    /// A version of the model.
+    #[schema(minimum = 1)]
+    pub version: u32,
+}
+
+impl Model {
+    /// The model of `entry`, with the place where its next page begins.
+    pub fn new(entry: model::ModelEntry, next: Option<u32>) -> Self {
+        let ModelEntry { name, versions, version_count, aliases } = entry.into();
+        Self { name, versions, version_count, aliases, next_cursor: next.map(|version| version.to_string()) }
+    }
+}
+
+impl From<model::ModelEntry> for ModelEntry {
+    fn from(entry: model::ModelEntry) -> Self {
+        let model::ModelEntry { name, versions, version_count, aliases } = entry;
+        Self { name, versions: versions.into_iter().map(Into::into).collect(), version_count, aliases }
+    }
+}
+
+impl From<model::ModelVersion> for ModelVersion {
+    fn from(version: model::ModelVersion) -> Self {
+        let model::ModelVersion {
+            version,
+            job_id,
+            created_at,
+            test_accuracy,
+            parameters,
+            layers,
+            classes,
+            size_bytes,
+            sha256,
+        } = version;
+        Self {
+            version,
+            job_id,
+            created_at,
+            test_accuracy,
+            parameters,
+            layers: layers.into_iter().map(Into::into).collect(),
+            classes,
+            size_bytes,
+            sha256,
+        }
+    }
+}

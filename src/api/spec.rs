@@ -1,0 +1,467 @@
+//! What a job trains, as it was understood: every default filled in.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{data, nn, train};
+
+/// A training job with every default filled in. Sent again as a request it asks for the same job.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct TrainSpec {
+    /// The name that the model is published under.
+    pub model: String,
+    /// The name of the data set.
+    pub dataset: String,
+    /// The network.
+    pub network: NetworkSpec,
+    /// What is minimised.
+    pub loss: Loss,
+    /// The update rule.
+    pub optimizer: Optimizer,
+    /// How the learning rate changes.
+    pub schedule: Schedule,
+    /// Passes over the training examples.
+    #[schema(minimum = 1)]
+    pub epochs: u32,
+    /// Images a step.
+    #[schema(minimum = 1)]
+    pub batch_size: usize,
+    /// The seed of everything random.
+    pub seed: u64,
+    /// Share of the examples that are held out to validate; 0 holds out none.
+    #[schema(minimum = 0, exclusive_maximum = 1)]
+    pub validation_fraction: f64,
+    /// How many examples are used, after a shuffle by the seed; null is all of them.
+    #[schema(minimum = 1)]
+    pub train_samples: Option<usize>,
+    /// Changes made to the images while training; null changes nothing.
+    pub augment: Option<Augment>,
+    /// ε of the targets `(1 − ε) onehot + ε / classes`.
+    #[schema(minimum = 0, exclusive_maximum = 1)]
+    pub label_smoothing: f64,
+    /// The largest norm that all gradients of a step may have together; null limits nothing.
+    #[schema(exclusive_minimum = 0)]
+    pub gradient_clip_norm: Option<f64>,
+    /// The decay of an average of the weights over the steps, which is then what is validated, tested and published; null
+    /// takes the weights as they are.
+    #[schema(minimum = 0, maximum = 0.999_999)]
+    pub ema_decay: Option<f64>,
+    /// The validation accuracy that ends the job.
+    #[schema(exclusive_minimum = 0, maximum = 1)]
+    pub target_accuracy: Option<f64>,
+    /// When the job gives up.
+    pub early_stopping: Option<EarlyStopping>,
+    /// When the state is kept.
+    pub checkpoint: CheckpointSpec,
+    /// The model whose weights the layers that fit start from, as `name@version`.
+    pub initial_model: Option<String>,
+    /// Jobs of a higher priority run first; the result is the same.
+    #[schema(minimum = -100, maximum = 100)]
+    pub priority: i32,
+}
+
+/// The layers of a network.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct NetworkSpec {
+    /// First to last.
+    pub layers: Vec<Layer>,
+}
+
+/// A layer.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Layer {
+    /// A fully connected layer; it takes an image as the list of its elements.
+    Dense {
+        /// Outputs.
+        #[schema(minimum = 1)]
+        units: usize,
+        /// How its weights start.
+        init: Init,
+    },
+    /// A convolution with square filters.
+    Conv2d {
+        /// Channels of the output.
+        #[schema(minimum = 1)]
+        filters: usize,
+        /// Side of a filter, in pixels.
+        #[schema(minimum = 1)]
+        kernel: usize,
+        /// What happens at the border.
+        padding: Padding,
+        /// Pixels from one window to the next.
+        #[schema(minimum = 1)]
+        stride: usize,
+        /// How its weights start.
+        init: Init,
+    },
+    /// The largest of each square.
+    MaxPool2d {
+        /// Side of a square, in pixels.
+        #[schema(minimum = 1)]
+        size: usize,
+    },
+    /// The mean of each square.
+    AvgPool2d {
+        /// Side of a square, in pixels.
+        #[schema(minimum = 1)]
+        size: usize,
+    },
+    /// Batch normalisation.
+    BatchNorm,
+    /// Dropout.
+    Dropout {
+        /// Probability of a 0.
+        #[schema(minimum = 0, exclusive_maximum = 1)]
+        rate: f64,
+    },
+    /// An image as the list of its elements.
+    Flatten,
+    /// `max(x, 0)`.
+    Relu,
+    /// `x` above 0, `0.01 x` below.
+    LeakyRelu,
+    /// `x Φ(x)`, exact.
+    Gelu,
+    /// `1 / (1 + e⁻ˣ)`.
+    Sigmoid,
+    /// The hyperbolic tangent.
+    Tanh,
+}
+
+/// How the weights of a layer start: normal, with deviation `√(2 / fan_in)` (`he`), `√(2 / (fan_in + fan_out))`
+/// (`xavier`) or 0.01 (`normal`). Biases start at 0.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Init {
+    /// Deviation `√(2 / fan_in)`.
+    He,
+    /// Deviation `√(2 / (fan_in + fan_out))`.
+    Xavier,
+    /// Deviation 0.01.
+    Normal,
+}
+
+/// What a convolution does at the border: with `valid` the window stays inside the image, with `same` there are zeros
+/// around it, so that with a stride of 1 the output is as large as the input.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Padding {
+    /// The window stays inside the image.
+    Valid,
+    /// Zeros around the image.
+    Same,
+}
+
+/// What is minimised. Both work on the softmax of the last layer's scores.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Loss {
+    /// `−Σ t ln p`.
+    CrossEntropy,
+    /// `1/C Σ (p − t)²`.
+    MeanSquaredError,
+}
+
+/// An update rule with its parameters, as PyTorch defines them.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Optimizer {
+    /// `w ← w − η g`.
+    Sgd {
+        /// η.
+        learning_rate: f64,
+        /// λ.
+        weight_decay: f64,
+    },
+    /// `v ← μ v + g`, `w ← w − η v`.
+    Momentum {
+        /// η.
+        learning_rate: f64,
+        /// μ.
+        momentum: f64,
+        /// λ.
+        weight_decay: f64,
+    },
+    /// `v ← μ v + g`, `w ← w − η (g + μ v)`.
+    Nesterov {
+        /// η.
+        learning_rate: f64,
+        /// μ.
+        momentum: f64,
+        /// λ.
+        weight_decay: f64,
+    },
+    /// `s ← s + g²`, `w ← w − η / (1 + (t − 1) δ) · g / (√s + ε)`.
+    Adagrad {
+        /// η.
+        learning_rate: f64,
+        /// δ.
+        lr_decay: f64,
+        /// ε.
+        eps: f64,
+        /// λ.
+        weight_decay: f64,
+    },
+    /// `s ← α s + (1 − α) g²`, `u = g / (√s + ε)`, `v ← μ v + u`, `w ← w − η v`.
+    Rmsprop {
+        /// η.
+        learning_rate: f64,
+        /// α.
+        alpha: f64,
+        /// ε.
+        eps: f64,
+        /// μ.
+        momentum: f64,
+        /// Whether the variance is taken instead of the mean square.
+        centered: bool,
+        /// λ.
+        weight_decay: f64,
+    },
+    /// `m ← β₁ m + (1 − β₁) g`, `v ← β₂ v + (1 − β₂) g²`, `w ← w − η m̂ / (√v̂ + ε)`.
+    Adam {
+        /// η.
+        learning_rate: f64,
+        /// β₁, β₂.
+        betas: [f64; 2],
+        /// ε.
+        eps: f64,
+        /// λ.
+        weight_decay: f64,
+    },
+    /// Adam with the decay apart from the gradient: `w ← w − η λ w` comes first.
+    Adamw {
+        /// η.
+        learning_rate: f64,
+        /// β₁, β₂.
+        betas: [f64; 2],
+        /// ε.
+        eps: f64,
+        /// λ.
+        weight_decay: f64,
+    },
+}
+
+/// How the learning rate changes over a job, step by step. During `warmup_epochs` it rises in equal steps to where the
+/// schedule begins.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Schedule {
+    /// The optimiser's rate all along.
+    Constant {
+        /// Epochs of warm-up.
+        warmup_epochs: f64,
+    },
+    /// The rate times `gamma` after every `step_size` epochs.
+    Step {
+        /// Epochs of warm-up.
+        warmup_epochs: f64,
+        /// Epochs of one rate.
+        step_size: u32,
+        /// Factor from one rate to the next.
+        gamma: f64,
+    },
+    /// Half a cosine from the rate to 0.
+    Cosine {
+        /// Epochs of warm-up.
+        warmup_epochs: f64,
+    },
+    /// Half a cosine up to the rate, another down.
+    OneCycle {
+        /// Epochs of warm-up.
+        warmup_epochs: f64,
+        /// Share of the steps that rise.
+        pct_start: f64,
+        /// The rate over the first step's rate.
+        div_factor: f64,
+        /// The first step's rate over the last step's.
+        final_div_factor: f64,
+    },
+}
+
+/// Small changes to each image, drawn anew in each epoch.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Augment {
+    /// Moves by up to this many pixels along each axis.
+    pub shift_pixels: f64,
+    /// Turns by up to this many degrees either way.
+    pub rotate_degrees: f64,
+    /// Grows or shrinks by up to this share.
+    pub scale: f64,
+    /// Slants by up to this ratio either way.
+    pub shear: f64,
+    /// Bends; null bends nothing.
+    pub elastic: Option<Elastic>,
+}
+
+/// A smoothed field of random displacements.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Elastic {
+    /// Size of the displacements before they are smoothed, in pixels.
+    pub alpha: f64,
+    /// Deviation of the Gaussian that smooths them, in pixels.
+    pub sigma: f64,
+}
+
+/// Ends a job whose validation loss no longer falls.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
+pub struct EarlyStopping {
+    /// Epochs to wait for a better one.
+    pub patience: u32,
+}
+
+/// When the state of a job is kept.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
+pub struct CheckpointSpec {
+    /// Epochs from one checkpoint to the next.
+    pub every_epochs: u32,
+    /// How many are kept, newest first.
+    pub keep: u32,
+}
+
+impl From<train::TrainSpec> for TrainSpec {
+    fn from(spec: train::TrainSpec) -> Self {
+        let train::TrainSpec {
+            model,
+            dataset,
+            network,
+            loss,
+            optimizer,
+            schedule,
+            epochs,
+            batch_size,
+            seed,
+            validation_fraction,
+            train_samples,
+            augment,
+            label_smoothing,
+            gradient_clip_norm,
+            ema_decay,
+            target_accuracy,
+            early_stopping,
+            checkpoint,
+            initial_model,
+            priority,
+        } = spec;
+        let train::CheckpointSpec { every_epochs, keep } = checkpoint;
+        Self {
+            model,
+            dataset,
+            network: NetworkSpec { layers: network.layers.into_iter().map(Into::into).collect() },
+            loss: loss.into(),
+            optimizer: optimizer.into(),
+            schedule: schedule.into(),
+            epochs,
+            batch_size,
+            seed,
+            validation_fraction,
+            train_samples,
+            augment: augment.map(Into::into),
+            label_smoothing,
+            gradient_clip_norm,
+            ema_decay,
+            target_accuracy,
+            early_stopping: early_stopping
+                .map(|train::EarlyStopping { patience }| EarlyStopping { patience }),
+            checkpoint: CheckpointSpec { every_epochs, keep },
+            initial_model,
+            priority,
+        }
+    }
+}
+
+impl From<nn::LayerSpec> for Layer {
+    fn from(layer: nn::LayerSpec) -> Self {
+        use nn::LayerSpec as Domain;
+        match layer {
+            Domain::Dense { units, init } => Self::Dense { units, init: init.into() },
+            Domain::Conv2d { filters, kernel, padding, stride, init } => {
+                let padding = match padding {
+                    nn::Padding::Valid => Padding::Valid,
+                    nn::Padding::Same => Padding::Same,
+                };
+                Self::Conv2d { filters, kernel, padding, stride, init: init.into() }
+            }
+            Domain::MaxPool2d { size } => Self::MaxPool2d { size },
+            Domain::AvgPool2d { size } => Self::AvgPool2d { size },
+            Domain::BatchNorm => Self::BatchNorm,
+            Domain::Dropout { rate } => Self::Dropout { rate },
+            Domain::Flatten => Self::Flatten,
+            Domain::Relu => Self::Relu,
+            Domain::LeakyRelu => Self::LeakyRelu,
+            Domain::Gelu => Self::Gelu,
+            Domain::Sigmoid => Self::Sigmoid,
+            Domain::Tanh => Self::Tanh,
+        }
+    }
+}
+
+impl From<nn::Init> for Init {
+    fn from(init: nn::Init) -> Self {
+        match init {
+            nn::Init::He => Self::He,
+            nn::Init::Xavier => Self::Xavier,
+            nn::Init::Normal => Self::Normal,
+        }
+    }
+}
+
+impl From<nn::LossKind> for Loss {
+    fn from(loss: nn::LossKind) -> Self {
+        match loss {
+            nn::LossKind::CrossEntropy => Self::CrossEntropy,
+            nn::LossKind::MeanSquaredError => Self::MeanSquaredError,
+        }
+    }
+}
+
+impl From<nn::OptimizerSpec> for Optimizer {
+    fn from(optimizer: nn::OptimizerSpec) -> Self {
+        use nn::OptimizerSpec as Domain;
+        match optimizer {
+            Domain::Sgd { learning_rate, weight_decay } => Self::Sgd { learning_rate, weight_decay },
+            Domain::Momentum { learning_rate, momentum, weight_decay } => {
+                Self::Momentum { learning_rate, momentum, weight_decay }
+            }
+            Domain::Nesterov { learning_rate, momentum, weight_decay } => {
+                Self::Nesterov { learning_rate, momentum, weight_decay }
+            }
+            Domain::Adagrad { learning_rate, lr_decay, eps, weight_decay } => {
+                Self::Adagrad { learning_rate, lr_decay, eps, weight_decay }
+            }
+            Domain::Rmsprop { learning_rate, alpha, eps, momentum, centered, weight_decay } => {
+                Self::Rmsprop { learning_rate, alpha, eps, momentum, centered, weight_decay }
+            }
+            Domain::Adam { learning_rate, betas, eps, weight_decay } => {
+                Self::Adam { learning_rate, betas, eps, weight_decay }
+            }
+            Domain::Adamw { learning_rate, betas, eps, weight_decay } => {
+                Self::Adamw { learning_rate, betas, eps, weight_decay }
+            }
+        }
+    }
+}
+
+impl From<nn::Schedule> for Schedule {
+    fn from(schedule: nn::Schedule) -> Self {
+        use nn::Schedule as Domain;
+        match schedule {
+            Domain::Constant { warmup_epochs } => Self::Constant { warmup_epochs },
+            Domain::Step { warmup_epochs, step_size, gamma } => {
+                Self::Step { warmup_epochs, step_size, gamma }
+            }
+            Domain::Cosine { warmup_epochs } => Self::Cosine { warmup_epochs },
+            Domain::OneCycle { warmup_epochs, pct_start, div_factor, final_div_factor } => {
+                Self::OneCycle { warmup_epochs, pct_start, div_factor, final_div_factor }
+            }
+        }
+    }
+}
+
+impl From<data::Augment> for Augment {
+    fn from(augment: data::Augment) -> Self {
+        let data::Augment { shift_pixels, rotate_degrees, scale, shear, elastic } = augment;
+        let elastic = elastic.map(|data::Elastic { alpha, sigma }| Elastic { alpha, sigma });
+        Self { shift_pixels, rotate_degrees, scale, shear, elastic }
+    }
+}

@@ -1,0 +1,201 @@
+//! What no handler says of itself: the problems that every route can answer with, and which fields of an answer are always
+//! there.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value, json};
+
+use crate::api::Code;
+
+/// Where handlers name the codes of the problems that are theirs alone.
+const CODES: &str = "x-codes";
+
+/// Statuses whose answers say when to come again.
+const RETRIED: [u16; 2] = [429, 503];
+
+/// Of any request, before its route is looked at.
+const ANY: &[Code] = &[
+    Code::InvalidHost,
+    Code::UnknownHost,
+    Code::UnsupportedTransferEncoding,
+    Code::Internal,
+    Code::TooManyConnections,
+];
+
+/// Of a request that waits in a lane.
+const LANE: &[Code] = &[Code::LaneFull, Code::TooManyBytes];
+
+/// Of a request with a body.
+const BODY: &[Code] = &[
+    Code::BodyCutOff,
+    Code::BodyTimeout,
+    Code::BodyTooLarge,
+    Code::EmptyBody,
+    Code::InvalidJson,
+    Code::InvalidRequest,
+    Code::RequestTooLarge,
+    Code::UnsupportedContentEncoding,
+    Code::ClientGone,
+];
+
+/// Of a request with pictures.
+const PICTURES: &[Code] = &[
+    Code::BlankPicture,
+    Code::InvalidImageSize,
+    Code::InvalidMultipart,
+    Code::InvalidPicture,
+    Code::PictureTooLarge,
+    Code::TooManyPictures,
+];
+
+/// The document with everything that holds for more than one route.
+pub fn complete(mut document: Value) -> Value {
+    let Some(paths) = document["paths"].as_object_mut() else { return document };
+    for (path, methods) in paths {
+        for (method, operation) in methods.as_object_mut().into_iter().flatten() {
+            let codes = codes(path, method, operation);
+            add_problems(operation, &codes);
+            if method == "get" && operation["responses"].get("204").is_none() {
+                operation["responses"]["304"] =
+                    json!({ "description": "`If-None-Match` names the answer: the client has it." });
+            }
+            // A sentence here, a line of a table there.
+            if let Some(summary) =
+                operation["summary"].as_str().map(|text| text.trim_end_matches('.').to_owned())
+            {
+                operation["summary"] = summary.into();
+            }
+        }
+    }
+    document["components"]["responses"] =
+        Code::ALL.iter().map(|&code| (code.word().to_owned(), problem(&[code]))).collect();
+    for name in answers(&document) {
+        require_nullable(&mut document["components"]["schemas"][name]);
+    }
+    document
+}
+
+/// Every code that an operation answers with: those that it names, and those of all that are like it.
+fn codes(path: &str, method: &str, operation: &mut Value) -> BTreeSet<Code> {
+    let mut codes = BTreeSet::from_iter(ANY.iter().copied());
+    let own = operation.as_object_mut().and_then(|operation| operation.remove(CODES));
+    add_named(&mut codes, &own.unwrap_or_default());
+    let is_safe = method == "get";
+    let is_of_lane = operation["tags"][0] != "operating";
+    let streams = operation
+        .pointer("/responses/200/content")
+        .is_some_and(|content| content.get("text/event-stream").is_some());
+    if !is_safe {
+        codes.extend([Code::CrossSite, Code::UnsupportedMediaType]);
+    }
+    if is_of_lane {
+        codes.extend(LANE);
+    }
+    if is_of_lane && !streams {
+        codes.insert(Code::InvalidQuery);
+    }
+    if path.contains('{') {
+        codes.insert(Code::InvalidPath);
+    }
+    if let Some(content) = operation.pointer("/requestBody/content") {
+        codes.extend(BODY);
+        if content.get("image/png").is_some() {
+            codes.extend(PICTURES);
+        }
+    }
+    codes
+}
+
+/// Adds the codes of a list that may have lists in it.
+fn add_named(codes: &mut BTreeSet<Code>, named: &Value) {
+    match named {
+        Value::Array(several) => several.iter().for_each(|named| add_named(codes, named)),
+        Value::String(word) => codes.extend(Code::ALL.iter().filter(|code| code.word() == word)),
+        _ => {}
+    }
+}
+
+/// Adds an answer for each status that the codes are sent with.
+fn add_problems(operation: &mut Value, codes: &BTreeSet<Code>) {
+    let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
+    for &code in codes {
+        by_status.entry(code.status()).or_default().push(code);
+    }
+    for (status, codes) in by_status {
+        operation["responses"][status.to_string()] = match codes.as_slice() {
+            [one] => json!({ "$ref": format!("#/components/responses/{}", one.word()) }),
+            several => problem(several),
+        };
+    }
+}
+
+/// The answer with one of these codes, which have one status.
+fn problem(codes: &[Code]) -> Value {
+    let status = codes[0].status();
+    let words: Vec<&str> = codes.iter().map(|code| code.word()).collect();
+    let lines: Vec<String> =
+        codes.iter().map(|code| format!("`{}`: {}", code.word(), code.meaning())).collect();
+    let schema = json!({ "allOf": [
+        { "$ref": "#/components/schemas/Problem" },
+        { "properties": { "status": { "const": status }, "code": { "enum": words } } }
+    ] });
+    let mut problem = json!({ "description": lines.join("\n"), "content": { "application/problem+json": { "schema": schema } } });
+    if RETRIED.contains(&status) {
+        let after = "Seconds after which the client may try again.";
+        problem["headers"] =
+            json!({ "Retry-After": { "description": after, "schema": { "type": "integer", "minimum": 1 } } });
+    }
+    problem
+}
+
+/// The names of all schemas that answers are made of.
+fn answers(document: &Value) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for methods in document["paths"].as_object().into_iter().flat_map(Map::values) {
+        for operation in methods.as_object().into_iter().flat_map(Map::values) {
+            collect(document, &operation["responses"], &mut found);
+        }
+    }
+    for event in ["StateEvent", "Epoch", "Progress", "Problem"] {
+        found.insert(event.to_owned());
+        collect(document, &document["components"]["schemas"][event], &mut found);
+    }
+    found
+}
+
+/// Adds the names of the schemas that `part` refers to, and of those that they refer to.
+fn collect(document: &Value, part: &Value, found: &mut BTreeSet<String>) {
+    match part {
+        Value::Object(fields) => {
+            let reference = fields.get("$ref").and_then(Value::as_str);
+            if let Some(name) = reference.and_then(|to| to.strip_prefix("#/components/schemas/"))
+                && found.insert(name.to_owned())
+            {
+                collect(document, &document["components"]["schemas"][name], found);
+            }
+            fields.values().for_each(|part| collect(document, part, found));
+        }
+        Value::Array(parts) => parts.iter().for_each(|part| collect(document, part, found)),
+        _ => {}
+    }
+}
+
+/// Marks fields that can be null as required: answers write them as null, and leave out only those that never are.
+fn require_nullable(schema: &mut Value) {
+    let variants = schema.get_mut("oneOf").and_then(Value::as_array_mut);
+    variants.into_iter().flatten().for_each(require_nullable);
+    let Some(fields) = schema.get("properties").and_then(Value::as_object) else { return };
+    let nullable = fields.iter().filter(|(_, field)| is_nullable(field)).map(|(name, _)| name.clone());
+    let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
+    let mut names: BTreeSet<String> = required.filter_map(|name| name.as_str().map(str::to_owned)).collect();
+    names.extend(nullable);
+    schema["required"] = names.into_iter().collect();
+}
+
+fn is_nullable(field: &Value) -> bool {
+    let is_null = |kind: &Value| kind == "null";
+    field["type"].as_array().is_some_and(|kinds| kinds.iter().any(is_null))
+        || field["oneOf"]
+            .as_array()
+            .is_some_and(|choices| choices.iter().any(|choice| is_null(&choice["type"])))
+}

@@ -1,0 +1,120 @@
+//! The OpenAPI document: made of what stands at the handlers, completed by what holds for every route.
+
+mod complete;
+
+use std::sync::LazyLock;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use serde_json::Value;
+use utoipa::OpenApi;
+
+use super::accept::{accepts_gzip, etag_matches};
+use super::deliver::{Sealed, Streamed, seal};
+use super::{datasets, events, inside, jobs, lab, models, networks, operating, predict};
+use crate::api;
+
+/// What the document says of the API as a whole.
+const ABOUT: &str = include_str!("about.md");
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "chainrule",
+        description = ABOUT,
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
+        contact()
+    ),
+    paths(
+        jobs::create,
+        jobs::list,
+        jobs::show,
+        jobs::delete,
+        jobs::metrics,
+        events::events,
+        jobs::cancel,
+        jobs::resume,
+        jobs::checkpoints,
+        jobs::checkpoint,
+        networks::list,
+        networks::summary,
+        networks::gradient_check,
+        models::list,
+        models::show,
+        models::delete,
+        models::set_alias,
+        models::delete_alias,
+        predict::predict,
+        inside::explain,
+        inside::trace,
+        inside::microscope,
+        inside::weights,
+        datasets::list,
+        datasets::show,
+        datasets::example,
+        lab::graph,
+        lab::affine,
+        lab::convolution,
+        lab::softmax_cross_entropy,
+        lab::activations,
+        lab::activation,
+        operating::healthz,
+        operating::readyz,
+        operating::metrics,
+        operating::openapi,
+        operating::page
+    ),
+    components(schemas(api::Code, api::Problem, api::StateEvent, api::Epoch, api::Progress)),
+    tags(
+        (name = "jobs", description = "Training jobs."),
+        (name = "networks", description = "Networks before they are trained."),
+        (name = "models", description = "Published models: their versions, aliases and predictions, and what happens inside them."),
+        (name = "datasets", description = "Data sets."),
+        (name = "lab", description = "The chain rule and single layers on a few numbers."),
+        (name = "operating", description = "For whoever runs the server: these wait in no lane.")
+    )
+)]
+struct Documented;
+
+/// The document.
+pub fn document() -> &'static Value {
+    static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
+        let made = serde_json::to_value(Documented::openapi());
+        complete::complete(made.expect("a document is JSON"))
+    });
+    &DOCUMENT
+}
+
+/// What is sent of the document: as it is, and packed.
+struct Sent {
+    plain: Sealed,
+    packed: Sealed,
+}
+
+static SENT: LazyLock<Sent> = LazyLock::new(|| {
+    let text = Bytes::from(document().to_string());
+    Sent { plain: seal(text.clone(), false, true), packed: seal(text, true, true) }
+});
+
+/// The answer to a request for the document. It is held once for all, so that a request charges nothing and waits for nobody.
+pub fn answer(headers: &HeaderMap) -> Response {
+    let Sealed { bytes, is_packed, tag } = if accepts_gzip(headers) { &SENT.packed } else { &SENT.plain };
+    let tag = tag.clone().unwrap_or_else(|| HeaderValue::from_static("\"0\""));
+    let is_known = tag.to_str().is_ok_and(|tag| etag_matches(headers, tag));
+    let mut response = match is_known {
+        true => (StatusCode::NOT_MODIFIED, Extension(Streamed)).into_response(),
+        false => (Extension(Streamed), Body::from(bytes.clone())).into_response(),
+    };
+    let head = response.headers_mut();
+    head.insert(header::ETAG, tag);
+    if !is_known {
+        head.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    if !is_known && *is_packed {
+        head.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    response
+}
