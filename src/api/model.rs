@@ -14,15 +14,17 @@ pub struct ModelVersion {
     /// Its number, from 1.
     #[schema(minimum = 1)]
     pub version: u32,
-    /// The job that trained it.
-    #[schema(value_type = String, format = "uuid")]
-    pub job_id: JobId,
+    /// How the server got it.
+    pub source: ModelSource,
+    /// The job that trained it; null unless `source` is `job`.
+    #[schema(value_type = Option<String>, format = "uuid")]
+    pub job_id: Option<JobId>,
     /// When it was published.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
-    /// Accuracy on the test split.
+    /// Accuracy on the test split of its data set; null if it was not measured.
     #[schema(minimum = 0, maximum = 1)]
-    pub test_accuracy: f64,
+    pub test_accuracy: Option<f64>,
     /// Number of weights and biases.
     pub parameters: usize,
     /// Its layers.
@@ -33,6 +35,39 @@ pub struct ModelVersion {
     pub size_bytes: u64,
     /// SHA-256 of its file, in hexadecimal.
     pub sha256: String,
+}
+
+/// How the server got a version.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelSource {
+    /// A job trained it here.
+    Job,
+    /// A client sent it.
+    Upload,
+    /// It was imported from another server or framework.
+    Import,
+}
+
+impl ModelSource {
+    /// The word for it in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Job => "job",
+            Self::Upload => "upload",
+            Self::Import => "import",
+        }
+    }
+}
+
+impl From<model::ModelSource> for ModelSource {
+    fn from(source: model::ModelSource) -> Self {
+        match source {
+            model::ModelSource::Job => Self::Job,
+            model::ModelSource::Upload => Self::Upload,
+            model::ModelSource::Import => Self::Import,
+        }
+    }
 }
 
 /// A model with its newest version.
@@ -102,6 +137,7 @@ impl From<model::ModelVersion> for ModelVersion {
     fn from(version: model::ModelVersion) -> Self {
         let model::ModelVersion {
             version,
+            source,
             job_id,
             created_at,
             test_accuracy,
@@ -113,6 +149,7 @@ impl From<model::ModelVersion> for ModelVersion {
         } = version;
         Self {
             version,
+            source: source.into(),
             job_id,
             created_at,
             test_accuracy,

@@ -38,7 +38,7 @@ pub enum CliError {
     /// There is no command.
     NoCommand,
     /// The server answered with a problem.
-    Problem(Problem),
+    Problem(Box<Problem>),
     /// The job failed, was cancelled or missed `--min-accuracy`.
     Job(String),
     /// No server answered.

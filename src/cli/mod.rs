@@ -166,6 +166,8 @@ enum Command {
     Backup(backup::BackupArgs),
     /// Restore a data folder from a backup
     Restore(restore::RestoreArgs),
+    /// Print the OpenAPI document of the HTTP API
+    Openapi(openapi::OpenapiArgs),
     /// Print the names of the fail points, for tests
     #[cfg(debug_assertions)]
     #[command(hide = true)]

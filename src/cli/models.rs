@@ -173,7 +173,7 @@ fn show(answer: Value, output: Output) -> Result<(), CliError> {
             version.parameters.to_string(),
             version.size_bytes.to_string(),
             moment(version.created_at),
-            version.job_id.map_or_else(|| version.source.as_str().to_owned(), |id| id.to_string()),
+            version.job_id.map_or_else(|| version.source.word().to_owned(), |id| id.to_string()),
             aliases(version.version),
         ]
     };

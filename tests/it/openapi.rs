@@ -45,7 +45,8 @@ fn routes(text: &str) -> BTreeSet<String> {
         let (path, rest) = route.split_once('"').expect("a path");
         let end = rest.find(".route(").or_else(|| rest.find(".fallback(")).unwrap_or(rest.len());
         for method in ["get", "post", "put", "delete", "patch"] {
-            let mut calls = rest[..end].match_indices(&format!("{method}("));
+            let call = format!("{method}(");
+            let mut calls = rest[..end].match_indices(&call);
             if calls.any(|(at, _)| !rest[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_')) {
                 found.insert(without_names(&format!("{} {path}", method.to_uppercase())));
             }

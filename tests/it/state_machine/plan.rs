@@ -13,6 +13,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 
 use super::{insert, new_job};
+use crate::client::Client;
 use crate::process::{chainrule, output, text};
 
 const ROWS: u32 = 100_000;
