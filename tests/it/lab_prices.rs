@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use chainrule::data::{self, mnist};
 use chainrule::fields::Fault;
-use chainrule::graph::{self, Bounds};
+use chainrule::graph::{self, GraphCost};
 use chainrule::lab::{
     self, AffineRequest, AnswerCost, Check, CheckRequest, ConvolutionRequest, CurveRequest, LabLimits,
     NetworkRequest, ParameterPlace, Question, SoftmaxRequest,
@@ -320,7 +320,7 @@ fn an_expression_takes_no_more_than_its_bounds() {
     for expression in &expressions {
         let inputs = names.iter().map(String::as_str).chain(["a"]).filter(|name| expression.contains(name));
         let inputs: BTreeMap<String, f64> = inputs.take(100).map(|name| (name.to_owned(), 1.0)).collect();
-        let bounds = Bounds::of(expression, &inputs);
+        let bounds = GraphCost::of(expression, &inputs);
         let (held, graph) = most_held(|| graph::differentiate(expression, &inputs));
         let Ok(graph) = graph else { panic!("{expression}: {graph:?}") };
         let shown: String = expression.chars().take(40).collect();
@@ -337,7 +337,7 @@ fn an_expression_takes_no_more_than_its_bounds() {
     }
     let longest = "a".repeat(graph::EXPRESSION_CHARS_MAX);
     let all = names.iter().map(|name| (name.clone(), 1.0)).collect();
-    let Bounds { operations, held_bytes, answer_bytes } = Bounds::of(&longest, &all);
+    let GraphCost { operations, held_bytes, answer_bytes } = GraphCost::of(&longest, &all);
     let cost = AnswerCost { flops: operations, memory_bytes: held_bytes + 3.0 * answer_bytes, answer_bytes };
     LabLimits::default().check(cost).expect("room for the longest");
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chainrule_engine::graph::{EXPRESSION_CHARS_MAX, GraphError, INPUTS_MAX, Place, differentiate};
+use chainrule_engine::graph::{EXPRESSION_CHARS_MAX, GraphError, INPUTS_MAX, Location, differentiate};
 
 use super::{graph, inputs};
 
@@ -16,7 +16,7 @@ fn fault(expression: &str, pairs: &[(&str, f64)]) -> GraphError {
 /// Asserts that `expression` of `a` = −2 and `zero` is refused at this column with these words.
 fn assert_fault(expression: &str, column: usize, words: &str) {
     let error = fault(expression, &[("a", -2.0), ("zero", 0.0)]);
-    assert_eq!(error.place, Place::Column(column), "{expression}: {error}");
+    assert_eq!(error.location, Location::Column(column), "{expression}: {error}");
     assert!(error.detail.contains(words), "{expression}: {error}");
     assert!(error.to_string().starts_with(&format!("column {column}: ")), "{error}");
 }
@@ -99,7 +99,7 @@ fn an_input_that_cannot_be_one_is_told_by_name() {
         ("a", f64::INFINITY, "must be a finite number"),
     ] {
         let error = fault("1", &[(name, value)]);
-        assert_eq!(error.place, Place::Input(name.to_owned()));
+        assert_eq!(error.location, Location::Input(name.to_owned()));
         assert!(
             error.to_string().starts_with(&format!("input {name}: ")) && error.detail.contains(words),
             "{error}"
@@ -114,16 +114,16 @@ fn an_input_that_cannot_be_one_is_told_by_name() {
 #[test]
 fn all_faults_of_the_inputs_are_told_with_the_first_of_the_expression() {
     let wrong = inputs(&[("2a", 1.0), ("a", f64::NAN), ("b", 1.0), ("exp", 1.0)]);
-    let places = |expression: &str| -> Vec<Place> {
+    let places = |expression: &str| -> Vec<Location> {
         let faults = differentiate(expression, &wrong).expect_err("faults");
-        faults.into_iter().map(|fault| fault.place).collect()
+        faults.into_iter().map(|fault| fault.location).collect()
     };
-    let inputs = ["2a", "a", "exp"].map(|name| Place::Input(name.to_owned()));
+    let inputs = ["2a", "a", "exp"].map(|name| Location::Input(name.to_owned()));
     assert_eq!(places("a + exp(b)"), inputs);
-    assert_eq!(places("a + c + d"), [&inputs[..], &[Place::Column(5)]].concat());
+    assert_eq!(places("a + c + d"), [&inputs[..], &[Location::Column(5)]].concat());
     assert_eq!(places("log(a - a)"), inputs);
     let long = places(&"1+".repeat(EXPRESSION_CHARS_MAX));
-    assert_eq!(long, [&inputs[..], &[Place::Column(EXPRESSION_CHARS_MAX + 1)]].concat());
+    assert_eq!(long, [&inputs[..], &[Location::Column(EXPRESSION_CHARS_MAX + 1)]].concat());
 }
 
 #[test]

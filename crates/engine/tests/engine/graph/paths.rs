@@ -1,10 +1,10 @@
 //! The paths from the inputs: their products add up, and what is not listed is said.
 
-use chainrule_engine::graph::{PATHS_MAX, Path};
+use chainrule_engine::graph::{GraphPath, PATHS_MAX};
 
 use super::graph;
 
-pub(super) fn product_sum<'a>(paths: impl Iterator<Item = &'a Path>) -> f64 {
+pub(super) fn product_sum<'a>(paths: impl Iterator<Item = &'a GraphPath>) -> f64 {
     paths.filter_map(|path| path.product).sum()
 }
 
