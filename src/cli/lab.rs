@@ -66,7 +66,7 @@ pub fn graph(args: &GraphArgs, output: Output) -> Result<(), CliError> {
     if output.json {
         print_json(&graph)
     } else if output.quiet {
-        print(graph.value())
+        print(graph.value)
     } else {
         print(graph.text().trim_end())
     }

@@ -157,7 +157,7 @@ fn an_inspection_of_a_network_takes_the_memory_of_its_price() {
             });
         }
         let images = [image.as_slice(); 2];
-        let explained = || lab::explain_all(&network, &images, None, &go_on).expect("explanations");
+        let explained = || lab::explain(&network, &images, None, &go_on).expect("explanations");
         priced(
             "explain",
             lab::explain_cost(mnist::shape().input, &layers, 2, false),
@@ -286,7 +286,7 @@ fn long_work_stops_when_it_is_first_asked_to() {
     stops("trace", 3, |go_on| lab::trace(&network, loss, shown, 0.1, false, go_on));
     let place = ParameterPlace::new(&network, 0, false, &[3]).expect("a weight");
     stops("microscope", 5, |go_on| lab::microscope(&network, loss, shown, &place, go_on));
-    stops("explain", 12, |go_on| lab::explain_all(&network, &[&image, &image], None, go_on));
+    stops("explain", 12, |go_on| lab::explain(&network, &[&image, &image], None, go_on));
     let request = check_request(&json!({ "network": "cnn-fast", "samples": 2, "parameters": 2 }));
     let drawn = request.draw().expect("layers that fit");
     stops("a gradient check", 20, |go_on| lab::check(drawn.clone(), &request, &mnist::dataset(), go_on));

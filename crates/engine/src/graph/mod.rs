@@ -130,16 +130,6 @@ pub fn differentiate(expression: &str, inputs: &BTreeMap<String, f64>) -> Result
 }
 
 impl Graph {
-    /// The value of the expression.
-    pub fn value(&self) -> f64 {
-        self.value
-    }
-
-    /// The derivative with respect to `input`. `None` if there is no such input.
-    pub fn gradient(&self, input: &str) -> Option<f64> {
-        self.gradients.get(input).copied()
-    }
-
     /// The worked chain rule as plain text, as on a blackboard.
     pub fn text(&self) -> String {
         text::text(self)
