@@ -8,7 +8,7 @@ use super::client::Client;
 use super::{CliError, Output, ServerArgs, print, print_json};
 use crate::data;
 use crate::fields::Fault;
-use crate::graph::{self, Graph, GraphError, Place};
+use crate::graph::{self, Graph, GraphError, Location};
 use crate::lab::{self, CheckRequest, LabLimits, NetworkRequest, Question};
 use crate::model::ModelRef;
 use crate::train::SpecLimits;
@@ -66,7 +66,7 @@ pub fn graph(args: &GraphArgs, output: Output) -> Result<(), CliError> {
     if output.json {
         print_json(&graph)
     } else if output.quiet {
-        print(graph.value())
+        print(graph.value)
     } else {
         print(graph.text().trim_end())
     }
@@ -78,9 +78,9 @@ const SHOWN: usize = 60;
 /// Makes an error with the expression and a mark below the place of the first fault.
 fn at_its_place(expression: &str, errors: &[GraphError]) -> CliError {
     let what = errors.iter().map(GraphError::to_string).collect::<Vec<_>>().join("; ");
-    let column = errors.iter().find_map(|error| match error.place {
-        Place::Column(column) => Some(column),
-        Place::Input(_) => None,
+    let column = errors.iter().find_map(|error| match error.location {
+        Location::Column(column) => Some(column),
+        Location::Input(_) => None,
     });
     let Some(column) = column else { return CliError::Usage { what, hint: GRAPH_HINT.to_owned() } };
     let first = column.saturating_sub(SHOWN / 2).saturating_sub(1);

@@ -10,7 +10,7 @@ use super::{Problem, worked};
 use crate::admission::{Charged, Lane, Price, Stop};
 use crate::api::Code;
 use crate::app::App;
-use crate::fields::{Fault, JsonError, json, json_price_of};
+use crate::fields::{Fault, JsonError, json, json_price};
 use crate::registry::Model;
 use crate::service::{Caller, Wanted};
 
@@ -90,7 +90,7 @@ impl FromRequest<App> for Json {
         if body.bytes.len() > QUICK_BYTES_MAX {
             return Ok(Self(Text::Long { body, app: app.clone(), caller, held }));
         }
-        let charge = app.admission().charge(caller.peer(), json_price_of(&body.bytes))?;
+        let charge = app.admission().charge(caller.peer(), json_price(&body.bytes))?;
         let value = json(&body.bytes).map_err(json_problem)?;
         Ok(Self(Text::Short(Charged::new(value, charge))))
     }
@@ -107,7 +107,7 @@ async fn read_long<T: Send + 'static>(
     read: impl FnOnce(&Value) -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
     let priced = body.clone();
-    let price = move |_: &Stop| Ok(json_price_of(&priced.bytes));
+    let price = move |_: &Stop| Ok(json_price(&priced.bytes));
     let (price, _) = worked(app, caller, Price::new(Lane::Text, 0), price).await?;
     let read = move |_: &Stop| {
         let value = json(&body.bytes).map_err(json_problem)?;

@@ -18,7 +18,7 @@ use super::{Problem, images, paid, rendered};
 use crate::api::{self, About, Code};
 use crate::app::App;
 use crate::data::{self, SplitName};
-use crate::fields::{Bounds, Fault, Fields, parsed};
+use crate::fields::{Fault, Fields, Interval, parsed};
 use crate::lab::{self, Explanation, LayerWeights, Microscope, ParameterPlace, Trace};
 use crate::model::ModelRef;
 use crate::nn::{LossKind, Network};
@@ -78,7 +78,7 @@ pub async fn trace(
     let service = app.service();
     let inspected = service.inspected(&caller, &reference).await?;
     let (shown, (learning_rate, loss)) = take(&app, request, inspected.wanted(), |fields, _| {
-        let rate = fields.number("learning_rate", Bounds::above(0.0).to(1e6)).unwrap_or(0.1);
+        let rate = fields.number("learning_rate", Interval::above(0.0).to(1e6)).unwrap_or(0.1);
         Some((rate, loss(fields)))
     })
     .await?;

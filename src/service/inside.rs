@@ -196,7 +196,7 @@ impl Service {
             let x = x.as_standard_layout();
             let images: Vec<&[f32]> = x.rows().into_iter().filter_map(|row| row.to_slice()).collect();
             let network = model.predictor.network();
-            let explanations = lab::explain_all(network, &images, class, &|| !stop.is_set());
+            let explanations = lab::explain(network, &images, class, &|| !stop.is_set());
             Ok(render(model, &images, explanations.map_err(client_gone)?))
         };
         self.work_with(caller, price, &inspected.wanted, explain).await

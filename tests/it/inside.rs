@@ -215,7 +215,7 @@ fn saliency_is_the_derivative_of_the_score() {
     let wide: Network<f64> = network.converted();
     let image: Vec<f32> =
         mnist::dataset().test.image(1).iter().map(|&pixel| f32::from(pixel) / 255.0).collect();
-    let found = lab::explain(&network, &image, None);
+    let found = lab::explain(&network, &[&image], None, &|| true).expect("nobody stops it").remove(0);
     let score = |pixel: usize, step: f64| {
         let mut x: Vec<f64> = image.iter().copied().map(f64::from).collect();
         x[pixel] += step;
@@ -234,7 +234,9 @@ fn saliency_is_the_derivative_of_the_score() {
         );
     }
     // Known bad: the derivative of another class's score differs.
-    let other = lab::explain(&network, &image, Some((found.label + 1) % 10));
+    let other = lab::explain(&network, &[&image], Some((found.label + 1) % 10), &|| true)
+        .expect("nobody stops it")
+        .remove(0);
     assert_ne!(other.saliency, found.saliency);
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use chainrule::data::{self, mnist};
 use chainrule::fields::Fault;
-use chainrule::graph::{self, Bounds};
+use chainrule::graph::{self, GraphCost};
 use chainrule::lab::{
     self, AffineRequest, AnswerCost, Check, CheckRequest, ConvolutionRequest, CurveRequest, LabLimits,
     NetworkRequest, ParameterPlace, Question, SoftmaxRequest,
@@ -157,7 +157,7 @@ fn an_inspection_of_a_network_takes_the_memory_of_its_price() {
             });
         }
         let images = [image.as_slice(); 2];
-        let explained = || lab::explain_all(&network, &images, None, &go_on).expect("explanations");
+        let explained = || lab::explain(&network, &images, None, &go_on).expect("explanations");
         priced(
             "explain",
             lab::explain_cost(mnist::shape().input, &layers, 2, false),
@@ -286,7 +286,7 @@ fn long_work_stops_when_it_is_first_asked_to() {
     stops("trace", 3, |go_on| lab::trace(&network, loss, shown, 0.1, false, go_on));
     let place = ParameterPlace::new(&network, 0, false, &[3]).expect("a weight");
     stops("microscope", 5, |go_on| lab::microscope(&network, loss, shown, &place, go_on));
-    stops("explain", 12, |go_on| lab::explain_all(&network, &[&image, &image], None, go_on));
+    stops("explain", 12, |go_on| lab::explain(&network, &[&image, &image], None, go_on));
     let request = check_request(&json!({ "network": "cnn-fast", "samples": 2, "parameters": 2 }));
     let drawn = request.draw().expect("layers that fit");
     stops("a gradient check", 20, |go_on| lab::check(drawn.clone(), &request, &mnist::dataset(), go_on));
@@ -320,7 +320,7 @@ fn an_expression_takes_no_more_than_its_bounds() {
     for expression in &expressions {
         let inputs = names.iter().map(String::as_str).chain(["a"]).filter(|name| expression.contains(name));
         let inputs: BTreeMap<String, f64> = inputs.take(100).map(|name| (name.to_owned(), 1.0)).collect();
-        let bounds = Bounds::of(expression, &inputs);
+        let bounds = GraphCost::of(expression, &inputs);
         let (held, graph) = most_held(|| graph::differentiate(expression, &inputs));
         let Ok(graph) = graph else { panic!("{expression}: {graph:?}") };
         let shown: String = expression.chars().take(40).collect();
@@ -337,7 +337,7 @@ fn an_expression_takes_no_more_than_its_bounds() {
     }
     let longest = "a".repeat(graph::EXPRESSION_CHARS_MAX);
     let all = names.iter().map(|name| (name.clone(), 1.0)).collect();
-    let Bounds { operations, held_bytes, answer_bytes } = Bounds::of(&longest, &all);
+    let GraphCost { operations, held_bytes, answer_bytes } = GraphCost::of(&longest, &all);
     let cost = AnswerCost { flops: operations, memory_bytes: held_bytes + 3.0 * answer_bytes, answer_bytes };
     LabLimits::default().check(cost).expect("room for the longest");
 }

@@ -1,5 +1,5 @@
-//! The matrix product beside `matrixmultiply`, for the shapes of a training step: forward, the
-//! gradient of the weight, the gradient of the input, and one image.
+//! Compares the matrix product with `matrixmultiply`, for the shapes of a training step: the forward pass,
+//! the gradient of the weight, the gradient of the input, and a single image.
 
 use std::hint::black_box;
 

@@ -1,5 +1,5 @@
-//! A training step and a prediction of 784-128-10 beside the same written with plain ndarray, whose
-//! products are matrixmultiply's with its AVX-512 kernels switched on.
+//! Compares a training step and a prediction of 784-128-10 with the same in plain ndarray, which uses
+//! matrixmultiply with its AVX-512 kernels enabled.
 
 use std::hint::black_box;
 
@@ -34,7 +34,7 @@ fn floats(rows: usize) -> Array2<f32> {
     Array2::from_shape_fn((rows, 784), |(row, pixel)| f32::from(images.image(row)[pixel]) / 255.0)
 }
 
-/// Scores and hidden values, as a textbook writes them.
+/// Scores and hidden values, as in a textbook.
 fn plain_forward(network: &Network<f32>, x: &Array2<f32>) -> (Array2<f32>, Array2<f32>) {
     let (first, second) = (dense(&network.layers()[0]), dense(&network.layers()[2]));
     let hidden = (x.dot(&first.weight) + &first.bias).mapv(|value| value.max(0.0));

@@ -1,10 +1,10 @@
-//! Trains on 28×28 images of your own, in the four files that MNIST comes in (IDX, gzip):
+//! Trains on 28×28 images of your own, in four files in the format of MNIST (IDX, gzip):
 //!
 //! ```sh
 //! cargo run --release --example own_data -- FOLDER '{"network": "mlp", "seed": 1}'
 //! ```
 //!
-//! Prints the accuracy on their test split and the seconds it took, as JSON.
+//! Prints the test accuracy and the training time in seconds as JSON.
 
 use std::error::Error;
 use std::fs;

@@ -1,9 +1,9 @@
-//! What the library does in a second, and what this machine could do at most, as JSON:
+//! Measures the speed of the library and the limits of this machine, and prints them as JSON:
 //!
 //! ```sh
-//! cargo run --release --example throughput -- predict 2 # images, one at a time and 256 at a time on two threads
-//! cargo run --release --example throughput -- peak      # multiply-adds of a core, bytes from memory
-//! cargo run --release --example throughput -- memory    # what training takes beside MNIST a hundred times over
+//! cargo run --release --example throughput -- predict 2 # images per second on two threads, one and 256 at a time
+//! cargo run --release --example throughput -- peak      # multiply-adds per second of a core, bytes per second from memory
+//! cargo run --release --example throughput -- memory    # memory that training takes besides the data, for 100 times MNIST
 //! ```
 
 use std::hint::black_box;
@@ -16,13 +16,13 @@ use chainrule_engine::train::{Observer, Outcome, SpecLimits, TrainState, parse, 
 use ndarray::{Array2, Axis};
 use serde_json::{Value, json};
 
-/// How long each figure is measured.
+/// Duration of each measurement.
 const SPAN: Duration = Duration::from_secs(1);
 
-/// More than any cache holds.
+/// Larger than any cache.
 const BYTES: usize = 1 << 28;
 
-/// Calls `work` until the time is over; how often a second.
+/// Calls `work` until the time is over, and returns the calls per second.
 fn rate(mut work: impl FnMut()) -> f64 {
     work();
     let (begin, mut times) = (Instant::now(), 0_u32);
@@ -81,14 +81,14 @@ fn peak() -> Value {
     })
 }
 
-/// Trains for an epoch, as a job does.
+/// Observes one epoch of training, as a job does.
 struct Epoch;
 
 impl Observer for Epoch {
     type Error = std::convert::Infallible;
 }
 
-/// A figure of this process in `/proc/self/status`, in bytes.
+/// A field of `/proc/self/status` in bytes.
 fn status_bytes(name: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;

@@ -1,4 +1,4 @@
-//! Trains with the library alone, no server:
+//! Trains with the library alone, without the server:
 //!
 //! ```sh
 //! cargo run --release --example train -- '{"network": "cnn-fast", "epochs": 2}'

@@ -1,9 +1,9 @@
-//! Backpropagation for small image classifiers: exact, fast on a CPU, and open to be looked into.
+//! Backpropagation for small image classifiers: exact, fast on a CPU, and open to inspection.
 //!
-//! This is the engine of the chainrule server, and it needs nothing of it: no async runtime, no database, no file and no clock.
-//! Arrays go in, arrays come out. The same request and the same data give the same bytes of weights at any number of threads.
+//! This is the engine of the chainrule server. It needs no async runtime, no database, no files and no clock: arrays in,
+//! arrays out. The same request and the same data give the same weights, byte for byte, at any number of threads.
 //!
-//! Training a network on the built-in MNIST and reading a digit with it:
+//! Training a network on the built-in MNIST, and reading a digit with it:
 //!
 //! ```
 //! use chainrule_engine::data::{self, mnist};
@@ -14,7 +14,7 @@
 //! let spec = parse(&request, &data::shapes(), &SpecLimits::default()).expect("a valid request");
 //! let mnist = mnist::dataset();
 //! let outcome = run(&spec, &mnist, TrainState::new(&spec, mnist.shape().input)?, &Pool::new(2), &mut ())?;
-//! let Outcome::Finished { state, test } = outcome else { unreachable!("nobody stops it") };
+//! let Outcome::Finished { state, test } = outcome else { unreachable!("no observer stops the run") };
 //! assert!(test.accuracy > 0.9);
 //!
 //! let pixels = mnist.test.images().row(0).mapv(|pixel| f32::from(pixel) / 255.0);
@@ -23,22 +23,22 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # Rooms
+//! # Modules
 //!
-//! - [`nn`]: layers with their gradients, losses, initialisers, optimisers, schedules, and the kernels below them.
+//! - [`nn`]: layers with their gradients, losses, initialisers, optimisers, schedules, and the kernels they use.
 //! - [`graph`]: the chain rule on scalar expressions, as text, SVG and DOT.
-//! - [`data`]: bytes to arrays: IDX, pictures, MNIST, seeded order and augmentation.
-//! - [`train`]: a checked request, its cost, and the training loop as one function.
-//! - [`lab`]: a look into backpropagation: gradient checks, one image or one weight in a whole network.
-//! - [`artifact`]: a network as bytes (safetensors).
-//! - [`fields`]: a request in JSON, read field by field with every fault reported.
+//! - [`data`]: IDX files, pictures and MNIST as arrays, seeded order, and augmentation.
+//! - [`train`]: validated requests, their cost, and the training loop as one function.
+//! - [`lab`]: backpropagation in detail: gradient checks, and one image or one weight in a whole network.
+//! - [`artifact`]: networks as bytes (safetensors).
+//! - [`fields`]: JSON requests, parsed field by field, with every error reported.
 //!
-//! # How it compares
+//! # Comparison
 //!
-//! PyTorch, candle and burn train any network on any device. This crate trains small dense and convolutional classifiers on a
-//! CPU, and does that several times as fast as they do; `BENCHMARKS.md` of the repository has the figures and how they were
-//! measured. It differentiates whole layers by formulas that stand beside the forward pass, not by a tape of operations, so
-//! the code reads like the textbook; what it can't do is differentiate a layer that it does not know.
+//! PyTorch, candle and burn train any network on any device. This crate trains small dense and convolutional classifiers
+//! on a CPU only, but several times as fast. `BENCHMARKS.md` in the repository has the figures and how they were measured.
+//! Each layer has its derivative as a formula next to its forward pass, instead of a tape of operations. The code
+//! therefore reads like a textbook, but it can't differentiate a layer that it doesn't know.
 
 pub mod artifact;
 pub mod data;

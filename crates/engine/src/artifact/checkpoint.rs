@@ -19,10 +19,10 @@ struct Header {
     validation_accuracy: Option<f64>,
 }
 
-/// The whole state of a run as bytes: equal states make equal bytes.
+/// Serialises the whole state of a training run. Equal states give equal bytes.
 ///
 /// # Errors
-/// If the format can't hold a tensor.
+/// If safetensors can't represent a tensor.
 pub fn write_checkpoint(state: &TrainState) -> Result<Vec<u8>, ArtifactError> {
     let header = Header {
         format: FORMAT.to_owned(),
@@ -46,10 +46,10 @@ pub fn write_checkpoint(state: &TrainState) -> Result<Vec<u8>, ArtifactError> {
     write(&header, state.network.tensors().chain(average).chain(optimizer))
 }
 
-/// The state that `bytes` hold, for a run of `spec` on images of shape `input`.
+/// Restores the state of a run of `spec`, on images of shape `input`, from `bytes`.
 ///
 /// # Errors
-/// If the bytes are no checkpoint, or one of another network or optimiser.
+/// If the bytes are not a checkpoint, or one of a different network or optimiser.
 pub fn read_checkpoint(bytes: &[u8], spec: &TrainSpec, input: Shape) -> Result<TrainState, ArtifactError> {
     let (header, tensors) = Tensors::read::<Header>(bytes)?;
     if header.format != FORMAT {

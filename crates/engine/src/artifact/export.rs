@@ -5,22 +5,22 @@ use crate::nn::{LayerSpec, Network, Shape};
 
 const FORMAT: &str = "chainrule-model/1";
 
-/// What a model's file says of itself.
+/// The metadata of a model file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelHeader {
     format: String,
-    /// Shape of an image.
+    /// Shape of an input image.
     pub input: Shape,
-    /// Its layers.
+    /// The layers in order, as requested.
     pub layers: Vec<LayerSpec>,
-    /// Names of the classes.
+    /// Names of the classes, in the order of the outputs.
     pub classes: Vec<String>,
 }
 
-/// A network with its classes as bytes; equal ones make equal bytes.
+/// Serialises a network and its classes. Equal networks give equal bytes.
 ///
 /// # Errors
-/// If the format can't hold a tensor.
+/// If safetensors can't represent a tensor.
 pub fn write_model(
     network: &Network<f32>,
     layers: &[LayerSpec],
@@ -35,10 +35,10 @@ pub fn write_model(
     write(&header, network.tensors())
 }
 
-/// The network that `bytes` hold.
+/// Reads the network of a model file.
 ///
 /// # Errors
-/// If the bytes are no model, or its tensors don't fit its layers.
+/// If the bytes are not a model file, or its tensors don't fit its layers.
 pub fn read_model(bytes: &[u8]) -> Result<(ModelHeader, Network<f32>), ArtifactError> {
     let (header, tensors) = Tensors::read::<ModelHeader>(bytes)?;
     if header.format != FORMAT {

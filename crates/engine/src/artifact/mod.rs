@@ -1,7 +1,7 @@
-//! A network as bytes: the checkpoint that a job goes on from, and the export that is served.
+//! A network as bytes: the checkpoint that a job resumes from, and the model file that is served.
 //!
-//! Both are safetensors files. Their one metadata key `chainrule` holds JSON: the format writes
-//! several keys in random order, and the same weights must make the same bytes.
+//! Both are safetensors files. All metadata is JSON under the single key `chainrule`. safetensors writes
+//! several keys in random order, but equal weights must give equal bytes.
 
 mod checkpoint;
 mod export;
@@ -20,19 +20,19 @@ use crate::nn::{LengthError, ShapeError};
 
 const METADATA_KEY: &str = "chainrule";
 
-/// Bytes that are not what they should be.
+/// The reason why bytes can't be written or read as a network.
 #[derive(Debug, thiserror::Error)]
 pub enum ArtifactError {
-    /// Not a safetensors file.
+    /// The bytes are not a safetensors file.
     #[error("not a safetensors file: {0}")]
     Format(#[from] SafeTensorError),
-    /// The metadata are missing or of another kind.
+    /// The metadata is missing or malformed.
     #[error("the metadata don't fit: {0}")]
     Metadata(String),
-    /// A tensor is missing, of another type or size.
+    /// A tensor is missing, or has another type or size.
     #[error("tensor {0} is missing or not of 32-bit floats")]
     Tensor(String),
-    /// A tensor does not fit the network.
+    /// A tensor has the wrong size for the network.
     #[error(transparent)]
     Length(#[from] LengthError),
     /// The layers don't fit each other.
@@ -40,7 +40,7 @@ pub enum ArtifactError {
     Shape(#[from] ShapeError),
 }
 
-/// Named tensors with one JSON header.
+/// The tensors of a file, by name.
 struct Tensors<'a> {
     tensors: SafeTensors<'a>,
 }
@@ -68,7 +68,7 @@ impl<'a> Tensors<'a> {
     }
 }
 
-/// Writes tensors (name, shape, values) under one JSON header.
+/// Writes tensors (name, shape, values) with one JSON header.
 fn write<'a>(
     header: &impl Serialize,
     tensors: impl Iterator<Item = (String, Vec<usize>, &'a [f32])>,

@@ -5,48 +5,48 @@ use serde::{Deserialize, Serialize};
 
 use super::{IMAGE_PIXELS, IMAGE_SIDE};
 
-/// Streams of augmentation are those of a seed of their own.
+/// Mixed into the seed, so that augmentation has random streams of its own.
 const SEED_OF_AUGMENT: u64 = 0xA0C3_5E1D_77B2_9F46;
 
-/// Small changes drawn anew for each image and epoch: no 6 becomes a 9, no shirt lies on its side.
+/// Small random changes, drawn anew for each image and epoch. They are too small to turn a 6 into a 9.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Augment {
-    /// Moves by up to this many pixels along each axis.
+    /// Largest shift along each axis, in pixels.
     pub shift_pixels: f64,
-    /// Turns by up to this angle either way.
+    /// Largest rotation in either direction, in degrees.
     pub rotate_degrees: f64,
-    /// Grows or shrinks by up to this fraction.
+    /// Largest change of size, as a fraction.
     pub scale: f64,
-    /// Slants by up to this ratio either way.
+    /// Largest shear in either direction, as a ratio.
     pub shear: f64,
-    /// Bends.
+    /// Elastic distortion, if there is any.
     pub elastic: Option<Elastic>,
 }
 
-/// A field of random displacements, smoothed (Simard, Steinkraus, Platt, *Best Practices for
-/// Convolutional Neural Networks*, 2003).
+/// Elastic distortion by a smoothed field of random displacements (Simard, Steinkraus, Platt, *Best Practices
+/// for Convolutional Neural Networks*, 2003).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Elastic {
-    /// The size of the displacements before they are smoothed, in pixels.
+    /// Largest displacement before smoothing, in pixels.
     pub alpha: f64,
-    /// The deviation of the Gaussian that smooths them, in pixels.
+    /// Standard deviation of the smoothing Gaussian, in pixels.
     pub sigma: f64,
 }
 
 impl Elastic {
-    /// Pixels on either side that are smoothed over: three deviations, or all there are.
+    /// Radius of the smoothing kernel in pixels: three standard deviations, within the image.
     pub fn radius(self) -> usize {
         ((3.0 * self.sigma).ceil() as usize).clamp(1, IMAGE_SIDE - 1)
     }
 }
 
 impl Augment {
-    /// Writes `pixels` (784, 0–255), changed, to `image`, as pixel / 255: a function of the seed, the
-    /// epoch and the number of the example.
+    /// Writes the changed image to `image`, with values from 0 to 1. `pixels` are the 784 original values
+    /// from 0 to 255. The result depends on the seed, the epoch and the index of the example only.
     ///
     /// # Panics
-    /// If there are not 784.
-    // Into the caller, who has it compiled for wide registers.
+    /// If either slice doesn't have 784 elements.
+    // Inlined, so that it is compiled for the caller's vector instructions.
     #[inline(always)]
     pub fn write(&self, pixels: &[u8], seed: u64, epoch: u32, example: u32, image: &mut [f32]) {
         assert_eq!((pixels.len(), image.len()), (IMAGE_PIXELS, IMAGE_PIXELS), "pixels of an image");
@@ -57,8 +57,8 @@ impl Augment {
         let zoom = 1.0 + within(self.scale);
         let shear = within(self.shear);
         let shift = [within(self.shift_pixels), within(self.shift_pixels)];
-        // The map from a place of the result to one of the original: about the centre, the inverse of
-        // turn · slant · zoom.
+        // Maps a pixel of the result to a position in the original, about the centre. It is the inverse of
+        // rotation · shear · scale.
         let (sin, cos) = libm::sincos(angle);
         let map = [cos + sin * shear, sin - cos * shear, -sin, cos].map(|entry| (entry / zoom) as f32);
         let field = self.elastic.map(|elastic| [field(elastic, &mut rng), field(elastic, &mut rng)]);
@@ -101,15 +101,16 @@ impl Augment {
     }
 }
 
-/// Zeros around an image, so that what lies outside needs no question.
+/// Border of zeros around an image, so that positions outside need no bounds check.
 const BORDER: usize = 2;
 const PADDED: usize = IMAGE_SIDE + 2 * BORDER;
 
-/// From here on to twice as much `f32` has the integers and no more; the bits of the first few differ in the last ones.
+/// 2²³. From here to 2²⁴, consecutive `f32` values are consecutive integers. Adding it to a small number
+/// rounds that to an integer, which stands in the low bits. The second constant masks those bits.
 const INTEGERS: f32 = 8_388_608.0;
 const LAST: u32 = 63;
 
-/// For each place the value between the four pixels around it, each by its nearness.
+/// Bilinear interpolation at each position.
 #[inline(always)]
 fn sample(
     padded: &[f32; PADDED * PADDED],
@@ -117,12 +118,13 @@ fn sample(
     across: [f32; IMAGE_SIDE],
     row: &mut [f32],
 ) {
-    // First where they are, then what is there: the one goes several at a time, the other doesn't.
+    // Two passes: the positions can be computed with vector instructions, the lookups can't.
     let [mut right, mut below] = [[0.0; IMAGE_SIDE]; 2];
     let mut places = [0_u32; IMAGE_SIDE];
     for at in 0..IMAGE_SIDE {
         let [x, y] = [along[at], across[at]].map(|at| (at + BORDER as f32).clamp(0.5, (PADDED - 2) as f32));
-        // The nearest integer to half less, whose bits are then the last ones of the sum: many at a time.
+        // Rounding `at − 0.5` gives the pixel to the left of or above the position, without a conversion to
+        // an integer.
         let [column, line] = [x, y].map(|at| at - 0.5 + INTEGERS);
         (right[at], below[at]) = (x - (column - INTEGERS), y - (line - INTEGERS));
         places[at] = (line.to_bits() & LAST) * PADDED as u32 + (column.to_bits() & LAST);
@@ -135,7 +137,7 @@ fn sample(
     }
 }
 
-/// Displacements along one axis, in pixels.
+/// Random displacements along one axis, in pixels.
 fn field(elastic: Elastic, rng: &mut ChaCha8Rng) -> [f32; IMAGE_PIXELS] {
     let mut field = [0.0; IMAGE_PIXELS];
     for value in &mut field {
@@ -153,7 +155,7 @@ fn field(elastic: Elastic, rng: &mut ChaCha8Rng) -> [f32; IMAGE_PIXELS] {
     smoothed(&rows, &weights[..=radius], |line, at| at * IMAGE_SIDE + line)
 }
 
-/// Each value as the weighted sum of its neighbours on the same line; beyond the edge there is 0.
+/// Convolves each line of the field with the symmetric kernel `weights`. Outside the image the field is 0.
 fn smoothed(
     field: &[f32; IMAGE_PIXELS],
     weights: &[f32],
@@ -198,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_are_drawn_from_seed_epoch_and_example_alone_and_keep_the_ink() {
+    fn changes_depend_on_seed_epoch_and_example_only_and_keep_the_ink() {
         let some = Augment {
             shift_pixels: 2.0,
             rotate_degrees: 12.0,

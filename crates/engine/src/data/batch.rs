@@ -2,21 +2,22 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-/// Streams of random numbers below these are the layers' initial weights.
+/// Random streams for the order of examples. The initial weights of the layers use the streams below these.
 const STREAM_PARTITION: u64 = 1 << 32;
 const STREAM_ORDER: u64 = 2 << 32;
 
-/// Which examples are trained on and which are held out, by index.
+/// The indices of the examples to train on, and of those held out for validation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Partition {
-    /// To train on.
+    /// Examples to train on.
     pub train: Vec<u32>,
-    /// To validate on.
+    /// Examples held out for validation.
     pub validation: Vec<u32>,
 }
 
 impl Partition {
-    /// The first `samples` of `examples` shuffled by `seed`, the last `validation` of them held out.
+    /// Shuffles the indices of `examples` with `seed` and keeps the first `samples`. The last `validation` of
+    /// these are held out.
     pub fn new(samples: usize, validation: usize, examples: usize, seed: u64) -> Self {
         let mut train = shuffled((0..examples as u32).collect(), seed, STREAM_PARTITION);
         train.truncate(samples);
@@ -25,8 +26,8 @@ impl Partition {
     }
 }
 
-/// The order in which an epoch (from 0) meets the training examples: a function of `seed` and
-/// `epoch` alone, so that a run can go on in the middle.
+/// The order in which an epoch visits the training examples, where the first epoch is 0. It depends on `seed`
+/// and `epoch` only, so a run can resume in the middle of an epoch.
 pub fn epoch_order(train: &[u32], seed: u64, epoch: u32) -> Vec<u32> {
     shuffled(train.to_vec(), seed, STREAM_ORDER | u64::from(epoch))
 }
@@ -54,7 +55,7 @@ mod tests {
         assert_ne!(one, Partition::new(900, 100, 1_000, 8));
     }
 
-    /// A changed shuffle would change every result; these are the first values of today's.
+    /// A different shuffle would change every result. These are the values of the first release.
     #[test]
     fn the_shuffle_of_a_seed_stays_what_it_was() {
         let partition = Partition::new(60_000, 0, 60_000, 42);

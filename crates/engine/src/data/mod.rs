@@ -1,6 +1,7 @@
-//! Bytes to arrays: IDX files, pictures, the built-in MNIST, and the order in which a run meets them.
+//! Converts bytes to arrays: IDX files, pictures and the built-in MNIST. Also the split and the order in
+//! which training visits the examples.
 //!
-//! Everything here is a function of its arguments: no file, clock or environment is read.
+//! Every function depends on its arguments only. No file, clock or environment is read.
 
 mod augment;
 mod batch;
@@ -25,81 +26,81 @@ use crate::nn::Shape;
 /// Width and height of an image in pixels.
 pub const IMAGE_SIDE: usize = 28;
 
-/// Pixels of an image.
+/// Number of pixels of an image.
 pub const IMAGE_PIXELS: usize = IMAGE_SIDE * IMAGE_SIDE;
 
-/// Classes of a data set.
+/// Largest number of classes in a data set.
 pub const CLASSES_MAX: usize = 1_000;
 
-/// The shape of an image: whatever pictures a data set was made of, they were brought to it.
+/// The shape of every image. Pictures of other sizes are converted to it.
 const IMAGE: Shape = Shape { height: IMAGE_SIDE, width: IMAGE_SIDE, channels: 1 };
 
-/// Labelled images, at least one.
+/// Labelled images. There is at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Split {
     images: Array2<u8>,
     labels: Vec<u16>,
 }
 
-/// Labelled images of named classes, one part to train on and one to test with.
+/// Labelled images with named classes, split into training and test examples.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
-    /// What it is called.
+    /// The name under which jobs refer to it.
     pub name: String,
-    /// What the labels stand for, label 0 first.
+    /// Names of the classes. Label 0 is the first.
     pub classes: Vec<String>,
-    /// The examples to train on.
+    /// The training examples. Validation examples are taken from these.
     pub train: Split,
-    /// The examples to test with.
+    /// The test examples.
     pub test: Split,
     statistics: OnceLock<Statistics>,
 }
 
-/// A part of a data set.
+/// The name of a split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SplitName {
-    /// The examples to train on.
+    /// The training examples.
     Train,
-    /// The examples to test with.
+    /// The test examples.
     Test,
 }
 
-/// The figures of a data set.
+/// The statistics of a data set.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Statistics {
-    /// Counts of each split.
+    /// The number of examples in each split.
     pub splits: Splits,
-    /// Mean of the training pixels, 0 to 1.
+    /// Mean of the training pixels, from 0 to 1.
     pub mean: f64,
-    /// Population standard deviation of the training pixels, 0 to 1.
+    /// Population standard deviation of the training pixels, from 0 to 1.
     pub deviation: f64,
-    /// Fraction of the training pixels that are not background.
+    /// Fraction of the training pixels that are not 0.
     pub nonzero_fraction: f64,
 }
 
-/// How many examples each split has.
+/// The number of examples in each split.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Splits {
-    /// To train on.
-    pub train: Counts,
-    /// To test with.
-    pub test: Counts,
+    /// The counts of the training examples.
+    pub train: ClassCounts,
+    /// The counts of the test examples.
+    pub test: ClassCounts,
 }
 
-/// How many examples a split has.
+/// The number of examples in one split.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Counts {
-    /// In all.
+pub struct ClassCounts {
+    /// Number of examples of all classes.
     pub examples: usize,
-    /// Of each class, label 0 first.
+    /// Number of examples of each class. Label 0 is the first.
     pub per_class: Vec<usize>,
 }
 
-/// What a job needs to know of a data set before it reads it.
+/// What a job has to know about a data set before it is loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DatasetShape {
-    /// Its name.
+    /// The name under which jobs refer to it.
     pub name: String,
     /// Rows, columns and channels of an image.
     pub input: Shape,
@@ -111,25 +112,25 @@ pub struct DatasetShape {
     pub test: usize,
 }
 
-/// The data sets there are, in the order of their names.
+/// The shapes of all built-in data sets, sorted by name.
 pub fn shapes() -> Vec<DatasetShape> {
     vec![mnist::shape()]
 }
 
-/// The shape of the data set called `name`.
+/// The shape of the built-in data set with this name.
 pub fn shape(name: &str) -> Option<DatasetShape> {
     shapes().into_iter().find(|shape| shape.name == name)
 }
 
-/// The data set called `name`.
+/// The built-in data set with this name.
 pub fn named(name: &str) -> Option<Arc<Dataset>> {
     (name == mnist::NAME).then(mnist::dataset)
 }
 
-/// Arrays that make no data set.
+/// The reason why arrays don't form a data set.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DataError {
-    /// Images and labels are not pairs.
+    /// The numbers of images and labels differ.
     #[error("there are {images} images and {labels} labels")]
     Unpaired {
         /// Number of images.
@@ -137,40 +138,40 @@ pub enum DataError {
         /// Number of labels.
         labels: usize,
     },
-    /// The images have another size.
+    /// The images don't have [`IMAGE_PIXELS`] pixels.
     #[error("an image has {found} pixels, not {IMAGE_PIXELS}")]
     WrongPixels {
-        /// Pixels of an image.
+        /// Number of pixels of the images.
         found: usize,
     },
-    /// There is nothing to learn from or to test with.
+    /// A split has no examples.
     #[error("there are no examples")]
     Empty,
-    /// There are more classes than a data set may have.
+    /// There are more classes than [`CLASSES_MAX`].
     #[error("there are {0} classes, a data set has at most {CLASSES_MAX}")]
     TooManyClasses(usize),
-    /// A label has no class.
+    /// A label is not smaller than the number of classes.
     #[error("the {split} split has the label {label} at {index}, there are {classes} classes")]
     UnknownLabel {
-        /// Where it stands.
+        /// The split that contains the label.
         split: SplitName,
-        /// Number of the example.
+        /// Index of the example.
         index: usize,
         /// The label.
         label: u16,
         /// Number of classes.
         classes: usize,
     },
-    /// A word that names no split.
+    /// The text is not the name of a split.
     #[error("unknown split {0:?}, there are train and test")]
     UnknownSplit(String),
 }
 
 impl Split {
-    /// Pairs `images` (n, 784), 0 = background, with as many labels.
+    /// Pairs `images` (n, 784) with `labels` (n). A pixel of 0 is background.
     ///
     /// # Errors
-    /// If the shapes don't fit, or there are none.
+    /// If the shapes don't match, or there are no examples.
     pub fn new(images: Array2<u8>, labels: Vec<u16>) -> Result<Self, DataError> {
         if images.ncols() != IMAGE_PIXELS {
             return Err(DataError::WrongPixels { found: images.ncols() });
@@ -186,7 +187,7 @@ impl Split {
         Ok(Self { images, labels })
     }
 
-    /// The images (n, 784) in row-major order, 0 = background.
+    /// The images (n, 784) in row-major order. A pixel of 0 is background.
     pub fn images(&self) -> &Array2<u8> {
         &self.images
     }
@@ -199,32 +200,32 @@ impl Split {
     /// The 784 pixels of image `index`, row by row.
     ///
     /// # Panics
-    /// If there is no such image.
+    /// If `index` is out of range.
     pub fn image(&self, index: usize) -> &[u8] {
         let pixels = self.images.as_slice().expect("the constructor made the images row-major");
         &pixels[index * IMAGE_PIXELS..(index + 1) * IMAGE_PIXELS]
     }
 
-    /// Number of examples, at least 1.
+    /// Number of examples. It is at least 1.
     #[expect(clippy::len_without_is_empty, reason = "a split is never empty")]
     pub fn len(&self) -> usize {
         self.labels.len()
     }
 
-    fn counts(&self, classes: usize) -> Counts {
+    fn counts(&self, classes: usize) -> ClassCounts {
         let mut per_class = vec![0; classes];
         for &label in &self.labels {
             per_class[usize::from(label)] += 1;
         }
-        Counts { examples: self.len(), per_class }
+        ClassCounts { examples: self.len(), per_class }
     }
 }
 
 impl Dataset {
-    /// A data set whose labels all have a class.
+    /// A data set from two splits.
     ///
     /// # Errors
-    /// If a label has none, or the classes are more than [`CLASSES_MAX`].
+    /// If a label is not smaller than the number of classes, or there are more than [`CLASSES_MAX`].
     pub fn new(name: String, classes: Vec<String>, train: Split, test: Split) -> Result<Self, DataError> {
         if classes.len() > CLASSES_MAX {
             return Err(DataError::TooManyClasses(classes.len()));
@@ -239,12 +240,12 @@ impl Dataset {
         Ok(Self { name, classes, train, test, statistics: OnceLock::new() })
     }
 
-    /// The same with figures that were measured before.
+    /// The same data set with precomputed statistics.
     fn with_statistics(self, statistics: Statistics) -> Self {
         Self { statistics: OnceLock::from(statistics), ..self }
     }
 
-    /// What a job needs to know of it.
+    /// What a job has to know about it before it is loaded.
     pub fn shape(&self) -> DatasetShape {
         DatasetShape {
             name: self.name.clone(),
@@ -255,7 +256,7 @@ impl Dataset {
         }
     }
 
-    /// The examples called `name`.
+    /// The split with this name.
     pub fn split(&self, name: SplitName) -> &Split {
         match name {
             SplitName::Train => &self.train,
@@ -263,13 +264,13 @@ impl Dataset {
         }
     }
 
-    /// The counts of both splits and the figures of the training pixels, measured when first asked for.
+    /// The statistics of the data set. They are computed on the first call.
     pub fn statistics(&self) -> &Statistics {
         self.statistics.get_or_init(|| self.measure())
     }
 
     fn measure(&self) -> Statistics {
-        // Sums over 256 values instead of millions lose no digits.
+        // A histogram keeps the sums exact: they have 256 terms instead of millions.
         let mut histogram = [0_u64; 256];
         for &pixel in &self.train.images {
             histogram[usize::from(pixel)] += 1;
@@ -294,7 +295,7 @@ impl Dataset {
 }
 
 impl SplitName {
-    /// The word for it.
+    /// The name as in a URL: `train` or `test`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Train => "train",

@@ -7,7 +7,7 @@ fn split(count: usize, labels: &[u16]) -> Result<Split, DataError> {
 }
 
 #[test]
-fn a_split_refuses_what_are_no_pairs() {
+fn a_split_refuses_unpaired_images_and_labels() {
     assert_eq!(split(2, &[0]), Err(DataError::Unpaired { images: 2, labels: 1 }));
     assert_eq!(split(0, &[]), Err(DataError::Empty));
     assert_eq!(Split::new(Array2::zeros((1, 783)), vec![0]), Err(DataError::WrongPixels { found: 783 }));
@@ -49,14 +49,14 @@ fn statistics_are_of_the_training_pixels() {
         Dataset::new("ab".to_owned(), vec!["a".to_owned(), "b".to_owned()], train, split(1, &[0]).unwrap());
     let statistics = dataset.unwrap().statistics().clone();
     assert_eq!(statistics.splits.train.per_class, [0, 2]);
-    assert_eq!(statistics.splits.test, Counts { examples: 1, per_class: vec![1, 0] });
+    assert_eq!(statistics.splits.test, ClassCounts { examples: 1, per_class: vec![1, 0] });
     assert!((statistics.mean - 0.5 / 255.0).abs() < 1e-12);
     assert!((statistics.deviation - 0.5 / 255.0).abs() < 1e-12);
     assert_eq!(statistics.nonzero_fraction, 0.5);
 }
 
 #[test]
-fn a_split_is_called_by_its_word() {
+fn a_split_is_parsed_from_its_name() {
     for name in [SplitName::Train, SplitName::Test] {
         assert_eq!(name.to_string().parse(), Ok(name));
     }

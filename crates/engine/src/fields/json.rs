@@ -1,4 +1,4 @@
-//! JSON (RFC 8259) as a request is written in it: what `serde_json` reads, and nothing that it would lose without a word.
+//! Strict JSON (RFC 8259): what `serde_json` accepts, except for anything that it would silently drop.
 
 use std::fmt;
 
@@ -7,48 +7,45 @@ use serde_json::{Map, Number, Value};
 
 use super::{Fault, shown};
 
-/// Bytes that a byte of JSON can become while it is parsed: objects in objects, `{"":`, hold a node of a tree for five
-/// bytes with their ends. Measured for this and other shapes by `tests/it/prices.rs`.
-pub const BYTES_PER_BYTE_MAX: usize = 136;
-
-/// Bytes of the node that an object holds for its first fields.
+/// Bytes of the tree node that an object allocates for its first fields.
 const OBJECT_BYTES: usize = 640;
 
-/// Bytes of a field at most: its place in a node of the tree, which is half full after it was split.
+/// Upper bound of the bytes per field: a slot in a tree node, which is half full after a split.
 const FIELD_BYTES: usize = 128;
 
-/// Bytes of a value in an array at most: its place, in the list before it grew and the one that is twice as long.
+/// Upper bound of the bytes per array element: its slot in the old buffer, and in the new one of twice the
+/// size while the array grows.
 const ELEMENT_BYTES: usize = 96;
 
-/// A text that can't be taken as the JSON of a request.
+/// The reason why a text is not accepted as the JSON of a request.
 #[derive(Debug, thiserror::Error)]
 pub enum JsonError {
-    /// An object has a name twice: programs differ in which of the values they take.
+    /// An object has two fields with the same name. Parsers differ in which one they use.
     #[error("{pointer}: is given twice")]
     Duplicate {
-        /// JSON pointer (RFC 6901) of the second.
+        /// JSON pointer (RFC 6901) of the second field.
         pointer: String,
     },
-    /// A number is beyond what `f64` holds.
+    /// A number is too large for an `f64`.
     #[error("{pointer}: {}", out_of_range(*line, *column))]
     OutOfRange {
         /// JSON pointer (RFC 6901) of the number.
         pointer: String,
-        /// Line of the text, from 1.
+        /// Line in the text, starting at 1.
         line: usize,
-        /// Byte of the line, from 1.
+        /// Byte in the line, starting at 1.
         column: usize,
     },
-    /// It is no JSON, or nested more than 127 deep.
+    /// The text is not JSON, or is nested more than 127 levels deep.
     #[error(transparent)]
     Malformed(serde_json::Error),
 }
 
 impl JsonError {
-    /// The fault of a text that is JSON.
+    /// The fault, if the text is JSON.
     ///
     /// # Errors
-    /// What is wrong with one that is not.
+    /// The error of `serde_json`, if it is not.
     pub fn into_fault(self) -> Result<Fault, serde_json::Error> {
         match self {
             Self::Duplicate { pointer } => Ok(Fault { pointer, detail: "is given twice".to_owned() }),
@@ -64,13 +61,9 @@ fn out_of_range(line: usize, column: usize) -> String {
     format!("the number at line {line} column {column} is beyond what a 64-bit float holds")
 }
 
-/// Bytes that [`json`] holds at most for a text of this length, itself not counted.
-pub const fn json_price(length: usize) -> usize {
-    length.saturating_mul(BYTES_PER_BYTE_MAX).saturating_add(OBJECT_BYTES)
-}
-
-/// Bytes that [`json`] holds at most for this text, itself not counted, told by how many objects and values it could have.
-pub fn json_price_of(body: &[u8]) -> usize {
+/// Upper bound of the bytes that [`json`] allocates for this text. It counts the characters that can start an
+/// object, a field or an element.
+pub fn json_price(body: &[u8]) -> usize {
     let (mut objects, mut fields, mut elements) = (0, 0, 1);
     for byte in body {
         match byte {
@@ -80,43 +73,42 @@ pub fn json_price_of(body: &[u8]) -> usize {
             _ => {}
         }
     }
-    // Strings, and one that is unescaped while its buffer grows.
+    // Four times the text covers strings, including a buffer that grows while one is unescaped.
     4 * body.len() + OBJECT_BYTES * objects + FIELD_BYTES * fields + ELEMENT_BYTES * elements
 }
 
-/// The value of a request, with names that differ and numbers that `f64` holds.
-///
-/// A number too near to 0 for `f64` becomes 0, the nearest there is, as others become the nearest there is.
+/// Parses the JSON value of a request. Names must be unique within an object, and numbers must fit an `f64`.
+/// A number too close to 0 becomes 0.
 ///
 /// # Errors
-/// If it is not JSON, or not such.
+/// If the text is not JSON or breaks one of these rules.
 pub fn json(body: &[u8]) -> Result<Value, JsonError> {
-    let mut trail = Trail::default();
+    let mut trail = PointerTrail::default();
     let mut text = serde_json::Deserializer::from_slice(body);
     let value = Strict(&mut trail).deserialize(&mut text);
     value.and_then(|value| text.end().map(|()| value)).map_err(|error| trail.error(error))
 }
 
-/// Whether a text is JSON but for a number beyond what `f64` holds.
+/// Whether the text is valid JSON except for a number that is too large for an `f64`.
 pub fn is_out_of_range(error: &serde_json::Error) -> bool {
-    // The kind of an error is not public; its text is the one of `ErrorCode::NumberOutOfRange`.
+    // The kind of the error is private. This is the text of `ErrorCode::NumberOutOfRange`.
     error.is_syntax() && error.to_string().starts_with("number out of range")
 }
 
-/// A name in a JSON pointer, no longer than what is repeated to a client.
+/// A name as a token of a JSON pointer, cut to the length that a message repeats.
 pub fn token(name: &str) -> String {
     shown(name).replace('~', "~0").replace('/', "~1")
 }
 
-/// Where a fault is, written down on the way out of it.
+/// The location of an error, collected while the recursion unwinds.
 #[derive(Default)]
-struct Trail {
+struct PointerTrail {
     is_duplicate: bool,
-    /// The tokens of its pointer, last one first.
+    /// The tokens of the JSON pointer, in reverse order.
     tokens: Vec<String>,
 }
 
-impl Trail {
+impl PointerTrail {
     fn error(self, error: serde_json::Error) -> JsonError {
         let pointer = self.tokens.iter().rev().map(|token| format!("/{token}")).collect();
         if self.is_duplicate {
@@ -129,7 +121,7 @@ impl Trail {
     }
 }
 
-struct Strict<'a>(&'a mut Trail);
+struct Strict<'a>(&'a mut PointerTrail);
 
 impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = Value;
@@ -218,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_there_twice_is_told_with_its_place() {
+    fn a_duplicate_name_is_reported_with_its_pointer() {
         for (text, pointer) in [
             (r#"{"epochs":3,"epochs":4}"#, "/epochs"),
             (r#"{"epochs":3,"epoch\u0073":3}"#, "/epochs"),
@@ -232,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_beyond_f64_is_told_with_its_place() {
+    fn a_number_beyond_f64_is_reported_with_its_pointer() {
         let detail = "the number at line 2 column 17 is beyond what a 64-bit float holds";
         let text = "{\n\"layers\":[1,1e309]}";
         assert_eq!(fault(text), ("/layers/1".to_owned(), detail.to_owned()));
@@ -242,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_is_told_as_serde_json_tells_it() {
+    fn what_is_not_json_gives_the_error_of_serde_json() {
         let deep = "[".repeat(200);
         for text in ["", "{", "nul", "[1,]", "{\"a\":NaN}", "[1] 2", "01", "\"\u{1}\"", "\"\\ud800\"", &deep]
         {
@@ -276,13 +268,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn json_without_duplicates_is_what_serde_json_takes_it_for(value in any_json(), pretty in any::<bool>()) {
+        fn json_without_duplicates_is_parsed_as_by_serde_json(value in any_json(), pretty in any::<bool>()) {
             let text = if pretty { format!("{value:#}") } else { value.to_string() };
             prop_assert_eq!(json(text.as_bytes()).unwrap(), serde_json::from_str::<Value>(&text).unwrap());
         }
 
         #[test]
-        fn any_bytes_are_taken_or_refused_as_by_serde_json(text in r#"[\[\]{}:,"a0-9eE.\\tn u-]{0,24}"#) {
+        fn any_bytes_are_accepted_or_refused_as_by_serde_json(text in r#"[\[\]{}:,"a0-9eE.\\tn u-]{0,24}"#) {
             let expected = serde_json::from_str::<Value>(&text);
             match (json(text.as_bytes()), expected) {
                 (Ok(found), Ok(expected)) => prop_assert_eq!(found, expected),

@@ -1,4 +1,4 @@
-//! The fields of a request, taken one by one: every fault is told, with its place.
+//! Reads the fields of a JSON request one by one. Every error is reported with its JSON pointer.
 
 mod json;
 
@@ -7,24 +7,25 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-pub use json::{BYTES_PER_BYTE_MAX, JsonError, is_out_of_range, json, json_price, json_price_of, token};
+pub use json::{JsonError, is_out_of_range, json, json_price, token};
 
-/// Unknown fields that are told one by one, of all that a request may hold.
-const UNKNOWN_TOLD_MAX: usize = 20;
+/// Largest number of unknown fields of an object that are reported one by one. The rest are counted.
+const UNKNOWN_LISTED_MAX: usize = 20;
 
-/// Characters of a client's word that are repeated to it.
+/// Largest number of characters of the client's text that a message repeats.
 const SHOWN_MAX: usize = 64;
 
-/// One thing wrong with a request, and where.
+/// One error in a request, and its location.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
     /// JSON pointer (RFC 6901) of the field.
     pub pointer: String,
-    /// What is wrong with it.
+    /// The reason, as a phrase in lower case.
     pub detail: String,
 }
 
-/// `unknown dataset "mnits", did you mean "mnist"?`, or the list of what there is.
+/// A message such as `unknown dataset "mnits", did you mean "mnist"?`. Lists the known names if none is
+/// similar.
 pub fn unknown(what: &str, name: &str, known: &[&str]) -> String {
     let shown = shown(name);
     match nearest(name, known) {
@@ -33,24 +34,24 @@ pub fn unknown(what: &str, name: &str, known: &[&str]) -> String {
     }
 }
 
-/// The beginning of a client's word, to be repeated to it.
+/// The beginning of the client's text, for a message.
 pub fn shown(word: &str) -> String {
     word.chars().take(SHOWN_MAX).collect()
 }
 
-/// The known name that `name` most likely stands for.
+/// The known name most similar to `name`, or `None` if none is similar enough.
 pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let short = shown(name).to_lowercase();
-    // Of short words that differ in a letter, or in the order of two, Jaro and Winkler think too little.
-    let is_slip = |known: &str| short.chars().count() > 2 && strsim::osa_distance(&short, known) == 1;
-    let likeness =
-        |known: &&str| strsim::jaro_winkler(&short, known).max(if is_slip(known) { 0.9 } else { 0.0 });
-    let measured = known.iter().map(|known| (likeness(known), *known));
-    let (likeness, best) = measured.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
-    (likeness > 0.8).then_some(best)
+    // Jaro-Winkler rates short words with one typo too low.
+    let is_typo = |known: &str| short.chars().count() > 2 && strsim::osa_distance(&short, known) == 1;
+    let similarity =
+        |known: &&str| strsim::jaro_winkler(&short, known).max(if is_typo(known) { 0.9 } else { 0.0 });
+    let measured = known.iter().map(|known| (similarity(known), *known));
+    let (similarity, best) = measured.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
+    (similarity > 0.8).then_some(best)
 }
 
-/// What a JSON value is, in words.
+/// The type of a JSON value, with its article.
 pub fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -62,10 +63,10 @@ pub fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// What `take` makes of the fields of a request.
+/// Parses the fields of a request with `take`.
 ///
 /// # Errors
-/// All faults that were noted meanwhile.
+/// Every fault that `take` reported.
 pub fn parsed<T>(request: &Value, take: impl FnOnce(Fields) -> Option<T>) -> Result<T, Vec<Fault>> {
     let mut faults = Vec::new();
     let taken = Fields::of(request, String::new(), &mut faults).and_then(take);
@@ -75,37 +76,37 @@ pub fn parsed<T>(request: &Value, take: impl FnOnce(Fields) -> Option<T>) -> Res
     }
 }
 
-/// An interval of finite numbers, open or closed at either end.
+/// An interval of finite numbers that may be open or closed at either end.
 #[derive(Clone, Copy)]
-pub struct Bounds {
+pub struct Interval {
     least: f64,
     least_included: bool,
     most: f64,
     most_included: bool,
 }
 
-impl Bounds {
-    /// At least this, and at most what `f32` holds.
+impl Interval {
+    /// Numbers of at least `least` that fit an `f32`.
     pub const fn from(least: f64) -> Self {
         Self { least, least_included: true, most: f32::MAX as f64, most_included: true }
     }
 
-    /// Above this, and at most what `f32` holds.
+    /// Numbers above `least` that fit an `f32`.
     pub fn above(least: f64) -> Self {
         Self { least_included: false, ..Self::from(least) }
     }
 
-    /// The same up to this.
+    /// The same interval, but at most `most`.
     pub const fn to(self, most: f64) -> Self {
         Self { most, ..self }
     }
 
-    /// The same below this.
+    /// The same interval, but below `most`.
     pub fn below(self, most: f64) -> Self {
         Self { most, most_included: false, ..self }
     }
 
-    fn hold(&self, value: f64) -> bool {
+    fn contains(&self, value: f64) -> bool {
         (value > self.least || self.least_included && value == self.least)
             && (value < self.most || self.most_included && value == self.most)
     }
@@ -117,17 +118,17 @@ impl Bounds {
     }
 }
 
-/// The fields of an object, taken one by one; every fault is noted with its pointer.
+/// The fields of an object. They are read one by one, and every fault is collected.
 pub struct Fields<'a> {
     map: &'a Map<String, Value>,
     pointer: String,
     known: Vec<&'static str>,
-    /// Where faults are noted.
+    /// The faults found so far, each with its pointer.
     pub faults: &'a mut Vec<Fault>,
 }
 
 impl<'a> Fields<'a> {
-    /// The fields of `value`, which lies at `pointer`; where it is no object, a fault.
+    /// The fields of `value`, which is at `pointer` in the request. Reports a fault if it is not an object.
     pub fn of(value: &'a Value, pointer: String, faults: &'a mut Vec<Fault>) -> Option<Self> {
         match value {
             Value::Object(map) => Some(Self { map, pointer, known: Vec::new(), faults }),
@@ -138,18 +139,18 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The pointer of a field.
+    /// JSON pointer of a field. An empty name means the object itself.
     pub fn pointer_of(&self, name: &str) -> String {
         if name.is_empty() { self.pointer.clone() } else { format!("{}/{name}", self.pointer) }
     }
 
-    /// Notes a fault of a field, or of the object itself where `name` is empty.
+    /// Reports a fault of a field. An empty name means the object itself.
     pub fn fault(&mut self, name: &str, detail: String) {
         let pointer = self.pointer_of(name);
         self.faults.push(Fault { pointer, detail });
     }
 
-    /// The value, unless it is absent or null.
+    /// The value of a field. `None` if it is absent or null.
     pub fn take(&mut self, name: &'static str) -> Option<&'a Value> {
         if !self.known.contains(&name) {
             self.known.push(name);
@@ -168,7 +169,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The field as a string; a fault where it is absent.
+    /// The field as a string. Reports a fault if it is absent.
     pub fn required_string(&mut self, name: &'static str) -> Option<String> {
         if self.take(name).is_none() {
             self.fault(name, "is missing".to_owned());
@@ -176,7 +177,7 @@ impl<'a> Fields<'a> {
         self.string(name)
     }
 
-    /// The field as one of some words.
+    /// The field as one of the given words.
     pub fn one_of<T: Copy>(&mut self, name: &'static str, choices: &[(&'static str, T)]) -> Option<T> {
         let value = self.string(name)?;
         let choice = choices.iter().find(|(choice, _)| *choice == value).map(|(_, choice)| *choice);
@@ -187,12 +188,12 @@ impl<'a> Fields<'a> {
         choice
     }
 
-    /// The field as a whole number.
+    /// The field as a nonnegative integer.
     pub fn integer(&mut self, name: &'static str, range: RangeInclusive<u64>) -> Option<u64> {
         self.whole(name, range, Value::as_u64)
     }
 
-    /// The field as a whole number that may be below 0.
+    /// The field as an integer.
     pub fn signed(&mut self, name: &'static str, range: RangeInclusive<i64>) -> Option<i64> {
         self.whole(name, range, Value::as_i64)
     }
@@ -214,17 +215,17 @@ impl<'a> Fields<'a> {
     }
 
     /// The field as a number.
-    pub fn number(&mut self, name: &'static str, bounds: Bounds) -> Option<f64> {
+    pub fn number(&mut self, name: &'static str, interval: Interval) -> Option<f64> {
         let value = self.take(name)?;
-        let number = value.as_f64().filter(|&number| bounds.hold(number));
+        let number = value.as_f64().filter(|&number| interval.contains(number));
         if number.is_none() {
             let found = if value.is_number() { value.to_string() } else { kind(value).to_owned() };
-            self.fault(name, format!("must be a number {}, not {found}", bounds.describe()));
+            self.fault(name, format!("must be a number {}, not {found}", interval.describe()));
         }
         number
     }
 
-    /// The field as true or false.
+    /// The field as a boolean.
     pub fn boolean(&mut self, name: &'static str) -> Option<bool> {
         let value = self.take(name)?;
         if value.as_bool().is_none() {
@@ -233,22 +234,22 @@ impl<'a> Fields<'a> {
         value.as_bool()
     }
 
-    /// Whether the field is there and null.
+    /// Whether the field is present and null.
     pub fn is_null(&self, name: &str) -> bool {
         self.map.get(name).is_some_and(Value::is_null)
     }
 
-    /// The decays of Adam.
+    /// The field `betas`, the decay rates of Adam.
     pub fn betas(&mut self) -> Option<[f64; 2]> {
         let value = self.take("betas")?;
-        let bounds = Bounds::from(0.0).below(1.0);
+        let interval = Interval::from(0.0).below(1.0);
         let betas = value.as_array().and_then(|values| match values.as_slice() {
             [first, second] => Some([first.as_f64()?, second.as_f64()?]),
             _ => None,
         });
-        let betas = betas.filter(|betas| betas.iter().all(|&beta| bounds.hold(beta)));
+        let betas = betas.filter(|betas| betas.iter().all(|&beta| interval.contains(beta)));
         if betas.is_none() {
-            self.fault("betas", format!("must be two numbers, each {}", bounds.describe()));
+            self.fault("betas", format!("must be two numbers, each {}", interval.describe()));
         }
         betas
     }
@@ -259,11 +260,11 @@ impl<'a> Fields<'a> {
         Fields::of(value, self.pointer_of(name), self.faults)
     }
 
-    /// Notes every field that was not asked for.
+    /// Reports every field that has not been read.
     pub fn refuse_unknown(&mut self) {
         let unknown = || self.map.keys().filter(|name| !self.known.contains(&name.as_str()));
-        let more = unknown().count().saturating_sub(UNKNOWN_TOLD_MAX);
-        for name in unknown().take(UNKNOWN_TOLD_MAX) {
+        let more = unknown().count().saturating_sub(UNKNOWN_LISTED_MAX);
+        for name in unknown().take(UNKNOWN_LISTED_MAX) {
             let detail = match nearest(name, &self.known) {
                 Some(nearest) => format!("unknown field, did you mean {nearest:?}?"),
                 None => format!("unknown field, there are: {}", self.known.join(", ")),

@@ -5,30 +5,30 @@ use super::node::{Node, Op};
 use super::number::{finite, plain};
 use super::{made_from, operands, reaching};
 
-/// One product of the backward pass, added to the gradient of the operand it flows to.
+/// One product of the backward pass, and the gradient that it is added to.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Step {
-    /// The node it comes from.
+    /// Id of the node that the gradient comes from.
     pub node: usize,
-    /// The derivative of the expression by that node.
+    /// The derivative of the expression with respect to that node.
     pub upstream: f64,
-    /// The operand it flows to.
+    /// Id of the operand that the gradient flows to.
     pub input: usize,
-    /// The derivative of the node by that operand.
+    /// The derivative of the node with respect to that operand.
     pub local: f64,
     /// `upstream · local`.
     pub product: f64,
-    /// The gradient of the operand before it is added.
+    /// The operand's gradient before this product is added.
     pub before: f64,
-    /// The gradient of the operand after.
+    /// The operand's gradient after this product is added.
     pub after: f64,
 }
 
-/// `∂f/∂x` for every node `x`, of the node `output` as `f`: 1 for `f` itself, and from last to first each
-/// node hands to its operands its own gradient times its local derivative.
+/// `∂f/∂x` for every node `x`, with the node `output` as `f`. It is 1 for `f` itself. From last to first,
+/// each node passes its gradient times its local derivatives on to its operands.
 ///
-/// A derivative that does not exist is an error if an input needs it; else it is left out, and so is
-/// the gradient of the constants behind it.
+/// A derivative that doesn't exist is an error if an input needs it. Otherwise it is left out, and so is the
+/// gradient of the constants that it would flow to.
 pub(super) fn backward(nodes: &mut [Node], output: usize) -> Result<Vec<Step>, GraphError> {
     let reaches = reaching(nodes, output);
     let varies = made_from(nodes, |node| node.op == Op::Input);
@@ -58,7 +58,7 @@ pub(super) fn backward(nodes: &mut [Node], output: usize) -> Result<Vec<Step>, G
     Ok(steps)
 }
 
-/// One product and its sum, if they are there and finite.
+/// The step, or `None` if a part of it is missing or overflows.
 fn step(
     node: usize,
     upstream: Option<f64>,

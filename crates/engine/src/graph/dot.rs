@@ -3,8 +3,8 @@ use super::names::names;
 use super::node::Op;
 use super::number::short;
 
-/// The graph as Graphviz DOT: value and gradient in each node, and on each edge what flows along it and
-/// what comes back.
+/// The graph as Graphviz DOT. A node shows its value and gradient; an edge shows the value that flows forward
+/// and the gradient that flows back.
 pub(super) fn dot(graph: &Graph) -> String {
     let names = names(graph);
     let mut dot =
@@ -33,7 +33,7 @@ pub(super) fn dot(graph: &Graph) -> String {
     dot + &format!("  n{output} -> out [label=\"{}\\n∂ 1\"];\n}}\n", short(graph.value))
 }
 
-/// `text` inside a quoted string.
+/// Escapes `text` for a quoted string.
 fn quoted(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"")
 }

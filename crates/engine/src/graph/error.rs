@@ -1,28 +1,28 @@
 use std::fmt;
 
-/// Characters of a client's word that are repeated to it.
+/// Largest number of characters of the client's text that an error message repeats.
 pub(super) const SHOWN_MAX: usize = 64;
 
-/// What is wrong with an expression or an input, and where.
+/// An error in an expression or an input, and its location.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{place}: {detail}")]
+#[error("{location}: {detail}")]
 pub struct GraphError {
-    /// Where it is wrong.
-    pub place: Place,
-    /// What is wrong there.
+    /// Where the error is.
+    pub location: Location,
+    /// The reason, as a phrase in lower case.
     pub detail: String,
 }
 
-/// A place in what was sent.
+/// A location in the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// A column of the expression, from 1, in characters.
+pub enum Location {
+    /// A column of the expression in characters, starting at 1.
     Column(usize),
-    /// The input of this name.
+    /// The input with this name.
     Input(String),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Column(column) => write!(f, "column {column}"),
@@ -33,15 +33,15 @@ impl fmt::Display for Place {
 
 impl GraphError {
     pub(super) fn at(column: usize, detail: impl Into<String>) -> Self {
-        Self { place: Place::Column(column), detail: detail.into() }
+        Self { location: Location::Column(column), detail: detail.into() }
     }
 
     pub(super) fn of_input(name: &str, detail: impl Into<String>) -> Self {
-        Self { place: Place::Input(name.to_owned()), detail: detail.into() }
+        Self { location: Location::Input(name.to_owned()), detail: detail.into() }
     }
 }
 
-/// The beginning of a client's word, to be repeated to it.
+/// The beginning of the client's text, for an error message.
 pub(super) fn shown(word: &str) -> String {
     let mut characters = word.chars();
     let start: String = characters.by_ref().take(SHOWN_MAX).collect();

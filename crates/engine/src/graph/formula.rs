@@ -1,17 +1,17 @@
 use super::node::Op;
 use super::number::short;
 
-/// A formula on the board, and how tightly it holds together.
+/// A formula as text, with the precedence of its outermost operator.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Formula {
     pub(super) text: String,
-    tightness: Tightness,
-    /// The number, where the expression has one here.
+    precedence: Precedence,
+    /// The value, if the formula is a constant of the expression.
     constant: Option<f64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Tightness {
+enum Precedence {
     Sum,
     Negative,
     Quotient,
@@ -22,41 +22,41 @@ enum Tightness {
 
 impl Formula {
     pub(super) fn name(name: &str) -> Self {
-        Self::new(name.to_owned(), Tightness::Atom)
+        Self::new(name.to_owned(), Precedence::Atom)
     }
 
     pub(super) fn number(number: f64) -> Self {
         let text = short(number);
-        let tightness = if text.starts_with('−') {
-            Tightness::Negative
+        let precedence = if text.starts_with('−') {
+            Precedence::Negative
         } else if text.contains('e') {
-            Tightness::Power
+            Precedence::Power
         } else {
-            Tightness::Atom
+            Precedence::Atom
         };
-        Self::new(text, tightness)
+        Self::new(text, precedence)
     }
 
-    /// A number that stands in the expression.
+    /// A constant of the expression.
     pub(super) fn constant(number: f64) -> Self {
         Self { constant: Some(number), ..Self::number(number) }
     }
 
-    fn new(text: String, tightness: Tightness) -> Self {
-        Self { text, tightness, constant: None }
+    fn new(text: String, precedence: Precedence) -> Self {
+        Self { text, precedence, constant: None }
     }
 
-    /// In parentheses, unless it holds together as tightly as this.
-    fn at_least(&self, tightness: Tightness) -> String {
-        if self.tightness < tightness { format!("({})", self.text) } else { self.text.clone() }
+    /// The text, in parentheses if it binds less tightly than `precedence`.
+    fn at_least(&self, precedence: Precedence) -> String {
+        if self.precedence < precedence { format!("({})", self.text) } else { self.text.clone() }
     }
 }
 
-/// What `op` makes of `x`.
+/// The formula of `op` applied to `x`.
 pub(super) fn value(op: Op, x: &[Formula]) -> Formula {
-    use Tightness::{Atom, Negative, Power, Product, Quotient, Sum};
-    let side = |place: usize, tightness| x[place].at_least(tightness);
-    let (text, tightness) = match op {
+    use Precedence::{Atom, Negative, Power, Product, Quotient, Sum};
+    let side = |place: usize, precedence| x[place].at_least(precedence);
+    let (text, precedence) = match op {
         Op::Input | Op::Constant | Op::Identity => return x[0].clone(),
         Op::Add => (format!("{} + {}", side(0, Sum), side(1, Quotient)), Sum),
         Op::Subtract => (format!("{} − {}", side(0, Sum), side(1, Quotient)), Sum),
@@ -69,15 +69,15 @@ pub(super) fn value(op: Op, x: &[Formula]) -> Formula {
             (format!("{}({})", op.name(), arguments.join(", ")), Atom)
         }
     };
-    Formula::new(text, tightness)
+    Formula::new(text, precedence)
 }
 
-/// `text` with a minus before it, but 0 as it is.
+/// `text` with a minus sign, except that 0 stays 0.
 fn negative(text: String) -> String {
     if text == "0" { text } else { format!("−{text}") }
 }
 
-/// `∂y/∂x` by the operand at this place, of the `y` that `op` makes of `x`; `slope` is its number.
+/// The formula of `∂y/∂x` for the operand at index `place`, where `y` is `op` of `x`. `slope` is its value.
 pub(super) fn local(op: Op, place: usize, x: &[Formula], y: &Formula, slope: f64) -> Formula {
     let number = Formula::number;
     let apply = |op, x: &[&Formula]| value(op, &x.iter().map(|&x| x.clone()).collect::<Vec<_>>());
@@ -90,8 +90,8 @@ pub(super) fn local(op: Op, place: usize, x: &[Formula], y: &Formula, slope: f64
         (Op::Divide, _) => {
             let square = apply(Op::Power, &[&x[1], &number(2.0)]);
             Formula::new(
-                format!("{} / {}", negative(x[0].at_least(Tightness::Power)), square.text),
-                Tightness::Negative,
+                format!("{} / {}", negative(x[0].at_least(Precedence::Power)), square.text),
+                Precedence::Negative,
             )
         }
         (Op::Power, 0) => by_base(&x[0], &x[1]),
@@ -103,13 +103,13 @@ pub(super) fn local(op: Op, place: usize, x: &[Formula], y: &Formula, slope: f64
         (Op::Sqrt, _) => apply(Op::Divide, &[&one, &apply(Op::Multiply, &[&number(2.0), y])]),
         (Op::Sin, _) => apply(Op::Cos, &[&x[0]]),
         (Op::Cos, _) => apply(Op::Negate, &[&apply(Op::Sin, &[&x[0]])]),
-        // Six digits of y don't show how far it is from ±1.
+        // With six digits, y reads as ±1 and the formula would give 0.
         (Op::Tanh | Op::Sigmoid, _) if ["1", "−1"].contains(&y.text.as_str()) => number(slope),
         (Op::Tanh, _) => apply(Op::Subtract, &[&one, &apply(Op::Power, &[y, &number(2.0)])]),
         (Op::Sigmoid, _) => apply(Op::Multiply, &[y, &apply(Op::Subtract, &[&one, y])]),
         (Op::Relu, _) => Formula::name(&format!("(1 if {} > 0, else 0)", x[0].text)),
         (Op::Max | Op::Min, _) if 0.0 < slope && slope < 1.0 => {
-            Formula::new(format!("1/{:.0}", 1.0 / slope), Tightness::Quotient)
+            Formula::new(format!("1/{:.0}", 1.0 / slope), Precedence::Quotient)
         }
         (Op::Max, _) => Formula::name(&format!("(1 if {} is the largest, else 0)", x[place].text)),
         (Op::Min, _) => Formula::name(&format!("(1 if {} is the smallest, else 0)", x[place].text)),
@@ -117,7 +117,7 @@ pub(super) fn local(op: Op, place: usize, x: &[Formula], y: &Formula, slope: f64
     }
 }
 
-/// `b·a^(b − 1)`, the exponent worked out where it is a constant.
+/// `b·a^(b − 1)`, with the exponent evaluated if it is a constant.
 fn by_base(a: &Formula, b: &Formula) -> Formula {
     let one = Formula::number(1.0);
     let less = match b.constant {

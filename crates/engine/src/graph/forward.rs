@@ -3,7 +3,7 @@ use super::node::Node;
 use super::number::finite;
 use super::operands;
 
-/// The value of each node from those of its operands, `y = f(x)`, and its derivatives by them, `∂y/∂x`.
+/// Computes the value of each node, `y = f(x)`, and its local derivatives, `∂y/∂x`.
 pub(super) fn forward(nodes: &mut [Node]) -> Result<(), GraphError> {
     for id in 0..nodes.len() {
         let Node { op, value, column, .. } = nodes[id];

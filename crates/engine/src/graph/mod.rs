@@ -1,10 +1,10 @@
-//! The chain rule on scalars: an expression becomes nodes, the nodes get values, and each node the
-//! derivative of the whole by it.
+//! The chain rule on scalars. An expression becomes a list of nodes. Each node gets a value, and the
+//! derivative of the whole expression with respect to it.
 //!
-//! A node's operands stand before it, so values are found from first to last and gradients from last
-//! to first: `∂f/∂x` is the sum, over every use of `x` as an operand of some `y`, of `∂f/∂y·∂y/∂x`
-//! ([`Op`] has `y` and `∂y/∂x` side by side). Written out, that sum has one product for every path
-//! from `x` to `f`; both are shown.
+//! A node comes after its operands in the list, so values are computed from first to last and gradients from
+//! last to first. `∂f/∂x` is the sum of `∂f/∂y·∂y/∂x` over every use of `x` as an operand of some `y`. [`Op`]
+//! lists each `y` with its `∂y/∂x`. Expanded, that sum has one product for each path from `x` to `f`.
+//! [`Graph`] reports both forms.
 //!
 //! ```text
 //! expression = part { ";" part } [ ";" ] ;
@@ -19,11 +19,11 @@
 //! function   = "exp" | "log" | "sqrt" | "sin" | "cos" | "tanh" | "sigmoid" | "relu" | "max" | "min" ;
 //! ```
 //!
-//! `·` and `×` are taken for `*`, `−` (U+2212) for `-`. The functions and `let` name nothing else. A name
-//! may be used in the parts after its own; the last part is the value.
+//! `·` and `×` mean `*`, and `−` (U+2212) means `-`. The names of functions and `let` are reserved. A name
+//! can be used in the parts after the one that binds it. The last part is the value of the expression.
 
 mod backward;
-mod bounds;
+mod cost;
 mod dot;
 mod error;
 mod formula;
@@ -45,62 +45,63 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 pub use backward::Step;
-pub use bounds::Bounds;
-pub use error::{GraphError, Place};
+pub use cost::GraphCost;
+pub use error::{GraphError, Location};
 pub use node::{Node, Op};
-pub use paths::Path;
+pub use paths::GraphPath;
 
-/// Characters of an expression.
+/// Largest number of characters in an expression.
 pub const EXPRESSION_CHARS_MAX: usize = 4_000;
 
-/// Inputs of an expression.
+/// Largest number of inputs.
 pub const INPUTS_MAX: usize = 100;
 
-/// How deep parentheses, signs, exponents and arguments may lie in each other.
+/// Deepest nesting of parentheses, signs, exponents and arguments. It bounds the parser's recursion.
 pub const DEPTH_MAX: usize = 200;
 
-/// Paths of one input that are listed.
+/// Largest number of paths listed for one input. With more, none are listed.
 pub const PATHS_MAX: usize = 1_000;
 
-/// Node ids in all listed paths together.
+/// Largest number of node ids in all listed paths together.
 pub const PATH_NODES_MAX: usize = 1_000_000;
 
-/// An expression differentiated: its nodes, the gradient by each input, and where it comes from.
+/// An expression with its nodes, its gradient with respect to each input, and the steps that lead there.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Graph {
     /// The value of the expression.
     pub value: f64,
-    /// The derivative of the value by each input.
+    /// The derivative of the value with respect to each input, by name.
     pub gradients: BTreeMap<String, f64>,
-    /// Every node: the inputs in order of their names, then constants and operations as they are made.
+    /// The inputs in order of their names, then constants and operations in the order of the expression.
     pub nodes: Vec<Node>,
-    /// Id of the node whose value is that of the expression.
+    /// Id of the node that holds the value of the expression.
     pub output: usize,
-    /// The paths from each input to the output; none where they are more than [`PATHS_MAX`], or all
-    /// together longer than [`PATH_NODES_MAX`].
-    pub paths: BTreeMap<String, Vec<Path>>,
-    /// How many paths there are from each input.
+    /// The paths from each input to the output. Empty for an input with more than [`PATHS_MAX`] paths, or
+    /// once all lists together would exceed [`PATH_NODES_MAX`].
+    pub paths: BTreeMap<String, Vec<GraphPath>>,
+    /// The number of paths from each input, listed or not.
     pub path_counts: BTreeMap<String, f64>,
-    /// The derivative by each input as a central difference; none where no two steps agree on one.
+    /// The central difference for each input. `None` if no two step sizes agree.
     pub numerical: BTreeMap<String, Option<f64>>,
-    /// The largest `|a − n| / max(|a|, |n|, 10⁻⁴)` of a gradient `a` and its central difference `n`; none
-    /// where there is no central difference.
+    /// The largest `|a − n| / max(|a|, |n|, 10⁻⁴)` over all gradients `a` and central differences `n`. `None`
+    /// if there is no central difference.
     pub max_relative_error: Option<f64>,
-    /// The backward pass, one product after the other.
+    /// The products of the backward pass, in the order they were added.
     pub steps: Vec<Step>,
-    /// What to know about the result.
+    /// Caveats for the reader, such as unused inputs and derivatives taken at a kink.
     pub warnings: Vec<String>,
 }
 
-/// Differentiates `expression` by each of `inputs`, where they have these values.
+/// Differentiates `expression` with respect to each of `inputs`, at these values.
 ///
 /// # Errors
-/// Every input that cannot be one, and the first place where the expression cannot be read; where all
-/// that is well, the first where it has no finite value, or no finite derivative by an input. Never empty.
+/// Every invalid input, and the first place where the expression can't be parsed. If all of that is valid:
+/// the first node without a finite value, or without a finite derivative that an input needs. The list is
+/// never empty.
 pub fn differentiate(expression: &str, inputs: &BTreeMap<String, f64>) -> Result<Graph, Vec<GraphError>> {
     let (mut nodes, output) = parse::parse(expression, inputs)?;
-    forward::forward(&mut nodes).map_err(|fault| vec![fault])?;
-    let steps = backward::backward(&mut nodes, output).map_err(|fault| vec![fault])?;
+    forward::forward(&mut nodes).map_err(|error| vec![error])?;
+    let steps = backward::backward(&mut nodes, output).map_err(|error| vec![error])?;
 
     let path_counts = paths::counts(&nodes, output);
     let paths = paths::paths(&nodes, output, &path_counts);
@@ -116,7 +117,7 @@ pub fn differentiate(expression: &str, inputs: &BTreeMap<String, f64>) -> Result
         max_relative_error: numerical::max_relative_error(&gradients, &numerical),
         warnings: warnings::warnings(&nodes, output, &differences)
             .into_iter()
-            .chain(warnings::left_out(&paths, &path_counts))
+            .chain(warnings::unlisted_paths(&paths, &path_counts))
             .collect(),
         paths,
         gradients,
@@ -129,22 +130,12 @@ pub fn differentiate(expression: &str, inputs: &BTreeMap<String, f64>) -> Result
 }
 
 impl Graph {
-    /// The value of the expression.
-    pub fn value(&self) -> f64 {
-        self.value
-    }
-
-    /// The derivative of the value by `input`.
-    pub fn gradient(&self, input: &str) -> Option<f64> {
-        self.gradients.get(input).copied()
-    }
-
-    /// The worked chain rule, as on a blackboard.
+    /// The worked chain rule as plain text, as on a blackboard.
     pub fn text(&self) -> String {
         text::text(self)
     }
 
-    /// The drawing of the nodes, with value and gradient on each edge.
+    /// A drawing of the graph, with value and gradient on each edge.
     pub fn svg(&self) -> String {
         svg::svg(self)
     }
@@ -155,13 +146,13 @@ impl Graph {
     }
 }
 
-/// The inputs among `nodes`, with their names.
+/// The input nodes with their names.
 fn inputs_of(nodes: &[Node]) -> impl Iterator<Item = (String, &Node)> {
     let inputs = nodes.iter().filter(|node| node.op == Op::Input);
     inputs.filter_map(|node| Some((node.name.clone()?, node)))
 }
 
-/// Which of `nodes` the node `output` is made from, itself among them.
+/// For each node, whether `output` depends on it. `output` counts as depending on itself.
 fn reaching(nodes: &[Node], output: usize) -> Vec<bool> {
     let mut reaches = vec![false; nodes.len()];
     reaches[output] = true;
@@ -173,16 +164,15 @@ fn reaching(nodes: &[Node], output: usize) -> Vec<bool> {
     reaches
 }
 
-/// Which of `nodes` are made from one of those that are `such`, themselves among them.
-fn made_from(nodes: &[Node], such: impl Fn(&Node) -> bool) -> Vec<bool> {
+/// For each node, whether it matches `predicate` or depends on a node that does.
+fn made_from(nodes: &[Node], predicate: impl Fn(&Node) -> bool) -> Vec<bool> {
     let mut made: Vec<bool> = Vec::with_capacity(nodes.len());
     for node in nodes {
-        made.push(such(node) || node.inputs.iter().any(|&input| made[input]));
+        made.push(predicate(node) || node.inputs.iter().any(|&input| made[input]));
     }
     made
 }
 
-/// Values of the operands of `node`.
 fn operands(nodes: &[Node], node: &Node) -> Vec<f64> {
     node.inputs.iter().map(|&input| nodes[input].value).collect()
 }

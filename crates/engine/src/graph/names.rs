@@ -4,11 +4,11 @@ use super::Graph;
 use super::node::Op;
 use super::number::short;
 
-/// What the output is called where it has no name and the first of these is not taken.
+/// Names for an output without a name. The first one that is not taken is used.
 const OUTPUT_NAMES: [&str; 3] = ["f", "g", "h"];
 
-/// What each node is called on the board: by its name, a constant by its number, the output `f`, and
-/// what else has no name `v1`, `v2`, ….
+/// The displayed name of each node. A node without a name is shown as its value if it is a constant, as `f`
+/// if it is the output, and otherwise as `v1`, `v2`, ….
 pub(super) fn names(graph: &Graph) -> Vec<String> {
     let taken: BTreeSet<&str> = graph.nodes.iter().filter_map(|node| node.name.as_deref()).collect();
     let mut numbered = (1..).map(|number| format!("v{number}")).filter(|name| !taken.contains(name.as_str()));

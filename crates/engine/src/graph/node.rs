@@ -2,44 +2,46 @@ use serde::Serialize;
 
 use super::number::{finite, plain};
 
-/// One value of the computation, and the derivatives that belong to it.
+/// One value of the computation and its derivatives.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Node {
-    /// Its place in [`Graph::nodes`](super::Graph::nodes), above that of everything it is made from.
+    /// Index in [`Graph::nodes`](super::Graph::nodes). Operands have smaller ids than the nodes made from
+    /// them.
     pub id: usize,
-    /// How it is made.
+    /// The operation that makes it.
     pub op: Op,
-    /// The name of the input, or the one it was bound to.
+    /// Name of the input, or the name that the expression binds to this node.
     pub name: Option<String>,
-    /// What it is made from: ids, as often as they are operands.
+    /// Ids of the operands, in order. An operand that is used twice is listed twice.
     pub inputs: Vec<usize>,
-    /// Its value, which is finite.
+    /// Always finite.
     pub value: f64,
-    /// The derivative of the expression by it; none where that does not exist, as nothing needs it.
+    /// The derivative of the expression with respect to this node. `None` if it doesn't exist and no input
+    /// needs it.
     pub gradient: Option<f64>,
-    /// Its derivative by each of `inputs`; none where that does not exist, as nothing needs it.
+    /// The derivative with respect to each of `inputs`. `None` if it doesn't exist and no input needs it.
     pub local: Vec<Option<f64>>,
-    /// Column of its operator.
+    /// Column of the operator in the expression, for error messages.
     #[serde(skip)]
     pub(super) column: usize,
 }
 
 impl Node {
-    /// What flows back to the operand at this place: gradient times local derivative.
+    /// The gradient that flows back to the operand at index `place`: gradient times local derivative.
     pub(super) fn flow(&self, place: usize) -> Option<f64> {
         finite(self.gradient? * self.local[place]?)
     }
 }
 
-/// How a node is made from its operands.
+/// The operation that makes a node from its operands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Op {
-    /// A number given from outside, by which the expression is differentiated.
+    /// A value given by the caller. The expression is differentiated with respect to it.
     Input,
-    /// A number of the expression.
+    /// A number in the expression.
     Constant,
-    /// A second name for a value that has one.
+    /// A second name for a node that already has one.
     Identity,
     /// `a + b`.
     Add,
@@ -55,28 +57,28 @@ pub enum Op {
     Negate,
     /// `e^a`.
     Exp,
-    /// The logarithm to base e.
+    /// The natural logarithm.
     Log,
-    /// The root of `a` that is not negative.
+    /// The square root of a nonnegative `a`.
     Sqrt,
-    /// Of an angle in radians.
+    /// The sine of an angle in radians.
     Sin,
-    /// Of an angle in radians.
+    /// The cosine of an angle in radians.
     Cos,
     /// `(e^a − e^−a) / (e^a + e^−a)`.
     Tanh,
     /// `1 / (1 + e^−a)`.
     Sigmoid,
-    /// `a` above 0, else 0.
+    /// `max(a, 0)`.
     Relu,
-    /// The largest of two or more.
+    /// The largest of two or more operands.
     Max,
-    /// The smallest of two or more.
+    /// The smallest of two or more operands.
     Min,
 }
 
 impl Op {
-    /// Every operation that is called by its name.
+    /// The operations that are written as a function call.
     pub const FUNCTIONS: [Self; 10] = [
         Self::Exp,
         Self::Log,
@@ -90,7 +92,7 @@ impl Op {
         Self::Min,
     ];
 
-    /// The word for it.
+    /// The operation in lower case, as in an expression and in JSON.
     pub fn name(self) -> &'static str {
         match self {
             Self::Input => "input",
@@ -115,22 +117,22 @@ impl Op {
         }
     }
 
-    /// The function called `name`.
+    /// The operation of the function called `name`.
     pub fn function(name: &str) -> Option<Self> {
         Self::FUNCTIONS.into_iter().find(|op| op.name() == name)
     }
 
-    /// Whether it takes two or more operands.
+    /// Whether it takes two or more operands, as many as are given.
     pub(super) fn takes_many(self) -> bool {
         matches!(self, Self::Max | Self::Min)
     }
 
-    /// Whether its derivative jumps somewhere.
+    /// Whether its derivative jumps at some point.
     pub(super) fn has_kink(self) -> bool {
         matches!(self, Self::Relu | Self::Max | Self::Min)
     }
 
-    /// `y = f(x)`; an input or constant hands on its own number. Not finite where there is no value.
+    /// `y = f(x)`. For an input or a constant, `x` is its own value. Not finite if `f` has no value at `x`.
     pub(super) fn forward(self, x: &[f64]) -> f64 {
         match self {
             Self::Input | Self::Constant | Self::Identity => x[0],
@@ -153,9 +155,9 @@ impl Op {
         }
     }
 
-    /// `∂y/∂x` for each operand, of `y = f(x)`. Not finite where there is none.
+    /// `∂y/∂x` for each operand, with `y = f(x)`. Not finite if it doesn't exist.
     ///
-    /// At exactly 0 that of relu is 0; the largest (smallest) operands, where they tie, share the 1.
+    /// The derivative of relu at 0 is taken as 0. Tied operands of max and min share the derivative 1 evenly.
     pub(super) fn derivative(self, x: &[f64], y: f64) -> Vec<f64> {
         match self {
             Self::Input | Self::Constant => vec![],
@@ -181,7 +183,7 @@ impl Op {
         }
     }
 
-    /// Why `f(x)` has no value.
+    /// The reason why `f(x)` has no finite value.
     pub(super) fn why_no_value(self, x: &[f64]) -> String {
         let number = |place: usize| x.get(place).copied().map(plain).unwrap_or_default();
         let (a, b) = (number(0), number(1));
@@ -204,7 +206,7 @@ impl Op {
         }
     }
 
-    /// Why `f` has no derivative at `x` by the operand at this place.
+    /// The reason why `f` has no finite derivative at `x` with respect to the operand at index `place`.
     pub(super) fn why_no_derivative(self, x: &[f64], place: usize) -> String {
         let number = |place: usize| x.get(place).copied().map(plain).unwrap_or_default();
         let (a, b) = (number(0), number(1));
@@ -226,24 +228,25 @@ impl Op {
     }
 }
 
-/// `1 / (1 + e^−x)`, without overflow.
+/// `1 / (1 + e^−x)`, in a form that doesn't overflow.
 fn sigmoid(x: f64) -> f64 {
     let decay = (-x.abs()).exp();
     if x < 0.0 { decay / (1.0 + decay) } else { 1.0 / (1.0 + decay) }
 }
 
-/// `∂sigmoid(x)/∂x`, which is `y (1 − y)`, without that cancelling; and `tanh(x)` is `2 sigmoid(2x) − 1`.
+/// `∂sigmoid(x)/∂x = y (1 − y)`, in a form without cancellation. With `tanh(x) = 2 sigmoid(2x) − 1` it also
+/// gives the derivative of tanh.
 fn sigmoid_slope(x: f64) -> f64 {
     let decay = (-x.abs()).exp();
     decay / (1.0 + decay).powi(2)
 }
 
-/// `∂(a^b)/∂a = b·a^(b − 1)`; 0 where `b` is 0, as `a^0` is 1 everywhere.
+/// `∂(a^b)/∂a = b·a^(b − 1)`. It is 0 if `b` is 0, since `a^0` is 1 for every `a`.
 fn by_base(a: f64, b: f64) -> f64 {
     if b == 0.0 { 0.0 } else { b * a.powf(b - 1.0) }
 }
 
-/// `∂(a^b)/∂b = a^b·log(a)`, whose limit at `a = 0` is 0 for `b > 0`.
+/// `∂(a^b)/∂b = a^b·log(a)`. For `b > 0` its limit at `a = 0` is 0.
 fn by_exponent(a: f64, b: f64, y: f64) -> f64 {
     if a == 0.0 && b > 0.0 { 0.0 } else { y * a.ln() }
 }

@@ -1,13 +1,13 @@
-/// Digits of a number on the board.
+/// Significant digits of a displayed number.
 const DIGITS: usize = 6;
 
-/// A number as in Rust, without `.0`.
+/// The number as Rust prints it, without a trailing `.0`.
 pub(super) fn plain(number: f64) -> String {
     let text = format!("{number:?}");
     text.strip_suffix(".0").map(str::to_owned).unwrap_or(text)
 }
 
-/// A number as on the board: six significant digits, no zeros behind them, a true minus.
+/// The number with six significant digits, without trailing zeros, and with U+2212 as minus sign.
 pub(super) fn short(number: f64) -> String {
     let scientific = format!("{number:.*e}", DIGITS - 1);
     let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
@@ -21,12 +21,12 @@ pub(super) fn short(number: f64) -> String {
     text.replace('-', "−")
 }
 
-/// `digits` without zeros at the end of its fraction.
+/// `digits` without trailing zeros in its fraction.
 fn trimmed(digits: &str) -> &str {
     if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.') } else { digits }
 }
 
-/// The number if it is one, −0 as 0.
+/// The number if it is finite, with −0 as 0.
 pub(super) fn finite(number: f64) -> Option<f64> {
     number.is_finite().then_some(number + 0.0)
 }

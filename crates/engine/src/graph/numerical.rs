@@ -3,28 +3,28 @@ use std::collections::BTreeMap;
 use super::node::{Node, Op};
 use super::{inputs_of, made_from, reaching};
 
-/// Half the widest distance of a central difference at magnitude 1: the cube root of the `f64` rounding
-/// unit, where truncation and rounding are about equal in a function whose derivatives are about as large
-/// as itself (Press et al., *Numerical Recipes*, section 5.7).
+/// Largest step `h` of a central difference, for an input of magnitude 1: the cube root of the `f64` rounding
+/// unit. There truncation and rounding errors are about equal, if the derivatives of the function are about
+/// as large as the function itself (Press et al., *Numerical Recipes*, section 5.7).
 const STEP: f64 = 6e-6;
 
-/// How often the step is made ten times smaller.
+/// How many times the step is divided by ten.
 const SHRINKS: i32 = 10;
 
-/// How far slopes that agree may be apart, as part of the steepest.
+/// Largest difference between two slopes that agree, relative to the steepest slope seen.
 const AGREEMENT: f64 = 1e-6;
 
-/// What rounding may do to a slope: this part of it, or this much.
+/// Largest rounding error of a slope: relative to the slope, and absolute. The larger of the two applies.
 const ROUNDING_MAX: [f64; 2] = [1e-4, 1e-9];
 
-/// Why there is no difference to take.
+/// The reason why there is no central difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoDifference {
     /// The expression has no finite value on one side.
-    Edge,
-    /// A relu, max or min takes another branch on either side.
+    Undefined,
+    /// A relu, max or min takes a different branch on each side.
     Kink,
-    /// No two steps agree, or rounding hides the difference.
+    /// No two steps agree, or rounding errors are as large as the difference.
     Unclear,
 }
 
@@ -34,8 +34,8 @@ pub(super) fn differences(nodes: &[Node], output: usize) -> BTreeMap<String, Res
     inputs_of(nodes).map(|(name, input)| (name, difference(nodes, output, input, &reaches))).collect()
 }
 
-/// The largest `|a − n| / max(|a|, |n|, 10⁻⁴)`; the floor keeps rounding in gradients that are nearly 0
-/// from counting as error.
+/// The largest `|a − n| / max(|a|, |n|, 10⁻⁴)`. The floor of 10⁻⁴ keeps rounding in gradients near 0 from
+/// counting as an error.
 pub(super) fn max_relative_error(
     gradients: &BTreeMap<String, f64>,
     numerical: &BTreeMap<String, Option<f64>>,
@@ -48,8 +48,8 @@ pub(super) fn max_relative_error(
     gradients.values().zip(numerical.values()).filter_map(error).reduce(f64::max)
 }
 
-/// The slope at the widest step with which the next one agrees (the idea of Ridders' method, in the same
-/// section, without its extrapolation).
+/// The slope at the largest step that agrees with the next smaller one. This is the idea of Ridders' method
+/// (same section) without its extrapolation.
 fn difference(nodes: &[Node], output: usize, input: &Node, reaches: &[bool]) -> Result<f64, NoDifference> {
     if !reaches[input.id] {
         return Ok(0.0);
@@ -79,19 +79,19 @@ fn difference(nodes: &[Node], output: usize, input: &Node, reaches: &[bool]) -> 
     Err(why)
 }
 
-/// What one step tells of the derivative.
+/// The derivative as estimated with one step size.
 #[derive(Clone, Copy)]
 struct Slope {
     /// `(f(x + h) − f(x − h)) / 2h`
     central: f64,
-    /// `(f(x + h) − f(x)) / h − (f(x) − f(x − h)) / h`, which goes to 0 with `h` unless there is a kink.
+    /// `(f(x + h) − f(x)) / h − (f(x) − f(x − h)) / h`. It goes to 0 with `h` unless there is a kink.
     bend: f64,
-    /// About the most that rounding adds to `central`.
+    /// Estimated upper bound of the rounding error in `central`.
     rounding: f64,
 }
 
 impl Slope {
-    /// Between two values of the input, which is the first of the nodes that are `moved`.
+    /// The slope between two values of the input. The input is the first node in `moved`.
     fn new(
         nodes: &[Node],
         output: usize,
@@ -123,10 +123,11 @@ impl Slope {
             rounding: rounding / (high - low),
         };
         let is_finite = [slope.central, slope.bend, slope.rounding].into_iter().all(f64::is_finite);
-        if is_finite { Ok(slope) } else { Err(NoDifference::Edge) }
+        if is_finite { Ok(slope) } else { Err(NoDifference::Undefined) }
     }
 
-    /// Whether a narrower step has the same slope, both halves bend together, and rounding is small.
+    /// Whether a smaller step gives the same slope, the difference of the one-sided slopes shrinks with the
+    /// step, and rounding is small enough.
     fn agrees(&self, narrower: &Self, steepest: f64) -> bool {
         let [part, least] = ROUNDING_MAX;
         let rounding = self.rounding + narrower.rounding;
@@ -137,7 +138,8 @@ impl Slope {
     }
 }
 
-/// The value of `node` into `values`, and the branch that it takes.
+/// Writes the value of `node` into `values`. Returns the branch it takes as its derivatives, which is empty
+/// for a smooth operation.
 fn evaluate(node: &Node, x: &mut Vec<f64>, values: &mut [f64]) -> Result<Vec<f64>, NoDifference> {
     x.clear();
     x.extend(node.inputs.iter().map(|&input| values[input]));
@@ -146,6 +148,6 @@ fn evaluate(node: &Node, x: &mut Vec<f64>, values: &mut [f64]) -> Result<Vec<f64
     match y.is_finite() {
         true if node.op.has_kink() => Ok(node.op.derivative(x, y)),
         true => Ok(vec![]),
-        false => Err(NoDifference::Edge),
+        false => Err(NoDifference::Undefined),
     }
 }

@@ -6,23 +6,24 @@ use super::node::Node;
 use super::number::finite;
 use super::{PATH_NODES_MAX, PATHS_MAX, inputs_of, reaching};
 
-/// One way from an input to the output, and its share of the gradient.
+/// A path from an input to the output, and its share of the gradient.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Path {
-    /// The nodes on the way, the input first, the output last.
+pub struct GraphPath {
+    /// Ids of the nodes on the path, from the input to the output.
     pub nodes: Vec<usize>,
-    /// The derivative of each node but the first by the one before it.
+    /// The derivative of each node with respect to the one before it. One fewer than `nodes`.
     pub factors: Vec<f64>,
-    /// The product of the factors, multiplied from the output backward; none where it overflows, which
-    /// only paths that cancel out can do.
+    /// The product of the factors, multiplied from the output backward. `None` if it overflows, which only
+    /// happens on paths that cancel each other.
     pub product: Option<f64>,
 }
 
-/// One use of a node as an operand: the node made with it, and the derivative of that by it.
+/// A use of a node as an operand: the id of the node made with it, and its derivative with respect to the
+/// operand.
 type Use = (usize, f64);
 
-/// How many paths lead from each input to the node `output`. At most 4⁴⁰⁰ fit into an expression
-/// (`b=a*a*a*a;…`), so an f64 holds them.
+/// The number of paths from each input to the node `output`. An expression has at most 4⁴⁰⁰ (`b=a*a*a*a;…`),
+/// which fits an `f64`.
 pub(super) fn counts(nodes: &[Node], output: usize) -> BTreeMap<String, f64> {
     let (counts, _) = counts_and_lengths(nodes, output);
     inputs_of(nodes).map(|(name, node)| (name, counts[node.id])).collect()
@@ -33,7 +34,7 @@ pub(super) fn paths(
     nodes: &[Node],
     output: usize,
     counts: &BTreeMap<String, f64>,
-) -> BTreeMap<String, Vec<Path>> {
+) -> BTreeMap<String, Vec<GraphPath>> {
     let (_, lengths) = counts_and_lengths(nodes, output);
     let uses = uses(nodes, output);
     let mut left = PATH_NODES_MAX as f64;
@@ -48,7 +49,7 @@ pub(super) fn paths(
     inputs_of(nodes).map(&mut listed).collect()
 }
 
-/// From each node to the node `output`: the number of paths, and of nodes on them together.
+/// For each node, the number of paths to the node `output`, and the number of nodes on all of them together.
 fn counts_and_lengths(nodes: &[Node], output: usize) -> (Vec<f64>, Vec<f64>) {
     let mut counts = vec![0.0; nodes.len()];
     let mut lengths = vec![0.0; nodes.len()];
@@ -62,7 +63,7 @@ fn counts_and_lengths(nodes: &[Node], output: usize) -> (Vec<f64>, Vec<f64>) {
     (counts, lengths)
 }
 
-/// The uses of each node that lead to the node `output`.
+/// For each node, its uses that lead to the node `output`.
 fn uses(nodes: &[Node], output: usize) -> Vec<Vec<Use>> {
     let reaches = reaching(nodes, output);
     let mut uses = vec![Vec::new(); nodes.len()];
@@ -74,25 +75,25 @@ fn uses(nodes: &[Node], output: usize) -> Vec<Vec<Use>> {
     uses
 }
 
-/// Every path to the node `output` that begins with `way`.
+/// Adds every path to the node `output` that starts with `prefix` to `paths`.
 fn extend(
-    way: &mut Vec<usize>,
+    prefix: &mut Vec<usize>,
     factors: &mut Vec<f64>,
     output: usize,
     uses: &[Vec<Use>],
-    paths: &mut Vec<Path>,
+    paths: &mut Vec<GraphPath>,
 ) {
-    let Some(&end) = way.last() else { return };
+    let Some(&end) = prefix.last() else { return };
     if end == output {
         let product = finite(factors.iter().rev().product());
-        paths.push(Path { nodes: way.clone(), factors: factors.clone(), product });
+        paths.push(GraphPath { nodes: prefix.clone(), factors: factors.clone(), product });
         return;
     }
     for &(next, local) in &uses[end] {
-        way.push(next);
+        prefix.push(next);
         factors.push(local);
-        extend(way, factors, output, uses, paths);
-        way.pop();
+        extend(prefix, factors, output, uses, paths);
+        prefix.pop();
         factors.pop();
     }
 }

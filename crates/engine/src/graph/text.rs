@@ -4,8 +4,8 @@ use super::node::{Node, Op};
 use super::number::short;
 use super::{Graph, made_from, reaching};
 
-/// The worked chain rule, as on a blackboard: the formula, the values from first to last, the local
-/// derivatives, the gradients from last to first, and the comparison with central differences.
+/// The worked chain rule as plain text: the formula, the values from first to last, the local derivatives,
+/// the gradients from last to first, and the central differences.
 pub(super) fn text(graph: &Graph) -> String {
     let board = Board::new(graph);
     let mut text = format!("{}\n", board.header());
@@ -26,11 +26,11 @@ pub(super) fn text(graph: &Graph) -> String {
 struct Board<'a> {
     graph: &'a Graph,
     names: Vec<String>,
-    /// Whether the output is made from the node.
+    /// For each node, whether the output depends on it.
     reaches: Vec<bool>,
-    /// Whether the node is made from an input.
+    /// For each node, whether it depends on an input.
     varies: Vec<bool>,
-    /// The nodes that are made from this one and from which the output is made, each once.
+    /// For each node, the nodes that use it and that the output depends on, each listed once.
     users: Vec<Vec<usize>>,
 }
 
@@ -51,7 +51,7 @@ impl<'a> Board<'a> {
         &self.graph.nodes[self.graph.output]
     }
 
-    /// Every named node as a formula of others that have names, the output last.
+    /// Every named node as a formula of other named nodes, the output last.
     fn header(&self) -> String {
         let mut formulas: Vec<Formula> = Vec::new();
         let mut header = Vec::new();
@@ -67,7 +67,7 @@ impl<'a> Board<'a> {
             if is_shown && (node.name.is_some() || node.id == self.graph.output) {
                 header.push((node.id == self.graph.output, format!("{name} = {}", whole.text)));
             }
-            // What was put into another formula is not needed again.
+            // An unnamed node is used once, so its text is no longer needed.
             node.inputs.iter().filter(|&&input| self.graph.nodes[input].name.is_none()).for_each(|&input| {
                 formulas[input] = Formula::constant(0.0);
             });
@@ -95,7 +95,7 @@ impl<'a> Board<'a> {
         made.filter(|node| self.reaches[node.id]).map(line).collect()
     }
 
-    /// Those that no line of the backward pass writes out, and that are not simply 1 or −1.
+    /// The local derivatives that the backward lines don't show, without those that are simply 1 or −1.
     fn local_derivatives(&self) -> Vec<String> {
         let inner = |node: &&Node| self.reaches[node.id] && node.id != self.graph.output;
         let mut lines = Vec::new();
@@ -120,7 +120,7 @@ impl<'a> Board<'a> {
         lines
     }
 
-    /// The gradients of the inner nodes, the nearest to the output first, then those of the inputs.
+    /// The gradients of the inner nodes, nearest to the output first, then those of the inputs.
     fn backward(&self) -> Vec<String> {
         let nodes = &self.graph.nodes;
         let mut distances = vec![0; nodes.len()];
@@ -158,7 +158,8 @@ impl<'a> Board<'a> {
         equation([self.by(output, id)].into_iter().chain(sides.into_iter().flatten()))
     }
 
-    /// The derivative of `node` by `operand`, over all places that it has: in names, in numbers, as one.
+    /// The derivative of `node` with respect to `operand`, summed over all places it takes: as names, as
+    /// numbers, and evaluated.
     fn local(&self, node: &Node, operand: usize) -> (Formula, Formula, f64) {
         let (named, numbered) = (self.named(node), self.numbered(node));
         let places = || (0..node.inputs.len()).filter(|&place| node.inputs[place] == operand);
@@ -174,7 +175,7 @@ impl<'a> Board<'a> {
         )
     }
 
-    /// The operands of `node` in names.
+    /// The operands of `node` as names.
     fn named(&self, node: &Node) -> Vec<Formula> {
         node.inputs
             .iter()
@@ -182,13 +183,13 @@ impl<'a> Board<'a> {
             .collect()
     }
 
-    /// The operands of `node` in numbers.
+    /// The operands of `node` as numbers.
     fn numbered(&self, node: &Node) -> Vec<Formula> {
         let number = |input: usize| Formula::number(self.graph.nodes[input].value);
         node.inputs.iter().map(|&input| self.constant(input).unwrap_or(number(input))).collect()
     }
 
-    /// The number of the expression that this node is, if it has no name.
+    /// The constant, if this node is one without a name.
     fn constant(&self, id: usize) -> Option<Formula> {
         let node = &self.graph.nodes[id];
         (node.op == Op::Constant && node.name.is_none()).then(|| Formula::constant(node.value))
@@ -210,12 +211,12 @@ impl<'a> Board<'a> {
     }
 }
 
-/// Terms of a sum, as one formula.
+/// The sum of `terms` as text. `None` if there are none.
 fn sum(terms: Vec<Formula>) -> Option<String> {
     terms.into_iter().reduce(|a, b| formula::value(Op::Add, &[a, b])).map(|sum| sum.text)
 }
 
-/// `a = b = c`, without what is said twice.
+/// `a = b = c`, without a side that equals the one before it.
 fn equation(sides: impl IntoIterator<Item = String>) -> String {
     let mut sides: Vec<String> = sides.into_iter().collect();
     sides.dedup();

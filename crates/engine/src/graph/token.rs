@@ -1,17 +1,17 @@
 use std::fmt;
 
-/// What the expression is made of.
+/// A token of the expression.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Token {
     /// A number as written, and its value.
     Number(String, f64),
-    /// A number that f64 cannot hold, and why.
+    /// A number that an `f64` can't represent, and the reason.
     BadNumber(String, &'static str),
-    /// A name or reserved word.
+    /// A name or a reserved word.
     Name(String),
-    /// An operator or parenthesis, `+ - * / ^ ( ) , ; =`.
+    /// An operator, parenthesis or separator: `+ - * / ^ ( ) , ; =`.
     Symbol(char),
-    /// A character that has no place in an expression.
+    /// A character that can't occur in an expression.
     Unknown(char),
     End,
 }
@@ -28,7 +28,7 @@ impl fmt::Display for Token {
     }
 }
 
-/// The tokens of `characters`, each with its column; the last is the end.
+/// The tokens of `characters`, each with its column. The last one is `End`.
 pub(super) fn tokens(characters: &[char]) -> Vec<(Token, usize)> {
     let mut tokens = Vec::new();
     let mut place = 0;
@@ -51,7 +51,7 @@ pub(super) fn tokens(characters: &[char]) -> Vec<(Token, usize)> {
     tokens
 }
 
-/// Whether `word` can name a value: a letter or `_`, then letters, digits and `_`.
+/// Whether `word` is a valid name: a letter or `_`, then letters, digits and `_`.
 pub(super) fn is_name(word: &str) -> bool {
     word.starts_with(starts_name) && word.chars().all(continues_name)
 }
@@ -73,9 +73,9 @@ fn symbol(character: char) -> Token {
     }
 }
 
-/// How many of `characters`, from the first, are `such`.
-fn run(characters: &[char], such: impl Fn(char) -> bool) -> usize {
-    characters.iter().take_while(|&&character| such(character)).count()
+/// The number of leading characters that match `predicate`.
+fn run(characters: &[char], predicate: impl Fn(char) -> bool) -> usize {
+    characters.iter().take_while(|&&character| predicate(character)).count()
 }
 
 fn digits(characters: &[char]) -> usize {
@@ -87,7 +87,7 @@ fn starts_number(characters: &[char]) -> bool {
     digits(fraction) > 0
 }
 
-/// `digits [. digits] [e [+|-] digits]`, of which the first or second digits may be missing.
+/// `digits [. digits] [e [+|-] digits]`, where one of the first two `digits` may be empty.
 fn number(characters: &[char]) -> (Token, usize) {
     let mut length = digits(characters);
     if characters.get(length) == Some(&'.') {

@@ -3,10 +3,10 @@ use std::collections::BTreeMap;
 use super::node::{Node, Op};
 use super::number::plain;
 use super::numerical::NoDifference;
-use super::paths::Path;
+use super::paths::GraphPath;
 use super::{PATH_NODES_MAX, PATHS_MAX, made_from, operands, reaching};
 
-/// What to know about a result, each said once.
+/// The caveats about a result, without repetitions.
 pub(super) fn warnings(
     nodes: &[Node],
     output: usize,
@@ -16,18 +16,18 @@ pub(super) fn warnings(
     let varies = made_from(nodes, |node| node.op == Op::Input);
     let mut warnings = Vec::new();
     for node in nodes {
-        let told = match &node.name {
+        let warning = match &node.name {
             Some(name) if !reaches[node.id] => Some(unused(node.op, name)),
             _ if reaches[node.id] && varies[node.id] => at_kink(nodes, node).map(str::to_owned),
             _ => None,
         };
-        warnings.extend(told.filter(|told| !warnings.contains(told)));
+        warnings.extend(warning.filter(|warning| !warnings.contains(warning)));
     }
     for (name, difference) in differences {
         let why = match difference {
             Ok(_) => continue,
             Err(NoDifference::Kink) => "a relu, max or min has a kink there or close by",
-            Err(NoDifference::Edge) => "close by, the expression has no finite value",
+            Err(NoDifference::Undefined) => "close by, the expression has no finite value",
             Err(NoDifference::Unclear) => "the expression is too steep or too flat for a difference",
         };
         warnings.push(format!("no numerical derivative by {name}: {why}"));
@@ -35,9 +35,9 @@ pub(super) fn warnings(
     warnings
 }
 
-/// Which of the paths that are counted are not listed, and why.
-pub(super) fn left_out(
-    paths: &BTreeMap<String, Vec<Path>>,
+/// A warning for each input whose paths are not listed.
+pub(super) fn unlisted_paths(
+    paths: &BTreeMap<String, Vec<GraphPath>>,
     counts: &BTreeMap<String, f64>,
 ) -> impl Iterator<Item = String> {
     let names = counts.iter().filter(|&(name, &count)| count > 0.0 && paths[name].is_empty());

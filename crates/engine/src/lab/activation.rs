@@ -7,7 +7,7 @@ use super::price::{AnswerCost, FIELDS_BYTES, NUMBER_BYTES, Question};
 use crate::fields::Fault;
 use crate::nn::Activation;
 
-/// An activation in a list.
+/// An activation function in the list of all.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ActivationEntry {
     /// Its name in a request.
@@ -18,7 +18,7 @@ pub struct ActivationEntry {
     pub derivative: &'static str,
 }
 
-/// Every activation.
+/// Every activation function.
 pub fn activations() -> Vec<ActivationEntry> {
     Activation::ALL.into_iter().map(entry).collect()
 }
@@ -34,26 +34,26 @@ fn entry(activation: Activation) -> ActivationEntry {
     ActivationEntry { name: activation.name(), formula, derivative }
 }
 
-/// An activation and its derivative over an interval.
+/// An activation function and its derivative over an interval.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Curve {
     #[serde(skip)]
     activation: Activation,
-    /// What it is.
+    /// The name and the formulas.
     #[serde(flatten)]
     pub entry: ActivationEntry,
-    /// From the left end to the right, evenly.
-    pub points: Vec<Point>,
-    /// Where the derivative is nearly 0, so that next to nothing flows back.
+    /// Evenly spaced points from the left end to the right end.
+    pub points: Vec<CurvePoint>,
+    /// Where the derivative is close to 0, so that almost no gradient flows back.
     pub saturation: Saturation,
-    /// What to know of it.
+    /// A remark, such as the derivative that is taken at a kink.
     pub note: &'static str,
 }
 
 /// A point of a [`Curve`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Point {
-    /// Where.
+pub struct CurvePoint {
+    /// The argument.
     pub x: f64,
     /// `f(x)`.
     pub value: f64,
@@ -61,25 +61,26 @@ pub struct Point {
     pub derivative: f64,
 }
 
-/// Beyond which the magnitude of the derivative stays below `threshold`.
+/// The points beyond which the magnitude of the derivative stays below `threshold`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Saturation {
-    /// A hundredth.
+    /// Always 0.01.
     pub threshold: f64,
-    /// From here down, where it ever does.
+    /// The largest such point on the negative side, if there is one.
     pub below: Option<f64>,
-    /// From here up, where it ever does.
+    /// The smallest such point on the positive side, if there is one.
     pub above: Option<f64>,
 }
 
-/// A derivative that lets a hundredth through is of little use to the layers before.
+/// With a derivative below this, the layers before hardly learn.
 const SATURATED: f64 = 0.01;
 
-/// Each of them has settled long before this far from 0, and steps this wide miss nothing on the way.
+/// The search for saturation goes this far from 0, in steps of this width. All functions have settled long
+/// before, and change little within a step.
 const REACH: f64 = 20.0;
 const STEP: f64 = 1e-3;
 
-/// An activation to be drawn over an interval.
+/// A request for the curve of an activation function over an interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CurveRequest {
     activation: Activation,
@@ -88,15 +89,15 @@ pub struct CurveRequest {
     points: usize,
 }
 
-/// Points of a curve, and the largest magnitude of an end of its interval.
+/// Largest number of points, and largest magnitude of an end of the interval.
 const POINTS_MAX: usize = 10_000;
 const END_MAX: f64 = 1e6;
 
 impl CurveRequest {
-    /// `points` evenly from `from` to `to`, unless told 200 from -6 to 6.
+    /// `points` evenly spaced points from `from` to `to`. The default is 200 points from −6 to 6.
     ///
     /// # Errors
-    /// If the interval is empty or reaches beyond ±10⁶, or the points are fewer than 2 or more than 10,000.
+    /// If the interval is empty or exceeds ±10⁶, or there are fewer than 2 or more than 10,000 points.
     pub fn new(
         activation: Activation,
         from: Option<f64>,
@@ -122,7 +123,7 @@ impl Question for CurveRequest {
         let (points, looked_at) = (self.points as f64, 2.0 * REACH / STEP);
         let cost = AnswerCost {
             flops: FLOPS_PER_POINT * (points + looked_at),
-            memory_bytes: 2.0 * size_of::<Point>() as f64 * points,
+            memory_bytes: 2.0 * size_of::<CurvePoint>() as f64 * points,
             answer_bytes: 0.0,
         };
         cost.then(AnswerCost::of_text(POINT_BYTES * points + 6.0 * FIELDS_BYTES))
@@ -164,14 +165,15 @@ impl Curve {
     }
 }
 
-fn point(activation: Activation, x: f64) -> Point {
+fn point(activation: Activation, x: f64) -> CurvePoint {
     let (mut value, mut derivative) = ([0.0], [0.0]);
     activation.forward(&[x], &mut value);
     activation.backward(&[x], &value, &[1.0], &mut derivative);
-    Point { x, value: value[0], derivative: derivative[0] }
+    CurvePoint { x, value: value[0], derivative: derivative[0] }
 }
 
-/// The last place on the way out from 0 in this direction where it is not saturated, where there is one.
+/// The point farthest from 0 in this direction at which the function is not saturated. `None` if it never
+/// saturates.
 fn outermost(activation: Activation, direction: f64) -> Option<f64> {
     let is_saturated =
         |steps: u32| point(activation, direction * f64::from(steps) * STEP).derivative.abs() < SATURATED;
@@ -183,17 +185,17 @@ fn outermost(activation: Activation, direction: f64) -> Option<f64> {
     Some(if last == 0 { 0.0 } else { direction * f64::from(last) * STEP })
 }
 
-/// Operations for a point, and bytes of one in JSON at most.
+/// Operations per point, and upper bound of its bytes in JSON.
 const FLOPS_PER_POINT: f64 = 100.0;
 const POINT_BYTES: f64 = 3.0 * NUMBER_BYTES + 28.0;
 
-/// Size of the drawing, and its margin.
+/// Size of the drawing and its margin, in px.
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 400.0;
 const MARGIN: f64 = 48.0;
 
 impl Curve {
-    /// Value and derivative as a drawing, in light and dark.
+    /// An SVG of the function and its derivative, for light and dark colour schemes.
     pub fn svg(&self) -> String {
         let name = self.entry.name;
         let (from, to) = (self.points[0].x, self.points[self.points.len() - 1].x);
@@ -238,9 +240,9 @@ impl Curve {
                 number(tick, 6),
             );
         }
-        let value = |point: &Point| point.value;
-        let derivative = |point: &Point| point.derivative;
-        for (class, of) in [("value", value as fn(&Point) -> f64), ("derivative", derivative)] {
+        let value = |point: &CurvePoint| point.value;
+        let derivative = |point: &CurvePoint| point.derivative;
+        for (class, of) in [("value", value as fn(&CurvePoint) -> f64), ("derivative", derivative)] {
             let points: Vec<String> = self
                 .drawn()
                 .iter()
@@ -259,21 +261,21 @@ impl Curve {
 }
 
 impl Curve {
-    /// The points, and where the derivative jumps at 0 one on each side of it.
-    fn drawn(&self) -> Vec<Point> {
+    /// The points to draw. If the derivative jumps at 0, there is one point on each side of the jump.
+    fn drawn(&self) -> Vec<CurvePoint> {
         let mut drawn = self.points.clone();
         let at = drawn.partition_point(|point| point.x < 0.0);
         let jumps = matches!(self.activation, Activation::Relu | Activation::LeakyRelu);
         if jumps && (1..drawn.len()).contains(&at) {
-            let beside = |x: f64| Point { x: 0.0, ..point(self.activation, x) };
-            let behind = at + usize::from(drawn[at].x == 0.0);
-            drawn.splice(at..behind, [beside(-f64::MIN_POSITIVE), beside(f64::MIN_POSITIVE)]);
+            let beside = |x: f64| CurvePoint { x: 0.0, ..point(self.activation, x) };
+            let after = at + usize::from(drawn[at].x == 0.0);
+            drawn.splice(at..after, [beside(-f64::MIN_POSITIVE), beside(f64::MIN_POSITIVE)]);
         }
         drawn
     }
 }
 
-/// Round numbers inside an interval, five or so (the classic choice of 1, 2 or 5 times a power of ten).
+/// About five round numbers in an interval, at a step of 1, 2 or 5 times a power of ten.
 fn ticks(from: f64, to: f64) -> Vec<f64> {
     let rough = (to - from) / 6.0;
     let power = 10f64.powf(rough.log10().floor());

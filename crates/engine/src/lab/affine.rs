@@ -10,20 +10,20 @@ use super::tensor::{Tensor, shape_text};
 use crate::fields::{Fault, Fields, parsed};
 use crate::nn::{Init, LayerSpec, Network, Shape, Tape};
 
-/// The affine layer `y = x · w + b` on a few numbers, and what flows back through it.
+/// The affine layer `y = x · w + b` on a few numbers, forward and backward.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Affine {
     /// `x · w + b`.
     pub y: Tensor,
-    /// `dy · wᵀ`.
+    /// `dy · wᵀ`. Absent without `dy`.
     pub dx: Option<Tensor>,
-    /// `xᵀ · dy`.
+    /// `xᵀ · dy`. Absent without `dy`.
     pub dw: Option<Tensor>,
-    /// `dy`, summed over the batch.
+    /// `dy` summed over the batch. Absent without `dy` or a bias.
     pub db: Option<Tensor>,
-    /// The shape of each.
+    /// The shape of each tensor.
     pub shapes: AffineShapes,
-    /// Every product by its name, with the shapes of its factors.
+    /// The formula of each product, with the shapes of its factors.
     pub products: Vec<String>,
 }
 
@@ -41,7 +41,7 @@ pub struct AffineShapes {
     pub db: Option<Vec<usize>>,
 }
 
-/// An affine layer as asked for: x (n,) or (N, n), w (n, m), b (m,), dy of the shape of y.
+/// A request for an affine layer: x (n,) or (N, n), w (n, m), b (m,), dy of the shape of y.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AffineRequest {
     x: Tensor,
@@ -82,10 +82,10 @@ impl AffineRequest {
 }
 
 impl AffineRequest {
-    /// A request that can be answered.
+    /// Parses a request.
     ///
     /// # Errors
-    /// Every fault of the request; if shapes do not fit, with both of them.
+    /// Every fault of the request. If shapes don't match, the message gives both.
     pub fn parse(request: &Value) -> Result<Self, Vec<Fault>> {
         parsed(request, Self::take)
     }
@@ -103,12 +103,14 @@ impl Question for AffineRequest {
         let [x, w, y] = [rows * inputs, inputs * units, rows * units].map(|length| length as f64);
         let is_backward = dy.is_some();
         let given = x + w + if is_backward { y } else { 0.0 };
-        let (told, back) = match is_backward {
-            // dx, dW and db; before them as the tape has them, with dy in the order of a product.
+        let (answered, back) = match is_backward {
+            // dx, dW and db in the answer. Before that, as the tape holds them, with dy packed for the
+            // product.
             true => (y + x + passes.parameters(), passes.parameters() + padded(rows, units)),
             false => (y, 0.0),
         };
-        let held = given + passes.parameters() + passes.tape(rows, errors_from(is_backward)) + back + told;
+        let held =
+            given + passes.parameters() + passes.tape(rows, errors_from(is_backward)) + back + answered;
         let rows = rows as f64;
         let flops = rows * (passes.forward() + if is_backward { 2.0 * passes.forward() } else { 0.0 });
         let cost = AnswerCost {
@@ -116,7 +118,7 @@ impl Question for AffineRequest {
             memory_bytes: size_of::<f64>() as f64 * held,
             answer_bytes: 0.0,
         };
-        cost.then(AnswerCost::of_text(NUMBER_BYTES * told + 2.0 * FIELDS_BYTES))
+        cost.then(AnswerCost::of_text(NUMBER_BYTES * answered + 2.0 * FIELDS_BYTES))
     }
 
     fn answer(self) -> Result<Affine, Vec<Fault>> {
@@ -176,7 +178,7 @@ fn spec(units: usize) -> LayerSpec {
     LayerSpec::Dense { units, init: Init::Normal }
 }
 
-/// A network of this one layer.
+/// A network of this single layer.
 fn layer(w: &Tensor, b: Option<&Tensor>) -> Network<f64> {
     let mut network =
         Network::new(Shape::vector(w.shape[0]), &[spec(w.shape[1])], 0).expect("a dense layer fits any list");
@@ -189,7 +191,7 @@ fn layer(w: &Tensor, b: Option<&Tensor>) -> Network<f64> {
     network
 }
 
-/// `y = x·w + b: (2,)·(2, 3) + (3,) = (3,)` and so on.
+/// Lines such as `y = x·w + b: (2,)·(2, 3) + (3,) = (3,)`.
 fn products(x: &Tensor, w: &Tensor, b: Option<&Tensor>, y: &Tensor, dy: Option<&Tensor>) -> Vec<String> {
     let is_batch = x.shape.len() == 2;
     let mut products = vec![match b {
@@ -202,7 +204,7 @@ fn products(x: &Tensor, w: &Tensor, b: Option<&Tensor>, y: &Tensor, dy: Option<&
             shape.reverse();
             shape_text(&shape)
         };
-        // A vector stands for one row, so that xᵀ is a column.
+        // A vector is a single row, so its transpose is a column.
         let (column, row) = match is_batch {
             true => (transposed(x), dy.to_string()),
             false => (format!("({}, 1)", x.shape[0]), format!("(1, {})", dy.shape[0])),

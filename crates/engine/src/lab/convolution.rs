@@ -8,22 +8,23 @@ use super::tensor::{Tensor, shape_text};
 use crate::fields::{Fault, Fields, kind, parsed};
 use crate::nn::{Init, LayerSpec, Network, Padding, Shape, Tape};
 
-/// A convolution on a small image, and what flows back through it.
+/// A convolution on a small image, forward and backward.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Convolution {
-    /// `y[i, j, f] = Σ x[i s + u − p, j s + v − p, c] w[u, v, c, f] + b[f]`, with stride s and p zeros at the border.
+    /// `y[i, j, f] = Σ x[i s + u − p, j s + v − p, c] w[u, v, c, f] + b[f]`, with stride s and a border of p
+    /// zeros.
     pub y: Tensor,
-    /// `dx[i s + u − p, j s + v − p, c] = Σ dy[i, j, f] w[u, v, c, f]`.
+    /// `dx[i s + u − p, j s + v − p, c] = Σ dy[i, j, f] w[u, v, c, f]`. Absent without `dy`.
     pub dx: Option<Tensor>,
-    /// `dw[u, v, c, f] = Σ x[i s + u − p, j s + v − p, c] dy[i, j, f]`.
+    /// `dw[u, v, c, f] = Σ x[i s + u − p, j s + v − p, c] dy[i, j, f]`. Absent without `dy`.
     pub dfilter: Option<Tensor>,
-    /// `db[f] = Σ dy[i, j, f]`, where there is a bias.
+    /// `db[f] = Σ dy[i, j, f]`. Absent without `dy` or a bias.
     pub dbias: Option<Tensor>,
     /// The formulas, with shapes.
     pub products: Vec<String>,
 }
 
-/// A convolution as asked for: input (h, w) or (h, w, c), filter (k, k) or (k, k, c, filters).
+/// A request for a convolution: input (h, w) or (h, w, c), filter (k, k) or (k, k, c, filters).
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConvolutionRequest {
     input: Tensor,
@@ -34,14 +35,14 @@ pub struct ConvolutionRequest {
     padding: Border,
 }
 
-/// Zeros around the image: so that the output is as large, or so many on each side.
+/// Zero padding: as much as keeps the size of the image, or a number of zeros on each side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Border {
     Same,
     Of(usize),
 }
 
-/// Side of an image, and channels and filters, at most.
+/// Largest side of an image, and largest number of channels and filters.
 const SIDE_MAX: usize = 64;
 const STRIDE_MAX: u64 = 64;
 
@@ -119,21 +120,21 @@ impl ConvolutionRequest {
         }
     }
 
-    /// The image with so many zeros on each side.
+    /// The shape of the padded image, and the zeros on each side.
     fn bordered(&self) -> (Shape, usize) {
         let border = if let Border::Of(border) = self.padding { border } else { 0 };
         let image = self.image();
         (Shape { height: image.height + 2 * border, width: image.width + 2 * border, ..image }, border)
     }
 
-    /// Without channels where neither image nor filter has them.
+    /// The shape of y. It has a channel axis if the image or the filter has one.
     fn y_shape(&self) -> Result<Vec<usize>, String> {
         let y = self.spec().output(self.bordered().0)?;
         let has_channels = self.input.shape.len() == 3 || self.filter.shape.len() == 4;
         Ok(if has_channels { vec![y.height, y.width, y.channels] } else { vec![y.height, y.width] })
     }
 
-    /// The formulas; of `p` zeros on each side, or as many as make the output as large, the index is less.
+    /// The formulas with shapes. Indices of x are shifted by the padding.
     fn products(&self, y: &Tensor) -> Vec<String> {
         let (stride, input, filter) = (self.stride, &self.input, &self.filter);
         let border = match self.padding {
@@ -158,10 +159,10 @@ impl ConvolutionRequest {
 }
 
 impl ConvolutionRequest {
-    /// A request that can be answered.
+    /// Parses a request.
     ///
     /// # Errors
-    /// Every fault of the request; if shapes do not fit, with both of them.
+    /// Every fault of the request. If shapes don't match, the message gives both.
     pub fn parse(request: &Value) -> Result<Self, Vec<Fault>> {
         parsed(request, Self::take)
     }
@@ -178,7 +179,7 @@ impl Question for ConvolutionRequest {
         let [x, w, padded_x] = [x, w, padded_x].map(|length| length as f64);
         let y = passes.values() - padded_x;
         let given = x + w + if is_backward { y } else { 0.0 };
-        let (told, back) = match is_backward {
+        let (answered, back) = match is_backward {
             true => (y + x + passes.parameters(), passes.parameters() + y),
             false => (y, 0.0),
         };
@@ -186,10 +187,10 @@ impl Question for ConvolutionRequest {
         let flops = passes.forward() + if is_backward { 2.0 * passes.forward() } else { 0.0 };
         let cost = AnswerCost {
             flops: flops + FLOPS_PER_DRAW * w,
-            memory_bytes: size_of::<f64>() as f64 * (held + back + told),
+            memory_bytes: size_of::<f64>() as f64 * (held + back + answered),
             answer_bytes: 0.0,
         };
-        cost.then(AnswerCost::of_text(NUMBER_BYTES * told + 2.0 * FIELDS_BYTES))
+        cost.then(AnswerCost::of_text(NUMBER_BYTES * answered + 2.0 * FIELDS_BYTES))
     }
 
     fn answer(self) -> Result<Convolution, Vec<Fault>> {
@@ -204,7 +205,7 @@ impl Question for ConvolutionRequest {
             }
         }
         let mut x = Array2::zeros((1, padded.len()));
-        // Rows of the image, each with where it begins in the border.
+        // Position of a row of the image in the padded image.
         let (line, columns) = (image.width * image.channels, border * image.channels);
         let place = |row: usize| (row + border) * padded.width * image.channels + columns;
         for (row, values) in self.input.values.chunks(line).enumerate() {
@@ -236,7 +237,7 @@ impl Question for ConvolutionRequest {
     }
 }
 
-/// `valid`, `same`, or so many zeros on each side.
+/// The padding: `valid`, `same`, or a number of zeros on each side.
 fn border(fields: &mut Fields) -> Border {
     match fields.take("padding") {
         None => Border::Of(0),

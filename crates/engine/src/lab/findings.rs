@@ -3,48 +3,52 @@ use serde::{Deserialize, Serialize};
 use crate::nn::{LayerSpec, LossKind};
 use crate::train::{EpochMetrics, TrainSpec};
 
-/// What a teacher would say on seeing the figures of a job.
+/// A conspicuous metric of a job, and what a textbook says about it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
-    /// A stable word.
+    /// A stable identifier.
     pub code: String,
-    /// What is seen and what to try.
+    /// What was observed and what to try.
     pub detail: String,
-    /// Where, as `0.dense`.
+    /// The layer concerned, such as `0.dense`.
     pub layer: Option<String>,
-    /// The epoch whose figure it is.
+    /// The epoch of the metric.
     pub epoch: Option<u32>,
-    /// The figure; null where it is beyond all numbers.
+    /// The metric. `None` if it is infinite or NaN.
     pub value: Option<f64>,
-    /// What it is compared with.
+    /// The threshold that it is compared with.
     pub threshold: f64,
-    /// Where this is written.
+    /// The text that explains why the metric matters.
     pub source: String,
 }
 
-/// The first layer's gradient, in terms of its weights, beside the last layer's.
+/// Gradients vanish if the ratio of gradient to weight norm in the first layer is below this fraction of that
+/// in the last.
 const VANISHED: f64 = 0.01;
 
-/// Share of units that are 0 for a whole batch, and the least images of one that tells.
+/// Units count as dead if this fraction of a layer is 0 for a whole batch. Smaller batches than the second
+/// constant are not examined.
 const DEAD: f64 = 0.5;
 const BATCH_MIN: usize = 100;
 
-/// Training loss, in terms of the lowest before, guessing included.
+/// The training loss has risen if it exceeds this multiple of its lowest value so far. The loss of guessing
+/// counts as its first value.
 const RISEN: f64 = 1.5;
 
-/// A rise that is less than this share of the loss of guessing is noise.
+/// A rise below this fraction of the loss of guessing is noise.
 const RISE_MIN: f64 = 0.1;
 
-/// Training loss, in terms of that of guessing, at which nothing is learned.
+/// A network hasn't learned if its training loss is above this fraction of the loss of guessing.
 const GUESSED: f64 = 0.98;
 
-/// Accuracy on the training examples, less that on the validation examples.
+/// A network overfits if its training accuracy exceeds its validation accuracy by this much.
 const OVERFITTED: f64 = 0.05;
 
-/// Validation examples that tell so much.
+/// With fewer validation examples, overfitting is not examined.
 const VALIDATION_MIN: usize = 100;
 
-/// What the `epochs` of a job show, `has_diverged` where it failed so: nothing for a job that goes well.
+/// The findings for the `epochs` of a job, where `has_diverged` says that its loss became infinite or NaN.
+/// Empty for a job that goes well.
 pub fn findings(
     spec: &TrainSpec,
     validation_examples: usize,
@@ -55,7 +59,7 @@ pub fn findings(
     found.extend(rate_too_high(spec, epochs, has_diverged));
     if let Some(last) = epochs.last() {
         let dead = if spec.batch_size >= BATCH_MIN { dead(last) } else { Vec::new() };
-        // Behind dead units no gradient vanishes: there is none.
+        // Dead units have no gradient at all, so it is not called vanishing.
         if dead.is_empty() {
             found.extend(vanishing(spec, last));
         }
@@ -178,7 +182,7 @@ fn rate_too_high(spec: &TrainSpec, epochs: &[&EpochMetrics], has_diverged: bool)
     })
 }
 
-/// The loss of a network that finds every class as likely as any other.
+/// The loss of a network that gives every class the same probability.
 fn guessing(spec: &TrainSpec) -> f64 {
     let classes = match spec.network.layers.last() {
         Some(LayerSpec::Dense { units, .. }) => *units as f64,

@@ -4,9 +4,9 @@ use serde_json::Value;
 
 use super::price::{AnswerCost, BODY_COPIES, Question};
 use crate::fields::{Fault, Fields, kind, parsed, token};
-use crate::graph::{self, Bounds, EXPRESSION_CHARS_MAX, Graph, GraphError, Place};
+use crate::graph::{self, EXPRESSION_CHARS_MAX, Graph, GraphCost, GraphError, Location};
 
-/// An expression to be differentiated by its inputs.
+/// A request to differentiate an expression with respect to its inputs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GraphRequest {
     expression: String,
@@ -14,10 +14,10 @@ pub struct GraphRequest {
 }
 
 impl GraphRequest {
-    /// A request of an `expression` and its `inputs`.
+    /// Parses a request with an `expression` and its `inputs`.
     ///
     /// # Errors
-    /// Every fault of the request but those of the expression itself, which the answer names.
+    /// Every fault of the request. Errors in the expression are reported by [`Question::answer`].
     pub fn parse(request: &Value) -> Result<Self, Vec<Fault>> {
         parsed(request, Self::take)
     }
@@ -52,10 +52,10 @@ impl Question for GraphRequest {
     type Answer = Graph;
 
     fn cost(&self) -> AnswerCost {
-        // An expression that is too long is refused without being read.
+        // An expression over the length limit is refused without being parsed.
         let is_read = self.expression.chars().count() <= EXPRESSION_CHARS_MAX;
         let read = if is_read { self.expression.as_str() } else { "" };
-        let Bounds { operations, held_bytes, answer_bytes } = Bounds::of(read, &self.inputs);
+        let GraphCost { operations, held_bytes, answer_bytes } = GraphCost::of(read, &self.inputs);
         let memory_bytes = held_bytes + BODY_COPIES * answer_bytes;
         AnswerCost { flops: operations, memory_bytes, answer_bytes }
     }
@@ -66,12 +66,12 @@ impl Question for GraphRequest {
     }
 }
 
-fn fault(GraphError { place, detail }: GraphError) -> Fault {
-    match place {
-        Place::Column(column) => {
+fn fault(GraphError { location, detail }: GraphError) -> Fault {
+    match location {
+        Location::Column(column) => {
             Fault { pointer: "/expression".to_owned(), detail: format!("column {column}: {detail}") }
         }
-        Place::Input(name) => Fault { pointer: format!("/{}", input_pointer(&name)), detail },
+        Location::Input(name) => Fault { pointer: format!("/{}", input_pointer(&name)), detail },
     }
 }
 

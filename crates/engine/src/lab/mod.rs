@@ -1,7 +1,8 @@
-//! Looking into backpropagation: one layer on a few numbers, and one image in a whole network.
+//! Looks into backpropagation: single layers on a few numbers, and one image in a whole network.
 //!
-//! Every figure about a layer or a network comes from [`nn`](crate::nn): its layers, losses and products are those that
-//! train. A gradient check goes through a training step itself; all else through a [`Tape`](crate::nn::Tape), layer by layer.
+//! Every number about a layer or a network is computed by [`nn`](crate::nn), with the layers, losses and
+//! products that train. A gradient check runs a training step itself. Everything else runs a
+//! [`Tape`](crate::nn::Tape) layer by layer.
 
 mod activation;
 mod affine;
@@ -21,13 +22,11 @@ mod tensor;
 mod trace;
 mod weights;
 
-pub use activation::{ActivationEntry, Curve, CurveRequest, Point, Saturation, activations};
+pub use activation::{ActivationEntry, Curve, CurvePoint, CurveRequest, Saturation, activations};
 pub use affine::{Affine, AffineRequest, AffineShapes};
-pub use check::{
-    Check, CheckRequest, LayerCheck, WorstParameter, check, check_drawn, check_flops_per_second,
-};
+pub use check::{Check, CheckRequest, LayerCheck, WorstParameter, check, check_drawn};
 pub use convolution::{Convolution, ConvolutionRequest};
-pub use explain::{Completeness, Explanation, explain, explain_all, explain_cost, pictures};
+pub use explain::{Completeness, Explanation, explain, explain_cost, pictures};
 pub use findings::{Finding, findings};
 pub use graph::GraphRequest;
 pub use microscope::{Microscope, ParameterPlace, PathStep, PathTrace, Term, microscope, microscope_cost};

@@ -1,4 +1,4 @@
-/// A number with so many significant digits, and a true minus.
+/// Formats a number with this many significant digits and U+2212 as minus sign.
 pub fn number(value: f64, digits: usize) -> String {
     let magnitude = value.abs();
     let text = match magnitude {
@@ -14,10 +14,10 @@ pub fn number(value: f64, digits: usize) -> String {
     text.replace('-', "−")
 }
 
-/// Significant digits of a factor on a board.
+/// Significant digits of a factor.
 pub const DIGITS: usize = 4;
 
-/// A number in a product.
+/// Formats a factor of a product. A negative number is put in parentheses.
 pub fn factor(value: f64) -> String {
     let text = number(value, DIGITS);
     if value < 0.0 { format!("({text})") } else { text }

@@ -6,22 +6,22 @@ use crate::fields::{Fault, Fields, parsed, unknown};
 use crate::nn::{Float, LayerSpec, Network, Shape};
 use crate::train::{SpecLimits, network_layers};
 
-/// A network as a request names it, and how many images go through it together.
+/// A network and the batch size for its summary.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NetworkRequest {
     /// The shape of an image.
     pub input: Shape,
-    /// Its layers.
+    /// The layers in order.
     pub layers: Vec<LayerSpec>,
-    /// Images of a batch.
+    /// Images per batch.
     pub batch_size: usize,
 }
 
-/// Images of a batch that can be asked about.
+/// Largest batch size in a request.
 const BATCH_MAX: u64 = 1_000_000;
 
 impl NetworkRequest {
-    /// The layers of a preset or of the request, for images of `dataset`, and `batch_size`, 128 unless told.
+    /// Parses the layers or the preset, for images of `dataset`, and `batch_size`, which defaults to 128.
     ///
     /// # Errors
     /// Every fault of the request.
@@ -35,10 +35,10 @@ impl NetworkRequest {
     }
 }
 
-/// The layer that `name` means: `0.dense`, or its place alone.
+/// Index of the layer with this name, such as `0.dense` or `0`.
 ///
 /// # Errors
-/// If there is none; the text lists what there is.
+/// If there is no such layer. The message lists the layers.
 pub fn layer_named<T: Float>(network: &Network<T>, name: &str) -> Result<usize, String> {
     let names: Vec<String> = (0..network.layers().len()).map(|index| network.layer_name(index)).collect();
     let found = names.iter().enumerate().find(|(index, full)| *full == name || index.to_string() == name);
@@ -48,7 +48,7 @@ pub fn layer_named<T: Float>(network: &Network<T>, name: &str) -> Result<usize, 
     })
 }
 
-/// Whether a tensor has this shape; a fault with both where it has not.
+/// Whether a tensor has this shape. Reports a fault with both shapes if not.
 pub(super) fn shaped(fields: &mut Fields, name: &str, tensor: &Tensor, shape: &[usize]) -> bool {
     let fits = tensor.shape == shape;
     if !fits {
@@ -57,7 +57,7 @@ pub(super) fn shaped(fields: &mut Fields, name: &str, tensor: &Tensor, shape: &[
     fits
 }
 
-/// Refuses an answer with a number that `f64` does not hold.
+/// Returns an error if a number of the answer doesn't fit an `f64`.
 pub(super) fn finite(name: &str, tensor: &Tensor) -> Result<(), Vec<Fault>> {
     match tensor.values.iter().position(|value| !value.is_finite()) {
         None => Ok(()),

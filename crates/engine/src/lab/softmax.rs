@@ -5,25 +5,25 @@ use serde_json::Value;
 use super::price::{AnswerCost, FIELDS_BYTES, NUMBER_BYTES, Question};
 use super::request::{finite, shaped};
 use super::tensor::Tensor;
-use crate::fields::{Bounds, Fault, Fields, parsed};
+use crate::fields::{Fault, Fields, Interval, parsed};
 use crate::nn::{Loss, LossKind, softmax};
 
-/// Softmax and a loss behind it, on a few scores.
+/// Softmax and a loss on a few scores.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SoftmaxCrossEntropy {
     /// `e^z / Σ e^z`.
     pub probabilities: Tensor,
-    /// The loss, for a batch the mean.
+    /// The mean of `losses`.
     pub loss: f64,
-    /// Of each row.
+    /// The loss of each row.
     pub losses: Vec<f64>,
-    /// `∂loss/∂z`: with cross-entropy `(softmax − target) / rows`.
+    /// `∂loss/∂z`. With cross-entropy it is `(softmax − target) / rows`.
     pub gradient: Tensor,
-    /// What was asked for, as probabilities: before any smoothing.
+    /// The target as probabilities, before label smoothing.
     pub target: Tensor,
 }
 
-/// Scores and what they should be, as asked for.
+/// A request for softmax and a loss.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SoftmaxRequest {
     logits: Tensor,
@@ -32,20 +32,20 @@ pub struct SoftmaxRequest {
     loss: Loss,
 }
 
-/// Probabilities that add up to 1 but for rounding.
+/// Largest deviation of a sum of probabilities from 1.
 const SUM_ERROR_MAX: f64 = 1e-6;
 
-/// Operations for a score: three exponentials or so.
+/// Operations per score, of which most are for about three exponentials.
 const FLOPS_PER_SCORE: f64 = 60.0;
 
-/// Classes at most: a label is a byte.
+/// Largest number of classes, since a label is a byte.
 const CLASSES_MAX: usize = 256;
 
 impl SoftmaxRequest {
     fn take(mut fields: Fields) -> Option<Self> {
         let logits = Tensor::required(&mut fields, "logits", &[1, 2]);
         let kind = fields.one_of("loss", &LossKind::NAMED);
-        let smoothing = fields.number("label_smoothing", Bounds::from(0.0).below(1.0));
+        let smoothing = fields.number("label_smoothing", Interval::from(0.0).below(1.0));
         let loss =
             Loss { kind: kind.unwrap_or(LossKind::CrossEntropy), label_smoothing: smoothing.unwrap_or(0.0) };
         if fields.take("target").is_none() {
@@ -74,7 +74,7 @@ impl SoftmaxRequest {
 }
 
 impl SoftmaxRequest {
-    /// A request that can be answered.
+    /// Parses a request.
     ///
     /// # Errors
     /// Every fault of the request.
@@ -92,12 +92,12 @@ impl Question for SoftmaxRequest {
         let shares = self.target.values.iter().filter(|share| **share > 0.0).count() as f64;
         let cost = AnswerCost {
             flops: FLOPS_PER_SCORE * (numbers + shares * classes),
-            // Scores, probabilities, gradient, target and the scores once more; the losses twice.
+            // Logits, probabilities, gradient, target and a copy of the logits; the losses twice.
             memory_bytes: size_of::<f64>() as f64 * (5.0 * numbers + 2.0 * numbers / classes),
             answer_bytes: 0.0,
         };
-        let told = 3.0 * numbers + numbers / classes;
-        cost.then(AnswerCost::of_text(NUMBER_BYTES * told + FIELDS_BYTES))
+        let answered = 3.0 * numbers + numbers / classes;
+        cost.then(AnswerCost::of_text(NUMBER_BYTES * answered + FIELDS_BYTES))
     }
 
     fn answer(self) -> Result<SoftmaxCrossEntropy, Vec<Fault>> {
@@ -106,7 +106,7 @@ impl Question for SoftmaxRequest {
         let rows = logits.values.len() / classes;
         let mut probabilities = logits.values.clone();
         softmax(matrix(&mut probabilities, classes));
-        // Cross-entropy is linear in the target: that of each class, by its share.
+        // Cross-entropy is linear in the target: the loss is that of each class, weighted by its probability.
         let mut losses = vec![0.0; rows];
         let mut gradient = vec![0.0; logits.values.len()];
         let mut scores = logits.values.clone();
@@ -136,7 +136,7 @@ fn matrix(values: &mut [f64], columns: usize) -> ArrayViewMut2<'_, f64> {
     ArrayViewMut2::from_shape((values.len() / columns, columns), values).expect("whole rows")
 }
 
-/// The class of each row, or a probability for each score, as probabilities.
+/// Parses the target: the class of each row, or a probability for each score.
 fn target(fields: &mut Fields, logits: &Tensor, classes: usize) -> Option<Tensor> {
     let rows = logits.values.len() / classes;
     let is_batch = logits.shape.len() == 2;

@@ -2,25 +2,25 @@ use serde::Serialize;
 
 use crate::nn::Float;
 
-/// The figures of some numbers.
+/// Summary statistics of some numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct TensorStatistics {
-    /// The least.
+    /// The smallest number.
     pub min: f64,
-    /// The largest.
+    /// The largest number.
     pub max: f64,
-    /// Their mean.
+    /// The arithmetic mean.
     pub mean: f64,
     /// Population standard deviation.
     pub deviation: f64,
     /// Euclidean norm.
     pub norm: f64,
-    /// Share of exact zeros.
+    /// Fraction of the numbers that are exactly 0.
     pub zero_fraction: f64,
 }
 
 impl TensorStatistics {
-    /// Of at least one number.
+    /// The statistics of `values`, of which there is at least one.
     pub fn of<'a, T: Float>(values: impl Iterator<Item = &'a T> + Clone) -> Self {
         let wide = || values.clone().map(|value| value.wide());
         let count = values.clone().count() as f64;
@@ -37,20 +37,21 @@ impl TensorStatistics {
     }
 }
 
-/// How many numbers lie where, between the least and the largest.
+/// A histogram with bins of equal width between the smallest and the largest number.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Histogram {
-    /// The borders of the bins, one more than there are bins.
+    /// The edges of the bins, one more than there are bins.
     pub edges: Vec<f64>,
-    /// Numbers of each; a border belongs to the bin above it, the last one to the last bin.
+    /// The count of each bin. A number on an edge belongs to the bin above, except that the last bin includes
+    /// its upper edge.
     pub counts: Vec<usize>,
 }
 
-/// Bins of a [`Histogram`].
+/// Number of bins of a [`Histogram`].
 pub const BINS: usize = 32;
 
 impl Histogram {
-    /// Of numbers with these figures.
+    /// The histogram of `values`, whose statistics are given.
     pub fn of<'a, T: Float>(values: impl Iterator<Item = &'a T>, statistics: &TensorStatistics) -> Self {
         let TensorStatistics { min, max, .. } = *statistics;
         let width = (max - min) / BINS as f64;

@@ -10,44 +10,45 @@ use crate::fields::Fault;
 use crate::nn::{LayerSpec, Shape, ShapeError, shapes};
 use crate::train::{LayerCost, step_bytes};
 
-/// What a network is made of, and what a batch takes.
+/// The layers of a network, and what a batch takes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Summary {
     /// Rows, columns and channels of an image.
     pub input_shape: Vec<usize>,
-    /// Images of a batch.
+    /// Images per batch.
     pub batch_size: usize,
-    /// First to last.
+    /// The layers from first to last.
     pub layers: Vec<LayerSummary>,
-    /// Trained numbers.
+    /// Number of trained parameters.
     pub parameters: usize,
-    /// Floating-point operations for one image forward.
+    /// Floating-point operations per image in the forward pass.
     pub flops_forward: f64,
-    /// Floating-point operations for one image backward.
+    /// Floating-point operations per image in the backward pass.
     pub flops_backward: f64,
     /// Bytes of the images of a batch.
     pub input_bytes: usize,
-    /// Bytes of every value between the layers, the images included, of a batch: what backpropagation needs kept.
+    /// Bytes of all values between the layers for a batch, including the images. Backpropagation needs them
+    /// all.
     pub kept_bytes: usize,
-    /// Bytes that the trainer holds for a step besides the parameters: values, errors and weights in the order of the
-    /// products. It is less than `kept_bytes` where some images at a time go forward and back.
+    /// Bytes that the trainer allocates for a step, besides the parameters: values, errors, and weights
+    /// packed for products. It is less than `kept_bytes` if the trainer takes a batch in groups of rows.
     pub workspace_bytes: f64,
 }
 
-/// What a layer is and takes.
+/// A layer and what it takes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LayerSummary {
-    /// Its place and kind, as `0.dense`.
+    /// Index and kind, such as `0.dense`.
     pub layer: String,
-    /// Rows, columns and channels of what comes out, or its length.
+    /// Rows, columns and channels of the output, or its length.
     pub output_shape: Vec<usize>,
-    /// Trained numbers.
+    /// Number of trained parameters.
     pub parameters: usize,
-    /// Floating-point operations for one image forward.
+    /// Floating-point operations per image in the forward pass.
     pub flops_forward: f64,
-    /// Floating-point operations for one image backward.
+    /// Floating-point operations per image in the backward pass.
     pub flops_backward: f64,
-    /// Bytes of what comes out of it, of a batch: kept for the backward pass.
+    /// Bytes of the output for a batch, which the backward pass needs.
     pub kept_bytes: usize,
 }
 
@@ -55,7 +56,7 @@ fn summary(input: Shape, layers: &[LayerSpec], batch_size: usize) -> Result<Summ
     let shapes = shapes(input, layers)?;
     let bytes = |values: usize| values * batch_size * size_of::<f32>();
     let costs = LayerCost::of_all(layers, &shapes);
-    let told: Vec<LayerSummary> = layers
+    let rows: Vec<LayerSummary> = layers
         .iter()
         .zip(&costs)
         .enumerate()
@@ -71,13 +72,13 @@ fn summary(input: Shape, layers: &[LayerSpec], batch_size: usize) -> Result<Summ
     Ok(Summary {
         input_shape: dimensions(input),
         batch_size,
-        parameters: told.iter().map(|layer| layer.parameters).sum(),
-        flops_forward: told.iter().map(|layer| layer.flops_forward).sum(),
-        flops_backward: told.iter().map(|layer| layer.flops_backward).sum(),
+        parameters: rows.iter().map(|layer| layer.parameters).sum(),
+        flops_forward: rows.iter().map(|layer| layer.flops_forward).sum(),
+        flops_backward: rows.iter().map(|layer| layer.flops_backward).sum(),
         input_bytes: bytes(input.len()),
-        kept_bytes: bytes(input.len()) + told.iter().map(|layer| layer.kept_bytes).sum::<usize>(),
+        kept_bytes: bytes(input.len()) + rows.iter().map(|layer| layer.kept_bytes).sum::<usize>(),
         workspace_bytes: step_bytes(input, layers, batch_size, 0),
-        layers: told,
+        layers: rows,
     })
 }
 
@@ -97,7 +98,7 @@ impl Question for NetworkRequest {
 }
 
 impl Summary {
-    /// A table for a terminal.
+    /// The summary as a table of plain text.
     pub fn text(&self) -> String {
         let head = ["layer", "output", "parameters", "FLOPs forward", "backward", "kept"].map(str::to_owned);
         let row = |layer: &LayerSummary| {
@@ -154,7 +155,7 @@ impl Summary {
     }
 }
 
-/// `1 234 567`, with spaces that don't break.
+/// A number such as `1 234 567`, with non-breaking spaces.
 fn grouped(value: f64) -> String {
     let digits = format!("{value:.0}");
     let first = digits.len() % 3;
@@ -163,7 +164,7 @@ fn grouped(value: f64) -> String {
     parts.chain(rest).collect::<Vec<_>>().join("\u{a0}")
 }
 
-/// `1.5 MB`, in powers of 1000.
+/// A number such as `1.5 MB`, in powers of 1000.
 fn bytes(value: f64) -> String {
     let units = ["B", "kB", "MB", "GB", "TB", "PB"];
     let power = (value.max(1.0).log10() / 3.0).floor().min(units.len() as f64 - 1.0);

@@ -3,26 +3,28 @@ use serde_json::Value;
 
 use crate::fields::{Fields, kind};
 
-/// Numbers of any shape, in row order; as JSON, arrays of arrays.
+/// An array of any shape in row-major order. In JSON, nested arrays.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
     /// Length along each axis.
     pub shape: Vec<usize>,
-    /// The numbers.
+    /// The elements in row-major order.
     pub values: Vec<f64>,
 }
 
-/// Axes of a tensor in a request at most: places, places, channels and filters of a convolution.
+/// Largest number of axes in a request. The weight of a convolution has four: height, width, channels and
+/// filters.
 const AXES_MAX: usize = 4;
 
 impl Tensor {
-    /// Numbers in row order.
+    /// An array with these elements in row-major order.
     pub fn new(shape: Vec<usize>, values: Vec<f64>) -> Self {
         assert_eq!(shape.iter().product::<usize>(), values.len(), "numbers of a shape");
         Self { shape, values }
     }
 
-    /// The field `name` as numbers with one of `axes`, or a fault that says what is wrong where.
+    /// The field `name` as an array whose number of axes is one of `axes`. Reports a fault if it is something
+    /// else.
     pub fn take(fields: &mut Fields, name: &'static str, axes: &[usize]) -> Option<Self> {
         let value = fields.take(name)?;
         let mut tensor = Self { shape: Vec::new(), values: Vec::new() };
@@ -49,7 +51,7 @@ impl Tensor {
         }
     }
 
-    /// [`Self::take`] of a field that must be there.
+    /// As [`Self::take`], but reports a fault if the field is absent.
     pub fn required(fields: &mut Fields, name: &'static str, axes: &[usize]) -> Option<Self> {
         if fields.take(name).is_none() {
             fields.fault(name, "is missing".to_owned());
@@ -99,7 +101,7 @@ impl Tensor {
     }
 }
 
-/// Its shape as NumPy writes it: `(2,)`, `(2, 3)`.
+/// The shape as NumPy writes it: `(2,)`, `(2, 3)`.
 impl std::fmt::Display for Tensor {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         f.write_str(&shape_text(&self.shape))
@@ -116,24 +118,24 @@ pub fn shape_text(shape: &[usize]) -> String {
 
 impl Serialize for Tensor {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Part { shape: &self.shape, values: &self.values }.serialize(serializer)
+        SubTensor { shape: &self.shape, values: &self.values }.serialize(serializer)
     }
 }
 
-/// A part of a tensor along its first axes.
-struct Part<'a> {
+/// The subarray at fixed indices along the first axes.
+struct SubTensor<'a> {
     shape: &'a [usize],
     values: &'a [f64],
 }
 
-impl Serialize for Part<'_> {
+impl Serialize for SubTensor<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match *self.shape {
             [] => self.values.first().serialize(serializer),
             [_] => self.values.serialize(serializer),
             [length, ref shape @ ..] => {
                 let size = (self.values.len() / length.max(1)).max(1);
-                serializer.collect_seq(self.values.chunks(size).map(|values| Part { shape, values }))
+                serializer.collect_seq(self.values.chunks(size).map(|values| SubTensor { shape, values }))
             }
         }
     }

@@ -2,62 +2,62 @@ use ndarray::Array2;
 use serde::Serialize;
 
 use super::number::number;
-use super::price::{AnswerCost, FIELDS_BYTES, NUMBER_BYTES, Passes, asked};
+use super::price::{AnswerCost, FIELDS_BYTES, NUMBER_BYTES, Passes, check_stopped};
 use super::statistics::TensorStatistics;
 use super::tensor::{Tensor, shape_text};
-use crate::data::picture::{Shade, Tile, sheet};
+use crate::data::picture::{ColorMap, Tile, sheet};
 use crate::nn::{Float, Gradient, LayerSpec, Loss, LossKind, Network, Shape, Stopped, Tape, argmax, softmax};
 
-/// One step of backpropagation on one image, looked into: what every layer held, what flowed back, and what one
-/// update did to the loss.
+/// One step of backpropagation on one image: the values of every layer, the errors that flow back, and the
+/// effect of one update on the loss.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Trace {
-    /// The class it should be.
+    /// The true class.
     pub label: usize,
-    /// The class it is taken for before the update.
+    /// The predicted class before the update.
     pub predicted: usize,
     /// The probabilities before the update.
     pub probabilities: Vec<f64>,
-    /// What is differentiated.
+    /// The loss that is differentiated.
     pub loss: LossKind,
-    /// Of the layers: a `batch_norm` takes its running statistics, a `dropout` lets all through.
+    /// Always `inference`: `batch_norm` uses its running statistics, and `dropout` drops nothing.
     pub mode: &'static str,
     /// The loss before the update.
     pub loss_before: f64,
-    /// The loss after it.
+    /// The loss after the update.
     pub loss_after: f64,
-    /// The rate of the update `w ← w − rate · ∂L/∂w`.
+    /// The learning rate of the update `w ← w − rate · ∂L/∂w`.
     pub learning_rate: f64,
-    /// First to last.
+    /// The layers from first to last.
     pub layers: Vec<LayerTrace>,
 }
 
-/// What a layer held and what flowed back through it.
+/// The values of a layer and its gradients.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LayerTrace {
-    /// Its place and kind, as `0.dense`.
+    /// Index and kind, such as `0.dense`.
     pub layer: String,
-    /// Rows, columns and channels of what comes out, or its length.
+    /// Rows, columns and channels of the output, or its length.
     pub output_shape: Vec<usize>,
-    /// What comes out.
+    /// The output.
     pub output: TracePart,
     /// `∂L/∂output`.
     pub error: TracePart,
-    /// `∂L/∂W`, where there is a weight.
+    /// `∂L/∂W`, if the layer has weights.
     pub weight_gradient: Option<TracePart>,
-    /// `∂L/∂b`.
+    /// `∂L/∂b`, if the layer has a bias.
     pub bias_gradient: Option<TracePart>,
-    /// `‖ΔW‖ / ‖W‖`, biases included.
+    /// `‖ΔW‖ / ‖W‖`, including biases.
     pub update_ratio: Option<f64>,
 }
 
-/// The figures of an array, and where they are wanted the numbers.
+/// The statistics of an array, and its elements if they were requested.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TracePart {
-    /// Its figures.
+    /// Its statistics.
     #[serde(flatten)]
     pub statistics: TensorStatistics,
-    /// Its numbers.
+    /// Its elements.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub array: Option<Tensor>,
 }
@@ -73,7 +73,7 @@ impl TracePart {
     }
 }
 
-/// Rows, columns and channels, or the length of a list.
+/// Rows, columns and channels, or the length of a vector.
 pub fn dimensions(shape: Shape) -> Vec<usize> {
     match shape.places() {
         1 => vec![shape.channels],
@@ -81,21 +81,21 @@ pub fn dimensions(shape: Shape) -> Vec<usize> {
     }
 }
 
-/// The gradient of the scores on `tape`, and the loss.
+/// The gradient of the loss with respect to the scores on `tape`, and the loss.
 pub fn dscores<T: Float>(tape: &Tape<T>, loss: LossKind, label: u16) -> (Array2<T>, f64) {
     let mut dscores = Array2::zeros(tape.scores().dim());
     let loss = Loss::new(loss).backward(tape.scores(), &[label], 1, dscores.view_mut());
     (dscores, loss)
 }
 
-/// What the trace of one image takes, with the arrays where they are wanted.
+/// The cost of the trace of one image, with or without arrays.
 pub fn trace_cost(input: Shape, layers: &[LayerSpec], with_arrays: bool) -> AnswerCost {
     let passes = Passes::of(input, layers);
     let parameters = passes.parameters();
     let numbers = 2.0 * passes.values() + parameters;
-    // Every number is looked at some times for its figures.
+    // About ten operations per number for its statistics.
     let flops = 2.0 * passes.forward() + passes.backward() + 10.0 * numbers;
-    // The weights on the way there and back, and then those after the update, beside the gradient.
+    // The weights during both passes; then also those after the update, next to the gradient.
     let forward = passes.tape(1, usize::MAX);
     let held = parameters + passes.tape(1, 1).max(2.0 * passes.values() + parameters + forward);
     let arrays = if with_arrays { numbers } else { 0.0 };
@@ -104,12 +104,12 @@ pub fn trace_cost(input: Shape, layers: &[LayerSpec], with_arrays: bool) -> Answ
     AnswerCost { flops, memory_bytes: held, answer_bytes: 0.0 }.then(AnswerCost::of_text(text))
 }
 
-/// One image of pixel / 255 and its label through `network` and back, and one update at `learning_rate`; with the
-/// arrays themselves where `with_arrays`. Nothing of `network` is changed. It goes on as long as `go_on`, asked before each
-/// pass, says yes.
+/// Passes one image with values from 0 to 1 and its label through `network` and back, and applies one update
+/// at `learning_rate` to a copy. `with_arrays` adds the arrays to the result. Before each pass it asks
+/// `go_on` whether to continue.
 ///
 /// # Errors
-/// If it says no.
+/// If `go_on` returns false.
 pub fn trace(
     network: &Network<f32>,
     loss: LossKind,
@@ -118,11 +118,11 @@ pub fn trace(
     with_arrays: bool,
     go_on: &dyn Fn() -> bool,
 ) -> Result<Trace, Stopped> {
-    asked(go_on)?;
+    check_stopped(go_on)?;
     let mut tape = Tape::new(network, 1);
     tape.pass_image(network, image);
     let (dscores, loss_before) = dscores(&tape, loss, label);
-    asked(go_on)?;
+    check_stopped(go_on)?;
     tape.backward(network, dscores);
     tape.end();
     let mut updated = network.clone();
@@ -147,7 +147,7 @@ pub fn trace(
     }
     let mut probabilities = tape.scores().to_owned();
     softmax(probabilities.view_mut());
-    asked(go_on)?;
+    check_stopped(go_on)?;
     let mut after = Tape::new(&updated, usize::MAX);
     after.pass_image(&updated, image);
     Ok(Trace {
@@ -164,7 +164,7 @@ pub fn trace(
 }
 
 impl Trace {
-    /// A table for a terminal.
+    /// The trace as a table of plain text.
     pub fn text(&self) -> String {
         let mut text = format!(
             "an image of class {}, taken for {} with {:.1} %\n\n\
@@ -207,7 +207,7 @@ impl Trace {
     }
 }
 
-/// `w ← w − rate · dw`; returns `‖ΔW‖ / ‖W‖`.
+/// Applies `w ← w − rate · dw` and returns `‖ΔW‖ / ‖W‖`. `None` if `‖W‖` is 0.
 fn update(
     (weight, bias): (&mut Array2<f32>, &mut ndarray::Array1<f32>),
     gradient: &Gradient<f32>,
@@ -223,8 +223,8 @@ fn update(
     (before > 0.0).then(|| learning_rate * norm(&gradient.weight, &gradient.bias) / before)
 }
 
-/// What the layer at `index` makes of an image, as a picture: one tile for each channel of an image,
-/// rows of squares for a list.
+/// Draws the output of the layer at `index`: one tile per channel, or rows of squares if the output is a
+/// vector.
 pub fn feature_maps(network: &Network<f32>, image: &[f32], index: usize) -> Vec<u8> {
     let mut tape = Tape::new(network, usize::MAX);
     tape.pass_image(network, image);
@@ -233,13 +233,13 @@ pub fn feature_maps(network: &Network<f32>, image: &[f32], index: usize) -> Vec<
     let tile = |tile: usize| {
         let mut values: Vec<f32> = values.iter().skip(tile).step_by(maps.tiles).copied().collect();
         values.resize(width * height, 0.0);
-        Tile { values, width, shade: Shade::Signed }
+        Tile { values, width, colors: ColorMap::Diverging }
     };
     let tiles: Vec<Tile> = (0..maps.tiles).map(tile).collect();
     sheet(&tiles, MAPS_ACROSS, maps.zoom)
 }
 
-/// What [`feature_maps`] takes.
+/// The cost of [`feature_maps`].
 pub fn feature_maps_cost(input: Shape, layers: &[LayerSpec], index: usize) -> AnswerCost {
     let passes = Passes::of(input, layers);
     let Maps { tiles, tile, zoom } = Maps::of(passes.shape(index + 1));
@@ -248,10 +248,10 @@ pub fn feature_maps_cost(input: Shape, layers: &[LayerSpec], index: usize) -> An
     cost.then(AnswerCost::of_sheet(tiles, tile, MAPS_ACROSS, zoom))
 }
 
-/// How the values of a layer are drawn.
+/// The way the output of a layer is drawn.
 struct Maps {
     tiles: usize,
-    /// Width and height of one.
+    /// Width and height of a tile.
     tile: (usize, usize),
     /// Side of a number in pixels.
     zoom: usize,
@@ -268,10 +268,10 @@ impl Maps {
     }
 }
 
-/// Numbers of a list in a row, and the side of one in pixels.
+/// Numbers of a vector per row, and the side of one in pixels.
 const LIST_WIDTH: usize = 32;
 const LIST_ZOOM: usize = 16;
 
-/// Maps in a row, and about how wide one is in pixels.
+/// Feature maps per row, and approximate width of one in pixels.
 const MAPS_ACROSS: usize = 8;
 const MAP_SIDE: usize = 84;

@@ -3,27 +3,27 @@ use serde::Serialize;
 
 use super::price::{AnswerCost, FIELDS_BYTES, NUMBER_BYTES};
 use super::statistics::{BINS, Histogram, TensorStatistics};
-use crate::data::picture::{Shade, Tile, sheet};
+use crate::data::picture::{ColorMap, Tile, sheet};
 use crate::nn::{Float, Layer, Network, Shape};
 
-/// The parameters of a layer, looked at.
+/// Statistics of the parameters of a layer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LayerWeights {
-    /// Its place and kind, as `0.dense`.
+    /// Index and kind, such as `0.dense`.
     pub layer: String,
-    /// Of the weight: (inputs, units), (k, k, channels, filters), or (channels).
+    /// Shape of the weight: (inputs, units), (k, k, channels, filters), or (channels).
     pub shape: Vec<usize>,
-    /// Numbers of weight and bias.
+    /// Number of parameters, weight and bias together.
     pub parameters: usize,
-    /// The figures of the weight.
+    /// Statistics of the weight.
     pub weight: TensorStatistics,
-    /// Where the numbers of the weight lie.
+    /// Histogram of the weight.
     pub histogram: Histogram,
-    /// The figures of the bias.
+    /// Statistics of the bias.
     pub bias: TensorStatistics,
 }
 
-/// The parameters of the layer at `index`, or `None` where it has none.
+/// The statistics of the layer at `index`. `None` if it has no parameters.
 pub fn layer_weights<T: Float>(network: &Network<T>, index: usize) -> Option<LayerWeights> {
     let layer = &network.layers()[index];
     let (weight, bias) = layer.parameters()?;
@@ -38,7 +38,7 @@ pub fn layer_weights<T: Float>(network: &Network<T>, index: usize) -> Option<Lay
     })
 }
 
-/// What [`layer_weights`] of the layer at `index` takes, or [`weight_picture`].
+/// The cost of [`layer_weights`] for the layer at `index`, or of [`weight_picture`].
 pub fn weights_cost(network: &Network<f32>, index: usize, is_picture: bool) -> AnswerCost {
     let Some((weight, bias)) = network.layers()[index].parameters() else { return AnswerCost::default() };
     if let (true, Some(picture)) = (is_picture, Picture::of(network, index)) {
@@ -50,30 +50,30 @@ pub fn weights_cost(network: &Network<f32>, index: usize, is_picture: bool) -> A
     AnswerCost { flops, ..AnswerCost::default() }.then(AnswerCost::of_text(text))
 }
 
-/// Operations for the figures of a number.
+/// Operations per number for its statistics.
 const FLOPS_PER_NUMBER: f64 = 12.0;
 
-/// Tiles in a picture at most: of more units or filters the first.
+/// Largest number of tiles in a picture. Of more units or filters, the first are drawn.
 const TILES_MAX: usize = 256;
 
-/// Inputs and units of a matrix in a picture at most: of more the first.
+/// Largest number of inputs and units of a matrix in a picture. Of more, the first are drawn.
 const MATRIX_MAX: usize = 1_024;
 
-/// About how wide a picture is in pixels.
+/// Approximate width of a picture in pixels.
 const WIDTH: usize = 900;
 
-/// How a weight is drawn.
+/// The way a weight is drawn.
 struct Picture {
     tiles: usize,
-    /// Width and height of one.
+    /// Width and height of a tile.
     tile: (usize, usize),
     columns: usize,
-    shown: Shown,
+    content: TileContent,
 }
 
-/// What a tile is.
-enum Shown {
-    /// A unit that reads an image of this shape.
+/// The part of a weight that a tile shows.
+enum TileContent {
+    /// A unit whose inputs are an image of this shape.
     Unit(Shape),
     /// A channel of a filter.
     Filter,
@@ -87,20 +87,20 @@ impl Picture {
         let (weight, _) = layer.parameters()?;
         let square = |tiles: usize| (tiles as f64).sqrt().ceil() as usize;
         let (inputs, units) = (weight.nrows().min(MATRIX_MAX), weight.ncols().min(MATRIX_MAX));
-        // What is one row stays one.
+        // A single row stays a row.
         let tile = if weight.nrows() == 1 { (units, 1) } else { (inputs, units) };
-        let matrix = Self { tiles: 1, tile, columns: 1, shown: Shown::Matrix };
+        let matrix = Self { tiles: 1, tile, columns: 1, content: TileContent::Matrix };
         Some(match layer {
-            Layer::Dense(_) => image_behind(network, index).map_or(matrix, |image| {
+            Layer::Dense(_) => input_image(network, index).map_or(matrix, |image| {
                 let tiles = weight.ncols().min(TILES_MAX);
                 let tile = (image.width, image.height);
-                Self { tiles, tile, columns: square(tiles), shown: Shown::Unit(image) }
+                Self { tiles, tile, columns: square(tiles), content: TileContent::Unit(image) }
             }),
             Layer::Conv2d(conv) => {
                 let (channels, side) = (conv.input().channels, conv.kernel());
                 let tiles = (conv.filters() * channels).min(TILES_MAX.max(channels));
                 let columns = if channels == 1 { square(tiles) } else { channels };
-                Self { tiles, tile: (side, side), columns, shown: Shown::Filter }
+                Self { tiles, tile: (side, side), columns, content: TileContent::Filter }
             }
             _ => matrix,
         })
@@ -112,33 +112,33 @@ impl Picture {
     }
 }
 
-/// The weight of the layer at `index` as a picture, or `None` where it has none.
+/// Draws the weight of the layer at `index`. `None` if it has no parameters.
 ///
-/// A dense layer behind an image: a tile for each unit, its weights where its inputs lie (of several channels
-/// their sum). A convolution: a row for each filter, a tile for each channel, or a grid where there is one
-/// channel. Any other: a row for each unit, a column for each input.
+/// If the input of a dense layer is an image, there is a tile for each unit, with each weight at the position
+/// of its pixel, summed over channels. A convolution has a row for each filter and a tile for each channel,
+/// or a grid if there is one channel. Any other weight has a row for each unit and a column for each input.
 pub fn weight_picture(network: &Network<f32>, index: usize) -> Option<Vec<u8>> {
     let (weight, _) = network.layers()[index].parameters()?;
     let picture = Picture::of(network, index)?;
     let area = picture.tile.0 * picture.tile.1;
     let tile = |tile: usize| {
-        let values = match picture.shown {
-            Shown::Unit(image) => unit(weight, tile, image),
-            Shown::Filter => {
+        let values = match picture.content {
+            TileContent::Unit(image) => unit(weight, tile, image),
+            TileContent::Filter => {
                 let channels = weight.nrows() / area;
                 let (filter, channel) = (tile / channels, tile % channels);
                 weight.column(filter).iter().skip(channel).step_by(channels).copied().collect()
             }
-            Shown::Matrix => matrix(weight),
+            TileContent::Matrix => matrix(weight),
         };
-        Tile { values, width: picture.tile.0, shade: Shade::Signed }
+        Tile { values, width: picture.tile.0, colors: ColorMap::Diverging }
     };
     let tiles: Vec<Tile> = (0..picture.tiles).map(tile).collect();
     Some(sheet(&tiles, picture.columns, picture.zoom()))
 }
 
-/// The shape of the image that a dense layer's inputs are the list of.
-fn image_behind(network: &Network<f32>, index: usize) -> Option<Shape> {
+/// The shape of the image that the inputs of a dense layer are the pixels of.
+fn input_image(network: &Network<f32>, index: usize) -> Option<Shape> {
     let shapes = &network.shapes()[..=index];
     let is_same = |shape: &&Shape| shape.places() > 1 && shape.len() == shapes[index].len();
     let before = network.layers()[..index].iter().rev().take_while(|layer| !matches!(layer, Layer::Dense(_)));
@@ -150,7 +150,7 @@ fn unit(weight: &Array2<f32>, unit: usize, image: Shape) -> Vec<f32> {
     column.chunks(image.channels).map(|channels| channels.iter().sum()).collect()
 }
 
-/// A row for each column of the weight; what is one row stays one.
+/// The weight with a row for each unit. A single row stays a row.
 fn matrix(weight: &Array2<f32>) -> Vec<f32> {
     let weight = weight.slice(s![..weight.nrows().min(MATRIX_MAX), ..weight.ncols().min(MATRIX_MAX)]);
     if weight.nrows() == 1 { weight.iter().copied().collect() } else { weight.t().iter().copied().collect() }

@@ -2,28 +2,29 @@ use super::TrainSpec;
 use crate::data::{Augment, DatasetShape};
 use crate::nn::{LayerSpec, Plan, Shape, numbers_of_a_step, shapes};
 
-/// What a job will take, estimated before it is accepted. In `f64`, since a request can ask for
-/// more than any integer holds.
+/// What a job takes, estimated before it is accepted. The numbers are `f64`, since a request can ask for more
+/// than an integer holds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cost {
-    /// Floating-point operations of the dense mathematics: 2 a weight, place and image forward, 2 for its
-    /// gradient, 2 for the gradient of its input unless that is the image, and some for every value;
-    /// some for each parameter a step, and for each pixel that is augmented; validation and test forward alone.
+    /// Floating-point operations, counted as if all products were dense. Each weight costs 2 per position and
+    /// image forward, 2 for its gradient, and 2 for the gradient of its input unless that is the image.
+    /// Activations, parameter updates and augmented pixels cost extra. Validation and test are forward passes
+    /// only.
     pub flops: f64,
-    /// Bytes of parameters, gradients, optimiser state and one batch's values.
+    /// Bytes of parameters, gradients, optimiser state, and the values of one batch.
     pub memory_bytes: f64,
 }
 
-/// Operations for a value on its way through a layer, and through an activation with an exponential.
+/// Operations per value in a layer, and in an activation that computes an exponential.
 const FLOPS_PER_VALUE: f64 = 2.0;
 const FLOPS_PER_EXPONENTIAL: f64 = 20.0;
 
-/// Operations for a parameter in a step of Adam, and for a pixel that is moved.
+/// Operations per parameter in a step of Adam, and per augmented pixel.
 const FLOPS_PER_UPDATE: f64 = 12.0;
 const FLOPS_PER_PIXEL: f64 = 20.0;
 
 impl Cost {
-    /// The cost of `spec` on `dataset`; that of layers that don't fit each other is 0.
+    /// The cost of `spec` on `dataset`. It is 0 for layers that don't fit each other.
     pub fn of(spec: &TrainSpec, dataset: &DatasetShape) -> Self {
         let shapes = shapes(dataset.input, &spec.network.layers).unwrap_or_default();
         let layers = LayerCost::of_all(&spec.network.layers, &shapes);
@@ -35,13 +36,13 @@ impl Cost {
         let steps = spec.steps_per_epoch(dataset.train) as f64 * epochs;
         let augmentation = spec.augment.map_or(0.0, |augment| flops_of_augmentation(dataset.input, &augment));
         let evaluated = spec.validation_samples(dataset.train) as f64 * epochs + dataset.test as f64;
-        // The network, its gradient and a copy of the last step; network and state twice more while a
-        // checkpoint is written.
+        // The network, its gradient, and a copy after the last step. Network and state are held twice more
+        // while a checkpoint is written.
         let states = spec.optimizer.state_names().len();
         let state = states as f64 + f64::from(u8::from(spec.ema_decay.is_some()));
         let copies = 3.0 + state + 2.0 * (1.0 + state);
         let step = step_bytes(dataset.input, &spec.network.layers, spec.batch_size, states);
-        // All examples in the order of the job, and of them those of an epoch.
+        // The order of all examples of the job, and the order within an epoch.
         let orders = dataset.train as f64 + spec.samples(dataset.train) as f64;
         Self {
             flops: (augmentation + forward + backward) * trained
@@ -52,31 +53,32 @@ impl Cost {
     }
 }
 
-/// Bytes of a step's workspace for batches of `batch_size`, with the states of an optimiser where it keeps them; 0 for
-/// layers that don't fit each other.
+/// Bytes that a training step allocates for batches of `batch_size`, including the optimiser states that are
+/// kept there. It is 0 for layers that don't fit each other.
 pub fn step_bytes(input: Shape, layers: &[LayerSpec], batch_size: usize, states: usize) -> f64 {
     let Ok(shapes) = shapes(input, layers) else { return 0.0 };
     let kinds: Vec<_> = layers.iter().map(|layer| layer.kind()).collect();
-    // A sparse first layer takes most, so it is assumed: nothing is known of the data yet.
+    // Nothing is known about the data yet, so the plan assumes a sparse first layer, which needs the most
+    // memory.
     let plan = Plan::new(&kinds, batch_size, 0.0);
     size_of::<f32>() as f64 * numbers_of_a_step(&plan, layers, &shapes, states)
 }
 
-/// What a layer takes for one image.
+/// What a layer takes per image.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LayerCost {
-    /// Trained numbers.
+    /// Number of trained parameters.
     pub parameters: f64,
-    /// Numbers that are kept beside them: the running statistics of a `batch_norm`.
+    /// Number of values that are stored but not trained: the running statistics of `batch_norm`.
     pub buffers: f64,
-    /// Operations forward.
+    /// Operations of the forward pass.
     pub flops_forward: f64,
-    /// Operations backward.
+    /// Operations of the backward pass.
     pub flops_backward: f64,
 }
 
 impl LayerCost {
-    /// Of each of `layers`, whose values have these `shapes`.
+    /// The cost of each of `layers`, where `shapes` are those of the values between them.
     pub fn of_all(layers: &[LayerSpec], shapes: &[Shape]) -> Vec<Self> {
         let mut is_first = true;
         let cost = |(layer, pair): (&LayerSpec, &[Shape])| {
@@ -84,7 +86,7 @@ impl LayerCost {
             let (parameters, products) = parameters_and_products(layer, input, output);
             let others = flops_per_value(layer) * output.len() as f64;
             let is_norm = matches!(layer, LayerSpec::BatchNorm);
-            // The first layer with parameters has no gradient of its input.
+            // The first layer with parameters computes no gradient of its input.
             let products_backward = if is_first { 2.0 } else { 4.0 } * products;
             is_first &= parameters == 0.0;
             Self {
@@ -98,7 +100,7 @@ impl LayerCost {
     }
 }
 
-/// For one image: each pixel is drawn from four; two fields are smoothed along rows and columns.
+/// Per image: each pixel is interpolated from four, and two fields are smoothed along rows and columns.
 fn flops_of_augmentation(input: Shape, augment: &Augment) -> f64 {
     let taps = augment.elastic.map_or(0.0, |elastic| 2.0 * elastic.radius() as f64 + 1.0);
     input.len() as f64 * (FLOPS_PER_PIXEL + 2.0 * 2.0 * 2.0 * taps)
@@ -113,7 +115,7 @@ fn flops_per_value(layer: &LayerSpec) -> f64 {
     }
 }
 
-/// Trained numbers of a layer, and its multiplications for one image forward.
+/// Number of trained parameters of a layer, and its multiplications per image in the forward pass.
 fn parameters_and_products(layer: &LayerSpec, input: Shape, output: Shape) -> (f64, f64) {
     let channels = input.channels as f64;
     match *layer {

@@ -1,32 +1,32 @@
 use serde::{Deserialize, Serialize};
 
-/// What one epoch came to.
+/// The metrics of one epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochMetrics {
-    /// Number of the epoch, from 1.
+    /// Number of the epoch, starting at 1.
     pub epoch: u32,
-    /// Mean loss of the training examples, each as it was met.
+    /// Mean loss of the training examples, each at the step that trained on it.
     pub train_loss: f64,
-    /// Accuracy on the training examples, each as it was met.
+    /// Accuracy on the training examples, each at the step that trained on it.
     pub train_accuracy: f64,
     /// Mean loss of the validation examples after the epoch.
     pub validation_loss: Option<f64>,
     /// Accuracy on the validation examples after the epoch.
     pub validation_accuracy: Option<f64>,
-    /// Rate of the epoch's last step.
+    /// Learning rate of the last step of the epoch.
     pub learning_rate: f64,
-    /// How each layer fared in the last step of the epoch that had a whole batch.
+    /// Metrics of each layer in the last step of the epoch with a full batch.
     pub layers: Vec<LayerMetrics>,
 }
 
-/// How a layer fared in one step.
+/// The metrics of a layer in one step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LayerMetrics {
-    /// Its place and kind, as `0.dense`.
+    /// Index and kind, such as `0.dense`.
     pub layer: String,
-    /// ‖∂L/∂W‖, biases included.
+    /// ‖∂L/∂W‖, including biases.
     pub gradient_norm: Option<f64>,
-    /// ‖W‖, biases included.
+    /// ‖W‖, including biases.
     pub weight_norm: Option<f64>,
     /// ‖ΔW‖ / ‖W‖.
     pub update_ratio: Option<f64>,
@@ -34,13 +34,13 @@ pub struct LayerMetrics {
     pub dead_fraction: Option<f64>,
 }
 
-/// What one step came to.
+/// The metrics of one step.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepMetrics {
-    /// Number of the step in the job, from 1.
+    /// Number of the step in the job, starting at 1.
     pub step: u64,
-    /// Mean loss of its batch.
+    /// Mean loss of the batch.
     pub loss: f64,
-    /// Its rate.
+    /// Learning rate of the step.
     pub learning_rate: f64,
 }

@@ -1,7 +1,7 @@
-//! From a request to trained weights: the spec, its presets and cost, and the training loop.
+//! Turns a request into trained weights: the spec, presets, cost, and the training loop.
 //!
-//! Nothing here knows a clock, a disk or a network: [`run`] is a function of the spec, the data and
-//! the state it starts from, and tells an [`Observer`] what happens.
+//! Nothing here reads a clock, a disk or the network. [`run`] is a function of the spec, the data and the
+//! initial state, and reports its progress to an [`Observer`].
 
 mod cost;
 mod metrics;

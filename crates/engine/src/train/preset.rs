@@ -2,18 +2,18 @@ use super::{CheckpointSpec, NetworkSpec, TrainSpec};
 use crate::data::Augment;
 use crate::nn::{Init, LayerSpec, LossKind, OptimizerSpec, Padding, Schedule};
 
-/// A network with its whole recipe, by name.
+/// A named network with all its training parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preset {
-    /// The lesson's small sigmoid network with plain gradient descent.
+    /// A small sigmoid network with plain gradient descent, as in the lesson.
     Lesson,
-    /// One hidden layer with relu, Adam and one cycle: the default.
+    /// One hidden layer with relu, trained by Adam with one cycle. It is the default.
     Mlp,
-    /// Two small convolutions, a few seconds.
+    /// Two small convolutions. Trains in a few seconds.
     CnnFast,
     /// Two convolutions, a dense layer and dropout.
     Cnn,
-    /// Five convolutions with batch-norm and an average of the weights.
+    /// Five convolutions with batch-norm, and an average of the weights. Trains in minutes.
     CnnBest,
 }
 
@@ -32,7 +32,7 @@ impl Preset {
         }
     }
 
-    /// What it is for, in a line.
+    /// A one-line description.
     pub fn description(self) -> &'static str {
         match self {
             Self::Lesson => "the lesson's network: 50 sigmoid units, plain gradient descent",
@@ -43,12 +43,12 @@ impl Preset {
         }
     }
 
-    /// The preset called `name`.
+    /// The preset with this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|preset| preset.name() == name)
     }
 
-    /// The recipe for a data set of `classes`.
+    /// The spec of this preset for a data set with `classes` classes.
     pub(super) fn recipe(self, dataset: &str, classes: usize) -> TrainSpec {
         let scores = dense(classes, Init::He);
         let base = TrainSpec {
@@ -131,7 +131,7 @@ impl Preset {
     }
 }
 
-/// Two convolutions of 5 × 5, each pooled, a dense layer with dropout, and the scores.
+/// Two convolutions of 5 × 5 with pooling, a dense layer with dropout, and the scores.
 fn two_convolutions(scores: LayerSpec) -> NetworkSpec {
     let pooled =
         |filters| [conv(filters, 5, Padding::Valid), LayerSpec::Relu, LayerSpec::MaxPool2d { size: 2 }];
@@ -140,7 +140,7 @@ fn two_convolutions(scores: LayerSpec) -> NetworkSpec {
     NetworkSpec { layers: pooled(16).into_iter().chain(pooled(32)).chain(end).collect() }
 }
 
-/// One convolution of 5 × 5 and two pairs of 3 × 3, with batch-norm, each part pooled, and the scores.
+/// A convolution of 5 × 5 and two pairs of 3 × 3, with batch-norm and pooling, and the scores.
 fn five_convolutions(scores: LayerSpec) -> NetworkSpec {
     let normed =
         |filters, kernel| [conv(filters, kernel, Padding::Same), LayerSpec::BatchNorm, LayerSpec::Relu];
@@ -158,11 +158,11 @@ fn five_convolutions(scores: LayerSpec) -> NetworkSpec {
     NetworkSpec { layers }
 }
 
-/// Half of [`AUGMENT`] and less, for few epochs.
+/// At most half of [`AUGMENT`], for few epochs.
 const LIGHT: Augment =
     Augment { shift_pixels: 1.0, rotate_degrees: 8.0, scale: 0.05, shear: 0.05, elastic: None };
 
-/// What a hand does: no digit becomes another one.
+/// Changes such as handwriting has. They are too small to turn a digit into another one.
 const AUGMENT: Augment =
     Augment { shift_pixels: 2.0, rotate_degrees: 12.0, scale: 0.1, shear: 0.15, elastic: None };
 

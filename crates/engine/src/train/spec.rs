@@ -4,55 +4,55 @@ use super::{Cost, step_bytes};
 use crate::data::{Augment, DatasetShape};
 use crate::nn::{LayerSpec, LossKind, OptimizerSpec, Schedule, Shape};
 
-/// A training job as checked, every default filled in: the whole input of [`run`](super::run)
-/// besides the data. Written as JSON and sent again it asks for the same job.
+/// A validated training job with all defaults filled in. It is the whole input of [`run`](super::run) besides
+/// the data. Its JSON, sent as a request, asks for the same job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainSpec {
-    /// Name to publish under.
+    /// Name of the model to publish.
     pub model: String,
     /// Name of the data set.
     pub dataset: String,
     /// The layers.
     pub network: NetworkSpec,
-    /// What is minimised.
+    /// The loss to minimise.
     pub loss: LossKind,
-    /// The update rule.
+    /// The update rule and its parameters.
     pub optimizer: OptimizerSpec,
-    /// How the learning rate changes.
+    /// The learning rate as a function of the step.
     pub schedule: Schedule,
-    /// Passes over the training examples.
+    /// Number of passes over the training examples.
     pub epochs: u32,
-    /// Images a step.
+    /// Images per step.
     pub batch_size: usize,
-    /// The seed of everything random.
+    /// Seed of all randomness.
     pub seed: u64,
-    /// Fraction of the examples held out to validate, 0 for none.
+    /// Fraction of the examples held out for validation. 0 means none.
     pub validation_fraction: f64,
-    /// How many examples to use, after the seeded shuffle.
+    /// Number of examples to use, after the seeded shuffle. `None` means all.
     pub train_samples: Option<usize>,
-    /// Changes made to the images while training.
+    /// Random changes of the training images.
     pub augment: Option<Augment>,
-    /// ε of the targets.
+    /// ε of label smoothing, from 0 to 1.
     pub label_smoothing: f64,
-    /// Largest norm of all gradients together.
+    /// Largest norm of all gradients together. `None` means no clipping.
     pub gradient_clip_norm: Option<f64>,
-    /// Decay of an average of the weights over the steps, which is then what is validated, tested and
-    /// published.
+    /// Decay per step of an exponential moving average of the weights. If set, the average is validated,
+    /// tested and published.
     pub ema_decay: Option<f64>,
-    /// Validation accuracy that ends the job.
+    /// Validation accuracy at which the job ends.
     pub target_accuracy: Option<f64>,
-    /// When to give up.
+    /// Ends the job when the validation loss stops falling.
     pub early_stopping: Option<EarlyStopping>,
-    /// When to keep the state.
+    /// When checkpoints are written, and how many are kept.
     pub checkpoint: CheckpointSpec,
-    /// A model whose weights the layers that fit start from, as `name@version`.
+    /// A model from which the layers that fit take their initial weights, such as `name@version`.
     pub initial_model: Option<String>,
-    /// Jobs of a higher priority run first; it changes nothing of the result.
+    /// Jobs of a higher priority run first. It doesn't affect the result.
     #[serde(default)]
     pub priority: i32,
 }
 
-/// Whether `name` can be the name of a model or an alias.
+/// Whether `name` is a valid name for a model or an alias.
 pub fn is_name(name: &str) -> bool {
     let mut characters = name.chars();
     let is_first = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
@@ -64,38 +64,38 @@ pub fn is_name(name: &str) -> bool {
 /// The layers of a network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NetworkSpec {
-    /// First to last.
+    /// The layers from first to last.
     pub layers: Vec<LayerSpec>,
 }
 
-/// Ends a job whose validation loss doesn't fall any more.
+/// Ends a job whose validation loss no longer falls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EarlyStopping {
-    /// Epochs to wait for a better one.
+    /// Number of epochs without a lower loss before the job ends.
     pub patience: u32,
 }
 
-/// When the state of a job is kept.
+/// When checkpoints are written, and how many are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckpointSpec {
-    /// Epochs from one checkpoint to the next.
+    /// Epochs between checkpoints.
     pub every_epochs: u32,
-    /// How many are kept, newest first.
+    /// Number of checkpoints to keep. The newest are kept.
     pub keep: u32,
 }
 
-/// What one job may ask for.
+/// Limits for one job.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SpecLimits {
-    /// Epochs.
+    /// Largest number of epochs.
     pub epochs_max: u32,
-    /// Layers of a network.
+    /// Largest number of layers in a network.
     pub layers_max: usize,
-    /// Units of a layer.
+    /// Largest number of units or filters in a layer.
     pub units_max: usize,
-    /// Floating-point operations of the whole job.
+    /// Largest number of floating-point operations of a job.
     pub flops_max: f64,
-    /// Bytes of parameters, gradients, optimiser state and activations.
+    /// Largest number of bytes for parameters, gradients, optimiser state and activations.
     pub memory_bytes_max: f64,
 }
 
@@ -106,33 +106,33 @@ impl Default for SpecLimits {
 }
 
 impl TrainSpec {
-    /// Examples that are used at all: `train_samples`, or all.
+    /// Number of examples used: `train_samples`, or all.
     pub fn samples(&self, dataset_train: usize) -> usize {
         self.train_samples.unwrap_or(dataset_train)
     }
 
-    /// Examples held out to validate.
+    /// Number of examples held out for validation.
     pub fn validation_samples(&self, dataset_train: usize) -> usize {
         (self.validation_fraction * self.samples(dataset_train) as f64).round() as usize
     }
 
-    /// Examples that are trained on in each epoch.
+    /// Number of examples trained on in each epoch.
     pub fn training_samples(&self, dataset_train: usize) -> usize {
         self.samples(dataset_train) - self.validation_samples(dataset_train)
     }
 
-    /// Steps of an epoch; the last one may be a smaller batch.
+    /// Number of steps per epoch. The last one may have a smaller batch.
     pub fn steps_per_epoch(&self, dataset_train: usize) -> usize {
         self.training_samples(dataset_train).div_ceil(self.batch_size)
     }
 
-    /// Bytes that a step takes besides parameters, gradients and the optimiser's state, before the data is known: with
-    /// the plan that takes most. 0 for layers that don't fit each other.
+    /// Bytes that a step allocates besides parameters, gradients and optimiser state. The data is not known
+    /// yet, so this is for the plan that needs the most. It is 0 for layers that don't fit each other.
     pub fn workspace_bytes(&self, input: Shape) -> f64 {
         step_bytes(input, &self.network.layers, self.batch_size, 0)
     }
 
-    /// What the job will take.
+    /// What the job takes.
     pub fn cost(&self, dataset: &DatasetShape) -> Cost {
         Cost::of(self, dataset)
     }

@@ -1,12 +1,13 @@
-//! Code that is to run on the widest vectors is compiled into the function that enables them. A closure that is compiled on its
-//! own gets the instructions of the smallest processor, and nothing but its speed tells.
+//! Code for vector registers is inlined into the function that enables the vector instructions. A closure
+//! compiled separately would use the baseline instructions of the architecture, and only its speed would show
+//! it.
 
 use std::hint::black_box;
 
 use chainrule_engine::nn::kernel::run_vectorized;
 use object::{Object, ObjectSymbol};
 
-/// The functions of this program that are compiled on their own, by name.
+/// The names of the functions that this program contains as separate symbols.
 fn functions() -> Vec<String> {
     let program = std::env::current_exe().expect("a path");
     let bytes = std::fs::read(program).expect("a file");

@@ -1,4 +1,4 @@
-//! The inner loops against plain ones.
+//! The inner loops compared with simple ones.
 
 use chainrule_engine::nn::Pool;
 use chainrule_engine::nn::kernel::{
@@ -28,7 +28,7 @@ fn matrix(rows: usize, columns: usize, seed: u64) -> Array2<f32> {
     Array2::from_shape_fn((rows, columns), value)
 }
 
-/// The product as the textbook has it, in `f64`.
+/// The product as in a textbook, in `f64`.
 fn plain(a: ArrayView2<f32>, b: ArrayView2<f32>, c: &Array2<f32>, start: Start<f32>) -> Array2<f64> {
     Array2::from_shape_fn((a.nrows(), b.ncols()), |(i, j)| {
         let start = match start {
@@ -76,9 +76,9 @@ proptest! {
         }
     }
 
-    /// Where nine numbers of ten are 0, and where none is; as numbers and as bytes of pixels.
+    /// The fraction of nonzero elements is from none to all, as floats and as pixel bytes.
     #[test]
-    fn products_with_sparse_rows_have_the_bits_of_those_with_all_numbers(
+    fn products_with_sparse_rows_equal_full_products_bit_for_bit(
         m in 1usize..150, k in 1usize..200, n in 1usize..140, seed in 0u64..1_000, share in 0u64..11, are_bytes: bool,
     ) {
         let bytes = Array2::from_shape_fn((m, k), |(row, column)| {
@@ -126,7 +126,7 @@ proptest! {
         }
     }
 
-    /// Columns that were filled from more rows than the product has.
+    /// The panels were packed from more rows than the product has.
     #[test]
     fn no_row_beyond_the_last_is_read(m in 1usize..130, n in 1usize..40) {
         let all = Array2::from_elem((m.next_multiple_of(64), 3), 1.0);
@@ -145,7 +145,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_laid_out_in_panels_comes_out_as_it_was(rows in 0usize..40, columns in 1usize..80, first in 0usize..40) {
+    fn packing_into_panels_is_lossless(rows in 0usize..40, columns in 1usize..80, first in 0usize..40) {
         let first = first.min(rows);
         let matrix = matrix(rows, columns, 1);
         let stored = matrix.t().as_standard_layout().into_owned();
@@ -181,7 +181,7 @@ proptest! {
     }
 }
 
-/// A square of windows as the textbook has it: convolution, relu, pool, and their gradients, in `f64`.
+/// Convolution, relu, max-pool and their gradients as in a textbook, in `f64`.
 struct Plain {
     y: Vec<f64>,
     dw: Vec<f64>,
@@ -230,11 +230,11 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn a_pooled_convolution_and_its_gradients_are_those_of_the_textbook(
+    fn a_pooled_convolution_and_its_gradients_equal_the_textbook(
         kernel in 1usize..7, channels in 1usize..20, stride in 1usize..3, filters in 1usize..40,
         height in 2usize..5, width in 2usize..5, images in 1usize..4, seed in 0u64..1_000,
     ) {
-        // As many rows and columns as make `height` × `width` squares and one output beyond.
+        // As many rows and columns as give `height` × `width` pooled squares and one output beyond.
         let side = |squares: usize| (2 * squares) * stride + kernel;
         let row = side(width) * channels;
         let at = |y: usize, x: usize| y * stride * row + x * stride * channels;
@@ -295,9 +295,10 @@ proptest! {
 proptest! {
     #![proptest_config(config())]
 
-    /// Squares of 1 to 9 places, side by side with a row and a column beyond; the fused kernels alike to the bit.
+    /// Pooled squares of 1 to 9 values, with an unused row and column at the edge. The fused kernels give the
+    /// same bits.
     #[test]
-    fn a_normalisation_with_relu_and_pool_is_that_of_the_textbook(
+    fn a_fused_normalisation_with_relu_and_pool_equals_the_textbook(
         size in 1usize..4, height in 1usize..4, width in 1usize..4, channels in 1usize..40, seed in 0u64..1_000,
     ) {
         let row = (width * size + 1) * channels;
@@ -354,7 +355,7 @@ proptest! {
     }
 
     #[test]
-    fn a_product_with_windows_is_that_with_the_windows_copied(
+    fn a_product_with_windows_equals_that_with_copied_windows(
         side in 1usize..6, rows in 1usize..30, channels in 1usize..9, columns in 1usize..70, seed in 0u64..1_000,
         is_listed: bool, is_added: bool,
     ) {
@@ -377,9 +378,9 @@ proptest! {
     }
 }
 
-/// Forward with a square of which one place is NaN, at each corner.
+/// One value of a pooled square is NaN, at each corner in turn.
 #[test]
-fn what_is_no_number_comes_through_relu_and_pool() {
+fn nan_passes_through_relu_and_pool() {
     for kind in Instructions::available() {
         for corner in 0..4 {
             let mut x = vec![1.0_f32; 4 * 20];
@@ -407,7 +408,7 @@ fn what_is_no_number_comes_through_relu_and_pool() {
 }
 
 #[test]
-fn a_panic_in_a_task_reaches_the_caller_and_the_pool_goes_on() {
+fn a_panic_in_a_task_reaches_the_caller_and_the_pool_keeps_working() {
     let pool = Pool::new(3);
     let mut items = [0; 64];
     let panicking = std::panic::AssertUnwindSafe(|| {

@@ -1,4 +1,4 @@
-//! What the engine promises, through its public surface.
+//! What the engine promises, tested through its public surface.
 
 mod classes;
 mod graph;

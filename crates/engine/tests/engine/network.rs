@@ -1,4 +1,4 @@
-//! Backpropagation against numerical differentiation, and the safety of the losses.
+//! Backpropagation compared with numerical differentiation, and the numerical safety of the losses.
 
 use chainrule_engine::data::mnist;
 use chainrule_engine::nn::{
@@ -10,7 +10,7 @@ use ndarray::{Array2, ArrayView2, arr2};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
-/// Largest relative error of a gradient that is right: rounding and truncation leave some 10⁻⁸.
+/// Largest relative error of a correct gradient. Rounding and truncation cause about 10⁻⁸.
 const ERROR_MAX: f64 = 1e-6;
 
 const DRAW: Draw = Draw { seed: 3, epoch: 1 };
@@ -20,7 +20,7 @@ fn values(rows: usize, columns: usize, seed: u64) -> Array2<f64> {
     weight.mapv(|value| value * 2.0 + 0.1)
 }
 
-/// A network whose biases are not 0.
+/// A network with nonzero biases.
 fn network(input: Shape, layers: &[LayerSpec], seed: u64) -> Network<f64> {
     let mut network = Network::new(input, layers, seed).expect("layers that fit");
     for (index, layer) in network.layers_mut().iter_mut().enumerate() {
@@ -64,12 +64,12 @@ fn padding() -> impl Strategy<Value = Padding> {
     prop::sample::select(&[Padding::Valid, Padding::Same])
 }
 
-/// Few, and as many as fill registers.
+/// A few filters, or about as many as a register has elements.
 fn filters() -> impl Strategy<Value = usize> {
     prop_oneof![3 => 1usize..5, 1 => Just(16), 1 => Just(17)]
 }
 
-/// Any layer that may stand in the middle of a network of images.
+/// Any layer for the middle of a network of images.
 fn image_layer() -> impl Strategy<Value = LayerSpec> {
     prop_oneof![
         4 => (filters(), 1usize..4, padding(), 1usize..3).prop_map(|(filters, kernel, padding, stride)| {
@@ -123,7 +123,7 @@ proptest! {
         prop_assert!(worst(&checks) < ERROR_MAX, "largest relative error {} of {layers:?}", worst(&checks));
     }
 
-    /// The sequences of layers that are trained as one.
+    /// The sequences of layers that are fused.
     #[test]
     fn gradients_of_blocks_agree_with_central_differences(
         side in 6usize..11,
@@ -146,11 +146,11 @@ proptest! {
         let input = Shape { height: side, width: side + 1, channels };
         prop_assume!(shapes(input, &layers).is_ok());
         let checks = check(&network(input, &layers, seed), &Loss::new(LossKind::CrossEntropy), rows, seed);
-        // Behind two normalisations the differences themselves are less exact.
+        // After two normalisations the central differences are less accurate.
         prop_assert!(worst(&checks) < 10.0 * ERROR_MAX, "largest relative error {} of {layers:?}", worst(&checks));
     }
 
-    /// The convolution as the textbook has it, against the layer.
+    /// The convolution layer compared with the textbook formula.
     #[test]
     fn a_convolution_is_the_sum_over_its_window(
         height in 1usize..9, width in 1usize..9, channels in 1usize..4, filters in 1usize..40,
@@ -215,12 +215,12 @@ fn the_gradient_check_catches_a_gradient_that_lacks_one_image() {
     assert!(checks[0].max_relative_error() > 1e-2);
 }
 
-/// Drawn often enough, dropout keeps the mean and sets its share to 0.
+/// Over many draws, dropout keeps the mean and drops its share of the values.
 #[test]
 fn dropout_sets_its_share_to_0_and_keeps_the_mean() {
     let layers = [dense(1), LayerSpec::Dropout { rate: 0.25 }, dense(2)];
     let mut network = network(Shape::vector(1), &layers, 1);
-    // The score of class 1 is the dropped value itself, that of class 0 is 0.
+    // The score of class 1 is the dropped value itself, and that of class 0 is 0.
     for (index, layer) in network.layers_mut().iter_mut().enumerate() {
         if let Some((weight, bias)) = layer.parameters_mut() {
             weight.fill(0.0);
@@ -235,13 +235,13 @@ fn dropout_sets_its_share_to_0_and_keeps_the_mean() {
     let mut workspace = Workspace::new(&network, 4_000);
     let loss = Loss::new(LossKind::CrossEntropy);
     let found = workspace.training_loss(&network, &loss, batch, &Pool::new(2)).loss_sum / 4_000.0;
-    // ln(1 + e^z) with z = 0 at a quarter of the rows, 3 / 0.75 at the others.
+    // ln(1 + e^z), with z = 0 in a quarter of the rows and 3 / 0.75 in the others.
     let expected = 0.25 * 2_f64.ln() + 0.75 * (1.0 + 4_f64.exp()).ln();
     assert!((found - expected).abs() < 0.1, "{found} {expected}");
 }
 
 #[test]
-fn layers_are_adopted_by_place_kind_and_shape_whatever_their_stride_and_padding() {
+fn layers_are_adopted_by_index_kind_and_shape_whatever_their_stride_and_padding() {
     let conv = |padding, stride| LayerSpec::Conv2d { filters: 3, kernel: 3, padding, stride, init: Init::He };
     let input = Shape { height: 7, width: 7, channels: 1 };
     let old = network(input, &[conv(Padding::Valid, 1), LayerSpec::Tanh, dense(4)], 1);
@@ -279,7 +279,7 @@ fn at_inference_a_normalisation_folds_away_and_dropout_does_nothing() {
     assert!((loss_of(probabilities.view()) - evaluated).abs() < 1e-12 * evaluated.abs().max(1.0));
 }
 
-/// Images of which most numbers are 0 among such of which none is: alone they go different ways.
+/// Images that are mostly 0, among others without zeros. Alone, the two kinds take different paths.
 #[test]
 fn an_image_gets_the_same_bits_alone_in_a_batch_and_on_any_number_of_threads() {
     let network = Network::new(Shape::vector(50), &[dense(33), LayerSpec::Relu, dense(10)], 7)
@@ -339,10 +339,10 @@ fn the_lessons_affine_layer_gives_the_lessons_shapes_and_sums() {
     assert!(gradient.bias.sum().abs() < 1e-12);
 }
 
-/// What is trained as one, without what is 0 or with what is packed already, comes to the same bits
-/// as forward, backward and update one after the other with all numbers.
+/// Fused layers, skipped zeros and packed weights give the same bits as forward, backward and update of each
+/// layer in turn.
 #[test]
-fn a_trainer_takes_the_steps_of_its_parts() {
+fn a_trainer_equals_its_parts_bit_for_bit() {
     let conv = LayerSpec::Conv2d { filters: 5, kernel: 3, padding: Padding::Same, stride: 1, init: Init::He };
     let pool = LayerSpec::MaxPool2d { size: 2 };
     let sparse = vec![dense(70), LayerSpec::Relu, dense(33), LayerSpec::Tanh, dense(10)];
@@ -380,7 +380,7 @@ fn a_trainer_takes_the_steps_of_its_parts() {
     }
 }
 
-/// More rows than go through the layers together, so that what is read after all have met must be kept.
+/// More rows than pass the layers together, so that values read after the groups synchronise must be kept.
 #[test]
 fn statistics_of_a_batch_reach_every_chunk_of_it() {
     let conv =

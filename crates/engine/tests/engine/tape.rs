@@ -1,4 +1,4 @@
-//! A pass that is written down: what every layer held and what flowed back, against numerical differentiation.
+//! The values and errors that a tape records for every layer, compared with numerical differentiation.
 
 use chainrule_engine::nn::{
     Init, Layer, LayerSpec, Loss, LossKind, Network, Padding, Shape, Tape, central_difference,
@@ -17,7 +17,8 @@ fn dense(units: usize) -> LayerSpec {
     LayerSpec::Dense { units, init: Init::Xavier }
 }
 
-/// Every kind of layer, with biases and running statistics that are not their first ones.
+/// Every kind of layer, with nonzero biases and with running statistics that differ from their initial
+/// values.
 fn network() -> Network<f64> {
     let layers = [
         conv(3, Padding::Same, 1),
@@ -116,7 +117,7 @@ fn every_parameter_and_every_pixel_has_the_gradient_that_central_differences_fin
 }
 
 #[test]
-fn a_pass_goes_on_from_a_layer_that_has_changed() {
+fn a_pass_continues_from_a_layer_that_has_changed() {
     let mut network = network();
     let mut tape = Tape::forward(&network, image());
     let Some((weight, _)) = network.layers_mut()[4].parameters_mut() else { panic!("a convolution") };
@@ -125,7 +126,7 @@ fn a_pass_goes_on_from_a_layer_that_has_changed() {
     assert_eq!(again, Tape::forward(&network, image()).scores());
 }
 
-/// Paths from every use of a parameter; all of them where `most` is large enough.
+/// The strongest paths from every use of a parameter. All of them, if `most` is large enough.
 fn paths(
     network: &Network<f64>,
     tape: &Tape<f64>,
@@ -166,7 +167,7 @@ fn all_paths_of_a_parameter_to_the_loss_add_up_to_its_gradient() {
                 assert!(all.is_empty(), "a weight over the border alone");
                 continue;
             }
-            // Known bad: without its strongest path the sum is another.
+            // Known bad: without its strongest path the sum differs.
             assert!(!near(sum - all[0], expected));
             checked += 1;
             let few = paths(&network, &tape, layer, row, column, 5);
@@ -178,17 +179,17 @@ fn all_paths_of_a_parameter_to_the_loss_add_up_to_its_gradient() {
 }
 
 #[test]
-fn a_central_difference_sees_a_kink_and_steps_aside_of_one_nearby() {
+fn a_central_difference_detects_a_kink_and_avoids_one_nearby() {
     let smooth = |x: f64| (3.0 * x).sin() + 200.0 * x * x;
     let slope = central_difference(smooth(0.0), smooth).expect("a slope");
     assert!((slope - 3.0).abs() < 1e-6, "{slope}");
     assert_eq!(central_difference(0.0, f64::abs), None);
     assert_eq!(central_difference(0.0, |x| 5.0 * x + 1e-3 * x.abs()), None);
-    // Its kink is nearer than the first step.
+    // The kink is closer than the first step.
     let beside = |x: f64| (x - 3e-7).max(0.0) + 2.0 * x;
     let slope = central_difference(beside(0.0), beside).expect("a slope");
     assert!((slope - 2.0).abs() < 1e-6, "{slope}");
-    // Known bad: the one step that reaches over it.
+    // Known bad: the single step that reaches across it.
     let naive = (beside(1e-5) - beside(-1e-5)) / 2e-5;
     assert!((naive - 2.0).abs() > 0.4, "{naive}");
 }

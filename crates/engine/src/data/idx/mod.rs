@@ -1,5 +1,5 @@
-//! IDX, the file format of MNIST (described on the MNIST page by LeCun, Cortes and Burges): a
-//! magic number, the dimensions, then the values; all integers big-endian.
+//! IDX, the file format of MNIST (described on the MNIST page by LeCun, Cortes and Burges): a magic number,
+//! the dimensions, then the values. All integers are big-endian.
 
 #[cfg(test)]
 mod tests;
@@ -11,74 +11,74 @@ use ndarray::Array2;
 
 use super::{IMAGE_PIXELS, IMAGE_SIDE};
 
-/// `u8` values in three dimensions.
+/// The values are `u8` in three dimensions.
 const IMAGES_MAGIC: u32 = 0x0000_0803;
-/// `u8` values in one dimension.
+/// The values are `u8` in one dimension.
 const LABELS_MAGIC: u32 = 0x0000_0801;
 
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
-/// DEFLATE can't shrink data further than this (zlib's technical details: 1032 to 1).
+/// The largest compression ratio of DEFLATE (1032 to 1 according to zlib's technical details).
 const DEFLATE_RATIO_MAX: usize = 1032;
 
-/// What an IDX file may hold.
+/// Limits for an IDX file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdxLimits {
-    /// Images or labels.
+    /// Largest number of images or labels.
     pub examples_max: usize,
 }
 
-/// Bytes that are no IDX file we take.
+/// The reason why an IDX file is not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum IdxError {
-    /// Another kind of file.
+    /// The magic number is not the expected one.
     #[error("magic number {found:#010x}, expected {expected:#010x}")]
     WrongMagic {
-        /// The number it has.
+        /// The magic number of the file.
         found: u32,
-        /// The number it should have.
+        /// The magic number of the expected kind of file.
         expected: u32,
     },
-    /// Images of another size.
+    /// The images don't have the expected size.
     #[error("images of {rows}x{columns} pixels, expected {IMAGE_SIDE}x{IMAGE_SIDE}")]
     WrongSize {
-        /// Height of an image.
+        /// Height of the images in pixels.
         rows: u32,
-        /// Width of an image.
+        /// Width of the images in pixels.
         columns: u32,
     },
-    /// More examples than are taken.
+    /// The file has more examples than the limit.
     #[error("the header claims {claimed} examples, at most {max} are taken")]
     TooMany {
-        /// The number in the header.
+        /// Number of examples in the header.
         claimed: u32,
         /// The limit.
         max: usize,
     },
-    /// The file ends too soon.
+    /// The file ends too early.
     #[error("{found} bytes, the header needs {expected}")]
     Truncated {
-        /// Bytes there are.
+        /// Size of the file in bytes.
         found: usize,
-        /// Bytes there should be.
+        /// Size according to the header, in bytes.
         expected: usize,
     },
-    /// The file goes on after its end.
+    /// The file continues after the last value.
     #[error("more than the {expected} bytes the header needs")]
     Trailing {
-        /// Bytes there should be.
+        /// Size according to the header, in bytes.
         expected: usize,
     },
-    /// The gzip stream is broken.
+    /// The gzip stream is corrupt.
     #[error("damaged gzip stream: {0}")]
     Gzip(#[from] io::Error),
 }
 
-/// The images (n, 784) of an IDX file, plain or gzip.
+/// Reads the images (n, 784) of an IDX file, plain or gzip.
 ///
 /// # Errors
-/// If the file is none, damaged, or beyond the limits; nothing is allocated for a claim the bytes
-/// can't back.
+/// If the bytes are not such a file, are corrupt, or exceed the limits. The size in the header is checked
+/// against the size of the file before anything is allocated.
 pub fn parse_images(bytes: &[u8], limits: IdxLimits) -> Result<Array2<u8>, IdxError> {
     let (count, pixels) = if bytes.starts_with(&GZIP_MAGIC) {
         let most = bytes.len().saturating_mul(DEFLATE_RATIO_MAX);
@@ -90,7 +90,7 @@ pub fn parse_images(bytes: &[u8], limits: IdxLimits) -> Result<Array2<u8>, IdxEr
         .expect("as many pixels were read as the shape has"))
 }
 
-/// The labels (n) of an IDX file, plain or gzip.
+/// Reads the labels (n) of an IDX file, plain or gzip.
 ///
 /// # Errors
 /// As for [`parse_images`].
@@ -103,7 +103,7 @@ pub fn parse_labels(bytes: &[u8], limits: IdxLimits) -> Result<Vec<u16>, IdxErro
     }
 }
 
-/// `most`: bytes the source can give at all.
+/// `most` is an upper bound of the bytes that `source` can yield.
 fn read_images(mut source: impl Read, most: usize, limits: IdxLimits) -> Result<(usize, Vec<u8>), IdxError> {
     let [claimed, rows, columns] = read_header(&mut source, IMAGES_MAGIC)?;
     if [rows, columns] != [IMAGE_SIDE as u32; 2] {
@@ -124,7 +124,7 @@ fn within(claimed: u32, limits: IdxLimits) -> Result<usize, IdxError> {
     count.ok_or(IdxError::TooMany { claimed, max: limits.examples_max })
 }
 
-/// The `N` dimensions behind the magic number.
+/// Reads the `N` dimensions after the magic number.
 fn read_header<const N: usize>(source: &mut impl Read, magic: u32) -> Result<[u32; N], IdxError> {
     let expected = 4 * (N + 1);
     let mut header = Vec::with_capacity(expected);
@@ -143,7 +143,7 @@ fn read_header<const N: usize>(source: &mut impl Read, magic: u32) -> Result<[u3
     Ok(dimensions)
 }
 
-/// Exactly `length` values, up to the end of the source.
+/// Reads exactly `length` values. The source must end there.
 fn read_values(source: impl Read, header: usize, length: usize, most: usize) -> Result<Vec<u8>, IdxError> {
     let expected = header + length;
     if most < expected {

@@ -7,7 +7,7 @@ use super::*;
 
 const LIMITS: IdxLimits = IdxLimits { examples_max: 10 };
 
-/// A file of images whose header says `claimed` and whose values are `length` bytes.
+/// An image file whose header claims `claimed` images, with `length` bytes of values.
 fn images(claimed: u32, rows: u32, columns: u32, length: usize) -> Vec<u8> {
     let words = [IMAGES_MAGIC, claimed, rows, columns];
     let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
@@ -25,7 +25,7 @@ fn message<T: std::fmt::Debug>(result: Result<T, IdxError>) -> String {
     result.unwrap_err().to_string()
 }
 
-/// The message for `bytes` as they are, which must be that for their gzip as well.
+/// The error message for `bytes`, which must be the same for their gzip.
 fn image_fault(bytes: &[u8]) -> String {
     let plain = message(parse_images(bytes, LIMITS));
     assert_eq!(plain, message(parse_images(&gzip(bytes), LIMITS)));
@@ -91,7 +91,7 @@ fn too_few_and_too_many_bytes_are_refused() {
 }
 
 #[test]
-fn a_gzip_bomb_is_left_where_the_header_ends() {
+fn a_gzip_bomb_is_inflated_only_as_far_as_its_header_says() {
     let mut bomb = images(10, 28, 28, 10 * 784);
     bomb.resize(64 << 20, 0);
     assert_eq!(message(parse_images(&gzip(&bomb), LIMITS)), "more than the 7856 bytes the header needs");

@@ -1,5 +1,5 @@
-//! The MNIST database of handwritten digits (Y. LeCun, C. Cortes, C. J. C. Burges), part of the
-//! binary: 60,000 examples to train on, 10,000 to test with.
+//! The MNIST database of handwritten digits (Y. LeCun, C. Cortes, C. J. C. Burges), embedded in the binary:
+//! 60,000 training and 10,000 test examples.
 
 #[cfg(test)]
 mod tests;
@@ -7,19 +7,19 @@ mod tests;
 use std::sync::{Arc, LazyLock};
 
 use super::idx::{IdxLimits, parse_images, parse_labels};
-use super::{Counts, Dataset, DatasetShape, IMAGE, Split, Splits, Statistics};
+use super::{ClassCounts, Dataset, DatasetShape, IMAGE, Split, Splits, Statistics};
 
-/// What it is called.
+/// The name under which jobs refer to it.
 pub const NAME: &str = "mnist";
 
-/// Training and test examples.
+/// Numbers of training and test examples.
 const TRAIN: usize = 60_000;
 const TEST: usize = 10_000;
 
-/// Digits.
+/// Number of classes, the digits.
 const CLASSES: usize = 10;
 
-/// A file of the repository's `data/mnist`, as it was when the binary was built.
+/// Embeds a file of the repository's `data/mnist`.
 macro_rules! file {
     ($name:literal) => {
         include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../data/mnist/", $name))
@@ -33,21 +33,21 @@ static TEST_LABELS: &[u8] = file!("t10k-labels-idx1-ubyte.gz");
 
 const LIMITS: IdxLimits = IdxLimits { examples_max: TRAIN };
 
-/// Its shape, known without inflating it.
+/// The shape of MNIST, without decompressing it.
 pub fn shape() -> DatasetShape {
     DatasetShape { name: NAME.to_owned(), input: IMAGE, classes: CLASSES, train: TRAIN, test: TEST }
 }
 
-/// MNIST, inflated (55 MB) when first asked for.
+/// MNIST. The first call decompresses it, to 55 MB.
 pub fn dataset() -> Arc<Dataset> {
     static DATASET: LazyLock<Arc<Dataset>> =
         LazyLock::new(|| Arc::new(inflate().with_statistics(statistics())));
     Arc::clone(&DATASET)
 }
 
-/// Its figures, which no job has to wait for.
+/// The statistics of MNIST, so that no job waits for them. A test compares them with computed ones.
 fn statistics() -> Statistics {
-    let counts = |per_class: [usize; CLASSES]| Counts {
+    let counts = |per_class: [usize; CLASSES]| ClassCounts {
         examples: per_class.iter().sum(),
         per_class: per_class.to_vec(),
     };
@@ -63,7 +63,7 @@ fn statistics() -> Statistics {
 }
 
 fn inflate() -> Dataset {
-    // The files are part of the binary and a test holds their digests: they parse, or none is built.
+    // The files are embedded and a test checks their digests, so they can be parsed.
     const REASON: &str = "the embedded MNIST is intact";
     let split = |images, labels| {
         let images = parse_images(images, LIMITS).expect(REASON);

@@ -11,7 +11,7 @@ fn digest_of_content(file: &[u8]) -> String {
     Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Of the uncompressed files, as `data/mnist/SHA256SUMS.raw` has them.
+/// Digests of the uncompressed files, from `data/mnist/SHA256SUMS.raw`.
 #[test]
 fn the_embedded_files_are_the_original_ones() {
     let files = [
@@ -46,7 +46,7 @@ fn its_statistics_are_those_that_are_measured() {
     assert_eq!(dataset().statistics(), inflate().statistics());
 }
 
-/// Mean and deviation as PyTorch's MNIST example has them; 19.1 % as in `data/mnist/README.md`.
+/// Mean and deviation are those in PyTorch's MNIST example. The 19.1 % is from `data/mnist/README.md`.
 #[test]
 fn its_statistics_are_the_published_ones() {
     let statistics = dataset().statistics().clone();
@@ -62,6 +62,6 @@ fn its_statistics_are_the_published_ones() {
 }
 
 #[test]
-fn the_shape_told_in_advance_is_that_of_the_data() {
+fn the_shape_known_in_advance_is_that_of_the_data() {
     assert_eq!(shape(), dataset().shape());
 }

@@ -1,34 +1,35 @@
 use image::{DynamicImage, GrayImage};
 
-use super::outline::Outline;
+use super::header::PictureHeader;
 use super::{
-    PREPARED_FIXED_BYTES, PREPARED_PLACE_BYTES, PictureError, PictureLimits, SizeLimit, ink, jpeg, png,
+    PREPARED_FIXED_BYTES, PREPARED_PIXEL_BYTES, PictureError, PictureLimits, SizeLimit, ink, jpeg, png,
 };
 
-/// How often a JPEG may go over its pixels; programs that write them do so about ten times.
+/// Largest number of scans in a JPEG. Common encoders write about ten.
 pub(super) const SCANS_MAX: u32 = 100;
 
-/// What it takes to turn a file into an image of 784 pixels, known before.
+/// What it takes to turn a file into an image of 784 pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PicturePrice {
     /// Width in pixels.
     pub width: u32,
     /// Height in pixels.
     pub height: u32,
-    /// The work: how many pixels the decoder goes over, each as often as it does.
+    /// Number of pixels times the number of passes the decoder makes over them.
     pub pixel_passes: u64,
-    /// Bytes that [`decode`] and [`prepare`](super::prepare) hold at most at one time, the file itself not counted.
+    /// Upper bound of the bytes that [`decode`] and [`prepare`](super::prepare) allocate at one time. The
+    /// file itself is not counted.
     pub memory_bytes: u64,
 }
 
-/// The kinds of files that are read.
+/// The supported file formats.
 #[derive(Clone, Copy)]
 enum Format {
     Png,
     Jpeg,
 }
 
-/// A file whose header is read.
+/// A file whose headers have been read.
 enum Opened {
     Png,
     Jpeg(jpeg::Markers),
@@ -53,35 +54,37 @@ impl Format {
     }
 }
 
-/// `png` or `jpeg`, where bytes begin as such a file does.
+/// `png` or `jpeg`, if the bytes start like such a file.
 pub fn looks_like(bytes: &[u8]) -> Option<&'static str> {
     Format::of(bytes).map(Format::name)
 }
 
-/// What it would take to [`decode`] a picture and [`prepare`](super::prepare) it, told by the headers in its file; the pixels are
-/// not looked at, and nothing is held that grows with their number.
+/// What it takes to [`decode`] a picture and [`prepare`](super::prepare) it. Only the headers are read, and
+/// nothing is allocated in proportion to the number of pixels.
 ///
 /// # Errors
-/// If it is no picture, its headers are damaged, or it is beyond the limits.
+/// If the bytes are not a picture, its headers are corrupt, or it exceeds the limits.
 pub fn price(bytes: &[u8], limits: &PictureLimits) -> Result<PicturePrice, PictureError> {
     open(bytes, limits).map(|(_, _, price)| price)
 }
 
-/// The grey levels of a PNG or JPEG, told by its content; turned as its Exif orientation says.
+/// Decodes the grey levels of a PNG or JPEG, turned according to its Exif orientation. The format is detected
+/// from the content.
 ///
-/// What is transparent is composed on white; or on black, where on white nothing would be seen. It holds no more than its
-/// [`price`].
+/// Transparent pixels are put on white, or on black if the picture would show nothing on white. It allocates
+/// no more than its [`price`].
 ///
 /// # Errors
-/// If it is no picture, damaged, or beyond the limits, which is told before anything of its size is allocated.
+/// If the bytes are not a picture, are corrupt, or exceed the limits. The limits are checked before the
+/// pixels are allocated.
 pub fn decode(bytes: &[u8], limits: &PictureLimits) -> Result<GrayImage, PictureError> {
-    let (opened, outline, _) = open(bytes, limits)?;
+    let (opened, header, _) = open(bytes, limits)?;
     let grey = match opened {
-        Opened::Png => png::decode(bytes, &outline).map_err(|_| damaged(Format::Png))?,
+        Opened::Png => png::decode(bytes, &header).map_err(|_| damaged(Format::Png))?,
         Opened::Jpeg(markers) => markers.decode(bytes).map_err(|_| damaged(Format::Jpeg))?,
     };
     let mut grey = DynamicImage::ImageLuma8(grey);
-    grey.apply_orientation(outline.orientation);
+    grey.apply_orientation(header.orientation);
     Ok(grey.into_luma8())
 }
 
@@ -89,36 +92,36 @@ fn damaged(format: Format) -> PictureError {
     PictureError::Damaged { format: format.name() }
 }
 
-fn open(bytes: &[u8], limits: &PictureLimits) -> Result<(Opened, Outline, PicturePrice), PictureError> {
+fn open(bytes: &[u8], limits: &PictureLimits) -> Result<(Opened, PictureHeader, PicturePrice), PictureError> {
     let format = Format::of(bytes).ok_or(PictureError::NotAPicture)?;
-    let (opened, outline) = match format {
-        Format::Png => (Opened::Png, png::outline(bytes).ok_or_else(|| damaged(format))?),
+    let (opened, header) = match format {
+        Format::Png => (Opened::Png, png::header(bytes).ok_or_else(|| damaged(format))?),
         Format::Jpeg => {
             let markers = jpeg::Markers::read(bytes).ok_or_else(|| damaged(format))?;
-            let outline = markers.outline(bytes.len());
-            (Opened::Jpeg(markers), outline)
+            let header = markers.header(bytes.len());
+            (Opened::Jpeg(markers), header)
         }
     };
-    let (width, height) = (outline.width, outline.height);
+    let (width, height) = (header.width, header.height);
     let too_large = |limit| PictureError::TooLarge { width, height, limit };
     if width > limits.width_max || height > limits.height_max {
         let (width_max, height_max) = (limits.width_max, limits.height_max);
         return Err(too_large(SizeLimit::Sides { width_max, height_max }));
     }
-    if outline.passes > SCANS_MAX {
-        return Err(too_large(SizeLimit::Scans { scans: outline.passes, max: SCANS_MAX }));
+    if header.passes > SCANS_MAX {
+        return Err(too_large(SizeLimit::Scans { scans: header.passes, max: SCANS_MAX }));
     }
-    let memory_bytes = outline.peak_bytes.max(outline.kept_bytes + preparation_bytes(width, height));
+    let memory_bytes = header.peak_bytes.max(header.kept_bytes + preparation_bytes(width, height));
     if memory_bytes > limits.alloc_bytes_max {
         return Err(too_large(SizeLimit::Bytes { needed: memory_bytes, max: limits.alloc_bytes_max }));
     }
-    let pixel_passes = outline.pixels() * u64::from(outline.passes);
-    Ok((opened, outline, PicturePrice { width, height, pixel_passes, memory_bytes }))
+    let pixel_passes = header.pixels() * u64::from(header.passes);
+    Ok((opened, header, PicturePrice { width, height, pixel_passes, memory_bytes }))
 }
 
-/// Bytes that [`prepare`](super::prepare) holds at most besides the picture.
+/// Upper bound of the bytes that [`prepare`](super::prepare) allocates, besides the picture.
 fn preparation_bytes(width: u32, height: u32) -> u64 {
     let (width, height) = ink::reduced(width as usize, height as usize);
-    let places = width as u64 * height as u64;
-    places * PREPARED_PLACE_BYTES + PREPARED_FIXED_BYTES
+    let pixels = width as u64 * height as u64;
+    pixels * PREPARED_PIXEL_BYTES + PREPARED_FIXED_BYTES
 }

@@ -1,23 +1,23 @@
-//! The digit's box in 20x20, its centre of mass in the centre of 28x28.
+//! Scales the digit's bounding box into 20x20 pixels and centres it by mass in 28x28.
 
+use super::components::BoundingBox;
 use super::ink::Ink;
-use super::parts::Bounds;
 use crate::data::{IMAGE_PIXELS, IMAGE_SIDE};
 
-/// Width and height of the square a digit is scaled into.
+/// Width and height of the square that a digit is scaled into.
 const BOX_SIDE: usize = 20;
 
-/// Pixels beyond the square that its blurred edge may reach.
+/// Pixels outside the square that are kept for its blurred edge.
 const MARGIN: usize = 2;
 
-/// How much each source place gives to one target pixel.
+/// The weights of the source pixels in one target pixel.
 struct Weights {
     first: usize,
     weights: Vec<f32>,
 }
 
-/// Scales the ink so that `digit` fits the square, and places it, its brightest pixel at 255.
-pub fn fit(ink: &Ink, digit: Bounds) -> [u8; IMAGE_PIXELS] {
+/// Scales the ink so that `digit` fits the square, and centres it. The brightest pixel becomes 255.
+pub fn fit(ink: &Ink, digit: BoundingBox) -> [u8; IMAGE_PIXELS] {
     let scale = digit.width().max(digit.height()) as f32 / BOX_SIDE as f32;
     let columns = weights(usize::from(digit.left), digit.width(), scale, ink.width);
     let rows = weights(usize::from(digit.top), digit.height(), scale, ink.height);
@@ -39,7 +39,7 @@ pub fn fit(ink: &Ink, digit: Bounds) -> [u8; IMAGE_PIXELS] {
     let brightest = scaled.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
     let mut image = [0; IMAGE_PIXELS];
     for (index, value) in scaled.iter().enumerate() {
-        // What is blurred beyond the digit's box may fall outside the image.
+        // The blurred edge may fall outside the image.
         let x = (left + index % columns.len()).checked_sub(MARGIN).filter(|&x| x < IMAGE_SIDE);
         let y = (top + index / columns.len()).checked_sub(MARGIN).filter(|&y| y < IMAGE_SIDE);
         if let (Some(x), Some(y)) = (x, y) {
@@ -49,13 +49,13 @@ pub fn fit(ink: &Ink, digit: Bounds) -> [u8; IMAGE_PIXELS] {
     image
 }
 
-/// One entry for each pixel that `length` places from `start` on are scaled to, and for [`MARGIN`]
-/// more on both sides. It is the mean over `scale` places, so nothing is skipped; over one where the
-/// digit is enlarged, which interpolates.
+/// The weights for each pixel that the `length` source pixels from `start` are scaled to, and for [`MARGIN`]
+/// more on both sides. A target pixel is the mean over `scale` source pixels, so that none is skipped. If the
+/// digit is enlarged, it is the mean over one source pixel, which interpolates.
 fn weights(start: usize, length: usize, scale: f32, end: usize) -> Vec<Weights> {
     let count = box_pixels(length, scale);
     let reach = scale.max(1.0);
-    // What the last pixel has too much lies to both sides.
+    // The part by which the last pixel is too long is divided between both sides.
     let slack = (count as f32 * scale - length as f32) / 2.0;
     let limit = end as f32;
     (0..count + 2 * MARGIN)
@@ -64,26 +64,27 @@ fn weights(start: usize, length: usize, scale: f32, end: usize) -> Vec<Weights> 
             let (from, to) =
                 ((centre - reach / 2.0).clamp(0.0, limit), (centre + reach / 2.0).clamp(0.0, limit));
             let (first, last) = (from.floor() as usize, to.ceil() as usize);
-            let share = |place: usize| (to.min((place + 1) as f32) - from.max(place as f32)).max(0.0) / reach;
+            let share =
+                |source: usize| (to.min((source + 1) as f32) - from.max(source as f32)).max(0.0) / reach;
             Weights { first, weights: (first..last).map(share).collect() }
         })
         .collect()
 }
 
-/// Pixels of the image that `length` places take.
+/// Number of target pixels that `length` source pixels take.
 fn box_pixels(length: usize, scale: f32) -> usize {
     ((length as f32 / scale).ceil() as usize).clamp(1, BOX_SIDE)
 }
 
-/// Where the box goes whose pixels, with their margin, are `length` columns (or rows): the centre of
-/// mass along them comes nearest to pixel 14, as it is in MNIST, and the box stays inside.
+/// The offset at which a box of `length` columns (or rows), margins included, is placed in the image. It puts
+/// the centre of mass closest to pixel 14, as in MNIST, and keeps the box inside the image.
 fn offset(values: &[f32], length: usize, position: impl Fn(usize) -> usize) -> usize {
     let (mass, moment) = values.iter().enumerate().fold((0.0, 0.0), |(mass, moment), (index, &value)| {
         (mass + value, moment + value * position(index) as f32)
     });
     let centre = if mass > 0.0 { moment / mass - MARGIN as f32 } else { 0.0 };
-    // Half a pixel goes to the left as in MNIST, where 13.5 occurs and 14.5 does not; a thousandth
-    // makes up for rounding errors.
+    // Half a pixel rounds to the left as in MNIST, where 13.5 occurs and 14.5 doesn't. The extra thousandth
+    // absorbs rounding errors.
     let offset = (IMAGE_SIDE as f32 / 2.0 - centre - 0.501).ceil();
     offset.clamp(0.0, (IMAGE_SIDE + 2 * MARGIN - length) as f32) as usize
 }

@@ -1,22 +1,22 @@
-//! Lines and boxes around a digit, as forms have them.
+//! Detects lines and boxes around a digit, as on forms.
 
+use super::components::BoundingBox;
 use super::ink::Ink;
-use super::parts::Bounds;
 
-/// A box spans this share of the picture in both directions, at least.
+/// Smallest extent of a box in both directions, as a fraction of the picture.
 const BOX_SPAN: f32 = 0.5;
 
-/// Each side of a box is inked for this share of its length. The outline of a round digit comes
-/// near its bounds for two thirds of a side.
+/// Smallest inked fraction of each side of a box. The outline of a round digit is near its bounding box for
+/// two thirds of a side.
 const BOX_COVER: f32 = 0.9;
 
-/// A line at the edge runs through this share of the picture, at least.
+/// Smallest length of a line at the edge of the picture, as a fraction of the picture.
 const LINE_SPAN: f32 = 0.95;
 
-/// A line, tilted as it may be, stays within this share of the picture or box.
+/// Largest deviation of a tilted line from the edge, as a fraction of the picture or box.
 const LINE_DEPTH: f32 = 0.12;
 
-/// One side of a frame, seen from outside: how to walk along it and into it.
+/// One side of a frame, seen from outside. It determines the directions along the side and inwards.
 #[derive(Clone, Copy)]
 enum Side {
     Left,
@@ -27,11 +27,17 @@ enum Side {
 
 const SIDES: [Side; 4] = [Side::Left, Side::Right, Side::Top, Side::Bottom];
 
-/// Hands out the places of a part that belong to a frame; a digit that touches it is left. `inked` has a place for each of
-/// the picture and is all false, before and after.
-pub fn places(ink: &Ink, places: &[u32], bounds: Bounds, inked: &mut [bool], mut framed: impl FnMut(usize)) {
+/// Calls `framed` with each pixel of a component that belongs to a frame. A digit that touches the frame is
+/// kept. `inked` has an element for each pixel of the picture, all false before and after the call.
+pub fn pixels(
+    ink: &Ink,
+    pixels: &[u32],
+    bounds: BoundingBox,
+    inked: &mut [bool],
+    mut framed: impl FnMut(usize),
+) {
     if is_edge_line(ink, bounds) {
-        places.iter().for_each(|&place| framed(place as usize));
+        pixels.iter().for_each(|&pixel| framed(pixel as usize));
         return;
     }
     let spans = bounds.width() as f32 >= BOX_SPAN * ink.width as f32
@@ -39,16 +45,16 @@ pub fn places(ink: &Ink, places: &[u32], bounds: Bounds, inked: &mut [bool], mut
     if !spans {
         return;
     }
-    places.iter().for_each(|&place| inked[place as usize] = true);
-    let sides = SIDES.map(|side| Line::find(ink.width, bounds, inked, side));
+    pixels.iter().for_each(|&pixel| inked[pixel as usize] = true);
+    let sides = SIDES.map(|side| FrameLine::find(ink.width, bounds, inked, side));
     for line in sides.iter().filter(|_| sides.iter().all(Option::is_some)).flatten() {
-        line.places().for_each(&mut framed);
+        line.pixels().for_each(&mut framed);
     }
-    places.iter().for_each(|&place| inked[place as usize] = false);
+    pixels.iter().for_each(|&pixel| inked[pixel as usize] = false);
 }
 
-/// Whether it is a straight line along an edge of the picture.
-fn is_edge_line(ink: &Ink, bounds: Bounds) -> bool {
+/// Whether the component is a straight line along an edge of the picture.
+fn is_edge_line(ink: &Ink, bounds: BoundingBox) -> bool {
     let along = |span: usize, length: usize, first: usize, last: usize, depth: usize| {
         let band = LINE_DEPTH * depth as f32;
         let at_edge = ((last + 1) as f32) <= band || (depth - first) as f32 <= band;
@@ -60,22 +66,22 @@ fn is_edge_line(ink: &Ink, bounds: Bounds) -> bool {
 }
 
 /// One side of a box.
-struct Line {
+struct FrameLine {
     walk: Walk,
-    /// Where it begins at each step along the side, and how thick it is there.
+    /// For each step along the side, where the line begins and how thick it is there.
     runs: Vec<Option<(usize, usize)>>,
     thickness: usize,
 }
 
-/// How to come to the places of a picture from one side of a rectangle.
+/// Coordinates along and inwards from one side of a rectangle.
 struct Walk {
     width: usize,
-    bounds: Bounds,
+    bounds: BoundingBox,
     side: Side,
 }
 
 impl Walk {
-    fn place(&self, along: usize, inwards: usize) -> usize {
+    fn pixel(&self, along: usize, inwards: usize) -> usize {
         let [left, right, top, bottom] = self.bounds.edges();
         let (x, y) = match self.side {
             Side::Left => (left + inwards, top + along),
@@ -87,9 +93,9 @@ impl Walk {
     }
 }
 
-impl Line {
-    /// None, if there is a gap: then it is no box.
-    fn find(width: usize, bounds: Bounds, inked: &[bool], side: Side) -> Option<Self> {
+impl FrameLine {
+    /// `None` if the side has a gap: then there is no box.
+    fn find(width: usize, bounds: BoundingBox, inked: &[bool], side: Side) -> Option<Self> {
         let (length, depth) = match side {
             Side::Left | Side::Right => (bounds.height(), bounds.width()),
             Side::Top | Side::Bottom => (bounds.width(), bounds.height()),
@@ -98,9 +104,9 @@ impl Line {
         let band = ((LINE_DEPTH * depth as f32).ceil() as usize).clamp(1, depth);
         let runs: Vec<Option<(usize, usize)>> = (0..length)
             .map(|along| {
-                let start = (0..band).find(|&inwards| inked[walk.place(along, inwards)])?;
+                let start = (0..band).find(|&inwards| inked[walk.pixel(along, inwards)])?;
                 let thickness =
-                    (start..depth).take_while(|&inwards| inked[walk.place(along, inwards)]).count();
+                    (start..depth).take_while(|&inwards| inked[walk.pixel(along, inwards)]).count();
                 Some((start, thickness))
             })
             .collect();
@@ -113,11 +119,12 @@ impl Line {
         (thickness <= band).then_some(Self { walk, runs, thickness })
     }
 
-    fn places(&self) -> impl Iterator<Item = usize> {
+    fn pixels(&self) -> impl Iterator<Item = usize> {
         let runs = self.runs.iter().enumerate().filter_map(|(along, run)| Some((along, (*run)?)));
-        // One more than usual, for its blurred inner edge; no more, since a digit may touch it here.
+        // One pixel more than the median thickness, for the blurred inner edge. Not more, since a digit may
+        // touch it here.
         runs.flat_map(move |(along, (start, found))| {
-            (start..start + found.min(self.thickness + 1)).map(move |inwards| self.walk.place(along, inwards))
+            (start..start + found.min(self.thickness + 1)).map(move |inwards| self.walk.pixel(along, inwards))
         })
     }
 }

@@ -1,11 +1,11 @@
-//! Samples to grey levels.
+//! Converts samples to grey levels.
 
 use image::GrayImage;
 
-/// Composed on white, pictures whose grey levels differ less than this show nothing.
+/// A transparent picture with less contrast than this on white shows nothing there, and is put on black.
 const LEVELS_MIN: u8 = 16;
 
-/// The samples of a pixel, of 8 bits each.
+/// The samples of a pixel, with 8 bits each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Samples {
     Grey,
@@ -14,13 +14,14 @@ pub enum Samples {
     Rgba,
 }
 
-/// The grey levels of a picture, row by row. Of a transparent one it takes all of the picture to know on which paper it is
-/// seen: until then the levels are those on black, and beside them is how much of the paper shines through.
+/// The grey levels of a picture, row by row. For a transparent picture, only the whole picture tells whether
+/// it is to be seen on white or black. Until then the levels are those on black, and `paper` holds how much
+/// white would be added.
 pub struct Levels {
     width: u32,
     height: u32,
     pub on_black: Vec<u8>,
-    /// Nothing, if it is not transparent.
+    /// Level that white paper adds to each pixel. Empty for a picture without transparency.
     pub paper: Vec<u8>,
 }
 
@@ -34,7 +35,7 @@ impl Levels {
         Self { width, height, on_black: vec![0; pixels], paper }
     }
 
-    /// What was drawn, on white; or on black, where on white nothing would be seen.
+    /// The picture on white, or on black if it would show nothing on white.
     pub fn picture(mut self) -> GrayImage {
         let on_white = || self.on_black.iter().zip(&self.paper).map(|(level, paper)| level + paper);
         let (low, high) = on_white().fold((255, 0), |(low, high), level| (level.min(low), level.max(high)));
@@ -45,7 +46,7 @@ impl Levels {
     }
 }
 
-/// Samples of 16 bits, most significant byte first, as samples of 8; in their place.
+/// Converts samples of 16 bits (big-endian) to 8 bits, in place.
 pub fn narrow(samples: &mut [u8]) -> &[u8] {
     let count = samples.len() / 2;
     for index in 0..count {
@@ -55,7 +56,8 @@ pub fn narrow(samples: &mut [u8]) -> &[u8] {
     &samples[..count]
 }
 
-/// The levels of pixels on black, and how much of the paper shines through each, as many as there is room for.
+/// Converts a row of samples to levels on black and the levels that white paper adds. Stops at the end of the
+/// shorter slice.
 pub fn convert(samples: Samples, row: &[u8], on_black: &mut [u8], paper: &mut [u8]) {
     match samples {
         Samples::Grey => {
@@ -88,7 +90,7 @@ pub fn luma(rgb: &[u8; 3]) -> u8 {
     ((2126 * red + 7152 * green + 722 * blue + 5_000) / 10_000) as u8
 }
 
-/// `alpha` 255ths of a level. With what shines through of white it is no more than 255.
+/// The level `grey` at opacity `alpha`. Rounding is such that adding the share of white gives at most 255.
 fn share(grey: u8, alpha: u8) -> u8 {
     ((u32::from(grey) * u32::from(alpha) + 127) / 255) as u8
 }

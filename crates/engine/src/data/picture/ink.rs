@@ -1,4 +1,4 @@
-//! What is drawn, told from what it is drawn on.
+//! Separates what is drawn from the background.
 
 use std::ops::RangeInclusive;
 
@@ -6,33 +6,33 @@ use image::GrayImage;
 
 use super::paper;
 
-/// Larger pictures are reduced to this width and height by averaging, which keeps 50 pixels for
-/// each of the 20 that a digit filling the picture ends in.
+/// Larger pictures are reduced to at most this width and height by averaging. That leaves 50 pixels for each
+/// of the 20 to which a digit that fills the picture is scaled.
 const SIDE_MAX: usize = 1024;
 
-/// Grey levels between background and ink, at least.
+/// Smallest contrast between background and ink, in grey levels.
 const CONTRAST_MIN: f32 = 12.0;
 
-/// Ink stands out from the noise of the background by this many of its deviations, at least.
+/// Smallest contrast between background and ink, in standard deviations of the background noise.
 const SIGNAL_TO_NOISE_MIN: f32 = 6.0;
 
-/// Shares of dark places that don't tell by themselves whether the dark or the light ones are ink.
+/// Fractions of dark pixels that alone don't decide whether the dark or the light ones are ink.
 const UNDECIDED: RangeInclusive<f32> = 0.4..=0.6;
 
-/// Share of the contrast that belongs to the edge of a stroke rather than to the background.
+/// Smallest fraction of the contrast at which a pixel belongs to a stroke and not to the background.
 const EDGE: f32 = 0.08;
 
-/// How much ink there is at each place.
+/// The amount of ink at each pixel.
 pub struct Ink {
     pub width: usize,
     pub height: usize,
-    /// Row by row; 0 = background, 1 = nine tenths of the strokes are no brighter.
+    /// Row by row. 0 is background; 1 is the 90th percentile of the strokes.
     pub values: Vec<f32>,
-    /// From this value on a place belongs to a stroke.
+    /// Pixels of at least this value belong to a stroke.
     pub edge: f32,
 }
 
-/// The ink of a picture; none, if it has one brightness and noise alone.
+/// The ink of a picture. `None` if the picture has a single brightness or only noise.
 pub fn find(picture: &GrayImage) -> Option<Ink> {
     if picture.as_raw().is_empty() {
         return None;
@@ -47,12 +47,12 @@ pub fn find(picture: &GrayImage) -> Option<Ink> {
     }
     let threshold = if is_dark_on_light { 255.0 - threshold } else { threshold };
 
-    let mut parted = values.clone();
-    let (background, strokes) = part(&mut parted, threshold);
+    let mut partitioned = values.clone();
+    let (background, strokes) = partition(&mut partitioned, threshold);
     let level = quantile(background, 0.5)?;
     let contrast = quantile(strokes, 0.9)? - level;
     let noise = deviation(background, level);
-    drop(parted);
+    drop(partitioned);
     if contrast < CONTRAST_MIN || contrast < SIGNAL_TO_NOISE_MIN * noise {
         return None;
     }
@@ -60,27 +60,27 @@ pub fn find(picture: &GrayImage) -> Option<Ink> {
     Some(Ink { width, height, values, edge: (3.0 * noise / contrast).clamp(EDGE, 0.4) })
 }
 
-/// Whether ink is what is darker than `threshold`: it covers less of a picture than what it is drawn
-/// on. A bold digit that fills the picture covers about half; then the edges have a say as well.
+/// Whether the ink is darker than the background. The ink covers the smaller part of a picture. A bold digit
+/// that fills the picture covers about half of it; in that case the pixels at the border count as well.
 fn is_dark_on_light(values: &[f32], width: usize, threshold: f32) -> bool {
-    let share = |places: &mut dyn Iterator<Item = usize>| {
+    let share = |pixels: &mut dyn Iterator<Item = usize>| {
         let (dark, all) =
-            places.fold((0, 0), |(dark, all), place| (dark + u32::from(values[place] < threshold), all + 1));
+            pixels.fold((0, 0), |(dark, all), pixel| (dark + u32::from(values[pixel] < threshold), all + 1));
         dark as f32 / all as f32
     };
     let dark = share(&mut (0..values.len()));
     if !UNDECIDED.contains(&dark) {
         return dark < 0.5;
     }
-    let is_at_edge = |place: &usize| {
-        let (x, y) = (place % width, place / width);
+    let is_at_edge = |pixel: &usize| {
+        let (x, y) = (pixel % width, pixel / width);
         x == 0 || x + 1 == width || y == 0 || (y + 1) * width == values.len()
     };
     dark + share(&mut (0..values.len()).filter(is_at_edge)) < 1.0
 }
 
-/// The values up to `threshold` and those above, in any order.
-fn part(values: &mut [f32], threshold: f32) -> (&mut [f32], &mut [f32]) {
+/// Reorders the values so that those up to `threshold` come first, and splits them there.
+fn partition(values: &mut [f32], threshold: f32) -> (&mut [f32], &mut [f32]) {
     let mut below = 0;
     for index in 0..values.len() {
         if values[index] <= threshold {
@@ -91,18 +91,18 @@ fn part(values: &mut [f32], threshold: f32) -> (&mut [f32], &mut [f32]) {
     values.split_at_mut(below)
 }
 
-/// Pixels along each side of a square that become one place.
+/// Side of the squares of pixels that are averaged into one.
 fn block(width: usize, height: usize) -> usize {
     width.max(height).div_ceil(SIDE_MAX).max(1)
 }
 
-/// Width and height in places of a picture of so many pixels.
+/// Width and height of a picture after reduction.
 pub fn reduced(width: usize, height: usize) -> (usize, usize) {
     let block = block(width, height);
     (width.div_ceil(block), height.div_ceil(block))
 }
 
-/// The grey levels, each the mean of as many pixels as keep both sides within [`SIDE_MAX`].
+/// The grey levels of the reduced picture, whose sides are at most [`SIDE_MAX`].
 fn reduce(picture: &GrayImage) -> (usize, usize, Vec<f32>) {
     let (full_width, full_height) = (picture.width() as usize, picture.height() as usize);
     let block = block(full_width, full_height);
@@ -121,8 +121,8 @@ fn reduce(picture: &GrayImage) -> (usize, usize, Vec<f32>) {
     (width, height, values)
 }
 
-/// The level that parts dark from light with the greatest variance between them (N. Otsu, A
-/// Threshold Selection Method from Gray-Level Histograms, 1979); none for a single level.
+/// The threshold between dark and light with the largest variance between the two classes (N. Otsu, *A
+/// Threshold Selection Method from Gray-Level Histograms*, 1979). `None` if there is a single level.
 fn otsu(values: &[f32]) -> Option<f32> {
     let mut histogram = [0_u32; 256];
     for value in values {
@@ -149,14 +149,14 @@ fn otsu(values: &[f32]) -> Option<f32> {
     best.1
 }
 
-/// The value that the share `q` of `values` is below; none, if there are none.
+/// The quantile `q` of `values`. `None` if there are none.
 pub fn quantile(values: &mut [f32], q: f32) -> Option<f32> {
     let index = (values.len().checked_sub(1)? as f32 * q).round() as usize;
     Some(*values.select_nth_unstable_by(index, f32::total_cmp).1)
 }
 
-/// Standard deviation of the noise around `level`, from the median distance, which strokes' edges
-/// and specks hardly move; 1.4826 makes it that of normally distributed noise.
+/// Standard deviation of the noise around `level`, estimated from the median absolute deviation, which edges
+/// and specks hardly affect. The factor 1.4826 holds for normally distributed noise.
 pub fn deviation(values: &mut [f32], level: f32) -> f32 {
     values.iter_mut().for_each(|value| *value = (*value - level).abs());
     1.4826 * quantile(values, 0.5).unwrap_or(0.0)

@@ -1,5 +1,6 @@
-//! JPEG (ITU-T T.81, annex B): its markers, read before the decoder sees them. The decoder takes a file that stops early, goes
-//! over the pixels as often as the file says, and copies and sorts what else is in it; none of this is left to it.
+//! JPEG (ITU-T T.81, annex B): parses the markers before the decoder sees the file. The decoder accepts
+//! truncated files, passes over the pixels as often as the file says, and copies and sorts all other
+//! segments. This module checks for the first, limits the second, and removes the third.
 
 use std::ops::Range;
 
@@ -13,9 +14,9 @@ use zune_jpeg::zune_core::options::DecoderOptions;
 
 use super::decode::SCANS_MAX;
 use super::grey;
-use super::outline::{Outline, turned};
+use super::header::{PictureHeader, swaps_sides};
 
-/// What every JPEG begins with: start of image, and the first byte of another marker.
+/// The first bytes of every JPEG: start of image, and the first byte of another marker.
 pub const SIGNATURE: [u8; 3] = [0xff, START_OF_IMAGE, 0xff];
 
 const START_OF_IMAGE: u8 = 0xd8;
@@ -24,33 +25,33 @@ const START_OF_SCAN: u8 = 0xda;
 const HUFFMAN_TABLES: u8 = 0xc4;
 const QUANTIZATION_TABLES: u8 = 0xdb;
 const RESTART_INTERVAL: u8 = 0xdd;
-/// `APP0`, in which the frames of a film say that they leave out their Huffman tables.
+/// `APP0`. Frames of Motion JPEG use it to say that they omit their Huffman tables.
 const JFIF: u8 = 0xe0;
 const EXIF: u8 = 0xe1;
-/// `APP14`, which says what the colours are.
+/// `APP14`, which gives the colour space.
 const ADOBE: u8 = 0xee;
 
-/// Bytes of segments besides the scans that are given to the decoder, which builds a table of every few of them; a file
-/// with tables for each of many scans has some ten thousand.
+/// Largest size of all tables together. The decoder builds a table for every few bytes of them. A file with
+/// tables for each of many scans has about ten thousand bytes.
 const TABLE_BYTES_MAX: usize = 1 << 17;
 
-/// Held by the decoder whatever the picture: the decoder itself with its tables.
+/// Bytes that the decoder allocates for any picture: the decoder and its tables.
 const FIXED_BYTES: u64 = 64 << 10;
 
-/// Bytes for each column and component of a picture, times the most rows that a component has in a block: the decoder keeps
-/// a row of blocks, what it is blown up to, and the rows beside it.
+/// Bytes per column and component, times the largest vertical sampling factor. The decoder holds a row of
+/// blocks, its upsampled version, and the rows next to it.
 const COLUMN_BYTES: u64 = 64;
 
-/// What is read of a file.
+/// The parsed markers of a file.
 #[derive(Debug, PartialEq)]
 pub struct Markers {
     frame: Frame,
     orientation: Orientation,
-    /// How often it goes over its pixels.
+    /// Number of scans, each of which passes over all pixels.
     pub scans: u32,
-    /// Whether the decoder keeps all values until the last scan is read.
-    is_kept_whole: bool,
-    /// Where what is given to the decoder lies in the file.
+    /// Whether the decoder holds all coefficients until the last scan.
+    is_buffered: bool,
+    /// Ranges of the file that are passed on to the decoder.
     segments: Vec<Range<usize>>,
 }
 
@@ -60,16 +61,17 @@ struct Frame {
     width: u16,
     height: u16,
     is_progressive: bool,
-    /// How many colours.
+    /// Number of colour components.
     components: u8,
-    /// Horizontal and vertical sampling factor of each.
+    /// Horizontal and vertical sampling factor of each component.
     sampling: [(u8, u8); 4],
 }
 
 impl Markers {
-    /// The markers of a file that ends as it should; its scans are told apart, not read.
+    /// Parses the markers. `None` if the file is malformed or truncated. The data of scans is skipped, not
+    /// decoded.
     pub fn read(bytes: &[u8]) -> Option<Self> {
-        let mut found = Unfinished::default();
+        let mut found = MarkerReader::default();
         let mut at = 2;
         loop {
             let (marker, start) = next_marker(bytes, at)?;
@@ -82,7 +84,7 @@ impl Markers {
                     let data = bytes.get(start + 2..end)?;
                     at = end;
                     if marker == START_OF_SCAN {
-                        // What is coded goes on up to the next marker.
+                        // The entropy-coded data extends to the next marker.
                         at = next_marker(bytes, end)?.1 - 2;
                     }
                     found.segment(marker, data, start - 2..at)?;
@@ -91,8 +93,8 @@ impl Markers {
         }
     }
 
-    /// What it takes to decode the file, which has `file_bytes`.
-    pub fn outline(&self, file_bytes: usize) -> Outline {
+    /// The header of the picture, and what it takes to decode a file of `file_bytes`.
+    pub fn header(&self, file_bytes: usize) -> PictureHeader {
         let Frame { width, height, components, .. } = self.frame;
         let (width, height) = (u32::from(width), u32::from(height));
         let pixels = u64::from(width) * u64::from(height);
@@ -100,18 +102,18 @@ impl Markers {
         let [columns, _] = self.frame.padded();
         let (_, rows_max) = self.frame.sampling_max();
         let rows = u64::from(components) * columns * COLUMN_BYTES * u64::from(rows_max);
-        let values = if self.is_kept_whole { 2 * self.frame.values() } else { 0 };
+        let values = if self.is_buffered { 2 * self.frame.values() } else { 0 };
         let decoding = kept_bytes + rows + values + file_bytes as u64 + FIXED_BYTES;
-        let turning = kept_bytes + if turned(self.orientation) { pixels } else { 0 };
+        let turning = kept_bytes + if swaps_sides(self.orientation) { pixels } else { 0 };
         let peak_bytes = decoding.max(turning);
         let (passes, orientation) = (self.scans, self.orientation);
-        Outline { width, height, orientation, passes, peak_bytes, kept_bytes }
+        PictureHeader { width, height, orientation, passes, peak_bytes, kept_bytes }
     }
 
-    /// The grey levels, not turned.
+    /// Decodes the grey levels, without applying the orientation.
     ///
     /// # Errors
-    /// If what it is coded as can't be read.
+    /// If the coded data is corrupt.
     pub fn decode(&self, bytes: &[u8]) -> Result<GrayImage, DecodeErrors> {
         let mut file = Vec::with_capacity(4 + self.segments.iter().map(Range::len).sum::<usize>());
         file.extend([0xff, START_OF_IMAGE]);
@@ -141,36 +143,36 @@ impl Markers {
     }
 }
 
-/// What is known before the end of a file.
+/// The markers found so far.
 #[derive(Default)]
-struct Unfinished {
+struct MarkerReader {
     frame: Option<Frame>,
     orientation: Option<Orientation>,
     scans: u32,
-    is_kept_whole: bool,
+    is_buffered: bool,
     segments: Vec<Range<usize>>,
     table_bytes: usize,
 }
 
-impl Unfinished {
-    /// Takes up a segment, `None` if it may not be there.
-    fn segment(&mut self, marker: u8, data: &[u8], place: Range<usize>) -> Option<()> {
+impl MarkerReader {
+    /// Records a segment. `None` if it is not allowed here.
+    fn segment(&mut self, marker: u8, data: &[u8], range: Range<usize>) -> Option<()> {
         match marker {
             0xc0..=0xc2 if self.frame.is_none() => self.frame = Some(Frame::read(marker, data)?),
             START_OF_SCAN => {
                 let frame = self.frame?;
                 self.scans += 1;
-                self.is_kept_whole |= frame.is_progressive || *data.first()? != frame.components;
+                self.is_buffered |= frame.is_progressive || *data.first()? != frame.components;
             }
-            HUFFMAN_TABLES | QUANTIZATION_TABLES | RESTART_INTERVAL | JFIF => self.table_bytes += place.len(),
-            ADOBE if self.frame.is_none() => self.table_bytes += place.len(),
+            HUFFMAN_TABLES | QUANTIZATION_TABLES | RESTART_INTERVAL | JFIF => self.table_bytes += range.len(),
+            ADOBE if self.frame.is_none() => self.table_bytes += range.len(),
             EXIF => {
                 let exif = data.strip_prefix(b"Exif\0\0");
-                // Exif that can't be read is no reason to refuse the picture.
+                // A picture with unreadable Exif data is accepted.
                 self.orientation = self.orientation.or(exif.and_then(Orientation::from_exif_chunk));
                 return Some(());
             }
-            // Another frame, or one that is lossless, in layers or coded arithmetically.
+            // A second frame, or one that is lossless, hierarchical or arithmetically coded.
             0xc0..=0xcf => return None,
             _ => return Some(()),
         }
@@ -178,12 +180,12 @@ impl Unfinished {
             return None;
         }
         if self.scans > SCANS_MAX {
-            // It will be refused; the rest is counted alone.
+            // The file will be refused. The remaining scans are only counted, for the message.
             return Some(());
         }
         match self.segments.last_mut() {
-            Some(last) if last.end == place.start => last.end = place.end,
-            _ => self.segments.push(place),
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => self.segments.push(range),
         }
         Some(())
     }
@@ -193,7 +195,7 @@ impl Unfinished {
             frame: self.frame.filter(|_| self.scans > 0)?,
             orientation: self.orientation.unwrap_or(Orientation::NoTransforms),
             scans: self.scans,
-            is_kept_whole: self.is_kept_whole,
+            is_buffered: self.is_buffered,
             segments: self.segments,
         })
     }
@@ -217,24 +219,24 @@ impl Frame {
         (width > 0 && height > 0).then_some(Self { width, height, is_progressive, components, sampling })
     }
 
-    /// Samples of a pixel, once decoded.
+    /// Samples per decoded pixel.
     fn channels(&self) -> usize {
         if self.components == 1 { 1 } else { 3 }
     }
 
-    /// The largest sampling factors.
+    /// The largest horizontal and vertical sampling factor.
     fn sampling_max(&self) -> (u8, u8) {
         self.sampling.iter().fold((1, 1), |most, one| (most.0.max(one.0), most.1.max(one.1)))
     }
 
-    /// Width and height in pixels, filled up to whole blocks of all components.
+    /// Width and height in pixels, rounded up to whole blocks of all components.
     fn padded(&self) -> [u64; 2] {
         let (across, down) = self.sampling_max();
         [(self.width, across), (self.height, down)]
             .map(|(side, factor)| u64::from(side).next_multiple_of(8 * u64::from(factor)))
     }
 
-    /// Values of all components, each in its resolution.
+    /// Number of coefficients of all components, each at its own resolution.
     fn values(&self) -> u64 {
         let ([width, height], (across, down)) = (self.padded(), self.sampling_max());
         let one = |&(h, v): &(u8, u8)| {
@@ -244,7 +246,8 @@ impl Frame {
     }
 }
 
-/// The next marker at `from` or later, and where what belongs to it begins; stuffed zeros, restarts and fill bytes are none.
+/// The next marker at or after `from`, and the position after it. Stuffed zeros, restart markers and fill
+/// bytes are skipped.
 fn next_marker(bytes: &[u8], from: usize) -> Option<(u8, usize)> {
     let mut at = from;
     loop {

@@ -1,14 +1,14 @@
-//! Pictures: PNG and JPEG to images in the form of MNIST, and images to PNG.
+//! Decodes PNG and JPEG pictures into images in the form of MNIST, and encodes images as PNG.
 
+mod components;
 mod decode;
 mod fit;
 mod frame;
 mod grey;
+mod header;
 mod ink;
 mod jpeg;
-mod outline;
 mod paper;
-mod parts;
 mod png;
 mod sheet;
 #[cfg(test)]
@@ -22,76 +22,77 @@ use image::{ExtendedColorType, GrayImage, ImageEncoder};
 use super::{IMAGE_PIXELS, IMAGE_SIDE};
 
 pub use decode::{PicturePrice, decode, looks_like, price};
-pub use sheet::{Shade, Tile, sheet, sheet_size};
+pub use sheet::{ColorMap, Tile, sheet, sheet_size};
 
-/// What a picture may be.
+/// Limits for a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PictureLimits {
-    /// Width in pixels.
+    /// Largest width in pixels.
     pub width_max: u32,
-    /// Height in pixels.
+    /// Largest height in pixels.
     pub height_max: u32,
-    /// Bytes held at one time while it is decoded and prepared, the file itself not counted.
+    /// Largest number of bytes allocated at one time while it is decoded and prepared. The file itself is not
+    /// counted.
     pub alloc_bytes_max: u64,
 }
 
-/// A limit that a picture is beyond.
+/// The limit that a picture exceeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SizeLimit {
-    /// Width and height in pixels.
+    /// Width or height.
     Sides {
-        /// Most pixels in a row.
+        /// Largest number of pixels per row.
         width_max: u32,
-        /// Most rows.
+        /// Largest number of rows.
         height_max: u32,
     },
-    /// How often its pixels are gone over.
+    /// Number of scans of a JPEG. Each one passes over all pixels.
     Scans {
-        /// What it would take.
+        /// Number of scans in the file.
         scans: u32,
-        /// What it may take.
+        /// Largest number of scans.
         max: u32,
     },
-    /// Bytes it takes to decode.
+    /// Bytes allocated while it is decoded and prepared.
     Bytes {
-        /// What it would take.
+        /// Bytes that the picture would need.
         needed: u64,
-        /// What it may take.
+        /// Largest number of bytes.
         max: u64,
     },
 }
 
-/// Bytes that are no picture, or a picture that shows nothing.
+/// The reason why bytes can't be turned into an image.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PictureError {
-    /// Another kind of file.
+    /// The bytes are neither PNG nor JPEG.
     #[error("not a png or jpeg picture")]
     NotAPicture,
-    /// Beyond a limit; told by its header alone.
+    /// The picture exceeds a limit. Its headers alone show that.
     #[error("a picture of {width}x{height} pixels is too large: {limit}")]
     TooLarge {
-        /// Its width.
+        /// Width in pixels.
         width: u32,
-        /// Its height.
+        /// Height in pixels.
         height: u32,
-        /// The limit.
+        /// The limit that is exceeded.
         limit: SizeLimit,
     },
-    /// Its bytes are cut off or wrong.
+    /// The file is truncated or corrupt.
     #[error("a damaged {format} picture: its bytes are cut off or wrong")]
     Damaged {
         /// `png` or `jpeg`.
         format: &'static str,
     },
-    /// Of one brightness, or nothing but noise.
+    /// The picture has a single brightness, or only noise.
     #[error("the picture is blank, or holds nothing that could be a digit")]
     Blank,
-    /// Not 28x28, where nothing is to be done to it.
+    /// The picture is not 28x28, although it should be used without preparation.
     #[error("a picture of {width}x{height} pixels, expected {IMAGE_SIDE}x{IMAGE_SIDE}")]
     WrongSize {
-        /// Its width.
+        /// Width in pixels.
         width: u32,
-        /// Its height.
+        /// Height in pixels.
         height: u32,
     },
 }
@@ -110,37 +111,38 @@ impl fmt::Display for SizeLimit {
     }
 }
 
-/// Bytes held for each place of the reduced picture while it is prepared. The worst case is a picture in which every fourth
-/// place is a part of its own:
+/// Bytes allocated per pixel of the reduced picture while it is prepared. In the worst case every fourth
+/// pixel is a connected component of its own:
 ///
 /// - 4 for the ink,
-/// - 9 for the parts with frames,
-/// - 9 for the parts without, and 4 more while the list of these grows,
-/// - 2 for what is still to be seen.
-const PREPARED_PLACE_BYTES: u64 = 28;
+/// - 9 for the components with frames,
+/// - 9 for the components without frames, and 4 more while their list grows,
+/// - 2 for the pixels still to be visited.
+const PREPARED_PIXEL_BYTES: u64 = 28;
 
-/// Bytes held besides: the samples that the light on the paper is told from, rows and weights.
+/// Bytes allocated regardless of the size: the samples for the paper's brightness, rows and weights.
 const PREPARED_FIXED_BYTES: u64 = 3 << 20;
 
-/// Brings a picture to the form of MNIST: 784 pixels, row by row, 0 = background.
+/// Brings a picture into the form of MNIST: 784 pixels, row by row, with 0 as background.
 ///
-/// As the MNIST page by LeCun, Cortes and Burges tells it, the digit's box is scaled into 20x20
-/// keeping its proportions, and its centre of mass is put in the centre of 28x28. Before that the
-/// digit is found: the background is whatever covers most of the picture, be it light or dark; its
-/// level is taken off; noise, specks and a frame around the digit are left out.
+/// As described on the MNIST page by LeCun, Cortes and Burges, the digit's bounding box is scaled into 20x20
+/// pixels with its aspect ratio kept. Its centre of mass is put at the centre of 28x28 pixels.
+///
+/// The digit is found first. Whatever covers most of the picture is the background, light or dark, and its
+/// brightness is subtracted. Noise, specks and a frame around the digit are removed.
 ///
 /// # Errors
-/// If there is no digit to see.
+/// If no digit can be found.
 pub fn prepare(picture: &GrayImage) -> Result<[u8; IMAGE_PIXELS], PictureError> {
     let mut ink = ink::find(picture).ok_or(PictureError::Blank)?;
-    let digit = parts::digit(&mut ink).ok_or(PictureError::Blank)?;
+    let digit = components::digit(&mut ink).ok_or(PictureError::Blank)?;
     Ok(fit::fit(&ink, digit))
 }
 
-/// The pixels of a 28x28 picture, as they are.
+/// The pixels of a 28x28 picture, unchanged.
 ///
 /// # Errors
-/// If it has another size.
+/// If the picture has another size.
 pub fn as_is(picture: &GrayImage) -> Result<[u8; IMAGE_PIXELS], PictureError> {
     let (width, height) = picture.dimensions();
     if (width as usize, height as usize) != (IMAGE_SIDE, IMAGE_SIDE) {
@@ -149,10 +151,10 @@ pub fn as_is(picture: &GrayImage) -> Result<[u8; IMAGE_PIXELS], PictureError> {
     Ok(std::array::from_fn(|index| picture.as_raw()[index]))
 }
 
-/// A grey 28x28 PNG of 784 pixels, row by row.
+/// Encodes 784 pixels, row by row, as a greyscale PNG of 28x28 pixels.
 ///
 /// # Panics
-/// If there are not 784.
+/// If there are not 784 pixels.
 pub fn to_png(pixels: &[u8]) -> Vec<u8> {
     assert_eq!(pixels.len(), IMAGE_PIXELS, "pixels of an image");
     let side = IMAGE_SIDE as u32;

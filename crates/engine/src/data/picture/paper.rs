@@ -1,19 +1,19 @@
-//! The light on the paper: a photo is darker where a shadow lies.
+//! Corrects uneven light on the paper, such as the shadow in a photo.
 
 use super::ink::{deviation, quantile};
 
-/// Brightness over the picture as `a + bx + cy + dx² + exy + fy²`, x and y from -1 to 1.
+/// Brightness of the picture as `a + bx + cy + dx² + exy + fy²`, with x and y from −1 to 1.
 type Surface = [f64; 6];
 
-/// Places the surface is fitted to, about.
+/// Approximate number of pixels that the surface is fitted to.
 const SAMPLES: usize = 10_000;
 
-/// A background that varies less than this many grey levels is even.
+/// A background that varies by less than this many grey levels counts as evenly lit.
 const UNEVEN: f32 = 3.0;
 
-/// Takes uneven light off the grey levels.
+/// Removes uneven light from the grey levels.
 ///
-/// Even light, and unevenness that isn't explained by a smooth surface, are left as they are.
+/// An evenly lit picture is not changed. Neither is one whose variation no smooth surface explains.
 pub fn level(values: &mut [f32], width: usize) {
     let height = values.len() / width;
     let step = (values.len() as f64 / SAMPLES as f64).sqrt().ceil().max(1.0) as usize;
@@ -29,7 +29,7 @@ pub fn level(values: &mut [f32], width: usize) {
         return;
     }
 
-    // Fitted to all of it first, then to what was near the surface: that leaves the strokes out.
+    // The first fit uses all samples, the others only those near the last surface. That excludes the strokes.
     let mut near = f32::INFINITY;
     let mut best = None;
     for _ in 0..8 {
@@ -45,8 +45,8 @@ pub fn level(values: &mut [f32], width: usize) {
         best = Some(surface);
     }
     let Some(surface) = best.filter(|_| near / 2.0 < uneven / 2.0) else { return };
-    for (place, value) in values.iter_mut().enumerate() {
-        *value += middle - height_at(&surface, &terms(place % width, place / width, width, height));
+    for (pixel, value) in values.iter_mut().enumerate() {
+        *value += middle - height_at(&surface, &terms(pixel % width, pixel / width, width, height));
     }
 }
 
@@ -60,9 +60,9 @@ fn height_at(surface: &Surface, terms: &[f64; 6]) -> f32 {
     surface.iter().zip(terms).map(|(factor, term)| factor * term).sum::<f64>() as f32
 }
 
-/// The surface of least squares; none, if the places don't determine one.
+/// Least-squares fit of the surface. `None` if the samples don't determine one.
 fn fit<'a>(samples: impl Iterator<Item = &'a ([f64; 6], f32)>) -> Option<Surface> {
-    // The normal equations, their right side as a seventh column.
+    // The normal equations, with the right-hand side as seventh column.
     let mut rows = [[0.0; 7]; 6];
     for (terms, value) in samples {
         for (row, term) in rows.iter_mut().zip(terms) {
@@ -72,7 +72,7 @@ fn fit<'a>(samples: impl Iterator<Item = &'a ([f64; 6], f32)>) -> Option<Surface
         }
     }
     for pivot in 0..6 {
-        // They are positive definite, so that the diagonal serves as pivots.
+        // The matrix is positive definite, so the diagonal elements can be pivots.
         let factor = rows[pivot][pivot];
         if factor < 1e-6 {
             return None;

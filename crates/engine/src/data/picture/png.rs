@@ -1,5 +1,5 @@
-//! PNG (W3C, Portable Network Graphics, third edition): pixels to grey levels, row by row. No chunk is inflated but the
-//! pixels, and these no further than the picture needs.
+//! PNG (W3C, Portable Network Graphics, third edition): converts pixels to grey levels row by row. Only the
+//! pixel data is decompressed, and only as much as the picture needs.
 
 use std::io::{self, BufRead, Read, Seek, SeekFrom};
 
@@ -8,23 +8,25 @@ use image::metadata::Orientation;
 use png::{ColorType, Decoder, DecodingError, InterlaceInfo, Limits, Reader, Transformations};
 
 use super::grey::{self, Levels, Samples};
-use super::outline::{Outline, turned};
+use super::header::{PictureHeader, swaps_sides};
 
-/// What every PNG begins with.
+/// The first bytes of every PNG.
 pub const SIGNATURE: [u8; 8] = *b"\x89PNG\r\n\x1a\n";
 
-/// Length and name before the data of a chunk, checksum after it.
+/// Bytes before the data of a chunk (length and name) and after it (checksum).
 const CHUNK_HEAD: usize = 8;
 const CHUNK_TAIL: usize = 4;
 
-/// Held by the decoder whatever the picture: tables and window of inflate, and rows that are not yet unfiltered.
+/// Bytes that the decoder allocates for any picture: tables and window of inflate, and rows before they are
+/// unfiltered.
 const FIXED_BYTES: u64 = 384 << 10;
 
-/// Rows held at a time: filtered, the one before, as samples, as levels; the decoder's buffer grows to twice what it needs.
+/// Number of rows held at a time: filtered, the previous one, as samples, and as grey levels. The decoder's
+/// buffer grows to twice the needed size.
 const ROWS: u64 = 8;
 
-/// What the chunks of a file say, without a look at its pixels; `None` where it does not begin as a PNG must.
-pub fn outline(bytes: &[u8]) -> Option<Outline> {
+/// Reads the headers of a file, without its pixels. `None` if it doesn't start like a PNG.
+pub fn header(bytes: &[u8]) -> Option<PictureHeader> {
     let (header, rest) = next_chunk(bytes.strip_prefix(&SIGNATURE)?)?;
     if header.name != *b"IHDR" {
         return None;
@@ -38,7 +40,7 @@ pub fn outline(bytes: &[u8]) -> Option<Outline> {
     for chunk in Chunks(rest) {
         match &chunk.name {
             b"tRNS" => is_transparent = true,
-            // Exif that can't be read is no reason to refuse the picture.
+            // A picture with unreadable Exif data is accepted.
             b"eXIf" => orientation = orientation.or(Orientation::from_exif_chunk(chunk.data)),
             _ => {}
         }
@@ -48,11 +50,11 @@ pub fn outline(bytes: &[u8]) -> Option<Outline> {
     let pixels = u64::from(width) * u64::from(height);
     let sample_bytes = if depth == 16 { 2 } else { 1 };
     let levels = pixels * if is_transparent { 2 } else { 1 };
-    // Four samples a pixel, as a palette with transparency has them once it is looked up.
+    // Four samples per pixel, which is what a palette with transparency expands to.
     let rows = ROWS * 4 * sample_bytes * u64::from(width);
     let decoding = levels + rows + FIXED_BYTES;
-    let turning = pixels * if turned(orientation) { 2 } else { 1 };
-    Some(Outline {
+    let turning = pixels * if swaps_sides(orientation) { 2 } else { 1 };
+    Some(PictureHeader {
         width,
         height,
         orientation,
@@ -62,26 +64,26 @@ pub fn outline(bytes: &[u8]) -> Option<Outline> {
     })
 }
 
-/// The grey levels, not turned.
+/// Decodes the grey levels, without applying the orientation.
 ///
 /// # Errors
-/// If the file is cut off or wrong.
-pub fn decode(bytes: &[u8], outline: &Outline) -> Result<GrayImage, DecodingError> {
-    let limits = Limits { bytes: usize::try_from(outline.peak_bytes).unwrap_or(usize::MAX) };
+/// If the file is truncated or corrupt.
+pub fn decode(bytes: &[u8], header: &PictureHeader) -> Result<GrayImage, DecodingError> {
+    let limits = Limits { bytes: usize::try_from(header.peak_bytes).unwrap_or(usize::MAX) };
     let mut decoder = Decoder::new_with_limits(Pixels::of(bytes), limits);
-    // To 8 or 16 bits a sample, palettes looked up.
+    // Expands to 8 or 16 bits per sample, and palettes to colours.
     decoder.set_transformations(Transformations::EXPAND);
     let mut reader = decoder.read_info()?;
     let samples = samples(&reader);
     let is_deep = reader.output_color_type().1 == png::BitDepth::Sixteen;
-    let width = outline.width as usize;
-    let mut levels = Levels::new(outline.width, outline.height, samples);
-    let mut row = vec![0; reader.output_line_size(outline.width).ok_or(DecodingError::LimitsExceeded)?];
+    let width = header.width as usize;
+    let mut levels = Levels::new(header.width, header.height, samples);
+    let mut row = vec![0; reader.output_line_size(header.width).ok_or(DecodingError::LimitsExceeded)?];
     let (mut line, mut line_paper) = (vec![0; width], vec![0; width]);
     let mut from = 0;
-    while let Some(place) = reader.read_row(&mut row)? {
+    while let Some(interlace) = reader.read_row(&mut row)? {
         let row = if is_deep { grey::narrow(&mut row) } else { &row[..] };
-        match place {
+        match interlace {
             InterlaceInfo::Null(_) => {
                 let paper = levels.paper.get_mut(from..from + width).unwrap_or_default();
                 grey::convert(samples, row, &mut levels.on_black[from..from + width], paper);
@@ -108,22 +110,22 @@ fn samples(reader: &Reader<Pixels>) -> Samples {
     }
 }
 
-/// One chunk of a file.
+/// A chunk of a file.
 struct Chunk<'a> {
     name: [u8; 4],
     data: &'a [u8],
-    /// All of it, with its length, name and checksum.
+    /// The whole chunk with its length, name and checksum.
     whole: &'a [u8],
 }
 
 impl Chunk<'_> {
-    /// Whether the pixels can't be read without it (section 5.4), or look different (`tRNS`).
+    /// Whether decoding needs it (critical chunks, section 5.4), or it changes the look (`tRNS`).
     fn is_of_the_pixels(&self) -> bool {
         self.name[0].is_ascii_uppercase() || self.name == *b"tRNS"
     }
 }
 
-/// The first chunk and what follows it; `None` where it is cut off.
+/// The first chunk and the bytes after it. `None` if it is truncated.
 fn next_chunk(bytes: &[u8]) -> Option<(Chunk<'_>, &[u8])> {
     let (head, _) = bytes.split_first_chunk::<CHUNK_HEAD>()?;
     let [l0, l1, l2, l3, n0, n1, n2, n3] = *head;
@@ -133,7 +135,7 @@ fn next_chunk(bytes: &[u8]) -> Option<(Chunk<'_>, &[u8])> {
     Some((Chunk { name: [n0, n1, n2, n3], data, whole }, rest))
 }
 
-/// The chunks of a file until one is cut off.
+/// Iterates over the chunks of a file up to the first truncated one.
 struct Chunks<'a>(&'a [u8]);
 
 impl<'a> Iterator for Chunks<'a> {
@@ -146,7 +148,8 @@ impl<'a> Iterator for Chunks<'a> {
     }
 }
 
-/// A file without the chunks that are not of the pixels; as far as it goes, if one is cut off.
+/// A reader that skips chunks irrelevant to the pixels. After a truncated chunk it yields the remaining
+/// bytes.
 struct Pixels<'a> {
     current: &'a [u8],
     rest: &'a [u8],
@@ -188,7 +191,7 @@ impl Read for Pixels<'_> {
     }
 }
 
-/// Asked for by the decoder's signature, which never seeks.
+/// Required by the decoder's signature. It never seeks.
 impl Seek for Pixels<'_> {
     fn seek(&mut self, _: SeekFrom) -> io::Result<u64> {
         Err(io::ErrorKind::Unsupported.into())

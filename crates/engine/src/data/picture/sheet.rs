@@ -1,40 +1,41 @@
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 
-/// Numbers of one picture, row by row.
+/// A rectangle of numbers to be drawn.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tile {
-    /// The numbers.
+    /// The numbers, row by row.
     pub values: Vec<f32>,
-    /// Numbers in a row.
+    /// Numbers per row.
     pub width: usize,
-    /// How they become colours.
-    pub shade: Shade,
+    /// The mapping of numbers to colours.
+    pub colors: ColorMap,
 }
 
-/// How numbers become colours.
+/// A mapping of numbers to colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shade {
-    /// Black for the least, white for the largest.
-    Grey,
-    /// Blue below 0, white at 0, red above, as far as the largest magnitude goes.
-    Signed,
+pub enum ColorMap {
+    /// Black for the smallest value, white for the largest.
+    Greyscale,
+    /// Blue for negative values, white for 0, red for positive ones. The scale is symmetric and ends at the
+    /// largest magnitude.
+    Diverging,
 }
 
-/// Pixels between two tiles at least, and their colour.
+/// Smallest gap between two tiles in pixels, and its colour.
 const GAP_MIN: usize = 2;
 const PAPER: [u8; 3] = [128, 128, 128];
 
-/// The ends of [`Shade::Signed`], told apart by the colour-blind (ColorBrewer's RdBu).
+/// End colours of [`ColorMap::Diverging`]. They can be distinguished by colour-blind readers (ColorBrewer's RdBu).
 const BELOW: [f32; 3] = [33.0, 102.0, 172.0];
 const ABOVE: [f32; 3] = [178.0, 24.0, 43.0];
 const WHITE: f32 = 255.0;
 
-/// A PNG of all tiles, which are of one size, in rows of `columns`; each number is a square of `zoom` pixels, and the colours
-/// of each tile go as far as its own numbers.
+/// Draws tiles of equal size as a PNG, in rows of `columns`. Each number is a square of `zoom` pixels. Each
+/// tile has a colour scale of its own.
 ///
 /// # Panics
-/// If there is no tile, or one is empty.
+/// If there is no tile, or a tile is empty.
 pub fn sheet(tiles: &[Tile], columns: usize, zoom: usize) -> Vec<u8> {
     let (tile_width, tile_height) = (tiles[0].width, tiles[0].values.len() / tiles[0].width);
     let (width, height) = sheet_size(tiles.len(), (tile_width, tile_height), columns, zoom);
@@ -61,7 +62,8 @@ pub fn sheet(tiles: &[Tile], columns: usize, zoom: usize) -> Vec<u8> {
     png
 }
 
-/// Width and height in pixels of a [`sheet`] of so many tiles, at least one, of this width and height.
+/// Width and height in pixels of a [`sheet`] with this number of tiles (at least one) of this width and
+/// height.
 pub fn sheet_size(
     tiles: usize,
     (width, height): (usize, usize),
@@ -72,21 +74,21 @@ pub fn sheet_size(
     (columns * (width * zoom + gap) + gap, tiles.div_ceil(columns) * (height * zoom + gap) + gap)
 }
 
-/// Pixels between two tiles.
+/// Gap between two tiles in pixels.
 fn gap(zoom: usize) -> usize {
     GAP_MIN.max(zoom / 4)
 }
 
 impl Tile {
-    /// The colour of each of its numbers.
+    /// The function from a number of this tile to its colour.
     fn color(&self) -> impl Fn(f32) -> [u8; 3] + use<> {
         let least = self.values.iter().copied().fold(f32::INFINITY, f32::min);
         let largest = self.values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let (shade, span) = (self.shade, (largest - least).max(f32::MIN_POSITIVE));
+        let (colors, span) = (self.colors, (largest - least).max(f32::MIN_POSITIVE));
         let magnitude = largest.abs().max(least.abs()).max(f32::MIN_POSITIVE);
-        move |value| match shade {
-            Shade::Grey => [((value - least) / span * WHITE) as u8; 3],
-            Shade::Signed => {
+        move |value| match colors {
+            ColorMap::Greyscale => [((value - least) / span * WHITE) as u8; 3],
+            ColorMap::Diverging => {
                 let end = if value < 0.0 { BELOW } else { ABOVE };
                 let share = (value / magnitude).abs();
                 end.map(|end| (WHITE + (end - WHITE) * share) as u8)

@@ -4,14 +4,14 @@ mod place;
 
 use super::node::Node;
 
-/// Items of a drawing up to which long edges have lanes of their own; above, they run straight.
+/// Largest number of lane items. In a larger drawing, long edges run straight.
 const ITEMS_MAX: usize = 20_000;
 
-/// A drawing from left to right in columns (after Sugiyama, Tagawa, Toda, *Methods for visual
-/// understanding of hierarchical system structures*, 1981).
+/// A layered drawing from left to right (after Sugiyama, Tagawa, Toda, *Methods for visual understanding of
+/// hierarchical system structures*, 1981).
 ///
-/// Columns of nodes and columns of edge labels take turns, so that every label has a place of its own.
-/// Where an edge crosses a column it has a lane there; all edges from one node share a lane.
+/// Columns of nodes alternate with columns of edge labels, so that labels don't overlap nodes. An edge that
+/// crosses a column has a lane there. All edges from one node share a lane.
 pub(super) struct Layout {
     pub(super) items: Vec<Item>,
     pub(super) links: Vec<Link>,
@@ -20,47 +20,47 @@ pub(super) struct Layout {
     pub(super) height: f64,
 }
 
-/// Something in a column.
+/// Something that takes room in a column.
 pub(super) struct Item {
     pub(super) kind: Kind,
     pub(super) column: usize,
     pub(super) size: Size,
-    /// Middle of the item, as that of its column.
+    /// Vertical middle of the item. Its horizontal middle is that of its column.
     pub(super) y: f64,
 }
 
-/// Where an edge leads: to a node and an operand's place there, or out of the drawing.
-pub(super) type Target = Option<(usize, usize)>;
+/// The end of an edge: a node and the index of the operand there. `None` for the edge that leaves the
+/// drawing.
+pub(super) type EdgeTarget = Option<(usize, usize)>;
 
-/// What stands in a column.
+/// What an item shows.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Kind {
-    /// The node of this id.
+    /// The node with this id.
     Node(usize),
-    /// The label of an edge from a node.
-    Edge { from: usize, to: Target },
-    /// Where edges from this node pass.
+    /// The label of an edge from the node `from`.
+    Edge { from: usize, to: EdgeTarget },
+    /// The place where edges from this node cross a column.
     Lane(usize),
-    /// Where the output goes.
+    /// The name of the output.
     End,
 }
 
-/// Room that an item needs.
 #[derive(Clone, Copy)]
 pub(super) struct Size {
     pub(super) width: f64,
     pub(super) height: f64,
 }
 
-/// A piece of an edge, from one item to one further right.
+/// A part of an edge, from one item to another to its right.
 pub(super) struct Link {
     pub(super) from: usize,
     pub(super) to: usize,
-    /// Where it enters, below the middle.
+    /// Offset below the middle of `to` at which it enters.
     pub(super) port: f64,
 }
 
-/// Where a column stands.
+/// Horizontal extent of a column.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Column {
     pub(super) left: f64,
@@ -68,8 +68,8 @@ pub(super) struct Column {
 }
 
 impl Layout {
-    /// The drawing of `nodes`, of which `output` leads out. An operand enters its node as far below the
-    /// middle as `port` says of the node and the operand's place.
+    /// Lays out `nodes`. `output` gets an edge that leaves the drawing. `port` gives the offset below the
+    /// middle of a node at which an operand enters, by node and operand index.
     pub(super) fn new(
         nodes: &[Node],
         output: usize,
@@ -81,7 +81,7 @@ impl Layout {
         for node in nodes {
             draft.push(Kind::Node(node.id), 2 * levels[node.id]);
         }
-        let mut edges: Vec<Vec<(usize, Target)>> = vec![Vec::new(); nodes.len()];
+        let mut edges: Vec<Vec<(usize, EdgeTarget)>> = vec![Vec::new(); nodes.len()];
         edges[output].push((levels[output] + 1, None));
         for node in nodes {
             for (place, &input) in node.inputs.iter().enumerate() {
@@ -105,7 +105,7 @@ impl Layout {
         Self { items, links, columns, width, height }
     }
 
-    /// Middle of the item at this place.
+    /// Horizontal middle of an item.
     pub(super) fn x(&self, item: usize) -> f64 {
         let column = self.columns[self.items[item].column];
         (column.left + column.right) / 2.0
@@ -128,11 +128,12 @@ impl Draft<'_> {
         self.links.push(Link { from, to, port });
     }
 
-    /// The edges out of a node: a lane to the farthest, and from it to each a label before its node.
+    /// Adds the edges out of a node: one lane as far as the farthest edge, and a label in front of each
+    /// target node.
     fn edges(
         &mut self,
         from: usize,
-        edges: &[(usize, Target)],
+        edges: &[(usize, EdgeTarget)],
         has_lanes: bool,
         port: &impl Fn(usize, usize) -> f64,
     ) {

@@ -1,15 +1,16 @@
 use super::{Item, Link};
 
-/// Passes to the right and back.
+/// Sweeps to the right and back.
 const PASSES: usize = 12;
 
-/// Items of a drawing up to which neighbours are swapped.
+/// Largest number of items for which neighbours are swapped.
 const SWAPPED_MAX: usize = 2_000;
 
-/// The items of each column from top to bottom, with few crossings: each goes where its neighbours in
-/// the column before are on average, then in the column behind, again and again; the best is kept.
+/// Orders the items of each column from top to bottom so that few edges cross. Sweeps sort each column by the
+/// mean position of its neighbours in the previous column, then in the next one. The order with the fewest
+/// crossings is kept.
 pub(super) fn order(items: &[Item], links: &[Link]) -> Vec<Vec<usize>> {
-    let mut columns = as_reached(items, links);
+    let mut columns = initial_order(items, links);
     let passes = if items.len() > 4_000 { 2 } else { PASSES };
     let neighbours = Neighbours::new(items.len(), links);
     let mut best = columns.clone();
@@ -38,7 +39,7 @@ pub(super) fn order(items: &[Item], links: &[Link]) -> Vec<Vec<usize>> {
     best
 }
 
-/// For each item those it is linked to, each with what its port adds to the row.
+/// For each item, the items linked to it on each side, with the offset that the port adds to the row.
 struct Neighbours {
     left: Vec<Vec<(usize, f64)>>,
     right: Vec<Vec<(usize, f64)>>,
@@ -55,7 +56,7 @@ impl Neighbours {
     }
 }
 
-/// A port as a small part of a row.
+/// A port as a fraction of a row, small enough to only break ties.
 fn rows(port: f64) -> f64 {
     port / 1000.0
 }
@@ -67,7 +68,7 @@ fn mean(item: usize, neighbours: &[(usize, f64)], position: &[f64]) -> f64 {
     neighbours.iter().map(|&(other, port)| position[other] + port).sum::<f64>() / neighbours.len() as f64
 }
 
-/// Swaps items that are next to each other as long as that makes crossings fewer.
+/// Swaps adjacent items while that reduces the number of crossings.
 fn swap(columns: &mut [Vec<usize>], position: &mut [f64], neighbours: &Neighbours) {
     for _ in 0..PASSES {
         let mut has_swapped = false;
@@ -91,14 +92,14 @@ fn swap(columns: &mut [Vec<usize>], position: &mut [f64], neighbours: &Neighbour
     }
 }
 
-/// Links of one item that cross those of the one below it, on one side.
+/// The number of crossings between links of an item and links of the one below it, on one side.
 fn crossings_of(above: &[(usize, f64)], below: &[(usize, f64)], position: &[f64]) -> usize {
     let row = |&(item, port): &(usize, f64)| position[item] + port;
     above.iter().map(|a| below.iter().filter(|b| row(a) > row(b)).count()).sum()
 }
 
-/// The columns as reached from the last items backward, the first operand first.
-fn as_reached(items: &[Item], links: &[Link]) -> Vec<Vec<usize>> {
+/// The initial order: depth first from the last items backward, the first operand first.
+fn initial_order(items: &[Item], links: &[Link]) -> Vec<Vec<usize>> {
     let mut left = vec![Vec::new(); items.len()];
     let mut has_right = vec![false; items.len()];
     for link in links {
@@ -129,7 +130,7 @@ fn positions(columns: &[Vec<usize>], items: usize) -> Vec<f64> {
     positions
 }
 
-/// Pairs of links between neighbouring columns that cross.
+/// The number of crossings between adjacent columns.
 fn crossings(columns: &[Vec<usize>], items: &[Item], links: &[Link]) -> usize {
     let position = positions(columns, items.len());
     let mut gaps = vec![Vec::new(); columns.len()];
@@ -139,7 +140,7 @@ fn crossings(columns: &[Vec<usize>], items: &[Item], links: &[Link]) -> usize {
     gaps.iter_mut().map(|gap| inversions(gap)).sum()
 }
 
-/// Pairs of links of which one begins above the other and ends below.
+/// The number of pairs of links that cross, because one starts above the other and ends below it.
 fn inversions(gap: &mut [(f64, f64)]) -> usize {
     gap.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
     let mut ends: Vec<f64> = Vec::with_capacity(gap.len());

@@ -1,18 +1,18 @@
 use super::{Column, Item, Kind, Link};
 
-/// Room between items of a column.
+/// Distance between the items of a column, in px.
 const ROW_GAP: f64 = 8.0;
 
-/// Room between columns, the least and the most.
+/// Smallest and largest distance between columns, in px.
 const COLUMN_GAP: [f64; 2] = [16.0, 90.0];
 
-/// Passes to the right and back.
+/// Sweeps to the right and back.
 const PASSES: usize = 16;
 
-/// How much a lane is drawn to the mean of its whole, against 1 for each neighbour.
+/// Weight that pulls a lane towards its mean height, where each neighbour has weight 1.
 const STRAIGHTNESS: f64 = 8.0;
 
-/// Gives each item its height: as near to its neighbours as the others in its column allow.
+/// Sets the height of each item, as close to its neighbours as the other items of its column allow.
 pub(super) fn rows(items: &mut [Item], links: &[Link], columns: &[Vec<usize>]) {
     let mut left = vec![Vec::new(); items.len()];
     let mut right = vec![Vec::new(); items.len()];
@@ -49,19 +49,19 @@ fn lane_means(items: &[Item]) -> Vec<f64> {
     sums.into_iter().map(|(sum, count): (f64, f64)| sum / count.max(1.0)).collect()
 }
 
-/// A neighbour, how far below it the item would best be, and how much that matters.
+/// A neighbour, the item's preferred offset below it, and the weight of that preference.
 type Pull = (usize, f64, f64);
 
-/// Items that touch, as one.
+/// A run of items that touch each other and move together.
 struct Block {
-    /// Height of the first if all had their wish.
+    /// Height of the first item at the weighted mean of all preferences.
     y: f64,
     weight: f64,
     items: usize,
 }
 
-/// Puts the items of a column, in their order, where the sum of squared distances from what they wish
-/// is least (pool adjacent violators).
+/// Places the items of a column in their order so that the weighted sum of squared distances from their
+/// preferred heights is smallest (pool adjacent violators).
 fn settle(items: &mut [Item], column: &[usize], left: &[Vec<Pull>], right: &[Vec<Pull>], lanes: &[f64]) {
     let mut blocks: Vec<Block> = Vec::new();
     let mut offsets = Vec::with_capacity(column.len());
@@ -71,8 +71,8 @@ fn settle(items: &mut [Item], column: &[usize], left: &[Vec<Pull>], right: &[Vec
             offset += (items[column[row - 1]].size.height + items[item].size.height) / 2.0 + ROW_GAP;
         }
         offsets.push(offset);
-        let (wish, weight) = wish(items, item, left[item].iter().chain(&right[item]), lanes);
-        blocks.push(Block { y: wish - offset, weight, items: 1 });
+        let (preferred, weight) = preference(items, item, left[item].iter().chain(&right[item]), lanes);
+        blocks.push(Block { y: preferred - offset, weight, items: 1 });
         while let [.., above, below] = &mut blocks[..]
             && above.y > below.y
         {
@@ -89,8 +89,13 @@ fn settle(items: &mut [Item], column: &[usize], left: &[Vec<Pull>], right: &[Vec
     }
 }
 
-/// Where an item would best be, and how much that matters.
-fn wish<'a>(items: &[Item], item: usize, pulls: impl Iterator<Item = &'a Pull>, lanes: &[f64]) -> (f64, f64) {
+/// The preferred height of an item and its weight.
+fn preference<'a>(
+    items: &[Item],
+    item: usize,
+    pulls: impl Iterator<Item = &'a Pull>,
+    lanes: &[f64],
+) -> (f64, f64) {
     let (mut sum, mut weight) = (0.0, 0.0);
     if let Kind::Lane(from) = items[item].kind
         && let Some(lane) = lanes.get(from)
@@ -104,8 +109,8 @@ fn wish<'a>(items: &[Item], item: usize, pulls: impl Iterator<Item = &'a Pull>, 
     if weight > 0.0 { (sum / weight, weight) } else { (items[item].y, 0.1) }
 }
 
-/// Where each column stands: as wide as its widest item, and the farther from the one before the
-/// steeper the links between them.
+/// The extent of each column. A column is as wide as its widest item, and farther from the previous one if
+/// the links between them are steep.
 pub(super) fn columns(items: &[Item], links: &[Link]) -> Vec<Column> {
     let count = items.iter().map(|item| item.column + 1).max().unwrap_or(0);
     let (mut widths, mut rises) = (vec![0.0f64; count], vec![0.0f64; count]);

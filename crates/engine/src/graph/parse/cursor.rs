@@ -13,18 +13,18 @@ impl Parser {
         self.tokens[self.place].1
     }
 
-    /// Whether the next token is `symbol`, which is then behind us.
+    /// Consumes the next token if it is `symbol`, and returns whether it was.
     pub(super) fn take(&mut self, symbol: char) -> bool {
         let is_next = *self.peek(0) == Token::Symbol(symbol);
         self.place += usize::from(is_next);
         is_next
     }
 
-    pub(super) fn fault(&self, detail: impl Into<String>) -> GraphError {
+    pub(super) fn error(&self, detail: impl Into<String>) -> GraphError {
         GraphError::at(self.column(), detail)
     }
 
-    /// What `inner` reads, one level deeper.
+    /// Runs `inner` one nesting level deeper.
     pub(super) fn nested(
         &mut self,
         column: usize,
@@ -39,7 +39,7 @@ impl Parser {
         Ok(id)
     }
 
-    /// The `)` for the `(` at column `opened`.
+    /// Consumes the `)` that matches the `(` at column `opened`.
     pub(super) fn close(&mut self, opened: usize) -> Result<(), GraphError> {
         match self.peek(0) {
             Token::Symbol(')') => {
@@ -47,7 +47,7 @@ impl Parser {
                 Ok(())
             }
             found @ (Token::End | Token::Symbol(',' | ';' | '=')) => {
-                Err(self.fault(format!("expected ) for the ( opened at column {opened}, found {found}")))
+                Err(self.error(format!("expected ) for the ( opened at column {opened}, found {found}")))
             }
             _ => Err(self.after_operand()),
         }

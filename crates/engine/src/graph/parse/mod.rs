@@ -1,5 +1,5 @@
 mod cursor;
-mod refuse;
+mod errors;
 
 use std::collections::BTreeMap;
 
@@ -7,28 +7,28 @@ use super::error::{GraphError, shown};
 use super::node::{Node, Op};
 use super::token::{Token, tokens};
 
-/// The word that may stand before a binding.
+/// The optional keyword before a binding.
 const LET: &str = "let";
 
-/// The nodes of `expression`, which have no values yet but those of inputs and constants, and the id
-/// of the one that it stands for; or every fault of the inputs, then the first of the expression.
+/// Parses `expression` into nodes and the id of the output. Only inputs and constants have values yet. On
+/// failure, returns every error of the inputs, then the first one of the expression.
 pub(super) fn parse(
     expression: &str,
     inputs: &BTreeMap<String, f64>,
 ) -> Result<(Vec<Node>, usize), Vec<GraphError>> {
-    let mut faults = refuse::wrong_inputs(inputs);
+    let mut errors = errors::wrong_inputs(inputs);
     match read(expression, inputs) {
-        Ok(taken) if faults.is_empty() => return Ok(taken),
+        Ok(parsed) if errors.is_empty() => return Ok(parsed),
         Ok(_) => {}
-        Err(fault) => faults.push(fault),
+        Err(error) => errors.push(error),
     }
-    Err(faults)
+    Err(errors)
 }
 
-/// As [`parse`], of inputs that may have faults of their own.
+/// As [`parse`], but ignores invalid inputs.
 fn read(expression: &str, inputs: &BTreeMap<String, f64>) -> Result<(Vec<Node>, usize), GraphError> {
-    let mut parser = Parser::new(&refuse::too_long(expression)?);
-    for (name, &value) in inputs.iter().filter(|(name, _)| refuse::can_be_bound(name)) {
+    let mut parser = Parser::new(&errors::characters(expression)?);
+    for (name, &value) in inputs.iter().filter(|(name, _)| errors::can_be_bound(name)) {
         let id = parser.push(Op::Input, vec![], 0, value);
         parser.bind(name, id, 0);
     }
@@ -41,9 +41,9 @@ struct Parser {
     place: usize,
     depth: usize,
     nodes: Vec<Node>,
-    /// Id and column of every name bound so far; an input has column 0.
+    /// Id and column of every name bound so far. Inputs have column 0.
     names: BTreeMap<String, (usize, usize)>,
-    /// The binding that is being read.
+    /// The name whose binding is being parsed.
     binding: Option<String>,
 }
 
@@ -62,7 +62,7 @@ impl Parser {
     /// `part { ";" part } [ ";" ]`
     fn parts(&mut self) -> Result<usize, GraphError> {
         if *self.peek(0) == Token::End {
-            return Err(self.fault("the expression is empty"));
+            return Err(self.error("the expression is empty"));
         }
         loop {
             let start = self.column();
@@ -98,7 +98,7 @@ impl Parser {
             }
             _ => return Ok((self.sum()?, false)),
         };
-        self.refuse_binding(&name, column)?;
+        self.check_binding(&name, column)?;
         self.place += 2;
         self.binding = Some(name.clone());
         let mut id = self.sum()?;
@@ -171,7 +171,7 @@ impl Parser {
                 self.place += 1;
                 Ok(self.push(Op::Constant, vec![], column, value))
             }
-            Token::BadNumber(text, why) => Err(self.fault(format!("{} {why}", shown(&text)))),
+            Token::BadNumber(text, why) => Err(self.error(format!("{} {why}", shown(&text)))),
             Token::Symbol('(') => {
                 self.place += 1;
                 let id = self.nested(column, Self::sum)?;
@@ -186,13 +186,13 @@ impl Parser {
                 self.place += 1;
                 Ok(id)
             }
-            Token::Symbol(')') => Err(self.fault("expected a number, a name or ( before this )")),
-            Token::Unknown(character) => Err(self.fault(format!("unexpected {character:?}"))),
-            found => Err(self.fault(format!("expected a number, a name or (, found {found}"))),
+            Token::Symbol(')') => Err(self.error("expected a number, a name or ( before this )")),
+            Token::Unknown(character) => Err(self.error(format!("unexpected {character:?}"))),
+            found => Err(self.error(format!("expected a number, a name or (, found {found}"))),
         }
     }
 
-    /// A function and its arguments.
+    /// Parses a function call.
     fn call(&mut self, name: &str, column: usize) -> Result<usize, GraphError> {
         let Some(op) = Op::function(name) else {
             return Err(self.unknown_function(name));

@@ -5,18 +5,18 @@ use super::super::number::short;
 use super::super::{Graph, reaching};
 use super::RADIUS;
 
-/// Characters of a name in the drawing.
+/// Longest name in the drawing, in characters. Longer ones are cut.
 const NAME_MAX: usize = 14;
 
-/// Room between the ports of a node that has many.
+/// Distance between the ports of a node, in px.
 const PORT_GAP: f64 = 14.0;
 
-/// What is written in a drawing, and the room it takes.
+/// The texts of a drawing and their sizes.
 pub(super) struct Labels<'a> {
     graph: &'a Graph,
     names: Vec<String>,
     reaches: Vec<bool>,
-    /// How often each node is an operand.
+    /// How often each node is used as an operand.
     uses: Vec<usize>,
 }
 
@@ -47,7 +47,7 @@ impl<'a> Labels<'a> {
         self.name(self.graph.output)
     }
 
-    /// What stands inside a node.
+    /// The text inside a node.
     pub(super) fn symbol(&self, id: usize) -> String {
         match self.op(id) {
             Op::Input => self.name(id),
@@ -66,14 +66,14 @@ impl<'a> Labels<'a> {
         (self.op(id) != Op::Input && self.node(id).name.is_some()).then(|| self.name(id))
     }
 
-    /// The gradient by a node, where no single edge shows it.
+    /// The gradient of a node that no single edge shows.
     pub(super) fn gradient_below(&self, id: usize) -> Option<String> {
         let gradient = self.node(id).gradient?;
         let is_shown = self.op(id) == Op::Input || self.uses[id] > 1 && self.node(id).name.is_some();
         is_shown.then(|| format!("∂{}/∂{} = {}", self.output(), self.name(id), short(gradient)))
     }
 
-    /// The value that goes along an edge and the gradient that comes back.
+    /// The value that flows along an edge and the gradient that flows back.
     pub(super) fn edge(&self, kind: Kind) -> (String, Option<String>) {
         let Kind::Edge { from, to } = kind else { return (String::new(), None) };
         let gradient = match to {
@@ -118,7 +118,7 @@ impl<'a> Labels<'a> {
         }
     }
 
-    /// Half the width and height of the circle or box of a node.
+    /// Half the width and height of the circle or box of a node, in px.
     pub(super) fn half_body(&self, id: usize) -> [f64; 2] {
         let text = width(&self.symbol(id)) / 2.0;
         match self.op(id) {
@@ -131,12 +131,12 @@ impl<'a> Labels<'a> {
         }
     }
 
-    /// How far below the middle of a node its operand at this place enters.
+    /// Offset of an operand's port below the middle of a node, in px.
     pub(super) fn port(&self, node: usize, place: usize) -> f64 {
         (place as f64 - (self.node(node).inputs.len() as f64 - 1.0) / 2.0) * PORT_GAP
     }
 
-    /// From the middle of an item to its edge, at this height below the middle.
+    /// Distance from the middle of an item to its outline, at the offset `port` below the middle.
     pub(super) fn half_width(&self, kind: Kind, port: f64) -> f64 {
         match kind {
             Kind::Node(id) => {
@@ -163,13 +163,13 @@ impl<'a> Labels<'a> {
         if gradients.is_empty() { output } else { format!("{output}, {}", gradients.join(", ")) }
     }
 
-    /// What stands above an edge, and below.
+    /// The legend for the text above an edge and for the text below it.
     pub(super) fn legend(&self) -> [&'static str; 2] {
         ["→ value", "← gradient: upstream · local derivative"]
     }
 }
 
-/// Room that `text` takes at 13 px, a little generous.
+/// Width of `text` at 13 px, slightly overestimated.
 pub(super) fn width(text: &str) -> f64 {
     let advance = |character: char| match character {
         'i' | 'j' | 'l' | 't' | 'f' | 'r' | '.' | ',' | ' ' | '(' | ')' => 4.6,

@@ -5,17 +5,17 @@ use super::layout::{Item, Kind, Layout, Link};
 use super::node::Op;
 use labels::Labels;
 
-/// Free border around the drawing.
+/// Margin around the drawing, in px.
 const MARGIN: f64 = 20.0;
 
-/// Room for the legend.
+/// Height of the legend, in px.
 const LEGEND: f64 = 30.0;
 
-/// Half the height of a node, and the radius of its corners.
+/// Half the height of a node and its corner radius, in px.
 const RADIUS: f64 = 19.0;
 
-/// Light colours, and over them dark ones where the reader's scheme is dark. Without custom properties,
-/// which many programs that draw SVG don't know.
+/// A light colour scheme, and a dark one for readers who prefer it. It has no custom properties, since many
+/// SVG renderers don't support them.
 const STYLE: &str = "\
 .chainrule-graph{font:13px system-ui,'Segoe UI',Helvetica,Arial,sans-serif;font-variant-numeric:tabular-nums}\
 .chainrule-graph .paper{fill:#ffffff}\
@@ -42,8 +42,8 @@ const STYLE: &str = "\
 .chainrule-graph .node{fill:#1d232a;stroke:#e6e9ed}\
 .chainrule-graph .input{fill:#1c2d44;stroke:#6ea3dd}}";
 
-/// The drawing of a graph: the value above each edge, on its way right, and the gradient below it, on
-/// its way back.
+/// The drawing of a graph. Above each edge stands the value, which flows right; below it the gradient, which
+/// flows back.
 pub(super) fn svg(graph: &Graph) -> String {
     let labels = Labels::new(graph);
     let port = |node: usize, place: usize| labels.port(node, place);
@@ -130,7 +130,7 @@ impl Drawing<'_> {
         self.body += "</g>\n";
     }
 
-    /// The labels of an edge, and the arrow that comes back.
+    /// The labels of an edge and the arrow of its gradient.
     fn edge(&mut self, kind: Kind, x: f64, y: f64, column: usize) {
         let unused = if self.labels.is_unused(kind) { " class=\"unused\"" } else { "" };
         self.body += &format!("<g{unused}>");
@@ -176,7 +176,7 @@ impl Drawing<'_> {
     }
 }
 
-/// `text` inside an element.
+/// Escapes `text` for the content of an element.
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

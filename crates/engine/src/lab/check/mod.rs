@@ -9,47 +9,47 @@ use serde::Serialize;
 use serde_json::Value;
 
 use self::choice::chosen;
-pub use self::estimate::check_flops_per_second;
 use super::price::LabLimits;
 use crate::data::{Dataset, DatasetShape, mnist};
-use crate::fields::{Bounds, Fault, Fields, parsed, unknown};
+use crate::fields::{Fault, Fields, Interval, parsed, unknown};
 use crate::nn::{
     Batch, Differences, Draw, Layer, LayerSpec, Loss, LossKind, Network, Pool, Shape, ShapeError, Stopped,
     relative_error,
 };
 use crate::train::network_layers;
 
-/// A gradient check as asked for.
+/// A request for a gradient check.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CheckRequest {
-    /// The layers of the request, or none where it names a model.
+    /// The layers of the request. `None` if it names a model.
     pub layers: Option<Vec<LayerSpec>>,
     /// The model whose weights are checked.
     pub model: Option<String>,
     /// Name of the data set.
     pub dataset: String,
-    /// The shape of its images.
+    /// The shape of an image.
     pub input: Shape,
-    /// Examples of a batch.
+    /// Number of examples in the batch.
     pub samples: usize,
-    /// Of weights, examples, and which parameters are checked.
+    /// Seed for the weights, the examples, and the choice of parameters.
     pub seed: u64,
-    /// Numbers of each parameter tensor that are checked.
+    /// Number of parameters checked per tensor.
     pub per_tensor: usize,
-    /// What is differentiated.
+    /// The loss that is differentiated.
     pub loss: Loss,
 }
 
-/// Examples of a check at most, and numbers of a tensor: unless told, so few that the answer comes at once.
+/// Largest number of examples, and largest and default number of parameters per tensor. The default is small
+/// enough for an immediate answer.
 const SAMPLES_MAX: u64 = 256;
 const PER_TENSOR_MAX: u64 = 1_000;
 const PER_TENSOR: u64 = 5;
 
-/// Passes forward and backward for the time of one.
+/// Number of timed backpropagations.
 const BACKPROPAGATIONS: usize = 3;
 
 impl CheckRequest {
-    /// A request with its defaults.
+    /// Parses a request and fills in defaults.
     ///
     /// # Errors
     /// Every fault of the request.
@@ -78,7 +78,7 @@ impl CheckRequest {
         let seed = fields.integer("seed", 0..=i64::MAX as u64).unwrap_or(1);
         let per_tensor = fields.integer("parameters", 1..=PER_TENSOR_MAX).unwrap_or(PER_TENSOR) as usize;
         let kind = fields.one_of("loss", &LossKind::NAMED);
-        let smoothing = fields.number("label_smoothing", Bounds::from(0.0).below(1.0));
+        let smoothing = fields.number("label_smoothing", Interval::from(0.0).below(1.0));
         fields.refuse_unknown();
         let loss =
             Loss { kind: kind.unwrap_or(LossKind::CrossEntropy), label_smoothing: smoothing.unwrap_or(0.0) };
@@ -86,78 +86,80 @@ impl CheckRequest {
     }
 }
 
-/// Backpropagation beside numerical differentiation, in `f64`.
+/// Backpropagation compared with numerical differentiation, in `f64`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Check {
-    /// Examples of the batch.
+    /// Number of examples in the batch.
     pub samples: usize,
-    /// Each layer with parameters.
+    /// The layers that have parameters.
     pub layers: Vec<LayerCheck>,
-    /// The largest of all.
+    /// The largest relative error of all layers.
     pub max_relative_error: f64,
-    /// Numbers that can be trained.
+    /// Number of trainable parameters.
     pub parameters: usize,
-    /// Numbers that were checked.
+    /// Number of parameters that were checked.
     pub checked: usize,
-    /// Passes forward that it took.
+    /// Number of forward passes.
     #[serde(skip)]
     pub passes: usize,
-    /// Seconds of one pass forward and backward, which gives the gradient of every parameter: the best of three.
+    /// Seconds of one forward and backward pass, which gives the gradient of every parameter. The best of
+    /// three.
     pub backpropagation_seconds: f64,
-    /// Seconds of two passes forward, which give that of one: their mean.
+    /// Mean seconds of the forward passes that give the derivative with respect to one parameter.
     pub numerical_seconds_per_parameter: f64,
-    /// Seconds that the numerical way takes for every parameter, from those it took for the ones checked.
+    /// Estimated seconds for the numerical derivatives of every parameter, from the time of those checked.
     pub numerical_seconds: f64,
     /// `numerical_seconds / backpropagation_seconds`.
     pub ratio: f64,
 }
 
-/// The check of a layer.
+/// The check of one layer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LayerCheck {
-    /// Its place and kind, as `0.dense`.
+    /// Index and kind, such as `0.dense`.
     pub layer: String,
-    /// Numbers that can be trained.
+    /// Number of trainable parameters.
     pub parameters: usize,
-    /// Numbers that were checked.
+    /// Number of parameters that were checked.
     pub checked: usize,
-    /// Of them those on a kink of relu or max-pooling or too near one, where there is no slope to compare with.
+    /// Number of checked parameters at or close to a kink of relu or max-pooling, where no derivative exists
+    /// to compare with.
     pub kinks: usize,
     /// The largest [`relative_error`] of the others.
     pub max_relative_error: f64,
-    /// The parameter with it; none where all are on kinks.
+    /// The parameter with the largest error. `None` if all are at kinks.
     pub worst: Option<WorstParameter>,
 }
 
-/// Both gradients of one parameter.
+/// Both derivatives of one parameter.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct WorstParameter {
     /// `weight` or `bias`.
     pub parameter: &'static str,
-    /// Its place in row order.
+    /// Index in row-major order.
     pub index: usize,
-    /// By backpropagation.
+    /// The derivative by backpropagation.
     pub backpropagation: f64,
-    /// By a central difference.
+    /// The derivative by central difference.
     pub numerical: f64,
 }
 
-/// Different biases that are drawn.
+/// Number of different biases that can be drawn.
 const BIASES: u64 = 1 << 32;
 
 impl CheckRequest {
-    /// The network of the request, with weights and biases drawn from its seed.
+    /// Creates the network of the request, with weights and biases drawn from its seed.
     ///
     /// # Errors
-    /// If the layers don't fit.
+    /// If the layers don't fit each other.
     pub fn draw(&self) -> Result<Network<f64>, Vec<Fault>> {
         let misfit =
             |error: ShapeError| vec![Fault { pointer: "/network".to_owned(), detail: error.to_string() }];
         let layers = self.layers.as_deref().unwrap_or_default();
         let mut network = Network::new(self.input, layers, self.seed).map_err(misfit)?;
         for (_, bias) in network.layers_mut().iter_mut().filter_map(Layer::parameters_mut) {
-            // With a bias of 0 a relu would stand on its kink wherever an image is empty, and no difference tells the
-            // slope there.
+            // With a bias of 0, a relu is at its kink wherever the image is empty, and has no derivative
+            // there.
             let start = chosen(BIASES, bias.len(), self.seed);
             bias.iter_mut().zip(start).for_each(|(bias, place)| {
                 *bias = 0.01 + 0.1 * place as f64 / BIASES as f64;
@@ -167,10 +169,10 @@ impl CheckRequest {
     }
 }
 
-/// [`check`] of the layers of the request, see [`CheckRequest::draw`].
+/// Runs [`check`] on the layers of the request. See [`CheckRequest::draw`].
 ///
 /// # Errors
-/// If that would take too much, or the layers don't fit.
+/// If the cost exceeds a limit, or the layers don't fit each other.
 pub fn check_drawn(
     request: &CheckRequest,
     dataset: &Dataset,
@@ -180,11 +182,11 @@ pub fn check_drawn(
     Ok(check(request.draw()?, request, dataset, &|| true).expect("nobody stops it"))
 }
 
-/// Checks some parameters of `network` on the first `samples` of the training examples in a seeded order, as a training
-/// step computes them, as long as `go_on`, asked before each pass, says yes.
+/// Checks some parameters of `network` on `samples` training examples, chosen by the seed. The gradients are
+/// those of a training step. Before each pass it asks `go_on` whether to continue.
 ///
 /// # Errors
-/// If it says no.
+/// If `go_on` returns false.
 pub fn check(
     network: Network<f64>,
     request: &CheckRequest,
@@ -219,7 +221,7 @@ pub fn check(
     }
     let started = Instant::now();
     for (tensor, chosen) in tensors.iter().enumerate() {
-        for (&index, &backpropagation) in chosen.places.iter().zip(&chosen.gradient) {
+        for (&index, &backpropagation) in chosen.indices.iter().zip(&chosen.gradient) {
             let numerical = differences.derivative(tensor, index)?;
             layers[tensor / 2].note(tensor, index, backpropagation, numerical);
         }
@@ -248,27 +250,27 @@ fn examples(request: &CheckRequest, dataset: &Dataset) -> Vec<u32> {
         .collect()
 }
 
-/// The numbers of a parameter tensor that are checked.
+/// The parameters of a tensor that are checked.
 struct Chosen {
-    /// Where they are, in the order in which they are checked.
-    places: Vec<usize>,
-    /// The same by place, each with its turn.
+    /// Their indices, in the order in which they are checked.
+    indices: Vec<usize>,
+    /// The indices in ascending order, each with its position in `indices`.
     sorted: Vec<(usize, usize)>,
-    /// By backpropagation.
+    /// Their gradients by backpropagation.
     gradient: Vec<f64>,
 }
 
 impl Chosen {
-    /// Those of the tensor number `tensor`, of `length` numbers.
+    /// Chooses parameters of the tensor at index `tensor`, which has `length` elements.
     fn new(length: usize, request: &CheckRequest, tensor: u64) -> Self {
-        let places = chosen(length as u64, request.per_tensor, request.seed.wrapping_add(tensor));
-        let places: Vec<usize> = places.into_iter().map(|place| place as usize).collect();
-        let mut sorted: Vec<(usize, usize)> = places.iter().copied().zip(0..).collect();
+        let indices = chosen(length as u64, request.per_tensor, request.seed.wrapping_add(tensor));
+        let indices: Vec<usize> = indices.into_iter().map(|place| place as usize).collect();
+        let mut sorted: Vec<(usize, usize)> = indices.iter().copied().zip(0..).collect();
         sorted.sort_unstable();
-        Self { gradient: vec![0.0; places.len()], places, sorted }
+        Self { gradient: vec![0.0; indices.len()], indices, sorted }
     }
 
-    /// Takes those of the gradient that are in `part`, which begins at `first`.
+    /// Copies the chosen gradients from `part`, a part of the tensor's gradient that starts at `first`.
     fn take(&mut self, first: usize, part: &[f64]) {
         let begin = self.sorted.partition_point(|&(place, _)| place < first);
         let of_part = self.sorted[begin..].iter().take_while(|(place, _)| place - first < part.len());
@@ -281,7 +283,7 @@ impl LayerCheck {
         Self { layer, parameters, checked: 0, kinks: 0, max_relative_error: 0.0, worst: None }
     }
 
-    /// Notes both gradients of a number of its weight, or of its bias where `tensor` is odd.
+    /// Records both derivatives of a parameter. It is a bias if `tensor` is odd.
     fn note(&mut self, tensor: usize, index: usize, backpropagation: f64, numerical: Option<f64>) {
         self.checked += 1;
         let Some(numerical) = numerical else {

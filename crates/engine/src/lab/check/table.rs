@@ -2,7 +2,7 @@ use super::{Check, LayerCheck};
 use crate::lab::number::number;
 
 impl Check {
-    /// A table for a terminal.
+    /// The check as a table of plain text.
     pub fn text(&self) -> String {
         let mut text = format!(
             "{:<18}{:>12}{:>9}{:>16}   worst parameter: backpropagation, numerical\n",

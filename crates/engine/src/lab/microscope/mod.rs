@@ -2,53 +2,53 @@ mod worked;
 
 use serde::Serialize;
 
-use super::price::{AnswerCost, FIELDS_BYTES, Passes, asked};
+use super::price::{AnswerCost, FIELDS_BYTES, Passes, check_stopped};
 use super::trace::dscores;
 use crate::nn::{
     Float, Layer, LayerSpec, Loss, LossKind, Network, Shape, Stopped, Tape, UnitPath, central_difference,
     relative_error, strongest_paths,
 };
 
-/// The chain rule for one parameter of a network on one image: `∂L/∂w` is the value that enters it times the error
-/// that reaches it, summed over the places where it is used.
+/// The chain rule for one parameter of a network on one image. `∂L/∂w` is its input times the error of its
+/// output, summed over every use of the parameter.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Microscope {
-    /// Its layer, as `0.dense`.
+    /// The layer, such as `0.dense`.
     pub layer: String,
     /// `weight` or `bias`.
     pub parameter: &'static str,
-    /// Its place in the tensor.
+    /// Index in the tensor, one number per axis.
     pub index: Vec<usize>,
-    /// The parameter itself.
+    /// The value of the parameter.
     pub value: f64,
-    /// The class the image should be.
+    /// The true class of the image.
     pub label: usize,
-    /// The loss.
+    /// The loss of the image.
     pub loss: f64,
     /// `∂L/∂w` by backpropagation.
     pub gradient: f64,
-    /// `(L(w + h) − L(w − h)) / 2h`; none on a kink of relu or max-pooling or too near one.
+    /// `(L(w + h) − L(w − h)) / 2h`. `None` at or close to a kink of relu or max-pooling.
     pub numerical: Option<f64>,
-    /// See [`relative_error`].
+    /// See [`relative_error`]. `None` without `numerical`.
     pub relative_error: Option<f64>,
-    /// Places where it is used.
+    /// Number of uses of the parameter.
     pub uses: usize,
-    /// Places where neither what enters nor the error that comes back is 0.
+    /// Number of uses whose input and error are both different from 0.
     pub reached: usize,
-    /// The strongest of them, one at least.
+    /// The uses with the largest products. There is at least one.
     pub terms: Vec<Term>,
-    /// The strongest paths from it to the loss.
+    /// The paths from the parameter to the loss with the largest products.
     pub paths: Vec<PathTrace>,
-    /// All of this as a teacher would write it.
+    /// All of this as worked text.
     pub text: String,
 }
 
 /// One use of the parameter.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Term {
-    /// Of what comes out of its layer, the value it is used for.
+    /// Index of the output value that it contributes to.
     pub output: Vec<usize>,
-    /// The value that enters it: 1 for a bias.
+    /// The value that the parameter is multiplied by. It is 1 for a bias.
     pub input: f64,
     /// `∂L/∂output`.
     pub error: f64,
@@ -56,51 +56,52 @@ pub struct Term {
     pub product: f64,
 }
 
-/// One way from the parameter to the loss.
+/// A path from the parameter to the loss.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PathTrace {
-    /// The product of all local derivatives: this path's part of the gradient.
+    /// The product of all local derivatives, which is the share of this path in the gradient.
     pub product: f64,
-    /// What it passes.
+    /// The values on the path.
     pub steps: Vec<PathStep>,
 }
 
-/// One value on a path.
+/// A value on a path.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PathStep {
-    /// The layer it comes out of, or `loss`.
+    /// The layer whose output it is, or `loss`.
     pub layer: String,
-    /// Its place there.
+    /// Index in that output.
     pub unit: Vec<usize>,
     /// The value.
     pub value: f64,
-    /// `∂value/∂(the value before it on the path)`.
+    /// Its derivative with respect to the previous value on the path.
     pub local: f64,
 }
 
-/// A parameter of a network.
+/// The position of a parameter in a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParameterPlace {
-    /// Place of the layer.
+    /// Index of the layer.
     pub layer: usize,
-    /// Whether it is a bias.
+    /// Whether it is a bias, and not a weight.
     pub is_bias: bool,
-    /// Place in the tensor.
+    /// Index in the tensor, one number per axis.
     pub index: Vec<usize>,
 }
 
-/// What of the strongest is told.
-const TERMS_TOLD: usize = 10;
-const PATHS_TOLD: usize = 5;
+/// Largest number of terms and of paths in the answer.
+const TERMS_SHOWN: usize = 10;
+const PATHS_SHOWN: usize = 5;
 
-/// Axes of a wrong index that are repeated.
+/// Largest number of axes of an invalid index that the message repeats.
 const AXES_SHOWN: usize = 6;
 
 impl ParameterPlace {
-    /// The parameter of this layer, `weight` or `bias`, at `index`: the place along each axis, or in row order.
+    /// The parameter of this layer at `index`, which has one number per axis, or a single one in row-major
+    /// order.
     ///
     /// # Errors
-    /// The name of the field at fault, and why.
+    /// The name of the invalid field, and the reason.
     pub fn new<T: Float>(
         network: &Network<T>,
         layer: usize,
@@ -128,7 +129,7 @@ impl ParameterPlace {
         Ok(Self { layer, is_bias, index })
     }
 
-    /// Row and column of the weight, or the column of the bias.
+    /// Row and column in the weight matrix. The row of a bias is `None`.
     fn row_and_column(&self, shape: &[usize]) -> (Option<usize>, usize) {
         match (self.is_bias, self.index.as_slice()) {
             (true, [column]) => (None, *column),
@@ -142,7 +143,7 @@ impl ParameterPlace {
     }
 }
 
-/// The place along each axis of a place in row order.
+/// Converts an index in row-major order to one number per axis.
 fn unravelled(mut flat: usize, shape: &[usize]) -> Vec<usize> {
     let mut index = vec![0; shape.len()];
     for (at, length) in index.iter_mut().zip(shape).rev() {
@@ -152,32 +153,32 @@ fn unravelled(mut flat: usize, shape: &[usize]) -> Vec<usize> {
     index
 }
 
-/// Passes of a central difference at most, of the smallest and the largest.
+/// Largest number of passes of a central difference.
 const PASSES_MAX: f64 = 10.0;
 
-/// Bytes of what is kept of the ways on from a value: a list with room for more than are told.
-const WAYS_BYTES: f64 = 24.0 + 32.0 * PATHS_TOLD.next_power_of_two() as f64;
+/// Bytes per value of the list of its strongest paths, whose capacity is a power of two.
+const PATH_LIST_BYTES: f64 = 24.0 + 32.0 * PATHS_SHOWN.next_power_of_two() as f64;
 
-/// What a microscope takes.
+/// The cost of [`microscope`].
 pub fn microscope_cost(input: Shape, layers: &[LayerSpec], place: &ParameterPlace) -> AnswerCost {
     let passes = Passes::of(input, layers);
     let flops = passes.forward() * (1.0 + PASSES_MAX)
         + passes.errors(place.layer + 1)
         + EDGE_FLOPS * passes.forward();
     let held = passes.parameters() + passes.tape(1, place.layer + 1) + 2.0 * passes.values();
-    let held = size_of::<f64>() as f64 * held + WAYS_BYTES * passes.values_from(place.layer + 1);
-    let text = layers.len() as f64 * FIELDS_BYTES * PATHS_TOLD as f64 + 4.0 * FIELDS_BYTES;
+    let held = size_of::<f64>() as f64 * held + PATH_LIST_BYTES * passes.values_from(place.layer + 1);
+    let text = layers.len() as f64 * FIELDS_BYTES * PATHS_SHOWN as f64 + 4.0 * FIELDS_BYTES;
     AnswerCost { flops, memory_bytes: held, answer_bytes: 0.0 }.then(AnswerCost::of_text(text))
 }
 
-/// Operations for the strongest ways through an edge, for each operation of a pass.
+/// Operations per edge to find the strongest paths, relative to those of a pass.
 const EDGE_FLOPS: f64 = 10.0;
 
-/// The chain rule for the parameter at `place`, on an image of pixel / 255, in `f64`, as long as `go_on`, asked before each
-/// pass, says yes.
+/// Works out the chain rule for the parameter at `place` on an image with values from 0 to 1, in `f64`.
+/// Before each pass it asks `go_on` whether to continue.
 ///
 /// # Errors
-/// If it says no.
+/// If `go_on` returns false.
 pub fn microscope(
     network: &Network<f32>,
     kind: LossKind,
@@ -187,11 +188,11 @@ pub fn microscope(
 ) -> Result<Microscope, Stopped> {
     let image: Vec<f64> = image.iter().copied().map(f64::from).collect();
     let mut network: Network<f64> = network.converted();
-    asked(go_on)?;
+    check_stopped(go_on)?;
     let mut tape = Tape::new(&network, place.layer + 1);
     tape.pass_image(&network, &image);
     let (dscores, loss) = dscores(&tape, kind, label);
-    asked(go_on)?;
+    check_stopped(go_on)?;
     tape.backward_errors(&network, dscores);
     let layer = &network.layers()[place.layer];
     let (row, column) = place.row_and_column(&layer.weight_shape());
@@ -221,10 +222,10 @@ pub fn microscope(
     let gradient = terms.iter().map(|term| term.product).sum();
     terms.sort_by(|a, b| b.product.abs().total_cmp(&a.product.abs()));
     let reached = terms.iter().filter(|term| term.product != 0.0).count();
-    terms.truncate(TERMS_TOLD.min(reached.max(1)));
-    asked(go_on)?;
-    let paths = strongest_paths(&network, &tape, place.layer, uses.iter().copied(), PATHS_TOLD);
-    let paths = paths.iter().map(|path| told(&network, &tape, place, path, loss)).collect();
+    terms.truncate(TERMS_SHOWN.min(reached.max(1)));
+    check_stopped(go_on)?;
+    let paths = strongest_paths(&network, &tape, place.layer, uses.iter().copied(), PATHS_SHOWN);
+    let paths = paths.iter().map(|path| path_trace(&network, &tape, place, path, loss)).collect();
     let value = *parameter(&mut network, place.layer, (row, column));
     let mut is_stopped = false;
     let numerical = central_difference(loss, |step| {
@@ -258,7 +259,7 @@ pub fn microscope(
     Ok(found)
 }
 
-/// The parameter itself.
+/// The element of the network at `row` and `column`.
 fn parameter(network: &mut Network<f64>, layer: usize, (row, column): (Option<usize>, usize)) -> &mut f64 {
     let (weight, bias) = network.layers_mut()[layer].parameters_mut().expect("a layer with parameters");
     match row {
@@ -267,8 +268,8 @@ fn parameter(network: &mut Network<f64>, layer: usize, (row, column): (Option<us
     }
 }
 
-/// The values on a path with the local derivative of each.
-fn told(
+/// Converts a path to the values on it, each with its local derivative.
+fn path_trace(
     network: &Network<f64>,
     tape: &Tape<f64>,
     place: &ParameterPlace,

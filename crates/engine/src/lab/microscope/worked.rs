@@ -2,7 +2,7 @@ use super::{Microscope, PathTrace, Term};
 use crate::lab::number::{DIGITS, factor, number};
 
 impl Microscope {
-    /// All of it as a teacher would write it.
+    /// The worked text: values, sums and products as on a blackboard.
     pub(super) fn worked(&self) -> String {
         let name = format!("{}[{}]", self.letter(), place(&self.index));
         let mut lines = vec![format!(
@@ -37,7 +37,7 @@ impl Microscope {
         }
     }
 
-    /// What enters, by its letter.
+    /// The symbol of the value that the parameter is multiplied by.
     fn enters(&self) -> &'static str {
         match self.letter() {
             "w" => "x",
@@ -64,7 +64,7 @@ impl Microscope {
                 )
             }
             (uses, terms) => {
-                let told: Vec<String> = terms.iter().map(product).collect();
+                let products: Vec<String> = terms.iter().map(product).collect();
                 let rest = match self.reached - terms.len() {
                     0 => String::new(),
                     more => format!(" + {more} smaller ones"),
@@ -75,7 +75,7 @@ impl Microscope {
                 };
                 format!(
                     "Σ {enters}·∂L/∂y over {uses} places{reached} = {}{rest} = {gradient}",
-                    told.join(" + ")
+                    products.join(" + ")
                 )
             }
         }

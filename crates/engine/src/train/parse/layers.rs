@@ -1,11 +1,11 @@
 use serde_json::Value;
 
 use crate::data::DatasetShape;
-use crate::fields::{Bounds, Fields, kind, unknown};
+use crate::fields::{Fields, Interval, kind, unknown};
 use crate::nn::{Init, LayerSpec, Padding, Shape, ShapeError, shapes};
 use crate::train::SpecLimits;
 
-/// The layers of a request, which fit each other, the images and the classes of `dataset`.
+/// Parses the layers of a request. They must fit each other, and the images and classes of `dataset`.
 pub(super) fn layers(
     network: &mut Fields,
     dataset: &DatasetShape,
@@ -61,7 +61,7 @@ pub(super) fn layers(
 }
 
 fn layer(mut fields: Fields, image: Shape, limits: &SpecLimits) -> Option<LayerSpec> {
-    // The side of a filter and of a square, and the step of a window: no larger than an image.
+    // Largest filter size, pooling size and stride.
     let window_max = image.height.max(image.width) as u64;
     let kind = fields.required_string("type")?;
     let layer = match kind.as_str() {
@@ -84,7 +84,7 @@ fn layer(mut fields: Fields, image: Shape, limits: &SpecLimits) -> Option<LayerS
         "avg_pool2d" => Some(LayerSpec::AvgPool2d { size: size(&mut fields, window_max) }),
         "batch_norm" => Some(LayerSpec::BatchNorm),
         "dropout" => Some(LayerSpec::Dropout {
-            rate: fields.number("rate", Bounds::from(0.0).below(1.0)).unwrap_or(0.5),
+            rate: fields.number("rate", Interval::from(0.0).below(1.0)).unwrap_or(0.5),
         }),
         "flatten" => Some(LayerSpec::Flatten),
         "relu" => Some(LayerSpec::Relu),
@@ -106,7 +106,7 @@ fn init(fields: &mut Fields) -> Init {
     fields.one_of("init", &choices).unwrap_or(Init::He)
 }
 
-/// The side of a square, 2 unless told.
+/// The field `size`, which defaults to 2.
 fn size(fields: &mut Fields, window_max: u64) -> usize {
     fields.integer("size", 1..=window_max).unwrap_or(2) as usize
 }

@@ -7,13 +7,13 @@ use self::layers::layers;
 use self::rules::{augment, optimizer, schedule};
 use super::{CheckpointSpec, EarlyStopping, NetworkSpec, Preset, SpecLimits, TrainSpec};
 use crate::data::{DatasetShape, mnist};
-use crate::fields::{Bounds, Fault, Fields, kind, parsed, shown, unknown};
+use crate::fields::{Fault, Fields, Interval, kind, parsed, shown, unknown};
 use crate::nn::{LayerSpec, LossKind};
 
-/// Turns a request into a spec.
+/// Parses and validates a request.
 ///
 /// # Errors
-/// All faults at once, each with its pointer.
+/// Every fault of the request, each with its pointer.
 pub fn parse(
     request: &Value,
     datasets: &[DatasetShape],
@@ -55,7 +55,7 @@ fn train_spec(mut fields: Fields, datasets: &[DatasetShape], limits: &SpecLimits
     if let Some(seed) = fields.integer("seed", 0..=i64::MAX as u64) {
         spec.seed = seed;
     }
-    if let Some(fraction) = fields.number("validation_fraction", Bounds::from(0.0).below(1.0)) {
+    if let Some(fraction) = fields.number("validation_fraction", Interval::from(0.0).below(1.0)) {
         spec.validation_fraction = fraction;
     }
     let examples = dataset.map_or(usize::MAX / 2, |dataset| dataset.train);
@@ -71,11 +71,11 @@ fn train_spec(mut fields: Fields, datasets: &[DatasetShape], limits: &SpecLimits
         Some(batch_size) => spec.batch_size = batch_size as usize,
         None => spec.batch_size = spec.batch_size.min(training.max(1)),
     }
-    if let Some(smoothing) = fields.number("label_smoothing", Bounds::from(0.0).below(1.0)) {
+    if let Some(smoothing) = fields.number("label_smoothing", Interval::from(0.0).below(1.0)) {
         spec.label_smoothing = smoothing;
     }
-    spec.gradient_clip_norm = fields.number("gradient_clip_norm", Bounds::above(0.0));
-    spec.target_accuracy = fields.number("target_accuracy", Bounds::above(0.0).to(1.0));
+    spec.gradient_clip_norm = fields.number("gradient_clip_norm", Interval::above(0.0));
+    spec.target_accuracy = fields.number("target_accuracy", Interval::above(0.0).to(1.0));
     if let Some(mut early) = fields.object("early_stopping") {
         let patience = early.integer("patience", 1..=u64::from(limits.epochs_max)).unwrap_or(3);
         spec.early_stopping = Some(EarlyStopping { patience: patience as u32 });
@@ -102,7 +102,7 @@ fn train_spec(mut fields: Fields, datasets: &[DatasetShape], limits: &SpecLimits
     }
     spec.augment = augment(&mut fields, spec.augment);
     let no_average = fields.is_null("ema_decay");
-    spec.ema_decay = match fields.number("ema_decay", Bounds::from(0.0).to(0.999_999)) {
+    spec.ema_decay = match fields.number("ema_decay", Interval::from(0.0).to(0.999_999)) {
         None if no_average => None,
         decay => decay.or(spec.ema_decay),
     };
@@ -136,8 +136,8 @@ fn train_spec(mut fields: Fields, datasets: &[DatasetShape], limits: &SpecLimits
     Some(spec)
 }
 
-/// The layers that the field `network` names, a preset's or its own, for images of `dataset`; the default preset's if it is
-/// absent.
+/// The layers that the field `network` gives, by a preset's name or directly. Without the field, those of the
+/// default preset.
 pub fn network_layers(
     fields: &mut Fields,
     dataset: &DatasetShape,
@@ -149,7 +149,7 @@ pub fn network_layers(
     (fields.faults.len() == faults).then_some(layers)
 }
 
-/// The preset, and the layers where the request brings its own.
+/// The preset, and the layers if the request gives its own.
 fn network(
     fields: &mut Fields,
     dataset: &DatasetShape,

@@ -1,11 +1,12 @@
 use crate::data::{Augment, Elastic};
-use crate::fields::{Bounds, Fields, unknown};
+use crate::fields::{Fields, Interval, unknown};
 use crate::nn::{OptimizerSpec, Schedule};
 
-/// ε must not vanish in the numbers a network computes with.
-const EPS: Bounds = Bounds::from(f32::MIN_POSITIVE as f64).to(1.0);
+/// ε must not become 0 in `f32`.
+const EPS: Interval = Interval::from(f32::MIN_POSITIVE as f64).to(1.0);
 
-/// The optimiser named, with its defaults, or the preset's, with what is named changed.
+/// The optimiser that the request names, with its defaults, or otherwise that of the preset. Fields of the
+/// request override both.
 pub(super) fn optimizer(fields: &mut Fields, preset: OptimizerSpec) -> OptimizerSpec {
     let Some(mut fields) = fields.object("optimizer") else { return preset };
     let default = match fields.string("type") {
@@ -19,7 +20,7 @@ pub(super) fn optimizer(fields: &mut Fields, preset: OptimizerSpec) -> Optimizer
         }
     };
     let Some(mut optimizer) = default else { return preset };
-    let share = Bounds::from(0.0).below(1.0);
+    let share = Interval::from(0.0).below(1.0);
     match &mut optimizer {
         OptimizerSpec::Sgd { learning_rate, weight_decay } => rates(&mut fields, learning_rate, weight_decay),
         OptimizerSpec::Momentum { learning_rate, momentum, weight_decay }
@@ -29,7 +30,7 @@ pub(super) fn optimizer(fields: &mut Fields, preset: OptimizerSpec) -> Optimizer
         }
         OptimizerSpec::Adagrad { learning_rate, lr_decay, eps, weight_decay } => {
             rates(&mut fields, learning_rate, weight_decay);
-            set(lr_decay, fields.number("lr_decay", Bounds::from(0.0).to(1e6)));
+            set(lr_decay, fields.number("lr_decay", Interval::from(0.0).to(1e6)));
             set(eps, fields.number("eps", EPS));
         }
         OptimizerSpec::Rmsprop { learning_rate, alpha, eps, momentum, centered, weight_decay } => {
@@ -51,8 +52,8 @@ pub(super) fn optimizer(fields: &mut Fields, preset: OptimizerSpec) -> Optimizer
 }
 
 fn rates(fields: &mut Fields, learning_rate: &mut f64, weight_decay: &mut f64) {
-    set(learning_rate, fields.number("learning_rate", Bounds::above(0.0).to(1e6)));
-    set(weight_decay, fields.number("weight_decay", Bounds::from(0.0).to(1e6)));
+    set(learning_rate, fields.number("learning_rate", Interval::above(0.0).to(1e6)));
+    set(weight_decay, fields.number("weight_decay", Interval::from(0.0).to(1e6)));
 }
 
 fn set<T>(field: &mut T, value: Option<T>) {
@@ -63,7 +64,8 @@ fn set<T>(field: &mut T, value: Option<T>) {
 
 const SCHEDULE_TYPES: [&str; 4] = ["constant", "step", "cosine", "one_cycle"];
 
-/// The schedule named, with its defaults, or the preset's, with what is named changed.
+/// The schedule that the request names, with its defaults, or otherwise that of the preset. Fields of the
+/// request override both.
 pub(super) fn schedule(fields: &mut Fields, preset: Schedule, epochs: u32) -> Schedule {
     let Some(mut fields) = fields.object("schedule") else { return preset };
     let none = 0.0;
@@ -78,7 +80,7 @@ pub(super) fn schedule(fields: &mut Fields, preset: Schedule, epochs: u32) -> Sc
             return preset;
         }
     };
-    let warmup = fields.number("warmup_epochs", Bounds::from(0.0).to(f64::from(epochs)));
+    let warmup = fields.number("warmup_epochs", Interval::from(0.0).to(f64::from(epochs)));
     match &mut schedule {
         Schedule::Constant { warmup_epochs } | Schedule::Cosine { warmup_epochs } => {
             set(warmup_epochs, warmup)
@@ -86,34 +88,34 @@ pub(super) fn schedule(fields: &mut Fields, preset: Schedule, epochs: u32) -> Sc
         Schedule::Step { warmup_epochs, step_size, gamma } => {
             set(warmup_epochs, warmup);
             set(step_size, fields.integer("step_size", 1..=u64::from(u32::MAX)).map(|epochs| epochs as u32));
-            set(gamma, fields.number("gamma", Bounds::above(0.0).to(1.0)));
+            set(gamma, fields.number("gamma", Interval::above(0.0).to(1.0)));
         }
         Schedule::OneCycle { warmup_epochs, pct_start, div_factor, final_div_factor } => {
             set(warmup_epochs, warmup);
-            set(pct_start, fields.number("pct_start", Bounds::from(0.0).to(1.0)));
-            set(div_factor, fields.number("div_factor", Bounds::from(1.0).to(1e12)));
-            set(final_div_factor, fields.number("final_div_factor", Bounds::from(1.0).to(1e12)));
+            set(pct_start, fields.number("pct_start", Interval::from(0.0).to(1.0)));
+            set(div_factor, fields.number("div_factor", Interval::from(1.0).to(1e12)));
+            set(final_div_factor, fields.number("final_div_factor", Interval::from(1.0).to(1e12)));
         }
     }
     fields.refuse_unknown();
     schedule
 }
 
-/// The changes named, none for the others; the preset's where the field is absent, and none at all
-/// where it is null.
+/// The augmentation of the request, in which absent fields mean no change. If the field is absent, that of
+/// the preset; if it is null, none.
 pub(super) fn augment(fields: &mut Fields, preset: Option<Augment>) -> Option<Augment> {
     let is_null = fields.is_null("augment");
     let Some(mut fields) = fields.object("augment") else { return if is_null { None } else { preset } };
     let mut augment =
         Augment { shift_pixels: 0.0, rotate_degrees: 0.0, scale: 0.0, shear: 0.0, elastic: None };
-    set(&mut augment.shift_pixels, fields.number("shift_pixels", Bounds::from(0.0).to(14.0)));
-    set(&mut augment.rotate_degrees, fields.number("rotate_degrees", Bounds::from(0.0).to(180.0)));
-    set(&mut augment.scale, fields.number("scale", Bounds::from(0.0).to(0.9)));
-    set(&mut augment.shear, fields.number("shear", Bounds::from(0.0).to(1.0)));
+    set(&mut augment.shift_pixels, fields.number("shift_pixels", Interval::from(0.0).to(14.0)));
+    set(&mut augment.rotate_degrees, fields.number("rotate_degrees", Interval::from(0.0).to(180.0)));
+    set(&mut augment.scale, fields.number("scale", Interval::from(0.0).to(0.9)));
+    set(&mut augment.shear, fields.number("shear", Interval::from(0.0).to(1.0)));
     if let Some(mut elastic) = fields.object("elastic") {
         let mut bends = Elastic { alpha: 34.0, sigma: 4.0 };
-        set(&mut bends.alpha, elastic.number("alpha", Bounds::from(0.0).to(1e3)));
-        set(&mut bends.sigma, elastic.number("sigma", Bounds::above(0.0).to(9.0)));
+        set(&mut bends.alpha, elastic.number("alpha", Interval::from(0.0).to(1e3)));
+        set(&mut bends.sigma, elastic.number("sigma", Interval::above(0.0).to(9.0)));
         elastic.refuse_unknown();
         augment.elastic = Some(bends);
     }

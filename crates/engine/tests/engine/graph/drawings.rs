@@ -1,10 +1,10 @@
-//! What is drawn: well formed, complete, and nothing upon anything else.
+//! Drawings are well formed and complete, and nothing overlaps.
 
 use chainrule_engine::graph::EXPRESSION_CHARS_MAX;
 
 use super::{graph, lesson};
 
-/// Asserts that every element is closed in order and that nothing is left unescaped.
+/// Asserts that every element is closed in order and that all text is escaped.
 pub(super) fn assert_well_formed(svg: &str) {
     let mut open = Vec::new();
     for piece in svg.split('<').skip(1) {

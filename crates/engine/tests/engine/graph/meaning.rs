@@ -1,4 +1,4 @@
-//! What an expression means: how operators bind, and what becomes a node.
+//! The meaning of an expression: operator precedence, and the nodes it creates.
 
 use chainrule_engine::graph::Op;
 
@@ -39,11 +39,11 @@ fn a_binding_names_its_node_and_a_second_name_is_an_identity() {
     let graph = graph("y = a*a; z = y; w = a; z + w", &[("a", 3.0)]);
     assert_eq!(named(&graph, "y").op, Op::Multiply);
     assert_eq!((named(&graph, "z").op, named(&graph, "w").op), (Op::Identity, Op::Identity));
-    assert_eq!((graph.value(), graph.gradient("a")), (12.0, Some(7.0)));
+    assert_eq!((graph.value, graph.gradients.get("a").copied()), (12.0, Some(7.0)));
 }
 
 #[test]
-fn nodes_stand_behind_their_operands_and_inputs_stand_first() {
+fn nodes_come_after_their_operands_and_inputs_come_first() {
     let graph = graph("b*a + 2^a", &[("b", 1.0), ("a", 2.0)]);
     let inputs: Vec<_> = graph.nodes[..2].iter().map(|node| node.name.as_deref()).collect();
     assert_eq!(inputs, [Some("a"), Some("b")]);

@@ -1,4 +1,4 @@
-//! Central differences: right, or none and a reason.
+//! A central difference is correct, or there is none and a reason is given.
 
 use chainrule_engine::graph::differentiate;
 
@@ -12,7 +12,7 @@ fn a_central_difference_stays_inside_the_domain() {
     assert_eq!((edge.numerical["a"], edge.warnings.len()), (None, 1));
 }
 
-/// Asserts that there is no difference by `a`, for this reason.
+/// Asserts that there is no central difference for `a`, for this reason.
 fn assert_none(expression: &str, a: f64, reason: &str) {
     let graph = graph(expression, &[("a", a), ("b", 1.0)]);
     assert_eq!(graph.numerical["a"], None, "{expression}");
@@ -21,7 +21,7 @@ fn assert_none(expression: &str, a: f64, reason: &str) {
 }
 
 #[test]
-fn a_difference_that_steepness_or_rounding_spoils_is_none_and_said() {
+fn a_difference_lost_to_steepness_or_rounding_is_none_with_a_warning() {
     let unclear = "the expression is too steep or too flat for a difference";
     assert_none("1e-7*a + 123456789*b", 1.0, unclear);
     assert_none("(a + 1e12*b) - 1e12*b", 1.0, unclear);
@@ -46,8 +46,8 @@ fn a_steep_expression_has_a_difference_at_a_narrow_step() {
 }
 
 #[test]
-fn a_kink_without_relu_is_seen_in_the_halves() {
-    // The root of a square that is not quite 0 anywhere near: |a| but for 10⁻²⁰⁰.
+fn a_kink_without_relu_shows_in_the_one_sided_slopes() {
+    // The square root of a square that is nowhere exactly 0: |a| except within 10⁻²⁰⁰ of 0.
     assert_none("sqrt(a^2 + 1e-200)", 0.0, "the expression is too steep or too flat for a difference");
 }
 

@@ -1,4 +1,4 @@
-//! The blackboard says nothing false: formulas read back as what they are, and both sides are equal.
+//! The worked text is correct: formulas parse back to themselves, and both sides of every equation are equal.
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -49,8 +49,8 @@ fn a_printed_formula_reads_back_as_the_same_value() {
             let Ok(graph) = differentiate(&tree.text(), &inputs) else { return Ok(()) };
             let text = graph.text();
             let formula = text.lines().next().unwrap_or_default();
-            let read = differentiate(formula, &inputs).map(|again| again.value());
-            prop_assert_eq!(read, Ok(graph.value()), "{}", formula);
+            let read = differentiate(formula, &inputs).map(|again| again.value);
+            prop_assert_eq!(read, Ok(graph.value), "{}", formula);
             Ok(())
         })
         .unwrap_or_else(|failure| panic!("{failure}"));
@@ -86,15 +86,15 @@ fn a_printed_derivative_reads_back_as_the_gradient() {
             let start = format!("  ∂f/∂{name} = ");
             let Some(line) = text.lines().find_map(|line| line.strip_prefix(&start)) else { continue };
             let formula = line.split(" = ").next().unwrap_or_default();
-            let inputs = inputs(&[("a", 0.75), ("b", 1.5), ("f", graph.value()), ("v1", -2.0)]);
-            let read = differentiate(formula, &inputs).map_or(f64::NAN, |read| read.value());
+            let inputs = inputs(&[("a", 0.75), ("b", 1.5), ("f", graph.value), ("v1", -2.0)]);
+            let read = differentiate(formula, &inputs).map_or(f64::NAN, |read| read.value);
             assert!((read - gradient).abs() < 1e-12, "{expression}: {line}");
         }
     }
 }
 
 #[test]
-fn operands_that_tie_have_their_shares_on_the_board() {
+fn tied_operands_are_shown_with_their_shares() {
     let text = graph("max(a, b, a)*b", &[("a", 2.0), ("b", 2.0)]).text();
     assert!(text.contains("  ∂v1/∂a = 1/3 + 1/3 = 0.666667\n"), "{text}");
     assert!(text.contains("  ∂v1/∂b = 1/3 = 0.333333\n"), "{text}");
@@ -116,7 +116,7 @@ fn a_slope_that_six_digits_would_hide_stands_as_a_number() {
 }
 
 #[test]
-fn inner_nodes_get_names_on_the_board_that_nobody_has() {
+fn inner_nodes_get_unused_names() {
     let text = graph("(f + v1)*2", &[("f", -1.0), ("v1", 4.0)]).text();
     assert!(text.starts_with("g = (f + v1)·2\n"), "{text}");
     assert!(text.contains("  v2 = f + v1 = −1 + 4 = 3\n"), "{text}");

@@ -1,4 +1,4 @@
-//! What [`decode`] makes of bytes.
+//! Decoding of valid, truncated and corrupt files.
 
 use std::io::{Cursor, Write};
 
@@ -30,7 +30,7 @@ pub fn message(bytes: &[u8]) -> String {
     decode(bytes, &LIMITS).unwrap_err().to_string()
 }
 
-/// A PNG that ends behind a header with these sides.
+/// A truncated PNG whose header claims these sides.
 fn header_of_png(width: u32, height: u32) -> Vec<u8> {
     let mut bytes = png(gradient(1, 1));
     bytes[16..20].copy_from_slice(&width.to_be_bytes());
@@ -46,7 +46,7 @@ fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |crc, &byte| (0..8).fold(crc ^ u32::from(byte), step))
 }
 
-/// A JPEG whose header says `width` and `height`.
+/// A JPEG whose header claims `width` and `height`.
 fn header_of_jpeg(width: u16, height: u16) -> Vec<u8> {
     let mut bytes = jpeg(&gradient(16, 16));
     let frame = bytes.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
@@ -77,7 +77,7 @@ fn every_kind_of_colour_becomes_grey() {
     }
 }
 
-/// What the decoders of `image` make of a picture without transparency.
+/// The same picture decoded by `image`, for pictures without transparency.
 fn by_image(bytes: &[u8]) -> GrayImage {
     image::load_from_memory(bytes).unwrap().into_luma8()
 }
@@ -88,7 +88,7 @@ fn colours(width: u32, height: u32) -> DynamicImage {
 }
 
 #[test]
-fn colours_become_the_grey_that_image_makes_of_them() {
+fn colours_become_the_same_grey_as_with_image() {
     let picture = colours(67, 45);
     let mut colourful = Vec::new();
     JpegEncoder::new_with_quality(&mut colourful, 80).encode_image(&picture).unwrap();
@@ -106,7 +106,7 @@ pub fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
     [&(data.len() as u32).to_be_bytes()[..], &body, &crc32(&body).to_be_bytes()].concat()
 }
 
-/// The same PNG with chunks before its pixels, which begin after the header.
+/// Inserts chunks before the pixels, which start after the header.
 pub fn with_chunks(png: &[u8], chunks: &[u8]) -> Vec<u8> {
     [&png[..33], chunks, &png[33..]].concat()
 }
@@ -117,26 +117,26 @@ pub fn deflated(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Turned by 90 degrees to the right: one entry, orientation (0x0112), a short, 6.
+/// Exif for a rotation by 90° clockwise: one entry, orientation (0x0112), a short, 6.
 pub const TURNED: &[u8] = b"MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
 
-/// A palette of white and black, 8x1 pixels of one bit each.
+/// A palette of white and black, with 8x1 pixels of one bit each.
 #[test]
-fn a_palette_is_looked_up() {
+fn a_palette_is_expanded() {
     let header = [0, 0, 0, 8, 0, 0, 0, 1, 1, 3, 0, 0, 0];
     let palette = chunk(b"PLTE", &[255, 255, 255, 0, 0, 0]);
-    // No filter, and eight pixels.
+    // No filter, then eight pixels.
     let pixels = [chunk(b"IDAT", &deflated(&[0, 0x0f])), chunk(b"IEND", &[])].concat();
     let bytes = [&b"\x89PNG\r\n\x1a\n"[..], &chunk(b"IHDR", &header), &palette, &pixels].concat();
     assert_eq!(decode(&bytes, &LIMITS).unwrap().as_raw()[..], [255, 255, 255, 255, 0, 0, 0, 0]);
     let see_through = with_chunks(&bytes, &[palette, chunk(b"tRNS", &[255, 0])].concat());
-    // The palette that follows is a second one.
+    // This adds a second palette.
     assert_eq!(decode(&see_through, &LIMITS), Err(PictureError::Damaged { format: "png" }));
     let see_through = [&bytes[..51], &chunk(b"tRNS", &[255, 0]), &bytes[51..]].concat();
     assert_eq!(decode(&see_through, &LIMITS).unwrap().as_raw()[..], [255, 255, 255, 255, 0, 0, 0, 0]);
 }
 
-/// All kinds of samples that a PNG may have, interlaced and not, with rows that are not whole bytes.
+/// Every kind of sample that PNG supports, interlaced and not, with rows that don't end at a byte.
 #[test]
 fn samples_of_any_depth_are_read_interlaced_or_not() {
     for (width, height) in [(1, 1), (3, 2), (9, 5), (33, 17)] {
@@ -153,13 +153,14 @@ fn samples_of_any_depth_are_read_interlaced_or_not() {
     }
 }
 
-/// A PNG whose samples are told by their places, so that they are the same with Adam7 and without.
+/// A PNG whose samples are a function of their position, so that it decodes to the same picture with and
+/// without Adam7.
 fn interlaced_png(width: u32, height: u32, color: u8, depth: u8, interlaced: bool) -> Vec<u8> {
     let samples = [1, 0, 3, 0, 2, 0, 4][usize::from(color)];
     let row = |y: u32, columns: &[u32]| {
         let bits = columns.iter().flat_map(|&x| (0..samples).map(move |sample| (x, sample))).flat_map(
             |(x, sample)| {
-                // An alpha that is never 0.
+                // Alpha is never 0.
                 let is_alpha = matches!(color, 4 | 6) && sample + 1 == samples;
                 let value = if is_alpha { 0xffff - x * 99 } else { x * 7919 + y * 104_729 + sample * 31_337 };
                 (0..u32::from(depth)).rev().map(move |bit| (value >> bit & 1) as u8)
@@ -169,7 +170,7 @@ fn interlaced_png(width: u32, height: u32, color: u8, depth: u8, interlaced: boo
         let bytes = bits.chunks(8).map(|bits| bits.iter().enumerate().map(|(at, bit)| bit << (7 - at)).sum());
         std::iter::once(0).chain(bytes).collect::<Vec<u8>>()
     };
-    // First column and row, and the steps, of each pass (section 8.2).
+    // First column, first row and steps of each pass (section 8.2).
     let adam7 =
         [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)];
     let passes = if interlaced { &adam7[..] } else { &[(0, 0, 1, 1)] };
@@ -187,7 +188,7 @@ fn interlaced_png(width: u32, height: u32, color: u8, depth: u8, interlaced: boo
 }
 
 #[test]
-fn a_price_is_told_by_headers_and_refused_as_decode_refuses() {
+fn a_price_needs_only_headers_and_is_refused_as_decode_refuses() {
     let picture = price(&png(gradient(100, 50)), &LIMITS).unwrap();
     assert_eq!((picture.width, picture.height, picture.pixel_passes), (100, 50, 5_000));
     for bytes in [
@@ -200,13 +201,13 @@ fn a_price_is_told_by_headers_and_refused_as_decode_refuses() {
         assert_eq!(price(bytes, &LIMITS).err(), decode(bytes, &LIMITS).err());
         assert!(price(bytes, &LIMITS).is_err());
     }
-    // Without its pixels it has the same price.
+    // The price doesn't depend on the pixels.
     let header = &header_of_png(900, 700)[..33];
     assert_eq!(price(header, &LIMITS), price(&png(gradient(900, 700)), &LIMITS));
 }
 
 #[test]
-fn bytes_that_begin_like_a_picture_look_like_one() {
+fn bytes_that_start_like_a_picture_look_like_one() {
     assert_eq!(looks_like(&png(gradient(1, 1))[..8]), Some("png"));
     assert_eq!(looks_like(&jpeg(&gradient(1, 1))), Some("jpeg"));
     for bytes in [&b""[..], b"\x89PNG", &[0; 784], &[0xff; 784]] {
@@ -215,7 +216,7 @@ fn bytes_that_begin_like_a_picture_look_like_one() {
 }
 
 #[test]
-fn what_is_transparent_is_white_or_black_where_white_would_hide_it() {
+fn transparent_pixels_are_white_or_black_if_white_would_hide_the_picture() {
     let drawn = |level: u8| {
         let pixel = |x, _| if x < 3 { Rgba([level, level, level, 255]) } else { Rgba([77, 77, 77, 0]) };
         decode(&png(ImageBuffer::from_fn(10, 10, pixel)), &LIMITS).unwrap()
@@ -227,7 +228,7 @@ fn what_is_transparent_is_white_or_black_where_white_would_hide_it() {
 }
 
 #[test]
-fn a_jpeg_is_told_by_its_content_and_turned_as_its_exif_says() {
+fn a_jpeg_is_detected_by_its_content_and_turned_according_to_its_exif() {
     let picture = GrayImage::from_fn(32, 16, |x, _| Luma([if x < 16 { 0 } else { 255 }]));
     let upright = jpeg(&picture);
     let decoded = decode(&upright, &LIMITS).unwrap();
@@ -242,7 +243,7 @@ fn a_jpeg_is_told_by_its_content_and_turned_as_its_exif_says() {
 }
 
 #[test]
-fn other_bytes_are_no_picture() {
+fn other_bytes_are_not_a_picture() {
     for bytes in [&b""[..], b"x", b"GIF89a\x01\0\x01\0\0\0\0", b"{\"image\": []}", &[0x1f, 0x8b, 8, 0]] {
         assert_eq!(decode(bytes, &LIMITS), Err(PictureError::NotAPicture));
     }
@@ -250,15 +251,15 @@ fn other_bytes_are_no_picture() {
 
 #[test]
 fn a_header_beyond_the_limits_is_refused_by_its_size() {
-    let told = "a picture of 60000x60000 pixels is too large: at most 1000x800 are taken";
-    assert_eq!(message(&header_of_png(60_000, 60_000)), told);
-    assert_eq!(message(&header_of_jpeg(60_000, 60_000)), told);
+    let expected = "a picture of 60000x60000 pixels is too large: at most 1000x800 are taken";
+    assert_eq!(message(&header_of_png(60_000, 60_000)), expected);
+    assert_eq!(message(&header_of_jpeg(60_000, 60_000)), expected);
     assert!(decode(&png(gradient(1000, 800)), &LIMITS).is_ok());
     assert!(message(&png(gradient(1001, 800))).contains("1001x800"));
     assert!(message(&jpeg(&gradient(1000, 801))).contains("1000x801"));
 }
 
-/// Only the limit of bytes stands between the header and 3.6 GB here.
+/// The byte limit is all that keeps these headers from allocating 3.6 GB.
 #[test]
 fn a_header_beyond_the_limit_of_bytes_is_refused() {
     let limits = PictureLimits { width_max: 65_535, height_max: 65_535, alloc_bytes_max: 1 << 26 };
@@ -280,7 +281,7 @@ fn a_jpeg_of_several_scans_takes_more() {
     assert!((pixels..2 * pixels).contains(&price(&bytes, &limits).unwrap().memory_bytes));
     let frame = bytes.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
     bytes[frame + 1] = 0xc2;
-    // Two bytes for each value are kept until the last scan.
+    // Two bytes per coefficient are held until the last scan.
     assert!((3 * pixels..4 * pixels).contains(&price(&bytes, &limits).unwrap().memory_bytes));
     let limits = PictureLimits { alloc_bytes_max: 3 * pixels, ..limits };
     assert!(matches!(
@@ -290,8 +291,8 @@ fn a_jpeg_of_several_scans_takes_more() {
 }
 
 #[test]
-fn a_picture_cut_off_anywhere_is_damaged() {
-    // Noise, so that the pixels are most of the file.
+fn a_picture_truncated_anywhere_is_damaged() {
+    // Noise, so that most of the file is pixels.
     let picture = GrayImage::from_fn(64, 64, |x, y| Luma([(x * x * 31 + y * 57 * x) as u8]));
     for (name, bytes, tail) in [("png", png(picture.clone()), 40), ("jpeg", jpeg(&picture), 1)] {
         for length in (12..bytes.len() - tail).step_by(11).chain([bytes.len() - tail]) {

@@ -1,10 +1,10 @@
-//! Files that would make of a few bytes very many, or of a few pixels much work.
+//! Files in which few bytes expand to many, or few pixels cause much work.
 
 use super::bytes::{LIMITS, TURNED, chunk, deflated, gradient, jpeg, message, png, with_chunks};
 use super::*;
 
 #[test]
-fn chunks_that_are_not_pixels_are_left_alone_whatever_they_hold() {
+fn chunks_that_are_not_pixels_are_skipped_whatever_they_contain() {
     let plain = png(gradient(40, 30));
     let upright = decode(&plain, &LIMITS).unwrap();
     let bomb = deflated(&vec![0; 20 << 20]);
@@ -39,7 +39,7 @@ fn chunks_that_are_not_pixels_are_left_alone_whatever_they_hold() {
     assert!(bomb.len() < 30_000, "what is not inflated is much larger inflated");
 }
 
-/// The pixels of 40x30 are 1,230 bytes; what follows them, 20 MB, is not inflated.
+/// The pixels of 40x30 are 1,230 bytes. The 20 MB after them are not inflated.
 #[test]
 fn pixels_beyond_the_last_row_are_not_inflated() {
     let header = [0, 0, 0, 40, 0, 0, 0, 30, 8, 0, 0, 0, 0];
@@ -53,7 +53,7 @@ fn pixels_beyond_the_last_row_are_not_inflated() {
     assert_eq!(decode(&chunks(&rows[1..]), &LIMITS), Err(PictureError::Damaged { format: "png" }));
 }
 
-/// A JPEG in which every scan but the first is repeated, as many times.
+/// Appends copies of the last scan of a JPEG, `scans - 1` of them.
 fn with_scans(bytes: &[u8], scans: usize) -> Vec<u8> {
     let start = bytes.windows(2).rposition(|pair| pair == [0xff, 0xda]).unwrap();
     let end = bytes.len() - 2;
@@ -63,9 +63,9 @@ fn with_scans(bytes: &[u8], scans: usize) -> Vec<u8> {
 #[test]
 fn a_jpeg_of_very_many_scans_is_refused_by_their_number() {
     let plain = jpeg(&gradient(8, 8));
-    let told = price(&with_scans(&plain, 100), &LIMITS).unwrap();
-    assert_eq!((told.pixel_passes, price(&plain, &LIMITS).unwrap().pixel_passes), (6_400, 64));
-    // Progressive, and scans of a coefficient that end before they begin.
+    let priced = price(&with_scans(&plain, 100), &LIMITS).unwrap();
+    assert_eq!((priced.pixel_passes, price(&plain, &LIMITS).unwrap().pixel_passes), (6_400, 64));
+    // Progressive, with scans of a single coefficient that are empty.
     let mut tiny = plain.clone();
     let frame = tiny.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
     tiny[frame + 1] = 0xc2;
@@ -81,9 +81,9 @@ fn a_jpeg_of_very_many_scans_is_refused_by_their_number() {
     );
 }
 
-/// What the decoder would collect, sort and copy for each segment is not given to it.
+/// The decoder would collect, sort and copy these segments, so it doesn't get them.
 #[test]
-fn segments_that_are_not_pixels_are_left_alone() {
+fn segments_that_are_not_pixels_are_skipped() {
     let plain = jpeg(&gradient(40, 30));
     let segment = |marker: u8, data: &[u8]| {
         [&[0xff, marker][..], &(data.len() as u16 + 2).to_be_bytes(), data].concat()
@@ -97,7 +97,7 @@ fn segments_that_are_not_pixels_are_left_alone() {
         .collect();
     let bytes = [&plain[..2], &many, &plain[2..]].concat();
     assert_eq!(decode(&bytes, &LIMITS), decode(&plain, &LIMITS));
-    // Tables, of which the decoder makes something, are limited.
+    // The decoder builds its tables from these segments, so they are limited.
     let table = plain.windows(2).position(|pair| pair == [0xff, 0xdb]).unwrap();
     let tables = |count: usize| {
         let length = 2 + usize::from(u16::from_be_bytes([plain[table + 2], plain[table + 3]]));

@@ -10,7 +10,7 @@ use crate::data::mnist;
 
 const DIGITS: usize = 50;
 
-/// Test digits from all over the split.
+/// Test digits, evenly spaced over the split.
 fn digits() -> Vec<Vec<u8>> {
     let dataset = mnist::dataset();
     let step = dataset.test.len() / DIGITS;
@@ -27,7 +27,7 @@ fn even(width: u32, height: u32, level: u8) -> GrayImage {
 }
 
 #[test]
-fn a_digit_on_any_sheet_becomes_what_it_was_in_mnist() {
+fn a_digit_on_any_sheet_becomes_its_original_in_mnist() {
     let digits = digits();
     for (name, sheet) in kinds() {
         // Drawing the large ones takes most of the time.
@@ -56,7 +56,7 @@ fn the_brightest_pixel_is_255_however_pale_the_ink() {
 }
 
 #[test]
-fn proportions_are_kept() {
+fn the_aspect_ratio_is_kept() {
     let mut stroke = even(300, 300, 255);
     (50..250).for_each(|y| (140..160).for_each(|x| stroke.put_pixel(x, y, Luma([0]))));
     let image = prepare(&stroke).unwrap();
@@ -68,7 +68,7 @@ fn proportions_are_kept() {
 }
 
 #[test]
-fn a_box_alone_is_taken_for_a_digit_and_a_box_around_one_is_not() {
+fn a_lone_box_is_the_digit_and_a_box_around_a_digit_is_not() {
     let mut square = even(100, 100, 255);
     (20..80).for_each(|a| {
         for (x, y) in [(a, 20), (a, 21), (a, 78), (a, 79), (20, a), (21, a), (78, a), (79, a)] {
@@ -85,7 +85,7 @@ fn a_box_alone_is_taken_for_a_digit_and_a_box_around_one_is_not() {
 #[test]
 fn a_digit_that_touches_its_box_is_kept() {
     let digits = digits();
-    // The box cuts into the pixels 4 rows and columns beyond which the digits begin.
+    // The box lies on the fourth row and column, next to the area that the digits fill.
     let sheet = Sheet { side: 224, smooth: true, ink: 40, paper: 230, frame: Some((26, 5)), ..PLAIN };
     assert!(mean_correlation(&sheet, &digits) > 0.8);
 }
@@ -120,7 +120,7 @@ fn a_picture_without_contrast_is_blank() {
     assert_eq!(prepare(&shade.draw(&[0; IMAGE_PIXELS])), Err(PictureError::Blank));
 }
 
-/// Nothing is asked of the result but that there is one.
+/// Any result is accepted, but no panic.
 #[test]
 fn tiny_and_thin_pictures_do_no_harm() {
     for (width, height) in

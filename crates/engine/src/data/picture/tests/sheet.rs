@@ -1,31 +1,32 @@
-//! Digits drawn on sheets, as people send them.
+//! Digits drawn on sheets, as clients send them.
 
 use image::codecs::jpeg::JpegEncoder;
 use image::imageops::{self, FilterType};
 use image::{GrayImage, Luma};
 
-/// How a digit is drawn on a sheet.
+/// The way a digit is drawn on a sheet.
 #[derive(Clone, Copy)]
 pub struct Sheet {
     /// Width and height of the digit's 28x28 in pixels of the sheet.
     pub side: u32,
-    /// Whether its pixels are blended into each other, or squares.
+    /// Whether the digit is scaled with smooth or with sharp pixels.
     pub smooth: bool,
-    /// Width, height, and where the digit's 28x28 begins; else the sheet is as large as that.
+    /// Width and height of the sheet, and position of the digit's 28x28. If absent, the sheet has the size of
+    /// the digit.
     pub place: Option<(u32, u32, u32, u32)>,
     /// Grey level of the strokes.
     pub ink: u8,
     /// Grey level of the sheet.
     pub paper: u8,
-    /// Distance from the edges and thickness of a box, in pixels.
+    /// Distance of a box from the edges, and its thickness, in pixels.
     pub frame: Option<(u32, u32)>,
-    /// Degrees the box is turned by, as a photo or scan does it.
+    /// Rotation of the box in degrees, as in a photo or scan.
     pub tilt: f32,
     /// Standard deviation of the noise in grey levels.
     pub noise: f32,
     /// How much darker the right edge is than the left one, in grey levels.
     pub shade: f32,
-    /// Quality it is compressed with.
+    /// JPEG quality, if it is compressed.
     pub jpeg: Option<u8>,
 }
 
@@ -43,7 +44,7 @@ pub const PLAIN: Sheet = Sheet {
 };
 
 impl Sheet {
-    /// The same in the other polarity.
+    /// The same with inverted brightness.
     pub fn inverted(self) -> Self {
         Self { ink: self.paper, paper: self.ink, ..self }
     }
@@ -83,7 +84,7 @@ impl Sheet {
     }
 }
 
-/// Nearly normally distributed, mean 0 and deviation 1: the sum of twelve (xorshift32) numbers.
+/// Approximately normal with mean 0 and deviation 1: the sum of twelve uniform numbers (xorshift32).
 fn normal(random: &mut u32) -> f32 {
     let uniform = |_| {
         *random ^= *random << 13;

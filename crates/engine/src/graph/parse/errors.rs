@@ -6,11 +6,11 @@ use super::super::token::{Token, is_name};
 use super::super::{EXPRESSION_CHARS_MAX, INPUTS_MAX};
 use super::{LET, Parser};
 
-/// Names of which an error tells that they exist.
-const KNOWN_TOLD_MAX: usize = 20;
+/// Largest number of known names that an error message lists.
+const KNOWN_SHOWN_MAX: usize = 20;
 
-/// The characters of `expression`, if they are not too many.
-pub(super) fn too_long(expression: &str) -> Result<Vec<char>, GraphError> {
+/// The characters of `expression`, or an error if there are too many.
+pub(super) fn characters(expression: &str) -> Result<Vec<char>, GraphError> {
     let characters: Vec<char> = expression.chars().take(EXPRESSION_CHARS_MAX + 1).collect();
     if characters.len() > EXPRESSION_CHARS_MAX {
         let count = expression.chars().count();
@@ -21,15 +21,15 @@ pub(super) fn too_long(expression: &str) -> Result<Vec<char>, GraphError> {
     Ok(characters)
 }
 
-/// Why inputs cannot be what they are; of those that are too many, the first.
+/// An error for each invalid input. Of inputs over the limit, only the first is reported.
 pub(super) fn wrong_inputs(inputs: &BTreeMap<String, f64>) -> Vec<GraphError> {
-    let told = inputs.iter().take(INPUTS_MAX + 1).enumerate();
-    told.filter_map(|(place, (name, &value))| wrong_input(place, name, value)).collect()
+    let checked = inputs.iter().take(INPUTS_MAX + 1).enumerate();
+    checked.filter_map(|(place, (name, &value))| wrong_input(place, name, value)).collect()
 }
 
-/// Why the input at this place cannot be one.
+/// The error of an invalid input, where `place` is its index.
 fn wrong_input(place: usize, name: &str, value: f64) -> Option<GraphError> {
-    let fault = if place >= INPUTS_MAX {
+    let detail = if place >= INPUTS_MAX {
         format!("is input number {}, at most {INPUTS_MAX} are taken", place + 1)
     } else if !is_name(name) {
         "is not a name: a letter or _, then letters, digits and _".to_owned()
@@ -40,10 +40,10 @@ fn wrong_input(place: usize, name: &str, value: f64) -> Option<GraphError> {
     } else {
         return None;
     };
-    Some(GraphError::of_input(name, fault))
+    Some(GraphError::of_input(name, detail))
 }
 
-/// Whether `name` is a name, and without a meaning of its own.
+/// Whether `name` is a valid name that is not reserved.
 pub(super) fn can_be_bound(name: &str) -> bool {
     is_name(name) && !is_reserved(name)
 }
@@ -60,8 +60,8 @@ fn function_names() -> String {
     Op::FUNCTIONS.map(Op::name).join(", ")
 }
 
-/// The known name that `name` is a slip of the finger away from: one edit
-/// (in a word of five letters or more: two).
+/// The known name that `name` is probably a typo of: at an edit distance of one, or of two if the longer word
+/// has at least five letters.
 fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let length = name.chars().count();
     let near = known.filter_map(|known| {
@@ -76,8 +76,8 @@ fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a s
 }
 
 impl Parser {
-    /// Whether `name` can be bound.
-    pub(super) fn refuse_binding(&self, name: &str, column: usize) -> Result<(), GraphError> {
+    /// An error if `name` can't be bound.
+    pub(super) fn check_binding(&self, name: &str, column: usize) -> Result<(), GraphError> {
         let short = shown(name);
         let detail = match self.names.get(name) {
             _ if is_reserved(name) => format!("{short} cannot be bound: {}", reserved_words()),
@@ -88,7 +88,7 @@ impl Parser {
         Err(GraphError::at(column, detail))
     }
 
-    /// What is wrong with a token that cannot follow an operand.
+    /// The error for a token that can't follow an operand.
     pub(super) fn after_operand(&self) -> GraphError {
         let left = match &self.tokens[self.place.saturating_sub(1)].0 {
             Token::Symbol(_) => "(…)".to_owned(),
@@ -99,57 +99,57 @@ impl Parser {
             Token::Name(name) if Op::function(name).is_some() => format!("{name}(…)"),
             Token::Name(name) => shown(name),
             Token::Symbol('(') => "(…)".to_owned(),
-            Token::Symbol(')') => return self.fault("this ) closes nothing: no ( is open"),
-            Token::Symbol('=') => return self.fault("= may only follow a name at the start of a part"),
+            Token::Symbol(')') => return self.error("this ) closes nothing: no ( is open"),
+            Token::Symbol('=') => return self.error("= may only follow a name at the start of a part"),
             Token::Symbol(',') => {
-                return self.fault("a comma may only stand between the arguments of a function");
+                return self.error("a comma may only stand between the arguments of a function");
             }
-            Token::BadNumber(text, why) => return self.fault(format!("{} {why}", shown(text))),
-            other => return self.fault(format!("expected an operator, found {other}")),
+            Token::BadNumber(text, why) => return self.error(format!("{} {why}", shown(text))),
+            other => return self.error(format!("expected an operator, found {other}")),
         };
-        self.fault(format!("expected an operator between {left} and {right}: write {left}*{right}"))
+        self.error(format!("expected an operator between {left} and {right}: write {left}*{right}"))
     }
 
-    /// That no function is called `name`.
+    /// The error for an unknown function.
     pub(super) fn unknown_function(&self, name: &str) -> GraphError {
         let hint = match nearest(name, Op::FUNCTIONS.iter().map(|op| op.name())) {
             Some(nearest) => format!("did you mean {nearest}?"),
             None => format!("there are: {}", function_names()),
         };
-        self.fault(format!("unknown function {}, {hint}", shown(name)))
+        self.error(format!("unknown function {}, {hint}", shown(name)))
     }
 
-    /// Why `name` stands for nothing.
+    /// The error for a name without a value.
     pub(super) fn unknown(&self, name: &str) -> GraphError {
         let short = shown(name);
         if self.binding.as_deref() == Some(name) {
-            return self.fault(format!("{short} is bound by itself: such a cycle has no value"));
+            return self.error(format!("{short} is bound by itself: such a cycle has no value"));
         }
         if name == LET {
-            return self.fault("let may only stand at the start of a part");
+            return self.error("let may only stand at the start of a part");
         }
         if Op::function(name).is_some() {
-            return self.fault(format!("{name} is a function: write {name}(…)"));
+            return self.error(format!("{name} is a function: write {name}(…)"));
         }
         let is_binding = |pair: &&[(Token, usize)]| {
             matches!(&pair[0].0, Token::Name(later) if later == name) && pair[1].0 == Token::Symbol('=')
         };
         if let Some(binding) = self.tokens[self.place..].windows(2).find(is_binding) {
             let bound = binding[0].1;
-            return self.fault(format!(
+            return self.error(format!(
                 "{short} is used before it is bound at column {bound}: a part may use only what stands before it, \
                  so that there is no cycle"
             ));
         }
         if let Some(nearest) = nearest(name, self.names.keys().map(String::as_str)) {
-            return self.fault(format!("unknown name {short}, did you mean {nearest}?"));
+            return self.error(format!("unknown name {short}, did you mean {nearest}?"));
         }
-        let known: Vec<String> = self.names.keys().take(KNOWN_TOLD_MAX).map(|known| shown(known)).collect();
-        let known = match self.names.len().saturating_sub(KNOWN_TOLD_MAX) {
+        let known: Vec<String> = self.names.keys().take(KNOWN_SHOWN_MAX).map(|known| shown(known)).collect();
+        let known = match self.names.len().saturating_sub(KNOWN_SHOWN_MAX) {
             0 if known.is_empty() => "no inputs and no bindings".to_owned(),
             0 => known.join(", "),
             more => format!("{} and {more} more", known.join(", ")),
         };
-        self.fault(format!("unknown name {short}, there are: {known}"))
+        self.error(format!("unknown name {short}, there are: {known}"))
     }
 }

@@ -1,28 +1,28 @@
 use image::metadata::Orientation;
 
-/// What a file says of its picture before its pixels are read.
+/// The properties of a picture that its headers give, before its pixels are read.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Outline {
+pub struct PictureHeader {
     pub width: u32,
     pub height: u32,
-    /// How it is to be turned, by its Exif.
+    /// Exif orientation: how to turn the picture after decoding.
     pub orientation: Orientation,
-    /// How often the decoder goes over the pixels.
+    /// Number of times the decoder passes over the pixels.
     pub passes: u32,
-    /// Bytes held at most while it is decoded and turned, the file itself not counted.
+    /// Upper bound of the bytes allocated while it is decoded and turned. The file itself is not counted.
     pub peak_bytes: u64,
-    /// Bytes that the grey levels hold afterwards.
+    /// Bytes of the grey levels that remain allocated.
     pub kept_bytes: u64,
 }
 
-impl Outline {
+impl PictureHeader {
     pub fn pixels(&self) -> u64 {
         u64::from(self.width) * u64::from(self.height)
     }
 }
 
-/// Whether width and height are exchanged, which takes a copy.
-pub fn turned(orientation: Orientation) -> bool {
+/// Whether the orientation swaps width and height, which needs a copy.
+pub fn swaps_sides(orientation: Orientation) -> bool {
     match orientation {
         Orientation::NoTransforms
         | Orientation::Rotate180
