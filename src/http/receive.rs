@@ -19,6 +19,7 @@ use super::connections::ClientAddress;
 use super::guests::Busy;
 use super::observe::BytesIn;
 use crate::admission::{Admission, Charge, Lane, LanePlace, Peer, Refusal, SMALL_BYTES};
+use crate::api::Code;
 use crate::app::App;
 use crate::service::{Caller, OperationError};
 
