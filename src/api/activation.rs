@@ -71,7 +71,7 @@ impl From<lab::Curve> for ActivationCurve {
         let lab::Curve { entry, points, saturation, note, .. } = curve;
         let lab::ActivationEntry { name, formula, derivative } = entry;
         let lab::Saturation { threshold, below, above } = saturation;
-        let point = |lab::Point { x, value, derivative }| CurvePoint { x, value, derivative };
+        let point = |lab::CurvePoint { x, value, derivative }| CurvePoint { x, value, derivative };
         Self {
             name,
             formula,

@@ -96,7 +96,7 @@ impl Dataset {
     pub fn new(name: String, classes: Vec<String>, shape: [usize; 2], statistics: data::Statistics) -> Self {
         let data::Statistics { splits, mean, deviation, nonzero_fraction } = statistics;
         let data::Splits { train, test } = splits;
-        let counts = |data::Counts { examples, per_class }| SplitCounts { examples, per_class };
+        let counts = |data::ClassCounts { examples, per_class }| SplitCounts { examples, per_class };
         let splits = Splits { train: counts(train), test: counts(test) };
         Self { name, classes, shape, splits, mean, deviation, nonzero_fraction }
     }

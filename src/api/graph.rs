@@ -154,8 +154,8 @@ impl From<graph::Node> for GraphNode {
     }
 }
 
-impl From<graph::Path> for GraphPath {
-    fn from(graph::Path { nodes, factors, product }: graph::Path) -> Self {
+impl From<graph::GraphPath> for GraphPath {
+    fn from(graph::GraphPath { nodes, factors, product }: graph::GraphPath) -> Self {
         Self { nodes, factors, product }
     }
 }
