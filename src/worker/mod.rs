@@ -5,6 +5,7 @@
 //! job and hears whether it is lost (`lease`), and a thread writes epochs and checkpoints, in their order (`scribe`).
 
 mod lease;
+mod publish;
 mod recorder;
 mod scribe;
 
@@ -14,7 +15,6 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -22,17 +22,16 @@ use tokio_util::sync::CancellationToken;
 use self::lease::Lease;
 use self::recorder::Recorder;
 use self::scribe::ENTRIES;
-use crate::artifact::{ArtifactError, read_checkpoint, write_model};
-use crate::blobs::{Blob, BlobError, Blobs};
-use crate::data::{self, Dataset};
-use crate::fault::{self, Point};
-use crate::job::{BlobKey, Job, JobError, JobId, JobState, Progress};
+use crate::artifact::{ArtifactError, read_checkpoint};
+use crate::blobs::{BlobError, Blobs};
+use crate::data;
+use crate::job::{Job, JobError, JobId, JobState};
 use crate::nn::{Pool, Shape, ShapeError};
 use crate::priority::Priority;
 use crate::registry::{Registry, RegistryError};
-use crate::store::{Claim, NewModel, PublishedModel, Store, StoreError};
+use crate::store::{Claim, Store, StoreError};
 use crate::telemetry::Metrics;
-use crate::train::{Evaluation, Outcome, TrainError, TrainSpec, TrainState};
+use crate::train::{Outcome, TrainError, TrainState};
 
 /// How long a worker waits after the database has failed.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
@@ -117,15 +116,6 @@ pub struct Ran {
     pub id: JobId,
     /// The state it was left in; `None` where it was cancelled, or taken by another worker.
     pub state: Option<JobState>,
-}
-
-/// What came of the publication of a model.
-enum Success {
-    Published(PublishedModel),
-    /// By a commit that was reported as failed.
-    PublishedBefore,
-    /// Another model was published under the version meanwhile.
-    VersionTaken,
 }
 
 /// The threads of some workers.
@@ -343,80 +333,6 @@ impl Worker {
             tracing::info!(job = %job.id, model = %model.name, "job starts from a model");
         }
         Ok(state)
-    }
-
-    async fn publish(
-        &self,
-        spec: &TrainSpec,
-        lease: &Lease,
-        dataset: &Dataset,
-        state: &TrainState,
-        test: Evaluation,
-        progress: Progress,
-    ) -> Result<JobState, WorkerError> {
-        let bytes = Bytes::from(write_model(state.published(), &spec.network.layers, &dataset.classes)?);
-        let published = loop {
-            let (name, version) = (&spec.model, self.next_version(lease, &spec.model).await?);
-            let Claim { id: job, attempt } = lease.claim;
-            let key = BlobKey::Model { name: name.clone(), version, job, attempt }.to_string();
-            let model = NewModel {
-                name: name.clone(),
-                version,
-                test_accuracy: test.accuracy,
-                test_loss: test.loss,
-                parameters: state.network.parameter_count(),
-                layers: spec.network.layers.clone(),
-                classes: dataset.classes.clone(),
-                blob: self.write_blob(lease, &key, &bytes).await?,
-            };
-            match self.until_taken(lease, async || self.succeed(lease.claim, &model, &progress).await).await {
-                Ok(Success::Published(published)) => break Some(published),
-                Ok(Success::PublishedBefore) => break None,
-                Ok(Success::VersionTaken) => self.blobs.delete_dead([key]).await,
-                Err(error) => {
-                    self.take_back(lease, &error, &key).await;
-                    return Err(error);
-                }
-            }
-        };
-        let network = state.published().clone();
-        if let Err(error) = self.registry.publish(published.as_ref(), network).await {
-            tracing::error!(%error, "a new model is served when the rows can be read again");
-        }
-        self.store.succeeded(lease.claim);
-        Ok(JobState::Succeeded)
-    }
-
-    async fn next_version(&self, lease: &Lease, name: &str) -> Result<u32, WorkerError> {
-        self.until_taken(lease, async || Ok(self.store.next_version(name).await?)).await
-    }
-
-    async fn write_blob(&self, lease: &Lease, key: &str, bytes: &Bytes) -> Result<Blob, WorkerError> {
-        fault::point(Point::BeforeModelBlob);
-        let blob = self.until_taken(lease, async || Ok(self.blobs.put(key, bytes.clone()).await?)).await?;
-        fault::point(Point::AfterModelBlob);
-        Ok(blob)
-    }
-
-    async fn succeed(
-        &self,
-        claim: Claim,
-        model: &NewModel,
-        progress: &Progress,
-    ) -> Result<Success, WorkerError> {
-        match self.store.succeed(claim, model, progress).await {
-            Ok(Some(published)) => Ok(Success::Published(published)),
-            Ok(None) => Ok(Success::VersionTaken),
-            Err(StoreError::Fenced { .. }) if self.has_succeeded(claim).await? => {
-                Ok(Success::PublishedBefore)
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    async fn has_succeeded(&self, claim: Claim) -> Result<bool, StoreError> {
-        let job = self.store.job(claim.id).await?;
-        Ok(job.is_some_and(|job| job.state == JobState::Succeeded && job.attempt == claim.attempt))
     }
 }
 

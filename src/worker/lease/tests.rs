@@ -5,18 +5,30 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::Lease;
-use crate::job::{JobId, Progress};
-use crate::store::{Claim, Store};
+use crate::data;
+use crate::job::Progress;
+use crate::store::{Claim, NewJob, Store};
+use crate::train::{SpecLimits, parse};
 
 /// Far more than it takes.
 const SOON: Duration = Duration::from_secs(30);
+
+/// A job that is held: the lease of another would end by itself.
+async fn claimed(store: &Store) -> Claim {
+    let spec = parse(&serde_json::json!({}), &data::shapes(), &SpecLimits::default()).expect("a spec");
+    let (client, progress) = ("x".to_owned(), Progress::default());
+    let job = NewJob { spec, progress, client, idempotency_key: None, request_sha256: String::new() };
+    store.insert_job(job, 1).await.expect("rows");
+    let job = store.claim().await.expect("rows").expect("a job");
+    Claim { id: job.id, attempt: job.attempt }
+}
 
 /// A job that this process tells of is taken from nobody: one that was forgotten would run for ever.
 #[tokio::test]
 async fn nothing_is_told_of_a_job_whose_worker_has_panicked() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = Store::open(&folder.path().join("chainrule.db")).await.expect("a store");
-    let claim = Claim { id: JobId::new(), attempt: 1 };
+    let claim = claimed(&store).await;
     let (stop, length) = (CancellationToken::new(), Duration::from_secs(600));
     let lease = Lease::start(store.clone(), claim, Progress::default(), length, &stop, &Handle::current());
     let until = async |told: bool| {

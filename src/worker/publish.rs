@@ -1,0 +1,98 @@
+use bytes::Bytes;
+
+use super::lease::Lease;
+use super::{Worker, WorkerError};
+use crate::artifact::write_model;
+use crate::blobs::Blob;
+use crate::data::Dataset;
+use crate::fault::{self, Point};
+use crate::job::{BlobKey, JobState, Progress};
+use crate::store::{Claim, NewModel, PublishedModel, StoreError};
+use crate::train::{Evaluation, TrainSpec, TrainState};
+
+/// What came of the publication of a model.
+enum Success {
+    Published(PublishedModel),
+    /// By a commit that was reported as failed.
+    PublishedBefore,
+    /// Another model was published under the version meanwhile.
+    VersionTaken,
+}
+
+impl Worker {
+    /// Writes the bytes of a model, then its row and the end of its job, then serves it. A version that another model has taken
+    /// meanwhile is written again under the next one.
+    pub(super) async fn publish(
+        &self,
+        spec: &TrainSpec,
+        lease: &Lease,
+        dataset: &Dataset,
+        state: &TrainState,
+        test: Evaluation,
+        progress: Progress,
+    ) -> Result<JobState, WorkerError> {
+        let bytes = Bytes::from(write_model(state.published(), &spec.network.layers, &dataset.classes)?);
+        let published = loop {
+            let (name, version) = (&spec.model, self.next_version(lease, &spec.model).await?);
+            let Claim { id: job, attempt } = lease.claim;
+            let key = BlobKey::Model { name: name.clone(), version, job, attempt }.to_string();
+            let model = NewModel {
+                name: name.clone(),
+                version,
+                test_accuracy: test.accuracy,
+                test_loss: test.loss,
+                parameters: state.network.parameter_count(),
+                layers: spec.network.layers.clone(),
+                classes: dataset.classes.clone(),
+                blob: self.write_blob(lease, &key, &bytes).await?,
+            };
+            match self.until_taken(lease, async || self.succeed(lease.claim, &model, &progress).await).await {
+                Ok(Success::Published(published)) => break Some(published),
+                Ok(Success::PublishedBefore) => break None,
+                Ok(Success::VersionTaken) => self.blobs.delete_dead([key]).await,
+                Err(error) => {
+                    self.take_back(lease, &error, &key).await;
+                    return Err(error);
+                }
+            }
+        };
+        let network = state.published().clone();
+        if let Err(error) = self.registry.publish(published.as_ref(), network).await {
+            tracing::error!(%error, "a new model is served when the rows can be read again");
+        }
+        self.store.succeeded(lease.claim);
+        Ok(JobState::Succeeded)
+    }
+
+    async fn next_version(&self, lease: &Lease, name: &str) -> Result<u32, WorkerError> {
+        self.until_taken(lease, async || Ok(self.store.next_version(name).await?)).await
+    }
+
+    async fn write_blob(&self, lease: &Lease, key: &str, bytes: &Bytes) -> Result<Blob, WorkerError> {
+        fault::point(Point::BeforeModelBlob);
+        let blob = self.until_taken(lease, async || Ok(self.blobs.put(key, bytes.clone()).await?)).await?;
+        fault::point(Point::AfterModelBlob);
+        Ok(blob)
+    }
+
+    async fn succeed(
+        &self,
+        claim: Claim,
+        model: &NewModel,
+        progress: &Progress,
+    ) -> Result<Success, WorkerError> {
+        match self.store.succeed(claim, model, progress).await {
+            Ok(Some(published)) => Ok(Success::Published(published)),
+            Ok(None) => Ok(Success::VersionTaken),
+            Err(StoreError::Fenced { .. }) if self.has_succeeded(claim).await? => {
+                Ok(Success::PublishedBefore)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn has_succeeded(&self, claim: Claim) -> Result<bool, StoreError> {
+        let job = self.store.job(claim.id).await?;
+        Ok(job.is_some_and(|job| job.state == JobState::Succeeded && job.attempt == claim.attempt))
+    }
+}
