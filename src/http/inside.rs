@@ -1,4 +1,4 @@
-//! Looking into a published network: one image, and what happens to it.
+//! Inspections of a published network with one image.
 
 use axum::Json as JsonResponse;
 use axum::extract::State;
@@ -27,7 +27,7 @@ use crate::service::{Caller, LabelledImage, TraceRequest, Wanted};
 
 const PNG: &str = "image/png";
 
-/// What an answer about a model says of it.
+/// Returns the part of an answer that names the model.
 fn about(model: &Model) -> About {
     About { model: model.name.clone(), version: model.version }
 }
@@ -133,12 +133,12 @@ pub async fn microscope(
     rendered(app.service().microscope(&caller, &inspected, shown, loss, place, render).await)
 }
 
-/// The loss that is differentiated, cross-entropy unless told.
+/// Parses the loss to differentiate, which is cross-entropy by default.
 fn loss(fields: &mut Fields) -> LossKind {
     fields.one_of("loss", &LossKind::NAMED).unwrap_or(LossKind::CrossEntropy)
 }
 
-/// The parameter that `layer`, `parameter` and `index` name.
+/// Parses the parameter that `layer`, `parameter` and `index` name.
 fn parameter(fields: &mut Fields, network: &Network<f32>) -> Option<ParameterPlace> {
     let name = fields.required_string("layer");
     let is_bias = fields.one_of("parameter", &[("weight", false), ("bias", true)]).unwrap_or(false);
@@ -255,7 +255,7 @@ pub async fn explain(
     rendered(answer.await)
 }
 
-/// The image or example and the label of a request, and what else `more` takes of it.
+/// Parses the image and label of a request, or its example, and other fields with `more`.
 async fn take<T: Send + 'static>(
     app: &App,
     request: Json,
@@ -307,12 +307,13 @@ fn shown<T>(
     })
 }
 
-/// One image as [`predict`](predict::predict) takes it.
+/// Parses an image of the request itself, in the forms that [`predict`](predict::predict) accepts.
 fn own_image(image: &Value, scale: Option<&Value>, faults: &mut Vec<Fault>) -> Option<Vec<f32>> {
     images::from_value(image, scale).map_err(|found| faults.extend(found)).ok()
 }
 
-/// The pixels and the label of `{"dataset": "mnist", "split": "test", "index": 0}`.
+/// Parses an example such as `{"dataset": "mnist", "split": "test", "index": 0}`. Returns its pixels and
+/// label.
 fn example(fields: &mut Fields) -> Result<Option<(Vec<f32>, u16)>, ()> {
     if fields.take("example").is_none() {
         return Ok(None);

@@ -17,7 +17,7 @@ use super::extract::{
     path_text,
 };
 use super::observe::IsHead;
-use super::receive::Held;
+use super::receive::HeldPlace;
 use super::{Problem, worked};
 use crate::admission::{Lane, Price, Stop};
 use crate::api::{self, Code};
@@ -32,7 +32,7 @@ use crate::train::{self, EpochMetrics};
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
-/// Longest `Idempotency-Key`, in bytes.
+/// The longest `Idempotency-Key`, in bytes.
 const KEY_BYTES_MAX: usize = 255;
 
 /// Accepts a training job; 202 once it is on disk.
@@ -103,7 +103,7 @@ pub async fn create(
         .into_response())
 }
 
-/// The key of a request, if it has one.
+/// Returns the `Idempotency-Key` of a request, if it has one.
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let invalid = |detail: String| Problem::new(Code::InvalidIdempotencyKey, detail);
     let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
@@ -119,7 +119,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     Ok(Some(key.to_owned()))
 }
 
-/// Bytes of a job at most, as a row and as JSON: its layers are limited.
+/// The largest size of a job as a row and as JSON, in bytes. It is bounded because layers are limited.
 const JOB_BYTES: usize = 32 << 10;
 
 /// Query of [`list`].
@@ -190,7 +190,7 @@ pub struct ShowParams {
 pub async fn show(
     State(app): State<App>,
     caller: Caller,
-    Extension(place): Extension<Held>,
+    Extension(place): Extension<HeldPlace>,
     JobPath(id): JobPath,
     Params(params): Params<ShowParams>,
 ) -> Result<JsonResponse<api::Job>, Problem> {
@@ -221,7 +221,7 @@ pub async fn show(
                     format!("too many requests of this client, or {waits} of all, wait for a job already"),
                 )
             })?);
-            // Whoever waits takes no place of those who work.
+            // A waiting request must not occupy a place of working ones.
             place.leave();
         }
         tokio::select! {
@@ -232,7 +232,7 @@ pub async fn show(
     }
 }
 
-/// Waits until `id`, or something that was missed, has changed.
+/// Waits until job `id` has changed, or may have changed because a notification was missed.
 pub async fn changed(changes: &mut tokio::sync::broadcast::Receiver<Option<JobId>>, id: JobId) {
     while let Ok(other) = changes.recv().await {
         if other.is_none_or(|other| other == id) {
@@ -241,17 +241,17 @@ pub async fn changed(changes: &mut tokio::sync::broadcast::Receiver<Option<JobId
     }
 }
 
-/// Epochs of a page, unless told: ordinary jobs come in one.
+/// Epochs per page by default. Most jobs fit on one page.
 const EPOCHS_SHOWN: u32 = 200;
 
-/// Bytes of an epoch in the course of a job, all of which the findings need.
+/// Bytes per epoch of the whole job's metrics, which the findings need.
 const COURSE_BYTES: usize = 256;
 
-/// What [`record_bytes`] is made of, and of each layer besides.
+/// The parts of [`record_bytes`]: bytes per epoch, and per layer of an epoch.
 const EPOCH_BYTES: usize = 2 << 10;
 const LAYER_BYTES: usize = 1 << 10;
 
-/// Bytes of a record of an epoch of this job at most, as a row and as JSON.
+/// The largest size of an epoch's record of this job as a row and as JSON, in bytes.
 pub fn record_bytes(job: &Job) -> usize {
     EPOCH_BYTES + job.spec.network.layers.len() * LAYER_BYTES
 }
@@ -271,7 +271,7 @@ pub fn record_bytes(job: &Job) -> usize {
 pub async fn metrics(
     State(app): State<App>,
     caller: Caller,
-    Extension(place): Extension<Held>,
+    Extension(place): Extension<HeldPlace>,
     JobPath(id): JobPath,
     Params(params): Params<ListParams>,
     headers: HeaderMap,
@@ -288,13 +288,13 @@ pub async fn metrics(
     page.answer(&app, &caller, row_bytes, read).await
 }
 
-/// A page of the course of a job.
+/// Returns a page of the metrics of a job.
 async fn course(app: &App, job: Job, page: Page<u32>, wants_csv: bool) -> Result<Response, Problem> {
     let (id, limit) = (job.id, page.limit);
     let (history, next) = app.service().course_page(&job, page.cursor.unwrap_or(0), limit).await?;
     if wants_csv {
         let csv = ([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], csv(&history.epochs));
-        // <https://www.rfc-editor.org/rfc/rfc8288>: the next page, of as many epochs.
+        // <https://www.rfc-editor.org/rfc/rfc8288>: the next page, with the same limit.
         let link = |next| format!("</v1/jobs/{id}/metrics?limit={limit}&cursor={next}>; rel=\"next\"");
         return Ok(match next {
             Some(next) => ([(header::LINK, link(next))], csv).into_response(),
@@ -318,7 +318,7 @@ async fn course(app: &App, job: Job, page: Page<u32>, wants_csv: bool) -> Result
     Ok(JsonResponse(history).into_response())
 }
 
-/// The epochs as RFC 4180 has it; an absent figure is an empty field.
+/// Formats epochs as CSV (RFC 4180). A missing value is an empty field.
 fn csv(epochs: &[EpochRecord]) -> String {
     let mut text = String::from(
         "epoch,train_loss,train_accuracy,validation_loss,validation_accuracy,learning_rate,\
@@ -419,7 +419,7 @@ pub async fn checkpoints(
     Ok(JsonResponse(api::CheckpointList { checkpoints }))
 }
 
-/// Bytes of a file that are held while it is read through.
+/// The read buffer for verifying a file, in bytes.
 const READ_BYTES: usize = 64 << 10;
 
 /// Sends a checkpoint as safetensors.

@@ -14,7 +14,8 @@ use crate::model::{ModelPlace, ModelRef, Selector};
 use crate::service::Caller;
 use crate::train::is_name;
 
-/// Bytes of a row of a model at most, as it is held and as JSON: its layers and its aliases are limited.
+/// The largest size of a model's row, in memory and as JSON, in bytes. It is bounded because layers and
+/// aliases are limited.
 const ROW_BYTES: usize = 32 << 10;
 
 /// Lists models with their newest version.
@@ -44,7 +45,7 @@ pub async fn list(
     page.answer(&app, &caller, ROW_BYTES, read).await
 }
 
-/// A page of the versions of a model.
+/// Returns a page of the versions of a model.
 fn shown(app: &App, reference: &ModelRef, page: Page<u32>) -> Result<Json<api::Model>, Problem> {
     let (entry, next) = app.service().model(reference, page.cursor, page.limit as usize)?;
     Ok(Json(api::Model::new(entry, next)))
@@ -172,7 +173,7 @@ struct AliasParams {
     alias: String,
 }
 
-/// The reference `name@alias`; an alias is a name, and no number.
+/// Makes the reference `name@alias`. An alias is a name that is not a number.
 fn alias_reference(name: &str, alias: &str) -> Result<ModelRef, Problem> {
     if !is_name(alias) || alias.parse::<u32>().is_ok() {
         let detail = format!(
