@@ -74,19 +74,19 @@ impl FromStr for Seen {
     }
 }
 
-/// Sends the course of a job as server-sent events.
+/// Streams the progress of a job as server-sent events.
 ///
-/// `state` has a `StateEvent`, `epoch` an `Epoch`, `progress` a `Progress`, and `end`, the last, the `Job`. With the header
-/// `Last-Event-ID` the stream goes on after that event, and nothing is missed.
+/// The data of `state` is a `StateEvent`, that of `epoch` an `Epoch`, that of `progress` a `Progress`, and that of `end`, the
+/// last event, the `Job`. With the header `Last-Event-ID` the stream continues after that event without a gap.
 #[utoipa::path(
     get,
     path = "/v1/jobs/{id}/events",
     operation_id = "job_events",
     tag = "jobs",
-    params(JobParam, ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that the client has seen.")),
+    params(JobParam, ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that the client has received.")),
     responses(
         (status = 200, description = "The events, until the job has ended.", content((String = "text/event-stream"))),
-        (status = 204, description = "The last event was seen: there will be no more.")
+        (status = 204, description = "The client has received the last event; there are no more.")
     ),
     extensions(("x-codes" = json!([Code::JOB, Code::InvalidLastEventId, Code::TooManyStreams, Code::ROWS])))
 )]

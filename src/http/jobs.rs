@@ -42,15 +42,15 @@ const KEY_BYTES_MAX: usize = 255;
     operation_id = "create_job",
     tag = "jobs",
     params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[ -~]*$",
-        description = "Makes it safe to send the request again: a key of this client that came before, with the same body, is answered with the job that it made.")),
+        description = "Makes it safe to repeat the request: if this client has used the key with the same body, the answer is the job that it created.")),
     request_body(content = api::JobRequest, examples(
         ("defaults" = (summary = "MNIST with the defaults", value = json!({}))),
-        ("preset" = (summary = "a preset, named and shortened", value = json!({"network": "lesson", "model": "first", "epochs": 3}))),
-        ("layers" = (summary = "layers of its own", value = json!({
+        ("preset" = (summary = "a preset with a name and fewer epochs", value = json!({"network": "lesson", "model": "first", "epochs": 3}))),
+        ("layers" = (summary = "custom layers", value = json!({
             "network": {"layers": [{"type": "dense", "units": 128}, {"type": "tanh"}, {"type": "dense", "units": 10}]},
             "optimizer": {"type": "momentum", "learning_rate": 0.05}, "schedule": {"type": "cosine"}, "epochs": 3, "seed": 7
         }))),
-        ("convolution" = (summary = "every kind of layer, and most of what can be said", value = json!({
+        ("convolution" = (summary = "every kind of layer, and most other fields", value = json!({
             "model": "digits-conv", "dataset": "mnist", "loss": "cross_entropy", "label_smoothing": 0.05, "priority": 1,
             "network": {"layers": [
                 {"type": "conv2d", "filters": 8, "kernel": 5, "padding": "same", "stride": 1, "init": "he"}, {"type": "batch_norm"},
@@ -66,7 +66,7 @@ const KEY_BYTES_MAX: usize = 255;
             "augment": {"shift_pixels": 2, "rotate_degrees": 10, "elastic": {"alpha": 30}}
         })))
     )),
-    responses((status = 202, description = "The job, or the one that the key made.", body = api::Job,
+    responses((status = 202, description = "The job, or the one that the key has created.", body = api::Job,
         headers(("Location" = String, description = "The path of the job.")))),
     extensions(("x-codes" = json!([
         Code::InvalidIdempotencyKey, Code::IdempotencyKeyReused, Code::QueueFull, Code::ROWS
@@ -127,15 +127,15 @@ const JOB_BYTES: usize = 32 << 10;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct JobsParams {
-    /// Only those in this state.
+    /// Only jobs in this state.
     #[param(inline)]
     state: Option<api::JobState>,
-    /// Only those that publish under this name.
+    /// Only jobs that publish this model.
     model: Option<String>,
-    /// Rows of the page.
+    /// Number of rows on the page.
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the previous page.
     cursor: Option<String>,
 }
 
@@ -172,12 +172,12 @@ pub async fn list(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ShowParams {
-    /// Seconds that the answer is held back at most, until the job has ended; up to 60 unless the server is set otherwise.
+    /// How long to wait for the end of the job, in seconds; at most 60 by default.
     #[param(minimum = 0, default = 0)]
     wait_seconds: Option<f64>,
 }
 
-/// Shows a job; with `wait_seconds` it waits for its end.
+/// Shows a job; with `wait_seconds`, waits for its end.
 #[utoipa::path(
     get,
     path = "/v1/jobs/{id}",
@@ -256,16 +256,16 @@ pub fn record_bytes(job: &Job) -> usize {
     EPOCH_BYTES + job.spec.network.layers.len() * LAYER_BYTES
 }
 
-/// Answers with the figures of each epoch, as JSON or CSV, and what a teacher would say of them.
+/// Shows the metrics of each epoch, as JSON or CSV, and findings about them.
 #[utoipa::path(
     get,
     path = "/v1/jobs/{id}/metrics",
     operation_id = "job_metrics",
     tag = "jobs",
     params(JobParam, ListParams),
-    responses((status = 200, description = "A page of epochs, 200 unless `limit` is given.", content(
+    responses((status = 200, description = "A page of epochs, 200 by default.", content(
         (api::JobHistory = "application/json"), (String = "text/csv")
-    ), headers(("Link" = Option<String>, description = "Of CSV: the next page, as `rel=\"next\"`.")))),
+    ), headers(("Link" = Option<String>, description = "With CSV, the next page as `rel=\"next\"`.")))),
     extensions(("x-codes" = json!([Code::JOB, Code::RequestTooLarge, Code::ROWS])))
 )]
 pub async fn metrics(
@@ -342,7 +342,7 @@ fn csv(epochs: &[EpochRecord]) -> String {
     text
 }
 
-/// Ends a job that has not ended.
+/// Cancels a job that has not ended.
 #[utoipa::path(
     post,
     path = "/v1/jobs/{id}/cancel",
@@ -361,7 +361,7 @@ pub async fn cancel(
     Ok((StatusCode::ACCEPTED, JsonResponse(app.service().cancel_job(&caller, id).await?.into())))
 }
 
-/// Puts a job that failed or was cancelled back in the queue.
+/// Puts a failed or cancelled job back in the queue.
 #[utoipa::path(
     post,
     path = "/v1/jobs/{id}/resume",
@@ -380,14 +380,14 @@ pub async fn resume(
     Ok((StatusCode::ACCEPTED, JsonResponse(app.service().resume_job(&caller, id).await?.into())))
 }
 
-/// Deletes a job that has ended, and its checkpoints; its model stays.
+/// Deletes an ended job and its checkpoints; its model stays.
 #[utoipa::path(
     delete,
     path = "/v1/jobs/{id}",
     operation_id = "delete_job",
     tag = "jobs",
     params(JobParam),
-    responses((status = 204, description = "It is gone.")),
+    responses((status = 204, description = "The job is deleted.")),
     extensions(("x-codes" = json!([Code::JOB, Code::JobNotEnded, Code::ROWS])))
 )]
 pub async fn delete(
@@ -422,15 +422,15 @@ pub async fn checkpoints(
 /// The read buffer for verifying a file, in bytes.
 const READ_BYTES: usize = 64 << 10;
 
-/// Sends a checkpoint as safetensors.
+/// Downloads a checkpoint as safetensors.
 ///
-/// It is the newest that was made in this epoch, or after it.
+/// It is the newest one that was made in or after this epoch.
 #[utoipa::path(
     get,
     path = "/v1/jobs/{id}/checkpoints/{epoch}",
     operation_id = "show_checkpoint",
     tag = "jobs",
-    params(JobParam, ("epoch" = u32, Path, description = "An epoch that `GET /v1/jobs/{id}/checkpoints` lists.")),
+    params(JobParam, ("epoch" = u32, Path, description = "An epoch in the list of `GET /v1/jobs/{id}/checkpoints`.")),
     responses((status = 200, description = "The file; `ETag` is its SHA-256.", content((Vec<u8> = "application/octet-stream")))),
     extensions(("x-codes" = json!([Code::JOB, Code::UnknownCheckpoint, Code::CheckpointDamaged, Code::ROWS])))
 )]

@@ -20,7 +20,7 @@ const ROW_BYTES: usize = 32 << 10;
 
 /// Lists models with their newest version.
 ///
-/// The one published last comes first.
+/// The model that was published last comes first.
 #[utoipa::path(
     get,
     path = "/v1/models",
@@ -81,8 +81,8 @@ pub async fn show(
     path = "/v1/models/{ref}",
     operation_id = "delete_model_version",
     tag = "models",
-    params(("ref" = String, Path, description = "A version, as `name@3`; a name alone or an alias can mean another version tomorrow and is refused.")),
-    responses((status = 204, description = "It is gone.")),
+    params(("ref" = String, Path, description = "A version, as `name@3`. A bare name or an alias is refused, since it can refer to another version tomorrow.")),
+    responses((status = 204, description = "The version is deleted.")),
     extensions(("x-codes" = json!([Code::MODEL, Code::ModelAliased, Code::ModelNeeded, Code::ROWS])))
 )]
 pub async fn delete(
@@ -104,7 +104,7 @@ pub async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Lets an alias mean a version.
+/// Points an alias to a version.
 #[utoipa::path(
     put,
     path = "/v1/models/{name}/aliases/{alias}",
@@ -140,14 +140,14 @@ fn meant_version(request: &Value) -> Result<u32, Vec<Fault>> {
     })
 }
 
-/// Takes an alias away.
+/// Deletes an alias.
 #[utoipa::path(
     delete,
     path = "/v1/models/{name}/aliases/{alias}",
     operation_id = "delete_alias",
     tag = "models",
     params(AliasParams),
-    responses((status = 204, description = "It is gone; its version stays.")),
+    responses((status = 204, description = "The alias is deleted; its version stays.")),
     extensions(("x-codes" = json!([Code::MODEL, Code::InvalidAlias, Code::ROWS])))
 )]
 pub async fn delete_alias(
@@ -161,14 +161,14 @@ pub async fn delete_alias(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// What names an alias, in the path.
+/// The path of an alias.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
 #[expect(dead_code, reason = "read by its derive alone")]
 struct AliasParams {
-    /// The name of a model.
+    /// Name of the model.
     name: String,
-    /// A name that is not a number.
+    /// Name of the alias, which must not be a number.
     #[param(pattern = "^[a-z0-9][a-z0-9._-]{0,63}$")]
     alias: String,
 }

@@ -29,25 +29,25 @@ const PLAIN: &str = "text/plain";
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Tells that the server is alive.
+/// Answers if the server is alive.
 #[utoipa::path(
     get,
     path = "/healthz",
     operation_id = "health",
     tag = "operating",
-    responses((status = 200, description = "It is.", body = api::Health))
+    responses((status = 200, description = "The server is alive.", body = api::Health))
 )]
 pub async fn healthz() -> Json<api::Health> {
     Json(api::Health { status: "ok", version: VERSION })
 }
 
-/// Tells whether the server takes work.
+/// Tells whether the server is ready for work.
 #[utoipa::path(
     get,
     path = "/readyz",
     operation_id = "ready",
     tag = "operating",
-    responses((status = 200, description = "It does.", body = api::Ready)),
+    responses((status = 200, description = "The server is ready.", body = api::Ready)),
     extensions(("x-codes" = json!([Code::Draining, Code::Database, Code::Disk, Code::Queue, Code::Predictions])))
 )]
 pub async fn readyz(State(app): State<App>) -> Result<Json<api::Ready>, Problem> {
@@ -65,13 +65,13 @@ pub async fn readyz(State(app): State<App>) -> Result<Json<api::Ready>, Problem>
     Err(Problem::new(code, detail))
 }
 
-/// Answers with figures for Prometheus.
+/// Shows metrics for Prometheus.
 #[utoipa::path(
     get,
     path = "/metrics",
     operation_id = "metrics",
     tag = "operating",
-    responses((status = 200, description = "The figures, in the older format unless OpenMetrics is asked for.", content(
+    responses((status = 200, description = "The metrics, in the Prometheus text format unless `Accept` prefers OpenMetrics.", content(
         (String = "text/plain"), (String = "application/openmetrics-text")
     ))),
     extensions(("x-codes" = json!([Code::TooManyBytes, Code::ROWS])))
@@ -122,9 +122,9 @@ pub async fn openapi(headers: HeaderMap) -> Response {
     openapi::answer(&headers)
 }
 
-/// Shows a page with what runs.
+/// Shows a page with jobs and models.
 ///
-/// It has curl lines for this very server.
+/// It has curl commands for this server.
 #[utoipa::path(
     get,
     path = "/",

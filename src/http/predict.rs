@@ -24,23 +24,23 @@ use crate::service::{Caller, Predictions, QUICK_BYTES, UnreadImages, Wanted};
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct PredictParams {
-    /// What is done to a picture before it is read: it is brought to the form of MNIST, or nothing.
+    /// How pictures are prepared: `mnist` crops, scales and centres them as in MNIST, `none` uses them as they are.
     #[serde(default)]
     #[param(inline, default = json!("mnist"))]
     prepare: Prepare,
-    /// How many of the best classes `probabilities` has; all of them unless given. At most the classes of the model.
+    /// How many of the most probable classes `probabilities` has; by default all.
     #[param(minimum = 1)]
     top: Option<usize>,
 }
 
-/// What is done to a picture before it is read.
+/// How pictures are prepared.
 #[derive(Clone, Copy, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Prepare {
-    /// It is brought to the form of MNIST.
+    /// They are cropped, scaled and centred as in MNIST.
     #[default]
     Mnist,
-    /// Nothing.
+    /// They are used as they are.
     None,
 }
 
@@ -64,9 +64,9 @@ pub enum Input {
     Values(Vec<f32>),
 }
 
-/// Reads images.
+/// Predicts the classes of images.
 ///
-/// One image or many in one body: as JSON, as bytes, as a picture, or several pictures in a form.
+/// A body has one or more images: JSON, bytes, a picture, or a form with several pictures.
 #[utoipa::path(
     post,
     path = "/v1/models/{ref}/predict",
@@ -83,7 +83,7 @@ pub enum Input {
         (api::Picture = "image/jpeg"),
         (api::PicturesRequest = "multipart/form-data", example = json!({"image": ["digit.png"]}))
     )),
-    responses((status = 200, description = "What each image is taken for.", body = api::Predictions)),
+    responses((status = 200, description = "The prediction for each image.", body = api::Predictions)),
     extensions(("x-codes" = json!([Code::MODEL, Code::LOADED, Code::PredictionTooLarge])))
 )]
 pub async fn predict(

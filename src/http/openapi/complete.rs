@@ -57,7 +57,7 @@ pub fn complete(mut document: Value) -> Value {
             add_problems(operation, &codes);
             if method == "get" && operation["responses"].get("204").is_none() {
                 operation["responses"]["304"] =
-                    json!({ "description": "`If-None-Match` names the answer: the client has it." });
+                    json!({ "description": "The client has this answer already (`If-None-Match`)." });
             }
             // The doc comment is a sentence; the summary has no full stop.
             if let Some(summary) =

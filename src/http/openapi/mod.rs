@@ -74,7 +74,7 @@ const ABOUT: &str = include_str!("about.md");
         (name = "models", description = "Published models: their versions, aliases and predictions, and what happens inside them."),
         (name = "datasets", description = "Data sets."),
         (name = "lab", description = "The chain rule and single layers on a few numbers."),
-        (name = "operating", description = "For whoever runs the server: these wait in no lane.")
+        (name = "operating", description = "For operators. These requests do not wait in a lane.")
     )
 )]
 struct Documented;

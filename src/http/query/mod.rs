@@ -119,10 +119,10 @@ fn unknown(name: &str, fields: &[&str]) -> String {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListParams {
-    /// Rows of the page: 50 unless given, of epochs 200.
+    /// Number of rows on the page; by default 50, and 200 for epochs.
     #[param(minimum = 1, maximum = 200)]
     limit: Option<u32>,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the previous page.
     cursor: Option<String>,
 }
 
