@@ -103,7 +103,7 @@ async fn fill(tar: File, file: &Path, folder: &Path) -> Result<FolderCounts, Bac
     // Opening it runs the migrations that an older backup needs.
     let store = Store::open(&rows).await?;
     let checked = async {
-        // These rows are a copy: no worker holds a job of theirs.
+        // The rows are a copy, so no worker holds any of their jobs.
         for held in store.held().await? {
             store.release(held.claim).await?;
         }

@@ -379,14 +379,14 @@ async fn a_model_that_no_job_has_trained_is_listed_served_checked_and_backed_up(
     done(&restored, &["restore", utf8(&file)]);
     assert!(fs::read(restored.join("blobs").join(key)).expect("a file") == fs::read(&path).expect("a file"));
 
-    // No checkpoint makes it again.
+    // No checkpoint gives the same bytes.
     flip_middle(&path);
     let told = done(folder.path(), &["check", "--repair"]);
     assert!(told.contains("model sent@1 is deleted"), "{told}");
     done(folder.path(), &["check"]);
 }
 
-/// As many files and rows as there should be, and one of them too short.
+/// The numbers of files and rows are right, but one file is too short.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_truncated_blob_is_found_although_every_row_has_its_file() {
     let folder = tempfile::tempdir().expect("a folder");
