@@ -74,7 +74,7 @@ pub enum FolderError {
     #[error("an older chainrule serves the data folder {path}", path = .0.display())]
     Outdated(PathBuf),
     /// An interrupted restore has left the folder incomplete.
-    #[error("a restore into the data folder {path} was cut", path = .0.display())]
+    #[error("a restore into the data folder {path} was interrupted", path = .0.display())]
     CutRestore(PathBuf),
     /// The database can't be opened.
     #[error("can't open the database {path}: {source}", path = .path.display())]
@@ -105,7 +105,7 @@ impl FolderError {
         match self {
             Self::Missing { .. } => Some("name the data folder of a server with --data-dir".to_owned()),
             Self::Bytes(path) => Some(format!(
-                "mount or put it back; or make it anew, and see what is lost: mkdir -p {}/models; chainrule check --repair",
+                "mount it or put it back; or create it empty, and see what is lost: mkdir -p {}/models; chainrule check --repair",
                 path.display()
             )),
             Self::Unusable { path, source } if source.kind() == ErrorKind::ReadOnlyFilesystem => {
@@ -115,7 +115,7 @@ impl FolderError {
                 ))
             }
             Self::Unusable { path, source } if is_of_another_kind(source) => Some(format!(
-                "{} is no folder, or lies in what is none; name another with --data-dir",
+                "{} or a part of its path is not a folder; name another with --data-dir",
                 path.display()
             )),
             Self::Unusable { path, .. } => Some(ownership_hint(path)),
@@ -124,17 +124,17 @@ impl FolderError {
                     .to_owned(),
             ),
             Self::Outdated(_) => Some("stop it first, then start this one".to_owned()),
-            Self::CutRestore(_) => Some("run chainrule restore once more: it begins anew".to_owned()),
+            Self::CutRestore(_) => Some("run chainrule restore again: it starts over".to_owned()),
             Self::Database { source: StoreError::Newer { .. } | StoreError::Older, .. } => None,
             Self::Database { source, .. } if source.is_busy() => Some(
-                "another process holds it, one that stands still or no chainrule: let it go on, or stop it"
+                "a process that is stopped, or another program, has it locked: continue it or end it"
                     .to_owned(),
             ),
             Self::Database { path, source } if source.is_denied() && !path.is_dir() => {
                 Some(ownership_hint(path))
             }
             Self::Database { path, source } if source.is_of_disk() && !path.is_dir() => Some(format!(
-                "make room on the disk of {}, or mend it: the rows need some to be opened, and nothing is lost",
+                "free space on the disk of {}, or repair the disk: opening the database needs some space; nothing is lost",
                 path.display()
             )),
             Self::Database { path, .. } => Some(format!(

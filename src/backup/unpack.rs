@@ -132,7 +132,7 @@ fn unpack(tar: File, file: &Path, folder: &Path) -> Result<(), BackupError> {
     let unreadable = |error: std::io::Error| match error.raw_os_error() {
         Some(_) => refuse(error.to_string()),
         // The message of the tar library quotes the file, perhaps bytes that must not reach a terminal.
-        None => refuse("it is no tar, or a damaged one".to_owned()),
+        None => refuse("it is not a tar, or it is damaged".to_owned()),
     };
     for entry in archive.entries().map_err(unreadable)? {
         let mut entry = entry.map_err(unreadable)?;

@@ -22,7 +22,7 @@ impl BlobFolder {
         if place(&self.path)? == self.place {
             return Ok(());
         }
-        Err(std::io::Error::other("another folder is where the blobs were; start the server anew").into())
+        Err(std::io::Error::other("another folder is in the place of the blobs; restart the server").into())
     }
 
     /// Returns the free space for blobs, in bytes.

@@ -102,7 +102,7 @@ fn same_site(headers: &HeaderMap, host: &Authority) -> Result<(), Problem> {
     if is_own {
         return Ok(());
     }
-    let detail = "a page of another site sends this; only this server's own pages, and clients that are no browsers, may change or ask for work";
+    let detail = "a page of another site has sent this; only this server's own pages and clients other than browsers may change something or ask for work";
     Err(Problem::new(Code::CrossSite, detail))
 }
 
@@ -114,7 +114,7 @@ fn plain_framing(headers: &HeaderMap) -> Result<(), Problem> {
     if coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") && codings.next().is_none() {
         return Ok(());
     }
-    let detail = format!("Transfer-Encoding {coding:?} is not known; send the body as it is, or chunked");
+    let detail = format!("Transfer-Encoding {coding:?} is not supported; send the body as it is, or chunked");
     Err(Problem::new(Code::UnsupportedTransferEncoding, detail))
 }
 

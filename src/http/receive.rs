@@ -207,7 +207,7 @@ async fn take_in(app: &App, takes: Takes, peer: Peer, request: &mut Request) -> 
         return Err(unsupported_media_type(media_type.as_deref(), media_types));
     }
     if !is_identity(headers) {
-        let detail = "the body comes with a Content-Encoding that is not taken; send it as it is";
+        let detail = "the body has a Content-Encoding, which is not supported; send it unencoded";
         return Err(Problem::new(Code::UnsupportedContentEncoding, detail));
     }
     let announced = announced(headers);
@@ -316,10 +316,7 @@ impl Arriving {
         let _waits = self.busy.as_deref().map(Busy::waits_for_client);
         let frame = frames.next().await.transpose().map_err(|error| {
             tracing::debug!(%error, "a body was cut off");
-            Problem::new(
-                Code::BodyCutOff,
-                "the body ends before all that was announced has come, or its chunks can't be read",
-            )
+            Problem::new(Code::BodyCutOff, "the body ended early, or its chunks are invalid")
         })?;
         self.bytes_in.count(frame.as_ref().map_or(0, Bytes::len));
         Ok(frame)

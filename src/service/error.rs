@@ -47,7 +47,7 @@ pub enum OperationError {
         interval: Option<Duration>,
     },
     /// The caller has used the key for another request.
-    #[error("this Idempotency-Key came before with another body")]
+    #[error("this Idempotency-Key was used before with another body")]
     KeyReused,
     /// The reference to the model that a job starts from is invalid.
     #[error(transparent)]
@@ -65,7 +65,7 @@ pub enum OperationError {
     #[error("job {0} starts from a version that has been deleted")]
     InitialModelGone(JobId),
     /// The disk has too little free space for a job.
-    #[error("the disk of the server has {free} bytes left, and takes no more jobs below {least}")]
+    #[error("the disk of the server has {free} free bytes; no jobs are accepted below {least}")]
     DiskFull {
         /// Free bytes.
         free: u64,
@@ -120,9 +120,7 @@ pub enum OperationError {
         job: JobId,
     },
     /// The model has the largest number of aliases.
-    #[error(
-        "model {name} has {aliases_max} aliases, which is as many as it may have; move or delete one of them"
-    )]
+    #[error("model {name} has {aliases_max} aliases, which is the limit; move or delete one of them")]
     TooManyAliases {
         /// Name of the model.
         name: String,
