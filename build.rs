@@ -1,4 +1,4 @@
-//! Builds again when a migration comes or changes: `migrate!` alone does not see it.
+//! Rebuilds the crate when a migration is added or changed, which `migrate!` does not notice by itself.
 
 fn main() {
     println!("cargo:rerun-if-changed=migrations");

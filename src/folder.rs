@@ -1,5 +1,4 @@
-//! A data folder: what lies in it, and who may use it. Servers share it; a command works beside them, or has it alone and
-//! leaves it as it is.
+//! A data folder: its parts and its lock. Servers share it. A command uses it next to servers, or alone.
 
 use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
@@ -9,88 +8,89 @@ use std::time::{Duration, Instant};
 use crate::blobs::{BlobError, Blobs};
 use crate::store::{Store, StoreError};
 
-/// The rows.
+/// The file of the database.
 pub const DATABASE: &str = "chainrule.db";
 
-/// The rows of a restore until all is there: its first file to be made, its last to be named.
+/// The database of an unfinished restore. It is the first file that a restore creates and the last that it
+/// renames.
 pub const DATABASE_PARTIAL: &str = "chainrule.db.partial";
 
-/// The bytes.
+/// The folder of the blobs.
 pub const BLOBS: &str = "blobs";
 
-/// How long a process waits for another that has the folder whole while it starts.
+/// How long a process waits for another that has the whole folder, such as a server that starts.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How often it looks.
+/// The pause between two tries.
 const POLL: Duration = Duration::from_millis(20);
 
-/// Rows and bytes of a data folder.
+/// An open data folder.
 #[derive(Debug)]
 pub struct Folder {
-    /// Where it is.
+    /// Path of the folder.
     pub path: PathBuf,
-    /// The rows.
+    /// The rows, in the database.
     pub store: Store,
-    /// The bytes.
+    /// The blobs: checkpoints and models.
     pub blobs: Blobs,
     /// Held for as long as the folder is used.
     pub lock: FolderLock,
 }
 
-/// A lock on a data folder itself, so that no file has to be written for it: servers share it, who must be alone has it
-/// whole. Dropped, the folder is free for others.
+/// A lock on the data folder itself, so that no lock file has to be written. Servers have a shared lock. A
+/// process that must be alone has an exclusive one. The lock is released on drop.
 #[derive(Debug)]
 pub struct FolderLock(File);
 
 /// Why a data folder can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
-    /// There is none.
+    /// The path is not a data folder.
     #[error("there is no chainrule data folder at {path}: {missing} is missing", path = .path.display())]
     Missing {
-        /// Where.
+        /// The path that was given.
         path: PathBuf,
-        /// What is missing of it.
+        /// The part that is missing.
         missing: &'static str,
     },
-    /// The rows are there and the bytes are not.
+    /// The database exists, but the blobs that it names do not.
     #[error("{path} is missing or empty, and the database beside it names what was in it", path = .0.display())]
     Bytes(PathBuf),
-    /// It can't be written.
+    /// The folder can't be written.
     #[error("can't write the data folder {path}: {source}", path = .path.display())]
     Unusable {
-        /// The folder.
+        /// The folder or a part of it.
         path: PathBuf,
-        /// Why.
+        /// The error of the system.
         source: std::io::Error,
     },
-    /// Another process has it whole.
+    /// Another process has the whole folder.
     #[error("the data folder {path} is held by another chainrule process", path = .0.display())]
     Held(PathBuf),
-    /// Others have a share of it.
+    /// Other processes share the folder, so it can't be used alone.
     #[error("the data folder {path} is in use by another chainrule process", path = .0.display())]
     Shared(PathBuf),
-    /// Others have a share of it, and its rows are of an older version.
+    /// Other processes share the folder, and its database needs a migration.
     #[error("an older chainrule serves the data folder {path}", path = .0.display())]
     Outdated(PathBuf),
-    /// A restore into it was cut.
-    #[error("a restore into the data folder {path} was cut", path = .0.display())]
+    /// An interrupted restore has left the folder incomplete.
+    #[error("a restore into the data folder {path} was interrupted", path = .0.display())]
     CutRestore(PathBuf),
-    /// Its rows can't be used.
+    /// The database can't be opened.
     #[error("can't open the database {path}: {source}", path = .path.display())]
     Database {
-        /// Their file.
+        /// The file of the database.
         path: PathBuf,
-        /// Why.
+        /// The error of the database.
         source: StoreError,
     },
-    /// Its bytes can't be used.
+    /// The folder of the blobs can't be used.
     #[error(transparent)]
     Blobs(#[from] BlobError),
 }
 
 impl FolderError {
-    /// That the rows of the folder at `path` can't be used.
+    /// Returns a function that makes a [`Self::Database`] for the folder at `path`.
     pub fn of_database(path: &Path) -> impl Fn(StoreError) -> Self {
         let path = path.join(DATABASE);
         move |source| Self::Database { path: path.clone(), source }
@@ -100,12 +100,12 @@ impl FolderError {
         move |source| Self::Unusable { path: path.to_owned(), source }
     }
 
-    /// What to try, in a line.
+    /// Returns one line that says what to try.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Missing { .. } => Some("name the data folder of a server with --data-dir".to_owned()),
             Self::Bytes(path) => Some(format!(
-                "mount or put it back; or make it anew, and see what is lost: mkdir -p {}/models; chainrule check --repair",
+                "mount it or put it back; or create it empty, and see what is lost: mkdir -p {}/models; chainrule check --repair",
                 path.display()
             )),
             Self::Unusable { path, source } if source.kind() == ErrorKind::ReadOnlyFilesystem => {
@@ -115,7 +115,7 @@ impl FolderError {
                 ))
             }
             Self::Unusable { path, source } if is_of_another_kind(source) => Some(format!(
-                "{} is no folder, or lies in what is none; name another with --data-dir",
+                "{} or a part of its path is not a folder; name another with --data-dir",
                 path.display()
             )),
             Self::Unusable { path, .. } => Some(ownership_hint(path)),
@@ -124,17 +124,17 @@ impl FolderError {
                     .to_owned(),
             ),
             Self::Outdated(_) => Some("stop it first, then start this one".to_owned()),
-            Self::CutRestore(_) => Some("run chainrule restore once more: it begins anew".to_owned()),
+            Self::CutRestore(_) => Some("run chainrule restore again: it starts over".to_owned()),
             Self::Database { source: StoreError::Newer { .. } | StoreError::Older, .. } => None,
             Self::Database { source, .. } if source.is_busy() => Some(
-                "another process holds it, one that stands still or no chainrule: let it go on, or stop it"
+                "a process that is stopped, or another program, has it locked: continue it or end it"
                     .to_owned(),
             ),
             Self::Database { path, source } if source.is_denied() && !path.is_dir() => {
                 Some(ownership_hint(path))
             }
             Self::Database { path, source } if source.is_of_disk() && !path.is_dir() => Some(format!(
-                "make room on the disk of {}, or mend it: the rows need some to be opened, and nothing is lost",
+                "free space on the disk of {}, or repair the disk: opening the database needs some space; nothing is lost",
                 path.display()
             )),
             Self::Database { path, .. } => Some(format!(
@@ -147,11 +147,13 @@ impl FolderError {
 }
 
 impl Folder {
-    /// Opens the folder at `path` for a server, made when missing; and whether no other process has a share of it. Then its
-    /// rows are brought up to date: a server of an earlier version could not read what this one writes.
+    /// Opens the folder at `path` for a server, and creates it if it is missing. Also returns whether no
+    /// other process uses it. Only then are migrations run, since a server of an earlier version could not
+    /// read what this one writes.
     ///
     /// # Errors
-    /// If another process has it whole, others have a share and its rows are not up to date, or it can't be used.
+    /// Returns an error if another process has the whole folder, if others share it and it needs a migration,
+    /// or if it can't be used.
     pub async fn serve(path: &Path) -> Result<(Self, bool), FolderError> {
         let whole_or_shared = || match FolderLock::whole(path)? {
             Some(lock) => Ok(Some((lock, true))),
@@ -162,7 +164,7 @@ impl Folder {
             return Err(FolderError::CutRestore(path.to_owned()));
         }
         let bytes = path.join(BLOBS);
-        // Rows without their bytes, as of a disk that is not mounted: every one of them would count as damaged.
+        // Rows without blobs, as if a disk is not mounted: every blob would count as damaged.
         if path.join(DATABASE).exists() && !bytes.exists() {
             return Err(FolderError::Bytes(bytes));
         }
@@ -178,25 +180,26 @@ impl Folder {
             error => FolderError::of_database(path)(error),
         })?;
         let blobs = blobs_of(path, &store).await?;
-        // SQLite syncs its files, and not that they are there.
+        // SQLite flushes its files, but not their names.
         sync_names(path).map_err(FolderError::unusable(path))?;
         Ok((Self { path: path.to_owned(), store, blobs, lock }, is_alone))
     }
 
-    /// Opens the folder at `path` beside others.
+    /// Opens the folder at `path`, which servers may use as well.
     ///
     /// # Errors
-    /// If there is none, another process has it whole, or it can't be used.
+    /// Returns an error if there is no folder, if another process has the whole folder, or if it can't be
+    /// used.
     pub async fn beside(path: &Path) -> Result<Self, FolderError> {
         is_there(path)?;
         let lock = patiently(path, || FolderLock::shared(path)).await?;
         Self::open(path, lock).await
     }
 
-    /// Opens the folder at `path` and keeps all others away.
+    /// Opens the folder at `path` and locks out all others.
     ///
     /// # Errors
-    /// If there is none, another process has it or a share of it, or it can't be used.
+    /// Returns an error if there is no folder, if another process uses it, or if it can't be used.
     pub async fn alone(path: &Path) -> Result<Self, FolderError> {
         is_there(path)?;
         let lock = FolderLock::whole(path)?.ok_or_else(|| FolderError::Shared(path.to_owned()))?;
@@ -210,23 +213,23 @@ impl Folder {
         Ok(Self { path: path.to_owned(), store, blobs, lock })
     }
 
-    /// Closes the rows, and frees the folder.
+    /// Closes the database and releases the lock.
     pub async fn close(self) {
         self.store.close().await;
     }
 }
 
 impl FolderLock {
-    /// Takes the whole folder, made when missing; `None` where another process has it, or a share of it.
+    /// Locks the whole folder, which is created if it is missing. Returns `None` if another process uses it.
     ///
     /// # Errors
-    /// If the folder can't be used.
+    /// Returns an error if the folder can't be used.
     pub fn whole(folder: &Path) -> Result<Option<Self>, FolderError> {
         make_folder(folder).map_err(FolderError::unusable(folder))?;
         Self::take(folder, File::try_lock)
     }
 
-    /// Takes a share of the folder, which exists; `None` where another process has it whole.
+    /// Shares the folder, which must exist. Returns `None` if another process has the whole folder.
     fn shared(folder: &Path) -> Result<Option<Self>, FolderError> {
         Self::take(folder, File::try_lock_shared)
     }
@@ -244,11 +247,12 @@ impl FolderLock {
         }
     }
 
-    /// Gives the rest of the folder at `path` to others. One of them may have it whole for a moment in between
-    /// (<https://man7.org/linux/man-pages/man2/flock.2.html>): it is let go first.
+    /// Turns an exclusive lock into a shared one. The system releases the old lock first
+    /// (<https://man7.org/linux/man-pages/man2/flock.2.html>), so another process may lock the whole folder
+    /// for a moment in between.
     ///
     /// # Errors
-    /// If another process keeps it, or the system refuses.
+    /// Returns an error if another process keeps the folder locked, or if the system fails.
     pub async fn share(&self, path: &Path) -> Result<(), FolderError> {
         let share = || match self.0.try_lock_shared() {
             Ok(()) => Ok(Some(())),
@@ -259,7 +263,7 @@ impl FolderLock {
     }
 }
 
-/// Tries until the folder is had, or has been held for too long.
+/// Tries until the lock is acquired or the time is over.
 async fn patiently<T>(
     path: &Path,
     take: impl Fn() -> Result<Option<T>, FolderError>,
@@ -274,7 +278,7 @@ async fn patiently<T>(
     }
 }
 
-/// Sees that all parts of a data folder are there.
+/// Checks that all parts of a data folder exist.
 fn is_there(path: &Path) -> Result<(), FolderError> {
     let missing = |missing| FolderError::Missing { path: path.to_owned(), missing };
     if !path.is_dir() {
@@ -288,7 +292,7 @@ fn is_there(path: &Path) -> Result<(), FolderError> {
     Ok(())
 }
 
-/// The bytes of the folder at `path`, where there are any if its rows name some.
+/// Opens the blobs of the folder at `path`. They must not be empty if rows name some.
 async fn blobs_of(path: &Path, store: &Store) -> Result<Blobs, FolderError> {
     let bytes = path.join(BLOBS);
     let is_empty = std::fs::read_dir(&bytes).is_ok_and(|mut entries| entries.next().is_none());
@@ -298,7 +302,7 @@ async fn blobs_of(path: &Path, store: &Store) -> Result<Blobs, FolderError> {
     Ok(Blobs::open(&bytes)?)
 }
 
-/// Makes a folder, and those above it that are missing, so that a power cut does not take it away.
+/// Creates a folder and its missing parents, durably.
 fn make_folder(folder: &Path) -> std::io::Result<()> {
     let missing =
         folder.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists()).count();
@@ -306,21 +310,21 @@ fn make_folder(folder: &Path) -> std::io::Result<()> {
     folder.ancestors().skip(1).take(missing).try_for_each(sync_names)
 }
 
-/// Lets the names in a folder survive a power cut: of what was made, renamed or removed there.
+/// Flushes a folder, so that files made, renamed or removed in it stay so after a power cut.
 ///
 /// # Errors
-/// If it can't be read or synced.
+/// Returns an error if the folder can't be opened or flushed.
 pub fn sync_names(folder: &Path) -> std::io::Result<()> {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     File::open(folder)?.sync_all()
 }
 
-/// Whether a file stands where a folder should.
+/// Returns whether there is a file where a folder is needed.
 fn is_of_another_kind(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NotADirectory | ErrorKind::IsADirectory)
 }
 
-/// What lets this user write `path`, or make it.
+/// Returns a hint on how this user can be allowed to write to `path`.
 fn ownership_hint(path: &Path) -> String {
     let user = rustix::process::getuid().as_raw();
     let path = path.ancestors().find(|path| path.exists()).unwrap_or(path);

@@ -1,4 +1,4 @@
-//! Files and the rows that name them: which are sound, which are missing, which belong to nobody.
+//! Compares the stored files with the rows that name them.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,55 +7,55 @@ use crate::fault::{self, Point};
 use crate::job::{BlobKey, JobId, JobState};
 use crate::store::{BlobRow, JobStanding, Store, StoreError};
 
-/// All files of a folder and all rows that name some, as of one moment; the files were listed before the rows were
-/// read, so one that is about to get its row belongs to a job that still runs.
+/// All stored files, and all rows that name some, at one moment. Files are listed before rows are read. A
+/// file that is about to get its row therefore belongs to a job that still runs.
 #[derive(Debug)]
 pub struct Inventory {
-    /// What the rows name.
+    /// The rows that name a blob.
     pub rows: Vec<BlobRow>,
     files: Vec<StoredFile>,
     jobs: HashMap<JobId, JobStanding>,
 }
 
-/// What a file without a row is.
+/// The kind of a file that no row names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stray {
-    /// Nobody will ever name it: its job has ended, is gone, or has gone on to another attempt.
+    /// No row will ever name it: its job has ended, was deleted, or has a newer attempt.
     Dead,
-    /// A worker may be about to name it.
+    /// A worker may be about to write its row.
     Alive,
-    /// chainrule has not written it.
+    /// chainrule did not write it.
     Foreign,
 }
 
-/// Why the inventory can't be taken.
+/// Why the inventory failed.
 #[derive(Debug, thiserror::Error)]
 pub enum InventoryError {
-    /// The rows failed.
+    /// The database can't be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The bytes failed.
+    /// The files can't be listed.
     #[error(transparent)]
     Blob(#[from] BlobError),
 }
 
 impl Inventory {
-    /// Takes it, while others write.
+    /// Takes the inventory. Servers may write meanwhile.
     ///
     /// # Errors
-    /// If the folder or the rows can't be read.
+    /// Returns an error if the files or the rows can't be read.
     pub async fn take(store: &Store, blobs: &Blobs) -> Result<Self, InventoryError> {
         let files = blobs.list().await?;
         let (rows, jobs) = store.blob_rows().await?;
         Ok(Self { rows, files, jobs })
     }
 
-    /// Every job there is.
+    /// Returns the ids of all jobs.
     pub fn jobs(&self) -> impl ExactSizeIterator<Item = JobId> {
         self.jobs.keys().copied()
     }
 
-    /// Every file that no row names, and what it is; `is_alone` where no server lives on the folder.
+    /// Returns every file that no row names, and its kind. `is_alone` says that no server uses the folder.
     pub fn strays(&self, is_alone: bool) -> Vec<(&StoredFile, Stray)> {
         let named: HashSet<&str> = self.rows.iter().map(|row| row.key.as_str()).collect();
         let strays = self.files.iter().filter(|file| file.is_temporary || !named.contains(file.key.as_str()));
@@ -74,10 +74,11 @@ impl Inventory {
     }
 }
 
-/// Removes every file that is surely dead; returns how many. `is_alone` where no other server lives on the folder.
+/// Deletes every file that no row will ever name, and returns their number. `is_alone` says that no other
+/// server uses the folder.
 ///
 /// # Errors
-/// If the folder or the rows can't be read.
+/// Returns an error if the files or the rows can't be read.
 pub async fn sweep(store: &Store, blobs: &Blobs, is_alone: bool) -> Result<u64, InventoryError> {
     let inventory = Inventory::take(store, blobs).await?;
     let mut swept = 0;

@@ -1,4 +1,4 @@
-//! A job: its id, its states and which may follow which, and what is told of it.
+//! A job: its id, its states and their transitions, its progress and result.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,13 +9,13 @@ use uuid::Uuid;
 
 use crate::train::{EpochMetrics, StepMetrics, TrainSpec, is_name};
 
-/// The name of a job: a UUIDv7, so that younger jobs sort behind older ones.
+/// The id of a job: a UUIDv7, so that ids sort by age.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct JobId(Uuid);
 
 impl JobId {
-    /// A new id, above every other of this process.
+    /// Makes a new id, which is greater than all earlier ones of this process.
     pub fn new() -> Self {
         Self(Uuid::now_v7())
     }
@@ -33,7 +33,7 @@ impl fmt::Display for JobId {
     }
 }
 
-/// A text that is no id of a job.
+/// A text that is not a job id.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no job id; it must be a UUID")]
 pub struct JobIdError(String);
@@ -46,16 +46,16 @@ impl FromStr for JobId {
     }
 }
 
-/// The name of what an attempt leaves beside the rows. The attempt is part of it: a stale one overwrites nothing.
+/// The key of a blob that a job writes. It contains the attempt, so a stale attempt overwrites nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BlobKey {
     /// A checkpoint: `jobs/{job}/{attempt}-{step}.safetensors`.
     Checkpoint {
-        /// Whose.
+        /// The job.
         job: JobId,
         /// The attempt that wrote it.
         attempt: u32,
-        /// Steps done.
+        /// Training steps that it contains.
         step: u64,
     },
     /// A version of a model: `models/{name}/{version}-{job}-{attempt}.safetensors`.
@@ -69,7 +69,7 @@ pub enum BlobKey {
         /// The attempt that wrote it.
         attempt: u32,
     },
-    /// A version of a model as it was named before: `models/{job}-{attempt}.safetensors`.
+    /// A version of a model under its former key: `models/{job}-{attempt}.safetensors`.
     ModelOfJob {
         /// The job that trained it.
         job: JobId,
@@ -79,7 +79,7 @@ pub enum BlobKey {
 }
 
 impl BlobKey {
-    /// The job and the attempt.
+    /// Returns the job and the attempt that wrote the blob.
     pub fn writer(&self) -> (JobId, u32) {
         match *self {
             Self::Checkpoint { job, attempt, .. }
@@ -88,7 +88,7 @@ impl BlobKey {
         }
     }
 
-    /// The key that reads so, if it is one.
+    /// Parses a key.
     pub fn named(text: &str) -> Option<Self> {
         let name = text.strip_suffix(".safetensors")?;
         if let Some(checkpoint) = name.strip_prefix("jobs/") {
@@ -121,28 +121,29 @@ impl fmt::Display for BlobKey {
     }
 }
 
-/// Where a job stands: `queued → running → succeeded | failed | cancelled`. A queued job can be cancelled; a running
-/// one goes back to the queue when its server stops or dies; one that failed or was cancelled can be resumed.
+/// The state of a job: `queued → running → succeeded | failed | cancelled`. A queued job can be cancelled. A
+/// running job goes back to the queue when its server stops or dies. A failed or cancelled job can be
+/// resumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
-    /// Waits for a worker.
+    /// The job waits for a worker.
     Queued,
-    /// A worker trains it.
+    /// A worker trains the job.
     Running,
-    /// Its model is published.
+    /// The model of the job is published.
     Succeeded,
-    /// It can't go on; `error` says why.
+    /// The job can't continue; its error has the reason.
     Failed,
-    /// Somebody ended it.
+    /// A client has cancelled the job.
     Cancelled,
 }
 
 impl JobState {
-    /// Every state.
+    /// All states.
     pub const ALL: [Self; 5] = [Self::Queued, Self::Running, Self::Succeeded, Self::Failed, Self::Cancelled];
 
-    /// The state's word.
+    /// Returns the name of the state.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Queued => "queued",
@@ -153,12 +154,12 @@ impl JobState {
         }
     }
 
-    /// The state with this word.
+    /// Returns the state with this name.
     pub fn named(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.as_str() == word)
     }
 
-    /// The states that may follow.
+    /// Returns the states that may follow this one.
     pub fn followers(self) -> &'static [Self] {
         match self {
             Self::Queued => &[Self::Running, Self::Cancelled],
@@ -168,7 +169,7 @@ impl JobState {
         }
     }
 
-    /// Whether it is at its end; only a client's wish leads on from there.
+    /// Returns whether the state is final. Only a client's request leads out of a final state.
     pub fn is_ended(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
     }
@@ -180,108 +181,108 @@ impl fmt::Display for JobState {
     }
 }
 
-/// A job as the API shows it.
+/// A job with its state, progress and result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Job {
-    /// Its name.
+    /// Ids sort by the time of acceptance.
     pub id: JobId,
-    /// Where it stands.
+    /// The state when the row was read.
     pub state: JobState,
-    /// The model it publishes under.
+    /// The name that its model is published under.
     pub model: String,
-    /// What it trains.
+    /// The validated specification.
     pub spec: TrainSpec,
-    /// How often a worker has taken it up; every write of a worker carries it.
+    /// How often a worker has claimed the job. Every write of a worker carries its attempt.
     pub attempt: u32,
-    /// How far it is.
+    /// The progress at the last write of a worker.
     pub progress: Progress,
-    /// The figures of the newest epoch.
+    /// The metrics of the newest epoch, if one has ended.
     pub metrics: Option<JobMetrics>,
-    /// What came of it.
+    /// The result, if the job has succeeded.
     pub result: Option<JobResult>,
-    /// Why it failed.
+    /// The error, if the job has failed.
     pub error: Option<JobError>,
-    /// When it was accepted.
+    /// When the job was accepted.
     pub created_at: Timestamp,
-    /// When a worker first took it up.
+    /// When a worker first claimed the job.
     pub started_at: Option<Timestamp>,
-    /// When it ended.
+    /// When the job ended.
     pub finished_at: Option<Timestamp>,
 }
 
-/// How far a job is.
+/// The progress of a job.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// The epoch it is in, from 1; 0 before the first step.
+    /// The current epoch, from 1; 0 before the first step.
     pub epoch: u32,
-    /// Epochs in all.
+    /// Epochs of the whole job.
     pub epochs: u32,
-    /// Steps taken.
+    /// Steps taken so far.
     pub step: u64,
-    /// Steps in all.
+    /// Steps of the whole job.
     pub steps: u64,
-    /// `step / steps`.
+    /// `step / steps`, from 0 to 1.
     pub fraction: f64,
-    /// Training images a second, over the running epoch.
+    /// Training images per second in the current epoch.
     pub images_per_second: Option<f64>,
-    /// Seconds of work so far, over all attempts.
+    /// Working time of all attempts so far, in seconds.
     pub elapsed_seconds: f64,
-    /// Seconds of work left, at the mean speed so far.
+    /// Estimated working time left, in seconds, from the mean speed so far.
     pub eta_seconds: Option<f64>,
-    /// Bytes of a step, once it has begun.
+    /// Memory of a training step, once the first one has begun.
     #[serde(default)]
     pub memory: Option<StepMemory>,
-    /// Whether the job waits until the disk takes what it has to write.
+    /// Whether the job waits for the disk to accept its writes.
     #[serde(default)]
     pub waiting_for_disk: bool,
 }
 
 impl Progress {
-    /// Steps of an epoch.
+    /// Returns the number of steps of an epoch.
     pub fn steps_per_epoch(&self) -> u64 {
         self.steps / u64::from(self.epochs.max(1))
     }
 }
 
-/// A state of training that a job can go on from, as the API shows it.
+/// A state of training that a job can resume from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Checkpoint {
-    /// The epoch it was made in, or after.
+    /// The epoch that the checkpoint was made in or after.
     pub epoch: u32,
-    /// Steps taken by then.
+    /// Training steps that it contains.
     pub step: u64,
-    /// Size of its file.
+    /// Size of the file in bytes.
     pub size_bytes: u64,
-    /// SHA-256 of its file.
+    /// SHA-256 of the file, in hex.
     pub sha256: String,
-    /// Validation accuracy of the epoch, where it has ended.
+    /// Validation accuracy of the epoch, if it has ended.
     pub validation_accuracy: Option<f64>,
-    /// When it was recorded.
+    /// When the checkpoint was recorded.
     pub created_at: Timestamp,
 }
 
-/// Bytes that a step takes besides parameters, gradients and the optimiser's state: values, errors, and weights in the
-/// order of the products.
+/// Memory that a training step needs besides parameters, gradients and the optimiser's state: values, errors,
+/// and weights packed for products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepMemory {
-    /// From the spec, before the job ran.
+    /// The estimate from the spec, in bytes.
     pub estimated_bytes: u64,
-    /// As they are held.
+    /// The bytes that are allocated.
     pub measured_bytes: u64,
 }
 
-/// The figures of an epoch; those of the test split when the job has ended.
+/// The metrics of an epoch, and of the test split once the job has succeeded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobMetrics {
-    /// Mean loss of the training examples.
+    /// Mean loss on the training examples.
     pub train_loss: f64,
     /// Accuracy on the training examples.
     pub train_accuracy: f64,
-    /// Mean loss of the validation examples.
+    /// Mean loss on the validation examples.
     pub validation_loss: Option<f64>,
     /// Accuracy on the validation examples.
     pub validation_accuracy: Option<f64>,
-    /// Mean loss of the test split.
+    /// Mean loss on the test split.
     pub test_loss: Option<f64>,
     /// Accuracy on the test split.
     pub test_accuracy: Option<f64>,
@@ -300,48 +301,48 @@ impl From<&EpochMetrics> for JobMetrics {
     }
 }
 
-/// What came of a job.
+/// The result of a job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobResult {
-    /// The model published.
+    /// Name of the published model.
     pub model: String,
-    /// Its version.
+    /// Version of the published model.
     pub version: u32,
     /// Accuracy on the test split.
     pub test_accuracy: f64,
     /// Mean loss on the test split.
     pub test_loss: f64,
-    /// Seconds of work, over all attempts.
+    /// Working time of all attempts, in seconds.
     pub train_seconds: f64,
 }
 
 /// Why a job failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobError {
-    /// A stable word.
+    /// A stable identifier, such as `diverged`.
     pub code: String,
-    /// What happened and what to try.
+    /// What happened, and what to try.
     pub detail: String,
 }
 
-/// An epoch as it is recorded.
+/// The record of an epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochRecord {
-    /// Its figures.
+    /// Losses, accuracies and layer statistics.
     #[serde(flatten)]
     pub metrics: EpochMetrics,
-    /// Training images a second.
+    /// Training images per second.
     pub images_per_second: f64,
-    /// Seconds it took, validation included.
+    /// Duration in seconds, validation included.
     pub duration_seconds: f64,
 }
 
-/// What is recorded of a job's course, or a part of it.
+/// The recorded epochs of a job, or a page of them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobHistory {
-    /// Epochs, one after the other.
+    /// The epochs in order.
     pub epochs: Vec<EpochRecord>,
-    /// Some of their steps, evenly spread.
+    /// Some of their steps, evenly spaced.
     pub steps: Vec<StepMetrics>,
 }
 

@@ -1,8 +1,7 @@
-//! chainrule: a server that trains small image classifiers by backpropagation and serves their
-//! predictions.
+//! chainrule: a server that trains small image classifiers by backpropagation and serves their predictions.
 //!
-//! Library and thin binary over `chainrule-engine`, which has all that is pure. `ARCHITECTURE.md` draws the rooms and which
-//! may import which.
+//! This library and its small binary build on `chainrule-engine`, which contains everything that needs no I/O.
+//! `ARCHITECTURE.md` describes the rooms and which may import which.
 
 pub use chainrule_engine::{artifact, data, fields, graph, lab, nn, train};
 

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// glibc's allocator keeps an arena for each thread and grows without a leak under many of them.
+/// glibc's allocator keeps arenas per thread, so with many threads the process grows although nothing leaks.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

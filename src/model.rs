@@ -1,4 +1,4 @@
-//! A model: a network published under a name, and how one is referred to.
+//! A published model: its versions, and references to them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,27 +11,27 @@ use crate::job::JobId;
 use crate::nn::LayerSpec;
 use crate::train::is_name;
 
-/// `name`, `name@3` (a version) or `name@champion` (an alias).
+/// A reference to a model: `name`, `name@3` (a version) or `name@champion` (an alias).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelRef {
     /// Name of the model.
     pub name: String,
-    /// Which of its versions.
+    /// The version or alias.
     pub selector: Selector,
 }
 
-/// Which version of a model.
+/// Which version of a model a reference selects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selector {
-    /// The alias `default` where set, else the newest.
+    /// The alias `default` if it is set, or else the newest version.
     Default,
-    /// The one with this number.
+    /// The version with this number.
     Version(u32),
-    /// The one with this alias.
+    /// The version that this alias refers to.
     Alias(String),
 }
 
-/// A text that is no model reference.
+/// A text that is not a model reference.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no model reference: write name, name@version or name@alias")]
 pub struct ModelRefError(String);
@@ -70,19 +70,19 @@ impl fmt::Display for ModelRef {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ModelSource {
-    /// A job has trained it.
+    /// A job trained it.
     Job,
-    /// A client has sent it.
+    /// A client uploaded it.
     Upload,
-    /// It was copied from another place.
+    /// It was copied from another server.
     Import,
 }
 
 impl ModelSource {
-    /// Every source.
+    /// All sources.
     pub const ALL: [Self; 3] = [Self::Job, Self::Upload, Self::Import];
 
-    /// The source's word.
+    /// Returns the name of the source.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Job => "job",
@@ -92,55 +92,55 @@ impl ModelSource {
     }
 }
 
-/// One version of a model as the API shows it.
+/// A version of a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelVersion {
-    /// Its number, from 1.
+    /// Number of the version, from 1.
     pub version: u32,
     /// Where it comes from.
     pub source: ModelSource,
-    /// The job that trained it, if one did.
+    /// The job that trained it, if there is one.
     pub job_id: Option<JobId>,
     /// When it was published.
     pub created_at: Timestamp,
-    /// Accuracy on the test split, if it was tested.
+    /// Accuracy on the test split, if it was measured.
     pub test_accuracy: Option<f64>,
     /// Number of weights and biases.
     pub parameters: usize,
-    /// Its layers.
+    /// The layers of the network.
     pub layers: Vec<LayerSpec>,
-    /// Names of the classes.
+    /// Names of the classes, in the order of the outputs.
     pub classes: Vec<String>,
-    /// Size of its file.
+    /// Size of the file in bytes.
     pub size_bytes: u64,
-    /// SHA-256 of its file.
+    /// SHA-256 of the file, in hex.
     pub sha256: String,
 }
 
-/// A model as the API shows it: some of its versions.
+/// A model with some of its versions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelEntry {
-    /// Its name.
+    /// Name of the model.
     pub name: String,
-    /// The versions shown, newest first.
+    /// Some of its versions, newest first.
     pub versions: Vec<ModelVersion>,
-    /// How many versions it has.
+    /// The number of all its versions.
     pub version_count: usize,
-    /// Its aliases and the versions they mean.
+    /// Its aliases and the versions they refer to.
     pub aliases: BTreeMap<String, u32>,
 }
 
-/// A place in the list of models, where the one published last comes first: also where that model is gone, or published
-/// again.
+/// A place in the list of models, which has the last published model first. The place stays valid if that
+/// model is deleted or published again.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ModelPlace {
-    /// When its newest version was published.
+    /// When the newest version was published.
     pub published_at: Timestamp,
-    /// Its name.
+    /// Name of the model.
     pub name: String,
 }
 
-/// A text that is no place in the list of models.
+/// A text that is not a place in the list of models.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no place in the list of models")]
 pub struct ModelPlaceError;

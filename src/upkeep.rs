@@ -1,5 +1,4 @@
-//! What a server does beside serving and training: takes jobs from workers that are gone, sweeps what nobody names, and
-//! removes what is older than it shall be kept.
+//! The periodic tasks of a server: rescuing jobs of workers that are gone, sweeping orphans, and retention.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,42 +16,42 @@ use crate::service::{Caller, OperationError, Service};
 use crate::store::{Claim, Ended, Held, OldVersions, Place, Store, StoreError};
 use crate::telemetry::Metrics;
 
-/// How often, within the time of a lease, it is looked whether it was renewed.
+/// How many times per lease its beat is observed.
 const LOOKS: u32 = 10;
 
-/// The look at which it is seen whether a row can be written.
+/// The observation at which a worker without a beat is checked against the disk.
 const PROBE: u32 = 3;
 
-/// A handle to what the upkeep looks after.
+/// A handle to everything that the periodic tasks need.
 #[derive(Clone)]
 pub struct Upkeep {
-    /// The rows.
+    /// The jobs, versions and leases.
     pub store: Store,
-    /// The bytes.
+    /// The files to sweep.
     pub blobs: Blobs,
     /// The models in memory.
     pub registry: Registry,
-    /// What removes jobs and versions.
+    /// Deletes jobs and versions.
     pub service: Service,
-    /// What is measured.
+    /// Counts the rescued jobs.
     pub metrics: Arc<Metrics>,
-    /// How long a worker holds its job without a sign of life.
+    /// How long a worker holds its job without a beat.
     pub lease: Duration,
-    /// Deaths of its process, with no checkpoint between, at which a job fails.
+    /// Crashes of its server, without a new checkpoint in between, after which a job fails.
     pub crashes_max: u32,
-    /// How often files and rows are looked through.
+    /// The time between two sweeps.
     pub every: Duration,
-    /// Ended jobs that are kept.
+    /// Which ended jobs to keep.
     pub keep_jobs: Keep,
-    /// Versions of each model that are kept.
+    /// Which versions of each model to keep.
     pub keep_versions: Keep,
 }
 
 impl Upkeep {
-    /// Puts the jobs of all workers back in the queue, when none can be alive; returns how many.
+    /// Puts the jobs of all workers back in the queue, when none can be alive. Returns their number.
     ///
     /// # Errors
-    /// If the rows fail.
+    /// Returns an error if the database fails.
     pub async fn rescue_all(&self) -> Result<usize, StoreError> {
         let held = self.store.held().await?;
         for &held in &held {
@@ -61,15 +60,16 @@ impl Upkeep {
         Ok(held.len())
     }
 
-    /// Takes jobs from workers whose lease has run out.
+    /// Rescues jobs from workers whose lease has expired.
     ///
-    /// No clock of another machine or of the wall has a say: a worker that lives counts up its beat, and one whose
-    /// beat stood still for the whole time of a lease, as this process counts it, is gone. Looks are counted, not time,
-    /// so that a process which was itself suspended does not take its own jobs away. (The manner of Kubernetes' leader
-    /// election: <https://pkg.go.dev/k8s.io/client-go/tools/leaderelection>.)
+    /// No clock is involved, neither the wall clock nor another machine's. A living worker increments its
+    /// beat. A worker is gone if its beat did not change during a whole lease, as counted by this process.
+    /// Observations are counted instead of time, so that a process that was suspended does not rescue its own
+    /// jobs. This is similar to Kubernetes' leader election:
+    /// <https://pkg.go.dev/k8s.io/client-go/tools/leaderelection>.
     ///
-    /// A disk that takes nothing makes every beat stand still: a worker is gone only if a row could be written, and two
-    /// renewals of the lease are missing since.
+    /// A full disk stops every beat. So a worker counts as gone only if a row could be written and two
+    /// renewals are missing since.
     pub async fn watch_leases(&self) {
         let mut ticks = tokio::time::interval(self.lease / LOOKS);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -92,7 +92,7 @@ impl Upkeep {
                     (*beat, *looks) = (held.beat, 0);
                 }
                 *looks += new_looks;
-                // This process knows of its own that they live.
+                // This process knows that its own workers are alive.
                 if self.store.is_told(held.claim) || *looks == PROBE && !self.can_write().await {
                     *looks = 0;
                 } else if *looks > LOOKS {
@@ -119,7 +119,8 @@ impl Upkeep {
         }
     }
 
-    /// Removes and sweeps now, and then now and then. It may be stopped at any time: the next one goes on from there.
+    /// Runs retention and sweeps, now and then periodically. It may be dropped at any time; the next run
+    /// continues.
     pub async fn run(&self) {
         loop {
             if let Err(error) = self.tidy().await {
@@ -129,7 +130,7 @@ impl Upkeep {
         }
     }
 
-    /// Removes what is older than it shall be kept, then every file that is surely dead.
+    /// Runs retention, then deletes every file that no row will ever name.
     async fn tidy(&self) -> Result<(), InventoryError> {
         let removed = self.remove().await;
         self.registry.refresh().await?;
@@ -146,7 +147,7 @@ impl Upkeep {
         Ok((self.remove_jobs().await?, self.remove_versions().await?))
     }
 
-    /// Each job is removed in a commit of its own, and others write in between.
+    /// Each job is deleted in a commit of its own, so others can write in between.
     async fn remove_jobs(&self) -> Result<u64, InventoryError> {
         let mut removed = 0;
         let mut place = Place::default();
@@ -169,7 +170,7 @@ impl Upkeep {
         }
     }
 
-    /// Of each model the newest version stays, and what an alias means or a job starts from.
+    /// The newest version of each model is kept, and so are those that an alias or a job needs.
     async fn remove_versions(&self) -> Result<u64, InventoryError> {
         let old = match self.keep_versions {
             Keep::All => return Ok(0),
@@ -179,14 +180,14 @@ impl Upkeep {
         let mut removed = 0;
         self.registry.refresh().await?;
         for (name, version) in self.store.old_versions(old).await? {
-            // The rows of the newer ones can't be read.
+            // The rows of the newer versions can't be read.
             if self.registry.newest(&name) == Some(version) {
                 continue;
             }
             match self.service.delete_version(&Caller::server(), &name, version).await {
                 Ok(()) => removed += 1,
                 Err(OperationError::Store(error)) => return Err(error.into()),
-                // It is needed, or gone already.
+                // The version is needed, or was deleted already.
                 Err(error) => tracing::debug!(%error, "a version stays"),
             }
         }
@@ -194,7 +195,8 @@ impl Upkeep {
     }
 }
 
-/// Looks since the last one: this one. By the wall clock, in the twin that the proof of the clock must find.
+/// Returns the number of observations since the last one: 1. The known-bad twin computes it from the wall
+/// clock.
 fn looks_since(last: &mut Timestamp, tick: Duration) -> u32 {
     if !fault::has(InjectedFault::WallClock) {
         return 1;

@@ -6,14 +6,14 @@ use crate::lab;
 /// The activation functions.
 #[derive(Serialize, ToSchema)]
 pub struct ActivationList {
-    /// All of them.
+    /// The functions.
     pub activations: Vec<Activation>,
 }
 
 /// An activation function.
 #[derive(Serialize, ToSchema)]
 pub struct Activation {
-    /// Its name, which is that of its layer.
+    /// Name of the function and of its layer type.
     pub name: &'static str,
     /// `y = f(x)`.
     pub formula: &'static str,
@@ -24,24 +24,24 @@ pub struct Activation {
 /// An activation function and its derivative over an interval.
 #[derive(Serialize, ToSchema)]
 pub struct ActivationCurve {
-    /// Its name, which is that of its layer.
+    /// Name of the function and of its layer type.
     pub name: &'static str,
     /// `y = f(x)`.
     pub formula: &'static str,
     /// `f′(x)`.
     pub derivative: &'static str,
-    /// From the left end to the right, evenly.
+    /// Evenly spaced points, from left to right.
     pub points: Vec<CurvePoint>,
-    /// Where the derivative is nearly 0, so that next to nothing flows back.
+    /// Where the derivative is close to 0, so that almost no gradient flows back.
     pub saturation: Saturation,
-    /// What to know of it.
+    /// A remark on the function, or null.
     pub note: &'static str,
 }
 
 /// A point of a curve.
 #[derive(Serialize, ToSchema)]
 pub struct CurvePoint {
-    /// Where.
+    /// The argument `x`.
     pub x: f64,
     /// `f(x)`.
     pub value: f64,
@@ -49,14 +49,14 @@ pub struct CurvePoint {
     pub derivative: f64,
 }
 
-/// Beyond which the magnitude of the derivative stays below `threshold`.
+/// Where the magnitude of the derivative stays below `threshold`.
 #[derive(Serialize, ToSchema)]
 pub struct Saturation {
-    /// A hundredth.
+    /// The threshold, 0.01.
     pub threshold: f64,
-    /// From here down; null if it never does.
+    /// It does so for all smaller `x`; null if it never does.
     pub below: Option<f64>,
-    /// From here up; null if it never does.
+    /// It does so for all greater `x`; null if it never does.
     pub above: Option<f64>,
 }
 

@@ -6,7 +6,7 @@ use crate::data;
 /// A page of data sets.
 #[derive(Serialize, ToSchema)]
 pub struct DatasetList {
-    /// The data sets, by name.
+    /// The data sets, ordered by name.
     pub datasets: Vec<DatasetEntry>,
     /// The `cursor` of the next page; null on the last.
     pub next_cursor: Option<String>,
@@ -23,12 +23,12 @@ pub struct DatasetEntry {
     pub train_examples: usize,
 }
 
-/// A data set with its figures.
+/// A data set with its statistics.
 #[derive(Serialize, ToSchema)]
 pub struct Dataset {
     /// Its name.
     pub name: String,
-    /// Names of the classes; a label is a place in this list.
+    /// Names of the classes; a label is an index in this list.
     pub classes: Vec<String>,
     /// Rows and columns of an image, in pixels.
     pub shape: [usize; 2],
@@ -40,7 +40,7 @@ pub struct Dataset {
     /// Population standard deviation of the training pixels, 0 to 1.
     #[schema(minimum = 0, maximum = 1)]
     pub deviation: f64,
-    /// Share of the training pixels that are not background.
+    /// Fraction of the training pixels that are not background.
     #[schema(minimum = 0, maximum = 1)]
     pub nonzero_fraction: f64,
 }
@@ -48,18 +48,18 @@ pub struct Dataset {
 /// How many examples each split has.
 #[derive(Serialize, ToSchema)]
 pub struct Splits {
-    /// To train on.
+    /// The examples to train on.
     pub train: SplitCounts,
-    /// To test with.
+    /// The examples to test with.
     pub test: SplitCounts,
 }
 
 /// How many examples a split has.
 #[derive(Serialize, ToSchema)]
 pub struct SplitCounts {
-    /// In all.
+    /// Number of examples.
     pub examples: usize,
-    /// Of each class, label 0 first.
+    /// Number of examples of each class, label 0 first.
     pub per_class: Vec<usize>,
 }
 
@@ -78,11 +78,11 @@ pub enum Split {
 pub struct Example {
     /// The data set.
     pub dataset: String,
-    /// Its split.
+    /// The split of the data set.
     pub split: Split,
-    /// The place in the split, from 0.
+    /// Index in the split, from 0.
     pub index: usize,
-    /// Number of the class.
+    /// Number of the class, from 0.
     pub label: u16,
     /// Name of the class.
     pub class: String,
@@ -92,7 +92,7 @@ pub struct Example {
 }
 
 impl Dataset {
-    /// A data set with its figures, of images with these rows and columns.
+    /// Converts the statistics of a data set whose images have this shape.
     pub fn new(name: String, classes: Vec<String>, shape: [usize; 2], statistics: data::Statistics) -> Self {
         let data::Statistics { splits, mean, deviation, nonzero_fraction } = statistics;
         let data::Splits { train, test } = splits;

@@ -27,40 +27,40 @@ pub struct Graph {
     pub nodes: Vec<GraphNode>,
     /// Id of the node whose value is that of the expression.
     pub output: usize,
-    /// The paths from each input to the output; none if they are more than 1,000 or too long together.
+    /// The paths from each input to the output; empty if there are more than 1,000 or they are too long.
     pub paths: BTreeMap<String, Vec<GraphPath>>,
-    /// How many paths there are from each input.
+    /// The number of paths from each input.
     pub path_counts: BTreeMap<String, f64>,
-    /// The derivative by each input as a central difference; null if no two steps agree on one.
+    /// The derivative by each input as a central difference; null if no two step sizes agree.
     pub numerical: BTreeMap<String, Option<f64>>,
     /// The largest `|a − n| / max(|a|, |n|, 10⁻⁴)` of a gradient and its central difference; null without one.
     pub max_relative_error: Option<f64>,
     /// The backward pass, one product after the other.
     pub steps: Vec<GraphStep>,
-    /// What to know about the result.
+    /// Remarks on the result.
     pub warnings: Vec<String>,
 }
 
-/// One value of the computation, and the derivatives that belong to it.
+/// A value of the computation and its derivatives.
 #[derive(Serialize, ToSchema)]
 pub struct GraphNode {
-    /// Its place in `nodes`, after everything that it is made from.
+    /// Index in `nodes`. Operands come before the nodes that use them.
     pub id: usize,
-    /// How it is made.
+    /// The operation that computes it.
     pub op: GraphOperation,
-    /// The name of the input, or the one it was bound to.
+    /// The name of the input or of the binding.
     pub name: Option<String>,
-    /// What it is made from: ids, as often as they are operands.
+    /// The ids of its operands. An id is repeated if it is used twice.
     pub inputs: Vec<usize>,
-    /// Its value.
+    /// The value.
     pub value: f64,
-    /// The derivative of the expression by it; null if it does not exist and nothing needs it.
+    /// The derivative of the expression by this value; null if it does not exist and is not needed.
     pub gradient: Option<f64>,
-    /// Its derivative by each of `inputs`; null if it does not exist and nothing needs it.
+    /// The derivative of this value by each of `inputs`; null if it does not exist and is not needed.
     pub local: Vec<Option<f64>>,
 }
 
-/// How a node is made.
+/// The operation that computes a node.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the names of functions")]
@@ -86,10 +86,10 @@ pub enum GraphOperation {
     Min,
 }
 
-/// One way from an input to the output, and its share of the gradient.
+/// A path from an input to the output, and its part of the gradient.
 #[derive(Serialize, ToSchema)]
 pub struct GraphPath {
-    /// The nodes on the way, the input first, the output last.
+    /// The nodes of the path, from the input to the output.
     pub nodes: Vec<usize>,
     /// The derivative of each node but the first by the one before it.
     pub factors: Vec<f64>,
@@ -97,22 +97,22 @@ pub struct GraphPath {
     pub product: Option<f64>,
 }
 
-/// One product of the backward pass, added to the gradient of the operand it flows to.
+/// A product of the backward pass, which is added to the gradient of an operand.
 #[derive(Serialize, ToSchema)]
 pub struct GraphStep {
-    /// The node it comes from.
+    /// The node whose gradient flows back.
     pub node: usize,
     /// The derivative of the expression by that node.
     pub upstream: f64,
-    /// The operand it flows to.
+    /// The operand that receives the product.
     pub input: usize,
     /// The derivative of the node by that operand.
     pub local: f64,
     /// `upstream · local`.
     pub product: f64,
-    /// The gradient of the operand before it is added.
+    /// The gradient of the operand before the addition.
     pub before: f64,
-    /// The gradient of the operand after.
+    /// The gradient of the operand after the addition.
     pub after: f64,
 }
 

@@ -1,4 +1,4 @@
-//! The course of a job: epochs, steps, findings and events.
+//! The recorded progress of a job: epochs, steps, findings and events.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -6,28 +6,28 @@ use utoipa::ToSchema;
 use super::job::JobState;
 use crate::{job, lab, train};
 
-/// The course of a job, or a page of its epochs, and what a teacher would say on seeing all of it.
+/// A page of the epochs of a job, and the findings about all of them.
 #[derive(Serialize, ToSchema)]
 pub struct JobHistory {
     /// Epochs, in order.
     pub epochs: Vec<Epoch>,
-    /// Some of the steps of these epochs, evenly spread.
+    /// Some of the steps of these epochs, evenly spaced.
     pub steps: Vec<Step>,
     /// The `cursor` of the next page; null on the last.
     pub next_cursor: Option<String>,
-    /// What the figures of all epochs show; empty for a job that goes well.
+    /// Findings about the metrics of all epochs; empty for a job without problems.
     pub findings: Vec<Finding>,
 }
 
-/// An epoch as it is recorded.
+/// The record of an epoch.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Epoch {
     /// Number of the epoch, from 1.
     #[schema(minimum = 1)]
     pub epoch: u32,
-    /// Mean loss of the training examples, each as it was met.
+    /// Mean loss of the training examples, measured when each was trained on.
     pub train_loss: f64,
-    /// Accuracy on the training examples, each as it was met.
+    /// Accuracy on the training examples, measured when each was trained on.
     #[schema(minimum = 0, maximum = 1)]
     pub train_accuracy: f64,
     /// Mean loss of the validation examples after the epoch.
@@ -37,18 +37,18 @@ pub struct Epoch {
     pub validation_accuracy: Option<f64>,
     /// Learning rate of the epoch's last step.
     pub learning_rate: f64,
-    /// How each layer fared in the last step of the epoch that had a whole batch.
+    /// Statistics of each layer in the last step of the epoch with a full batch.
     pub layers: Vec<LayerMetrics>,
-    /// Training images a second.
+    /// Training images per second.
     pub images_per_second: f64,
-    /// Seconds it took, validation included.
+    /// Duration in seconds, validation included.
     pub duration_seconds: f64,
 }
 
-/// How a layer fared in one step.
+/// Statistics of a layer in one step.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct LayerMetrics {
-    /// Its place and kind, as `0.dense`.
+    /// Position and type of the layer, such as `0.dense`.
     pub layer: String,
     /// ‖∂L/∂W‖, biases included.
     pub gradient_norm: Option<f64>,
@@ -56,48 +56,48 @@ pub struct LayerMetrics {
     pub weight_norm: Option<f64>,
     /// ‖ΔW‖ / ‖W‖.
     pub update_ratio: Option<f64>,
-    /// Share of a relu's outputs that were 0 for the whole batch.
+    /// Fraction of a relu's outputs that were 0 for the whole batch.
     #[schema(minimum = 0, maximum = 1)]
     pub dead_fraction: Option<f64>,
 }
 
-/// What one step came to.
+/// The metrics of a step.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub struct Step {
     /// Number of the step in the job, from 1.
     #[schema(minimum = 1)]
     pub step: u64,
-    /// Mean loss of its batch.
+    /// Mean loss of the batch.
     pub loss: f64,
-    /// Its learning rate.
+    /// Learning rate of the step.
     pub learning_rate: f64,
 }
 
-/// What a teacher would say on seeing the figures of a job.
+/// A finding about the metrics of a job.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Finding {
-    /// A stable word, such as `dead_relus`.
+    /// A stable identifier, such as `dead_relus`.
     pub code: String,
-    /// What is seen and what to try.
+    /// What was found, and what to try.
     pub detail: String,
-    /// The layer, as `0.dense`.
+    /// The layer, such as `0.dense`.
     pub layer: Option<String>,
-    /// The epoch whose figure it is.
+    /// The epoch of `value`.
     pub epoch: Option<u32>,
-    /// The figure; null if it is beyond all numbers.
+    /// The value; null if it is not finite.
     pub value: Option<f64>,
-    /// What it is compared with.
+    /// The threshold that the value is compared with.
     pub threshold: f64,
-    /// Where this is written.
+    /// The source of the rule.
     pub source: String,
 }
 
-/// The data of an event called `state`: a state that the job has come to.
+/// The data of an event called `state`: a change of the job's state.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub struct StateEvent {
-    /// How often a worker had taken the job up.
+    /// How often a worker had claimed the job.
     pub attempt: u32,
-    /// The state.
+    /// The new state.
     pub state: JobState,
 }
 

@@ -1,4 +1,4 @@
-//! How images come in requests.
+//! Images in requests.
 
 use utoipa::openapi::schema::{Array, ArrayBuilder, ObjectBuilder, OneOfBuilder, Type};
 use utoipa::openapi::{RefOr, Schema};
@@ -10,7 +10,7 @@ const SIDE: usize = 28;
 /// An image of a request.
 pub struct Image;
 
-/// How bright the brightest pixel is: 255 (`byte`) or 1 (`unit`).
+/// The value of the brightest pixel: 255 (`byte`) or 1 (`unit`).
 #[derive(Clone, Copy, ToSchema)]
 #[schema(rename_all = "snake_case")]
 pub enum Scale {
@@ -20,12 +20,12 @@ pub enum Scale {
     Unit,
 }
 
-/// Images as a byte for each pixel, from 0 to 255, bright on dark, row by row: 784 bytes for each.
+/// Images with a byte per pixel from 0 to 255, bright on dark, row by row: 784 bytes per image.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
 pub struct Pixels(());
 
-/// A PNG or JPEG file, of any size the server decodes, dark on light or light on dark.
+/// A PNG or JPEG file within the server's limits of size, dark on light or light on dark.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
 pub struct Picture(());
@@ -34,7 +34,7 @@ pub struct Picture(());
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PicturesRequest {
-    /// The files, each in a part called `image`; at most 32 unless the server is set otherwise.
+    /// The files, each in a part called `image`; at most 64 by default.
     #[schema(min_items = 1)]
     pub image: Vec<Picture>,
 }
@@ -59,13 +59,13 @@ fn list(items: impl Into<RefOr<Schema>>, length: usize) -> Array {
     ArrayBuilder::new().items(items.into()).min_items(Some(length)).max_items(Some(length)).build()
 }
 
-/// An image for examples: a bar that models read as a 1.
+/// An image for examples: a bar that models classify as a 1.
 pub fn example() -> Vec<Vec<u8>> {
     let is_ink = |row: usize, column: usize| (4..24).contains(&row) && (13..15).contains(&column);
     (0..SIDE).map(|row| (0..SIDE).map(|column| if is_ink(row, column) { 255 } else { 0 }).collect()).collect()
 }
 
-/// The same as a byte for each pixel, each of which is a printable character.
+/// The same with a byte per pixel, each of which is a printable character.
 pub fn example_bytes() -> String {
     let byte = |pixel: u8| if pixel > 0 { '~' } else { ' ' };
     example().concat().into_iter().map(byte).collect()

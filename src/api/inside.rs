@@ -1,4 +1,4 @@
-//! What happens inside a published network.
+//! Inspections of a published network.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -13,20 +13,20 @@ use crate::lab;
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TraceRequest {
-    /// An image; send it or `example`.
+    /// An image. Send this or `example`.
     pub image: Option<Image>,
-    /// How bright the brightest pixel of `image` is.
+    /// The value of the brightest pixel of `image`.
     #[schema(default = json!("byte"))]
     pub scale: Option<Scale>,
-    /// An example of a data set; send it or `image`.
+    /// An example of a data set. Send this or `image`.
     pub example: Option<ExampleRequest>,
-    /// The class that it should be taken for; that of the example unless given.
+    /// The class that the model should predict; by default that of the example.
     #[schema(minimum = 0)]
     pub label: Option<usize>,
-    /// The rate of the update `w ← w − rate · ∂L/∂w`.
+    /// Learning rate of the update `w ← w − rate · ∂L/∂w`.
     #[schema(exclusive_minimum = 0, maximum = 1e6, default = json!(0.1))]
     pub learning_rate: Option<f64>,
-    /// What is differentiated.
+    /// The loss to differentiate.
     #[schema(default = json!("cross_entropy"))]
     pub loss: Option<Loss>,
 }
@@ -35,25 +35,25 @@ pub struct TraceRequest {
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MicroscopeRequest {
-    /// An image; send it or `example`.
+    /// An image. Send this or `example`.
     pub image: Option<Image>,
-    /// How bright the brightest pixel of `image` is.
+    /// The value of the brightest pixel of `image`.
     #[schema(default = json!("byte"))]
     pub scale: Option<Scale>,
-    /// An example of a data set; send it or `image`.
+    /// An example of a data set. Send this or `image`.
     pub example: Option<ExampleRequest>,
-    /// The class that it should be taken for; that of the example unless given.
+    /// The class that the model should predict; by default that of the example.
     #[schema(minimum = 0)]
     pub label: Option<usize>,
-    /// What is differentiated.
+    /// The loss to differentiate.
     #[schema(default = json!("cross_entropy"))]
     pub loss: Option<Loss>,
-    /// The layer of the parameter, as `0.dense` or `0`.
+    /// The layer of the parameter, such as `0.dense` or `0`.
     pub layer: String,
-    /// Which of its tensors.
+    /// The tensor of the parameter.
     #[schema(default = json!("weight"))]
     pub parameter: Option<ParameterName>,
-    /// The place in the tensor: along each axis, or one in row order.
+    /// The position in the tensor: an index along each axis, or one index in row order.
     pub index: ParameterIndex,
 }
 
@@ -67,13 +67,13 @@ pub enum ParameterName {
     Bias,
 }
 
-/// A place in a tensor.
+/// A position in a tensor.
 #[derive(ToSchema)]
 #[serde(untagged)]
 pub enum ParameterIndex {
-    /// In row order.
+    /// The index in row order.
     Flat(usize),
-    /// Along each axis.
+    /// The index along each axis.
     Axes(Vec<usize>),
 }
 
@@ -84,49 +84,49 @@ pub struct ExampleRequest {
     /// The data set.
     #[schema(default = json!("mnist"))]
     pub dataset: Option<String>,
-    /// Its split.
+    /// The split of the data set.
     #[schema(default = json!("test"))]
     pub split: Option<Split>,
-    /// The place in the split, from 0.
+    /// Index in the split, from 0.
     #[schema(minimum = 0)]
     pub index: usize,
 }
 
-/// One step of backpropagation on one image: what every layer held, what flowed back, and what one update did to the loss.
+/// One step of backpropagation on one image: the values and gradients of every layer, and the effect of one update on the loss.
 #[derive(Serialize, ToSchema)]
 pub struct Trace {
     /// The model.
     pub model: String,
-    /// Its version.
+    /// Version of the model.
     pub version: u32,
-    /// The class it should be.
+    /// The class that the model should predict.
     pub label: usize,
-    /// The class it is taken for before the update.
+    /// The class that is predicted before the update.
     pub predicted: usize,
     /// The probabilities before the update.
     pub probabilities: Vec<f64>,
-    /// What is differentiated.
+    /// The loss to differentiate.
     pub loss: Loss,
-    /// `inference`: a `batch_norm` takes its running statistics, a `dropout` lets all through.
+    /// `inference`: `batch_norm` uses its running statistics, `dropout` changes nothing.
     pub mode: &'static str,
     /// The loss before the update.
     pub loss_before: f64,
-    /// The loss after it.
+    /// The loss after the update.
     pub loss_after: f64,
-    /// The rate of the update.
+    /// Learning rate of the update.
     pub learning_rate: f64,
-    /// First to last.
+    /// The layers, from first to last.
     pub layers: Vec<LayerTrace>,
 }
 
-/// What a layer held and what flowed back through it.
+/// The values and gradients of a layer.
 #[derive(Serialize, ToSchema)]
 pub struct LayerTrace {
-    /// Its place and kind, as `0.dense`.
+    /// Position and type of the layer, such as `0.dense`.
     pub layer: String,
-    /// Rows, columns and channels of what comes out, or its length.
+    /// Shape of the output: rows, columns and channels, or its length.
     pub output_shape: Vec<usize>,
-    /// What comes out.
+    /// The output.
     pub output: ArrayFigures,
     /// `∂L/∂output`.
     pub error: ArrayFigures,
@@ -138,72 +138,72 @@ pub struct LayerTrace {
     pub update_ratio: Option<f64>,
 }
 
-/// The figures of an array, and with `arrays` its numbers.
+/// Statistics of an array, and with `arrays` its values.
 #[derive(Serialize, ToSchema)]
 pub struct ArrayFigures {
-    /// The least.
+    /// Minimum.
     pub min: f64,
-    /// The largest.
+    /// Maximum.
     pub max: f64,
-    /// Their mean.
+    /// Mean.
     pub mean: f64,
     /// Population standard deviation.
     pub deviation: f64,
     /// Euclidean norm.
     pub norm: f64,
-    /// Share of exact zeros.
+    /// Fraction of exact zeros.
     #[schema(minimum = 0, maximum = 1)]
     pub zero_fraction: f64,
-    /// Its numbers.
+    /// The values.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub array: Option<Tensor>,
 }
 
-/// The chain rule for one parameter on one image: `∂L/∂w` is the value that enters it times the error that reaches it, summed
-/// over the places where it is used.
+/// The chain rule for one parameter on one image: `∂L/∂w` is the input of the parameter times the error that reaches it, summed
+/// over all outputs that use the parameter.
 #[derive(Serialize, ToSchema)]
 pub struct Microscope {
     /// The model.
     pub model: String,
-    /// Its version.
+    /// Version of the model.
     pub version: u32,
-    /// The layer, as `0.dense`.
+    /// The layer, such as `0.dense`.
     pub layer: String,
     /// `weight` or `bias`.
     pub parameter: &'static str,
-    /// Its place in the tensor.
+    /// Position in the tensor.
     pub index: Vec<usize>,
-    /// The parameter itself.
+    /// The value of the parameter.
     pub value: f64,
-    /// The class the image should be.
+    /// The class that the model should predict.
     pub label: usize,
     /// The loss.
     pub loss: f64,
     /// `∂L/∂w` by backpropagation.
     pub gradient: f64,
-    /// `(L(w + h) − L(w − h)) / 2h`; null on a kink of relu or max-pooling, or too near one.
+    /// `(L(w + h) − L(w − h)) / 2h`; null at or near a kink of relu or max-pooling.
     pub numerical: Option<f64>,
     /// `|a − n| / max(|a|, |n|, 10⁻⁴)` of the two; null without `numerical`.
     pub relative_error: Option<f64>,
-    /// Places where it is used.
+    /// The number of outputs that use the parameter.
     pub uses: usize,
-    /// Places where neither what enters nor the error that comes back is 0.
+    /// The number of these whose input and error are not 0.
     pub reached: usize,
-    /// The strongest of them, one at least.
+    /// The strongest uses, at least one.
     pub terms: Vec<Term>,
-    /// The strongest paths from it to the loss.
+    /// The strongest paths from the parameter to the loss.
     pub paths: Vec<PathTrace>,
-    /// All of this as a teacher would write it.
+    /// All of this as text.
     pub text: String,
 }
 
 /// One use of the parameter.
 #[derive(Serialize, ToSchema)]
 pub struct Term {
-    /// Of what comes out of the layer, the value it is used for.
+    /// The element of the layer's output.
     pub output: Vec<usize>,
-    /// The value that enters it: 1 for a bias.
+    /// The input that the parameter is multiplied by; 1 for a bias.
     pub input: f64,
     /// `∂L/∂output`.
     pub error: f64,
@@ -211,92 +211,92 @@ pub struct Term {
     pub product: f64,
 }
 
-/// One way from the parameter to the loss.
+/// A path from the parameter to the loss.
 #[derive(Serialize, ToSchema)]
 pub struct PathTrace {
     /// The product of all local derivatives: this path's part of the gradient.
     pub product: f64,
-    /// What it passes.
+    /// The values on the path.
     pub steps: Vec<PathStep>,
 }
 
 /// One value on a path.
 #[derive(Serialize, ToSchema)]
 pub struct PathStep {
-    /// The layer it comes out of, or `loss`.
+    /// The layer that outputs it, or `loss`.
     pub layer: String,
-    /// Its place there.
+    /// Index in the output.
     pub unit: Vec<usize>,
     /// The value.
     pub value: f64,
-    /// Its derivative by the value before it on the path.
+    /// The derivative of the value by the previous value on the path.
     pub local: f64,
 }
 
-/// The parameters of a layer, looked at.
+/// Statistics of the parameters of a layer.
 #[derive(Serialize, ToSchema)]
 pub struct LayerWeights {
     /// The model.
     pub model: String,
-    /// Its version.
+    /// Version of the model.
     pub version: u32,
-    /// The layer, as `0.dense`.
+    /// The layer, such as `0.dense`.
     pub layer: String,
-    /// Of the weight: (inputs, units), (k, k, channels, filters), or (channels).
+    /// Shape of the weight: (inputs, units), (k, k, channels, filters), or (channels).
     pub shape: Vec<usize>,
-    /// Numbers of weight and bias.
+    /// Number of weights and biases.
     pub parameters: usize,
-    /// The figures of the weight.
+    /// Statistics of the weight.
     pub weight: ArrayFigures,
-    /// Where the numbers of the weight lie.
+    /// Histogram of the weight.
     pub histogram: Histogram,
-    /// The figures of the bias.
+    /// Statistics of the bias.
     pub bias: ArrayFigures,
 }
 
-/// How many numbers lie where, between the least and the largest.
+/// A histogram between minimum and maximum.
 #[derive(Serialize, ToSchema)]
 pub struct Histogram {
-    /// The borders of the bins, one more than there are bins.
+    /// The edges of the bins, one more than bins.
     pub edges: Vec<f64>,
-    /// Numbers of each; a border belongs to the bin above it, the last one to the last bin.
+    /// The number of values in each bin. A value on an edge belongs to the bin above, one on the last edge to the last bin.
     pub counts: Vec<usize>,
 }
 
-/// Why images are taken for what they are.
+/// Explanations of the scores of images.
 #[derive(Serialize, ToSchema)]
 pub struct Explanations {
     /// The model.
     pub model: String,
-    /// Its version.
+    /// Version of the model.
     pub version: u32,
-    /// One for each image, in order.
+    /// One per image, in order.
     pub explanations: Vec<Explanation>,
 }
 
-/// Which pixels speak for a class.
+/// How each pixel contributes to the score of a class.
 #[derive(Serialize, ToSchema)]
 pub struct Explanation {
     /// The class whose score is explained.
     pub label: usize,
-    /// Its score before the softmax.
+    /// The score before the softmax.
     pub score: f64,
-    /// `∂score/∂pixel`, a pixel being 0 to 1: 28 rows of 28.
+    /// `∂score/∂pixel` for pixels from 0 to 1: 28 rows of 28.
     pub saliency: Vec<Vec<f32>>,
     /// `pixel · ∂score/∂pixel`.
     pub input_times_gradient: Vec<Vec<f32>>,
-    /// `pixel · mean of ∂score/∂pixel` on the straight way from a black image to this one.
+    /// `pixel · mean of ∂score/∂pixel` on the straight line from a black image to this one.
     pub integrated_gradients: Vec<Vec<f32>>,
-    /// How well the sum of `integrated_gradients` is what it must be.
+    /// How well `integrated_gradients` add up.
     pub completeness: Completeness,
 }
 
-/// Integrated gradients add up to what the image changes in the score.
+/// The check that integrated gradients add up to the image's change of the score.
 #[derive(Serialize, ToSchema)]
 pub struct Completeness {
     /// `Σ integrated_gradients`.
     pub sum: f64,
-    /// The score, less that of a black image.
+    /// The score minus that of a black image.
     pub difference: f64,
     /// `|sum − difference| / max(|sum|, |difference|, 10⁻⁴)`.
     pub relative_error: f64,
@@ -306,12 +306,12 @@ pub struct Completeness {
 pub struct About {
     /// Its name.
     pub model: String,
-    /// Its version.
+    /// Version of the model.
     pub version: u32,
 }
 
 impl Trace {
-    /// The trace of an image through a model.
+    /// Converts the trace of an image.
     pub fn new(About { model, version }: About, trace: lab::Trace) -> Self {
         let lab::Trace {
             label,
@@ -341,7 +341,7 @@ impl Trace {
 }
 
 impl Microscope {
-    /// A parameter of a model under the microscope.
+    /// Converts the chain rule of a parameter.
     pub fn new(About { model, version }: About, found: lab::Microscope) -> Self {
         let lab::Microscope {
             layer,
@@ -381,7 +381,7 @@ impl Microscope {
 }
 
 impl LayerWeights {
-    /// The weights of a layer of a model.
+    /// Converts the weights of a layer.
     pub fn new(About { model, version }: About, weights: lab::LayerWeights) -> Self {
         let lab::LayerWeights { layer, shape, parameters, weight, histogram, bias } = weights;
         let lab::Histogram { edges, counts } = histogram;
@@ -399,7 +399,7 @@ impl LayerWeights {
 }
 
 impl Explanations {
-    /// Explanations by a model.
+    /// Converts explanations.
     pub fn new(About { model, version }: About, explanations: Vec<lab::Explanation>) -> Self {
         Self { model, version, explanations: explanations.into_iter().map(Into::into).collect() }
     }

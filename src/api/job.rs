@@ -8,93 +8,93 @@ use crate::job::{self, JobId};
 /// A job.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Job {
-    /// Its name, a UUIDv7: younger jobs sort after older ones.
+    /// Id of the job: a UUIDv7, so that ids sort by age.
     #[schema(value_type = String, format = "uuid")]
     pub id: JobId,
-    /// Where it stands.
+    /// State of the job.
     pub state: JobState,
     /// The name that its model is published under.
     pub model: String,
-    /// What it trains.
+    /// The specification, with all defaults filled in.
     pub spec: TrainSpec,
-    /// How often a worker has taken it up.
+    /// How often a worker has claimed the job.
     pub attempt: u32,
-    /// How far it is.
+    /// Progress of the job.
     pub progress: Progress,
-    /// The figures of the newest epoch; null before the first has ended.
+    /// The metrics of the newest epoch; null before the first has ended.
     pub metrics: Option<JobMetrics>,
-    /// What came of it; null unless it succeeded.
+    /// The result; null unless the job has succeeded.
     pub result: Option<JobResult>,
-    /// Why it failed; null unless it did.
+    /// The error; null unless the job has failed.
     pub error: Option<JobError>,
-    /// When it was accepted.
+    /// When the job was accepted.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
-    /// When a worker first took it up.
+    /// When a worker first claimed the job.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub started_at: Option<Timestamp>,
-    /// When it ended.
+    /// When the job ended.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub finished_at: Option<Timestamp>,
 }
 
-/// Where a job stands: `queued → running → succeeded | failed | cancelled`. A running job goes back to the queue if its
-/// server stops or dies; one that failed or was cancelled can be resumed.
+/// The state of a job: `queued → running → succeeded | failed | cancelled`. A running job goes back to the queue if its
+/// server stops or dies. A failed or cancelled job can be resumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
-    /// It waits for a worker.
+    /// The job waits for a worker.
     Queued,
-    /// A worker trains it.
+    /// A worker trains the job.
     Running,
-    /// Its model is published.
+    /// The model of the job is published.
     Succeeded,
-    /// It can't go on; `error` says why.
+    /// The job can't continue; `error` has the reason.
     Failed,
-    /// Somebody ended it.
+    /// A client has cancelled the job.
     Cancelled,
 }
 
-/// How far a job is.
+/// The progress of a job.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct Progress {
-    /// The epoch it is in, from 1; 0 before the first step.
+    /// The current epoch, from 1; 0 before the first step.
     pub epoch: u32,
-    /// Epochs in all.
+    /// Epochs of the whole job.
     pub epochs: u32,
-    /// Steps taken.
+    /// Steps taken so far.
     pub step: u64,
-    /// Steps in all.
+    /// Steps of the whole job.
     pub steps: u64,
     /// `step / steps`.
     #[schema(minimum = 0, maximum = 1)]
     pub fraction: f64,
-    /// Training images a second, over the running epoch.
+    /// Training images per second in the current epoch.
     pub images_per_second: Option<f64>,
-    /// Seconds of work so far, over all attempts.
+    /// Working time of all attempts so far, in seconds.
     #[schema(minimum = 0)]
     pub elapsed_seconds: f64,
-    /// Seconds of work left, at the mean speed so far.
+    /// Estimated working time left, in seconds.
     pub eta_seconds: Option<f64>,
-    /// Memory of a step, once one has begun.
+    /// Memory of a training step, once the first has begun.
     #[serde(default)]
     pub memory: Option<StepMemory>,
-    /// Whether the job waits until the disk takes what it has to write.
+    /// Whether the job waits for the disk to accept its writes.
     #[serde(default)]
     #[schema(required = true)]
     pub waiting_for_disk: bool,
 }
 
-/// Memory that a step takes besides parameters, gradients and the optimiser's state.
+/// Memory of a training step besides parameters, gradients and the optimiser's state.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
 pub struct StepMemory {
-    /// Bytes, from the spec, before the job ran.
+    /// The estimate from the spec, in bytes.
     pub estimated_bytes: u64,
-    /// Bytes, as they are held.
+    /// The bytes that are allocated.
     pub measured_bytes: u64,
 }
 
-/// The figures of an epoch; those of the test split when the job has ended.
+/// The metrics of an epoch, and of the test split once the job has succeeded.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct JobMetrics {
     /// Mean loss of the training examples.
@@ -114,12 +114,12 @@ pub struct JobMetrics {
     pub test_accuracy: Option<f64>,
 }
 
-/// What came of a job.
+/// The result of a job.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct JobResult {
-    /// The model published.
+    /// Name of the published model.
     pub model: String,
-    /// Its version.
+    /// Version of the model.
     #[schema(minimum = 1)]
     pub version: u32,
     /// Accuracy on the test split.
@@ -127,16 +127,16 @@ pub struct JobResult {
     pub test_accuracy: f64,
     /// Mean loss on the test split.
     pub test_loss: f64,
-    /// Seconds of work, over all attempts.
+    /// Working time of all attempts, in seconds.
     pub train_seconds: f64,
 }
 
 /// Why a job failed.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct JobError {
-    /// A stable word, such as `diverged`.
+    /// A stable identifier, such as `diverged`.
     pub code: String,
-    /// What happened and what to try.
+    /// What happened, and what to try.
     pub detail: String,
 }
 
@@ -150,21 +150,21 @@ pub struct JobList {
     pub next_cursor: Option<JobId>,
 }
 
-/// A state of training that a job can go on from.
+/// A state of training that a job can resume from.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Checkpoint {
-    /// The epoch it was made in, or after.
+    /// The epoch that the checkpoint was made in or after.
     pub epoch: u32,
-    /// Steps taken by then.
+    /// Training steps that it contains.
     pub step: u64,
-    /// Bytes of its file.
+    /// Size of the file in bytes.
     pub size_bytes: u64,
-    /// SHA-256 of its file, in hexadecimal.
+    /// SHA-256 of the file, in hexadecimal.
     pub sha256: String,
     /// Validation accuracy of the epoch; null if the epoch had not ended.
     #[schema(minimum = 0, maximum = 1)]
     pub validation_accuracy: Option<f64>,
-    /// When it was recorded.
+    /// When the checkpoint was recorded.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
 }

@@ -1,5 +1,5 @@
-//! What goes over the wire: the types of requests and answers with their schemas, one file a resource. They are apart from
-//! the types that the program thinks in and from those that are stored, so that no name of one changes another.
+//! The API's types of requests and answers with their schemas, one file per resource. They are separate from the program's own
+//! types and from those of the rows, so that renaming one does not change another.
 
 mod activation;
 mod dataset;

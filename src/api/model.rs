@@ -11,7 +11,7 @@ use crate::model;
 /// One version of a model.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ModelVersion {
-    /// Its number, from 1.
+    /// Number of the version, from 1.
     #[schema(minimum = 1)]
     pub version: u32,
     /// How the server got it.
@@ -29,11 +29,11 @@ pub struct ModelVersion {
     pub parameters: usize,
     /// Its layers.
     pub layers: Vec<Layer>,
-    /// Names of the classes; a label is a place in this list.
+    /// Names of the classes; a label is an index in this list.
     pub classes: Vec<String>,
-    /// Bytes of its file.
+    /// Size of the file in bytes.
     pub size_bytes: u64,
-    /// SHA-256 of its file, in hexadecimal.
+    /// SHA-256 of the file, in hexadecimal.
     pub sha256: String,
 }
 
@@ -75,16 +75,16 @@ impl From<model::ModelSource> for ModelSource {
 pub struct ModelEntry {
     /// Its name.
     pub name: String,
-    /// The newest version alone.
+    /// The newest version only.
     pub versions: Vec<ModelVersion>,
-    /// How many versions it has.
+    /// The number of all versions of the model.
     #[schema(minimum = 1)]
     pub version_count: usize,
-    /// Its aliases, each with the version that it means.
+    /// The aliases of the model, each with its version.
     pub aliases: BTreeMap<String, u32>,
 }
 
-/// A page of models, the one published last first.
+/// A page of models, last published first.
 #[derive(Serialize, ToSchema)]
 pub struct ModelList {
     /// The models.
@@ -98,28 +98,28 @@ pub struct ModelList {
 pub struct Model {
     /// Its name.
     pub name: String,
-    /// The versions of the page, newest first; one alone if the reference names a version or an alias.
+    /// The versions of the page, newest first. Only one if the reference has a version or an alias.
     pub versions: Vec<ModelVersion>,
-    /// How many versions it has.
+    /// The number of all versions of the model.
     #[schema(minimum = 1)]
     pub version_count: usize,
-    /// Its aliases, each with the version that it means.
+    /// The aliases of the model, each with its version.
     pub aliases: BTreeMap<String, u32>,
     /// The `cursor` of the next page; null on the last.
     pub next_cursor: Option<String>,
 }
 
-/// The version that an alias shall mean.
+/// The version to point an alias to.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AliasRequest {
-    /// A version of the model.
+    /// Number of a version of the model.
     #[schema(minimum = 1)]
     pub version: u32,
 }
 
 impl Model {
-    /// The model of `entry`, with the place where its next page begins.
+    /// Converts a model with a page of its versions, and the cursor of the next page.
     pub fn new(entry: model::ModelEntry, next: Option<u32>) -> Self {
         let ModelEntry { name, versions, version_count, aliases } = entry.into();
         Self { name, versions, version_count, aliases, next_cursor: next.map(|version| version.to_string()) }

@@ -15,36 +15,36 @@ pub struct NetworkList {
 /// A preset: a network with its whole recipe.
 #[derive(Serialize, ToSchema)]
 pub struct Network {
-    /// Its name in a request.
+    /// The name to use in a request.
     pub name: &'static str,
-    /// What it is.
+    /// A description of the preset.
     pub description: &'static str,
-    /// The job that it is.
+    /// The specification of its job.
     pub spec: TrainSpec,
 }
 
-/// A network to be summed up.
+/// A network to summarise.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SummaryRequest {
     /// A preset, or layers for ten classes.
     #[schema(default = json!("mlp"))]
     pub network: Option<NetworkChoice>,
-    /// Images of a batch.
+    /// Images in a batch.
     #[schema(minimum = 1, maximum = 1_000_000, default = 128)]
     pub batch_size: Option<usize>,
 }
 
-/// What a network is made of, and what a batch takes.
+/// The layers of a network, and the cost of a batch.
 #[derive(Serialize, ToSchema)]
 pub struct NetworkSummary {
     /// Rows, columns and channels of an image.
     pub input_shape: Vec<usize>,
-    /// Images of a batch.
+    /// Images in a batch.
     pub batch_size: usize,
-    /// First to last.
+    /// The layers, from first to last.
     pub layers: Vec<LayerSummary>,
-    /// Trained numbers.
+    /// Number of weights and biases.
     pub parameters: usize,
     /// Floating-point operations for one image forward.
     pub flops_forward: f64,
@@ -52,26 +52,26 @@ pub struct NetworkSummary {
     pub flops_backward: f64,
     /// Bytes of the images of a batch.
     pub input_bytes: usize,
-    /// Bytes of every value between the layers, the images included, of a batch: what backpropagation needs kept.
+    /// Bytes of all values between the layers for a batch, including the images. Backpropagation keeps these.
     pub kept_bytes: usize,
-    /// Bytes that the trainer holds for a step besides the parameters.
+    /// Bytes that the trainer needs for a step besides the parameters.
     pub workspace_bytes: f64,
 }
 
-/// What a layer is and takes.
+/// A layer and its cost.
 #[derive(Serialize, ToSchema)]
 pub struct LayerSummary {
-    /// Its place and kind, as `0.dense`.
+    /// Position and type of the layer, such as `0.dense`.
     pub layer: String,
-    /// Rows, columns and channels of what comes out, or its length.
+    /// Shape of the output: rows, columns and channels, or its length.
     pub output_shape: Vec<usize>,
-    /// Trained numbers.
+    /// Number of weights and biases.
     pub parameters: usize,
     /// Floating-point operations for one image forward.
     pub flops_forward: f64,
     /// Floating-point operations for one image backward.
     pub flops_backward: f64,
-    /// Bytes of what comes out of it, of a batch.
+    /// Bytes of its output for a batch.
     pub kept_bytes: usize,
 }
 
@@ -79,24 +79,24 @@ pub struct LayerSummary {
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GradientCheckRequest {
-    /// A preset, or layers; its weights are drawn.
+    /// A preset, or layers. The weights are random.
     #[schema(default = json!("mlp"))]
     pub network: Option<NetworkChoice>,
-    /// A model, as `name`, `name@3` or `name@alias`: its weights are checked.
+    /// A model, as `name`, `name@3` or `name@alias`, whose weights are checked.
     pub model: Option<String>,
-    /// The data set that the examples are of.
+    /// The data set of the examples.
     #[schema(default = json!("mnist"))]
     pub dataset: Option<String>,
-    /// Examples of the batch.
+    /// Examples in the batch.
     #[schema(minimum = 1, maximum = 256, default = 8)]
     pub samples: Option<usize>,
-    /// The seed of weights, examples, and of which parameters are checked.
+    /// The seed for the weights, the examples and the choice of parameters.
     #[schema(minimum = 0, maximum = 9_223_372_036_854_775_807i64, default = 1)]
     pub seed: Option<u64>,
-    /// Numbers of each parameter tensor that are checked.
+    /// How many elements of each parameter tensor to check.
     #[schema(minimum = 1, maximum = 1000, default = 5)]
     pub parameters: Option<usize>,
-    /// What is differentiated.
+    /// The loss to differentiate.
     #[schema(default = json!("cross_entropy"))]
     pub loss: Option<Loss>,
     /// ε of the targets.
@@ -104,24 +104,24 @@ pub struct GradientCheckRequest {
     pub label_smoothing: Option<f64>,
 }
 
-/// Backpropagation beside numerical differentiation, in 64 bits.
+/// A comparison of backpropagation with numerical differentiation in 64 bits.
 #[derive(Serialize, ToSchema)]
 pub struct GradientCheck {
-    /// Examples of the batch.
+    /// Examples in the batch.
     pub samples: usize,
-    /// Each layer with parameters.
+    /// The layers that have parameters.
     pub layers: Vec<LayerCheck>,
-    /// The largest of all.
+    /// The largest relative error of all layers.
     pub max_relative_error: f64,
-    /// Numbers that can be trained.
+    /// Number of weights and biases.
     pub parameters: usize,
-    /// Numbers that were checked.
+    /// How many of them were checked.
     pub checked: usize,
-    /// Seconds of one pass forward and backward, which gives the gradient of every parameter: the best of three.
+    /// Seconds of a forward and backward pass, which gives the gradients of all parameters: the fastest of three.
     pub backpropagation_seconds: f64,
-    /// Seconds of two passes forward, which give that of one: their mean.
+    /// Seconds of two forward passes, which give the gradient of one parameter: the mean.
     pub numerical_seconds_per_parameter: f64,
-    /// Seconds that the numerical way would take for every parameter.
+    /// Seconds that numerical differentiation would take for all parameters.
     pub numerical_seconds: f64,
     /// `numerical_seconds / backpropagation_seconds`.
     pub ratio: f64,
@@ -130,17 +130,17 @@ pub struct GradientCheck {
 /// The check of a layer.
 #[derive(Serialize, ToSchema)]
 pub struct LayerCheck {
-    /// Its place and kind, as `0.dense`.
+    /// Position and type of the layer, such as `0.dense`.
     pub layer: String,
-    /// Numbers that can be trained.
+    /// Number of weights and biases.
     pub parameters: usize,
-    /// Numbers that were checked.
+    /// How many of them were checked.
     pub checked: usize,
-    /// Of them those on a kink of relu or max-pooling or too near one, where there is no slope to compare with.
+    /// How many of these are at or near a kink of relu or max-pooling, where there is no derivative to compare with.
     pub kinks: usize,
-    /// The largest relative error of the others.
+    /// The largest relative error of the rest.
     pub max_relative_error: f64,
-    /// The parameter with it; null if all are on kinks.
+    /// The parameter with this error; null if all are at kinks.
     pub worst: Option<WorstParameter>,
 }
 
@@ -149,11 +149,11 @@ pub struct LayerCheck {
 pub struct WorstParameter {
     /// `weight` or `bias`.
     pub parameter: &'static str,
-    /// Its place in row order.
+    /// Index in row order.
     pub index: usize,
-    /// By backpropagation.
+    /// The gradient by backpropagation.
     pub backpropagation: f64,
-    /// By a central difference.
+    /// The gradient by a central difference.
     pub numerical: f64,
 }
 

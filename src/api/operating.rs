@@ -10,14 +10,14 @@ pub struct Health {
     pub version: &'static str,
 }
 
-/// A server that takes work.
+/// A server that is ready for work.
 #[derive(Serialize, ToSchema)]
 pub struct Ready {
     /// `ok`.
     pub status: &'static str,
     /// The version of the server.
     pub version: &'static str,
-    /// What whoever runs the server should know, if there is anything.
+    /// A warning for the operator, or null.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub warning: Option<String>,

@@ -4,46 +4,46 @@ use utoipa::ToSchema;
 use super::image::{Image, Scale};
 use crate::service;
 
-/// What a model takes images for.
+/// The predictions of a model.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Predictions {
-    /// The model that answered.
+    /// Name of the model.
     pub model: String,
-    /// Its version.
+    /// Version of the model.
     #[schema(minimum = 1)]
     pub version: u32,
-    /// One for each image, in order.
+    /// One per image, in order.
     pub predictions: Vec<Prediction>,
 }
 
-/// What an image is taken for.
+/// The prediction for an image.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Prediction {
-    /// Number of the class.
+    /// Number of the class, from 0.
     pub label: usize,
     /// Name of the class.
     pub class: String,
-    /// Its probability.
+    /// Probability of the class.
     #[schema(minimum = 0, maximum = 1)]
     pub confidence: f32,
-    /// Probability of every class in order; with `top` those of the best alone, best first.
+    /// Probabilities of all classes in order. With `top`, those of the most probable classes, best first.
     pub probabilities: Vec<f32>,
-    /// With `top` alone: the classes that `probabilities` are of.
+    /// With `top`, the classes of `probabilities`; otherwise absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub labels: Option<Vec<usize>>,
 }
 
-/// Images to read: `image` or `images`, not both.
+/// The images to classify: `image` or `images`, not both.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImagesRequest {
     /// One image.
     pub image: Option<Image>,
-    /// Several images, as many as the server takes at a time.
+    /// Several images, within the limit of the server.
     #[schema(min_items = 1)]
     pub images: Option<Vec<Image>>,
-    /// How bright the brightest pixel is.
+    /// The value of the brightest pixel.
     #[schema(default = json!("byte"))]
     pub scale: Option<Scale>,
 }

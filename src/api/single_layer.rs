@@ -8,7 +8,7 @@ use utoipa::{PartialSchema, ToSchema};
 use super::spec::{Loss, Padding};
 use crate::lab;
 
-/// Numbers of any shape: arrays of arrays.
+/// Numbers of any shape, as nested arrays.
 #[derive(Debug, Serialize)]
 #[serde(transparent)]
 pub struct Tensor(lab::Tensor);
@@ -41,11 +41,11 @@ pub struct AffineRequest {
     pub w: Tensor,
     /// The bias: (m,).
     pub b: Option<Tensor>,
-    /// `∂L/∂y`, of the shape of y: with it gradients are answered.
+    /// `∂L/∂y`, with the shape of y. If given, the answer has gradients.
     pub dy: Option<Tensor>,
 }
 
-/// An affine layer, and what flows back through it.
+/// An affine layer and its gradients.
 #[derive(Serialize, ToSchema)]
 pub struct Affine {
     /// `x · w + b`.
@@ -56,34 +56,34 @@ pub struct Affine {
     pub dw: Option<Tensor>,
     /// `dy`, summed over the batch; null without `dy` or `b`.
     pub db: Option<Tensor>,
-    /// The shape of each.
+    /// The shape of each array.
     pub shapes: AffineShapes,
-    /// Every product by its name, with the shapes of its factors.
+    /// Every product, with the shapes of its factors.
     pub products: Vec<String>,
 }
 
-/// The shapes of an affine layer; null for what is not there.
+/// The shapes of an affine layer; null for arrays that are absent.
 #[derive(Serialize, ToSchema)]
 pub struct AffineShapes {
-    /// Of the input.
+    /// Shape of the input.
     pub x: Vec<usize>,
-    /// Of the weight.
+    /// Shape of the weight.
     pub w: Vec<usize>,
-    /// Of the bias.
+    /// Shape of the bias.
     pub b: Option<Vec<usize>>,
-    /// Of the output.
+    /// Shape of the output.
     pub y: Vec<usize>,
-    /// Of `∂L/∂y`.
+    /// Shape of `∂L/∂y`.
     pub dy: Option<Vec<usize>>,
-    /// Of `∂L/∂x`.
+    /// Shape of `∂L/∂x`.
     pub dx: Option<Vec<usize>>,
-    /// Of `∂L/∂w`.
+    /// Shape of `∂L/∂w`.
     pub dw: Option<Vec<usize>>,
-    /// Of `∂L/∂b`.
+    /// Shape of `∂L/∂b`.
     pub db: Option<Vec<usize>>,
 }
 
-/// A convolution on a small image: at most 64 along each axis.
+/// A convolution on a small image of at most 64 along each axis.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConvolutionRequest {
@@ -93,30 +93,30 @@ pub struct ConvolutionRequest {
     pub filter: Tensor,
     /// The bias: (filters,).
     pub bias: Option<Tensor>,
-    /// `∂L/∂y`, of the shape of y: with it gradients are answered.
+    /// `∂L/∂y`, with the shape of y. If given, the answer has gradients.
     pub dy: Option<Tensor>,
     /// Pixels from one window to the next.
     #[schema(minimum = 1, maximum = 64, default = 1)]
     pub stride: Option<usize>,
-    /// Zeros around the image: a word, or how many on each side.
+    /// Zeros around the image: `valid`, `same`, or their number on each side.
     #[schema(default = 0)]
     pub padding: Option<Border>,
 }
 
-/// Zeros around an image: a word, or how many on each side, 0 to 64.
+/// Zeros around an image: `valid`, `same`, or their number on each side, from 0 to 64.
 #[derive(ToSchema)]
 #[serde(untagged)]
 pub enum Border {
-    /// `valid` has none, `same` so many that with a stride of 1 the output is as large as the image.
+    /// `valid` adds none. `same` adds so many that the output is as large as the image if the stride is 1.
     Named(Padding),
-    /// So many.
+    /// Their number on each side.
     Zeros(#[schema(inline)] u8),
 }
 
-/// A convolution, and what flows back through it.
+/// A convolution and its gradients.
 #[derive(Serialize, ToSchema)]
 pub struct Convolution {
-    /// `y[i, j, f] = Σ x[i s + u − p, j s + v − p, c] w[u, v, c, f] + b[f]`, with stride s and p zeros at the border.
+    /// `y[i, j, f] = Σ x[i s + u − p, j s + v − p, c] w[u, v, c, f] + b[f]`, with stride s and p zeros on each side.
     pub y: Tensor,
     /// `dx[i s + u − p, j s + v − p, c] = Σ dy[i, j, f] w[u, v, c, f]`; null without `dy`.
     pub dx: Option<Tensor>,
@@ -128,7 +128,7 @@ pub struct Convolution {
     pub products: Vec<String>,
 }
 
-/// Scores and what they should be.
+/// Scores and their targets.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SoftmaxRequest {
@@ -136,7 +136,7 @@ pub struct SoftmaxRequest {
     pub logits: Tensor,
     /// The class of each row, or a probability for each score.
     pub target: Target,
-    /// What is computed of the softmax.
+    /// The loss to compute from the softmax.
     #[schema(default = json!("cross_entropy"))]
     pub loss: Option<Loss>,
     /// ε of the targets `(1 − ε) target + ε / classes`.
@@ -148,24 +148,24 @@ pub struct SoftmaxRequest {
 #[derive(ToSchema)]
 #[serde(untagged)]
 pub enum Target {
-    /// The class of the one row.
+    /// The class of a single row.
     Class(#[schema(inline)] u8),
     /// The class of each row, or probabilities in the shape of the scores.
     Rows(Tensor),
 }
 
-/// Softmax and a loss behind it.
+/// Softmax followed by a loss.
 #[derive(Serialize, ToSchema)]
 pub struct SoftmaxCrossEntropy {
     /// `e^z / Σ e^z`.
     pub probabilities: Tensor,
-    /// The loss, for a batch the mean.
+    /// The loss; for a batch, its mean.
     pub loss: f64,
     /// The loss of each row.
     pub losses: Vec<f64>,
     /// `∂loss/∂z`: with cross-entropy `(softmax − target) / rows`.
     pub gradient: Tensor,
-    /// What was asked for, as probabilities, before any smoothing.
+    /// The targets as probabilities, before any smoothing.
     pub target: Tensor,
 }
 

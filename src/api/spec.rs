@@ -1,11 +1,11 @@
-//! What a job trains, as it was understood: every default filled in.
+//! The specification of a job, with every default filled in.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{data, nn, train};
 
-/// A training job with every default filled in. Sent again as a request it asks for the same job.
+/// A training job with every default filled in. Posted as a request, it creates the same job.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct TrainSpec {
     /// The name that the model is published under.
@@ -14,48 +14,48 @@ pub struct TrainSpec {
     pub dataset: String,
     /// The network.
     pub network: NetworkSpec,
-    /// What is minimised.
+    /// The loss to minimise.
     pub loss: Loss,
     /// The update rule.
     pub optimizer: Optimizer,
-    /// How the learning rate changes.
+    /// The schedule of the learning rate.
     pub schedule: Schedule,
     /// Passes over the training examples.
     #[schema(minimum = 1)]
     pub epochs: u32,
-    /// Images a step.
+    /// Images per step.
     #[schema(minimum = 1)]
     pub batch_size: usize,
     /// The seed of everything random.
     pub seed: u64,
-    /// Share of the examples that are held out to validate; 0 holds out none.
+    /// Fraction of the examples that are kept for validation; 0 keeps none.
     #[schema(minimum = 0, exclusive_maximum = 1)]
     pub validation_fraction: f64,
-    /// How many examples are used, after a shuffle by the seed; null is all of them.
+    /// How many examples to use, after a shuffle with the seed; null uses all.
     #[schema(minimum = 1)]
     pub train_samples: Option<usize>,
-    /// Changes made to the images while training; null changes nothing.
+    /// Random changes of the training images; null changes nothing.
     pub augment: Option<Augment>,
     /// ε of the targets `(1 − ε) onehot + ε / classes`.
     #[schema(minimum = 0, exclusive_maximum = 1)]
     pub label_smoothing: f64,
-    /// The largest norm that all gradients of a step may have together; null limits nothing.
+    /// The norm to which the gradients of a step are clipped together; null does not clip.
     #[schema(exclusive_minimum = 0)]
     pub gradient_clip_norm: Option<f64>,
-    /// The decay of an average of the weights over the steps, which is then what is validated, tested and published; null
-    /// takes the weights as they are.
+    /// The decay of an exponential moving average of the weights, which is then validated, tested and published; null
+    /// uses the weights themselves.
     #[schema(minimum = 0, maximum = 0.999_999)]
     pub ema_decay: Option<f64>,
     /// The validation accuracy that ends the job.
     #[schema(exclusive_minimum = 0, maximum = 1)]
     pub target_accuracy: Option<f64>,
-    /// When the job gives up.
+    /// When the job stops early.
     pub early_stopping: Option<EarlyStopping>,
-    /// When the state is kept.
+    /// When checkpoints are written, and how many are kept.
     pub checkpoint: CheckpointSpec,
-    /// The model whose weights the layers that fit start from, as `name@version`.
+    /// The model whose weights the layers of the same shape start from, as `name@version`.
     pub initial_model: Option<String>,
-    /// Jobs of a higher priority run first; the result is the same.
+    /// Jobs of a higher priority run first. The priority does not affect the result.
     #[schema(minimum = -100, maximum = 100)]
     pub priority: i32,
 }
@@ -63,7 +63,7 @@ pub struct TrainSpec {
 /// The layers of a network.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct NetworkSpec {
-    /// First to last.
+    /// The layers, from first to last.
     pub layers: Vec<Layer>,
 }
 
@@ -71,12 +71,12 @@ pub struct NetworkSpec {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Layer {
-    /// A fully connected layer; it takes an image as the list of its elements.
+    /// A fully connected layer. It flattens its input.
     Dense {
-        /// Outputs.
+        /// Number of outputs.
         #[schema(minimum = 1)]
         units: usize,
-        /// How its weights start.
+        /// Distribution of the initial weights.
         init: Init,
     },
     /// A convolution with square filters.
@@ -87,15 +87,15 @@ pub enum Layer {
         /// Side of a filter, in pixels.
         #[schema(minimum = 1)]
         kernel: usize,
-        /// What happens at the border.
+        /// Padding at the border.
         padding: Padding,
         /// Pixels from one window to the next.
         #[schema(minimum = 1)]
         stride: usize,
-        /// How its weights start.
+        /// Distribution of the initial weights.
         init: Init,
     },
-    /// The largest of each square.
+    /// The maximum of each square.
     MaxPool2d {
         /// Side of a square, in pixels.
         #[schema(minimum = 1)]
@@ -111,11 +111,11 @@ pub enum Layer {
     BatchNorm,
     /// Dropout.
     Dropout {
-        /// Probability of a 0.
+        /// Probability that an element is set to 0.
         #[schema(minimum = 0, exclusive_maximum = 1)]
         rate: f64,
     },
-    /// An image as the list of its elements.
+    /// Flattens an image to a vector.
     Flatten,
     /// `max(x, 0)`.
     Relu,
@@ -129,21 +129,21 @@ pub enum Layer {
     Tanh,
 }
 
-/// How the weights of a layer start: normal, with deviation `√(2 / fan_in)` (`he`), `√(2 / (fan_in + fan_out))`
+/// The initial weights of a layer: normal with standard deviation `√(2 / fan_in)` (`he`), `√(2 / (fan_in + fan_out))`
 /// (`xavier`) or 0.01 (`normal`). Biases start at 0.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Init {
-    /// Deviation `√(2 / fan_in)`.
+    /// Standard deviation `√(2 / fan_in)`.
     He,
-    /// Deviation `√(2 / (fan_in + fan_out))`.
+    /// Standard deviation `√(2 / (fan_in + fan_out))`.
     Xavier,
-    /// Deviation 0.01.
+    /// Standard deviation 0.01.
     Normal,
 }
 
-/// What a convolution does at the border: with `valid` the window stays inside the image, with `same` there are zeros
-/// around it, so that with a stride of 1 the output is as large as the input.
+/// The padding of a convolution: with `valid` the window stays inside the image, with `same` there are zeros around it, so
+/// that the output is as large as the input if the stride is 1.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Padding {
@@ -213,7 +213,7 @@ pub enum Optimizer {
         eps: f64,
         /// μ.
         momentum: f64,
-        /// Whether the variance is taken instead of the mean square.
+        /// Whether to use the variance instead of the mean square.
         centered: bool,
         /// λ.
         weight_decay: f64,
@@ -229,7 +229,7 @@ pub enum Optimizer {
         /// λ.
         weight_decay: f64,
     },
-    /// Adam with the decay apart from the gradient: `w ← w − η λ w` comes first.
+    /// Adam with weight decay separate from the gradient: `w ← w − η λ w` comes first.
     Adamw {
         /// η.
         learning_rate: f64,
@@ -242,12 +242,11 @@ pub enum Optimizer {
     },
 }
 
-/// How the learning rate changes over a job, step by step. During `warmup_epochs` it rises in equal steps to where the
-/// schedule begins.
+/// The learning rate over the steps of a job. During `warmup_epochs` it rises in equal steps to the start of the schedule.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Schedule {
-    /// The optimiser's rate all along.
+    /// The optimiser's rate throughout.
     Constant {
         /// Epochs of warm-up.
         warmup_epochs: f64,
@@ -256,7 +255,7 @@ pub enum Schedule {
     Step {
         /// Epochs of warm-up.
         warmup_epochs: f64,
-        /// Epochs of one rate.
+        /// Epochs between two changes of the rate.
         step_size: u32,
         /// Factor from one rate to the next.
         gamma: f64,
@@ -266,31 +265,31 @@ pub enum Schedule {
         /// Epochs of warm-up.
         warmup_epochs: f64,
     },
-    /// Half a cosine up to the rate, another down.
+    /// Half a cosine up to the rate, then another down.
     OneCycle {
         /// Epochs of warm-up.
         warmup_epochs: f64,
-        /// Share of the steps that rise.
+        /// Fraction of the steps in which the rate rises.
         pct_start: f64,
-        /// The rate over the first step's rate.
+        /// The highest rate divided by that of the first step.
         div_factor: f64,
-        /// The first step's rate over the last step's.
+        /// The rate of the first step divided by that of the last.
         final_div_factor: f64,
     },
 }
 
-/// Small changes to each image, drawn anew in each epoch.
+/// Small random changes of each image, new in each epoch.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Augment {
-    /// Moves by up to this many pixels along each axis.
+    /// Shift by up to this many pixels along each axis.
     pub shift_pixels: f64,
-    /// Turns by up to this many degrees either way.
+    /// Rotation by up to this many degrees in either direction.
     pub rotate_degrees: f64,
-    /// Grows or shrinks by up to this share.
+    /// Scaling by up to this fraction, up or down.
     pub scale: f64,
-    /// Slants by up to this ratio either way.
+    /// Shear by up to this ratio in either direction.
     pub shear: f64,
-    /// Bends; null bends nothing.
+    /// Elastic deformation; null makes none.
     pub elastic: Option<Elastic>,
 }
 
@@ -299,23 +298,23 @@ pub struct Augment {
 pub struct Elastic {
     /// Size of the displacements before they are smoothed, in pixels.
     pub alpha: f64,
-    /// Deviation of the Gaussian that smooths them, in pixels.
+    /// Standard deviation of the Gaussian that smooths them, in pixels.
     pub sigma: f64,
 }
 
-/// Ends a job whose validation loss no longer falls.
+/// Ends a job whose validation loss does not improve any more.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
 pub struct EarlyStopping {
-    /// Epochs to wait for a better one.
+    /// Epochs to wait for an improvement.
     pub patience: u32,
 }
 
-/// When the state of a job is kept.
+/// When checkpoints are written, and how many are kept.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
 pub struct CheckpointSpec {
     /// Epochs from one checkpoint to the next.
     pub every_epochs: u32,
-    /// How many are kept, newest first.
+    /// How many of the newest checkpoints are kept.
     pub keep: u32,
 }
 

@@ -1,73 +1,72 @@
-//! What a client asks to train. Requests are read field by field, so that all faults are reported at once; these types are
-//! their schema.
+//! The schema of a request for a job. Requests are parsed field by field, so that all faults are reported at once.
 
 use utoipa::ToSchema;
 
 use super::spec::{Init, Loss, Padding};
 
-/// A training job. Every field has a default: those shown are of the preset `mlp`, which is also what `network` is unless given;
-/// another preset has its own, see `GET /v1/networks`.
+/// A training job. Every field has a default. Those shown are of the preset `mlp`, which is the default of `network`. Other
+/// presets have their own; see `GET /v1/networks`.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JobRequest {
     /// The name to publish the model under: 1 to 64 of a-z, 0-9, `.`, `_` and `-`, beginning with a letter or digit.
     #[schema(default = json!("digits"), pattern = "^[a-z0-9][a-z0-9._-]{0,63}$")]
     pub model: Option<String>,
-    /// The data set, see `GET /v1/datasets`.
+    /// The data set; see `GET /v1/datasets`.
     #[schema(default = json!("mnist"))]
     pub dataset: Option<String>,
     /// The network: a preset with its whole recipe, or layers.
     #[schema(default = json!("mlp"))]
     pub network: Option<NetworkChoice>,
-    /// What is minimised.
+    /// The loss to minimise.
     #[schema(default = json!("cross_entropy"))]
     pub loss: Option<Loss>,
     /// The update rule.
     pub optimizer: Option<OptimizerRequest>,
-    /// How the learning rate changes.
+    /// The schedule of the learning rate.
     pub schedule: Option<ScheduleRequest>,
-    /// Passes over the training examples; at most 10,000 unless the server is set otherwise.
+    /// Passes over the training examples; at most 10,000 by default.
     #[schema(minimum = 1, default = 5)]
     pub epochs: Option<u32>,
-    /// Images a step; at most the examples that are trained on.
+    /// Images per step; at most the number of training examples.
     #[schema(minimum = 1, default = 128)]
     pub batch_size: Option<usize>,
     /// The seed of everything random.
     #[schema(minimum = 0, maximum = 9_223_372_036_854_775_807i64, default = 42)]
     pub seed: Option<u64>,
-    /// Share of the examples that are held out to validate; 0 holds out none.
+    /// Fraction of the examples that are kept for validation; 0 keeps none.
     #[schema(minimum = 0, exclusive_maximum = 1, default = json!(0.0833))]
     pub validation_fraction: Option<f64>,
-    /// How many examples are used, after a shuffle by the seed; all of them unless given.
+    /// How many examples to use, after a shuffle with the seed; by default all.
     #[schema(minimum = 1)]
     pub train_samples: Option<usize>,
-    /// Changes made to the images while training; null takes those of a preset away.
+    /// Random changes of the training images; null removes those of a preset.
     pub augment: Option<AugmentRequest>,
     /// ε of the targets `(1 − ε) onehot + ε / classes`.
     #[schema(minimum = 0, exclusive_maximum = 1, default = json!(0.0))]
     pub label_smoothing: Option<f64>,
-    /// The largest norm that all gradients of a step may have together.
+    /// The norm to which the gradients of a step are clipped together.
     #[schema(exclusive_minimum = 0)]
     pub gradient_clip_norm: Option<f64>,
-    /// The decay of an average of the weights over the steps, which is then what is validated, tested and published; null
-    /// takes that of a preset away.
+    /// The decay of an exponential moving average of the weights, which is then validated, tested and published; null
+    /// removes that of a preset.
     #[schema(minimum = 0, maximum = 0.999999)]
     pub ema_decay: Option<f64>,
     /// The validation accuracy that ends the job; needs validation examples.
     #[schema(exclusive_minimum = 0, maximum = 1)]
     pub target_accuracy: Option<f64>,
-    /// When the job gives up; needs validation examples.
+    /// When the job stops early; needs validation examples.
     pub early_stopping: Option<EarlyStoppingRequest>,
-    /// When the state is kept.
+    /// When checkpoints are written, and how many are kept.
     pub checkpoint: Option<CheckpointRequest>,
-    /// The model whose weights the layers that fit start from: `name`, `name@3` or `name@alias`.
+    /// The model whose weights the layers of the same shape start from: `name`, `name@3` or `name@alias`.
     pub initial_model: Option<String>,
-    /// Jobs of a higher priority run first; the result is the same.
+    /// Jobs of a higher priority run first. The priority does not affect the result.
     #[schema(minimum = -100, maximum = 100, default = 0)]
     pub priority: Option<i32>,
 }
 
-/// A preset by its name, or layers.
+/// The name of a preset, or layers.
 #[derive(ToSchema)]
 #[serde(untagged)]
 pub enum NetworkChoice {
@@ -77,7 +76,7 @@ pub enum NetworkChoice {
     Layers(LayersRequest),
 }
 
-/// A network with its whole recipe, see `GET /v1/networks`.
+/// A network with its whole recipe; see `GET /v1/networks`.
 #[derive(ToSchema)]
 #[schema(rename_all = "kebab-case")]
 pub enum Preset {
@@ -97,8 +96,8 @@ pub enum Preset {
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LayersRequest {
-    /// First to last, at most 64 unless the server is set otherwise. The last is `dense`, with a unit for each class: the
-    /// softmax belongs to the loss.
+    /// The layers, from first to last; at most 64 by default. The last is `dense` with a unit for each class, since the softmax
+    /// belongs to the loss.
     #[schema(min_items = 1)]
     pub layers: Vec<LayerRequest>,
 }
@@ -107,34 +106,34 @@ pub struct LayersRequest {
 #[derive(ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum LayerRequest {
-    /// A fully connected layer; it takes an image as the list of its elements.
+    /// A fully connected layer. It flattens its input.
     Dense {
-        /// Outputs; at most 16,384 unless the server is set otherwise.
+        /// Number of outputs; at most 16,384 by default.
         #[schema(minimum = 1)]
         units: usize,
-        /// How its weights start.
+        /// Distribution of the initial weights.
         #[schema(default = json!("he"))]
         init: Option<Init>,
     },
     /// A convolution with square filters.
     Conv2d {
-        /// Channels of the output; at most 16,384 unless the server is set otherwise.
+        /// Channels of the output; at most 16,384 by default.
         #[schema(minimum = 1)]
         filters: usize,
         /// Side of a filter, in pixels.
         #[schema(minimum = 1, maximum = 28)]
         kernel: usize,
-        /// What happens at the border.
+        /// Padding at the border.
         #[schema(default = json!("valid"))]
         padding: Option<Padding>,
         /// Pixels from one window to the next.
         #[schema(minimum = 1, maximum = 28, default = 1)]
         stride: Option<usize>,
-        /// How its weights start.
+        /// Distribution of the initial weights.
         #[schema(default = json!("he"))]
         init: Option<Init>,
     },
-    /// The largest of each square.
+    /// The maximum of each square.
     MaxPool2d {
         /// Side of a square, in pixels.
         #[schema(minimum = 1, maximum = 28, default = 2)]
@@ -150,11 +149,11 @@ pub enum LayerRequest {
     BatchNorm,
     /// Dropout.
     Dropout {
-        /// Probability of a 0.
+        /// Probability that an element is set to 0.
         #[schema(minimum = 0, exclusive_maximum = 1, default = json!(0.5))]
         rate: Option<f64>,
     },
-    /// An image as the list of its elements.
+    /// Flattens an image to a vector.
     Flatten,
     /// `max(x, 0)`.
     Relu,
@@ -168,33 +167,33 @@ pub enum LayerRequest {
     Tanh,
 }
 
-/// An update rule. Without `type` it is the preset's, with the fields that are given changed. Each type takes `learning_rate`,
-/// `weight_decay` and those fields that name it; their defaults are PyTorch's, but for a momentum of 0.9.
+/// An update rule. Without `type`, the given fields change the preset's rule. Each type has `learning_rate`, `weight_decay` and
+/// the fields whose description names it. Their defaults are PyTorch's, except for a momentum of 0.9.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OptimizerRequest {
-    /// Which rule.
+    /// The type of the rule.
     #[serde(rename = "type")]
     pub kind: Option<OptimizerKind>,
-    /// η: 0.001 unless given, 0.01 of `adagrad` and `rmsprop`.
+    /// η: by default 0.001, and 0.01 for `adagrad` and `rmsprop`.
     #[schema(exclusive_minimum = 0, maximum = 1e6)]
     pub learning_rate: Option<f64>,
-    /// λ: 0 unless given, 0.01 of `adamw`.
+    /// λ: by default 0, and 0.01 for `adamw`.
     #[schema(minimum = 0, maximum = 1e6)]
     pub weight_decay: Option<f64>,
-    /// μ of `momentum`, `nesterov` (0.9 unless given) and `rmsprop` (0).
+    /// μ of `momentum`, `nesterov` (by default 0.9) and `rmsprop` (by default 0).
     #[schema(minimum = 0, exclusive_maximum = 1)]
     pub momentum: Option<f64>,
     /// δ of `adagrad`.
     #[schema(minimum = 0, maximum = 1e6, default = json!(0.0))]
     pub lr_decay: Option<f64>,
-    /// ε of `adagrad` (1e-10 unless given), `rmsprop`, `adam` and `adamw` (1e-8).
+    /// ε of `adagrad` (by default 1e-10), `rmsprop`, `adam` and `adamw` (by default 1e-8).
     #[schema(exclusive_minimum = 0, maximum = 1)]
     pub eps: Option<f64>,
     /// α of `rmsprop`.
     #[schema(minimum = 0, exclusive_maximum = 1, default = json!(0.99))]
     pub alpha: Option<f64>,
-    /// Of `rmsprop`: whether the variance is taken instead of the mean square.
+    /// Of `rmsprop`: whether to use the variance instead of the mean square.
     #[schema(default = false)]
     pub centered: Option<bool>,
     /// β₁, β₂ of `adam` and `adamw`, each at least 0 and below 1.
@@ -216,36 +215,36 @@ pub enum OptimizerKind {
     Adagrad,
     /// `s ← α s + (1 − α) g²`, `w ← w − η g / (√s + ε)`.
     Rmsprop,
-    /// Means of the gradient and its square.
+    /// Running means of the gradient and of its square.
     Adam,
-    /// Adam with the decay apart from the gradient.
+    /// Adam with weight decay separate from the gradient.
     Adamw,
 }
 
-/// A schedule of the learning rate. Without `type` it is the preset's, with the fields that are given changed. Each type takes
-/// `warmup_epochs` and those fields that name it.
+/// A schedule of the learning rate. Without `type`, the given fields change the preset's schedule. Each type has
+/// `warmup_epochs` and the fields whose description names it.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScheduleRequest {
-    /// Which schedule.
+    /// The type of the schedule.
     #[serde(rename = "type")]
     pub kind: Option<ScheduleKind>,
-    /// Epochs in which the rate first rises to where the schedule begins; at most those of the job.
+    /// Epochs in which the rate first rises to the start of the schedule; at most those of the job.
     #[schema(minimum = 0, default = json!(0.0))]
     pub warmup_epochs: Option<f64>,
-    /// Epochs of one rate, of `step`: a third of the job's unless given.
+    /// Epochs between two changes of the rate, of `step`; by default a third of the job's.
     #[schema(minimum = 1, maximum = 4_294_967_295u32)]
     pub step_size: Option<u32>,
     /// Factor from one rate to the next, of `step`.
     #[schema(exclusive_minimum = 0, maximum = 1, default = json!(0.1))]
     pub gamma: Option<f64>,
-    /// Share of the steps that rise, of `one_cycle`.
+    /// Fraction of the steps in which the rate rises, of `one_cycle`.
     #[schema(minimum = 0, maximum = 1, default = json!(0.3))]
     pub pct_start: Option<f64>,
-    /// The rate over the first step's rate, of `one_cycle`.
+    /// The highest rate divided by that of the first step, of `one_cycle`.
     #[schema(minimum = 1, maximum = 1e12, default = json!(25.0))]
     pub div_factor: Option<f64>,
-    /// The first step's rate over the last step's, of `one_cycle`.
+    /// The rate of the first step divided by that of the last, of `one_cycle`.
     #[schema(minimum = 1, maximum = 1e12, default = json!(10000.0))]
     pub final_div_factor: Option<f64>,
 }
@@ -254,33 +253,33 @@ pub struct ScheduleRequest {
 #[derive(ToSchema)]
 #[schema(rename_all = "snake_case")]
 pub enum ScheduleKind {
-    /// The optimiser's rate all along.
+    /// The optimiser's rate throughout.
     Constant,
     /// The rate times `gamma` after every `step_size` epochs.
     Step,
     /// Half a cosine from the rate to 0.
     Cosine,
-    /// Half a cosine up to the rate, another down.
+    /// Half a cosine up to the rate, then another down.
     OneCycle,
 }
 
-/// Small changes to each image, drawn anew in each epoch; what is not given does not happen.
+/// Small random changes of each image, new in each epoch. Changes that are not given are not made.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AugmentRequest {
-    /// Moves by up to this many pixels along each axis.
+    /// Shift by up to this many pixels along each axis.
     #[schema(minimum = 0, maximum = 14, default = json!(0.0))]
     pub shift_pixels: Option<f64>,
-    /// Turns by up to this many degrees either way.
+    /// Rotation by up to this many degrees in either direction.
     #[schema(minimum = 0, maximum = 180, default = json!(0.0))]
     pub rotate_degrees: Option<f64>,
-    /// Grows or shrinks by up to this share.
+    /// Scaling by up to this fraction, up or down.
     #[schema(minimum = 0, maximum = 0.9, default = json!(0.0))]
     pub scale: Option<f64>,
-    /// Slants by up to this ratio either way.
+    /// Shear by up to this ratio in either direction.
     #[schema(minimum = 0, maximum = 1, default = json!(0.0))]
     pub shear: Option<f64>,
-    /// Bends.
+    /// Elastic deformation.
     pub elastic: Option<ElasticRequest>,
 }
 
@@ -291,28 +290,28 @@ pub struct ElasticRequest {
     /// Size of the displacements before they are smoothed, in pixels.
     #[schema(minimum = 0, maximum = 1000, default = json!(34.0))]
     pub alpha: Option<f64>,
-    /// Deviation of the Gaussian that smooths them, in pixels.
+    /// Standard deviation of the Gaussian that smooths them, in pixels.
     #[schema(exclusive_minimum = 0, maximum = 9, default = json!(4.0))]
     pub sigma: Option<f64>,
 }
 
-/// Ends a job whose validation loss no longer falls.
+/// Ends a job whose validation loss does not improve any more.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EarlyStoppingRequest {
-    /// Epochs to wait for a better one; at most 10,000 unless the server is set otherwise.
+    /// Epochs to wait for an improvement; at most 10,000 by default.
     #[schema(minimum = 1, default = 3)]
     pub patience: Option<u32>,
 }
 
-/// When the state of a job is kept.
+/// When checkpoints are written, and how many are kept.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CheckpointRequest {
-    /// Epochs from one checkpoint to the next; at most 10,000 unless the server is set otherwise.
+    /// Epochs from one checkpoint to the next; at most 10,000 by default.
     #[schema(minimum = 1, default = 1)]
     pub every_epochs: Option<u32>,
-    /// How many are kept, newest first.
+    /// How many of the newest checkpoints are kept.
     #[schema(minimum = 1, maximum = 100, default = 3)]
     pub keep: Option<u32>,
 }

@@ -42,7 +42,7 @@ pub enum BackupError {
     #[error("{} exists", .0.display())]
     Exists(PathBuf),
     /// The name belongs to something that is not a regular file.
-    #[error("{} is no file that a backup may replace", .0.display())]
+    #[error("{} is not a regular file, so a backup may not replace it", .0.display())]
     NoFile(PathBuf),
     /// The backup would overwrite a part of the data folder.
     #[error("{} is part of the data folder", .0.display())]
@@ -59,7 +59,7 @@ pub enum BackupError {
         source: BlobError,
     },
     /// Each try was interrupted by the deletion of a model.
-    #[error("models were deleted while they were copied, each time it was tried")]
+    #[error("models were deleted while they were copied, at each try")]
     Restless,
     /// The database or the restored folder does not pass its check.
     #[error("{what} is not sound: {finding}")]
@@ -78,7 +78,7 @@ pub enum BackupError {
         name: String,
     },
     /// The file is not a backup, or a truncated one.
-    #[error("{path} is no whole backup: {why}", path = .path.display())]
+    #[error("{path} is not a complete backup: {why}", path = .path.display())]
     NoBackup {
         /// The file to restore from.
         path: PathBuf,
@@ -96,7 +96,7 @@ pub enum BackupError {
         source: std::io::Error,
     },
     /// The write-ahead log of a database could not be written back into it.
-    #[error("{} can't be written: its log stays beside it", .0.display())]
+    #[error("{} is incomplete: its log could not be written back", .0.display())]
     Log(PathBuf),
     /// The database failed.
     #[error("the rows can't be copied: {0}")]

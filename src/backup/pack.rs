@@ -18,7 +18,7 @@ const ROWS: [&str; 3] = [DATABASE, "chainrule.db-wal", "chainrule.db-shm"];
 /// A block of a tar, <https://pubs.opengroup.org/onlinepubs/9799919799/utilities/pax.html>.
 const PADDING: [u8; 512] = [0; 512];
 
-/// How often it is begun anew because a model was deleted while it was copied.
+/// How often a backup is tried if models are deleted while it is written.
 const TRIES: u32 = 3;
 
 /// Writes a backup of `folder` to `file`. Servers may use the folder meanwhile. An existing file is replaced
@@ -117,7 +117,7 @@ async fn pack_blobs(folder: &Folder, rows: &Store, partial: &Partial) -> Result<
     Ok(Some((tar, counts, left_out)))
 }
 
-/// Adds a blob while it is compared with its row; one that is damaged leaves no trace.
+/// Appends a blob and verifies it against its row. A damaged blob is cut off again.
 async fn append_blob(
     tar: &mut Builder<File>,
     blobs: &Blobs,
@@ -131,7 +131,7 @@ async fn append_blob(
     let name = format!("{BLOBS}/{}", row.key);
     let error = |source| file_error("can't copy", &name)(source);
     let begin = tar.get_mut().stream_position().map_err(error)?;
-    // The header alone: the bytes come as they are read.
+    // Only the header. The bytes are written as they are read.
     append(tar, &name, blob.size_bytes, std::io::empty()).map_err(error)?;
     let mut digesting = Digesting::new(());
     while let Some(part) = bytes.next().await {
@@ -149,7 +149,7 @@ async fn append_blob(
     Ok(compared)
 }
 
-/// What fills the last block of an entry, whose size is that of [`PADDING`].
+/// Returns how many bytes fill the last block of an entry. A block is as long as [`PADDING`].
 fn padding_of(size_bytes: u64) -> usize {
     (size_bytes.wrapping_neg() % PADDING.len() as u64) as usize
 }

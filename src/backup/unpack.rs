@@ -103,7 +103,7 @@ async fn fill(tar: File, file: &Path, folder: &Path) -> Result<FolderCounts, Bac
     // Opening it runs the migrations that an older backup needs.
     let store = Store::open(&rows).await?;
     let checked = async {
-        // These rows are a copy: no worker holds a job of theirs.
+        // The rows are a copy, so no worker holds any of their jobs.
         for held in store.held().await? {
             store.release(held.claim).await?;
         }
@@ -132,7 +132,7 @@ fn unpack(tar: File, file: &Path, folder: &Path) -> Result<(), BackupError> {
     let unreadable = |error: std::io::Error| match error.raw_os_error() {
         Some(_) => refuse(error.to_string()),
         // The message of the tar library quotes the file, perhaps bytes that must not reach a terminal.
-        None => refuse("it is no tar, or a damaged one".to_owned()),
+        None => refuse("it is not a tar, or it is damaged".to_owned()),
     };
     for entry in archive.entries().map_err(unreadable)? {
         let mut entry = entry.map_err(unreadable)?;

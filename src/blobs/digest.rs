@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Blob, BlobError};
 
-/// Counts and digests bytes: those that pass through it as a reader, or that are put in.
+/// Counts and digests bytes that are read through it or added with [`Self::update`].
 pub struct Digesting<R> {
     inner: R,
     sha256: Sha256,
@@ -13,18 +13,18 @@ pub struct Digesting<R> {
 }
 
 impl<R> Digesting<R> {
-    /// Begins with nothing, over `inner`.
+    /// Starts with an empty digest.
     pub fn new(inner: R) -> Self {
         Self { inner, sha256: Sha256::new(), size_bytes: 0 }
     }
 
-    /// Takes bytes.
+    /// Adds bytes to the digest.
     pub fn update(&mut self, bytes: &[u8]) {
         self.sha256.update(bytes);
         self.size_bytes += bytes.len() as u64;
     }
 
-    /// Number and SHA-256, in hex, of the bytes so far.
+    /// Returns the number of bytes, and their SHA-256 in hex.
     pub fn finish(self) -> (u64, String) {
         (self.size_bytes, hex(&self.sha256.finalize()))
     }
@@ -38,10 +38,10 @@ impl<R: Read> Read for Digesting<R> {
     }
 }
 
-/// Number and SHA-256 of all that `reader` gives, which is not held.
+/// Returns the number and SHA-256 of all bytes of `reader`, without keeping them.
 ///
 /// # Errors
-/// If it can't be read.
+/// Returns an error if reading fails.
 pub fn digest_of(reader: impl Read) -> std::io::Result<(u64, String)> {
     let mut reader = Digesting::new(reader);
     std::io::copy(&mut reader, &mut std::io::sink())?;
@@ -56,10 +56,10 @@ impl Blob {
         Err(BlobError::Size { key: self.key.clone(), found, expected: self.size_bytes })
     }
 
-    /// Whether bytes of this number and digest are its own.
+    /// Compares a number of bytes and a digest with those of the blob.
     ///
     /// # Errors
-    /// If they are not.
+    /// Returns an error if they differ.
     pub fn compare(&self, found: (u64, String)) -> Result<(), BlobError> {
         let (size_bytes, sha256) = found;
         self.compare_size(size_bytes)?;
@@ -74,12 +74,12 @@ impl Blob {
     }
 }
 
-/// SHA-256 in hex.
+/// Returns the SHA-256 in hex.
 pub fn digest(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-/// The bytes with their digest, made where it holds up nobody.
+/// Digests bytes on a blocking thread. Returns them with the digest.
 pub(super) async fn digested(bytes: Bytes) -> Result<(Bytes, String), BlobError> {
     let digested = tokio::task::spawn_blocking(move || {
         let sha256 = digest(&bytes);

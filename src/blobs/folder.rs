@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use super::{BlobError, StoredFile};
 
-/// The folder that blobs are in, and what only a folder can do.
+/// The folder that contains the blobs, and the operations that only a folder has.
 #[derive(Clone, Debug)]
 pub struct BlobFolder {
     path: Arc<Path>,
-    /// Device and number of the folder.
+    /// Device and inode number of the folder.
     place: (u64, u64),
 }
 
@@ -17,24 +17,24 @@ impl BlobFolder {
         Ok(Self { path: path.into(), place: place(path)? })
     }
 
-    /// Sees that the folder is still the one that was opened, and not what is left where it was moved or unmounted.
+    /// Checks that the folder is still the one that was opened. It may have been moved or unmounted.
     pub(super) fn is_in_place(&self) -> Result<(), BlobError> {
         if place(&self.path)? == self.place {
             return Ok(());
         }
-        Err(std::io::Error::other("another folder is where the blobs were; start the server anew").into())
+        Err(std::io::Error::other("another folder is in the place of the blobs; restart the server").into())
     }
 
-    /// Bytes that may still be written where the blobs are.
+    /// Returns the free space for blobs, in bytes.
     ///
     /// # Errors
-    /// If the system doesn't say.
+    /// Returns an error if the system can't report it.
     pub fn free_bytes(&self) -> Result<u64, BlobError> {
         let system = rustix::fs::statvfs(&*self.path).map_err(std::io::Error::from)?;
         Ok(system.f_bavail.saturating_mul(system.f_frsize))
     }
 
-    /// Every file in the folder, whoever has written it.
+    /// Returns all files in the folder, including those that chainrule did not write.
     pub(super) async fn files(&self) -> Result<Vec<StoredFile>, BlobError> {
         let folder = Arc::clone(&self.path);
         let listed = tokio::task::spawn_blocking(move || {
@@ -45,7 +45,7 @@ impl BlobFolder {
         Ok(listed.await.map_err(object_store::Error::from)??)
     }
 
-    /// Removes a file, if it is still there, and the folder it leaves empty.
+    /// Deletes a file if it still exists, and its parent folder if that is empty.
     pub(super) async fn remove(&self, file: &StoredFile) -> Result<(), BlobError> {
         let path = self.path.join(&file.key);
         let folder = Arc::clone(&self.path);
@@ -55,7 +55,7 @@ impl BlobFolder {
                 _ => {}
             }
             if let Some(parent) = path.parent().filter(|parent| parent.parent() != Some(&folder)) {
-                // It fails where something is in it, as it shall.
+                // This fails if the folder is not empty, as intended.
                 let _ = std::fs::remove_dir(parent);
             }
             Ok(())
@@ -72,7 +72,7 @@ fn place(folder: &Path) -> std::io::Result<(u64, u64)> {
 fn walk(root: &Path, folder: &Path, found: &mut Vec<StoredFile>) -> std::io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
-        // What is removed meanwhile is not there.
+        // The file was deleted meanwhile.
         let Ok(metadata) = entry.metadata() else { continue };
         let path = entry.path();
         if metadata.is_dir() {

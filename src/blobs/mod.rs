@@ -1,5 +1,5 @@
-//! Bytes at rest, by key: each blob is written whole or not at all, and read as it was written. What only a folder can do is
-//! asked of [`Blobs::folder`].
+//! Blobs by key. Each is written completely or not at all, and its digest is known. Operations that only a
+//! folder has are those of [`Blobs::folder`].
 
 mod digest;
 mod folder;
@@ -23,69 +23,69 @@ pub use stream::ByteStream;
 use self::digest::digested;
 use crate::fault::{self, InjectedFault};
 
-/// A handle to the bytes; clones share it.
+/// A handle to the blobs. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Blobs {
     store: Arc<dyn ObjectStore>,
     folder: Option<BlobFolder>,
 }
 
-/// Where blobs are put that are damaged: kept to be looked at, and never read.
+/// Prefix of damaged blobs, which are kept for examination and never read.
 const SET_ASIDE: &str = "damaged";
 
-/// What [`Blobs::probe`] writes.
+/// Key of the blob that [`Blobs::probe`] writes.
 pub const PROBE: &str = "probe";
 
-/// What is stored under a key, or in a file of the folder of blobs.
+/// A stored blob, or a file in the folder of blobs.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StoredFile {
-    /// The key of the blob it holds, or its path in the folder.
+    /// Key of the blob, or path in the folder.
     pub key: String,
-    /// Its size.
+    /// Size in bytes.
     pub size_bytes: u64,
-    /// Whether it is a put under way, or one that was cut: `KEY#N` beside its target.
+    /// Whether it is an unfinished write: `KEY#N` next to its target.
     pub is_temporary: bool,
 }
 
-/// What was written: the row that names a blob keeps these.
+/// A written blob, as the row that names it describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blob {
-    /// Where it is.
+    /// Key of the blob.
     pub key: String,
-    /// Its size.
+    /// Size in bytes.
     pub size_bytes: u64,
-    /// Its SHA-256, in hex.
+    /// SHA-256 in hex.
     pub sha256: String,
 }
 
-/// Bytes that can't be kept or had. The text can hold paths: for logs, not for clients.
+/// Why a blob can't be written or read. The message may contain paths, so it is for logs and not for clients.
 #[derive(Debug, thiserror::Error)]
 pub enum BlobError {
-    /// The folder or service failed.
+    /// The object store failed.
     #[error("storage failed: {0}")]
     Storage(#[from] object_store::Error),
     /// The folder failed.
     #[error("storage failed: {0}")]
     Folder(#[from] std::io::Error),
-    /// There is nothing under the key.
+    /// There is no blob with this key.
     #[error("blob {0} is missing")]
     Missing(String),
-    /// The bytes are more or fewer than were written.
+    /// The blob is longer or shorter than what was written.
     #[error("blob {key} has {found} bytes, its row says {expected}")]
     Size {
-        /// Where it is.
+        /// Key of the blob.
         key: String,
-        /// Their number.
+        /// The size of the blob.
         found: u64,
-        /// The number in its row.
+        /// The size in its row.
         expected: u64,
     },
-    /// The bytes are not those that were written.
+    /// The content differs from what was written.
     #[error("blob {key} has the digest {found}, its row says {expected}")]
     Digest {
-        /// Where it is.
+        /// Key of the blob.
         key: String,
-        /// The digest of its bytes.
+        /// The digest of its content.
         found: String,
         /// The digest in its row.
         expected: String,
@@ -93,24 +93,24 @@ pub enum BlobError {
 }
 
 impl BlobError {
-    /// Whether the bytes under the key are gone or are others, for good.
+    /// Returns whether the blob is damaged or missing, so that trying again won't help.
     pub fn is_damage(&self) -> bool {
         matches!(self, Self::Digest { .. } | Self::Size { .. } | Self::Missing(_))
     }
 }
 
 impl Blobs {
-    /// Opens `folder`, which exists.
+    /// Opens `folder`, which must exist.
     ///
     /// # Errors
-    /// If it can't be used.
+    /// Returns an error if it can't be used.
     pub fn open(folder: &Path) -> Result<Self, BlobError> {
-        // A folder that is left empty goes with its last file.
+        // Automatic cleanup deletes a folder with its last file.
         let store = LocalFileSystem::new_with_prefix(folder)?.with_fsync(true).with_automatic_cleanup(true);
         Ok(Self { store: Arc::new(store), folder: Some(BlobFolder::open(folder)?) })
     }
 
-    /// The folder that the blobs are in, if they are in one.
+    /// Returns the folder that contains the blobs, if there is one.
     pub fn folder(&self) -> Option<&BlobFolder> {
         self.folder.as_ref()
     }
@@ -119,10 +119,10 @@ impl Blobs {
         self.folder.as_ref().map_or(Ok(()), BlobFolder::is_in_place)
     }
 
-    /// Writes `bytes` under `key`; they survive a power cut once this returns.
+    /// Writes `bytes` under `key`. They are durable when this returns.
     ///
     /// # Errors
-    /// If the folder can't be written.
+    /// Returns an error if the blob can't be written.
     pub async fn put(&self, key: &str, bytes: Bytes) -> Result<Blob, BlobError> {
         self.is_in_place()?;
         let size_bytes = bytes.len() as u64;
@@ -131,10 +131,10 @@ impl Blobs {
         Ok(Blob { key: key.to_owned(), size_bytes, sha256 })
     }
 
-    /// The bytes under `key`, if they are those with the digest `sha256`.
+    /// Reads the blob under `key` and verifies it against `sha256`.
     ///
     /// # Errors
-    /// If they are missing or have changed.
+    /// Returns an error if the blob is missing or damaged, or can't be read.
     pub async fn get(&self, key: &str, sha256: &str) -> Result<Bytes, BlobError> {
         let bytes = match self.store.get(&Key::from(key)).await {
             Ok(found) => found.bytes().await?,
@@ -147,7 +147,7 @@ impl Blobs {
         Ok(bytes)
     }
 
-    /// Why there is nothing to read under a key.
+    /// Returns the error for a blob that can't be read.
     fn unreadable(&self, key: &str, error: object_store::Error) -> BlobError {
         match error {
             object_store::Error::NotFound { .. } => match self.is_in_place() {
@@ -158,7 +158,7 @@ impl Blobs {
         }
     }
 
-    /// Deletes what is under these keys, which no row names any more; what can't be deleted now is left to be swept.
+    /// Deletes blobs that no row names any more. Those that can't be deleted now are left to the sweep.
     pub async fn delete_dead(&self, keys: impl IntoIterator<Item = String>) {
         for key in keys {
             if let Err(error) = self.delete(&key).await {
@@ -167,34 +167,34 @@ impl Blobs {
         }
     }
 
-    /// Writes and removes a few bytes, to see whether it can be done.
+    /// Writes and deletes a small blob, to check that this is possible.
     ///
     /// # Errors
-    /// If it can't.
+    /// Returns an error if it fails.
     pub async fn probe(&self) -> Result<(), BlobError> {
         self.put(PROBE, Bytes::from_static(PROBE.as_bytes())).await?;
         self.delete(PROBE).await
     }
 
-    /// Everything that is stored but what was set aside.
+    /// Lists everything except damaged blobs that were set aside.
     ///
     /// # Errors
-    /// If it can't be read.
+    /// Returns an error if listing fails.
     pub async fn list(&self) -> Result<Vec<StoredFile>, BlobError> {
         self.files(false).await
     }
 
-    /// Everything that was set aside.
+    /// Lists the blobs that were set aside.
     ///
     /// # Errors
-    /// If it can't be read.
+    /// Returns an error if listing fails.
     pub async fn damaged(&self) -> Result<Vec<StoredFile>, BlobError> {
         self.files(true).await
     }
 
     async fn files(&self, is_set_aside: bool) -> Result<Vec<StoredFile>, BlobError> {
         let mut found = match &self.folder {
-            // It holds more than blobs: what was not written to its end, and what others have put there.
+            // The folder may also contain unfinished writes, and files that others have put there.
             Some(folder) => folder.files().await?,
             None => {
                 let file = |found: object_store::ObjectMeta| StoredFile {
@@ -211,10 +211,10 @@ impl Blobs {
         Ok(found)
     }
 
-    /// Removes what [`Self::list`] has shown, if it is still there.
+    /// Deletes a file that [`Self::list`] returned, if it still exists.
     ///
     /// # Errors
-    /// If it can't be removed.
+    /// Returns an error if it can't be deleted.
     pub async fn remove(&self, file: &StoredFile) -> Result<(), BlobError> {
         match &self.folder {
             Some(folder) => folder.remove(file).await,
@@ -222,10 +222,10 @@ impl Blobs {
         }
     }
 
-    /// Moves the bytes under `key`, if there are any, to where nobody reads them; returns their new place.
+    /// Moves the blob under `key`, if there is one, to where it is never read. Returns its new key.
     ///
     /// # Errors
-    /// If the folder can't be changed.
+    /// Returns an error if it can't be moved.
     pub async fn set_aside(&self, key: &str) -> Result<Option<String>, BlobError> {
         let aside = format!("{SET_ASIDE}/{key}");
         match self.store.rename(&Key::from(key), &Key::from(aside.as_str())).await {
@@ -235,10 +235,10 @@ impl Blobs {
         }
     }
 
-    /// Removes the bytes under `key`, if there are any.
+    /// Deletes the blob under `key`, if there is one.
     ///
     /// # Errors
-    /// If the folder can't be changed.
+    /// Returns an error if it can't be deleted.
     pub async fn delete(&self, key: &str) -> Result<(), BlobError> {
         match self.store.delete(&Key::from(key)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),

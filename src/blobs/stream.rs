@@ -7,17 +7,17 @@ use object_store::path::Path as Key;
 use super::{Blob, BlobError, Blobs, Digesting};
 use crate::fault::{self, InjectedFault};
 
-/// The bytes of a blob, bit by bit.
+/// The content of a blob, in parts.
 pub type ByteStream = BoxStream<'static, object_store::Result<Bytes>>;
 
-/// Bytes of a blob that are read at a time to verify it.
+/// How many bytes of a blob are read at a time to verify it.
 const PART: u64 = 1 << 20;
 
 impl Blobs {
-    /// The bytes of a blob bit by bit, which are never held all together; [`Self::verify`] tells whether they are its own.
+    /// Streams a blob, so that it is never in memory as a whole. [`Self::verify`] checks its content.
     ///
     /// # Errors
-    /// If they are missing, of another number, or can't be read.
+    /// Returns an error if the blob is missing or has the wrong size, or if it can't be read.
     pub async fn stream(&self, blob: &Blob) -> Result<ByteStream, BlobError> {
         let key = blob.key.as_str();
         let found = self.store.get(&Key::from(key)).await.map_err(|error| self.unreadable(key, error))?;
@@ -25,10 +25,12 @@ impl Blobs {
         Ok(found.into_stream().boxed())
     }
 
-    /// Reads a blob through, without holding it, and sees that it is what was written. It ends where `go_on`, asked after each part, says no.
+    /// Verifies the content of a blob without keeping it in memory. Stops if `go_on`, which is called after
+    /// each part, returns false.
     ///
     /// # Errors
-    /// If it is missing or has changed, or can't be read, or not to its end.
+    /// Returns an error if the blob is missing or damaged, if it can't be read, or if the verification was
+    /// stopped.
     pub async fn verify(&self, blob: &Blob, go_on: impl Fn() -> bool) -> Result<(), BlobError> {
         let key = Key::from(blob.key.as_str());
         let unreadable = |error| self.unreadable(&blob.key, error);

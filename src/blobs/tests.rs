@@ -7,7 +7,7 @@ fn of(text: &'static str) -> Bytes {
     Bytes::from_static(text.as_bytes())
 }
 
-/// A folder, and a store that is none.
+/// A folder, and an object store that is not a folder.
 fn stores(folder: &Path) -> [Blobs; 2] {
     let in_memory = Blobs { store: Arc::new(InMemory::new()), folder: None };
     [Blobs::open(folder).expect("a folder"), in_memory]

@@ -110,17 +110,17 @@ fn unsound(path: &Path, report: &Report) -> CliError {
     let is_damaged =
         report.faults().any(|fault| matches!(fault, FolderFinding::Pages(_) | FolderFinding::Rows(_)));
     let (word, parts, hint) = if faults == 0 {
-        let hint = "no data is at risk: a server removes them when it starts, and now and then; --repair does so now";
+        let hint = "no data is at risk: a server deletes them at its start and periodically; --repair deletes them now";
         ("not tidy", vec![("stray file", strays)], Some(hint))
     } else {
         let hint = if is_damaged {
             Some(
-                "nothing mends a damaged database: restore a backup into a new folder with chainrule restore",
+                "a damaged database can't be repaired: restore a backup into a new folder with chainrule restore",
             )
         } else if can_repair {
-            Some("stop the servers on it and run the same with --repair")
+            Some("stop the servers on it, then run this command with --repair")
         } else {
-            Some("see that the disk is well, and check again")
+            Some("repair the disk, and check again")
         };
         let mut parts = vec![("fault", faults)];
         if strays > 0 {

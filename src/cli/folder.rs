@@ -40,8 +40,7 @@ impl From<BackupError> for CliError {
     }
 }
 
-const SHARED_HINT: &str =
-    "stop the servers on it first: a repair needs it alone; without --repair it is checked beside them";
+const SHARED_HINT: &str = "stop the servers on it first, since a repair must be alone; a check without --repair can run next to them";
 
 const UNSOUND_HINT: &str = "see what can be done with: chainrule check --data-dir FOLDER";
 

@@ -94,7 +94,7 @@ pub async fn follow(
             }
             Ok(()) => {
                 return Err(CliError::failed(
-                    "the server does not tell of the job any more",
+                    "the server sends no more events of the job",
                     "try again later",
                 ));
             }

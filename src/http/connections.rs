@@ -17,31 +17,31 @@ use super::socket::Socket;
 use crate::admission::Peer;
 use crate::app::App;
 
-/// How long the accept loop rests when the system gives no connection.
+/// The pause of the accept loop after the system refused a connection.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
 
-/// Bytes of a request's head, at most.
+/// The largest head of a request, in bytes.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 
-/// Bytes that are read, and that are kept to be written, before the other side has to go on.
+/// The size of the read buffer and of the write buffer of a connection, in bytes.
 const BUFFER_BYTES: usize = 16 << 10;
 
-/// Bytes of an answer that the system keeps until the client takes them, doubled by Linux for its own use:
+/// The kernel's send buffer, in bytes. Linux doubles it for its own use:
 /// <https://man7.org/linux/man-pages/man7/socket.7.html>.
 const SEND_BUFFER_BYTES: usize = 128 << 10;
 
-/// What a connection is told that is not let in.
+/// The answer to a connection that is refused.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n\
     Retry-After: 1\r\nConnection: close\r\nContent-Length: 181\r\n\r\n\
     {\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\"detail\":\"too many connections of this client, or of all, are open\",\"code\":\"too_many_connections\",\"request_id\":null}";
 
-/// The address a request came from: an extension of each.
+/// The address that a request came from, as an extension of the request.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientAddress(pub IpAddr);
 
-/// Answers on `listener` until `stop`, then lets the requests under way end, for as long as the config allows.
+/// Serves `listener` until `stop`, then lets open requests end within the configured time.
 ///
-/// A connection that sends no request head in time is closed, and so is one whose client does not take its answer.
+/// A connection is closed if it sends no request head in time, or if its client does not read the answer.
 pub async fn serve(listener: TcpListener, router: Router, app: App, stop: CancellationToken) {
     let guests = Guests::new(app.admission().clone());
     let mut connections = JoinSet::new();
@@ -60,7 +60,7 @@ pub async fn serve(listener: TcpListener, router: Router, app: App, stop: Cancel
             }
         };
         let Some(guest) = guests.let_in(Peer::new(address)) else {
-            // It is not waited for: if it can't be told at once it sees the connection close.
+            // This does not wait. A client that can't be sent the answer at once sees the connection close.
             let _ = stream.try_write(FULL);
             if app.metrics().refused("too_many_connections") {
                 tracing::warn!(client = %address, "a connection was not let in: too many are open");
@@ -86,9 +86,9 @@ async fn answer(
     app: App,
     stop: CancellationToken,
 ) {
-    // Without it small answers wait for an acknowledgement; where it fails they do.
+    // Without it, small answers wait for an acknowledgement. If it fails, that is all that is lost.
     let _ = stream.set_nodelay(true);
-    // Where it fails the system keeps more of an answer that is not taken.
+    // If it fails, the system buffers more of an unread answer.
     let _ = rustix::net::sockopt::set_socket_send_buffer_size(&stream, SEND_BUFFER_BYTES);
     let limits = &app.config().limits;
     let patience = Duration::from_secs(u64::from(limits.write_timeout_seconds));
@@ -124,7 +124,7 @@ async fn answer(
     }
 }
 
-/// Whether a connection ended because its client did not take the answer, see [`Socket`].
+/// Returns whether a connection ended because its client did not read the answer; see [`Socket`].
 fn is_stalled(error: &hyper::Error) -> bool {
     let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
     source.is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut)

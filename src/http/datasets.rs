@@ -27,7 +27,7 @@ pub async fn list(Params(params): Params<ListParams>) -> Result<Json<api::Datase
     Ok(Json(api::DatasetList { datasets: entries.take(page.limit as usize).collect(), next_cursor: None }))
 }
 
-/// Shows the counts and figures of a data set.
+/// Shows the size and statistics of a data set.
 #[utoipa::path(
     get,
     path = "/v1/datasets/{name}",
@@ -57,8 +57,8 @@ pub async fn show(
     tag = "datasets",
     params(
         ("name" = String, Path, description = "The name of a data set."),
-        ("split" = inline(api::Split), Path, description = "A part of it."),
-        ("index" = usize, Path, description = "The place in the split, from 0.")
+        ("split" = inline(api::Split), Path, description = "A split of the data set."),
+        ("index" = usize, Path, description = "The index in the split, from 0.")
     ),
     responses((status = 200, description = "The example, or its image.", content(
         (api::Example = "application/json"), (api::Picture = "image/png")

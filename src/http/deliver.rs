@@ -1,5 +1,4 @@
-//! How an answer goes out: whether the client has it already, packed if it may be, its memory charged until the client has
-//! taken it.
+//! The way out of an answer: conditional requests, compression, and the charge until the client has read it.
 
 use std::io::Write;
 use std::pin::Pin;
@@ -21,32 +20,33 @@ use super::accept::{accepts_gzip, etag_matches};
 use crate::admission::{Charge, Peer};
 use crate::app::App;
 
-/// Bytes of an answer that are handed over at a time.
+/// Bytes of an answer that are handed to the connection at a time.
 const PART_BYTES: usize = 16 << 10;
 
-/// An answer from so many bytes on is packed if the client asks for it.
+/// The least length of an answer that is compressed, in bytes.
 const PACKED_BYTES_MIN: usize = 1 << 10;
 
-/// Times the bytes of an answer that are held beside it while it is packed: in a buffer that grows to twice its size.
+/// Memory for the compression of an answer, in multiples of its length: the output buffer grows to at most
+/// twice the length.
 const PACKING_TIMES: usize = 2;
 
-/// An answer up to so many bytes is packed and digested where it is; a longer one by the threads for long work.
+/// Longer answers than this many bytes are compressed and digested by the crew.
 const QUICK_BYTES_MAX: usize = 32 << 10;
 
-/// An answer of the API runs nothing and is shown in no frame; a drawing may have styles of its own.
+/// Answers of the API run no scripts and may not be framed. SVG may have styles of its own.
 const POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 const POLICY_OF_DRAWINGS: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
 
-/// Marks an answer that is handed on as it is: its body comes bit by bit, or is held once for all.
+/// Marks an answer that is sent without buffering, because it is a stream or a static body.
 #[derive(Clone, Copy)]
 pub struct Streamed;
 
-/// The memory that is charged for an answer already.
+/// A charge that already covers the memory of an answer.
 #[derive(Clone)]
 pub struct Paid(Arc<Mutex<Option<Charge>>>);
 
 impl Paid {
-    /// The answer holds `charge`.
+    /// Attaches `charge` to an answer.
     pub fn new(charge: Charge) -> Self {
         Self(Arc::new(Mutex::new(Some(charge))))
     }
@@ -56,7 +56,7 @@ impl Paid {
     }
 }
 
-/// What the head of a request says about its answer.
+/// What the head of a request asks of its answer.
 pub struct Wants {
     is_read: bool,
     takes_gzip: bool,
@@ -64,7 +64,7 @@ pub struct Wants {
 }
 
 impl Wants {
-    /// What `method` and `headers` say.
+    /// Reads the method and the headers of a request.
     pub fn of(method: &Method, headers: &HeaderMap) -> Self {
         let mut kept = HeaderMap::new();
         for value in headers.get_all(header::IF_NONE_MATCH) {
@@ -78,7 +78,7 @@ impl Wants {
     }
 }
 
-/// The answer as it is sent, with the memory that is charged until it is.
+/// Prepares an answer for sending. Returns it with the charge to hold until it is sent.
 pub async fn deliver(
     app: &App,
     peer: Peer,
@@ -92,14 +92,14 @@ pub async fn deliver(
         return (response, None);
     }
     let (mut head, body) = response.into_parts();
-    // It is in memory, so nothing is waited for.
+    // The body is in memory, so this does not wait.
     let Ok(bytes) = axum::body::to_bytes(body, usize::MAX).await else {
         return (Problem::internal().into_response(), None);
     };
     let length = bytes.len();
     let mut charge = match paid.and_then(|mut paid| paid.resize(length).then_some(paid)) {
         Some(paid) => Some(paid),
-        // What is handed over at once is paid for by its connection.
+        // An answer that fits the connection's buffer is covered by the connection's charge.
         None if length <= PART_BYTES => None,
         None => match app.admission().charge(peer, length) {
             Ok(charge) => Some(charge),
@@ -107,7 +107,7 @@ pub async fn deliver(
         },
     };
     let may_be_packed = wants.takes_gzip && length >= PACKED_BYTES_MIN && is_text(&head.headers);
-    // Without room for both it goes out as it is.
+    // Without memory for both forms the answer is not compressed.
     let is_packed =
         may_be_packed && charge.as_mut().is_none_or(|charge| charge.resize(length + PACKING_TIMES * length));
     let has_tag = wants.is_read && head.status == StatusCode::OK;
@@ -125,7 +125,7 @@ pub async fn deliver(
     };
     let Sealed { bytes, is_packed, tag } = sealed;
     if let Some(tag) = tag {
-        // Whoever has set one knows better.
+        // An `ETag` of the handler is kept.
         let tag = head.headers.entry(header::ETAG).or_insert(tag);
         if tag.to_str().is_ok_and(|tag| etag_matches(&wants.headers, tag)) {
             return (not_modified(head), None);
@@ -141,7 +141,7 @@ pub async fn deliver(
     (Response::from_parts(head, Body::from(bytes)), charge)
 }
 
-/// 304: the client has the answer already.
+/// Turns an answer into 304.
 fn not_modified(mut head: Parts) -> Response {
     head.status = StatusCode::NOT_MODIFIED;
     for name in [header::CONTENT_TYPE, header::CONTENT_LENGTH, header::CONTENT_DISPOSITION] {
@@ -150,17 +150,17 @@ fn not_modified(mut head: Parts) -> Response {
     Response::from_parts(head, Body::empty())
 }
 
-/// An answer with what tells it from others.
+/// A body that is ready to be sent.
 pub struct Sealed {
-    /// The body.
+    /// The content, possibly compressed.
     pub bytes: Bytes,
-    /// Whether it is packed with gzip.
+    /// Whether the content is compressed with gzip.
     pub is_packed: bool,
-    /// Its `ETag`.
+    /// The `ETag`, if one was asked for.
     pub tag: Option<HeaderValue>,
 }
 
-/// Packs an answer, and digests what is sent.
+/// Compresses a body if that makes it shorter, and computes its `ETag`.
 pub fn seal(bytes: Bytes, is_packable: bool, has_tag: bool) -> Sealed {
     let packed = is_packable.then(|| gzip(&bytes)).flatten().filter(|packed| packed.len() < bytes.len());
     let is_packed = packed.is_some();
@@ -186,7 +186,7 @@ fn is_text(headers: &HeaderMap) -> bool {
         && !headers.contains_key(header::CONTENT_ENCODING)
 }
 
-/// The headers of every answer, unless its handler has set them.
+/// Sets the headers of every answer, except those that the handler has set.
 fn complete_head(status: StatusCode, wants: &Wants, headers: &mut HeaderMap) {
     let is_drawing =
         headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes() == b"image/svg+xml");
@@ -202,27 +202,27 @@ fn complete_head(status: StatusCode, wants: &Wants, headers: &mut HeaderMap) {
     set(header::VARY, "Accept, Accept-Encoding");
 }
 
-/// A body that counts what is taken of it, in parts; `end` is dropped with it.
+/// A body that is passed on in parts and counts its bytes. `end` is dropped with it.
 pub struct Counted<E> {
     body: Body,
     part: Bytes,
     end: E,
 }
 
-/// Hears of the bytes of a body that were handed over.
-pub trait Counts {
-    /// So many more.
+/// A receiver of the number of bytes sent.
+pub trait CountBytes {
+    /// Adds `bytes` to the count.
     fn count(&mut self, bytes: usize);
 }
 
 impl<E> Counted<E> {
-    /// Hands on `body`.
+    /// Passes on `body`, with `end` to count its bytes.
     pub fn new(body: Body, end: E) -> Self {
         Self { body, part: Bytes::new(), end }
     }
 }
 
-impl<E: Counts + Unpin> HttpBody for Counted<E> {
+impl<E: CountBytes + Unpin> HttpBody for Counted<E> {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -240,7 +240,8 @@ impl<E: Counts + Unpin> HttpBody for Counted<E> {
             }
         }
         let length = self.part.len().min(PART_BYTES);
-        // A copy: what is handed over must not hold the whole answer, whose charge ends with this.
+        // This is a copy, because the connection's buffer must not keep the whole answer alive after its
+        // charge has ended.
         let part = Bytes::copy_from_slice(&self.part[..length]);
         self.part.advance(length);
         self.end.count(length);

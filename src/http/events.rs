@@ -1,5 +1,5 @@
-//! A job's course as server-sent events, derived from its rows: nothing is lost with a connection
-//! or a server.
+//! The progress of a job as server-sent events. They are derived from its rows, so nothing is lost with a
+//! connection or a server.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -26,18 +26,18 @@ use crate::job::{Job, JobId, JobState};
 use crate::service::Caller;
 use crate::service::OperationError;
 
-/// How often a silent stream shows that it lives.
+/// How often a silent stream sends a comment, to show that it is alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// How long a client waits before it comes back to a stream that was cut.
+/// The `retry` time of a stream: how long a client waits before it reconnects.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Bytes that a stream holds besides its connection: of epochs so many are read at a time as fit, and the client takes them
-/// before there are more.
+/// Bytes that a stream uses besides its connection. It reads as many epochs at a time as fit, and reads more
+/// when the client has received them.
 const STREAM_BYTES: usize = 64 << 10;
 
-/// What a client has seen, which is the id of the event that showed it: attempt, phase, epochs and
-/// steps. From it and the rows follows what comes next.
+/// What a client has seen: attempt, phase, epochs and steps. It is the id of the last event that the client
+/// received. The next event follows from it and the rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Seen {
     attempt: u32,
@@ -46,7 +46,7 @@ struct Seen {
     step: u64,
 }
 
-/// Phases of [`Seen`] behind 0, in the order of a job's life.
+/// Phases of [`Seen`] after 0, in the order of a job's life.
 const QUEUED: u8 = 1;
 const RUNNING: u8 = 2;
 const ENDED: u8 = 3;
@@ -74,19 +74,19 @@ impl FromStr for Seen {
     }
 }
 
-/// Sends the course of a job as server-sent events.
+/// Streams the progress of a job as server-sent events.
 ///
-/// `state` has a `StateEvent`, `epoch` an `Epoch`, `progress` a `Progress`, and `end`, the last, the `Job`. With the header
-/// `Last-Event-ID` the stream goes on after that event, and nothing is missed.
+/// The data of `state` is a `StateEvent`, that of `epoch` an `Epoch`, that of `progress` a `Progress`, and that of `end`, the
+/// last event, the `Job`. With the header `Last-Event-ID` the stream continues after that event without a gap.
 #[utoipa::path(
     get,
     path = "/v1/jobs/{id}/events",
     operation_id = "job_events",
     tag = "jobs",
-    params(JobParam, ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that the client has seen.")),
+    params(JobParam, ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that the client has received.")),
     responses(
         (status = 200, description = "The events, until the job has ended.", content((String = "text/event-stream"))),
-        (status = 204, description = "The last event was seen: there will be no more.")
+        (status = 204, description = "The client has received the last event; there are no more.")
     ),
     extensions(("x-codes" = json!([Code::JOB, Code::InvalidLastEventId, Code::TooManyStreams, Code::ROWS])))
 )]
@@ -104,7 +104,7 @@ pub async fn events(
     };
     let job = app.service().job(id).await?;
     if seen.phase == CLOSED {
-        // Tells an EventSource not to come back (HTML standard, section 9.2.3).
+        // Tells an EventSource not to reconnect (HTML standard, section 9.2.3).
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let permit = app.admission().stream(caller.peer()).ok_or_else(|| {
@@ -133,7 +133,7 @@ pub async fn events(
     Ok(([(header::CACHE_CONTROL, "no-store")], Extension(Streamed), events).into_response())
 }
 
-/// One client that follows a job.
+/// A client that follows a job.
 struct Follower {
     app: App,
     id: JobId,
@@ -146,7 +146,7 @@ struct Follower {
 }
 
 impl Follower {
-    /// The next event; `None` when the stream is over, or the server stops.
+    /// Returns the next event, or `None` at the end of the job or if the server stops.
     async fn next(&mut self) -> Option<Event> {
         loop {
             if let Some(event) = self.waiting.pop_front() {
@@ -155,12 +155,12 @@ impl Follower {
             if self.seen.phase == CLOSED {
                 return None;
             }
-            // Like every request that reads rows it waits for its turn.
+            // Like every request that reads rows, a stream waits for a place.
             let Ok(place) = self.app.admission().enter(Lane::Other, self.peer).await else { return None };
             let looked = self.look().await;
             drop(place);
             if let Err(error) = looked {
-                // The client comes back with its Last-Event-ID and misses nothing.
+                // The client reconnects with its `Last-Event-ID` and misses nothing.
                 tracing::warn!(job = %self.id, %error, "event stream ended early");
                 return None;
             }

@@ -5,7 +5,7 @@ use tokio::runtime::Handle;
 pub use super::accept::{accepts, asked_for};
 pub use super::path::{JobParam, JobPath, ModelParam, ModelPath, PathWords, parse_job_id, path_text};
 pub use super::query::{ListParams, NoParams, Page, Params, invalid};
-use super::receive::{Body, Held, caller};
+use super::receive::{Body, HeldPlace, caller};
 use super::{Problem, worked};
 use crate::admission::{Charged, Lane, Price, Stop};
 use crate::api::Code;
@@ -14,24 +14,25 @@ use crate::fields::{Fault, JsonError, json, json_price};
 use crate::registry::Model;
 use crate::service::{Caller, Wanted};
 
-/// A body that is longer is read in the lane of texts.
+/// JSON longer than this many bytes is parsed in the lane of texts.
 const QUICK_BYTES_MAX: usize = 4 << 10;
 
-/// A request that says in JSON what to do: small, beside images.
+/// A request in JSON.
 pub struct Json(Text);
 
 enum Text {
-    /// A short one, parsed.
+    /// A short body, which is parsed.
     Short(Charged<Value>),
-    /// A long one, which is parsed where that holds up nobody.
-    Long { body: Body, app: App, caller: Caller, held: Held },
+    /// A long body, to be parsed in the lane of texts.
+    Long { body: Body, app: App, caller: Caller, held: HeldPlace },
 }
 
 impl Json {
-    /// What `read` makes of the request, which is dropped then.
+    /// Converts the request with `read`.
     ///
     /// # Errors
-    /// Those of `read`, and if a long one can't be parsed, or there is no room for it.
+    /// Returns the error of `read`. For a long body, also an error if it can't be parsed or there is no room
+    /// for it.
     pub async fn read<T: Send + 'static>(
         self,
         read: impl FnOnce(&Value) -> Result<T, Vec<Fault>> + Send + 'static,
@@ -45,10 +46,10 @@ impl Json {
         }
     }
 
-    /// [`read`](Self::read) with a model, which a long one does not hold while it waits.
+    /// Like [`read`](Self::read), with a model. A long request does not hold the model while it waits.
     ///
     /// # Errors
-    /// As for [`read`](Self::read) and [`Service::held`](crate::service::Service::held).
+    /// See [`read`](Self::read) and [`Service::held`](crate::service::Service::held).
     pub async fn read_with<T: Send + 'static>(
         self,
         app: &App,
@@ -71,7 +72,7 @@ impl Json {
         }
     }
 
-    /// Whether it has this field, if it is short: what a long one has is seen when it is read.
+    /// Returns whether a short request has this field. The fields of a long one are known only after parsing.
     pub fn has_at_hand(&self, field: &str) -> bool {
         matches!(&self.0, Text::Short(value) if value.get(field).is_some())
     }
@@ -82,7 +83,7 @@ impl FromRequest<App> for Json {
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
         let caller = caller(request.extensions());
-        let held = request.extensions().get::<Held>().cloned().unwrap_or_default();
+        let held = request.extensions().get::<HeldPlace>().cloned().unwrap_or_default();
         let Ok(body) = Body::from_request(request, app).await;
         if body.bytes.is_empty() {
             return Err(Problem::new(Code::EmptyBody, "the body is empty; send a JSON object, {} at least"));
@@ -96,10 +97,11 @@ impl FromRequest<App> for Json {
     }
 }
 
-/// Prices a long text in the lane of texts, then parses and reads it there in one piece, so that no parsed one ever waits.
+/// Prices a long body in the lane of texts, then parses and reads it there in one step, so that parsed JSON
+/// never waits.
 ///
 /// # Errors
-/// Those of `read`, and if it can't be parsed, or there is no room for it.
+/// Returns the error of `read`, or an error if the body can't be parsed or there is no room for it.
 async fn read_long<T: Send + 'static>(
     app: &App,
     caller: &Caller,
@@ -116,7 +118,7 @@ async fn read_long<T: Send + 'static>(
     Ok(worked(app, caller, Price::new(Lane::Text, price), read).await?.0)
 }
 
-/// 422 for JSON that says something twice, or what no `f64` holds; 400 for what is no JSON.
+/// 422 for a duplicate name or a number that does not fit an `f64`; 400 for a syntax error.
 fn json_problem(error: JsonError) -> Problem {
     match error.into_fault() {
         Ok(fault) => Problem::invalid(vec![fault]),

@@ -1,4 +1,4 @@
-//! Who may ask: the host a request is for, the site it comes from, how its body is framed.
+//! Access checks: the host that a request is for, the site it comes from, the framing of its body.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -10,12 +10,12 @@ use crate::api::Code;
 
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
-/// Lets a request in that is for this server, and comes from no other site; `allowed_hosts` are the names of this server besides
-/// addresses and `localhost`.
+/// Checks that a request is for this server and does not come from another site. `allowed_hosts` are the
+/// names of this server besides addresses and `localhost`.
 ///
 /// # Errors
-/// 400 for a host that can't be read, 421 for one that is not of this server, 403 for what a page of another site sends, 501 for a body that
-/// is encoded on its way.
+/// Returns 400 for an invalid host, 421 for a host that is not this server, 403 for a request from a page of
+/// another site, and 501 for an unknown transfer coding.
 pub fn check(
     method: &Method,
     uri: &Uri,
@@ -39,7 +39,7 @@ pub fn check(
     plain_framing(headers)
 }
 
-/// The one host that a request names (RFC 9112, section 3.2).
+/// Returns the host of a request, of which there must be exactly one (RFC 9112, section 3.2).
 fn host(headers: &HeaderMap, version: Version) -> Result<Authority, Problem> {
     let malformed = |detail: &str| Problem::new(Code::InvalidHost, detail);
     let mut hosts = headers.get_all(header::HOST).iter();
@@ -52,7 +52,7 @@ fn host(headers: &HeaderMap, version: Version) -> Result<Authority, Problem> {
         .ok_or_else(|| malformed("the Host header names no host; it is a name or an address, and a port"))
 }
 
-/// Whether it is a host and a port, and nothing else: user information has no place there.
+/// Returns whether it is only a host and a port. User information is not allowed.
 fn is_plain(authority: &Authority) -> bool {
     match authority.as_str().strip_prefix(authority.host()) {
         Some("") => true,
@@ -63,8 +63,9 @@ fn is_plain(authority: &Authority) -> bool {
     }
 }
 
-/// Whether it is an address, which no name of another site's can stand for, or a name of this server. A page whose own name was made to
-/// mean this address is told apart by it (<https://en.wikipedia.org/wiki/DNS_rebinding>).
+/// Returns whether the host is an address, `localhost` or a name of this server. A page whose own name was
+/// made to resolve to this address sends that name, and is refused
+/// (<https://en.wikipedia.org/wiki/DNS_rebinding>).
 fn is_of_this_server(authority: &Authority, allowed_hosts: &[String]) -> bool {
     let host = authority.host();
     let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
@@ -78,8 +79,8 @@ fn is_of_this_server(authority: &Authority, allowed_hosts: &[String]) -> bool {
     }
 }
 
-/// That no page of another site sends it: browsers say so by `Sec-Fetch-Site`
-/// (<https://www.w3.org/TR/fetch-metadata/>), older ones by `Origin` (RFC 6454). Other clients send neither.
+/// Checks that no page of another site sends the request. Browsers say so in `Sec-Fetch-Site`
+/// (<https://www.w3.org/TR/fetch-metadata/>), older ones in `Origin` (RFC 6454). Other clients send neither.
 fn same_site(headers: &HeaderMap, host: &Authority) -> Result<(), Problem> {
     let mut sites = headers.get_all(SEC_FETCH_SITE).iter().peekable();
     let is_own = match sites.peek() {
@@ -101,18 +102,19 @@ fn same_site(headers: &HeaderMap, host: &Authority) -> Result<(), Problem> {
     if is_own {
         return Ok(());
     }
-    let detail = "a page of another site sends this; only this server's own pages, and clients that are no browsers, may change or ask for work";
+    let detail = "a page of another site has sent this; only this server's own pages and clients other than browsers may change something or ask for work";
     Err(Problem::new(Code::CrossSite, detail))
 }
 
-/// That the body comes as it is, or in chunks: no other transfer coding is known (RFC 9112, section 6.1).
+/// Checks that the body is sent as it is or in chunks. No other transfer coding is supported (RFC 9112,
+/// section 6.1).
 fn plain_framing(headers: &HeaderMap) -> Result<(), Problem> {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     let Some(coding) = codings.next() else { return Ok(()) };
     if coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") && codings.next().is_none() {
         return Ok(());
     }
-    let detail = format!("Transfer-Encoding {coding:?} is not known; send the body as it is, or chunked");
+    let detail = format!("Transfer-Encoding {coding:?} is not supported; send the body as it is, or chunked");
     Err(Problem::new(Code::UnsupportedTransferEncoding, detail))
 }
 

@@ -6,11 +6,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::{Admission, Charge, Peer};
 
-/// Bytes that a connection may take besides its request and answer: what has been read and not yet understood, and what has been
-/// handed over and not yet taken. See [`super::connections`].
+/// Bytes that a connection may use besides its request and answer: received bytes that are not parsed yet,
+/// and written bytes that are not sent yet. See [`super::connections`].
 const CONNECTION_BYTES: usize = 48 << 10;
 
-/// The open connections. When there is no place for another, the one whose client has been waited for longest makes room.
+/// The open connections. If there is no place for a new one, the connection on whose client the server has
+/// waited longest is closed.
 #[derive(Clone)]
 pub struct Guests {
     admission: Admission,
@@ -25,39 +26,40 @@ struct Open {
 
 struct Connection {
     peer: Peer,
-    /// Since when the server waits for the client: for its next request, or the next part of a body; `None` while the client
-    /// waits for the server.
+    /// Since when the server has waited for the client to send a request or more of a body. `None` while the
+    /// client waits for the server.
     idle_since: Option<Instant>,
-    /// Cancelled when the connection has to make room.
+    /// Cancelled when the connection must close to make room.
     leave: CancellationToken,
     _place: Charge,
     _memory: Charge,
 }
 
-/// An open connection, for as long as this lives.
+/// An open connection. Dropping it frees its place.
 pub struct Guest {
     guests: Guests,
     number: u64,
-    /// Cancelled when the connection has to make room.
+    /// Cancelled when the connection must close to make room.
     pub leave: CancellationToken,
 }
 
-/// A request under way on a connection, which is idle again when this is dropped.
+/// A request in progress on a connection. Dropping it makes the connection idle.
 pub struct Busy {
     guests: Guests,
     number: u64,
 }
 
-/// A request under way whose client is waited for.
+/// A request in progress that waits for its client. Dropping it ends the wait.
 pub struct Waits<'a>(&'a Busy);
 
 impl Guests {
-    /// None yet.
+    /// No connections yet.
     pub fn new(admission: Admission) -> Self {
         Self { admission, open: Arc::default() }
     }
 
-    /// Lets a connection of `peer` in, if there is room for it, or can be made.
+    /// Admits a connection of `peer`. Closes another one if necessary, or returns `None` if that makes no
+    /// room.
     pub fn let_in(&self, peer: Peer) -> Option<Guest> {
         let (place, memory) = self.room_for(peer).or_else(|| {
             self.make_room_for(peer);
@@ -84,8 +86,8 @@ impl Guests {
         Some((place, self.admission.charge(peer, CONNECTION_BYTES).ok()?))
     }
 
-    /// Closes the connection whose client has been waited for longest: of this peer, if it has all that one peer may have, so
-    /// that no other makes room in vain.
+    /// Closes the connection on whose client the server has waited longest. If this peer is at its limit, the
+    /// connection must be one of its own, since closing another would make no room.
     fn make_room_for(&self, peer: Peer) {
         let is_of_peer = self.admission.has_its_share(peer);
         let mut open = self.lock();
@@ -110,12 +112,13 @@ impl Guests {
 }
 
 impl Busy {
-    /// Closes the connection whose client has been waited for longest, so that this one of `peer` finds room.
+    /// Closes the connection on whose client the server has waited longest, to make room for this one of
+    /// `peer`.
     pub fn make_room(&self, peer: Peer) {
         self.guests.make_room_for(peer);
     }
 
-    /// Notes that the client is waited for, until what this returns is dropped.
+    /// Marks the connection as waiting for its client until the returned value is dropped.
     pub fn waits_for_client(&self) -> Waits<'_> {
         self.guests.set_idle(self.number, Some(Instant::now()));
         Waits(self)
@@ -129,7 +132,7 @@ impl Drop for Waits<'_> {
 }
 
 impl Guest {
-    /// Notes that a request is under way.
+    /// Marks the connection as busy until the returned value is dropped.
     pub fn request(&self) -> Busy {
         self.guests.set_idle(self.number, None);
         Busy { guests: self.guests.clone(), number: self.number }

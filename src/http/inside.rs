@@ -1,4 +1,4 @@
-//! Looking into a published network: one image, and what happens to it.
+//! Inspections of a published network with one image.
 
 use axum::Json as JsonResponse;
 use axum::extract::State;
@@ -27,7 +27,7 @@ use crate::service::{Caller, LabelledImage, TraceRequest, Wanted};
 
 const PNG: &str = "image/png";
 
-/// What an answer about a model says of it.
+/// Returns the part of an answer that names the model.
 fn about(model: &Model) -> About {
     About { model: model.name.clone(), version: model.version }
 }
@@ -37,11 +37,11 @@ fn about(model: &Model) -> About {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct TraceParams {
-    /// Whether the numbers are answered beside their figures.
+    /// Whether to return all values in addition to their statistics.
     #[serde(default)]
     #[param(default = false)]
     arrays: bool,
-    /// The layer whose feature maps a picture shows, as `0.dense` or `0`; with `Accept: image/png` alone.
+    /// The layer whose feature maps the picture shows, such as `0.dense` or `0`; only with `Accept: image/png`.
     layer: Option<String>,
 }
 
@@ -106,7 +106,7 @@ pub async fn trace(
         ("weight" = (summary = "a weight of the first layer", value = json!({"example": {"split": "train", "index": 0}, "layer": "0", "index": [350, 3]}))),
         ("bias" = (summary = "a bias, on an image", value = json!({"image": api::example_image(), "label": 1, "layer": "0.dense", "parameter": "bias", "index": 5})))
     )),
-    responses((status = 200, description = "The parameter under the microscope, or its text alone.", content(
+    responses((status = 200, description = "The chain rule of the parameter, or its text only.", content(
         (api::Microscope = "application/json"), (String = "text/plain")
     ))),
     extensions(("x-codes" = json!([Code::MODEL, Code::LOADED])))
@@ -133,12 +133,12 @@ pub async fn microscope(
     rendered(app.service().microscope(&caller, &inspected, shown, loss, place, render).await)
 }
 
-/// The loss that is differentiated, cross-entropy unless told.
+/// Parses the loss to differentiate, which is cross-entropy by default.
 fn loss(fields: &mut Fields) -> LossKind {
     fields.one_of("loss", &LossKind::NAMED).unwrap_or(LossKind::CrossEntropy)
 }
 
-/// The parameter that `layer`, `parameter` and `index` name.
+/// Parses the parameter that `layer`, `parameter` and `index` name.
 fn parameter(fields: &mut Fields, network: &Network<f32>) -> Option<ParameterPlace> {
     let name = fields.required_string("layer");
     let is_bias = fields.one_of("parameter", &[("weight", false), ("bias", true)]).unwrap_or(false);
@@ -170,8 +170,8 @@ fn parameter(fields: &mut Fields, network: &Network<f32>) -> Option<ParameterPla
     path = "/v1/models/{ref}/layers/{name}/weights",
     operation_id = "show_weights",
     tag = "models",
-    params(ModelParam, ("name" = String, Path, description = "A layer, as `0.dense` or `0`.")),
-    responses((status = 200, description = "Their figures, or a picture of them.", content(
+    params(ModelParam, ("name" = String, Path, description = "A layer, such as `0.dense` or `0`.")),
+    responses((status = 200, description = "Statistics of the weights, or a picture of them.", content(
         (api::LayerWeights = "application/json"), (api::Picture = "image/png")
     ))),
     extensions(("x-codes" = json!([Code::MODEL, Code::LOADED, Code::UnknownLayer, Code::NoParameters, Code::InvalidRequest, Code::RequestTooLarge])))
@@ -201,16 +201,16 @@ pub async fn weights(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ExplainParams {
-    /// What is done to a picture before it is read: it is brought to the form of MNIST, or nothing.
+    /// How pictures are prepared: `mnist` crops, scales and centres them as in MNIST, `none` uses them as they are.
     #[serde(default)]
     #[param(inline, default = json!("mnist"))]
     prepare: Prepare,
-    /// The class whose score is explained; the one that the image is taken for unless given.
+    /// The class whose score is explained; by default the predicted one.
     #[param(minimum = 0)]
     class: Option<usize>,
 }
 
-/// Shows which pixels speak for a class.
+/// Explains which pixels count for a class.
 ///
 /// At most 16 images at a time.
 #[utoipa::path(
@@ -226,7 +226,7 @@ pub struct ExplainParams {
         (api::Picture = "image/jpeg"),
         (api::PicturesRequest = "multipart/form-data", example = json!({"image": ["digit.png", "another.png"]}))
     )),
-    responses((status = 200, description = "An explanation for each image, or a picture of all.", content(
+    responses((status = 200, description = "An explanation for each image, or a picture of all explanations.", content(
         (api::Explanations = "application/json"), (api::Picture = "image/png")
     ))),
     extensions(("x-codes" = json!([Code::MODEL, Code::LOADED])))
@@ -255,7 +255,7 @@ pub async fn explain(
     rendered(answer.await)
 }
 
-/// The image or example and the label of a request, and what else `more` takes of it.
+/// Parses the image and label of a request, or its example, and other fields with `more`.
 async fn take<T: Send + 'static>(
     app: &App,
     request: Json,
@@ -307,12 +307,13 @@ fn shown<T>(
     })
 }
 
-/// One image as [`predict`](predict::predict) takes it.
+/// Parses an image of the request itself, in the forms that [`predict`](predict::predict) accepts.
 fn own_image(image: &Value, scale: Option<&Value>, faults: &mut Vec<Fault>) -> Option<Vec<f32>> {
     images::from_value(image, scale).map_err(|found| faults.extend(found)).ok()
 }
 
-/// The pixels and the label of `{"dataset": "mnist", "split": "test", "index": 0}`.
+/// Parses an example such as `{"dataset": "mnist", "split": "test", "index": 0}`. Returns its pixels and
+/// label.
 fn example(fields: &mut Fields) -> Result<Option<(Vec<f32>, u16)>, ()> {
     if fields.take("example").is_none() {
         return Ok(None);

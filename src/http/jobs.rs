@@ -17,7 +17,7 @@ use super::extract::{
     path_text,
 };
 use super::observe::IsHead;
-use super::receive::Held;
+use super::receive::HeldPlace;
 use super::{Problem, worked};
 use crate::admission::{Lane, Price, Stop};
 use crate::api::{self, Code};
@@ -32,7 +32,7 @@ use crate::train::{self, EpochMetrics};
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
-/// Longest `Idempotency-Key`, in bytes.
+/// The longest `Idempotency-Key`, in bytes.
 const KEY_BYTES_MAX: usize = 255;
 
 /// Accepts a training job; 202 once it is on disk.
@@ -42,15 +42,15 @@ const KEY_BYTES_MAX: usize = 255;
     operation_id = "create_job",
     tag = "jobs",
     params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[ -~]*$",
-        description = "Makes it safe to send the request again: a key of this client that came before, with the same body, is answered with the job that it made.")),
+        description = "Makes it safe to repeat the request: if this client has used the key with the same body, the answer is the job that it created.")),
     request_body(content = api::JobRequest, examples(
         ("defaults" = (summary = "MNIST with the defaults", value = json!({}))),
-        ("preset" = (summary = "a preset, named and shortened", value = json!({"network": "lesson", "model": "first", "epochs": 3}))),
-        ("layers" = (summary = "layers of its own", value = json!({
+        ("preset" = (summary = "a preset with a name and fewer epochs", value = json!({"network": "lesson", "model": "first", "epochs": 3}))),
+        ("layers" = (summary = "custom layers", value = json!({
             "network": {"layers": [{"type": "dense", "units": 128}, {"type": "tanh"}, {"type": "dense", "units": 10}]},
             "optimizer": {"type": "momentum", "learning_rate": 0.05}, "schedule": {"type": "cosine"}, "epochs": 3, "seed": 7
         }))),
-        ("convolution" = (summary = "every kind of layer, and most of what can be said", value = json!({
+        ("convolution" = (summary = "every kind of layer, and most other fields", value = json!({
             "model": "digits-conv", "dataset": "mnist", "loss": "cross_entropy", "label_smoothing": 0.05, "priority": 1,
             "network": {"layers": [
                 {"type": "conv2d", "filters": 8, "kernel": 5, "padding": "same", "stride": 1, "init": "he"}, {"type": "batch_norm"},
@@ -66,7 +66,7 @@ const KEY_BYTES_MAX: usize = 255;
             "augment": {"shift_pixels": 2, "rotate_degrees": 10, "elastic": {"alpha": 30}}
         })))
     )),
-    responses((status = 202, description = "The job, or the one that the key made.", body = api::Job,
+    responses((status = 202, description = "The job, or the one that the key has created.", body = api::Job,
         headers(("Location" = String, description = "The path of the job.")))),
     extensions(("x-codes" = json!([
         Code::InvalidIdempotencyKey, Code::IdempotencyKeyReused, Code::QueueFull, Code::ROWS
@@ -103,7 +103,7 @@ pub async fn create(
         .into_response())
 }
 
-/// The key of a request, if it has one.
+/// Returns the `Idempotency-Key` of a request, if it has one.
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let invalid = |detail: String| Problem::new(Code::InvalidIdempotencyKey, detail);
     let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
@@ -119,7 +119,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     Ok(Some(key.to_owned()))
 }
 
-/// Bytes of a job at most, as a row and as JSON: its layers are limited.
+/// The largest size of a job as a row and as JSON, in bytes. It is bounded because layers are limited.
 const JOB_BYTES: usize = 32 << 10;
 
 /// Query of [`list`].
@@ -127,15 +127,15 @@ const JOB_BYTES: usize = 32 << 10;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct JobsParams {
-    /// Only those in this state.
+    /// Only jobs in this state.
     #[param(inline)]
     state: Option<api::JobState>,
-    /// Only those that publish under this name.
+    /// Only jobs that publish this model.
     model: Option<String>,
-    /// Rows of the page.
+    /// Number of rows on the page.
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the previous page.
     cursor: Option<String>,
 }
 
@@ -172,12 +172,12 @@ pub async fn list(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ShowParams {
-    /// Seconds that the answer is held back at most, until the job has ended; up to 60 unless the server is set otherwise.
+    /// How long to wait for the end of the job, in seconds; at most 60 by default.
     #[param(minimum = 0, default = 0)]
     wait_seconds: Option<f64>,
 }
 
-/// Shows a job; with `wait_seconds` it waits for its end.
+/// Shows a job; with `wait_seconds`, waits for its end.
 #[utoipa::path(
     get,
     path = "/v1/jobs/{id}",
@@ -190,7 +190,7 @@ pub struct ShowParams {
 pub async fn show(
     State(app): State<App>,
     caller: Caller,
-    Extension(place): Extension<Held>,
+    Extension(place): Extension<HeldPlace>,
     JobPath(id): JobPath,
     Params(params): Params<ShowParams>,
 ) -> Result<JsonResponse<api::Job>, Problem> {
@@ -221,7 +221,7 @@ pub async fn show(
                     format!("too many requests of this client, or {waits} of all, wait for a job already"),
                 )
             })?);
-            // Whoever waits takes no place of those who work.
+            // A waiting request must not occupy a place of working ones.
             place.leave();
         }
         tokio::select! {
@@ -232,7 +232,7 @@ pub async fn show(
     }
 }
 
-/// Waits until `id`, or something that was missed, has changed.
+/// Waits until job `id` has changed, or may have changed because a notification was missed.
 pub async fn changed(changes: &mut tokio::sync::broadcast::Receiver<Option<JobId>>, id: JobId) {
     while let Ok(other) = changes.recv().await {
         if other.is_none_or(|other| other == id) {
@@ -241,37 +241,37 @@ pub async fn changed(changes: &mut tokio::sync::broadcast::Receiver<Option<JobId
     }
 }
 
-/// Epochs of a page, unless told: ordinary jobs come in one.
+/// Epochs per page by default. Most jobs fit on one page.
 const EPOCHS_SHOWN: u32 = 200;
 
-/// Bytes of an epoch in the course of a job, all of which the findings need.
+/// Bytes per epoch of the whole job's metrics, which the findings need.
 const COURSE_BYTES: usize = 256;
 
-/// What [`record_bytes`] is made of, and of each layer besides.
+/// The parts of [`record_bytes`]: bytes per epoch, and per layer of an epoch.
 const EPOCH_BYTES: usize = 2 << 10;
 const LAYER_BYTES: usize = 1 << 10;
 
-/// Bytes of a record of an epoch of this job at most, as a row and as JSON.
+/// The largest size of an epoch's record of this job as a row and as JSON, in bytes.
 pub fn record_bytes(job: &Job) -> usize {
     EPOCH_BYTES + job.spec.network.layers.len() * LAYER_BYTES
 }
 
-/// Answers with the figures of each epoch, as JSON or CSV, and what a teacher would say of them.
+/// Shows the metrics of each epoch, as JSON or CSV, and findings about them.
 #[utoipa::path(
     get,
     path = "/v1/jobs/{id}/metrics",
     operation_id = "job_metrics",
     tag = "jobs",
     params(JobParam, ListParams),
-    responses((status = 200, description = "A page of epochs, 200 unless `limit` is given.", content(
+    responses((status = 200, description = "A page of epochs, 200 by default.", content(
         (api::JobHistory = "application/json"), (String = "text/csv")
-    ), headers(("Link" = Option<String>, description = "Of CSV: the next page, as `rel=\"next\"`.")))),
+    ), headers(("Link" = Option<String>, description = "With CSV, the next page as `rel=\"next\"`.")))),
     extensions(("x-codes" = json!([Code::JOB, Code::RequestTooLarge, Code::ROWS])))
 )]
 pub async fn metrics(
     State(app): State<App>,
     caller: Caller,
-    Extension(place): Extension<Held>,
+    Extension(place): Extension<HeldPlace>,
     JobPath(id): JobPath,
     Params(params): Params<ListParams>,
     headers: HeaderMap,
@@ -288,13 +288,13 @@ pub async fn metrics(
     page.answer(&app, &caller, row_bytes, read).await
 }
 
-/// A page of the course of a job.
+/// Returns a page of the metrics of a job.
 async fn course(app: &App, job: Job, page: Page<u32>, wants_csv: bool) -> Result<Response, Problem> {
     let (id, limit) = (job.id, page.limit);
     let (history, next) = app.service().course_page(&job, page.cursor.unwrap_or(0), limit).await?;
     if wants_csv {
         let csv = ([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], csv(&history.epochs));
-        // <https://www.rfc-editor.org/rfc/rfc8288>: the next page, of as many epochs.
+        // <https://www.rfc-editor.org/rfc/rfc8288>: the next page, with the same limit.
         let link = |next| format!("</v1/jobs/{id}/metrics?limit={limit}&cursor={next}>; rel=\"next\"");
         return Ok(match next {
             Some(next) => ([(header::LINK, link(next))], csv).into_response(),
@@ -318,7 +318,7 @@ async fn course(app: &App, job: Job, page: Page<u32>, wants_csv: bool) -> Result
     Ok(JsonResponse(history).into_response())
 }
 
-/// The epochs as RFC 4180 has it; an absent figure is an empty field.
+/// Formats epochs as CSV (RFC 4180). A missing value is an empty field.
 fn csv(epochs: &[EpochRecord]) -> String {
     let mut text = String::from(
         "epoch,train_loss,train_accuracy,validation_loss,validation_accuracy,learning_rate,\
@@ -342,7 +342,7 @@ fn csv(epochs: &[EpochRecord]) -> String {
     text
 }
 
-/// Ends a job that has not ended.
+/// Cancels a job that has not ended.
 #[utoipa::path(
     post,
     path = "/v1/jobs/{id}/cancel",
@@ -361,7 +361,7 @@ pub async fn cancel(
     Ok((StatusCode::ACCEPTED, JsonResponse(app.service().cancel_job(&caller, id).await?.into())))
 }
 
-/// Puts a job that failed or was cancelled back in the queue.
+/// Puts a failed or cancelled job back in the queue.
 #[utoipa::path(
     post,
     path = "/v1/jobs/{id}/resume",
@@ -380,14 +380,14 @@ pub async fn resume(
     Ok((StatusCode::ACCEPTED, JsonResponse(app.service().resume_job(&caller, id).await?.into())))
 }
 
-/// Deletes a job that has ended, and its checkpoints; its model stays.
+/// Deletes an ended job and its checkpoints; its model stays.
 #[utoipa::path(
     delete,
     path = "/v1/jobs/{id}",
     operation_id = "delete_job",
     tag = "jobs",
     params(JobParam),
-    responses((status = 204, description = "It is gone.")),
+    responses((status = 204, description = "The job is deleted.")),
     extensions(("x-codes" = json!([Code::JOB, Code::JobNotEnded, Code::ROWS])))
 )]
 pub async fn delete(
@@ -419,18 +419,18 @@ pub async fn checkpoints(
     Ok(JsonResponse(api::CheckpointList { checkpoints }))
 }
 
-/// Bytes of a file that are held while it is read through.
+/// The read buffer for verifying a file, in bytes.
 const READ_BYTES: usize = 64 << 10;
 
-/// Sends a checkpoint as safetensors.
+/// Downloads a checkpoint as safetensors.
 ///
-/// It is the newest that was made in this epoch, or after it.
+/// It is the newest one that was made in or after this epoch.
 #[utoipa::path(
     get,
     path = "/v1/jobs/{id}/checkpoints/{epoch}",
     operation_id = "show_checkpoint",
     tag = "jobs",
-    params(JobParam, ("epoch" = u32, Path, description = "An epoch that `GET /v1/jobs/{id}/checkpoints` lists.")),
+    params(JobParam, ("epoch" = u32, Path, description = "An epoch in the list of `GET /v1/jobs/{id}/checkpoints`.")),
     responses((status = 200, description = "The file; `ETag` is its SHA-256.", content((Vec<u8> = "application/octet-stream")))),
     extensions(("x-codes" = json!([Code::JOB, Code::UnknownCheckpoint, Code::CheckpointDamaged, Code::ROWS])))
 )]

@@ -23,7 +23,7 @@ const SVG: &str = "image/svg+xml";
 const DOT: &str = "text/vnd.graphviz";
 pub const TEXT: &str = "text/plain";
 
-/// What a client asks for rather than JSON.
+/// Makes an answer of a media type other than JSON.
 pub fn answer_as(media_type: &'static str, body: impl IntoResponse) -> Response {
     let content_type = match media_type {
         SVG | "image/png" => media_type.to_owned(),
@@ -71,11 +71,11 @@ pub async fn graph(
     tag = "lab",
     request_body(content = api::AffineRequest, examples(
         ("vector" = (summary = "one row, forward", value = json!({"x": [1, 2], "w": [[1, 3, 5], [2, 4, 6]]}))),
-        ("batch" = (summary = "a batch, there and back", value = json!({
+        ("batch" = (summary = "a batch, forward and backward", value = json!({
             "x": [[1, 2], [3, 4]], "w": [[1, 3, 5], [2, 4, 6]], "b": [1, 2, 3], "dy": [[1, 1, 1], [2, 2, 2]]
         })))
     )),
-    responses((status = 200, description = "The layer.", body = api::Affine))
+    responses((status = 200, description = "The output and the gradients of the layer.", body = api::Affine))
 )]
 pub async fn affine(
     State(app): State<App>,
@@ -94,12 +94,12 @@ pub async fn affine(
     tag = "lab",
     request_body(content = api::ConvolutionRequest, examples(
         ("image" = (summary = "one filter over a small image", value = json!({"input": [[1, 2, 3], [4, 5, 6], [7, 8, 9]], "filter": [[1, 0], [0, -1]]}))),
-        ("padded" = (summary = "with a border, there and back", value = json!({
+        ("padded" = (summary = "with padding, forward and backward", value = json!({
             "input": [[1, 2], [3, 4]], "filter": [[1, 0], [0, 1]], "bias": [0.5], "stride": 1, "padding": 1, "dy": [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
         }))),
         ("same" = (summary = "as large as the image", value = json!({"input": [[1, 2], [3, 4]], "filter": [[1]], "padding": "same"})))
     )),
-    responses((status = 200, description = "The convolution.", body = api::Convolution))
+    responses((status = 200, description = "The output and the gradients of the convolution.", body = api::Convolution))
 )]
 pub async fn convolution(
     State(app): State<App>,
@@ -119,7 +119,7 @@ pub async fn convolution(
     request_body(content = api::SoftmaxRequest, examples(
         ("class" = (summary = "one row", value = json!({"logits": [0.3, 2.9, 4.0], "target": 2}))),
         ("batch" = (summary = "a batch by mean squared error", value = json!({"logits": [[1, 2], [3, 0]], "target": [1, 0], "loss": "mean_squared_error"}))),
-        ("smoothed" = (summary = "targets that are spread", value = json!({"logits": [1, 2], "target": [0.25, 0.75], "label_smoothing": 0.1})))
+        ("smoothed" = (summary = "soft targets", value = json!({"logits": [1, 2], "target": [0.25, 0.75], "label_smoothing": 0.1})))
     )),
     responses((status = 200, description = "The probabilities, the loss and its gradient.", body = api::SoftmaxCrossEntropy))
 )]
@@ -147,7 +147,7 @@ where
     path = "/v1/activations",
     operation_id = "list_activations",
     tag = "lab",
-    responses((status = 200, description = "All of them.", body = api::ActivationList))
+    responses((status = 200, description = "The functions.", body = api::ActivationList))
 )]
 pub async fn activations(Params(NoParams {}): Params<NoParams>) -> JsonResponse<api::ActivationList> {
     let activations = lab::activations().into_iter().map(Into::into).collect();
@@ -165,7 +165,7 @@ pub struct CurveParams {
     /// The right end of the interval, above `from`.
     #[param(minimum = -1_000_000, maximum = 1_000_000, default = 6)]
     to: Option<f64>,
-    /// Points of the curve.
+    /// Number of points of the curve.
     #[param(minimum = 2, maximum = 10_000, default = 200)]
     points: Option<usize>,
 }
@@ -176,7 +176,7 @@ pub struct CurveParams {
     path = "/v1/activations/{name}",
     operation_id = "show_activation",
     tag = "lab",
-    params(("name" = String, Path, description = "The name of a function, as `GET /v1/activations` lists them."), CurveParams),
+    params(("name" = String, Path, description = "The name of a function in the list of `GET /v1/activations`."), CurveParams),
     responses((status = 200, description = "The curve, or a drawing of it.", content(
         (api::ActivationCurve = "application/json"), (String = "image/svg+xml")
     ))),

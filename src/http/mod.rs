@@ -1,7 +1,8 @@
-//! Words: the routes, what they take, what they answer. The only room that knows axum.
+//! The HTTP API: routes, requests, answers. The only room that knows axum.
 //!
-//! A request passes `observe` (its id, who may ask, the log), its door (`receive`: the body, a place in a lane), its handler, and
-//! `deliver` (what goes out, charged until it is taken).
+//! A request passes `observe` (its id, access checks, the log), the door of its route (`receive`: the body, a
+//! place in a lane), its handler, and `deliver` (caching, compression, and the charge until the answer is
+//! sent).
 
 mod accept;
 mod connections;
@@ -43,7 +44,7 @@ use crate::admission::{Charge, Price, Stop};
 use crate::app::App;
 use crate::service::{Caller, OperationError};
 
-/// Every route, with its door: what it takes, and how it is worked on.
+/// Builds the router. The door of each route says what body it accepts and which lane it works in.
 pub fn router(app: App) -> Router {
     let door = |takes, works| {
         let door = Door { app: app.clone(), takes, works };
@@ -86,7 +87,7 @@ pub fn router(app: App) -> Router {
         .route("/v1/softmax-cross-entropy", work(post(lab::softmax_cross_entropy)))
         .route("/v1/activations", read(get(lab::activations)))
         .route("/v1/activations/{name}", look(get(lab::activation)))
-        // Whoever runs the server asks these, and is answered when others are refused.
+        // These serve operators, so they work even if other requests are refused.
         .route("/healthz", get(operating::healthz))
         .route("/readyz", get(operating::readyz))
         .route("/metrics", get(operating::metrics))
@@ -99,31 +100,31 @@ pub fn router(app: App) -> Router {
         .with_state(app)
 }
 
-/// An answer of an operation.
+/// Turns the result of an operation into an answer that holds its charge.
 ///
 /// # Errors
-/// That of the operation.
+/// Returns the error of the operation.
 fn rendered<T: IntoResponse, E: Into<Problem>>(answer: Result<(T, Charge), E>) -> Result<Response, Problem> {
     let (answer, charge) = answer.map_err(E::into)?;
     Ok(paid(charge, answer))
 }
 
-/// What work comes to whose client has gone: nobody reads it.
+/// The result of work whose client is gone. Nobody reads it.
 fn client_gone() -> Problem {
     OperationError::ClientGone.into()
 }
 
-/// An answer for which `charge` is held until it is taken.
+/// Makes an answer that holds `charge` until it is sent.
 fn paid(charge: Charge, answer: impl IntoResponse) -> Response {
     let mut response = answer.into_response();
     response.extensions_mut().insert(Paid::new(charge));
     response
 }
 
-/// What a piece of work of this price comes to, and what is charged for it.
+/// Does work of this price. Returns its result and the charge for its memory.
 ///
 /// # Errors
-/// Those of `work`, 503 if there is no room for it, 500 if it panics.
+/// Returns the error of `work`, 503 if there is no room for it, or 500 if it panics.
 async fn worked<T: Send + 'static>(
     app: &App,
     caller: &Caller,
@@ -133,10 +134,10 @@ async fn worked<T: Send + 'static>(
     app.service().work(caller, price, work).await
 }
 
-/// Does work of this price, and answers with what it comes to; the memory is charged until the answer is taken.
+/// Does work of this price and makes its result the answer, which holds the charge until it is sent.
 ///
 /// # Errors
-/// Those of `work`, 503 if there is no room for it, 500 if it panics.
+/// Returns the error of `work`, 503 if there is no room for it, or 500 if it panics.
 async fn priced<T: IntoResponse>(
     app: &App,
     caller: &Caller,

@@ -14,12 +14,13 @@ use crate::model::{ModelPlace, ModelRef, Selector};
 use crate::service::Caller;
 use crate::train::is_name;
 
-/// Bytes of a row of a model at most, as it is held and as JSON: its layers and its aliases are limited.
+/// The largest size of a model's row, in memory and as JSON, in bytes. It is bounded because layers and
+/// aliases are limited.
 const ROW_BYTES: usize = 32 << 10;
 
 /// Lists models with their newest version.
 ///
-/// The one published last comes first.
+/// The model that was published last comes first.
 #[utoipa::path(
     get,
     path = "/v1/models",
@@ -44,7 +45,7 @@ pub async fn list(
     page.answer(&app, &caller, ROW_BYTES, read).await
 }
 
-/// A page of the versions of a model.
+/// Returns a page of the versions of a model.
 fn shown(app: &App, reference: &ModelRef, page: Page<u32>) -> Result<Json<api::Model>, Problem> {
     let (entry, next) = app.service().model(reference, page.cursor, page.limit as usize)?;
     Ok(Json(api::Model::new(entry, next)))
@@ -80,8 +81,8 @@ pub async fn show(
     path = "/v1/models/{ref}",
     operation_id = "delete_model_version",
     tag = "models",
-    params(("ref" = String, Path, description = "A version, as `name@3`; a name alone or an alias can mean another version tomorrow and is refused.")),
-    responses((status = 204, description = "It is gone.")),
+    params(("ref" = String, Path, description = "A version, as `name@3`. A bare name or an alias is refused, since it can refer to another version tomorrow.")),
+    responses((status = 204, description = "The version is deleted.")),
     extensions(("x-codes" = json!([Code::MODEL, Code::ModelAliased, Code::ModelNeeded, Code::ROWS])))
 )]
 pub async fn delete(
@@ -103,7 +104,7 @@ pub async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Lets an alias mean a version.
+/// Points an alias to a version.
 #[utoipa::path(
     put,
     path = "/v1/models/{name}/aliases/{alias}",
@@ -139,14 +140,14 @@ fn meant_version(request: &Value) -> Result<u32, Vec<Fault>> {
     })
 }
 
-/// Takes an alias away.
+/// Deletes an alias.
 #[utoipa::path(
     delete,
     path = "/v1/models/{name}/aliases/{alias}",
     operation_id = "delete_alias",
     tag = "models",
     params(AliasParams),
-    responses((status = 204, description = "It is gone; its version stays.")),
+    responses((status = 204, description = "The alias is deleted; its version stays.")),
     extensions(("x-codes" = json!([Code::MODEL, Code::InvalidAlias, Code::ROWS])))
 )]
 pub async fn delete_alias(
@@ -160,19 +161,19 @@ pub async fn delete_alias(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// What names an alias, in the path.
+/// The path of an alias.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
 #[expect(dead_code, reason = "read by its derive alone")]
 struct AliasParams {
-    /// The name of a model.
+    /// Name of the model.
     name: String,
-    /// A name that is not a number.
+    /// Name of the alias, which must not be a number.
     #[param(pattern = "^[a-z0-9][a-z0-9._-]{0,63}$")]
     alias: String,
 }
 
-/// The reference `name@alias`; an alias is a name, and no number.
+/// Makes the reference `name@alias`. An alias is a name that is not a number.
 fn alias_reference(name: &str, alias: &str) -> Result<ModelRef, Problem> {
     if !is_name(alias) || alias.parse::<u32>().is_ok() {
         let detail = format!(

@@ -13,7 +13,7 @@ use crate::lab::{Check, CheckRequest, NetworkRequest, Summary};
 use crate::service::Caller;
 use crate::train::{self, Preset, SpecLimits};
 
-/// Presets are shown whatever this server accepts.
+/// Presets are listed even if they exceed the limits of this server.
 const UNLIMITED: SpecLimits = SpecLimits {
     epochs_max: u32::MAX,
     layers_max: usize::MAX,
@@ -40,7 +40,7 @@ pub async fn list(Params(NoParams {}): Params<NoParams>) -> Result<JsonResponse<
     Ok(JsonResponse(api::NetworkList { networks }))
 }
 
-/// Answers with layers, shapes, parameters, operations and bytes of a network.
+/// Shows layers, shapes, parameters, operations and memory of a network.
 #[utoipa::path(
     post,
     path = "/v1/networks/summary",
@@ -48,7 +48,7 @@ pub async fn list(Params(NoParams {}): Params<NoParams>) -> Result<JsonResponse<
     tag = "networks",
     request_body(content = api::SummaryRequest, examples(
         ("preset" = (summary = "a preset", value = json!({"network": "cnn"}))),
-        ("layers" = (summary = "layers of its own", value = json!({"network": {"layers": [{"type": "dense", "units": 50}, {"type": "sigmoid"}, {"type": "dense", "units": 10}]}, "batch_size": 64})))
+        ("layers" = (summary = "custom layers", value = json!({"network": {"layers": [{"type": "dense", "units": 50}, {"type": "sigmoid"}, {"type": "dense", "units": 10}]}, "batch_size": 64})))
     )),
     responses((status = 200, description = "The network, or a table of it.", content(
         (api::NetworkSummary = "application/json"), (String = "text/plain")
@@ -79,7 +79,7 @@ pub async fn summary(
     operation_id = "gradient_check",
     tag = "networks",
     request_body(content = api::GradientCheckRequest, examples(
-        ("preset" = (summary = "a preset, its weights drawn", value = json!({"network": "lesson", "samples": 4, "parameters": 3, "seed": 7}))),
+        ("preset" = (summary = "a preset with random weights", value = json!({"network": "lesson", "samples": 4, "parameters": 3, "seed": 7}))),
         ("model" = (summary = "a model", value = json!({"model": "digits", "dataset": "mnist", "loss": "mean_squared_error"})))
     )),
     responses((status = 200, description = "Both gradients, or a table of them.", content(

@@ -1,4 +1,4 @@
-//! What surrounds every request: its id, who may ask, its line in the log, its figures.
+//! The layer around every request: its id, access checks, log line and metrics.
 
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
@@ -15,7 +15,7 @@ use futures_util::FutureExt;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::deliver::{Counted, Counts, Wants, deliver};
+use super::deliver::{CountBytes, Counted, Wants, deliver};
 use super::guests::Busy;
 use super::receive::Client;
 use super::{Problem, guard};
@@ -25,14 +25,14 @@ use crate::telemetry::UnderWay;
 
 const REQUEST_ID: &str = "x-request-id";
 
-/// Longest request id that is taken from a client, in bytes.
+/// The longest request id that is accepted from a client, in bytes.
 const REQUEST_ID_BYTES_MAX: usize = 64;
 
-/// Characters of a path that are logged.
+/// How many characters of a path are logged.
 const PATH_SHOWN: usize = 256;
 
-/// Gives a request its id, refuses it where it may not ask, and logs, counts and completes the answer. Panics become
-/// a 500.
+/// Gives a request its id, checks whether it may be served, and logs, counts and completes the answer. A
+/// panic becomes a 500.
 pub async fn observe(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let client = Client::of(request.extensions());
@@ -51,7 +51,7 @@ pub async fn observe(State(app): State<App>, mut request: Request, next: Next) -
     let response = match may_ask {
         Err(problem) => problem.into_response(),
         Ok(()) => {
-            // The answer to HEAD is that to GET, and hyper leaves its body out.
+            // HEAD has the headers of GET; hyper leaves out the body.
             if method == Method::HEAD {
                 *request.method_mut() = Method::GET;
                 request.extensions_mut().insert(IsHead);
@@ -82,7 +82,8 @@ pub async fn observe(State(app): State<App>, mut request: Request, next: Next) -
     response.map(|body| Body::new(Counted::new(body, end)))
 }
 
-/// The stable word of an answer by which the server refuses what it could do for others, or at another time.
+/// Returns the code of an answer that refuses a request which others, or the same client later, could have
+/// had served.
 fn refusal(response: &Response) -> Option<&'static str> {
     let is_refusal = matches!(
         response.status(),
@@ -97,29 +98,29 @@ fn refusal(response: &Response) -> Option<&'static str> {
     is_refusal.then(|| response.extensions().get::<Problem>().map(|problem| problem.code().word())).flatten()
 }
 
-/// Writes the body of a problem, which needs the request's id.
+/// Writes the body of a problem, which contains the request's id.
 fn named(mut response: Response, id: &str) -> Response {
     let Some(problem) = response.extensions_mut().remove::<Problem>() else { return response };
     let allow = response.headers().get(header::ALLOW).cloned();
     problem.with_allow(allow).into_response_for(id)
 }
 
-/// Marks a request whose answer is left without its body: an extension of HEAD, which is handled as GET.
+/// Marks a HEAD request, which is handled as GET, so that its answer gets no body.
 #[derive(Clone, Copy)]
 pub struct IsHead;
 
-/// Bytes of a request's body that have come.
+/// Counts the received bytes of a request's body.
 #[derive(Clone, Default)]
 pub struct BytesIn(Arc<AtomicU64>);
 
 impl BytesIn {
-    /// So many more.
+    /// Adds `bytes` to the count.
     pub fn count(&self, bytes: usize) {
         self.0.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 }
 
-/// What is logged of a request.
+/// The fields of a request's log line.
 struct Line {
     id: String,
     client: IpAddr,
@@ -131,16 +132,16 @@ struct Line {
     bytes_out: u64,
 }
 
-/// The end of a request: what it held is given back, and its line is logged.
+/// The end of a request. On drop it releases what the request held and logs the line.
 struct End {
     line: Line,
     started: Instant,
-    /// Whether enough others were refused for the same reason just before.
+    /// Whether the line is left out, since another refusal for the same reason was just logged.
     is_silent: bool,
     _held: (Option<Charge>, Option<Arc<Busy>>, UnderWay),
 }
 
-impl Counts for End {
+impl CountBytes for End {
     fn count(&mut self, bytes: usize) {
         self.line.bytes_out += bytes as u64;
     }
@@ -165,7 +166,7 @@ impl Drop for End {
     }
 }
 
-/// The client's id, where it can stand in a log line, or a new one.
+/// Returns the client's request id if it is safe in a log line, or else a new one.
 fn request_id(headers: &HeaderMap) -> String {
     let given = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
     let is_plain = |id: &&str| {
@@ -175,7 +176,7 @@ fn request_id(headers: &HeaderMap) -> String {
     given.filter(is_plain).map_or_else(|| Uuid::now_v7().to_string(), str::to_owned)
 }
 
-/// The method as a label: any client can invent one.
+/// Returns the method as a label of metrics. Clients can send any other method, so these share one label.
 fn known_method(method: &Method) -> &'static str {
     ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"]
         .into_iter()

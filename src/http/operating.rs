@@ -12,13 +12,13 @@ use crate::app::{App, Unready};
 use crate::job::JobState;
 use crate::store::JobFilter;
 
-/// Jobs on the page: those that run, then the newest.
+/// Jobs on the page: first the running ones, then the newest.
 const JOBS_SHOWN: u32 = 10;
 
 /// Models on the page: those published last.
 const MODELS_SHOWN: usize = 50;
 
-/// The page runs no script and loads nothing.
+/// The page runs no scripts and loads no resources.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
 
 /// <https://prometheus.io/docs/specs/om/open_metrics_spec/>.
@@ -29,25 +29,25 @@ const PLAIN: &str = "text/plain";
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Tells that the server is alive.
+/// Answers if the server is alive.
 #[utoipa::path(
     get,
     path = "/healthz",
     operation_id = "health",
     tag = "operating",
-    responses((status = 200, description = "It is.", body = api::Health))
+    responses((status = 200, description = "The server is alive.", body = api::Health))
 )]
 pub async fn healthz() -> Json<api::Health> {
     Json(api::Health { status: "ok", version: VERSION })
 }
 
-/// Tells whether the server takes work.
+/// Tells whether the server is ready for work.
 #[utoipa::path(
     get,
     path = "/readyz",
     operation_id = "ready",
     tag = "operating",
-    responses((status = 200, description = "It does.", body = api::Ready)),
+    responses((status = 200, description = "The server is ready.", body = api::Ready)),
     extensions(("x-codes" = json!([Code::Draining, Code::Database, Code::Disk, Code::Queue, Code::Predictions])))
 )]
 pub async fn readyz(State(app): State<App>) -> Result<Json<api::Ready>, Problem> {
@@ -65,13 +65,13 @@ pub async fn readyz(State(app): State<App>) -> Result<Json<api::Ready>, Problem>
     Err(Problem::new(code, detail))
 }
 
-/// Answers with figures for Prometheus.
+/// Shows metrics for Prometheus.
 #[utoipa::path(
     get,
     path = "/metrics",
     operation_id = "metrics",
     tag = "operating",
-    responses((status = 200, description = "The figures, in the older format unless OpenMetrics is asked for.", content(
+    responses((status = 200, description = "The metrics, in the Prometheus text format unless `Accept` prefers OpenMetrics.", content(
         (String = "text/plain"), (String = "application/openmetrics-text")
     ))),
     extensions(("x-codes" = json!([Code::TooManyBytes, Code::ROWS])))
@@ -90,8 +90,8 @@ pub async fn metrics(State(app): State<App>, headers: HeaderMap) -> Result<Respo
     Ok(([(header::CONTENT_TYPE, content_type)], text).into_response())
 }
 
-/// OpenMetrics in the older format, where a counter is described under the name of its sample and
-/// there are neither units nor an end: <https://prometheus.io/docs/instrumenting/exposition_formats/>.
+/// Converts OpenMetrics to the older format. There a counter is described under the name of its sample, and
+/// there are neither units nor an end marker: <https://prometheus.io/docs/instrumenting/exposition_formats/>.
 fn plain(openmetrics: &str) -> String {
     let counter = |line: &str| Some(line.strip_prefix("# TYPE ")?.strip_suffix(" counter")?.to_owned());
     let counters: HashSet<String> = openmetrics.lines().filter_map(counter).collect();
@@ -122,9 +122,9 @@ pub async fn openapi(headers: HeaderMap) -> Response {
     openapi::answer(&headers)
 }
 
-/// Shows a page with what runs.
+/// Shows a page with jobs and models.
 ///
-/// It has curl lines for this very server.
+/// It has curl commands for this server.
 #[utoipa::path(
     get,
     path = "/",
@@ -185,13 +185,13 @@ fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// Any path without a route.
+/// The answer for a path without a route.
 pub async fn not_found(uri: axum::http::Uri) -> Problem {
     let path: String = uri.path().chars().take(128).collect();
     Problem::new(Code::UnknownPath, format!("there is nothing at {path}; GET / shows what there is"))
 }
 
-/// A path with a route, but not for this method.
+/// The answer for a path that has a route, but not for this method.
 pub async fn method_not_allowed(method: axum::http::Method) -> Problem {
     let detail = format!("{method} is not offered here; the header Allow names what is");
     Problem::new(Code::MethodNotAllowed, detail)

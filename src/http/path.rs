@@ -1,4 +1,4 @@
-//! The words of a path: job ids, model references and names.
+//! Path parameters: job ids, model references and names.
 
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
@@ -12,10 +12,10 @@ use crate::fields::shown;
 use crate::job::{JobId, JobIdError};
 use crate::model::ModelRef;
 
-/// Characters of a path that are repeated to its client.
+/// The most characters of a path that are repeated in an error.
 const PATH_SHOWN_MAX: usize = 128;
 
-/// The words of the path, one text or a tuple of them.
+/// The parameters of the path: one text or a tuple of them.
 pub struct PathWords<T>(pub T);
 
 impl<T: DeserializeOwned + Send> FromRequestParts<App> for PathWords<T> {
@@ -33,27 +33,27 @@ impl<T: DeserializeOwned + Send> FromRequestParts<App> for PathWords<T> {
     }
 }
 
-/// The schema of [`JobPath`].
+/// The OpenAPI parameter of [`JobPath`].
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
 #[expect(dead_code, reason = "read by its derive alone")]
 pub struct JobParam {
-    /// The id of a job.
+    /// Id of the job.
     #[param(format = "uuid")]
     id: String,
 }
 
-/// The schema of [`ModelPath`].
+/// The OpenAPI parameter of [`ModelPath`].
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
 #[expect(dead_code, reason = "read by its derive alone")]
 pub struct ModelParam {
-    /// A model: `name`, `name@3` (a version) or `name@champion` (an alias). A name alone means its alias `default`, or else the
-    /// newest version.
+    /// Reference to a model: `name`, `name@3` (a version) or `name@champion` (an alias). A bare name refers
+    /// to its alias `default`, or else to the newest version.
     r#ref: String,
 }
 
-/// The id of a job, in the path.
+/// A job id in the path.
 pub struct JobPath(pub JobId);
 
 impl FromRequestParts<App> for JobPath {
@@ -65,15 +65,15 @@ impl FromRequestParts<App> for JobPath {
     }
 }
 
-/// The id of a job.
+/// Parses a job id.
 ///
 /// # Errors
-/// 400 where it is none.
+/// Returns 400 if it is not a UUID.
 pub fn parse_job_id(text: &str) -> Result<JobId, Problem> {
     text.parse().map_err(|error: JobIdError| Problem::new(Code::InvalidJobId, error.to_string()))
 }
 
-/// A model reference, in the path.
+/// A model reference in the path.
 pub struct ModelPath(pub ModelRef);
 
 impl FromRequestParts<App> for ModelPath {
@@ -85,7 +85,7 @@ impl FromRequestParts<App> for ModelPath {
     }
 }
 
-/// A word of the path, to be repeated to its client.
+/// Shortens a path parameter for an error message.
 pub fn path_text(text: &str) -> String {
     shown(text)
 }

@@ -24,48 +24,49 @@ use crate::service::{Caller, Predictions, QUICK_BYTES, UnreadImages, Wanted};
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct PredictParams {
-    /// What is done to a picture before it is read: it is brought to the form of MNIST, or nothing.
+    /// How pictures are prepared: `mnist` crops, scales and centres them as in MNIST, `none` uses them as they are.
     #[serde(default)]
     #[param(inline, default = json!("mnist"))]
     prepare: Prepare,
-    /// How many of the best classes `probabilities` has; all of them unless given. At most the classes of the model.
+    /// How many of the most probable classes `probabilities` has; by default all.
     #[param(minimum = 1)]
     top: Option<usize>,
 }
 
-/// What is done to a picture before it is read.
+/// How pictures are prepared.
 #[derive(Clone, Copy, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Prepare {
-    /// It is brought to the form of MNIST.
+    /// They are cropped, scaled and centred as in MNIST.
     #[default]
     Mnist,
-    /// Nothing.
+    /// They are used as they are.
     None,
 }
 
-/// Bytes of pictures that are prepared beside predictions, and pixels of them; larger ones wait in a lane of their own.
+/// Pictures with at most this many bytes and pixels are prepared in the lane of predictions. Larger ones have
+/// their own lane.
 const QUICK_PICTURE_BYTES: usize = 256 << 10;
 const QUICK_PIXELS: u64 = 1 << 16;
 
-/// Times that a form is held besides itself while its files are copied out of it.
+/// Memory to copy the files out of a form, in multiples of its length.
 const FORM_COPIES: usize = 2;
 
-/// What a request holds.
+/// The images in the body of a request, before they are parsed.
 pub enum Input {
-    /// Images in JSON, and how many they can be at most.
+    /// Images in JSON, and the largest number that the body can contain.
     Json(Body, usize),
-    /// A byte for each pixel.
+    /// A byte per pixel.
     Pixels(Body),
-    /// Pictures as files, and what their memory is charged to.
+    /// Pictures as files, and the owner of the charge for their memory.
     Pictures(Vec<Bytes>, Arc<dyn Send + Sync>),
-    /// Values from 0 to 1.
+    /// Parsed pixels from 0 to 1.
     Values(Vec<f32>),
 }
 
-/// Reads images.
+/// Predicts the classes of images.
 ///
-/// One image or many in one body: as JSON, as bytes, as a picture, or several pictures in a form.
+/// A body has one or more images: JSON, bytes, a picture, or a form with several pictures.
 #[utoipa::path(
     post,
     path = "/v1/models/{ref}/predict",
@@ -82,7 +83,7 @@ pub enum Input {
         (api::Picture = "image/jpeg"),
         (api::PicturesRequest = "multipart/form-data", example = json!({"image": ["digit.png"]}))
     )),
-    responses((status = 200, description = "What each image is taken for.", body = api::Predictions)),
+    responses((status = 200, description = "The prediction for each image.", body = api::Predictions)),
     extensions(("x-codes" = json!([Code::MODEL, Code::LOADED, Code::PredictionTooLarge])))
 )]
 pub async fn predict(
@@ -107,10 +108,10 @@ pub async fn predict(
 }
 
 impl Input {
-    /// What the body of a request holds.
+    /// Takes the images out of the body of a request.
     ///
     /// # Errors
-    /// If it is a form that can't be read.
+    /// Returns 400 or 422 for an invalid form.
     pub async fn of(app: &App, caller: &Caller, body: Body) -> Result<Self, Problem> {
         match body.media_type.as_deref() {
             Some("application/json") => {
@@ -131,7 +132,7 @@ impl Input {
                     let charge = charge?;
                     (pictures(&body, pictures_max).await?, charge)
                 } else {
-                    // All of it is in memory, so that nothing is waited for but the work.
+                    // The form is in memory, so `block_on` never waits for input.
                     let runtime = tokio::runtime::Handle::current();
                     let price = Price::new(Lane::Pictures, FORM_COPIES * body.bytes.len());
                     let read = move |_: &Stop| runtime.block_on(pictures(&body, pictures_max));
@@ -143,10 +144,11 @@ impl Input {
         }
     }
 
-    /// The same with pictures brought to values, each of them in its turn: a form of many large ones holds up no other.
+    /// Converts pictures to values, one piece of work per picture, so that a form of many large pictures does
+    /// not block other clients.
     ///
     /// # Errors
-    /// If a picture can't be read, or there is no room to read it.
+    /// Returns 422 for an invalid picture, or an error if there is no room to decode it.
     pub async fn prepared(self, app: &App, caller: &Caller, prepare: Prepare) -> Result<Self, Problem> {
         let Self::Pictures(pictures, held) = self else { return Ok(self) };
         let bytes: usize = pictures.iter().map(Bytes::len).sum();
@@ -265,12 +267,13 @@ impl UnreadImages for Input {
     }
 }
 
-/// Images that a body in JSON can hold at most: numbers are as many as commas, and one more.
+/// Returns the largest number of images that a JSON body can contain. It has one number more than commas at
+/// most.
 fn images_at_most(body: &[u8]) -> usize {
     body.iter().filter(|&&byte| byte == b',').count() / IMAGE_PIXELS + 1
 }
 
-/// The files called `image` of a form.
+/// Returns the files called `image` of a form.
 async fn pictures(body: &Body, pictures_max: usize) -> Result<Vec<Bytes>, Problem> {
     let problem = |error: axum::extract::multipart::MultipartError| {
         Problem::new(Code::InvalidMultipart, error.body_text())
@@ -296,7 +299,7 @@ async fn pictures(body: &Body, pictures_max: usize) -> Result<Vec<Bytes>, Proble
     Ok(pictures)
 }
 
-/// The image that a picture holds.
+/// Decodes and prepares a picture.
 fn read_picture(
     bytes: &[u8],
     prepare: Prepare,
@@ -309,7 +312,7 @@ fn read_picture(
     }
 }
 
-/// Pixels as a network takes them.
+/// Converts pixels from 0–255 to 0–1.
 pub fn from_pixels(pixels: &[u8]) -> impl Iterator<Item = f32> {
     pixels.iter().map(|&pixel| f32::from(pixel) / 255.0)
 }

@@ -10,7 +10,7 @@ use crate::registry::RegistryError;
 use crate::service::OperationError;
 use crate::store::StoreError;
 
-/// An error on its way to the client; [`api::Problem`] is what is sent of it.
+/// An error that will be sent to the client as an [`api::Problem`].
 #[derive(Clone, Debug)]
 pub struct Problem(Box<Parts>);
 
@@ -23,11 +23,11 @@ struct Parts {
     allow: Option<HeaderValue>,
 }
 
-/// Seconds after which a client may try again that came at a bad moment.
+/// `Retry-After` of a 503, in seconds.
 const RETRY_SOON: u32 = 1;
 
 impl Problem {
-    /// A problem with this text.
+    /// Makes a problem with this detail. A 503 gets a `Retry-After`.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         let mut problem = Self(Box::new(Parts {
             code,
@@ -42,7 +42,7 @@ impl Problem {
         problem
     }
 
-    /// Fields of the body that can't be carried out.
+    /// 422 for invalid fields of the body.
     pub fn invalid(errors: Vec<Fault>) -> Self {
         let detail = match errors.as_slice() {
             [one] if one.pointer.is_empty() => one.detail.clone(),
@@ -52,18 +52,18 @@ impl Problem {
         Self::new(Code::InvalidRequest, detail).with_errors(errors)
     }
 
-    /// Parameters of the query that can't be. A pointer names a parameter as if the query were an object.
+    /// 400 for invalid query parameters. A pointer names a parameter as if the query were an object.
     pub fn invalid_query(errors: Vec<Fault>) -> Self {
         let details: Vec<&str> = errors.iter().map(|fault| fault.detail.as_str()).collect();
         Self::new(Code::InvalidQuery, details.join("; ")).with_errors(errors)
     }
 
-    /// A fault of the server. What it was stands in the log.
+    /// 500. The log has the cause.
     pub fn internal() -> Self {
         Self::new(Code::Internal, "the server failed; its log names the cause under this request_id")
     }
 
-    /// There is no room to keep what the client sends.
+    /// 507: the disk has no room for what the client sent.
     pub fn disk_full(detail: impl Into<String>) -> Self {
         Self::new(Code::DiskFull, detail)
     }
@@ -73,25 +73,25 @@ impl Problem {
         self
     }
 
-    /// The same, said to be of a part of the request.
+    /// Adds the part of the request that the problem is about.
     pub fn within(mut self, part: impl std::fmt::Display) -> Self {
         self.0.detail = format!("{part}: {}", self.0.detail);
         self
     }
 
-    /// The same; the client may try again after so many seconds.
+    /// Sets `Retry-After`, in seconds.
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.0.retry_after_seconds = Some(seconds);
         self
     }
 
-    /// The same with the methods that would have been allowed.
+    /// Sets the methods that are allowed.
     pub fn with_allow(mut self, allow: Option<HeaderValue>) -> Self {
         self.0.allow = allow;
         self
     }
 
-    /// Its stable word.
+    /// Returns the stable code of the problem.
     pub fn code(&self) -> Code {
         self.0.code
     }
@@ -100,7 +100,7 @@ impl Problem {
         StatusCode::from_u16(self.0.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// The answer to the request with this id.
+    /// Makes the answer to the request with this id.
     pub fn into_response_for(self, request_id: &str) -> Response {
         let status = self.status();
         let Parts { code, detail, errors, retry_after_seconds, allow } = *self.0;
@@ -127,7 +127,7 @@ impl Problem {
     }
 }
 
-/// A response without a body that carries the problem to the layer that knows the request's id.
+/// Makes an answer without a body. The layer that knows the request's id writes the body.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = self.status().into_response();
@@ -177,7 +177,7 @@ impl From<RegistryError> for Problem {
     }
 }
 
-/// Seconds after which a refused client may come again if none is measured, and at most.
+/// `Retry-After` of a full queue in seconds: the value if no rate is measured, and the maximum.
 const RETRY_AFTER: (u32, u32) = (10, 3_600);
 
 impl From<OperationError> for Problem {
@@ -237,7 +237,7 @@ impl From<OperationError> for Problem {
     }
 }
 
-/// 503 if others hold the room at present, 422 if no request can have so much.
+/// 503 if other requests hold the capacity now, 422 if no request can have so much.
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         let code = match refusal {

@@ -1,4 +1,4 @@
-//! How a request comes in: its body as it arrives, then its place in a lane.
+//! The entry of a request: its body as it arrives, then its place in a lane.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,77 +23,77 @@ use crate::api::Code;
 use crate::app::App;
 use crate::service::{Caller, OperationError};
 
-/// What a route takes in its body.
+/// The bodies that a route accepts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Takes {
-    /// Nothing: what comes is not read.
+    /// None. A body is not read.
     Nothing,
-    /// A request in JSON, small beside images.
+    /// A request in JSON, with the smaller of the two limits.
     Json,
-    /// Images in any of the forms of [`IMAGES`].
+    /// Images in any of the media types of [`IMAGES`].
     Images,
 }
 
-/// How a route is worked on once its body has arrived.
+/// The lane in which a request runs once its body has arrived.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Works {
-    /// In a place of the lane of everything else, which a change that its caller has left holds to its end.
+    /// The lane of everything else. If the caller leaves, its change holds the place until it ends.
     Short,
-    /// In a lane that its handler chooses, knowing the price.
+    /// The lane that the handler chooses from the price.
     Priced,
 }
 
-/// The door of a route.
+/// The layer in front of a route's handlers.
 #[derive(Clone)]
 pub struct Door {
-    /// The server.
+    /// The handle to the server.
     pub app: App,
-    /// What goes in.
+    /// The bodies that it accepts.
     pub takes: Takes,
-    /// What is done with it.
+    /// The lane that its requests run in.
     pub works: Works,
 }
 
-/// Media types that images come in.
+/// The media types of images.
 pub const IMAGES: [&str; 5] =
     ["application/json", "application/octet-stream", "image/png", "image/jpeg", "multipart/form-data"];
 
-/// Whose a request is.
+/// The client that sent a request.
 #[derive(Clone, Copy)]
 pub struct Client {
-    /// Its address.
+    /// The address of its connection.
     pub address: IpAddr,
-    /// What it shares with others at this address.
+    /// The peer that its use is counted against.
     pub peer: Peer,
 }
 
 impl Client {
-    /// The client of a request, or this machine if it came by no connection.
+    /// Returns the client of a request, or this machine if there is no connection, as in tests.
     pub fn of(extensions: &axum::http::Extensions) -> Self {
         let address = extensions.get::<ClientAddress>().map_or(Ipv4Addr::LOCALHOST.into(), |client| client.0);
         Self { address, peer: Peer::new(address) }
     }
 }
 
-/// The body of a request, all of it; its memory is charged for as long as a clone of this lives.
+/// The whole body of a request. Its memory is charged until the last clone is dropped.
 #[derive(Clone, Default)]
 pub struct Body {
-    /// The body.
+    /// The content.
     pub bytes: Bytes,
-    /// Its media type, in lower case and without parameters.
+    /// The media type, in lower case and without parameters.
     pub media_type: Option<String>,
     content_type: Option<HeaderValue>,
     charge: Option<Arc<Charge>>,
 }
 
 impl Body {
-    /// It as the form that it is.
+    /// Returns the body as a multipart form.
     ///
     /// # Errors
-    /// If it is none.
+    /// Returns 400 if it is not one.
     pub async fn form(&self) -> Result<Multipart, Problem> {
         let mut request = Request::new(axum::body::Body::from(self.bytes.clone()));
-        // The door has bounded it.
+        // `take_in` has checked the length.
         DefaultBodyLimit::disable().apply(&mut request);
         if let Some(content_type) = &self.content_type {
             request.headers_mut().insert(header::CONTENT_TYPE, content_type.clone());
@@ -112,20 +112,20 @@ impl<S: Sync> FromRequest<S> for Body {
     }
 }
 
-/// The place of a request in the lane of everything else, which a handler that begins to wait gives up.
+/// The place of a request in the lane of everything else. A handler that begins to wait returns it.
 #[derive(Clone, Default)]
-pub struct Held(Arc<Mutex<Option<LanePlace>>>);
+pub struct HeldPlace(Arc<Mutex<Option<LanePlace>>>);
 
-impl Held {
-    /// Gives the place up.
+impl HeldPlace {
+    /// Returns the place.
     pub fn leave(&self) {
         drop(self.take());
     }
 
-    /// Gives the place up while `work` waits in another lane, and takes one again after it.
+    /// Returns the place while `work` waits in another lane, and takes one again afterwards.
     ///
     /// # Errors
-    /// Those of `work`, and 503 if there is no place again.
+    /// Returns the error of `work`, or 503 if no place becomes free again.
     pub async fn without<T>(
         &self,
         app: &App,
@@ -145,11 +145,11 @@ impl Held {
     }
 }
 
-/// The caller of a request. One that holds a place keeps it, and the charge of its body, until the changes that it asks for
-/// have ended.
+/// Returns the caller of a request. If the request has a place, the caller holds it and the charge of the
+/// body until its changes have ended.
 pub fn caller(extensions: &axum::http::Extensions) -> Caller {
     let caller = Caller::client(Client::of(extensions).peer);
-    match extensions.get::<Held>() {
+    match extensions.get::<HeldPlace>() {
         Some(place) => {
             let charge = extensions.get::<Body>().and_then(|body| body.charge.clone());
             caller.holding((place.clone(), charge))
@@ -166,7 +166,7 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     }
 }
 
-/// Takes a request's body in, then a place for it, then calls its handler.
+/// Receives a request's body, takes a place for it, and calls the handler.
 pub async fn enter(State(door): State<Door>, mut request: Request, next: Next) -> Response {
     let Door { app, takes, works } = door;
     let client = Client::of(request.extensions());
@@ -178,7 +178,7 @@ pub async fn enter(State(door): State<Door>, mut request: Request, next: Next) -
         return next.run(request).await;
     }
     let place = match app.admission().enter(Lane::Other, client.peer).await {
-        Ok(place) => Held(Arc::new(Mutex::new(Some(place)))),
+        Ok(place) => HeldPlace(Arc::new(Mutex::new(Some(place)))),
         Err(refusal) => return Problem::from(refusal).into_response(),
     };
     request.extensions_mut().insert(place.clone());
@@ -187,11 +187,12 @@ pub async fn enter(State(door): State<Door>, mut request: Request, next: Next) -
     response
 }
 
-/// Reads the body of a request, once what its head says has been checked.
+/// Checks the head of a request and receives its body.
 ///
 /// # Errors
-/// 415 for another media type, 413 for too many bytes, 408 if they don't come in time, 503 if there is no room for them, and before they
-/// come if the head says how many they are.
+/// Returns 415 for an unsupported media type, 413 for a body that is too large, 408 if it does not arrive in
+/// time, and 503 if there is no memory for it. If the head gives the length, the check of memory comes before
+/// the body.
 async fn take_in(app: &App, takes: Takes, peer: Peer, request: &mut Request) -> Result<Body, Problem> {
     let headers = request.headers();
     let media_type = media_type(headers);
@@ -206,7 +207,7 @@ async fn take_in(app: &App, takes: Takes, peer: Peer, request: &mut Request) -> 
         return Err(unsupported_media_type(media_type.as_deref(), media_types));
     }
     if !is_identity(headers) {
-        let detail = "the body comes with a Content-Encoding that is not taken; send it as it is";
+        let detail = "the body has a Content-Encoding, which is not supported; send it unencoded";
         return Err(Problem::new(Code::UnsupportedContentEncoding, detail));
     }
     let announced = announced(headers);
@@ -217,7 +218,7 @@ async fn take_in(app: &App, takes: Takes, peer: Peer, request: &mut Request) -> 
     let bytes_in = request.extensions().get::<BytesIn>().cloned().unwrap_or_default();
     let busy = request.extensions_mut().remove::<Arc<Busy>>();
     let (admission, charge) = (app.admission().clone(), app.admission().body(peer));
-    // Whoever says that it is long learns before it is sent that there is no room, as things stand.
+    // A client that announces a long body learns before sending it that there is no memory for it now.
     let long = announced.map(|announced| announced as usize).filter(|&announced| announced > SMALL_BYTES);
     if long.is_some_and(|long| !charge.could_be(bytes_to_receive(long))) {
         return Err(Refusal::Memory.into());
@@ -243,7 +244,7 @@ async fn take_in(app: &App, takes: Takes, peer: Peer, request: &mut Request) -> 
     Ok(Body { bytes, media_type, content_type, charge: Some(Arc::new(charge)) })
 }
 
-/// That a request without a body brings none of the kinds that a form of any web page can send
+/// Checks that a request without a body has none of the media types that a form of any web page can send
 /// (<https://fetch.spec.whatwg.org/#cors-safelisted-request-header>).
 fn without_body(method: &Method, media_type: Option<String>) -> Result<Body, Problem> {
     match media_type {
@@ -255,30 +256,31 @@ fn without_body(method: &Method, media_type: Option<String>) -> Result<Body, Pro
     }
 }
 
-/// The media type of a body, in lower case and without parameters.
+/// Returns the media type of a body, in lower case and without parameters.
 fn media_type(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
     let media_type = value.split(';').next().unwrap_or(value).trim().to_ascii_lowercase();
     (!media_type.is_empty()).then(|| known_media_type(&media_type).to_owned())
 }
 
-/// Bytes that the head of a request announces.
+/// Returns the length of the body in the head of a request.
 fn announced(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// Bytes of memory that a body of this length takes until it is in one piece: one of several parts is there twice.
+/// Returns the bytes of memory needed to receive a body of this length. A body of several parts is held twice
+/// while they are joined.
 fn bytes_to_receive(length: usize) -> usize {
     if length > SMALL_BYTES { 2 * length } else { length }
 }
 
-/// A body on its way: each byte of memory is charged before it is taken.
+/// A body that is being received. Memory is charged before it is allocated.
 struct Arriving {
     admission: Admission,
     peer: Peer,
-    /// What has come, [`SMALL_BYTES`] in each part but the last.
+    /// The received data. All parts but the last have [`SMALL_BYTES`].
     parts: Vec<Vec<u8>>,
-    /// Bytes of all of them.
+    /// Total length of the parts.
     length: usize,
     charge: Charge,
     bytes_max: usize,
@@ -309,15 +311,12 @@ impl Arriving {
         self.joined().await
     }
 
-    /// The next frame. While it is waited for, the connection makes room for others as an idle one does.
+    /// Returns the next frame. Until it arrives, the connection may be closed to make room, like an idle one.
     async fn next_of(&self, frames: &mut BodyDataStream) -> Result<Option<Bytes>, Problem> {
         let _waits = self.busy.as_deref().map(Busy::waits_for_client);
         let frame = frames.next().await.transpose().map_err(|error| {
             tracing::debug!(%error, "a body was cut off");
-            Problem::new(
-                Code::BodyCutOff,
-                "the body ends before all that was announced has come, or its chunks can't be read",
-            )
+            Problem::new(Code::BodyCutOff, "the body ended early, or its chunks are invalid")
         })?;
         self.bytes_in.count(frame.as_ref().map_or(0, Bytes::len));
         Ok(frame)
@@ -346,7 +345,7 @@ impl Arriving {
         }
     }
 
-    /// All of it in one piece: a long body is put together by the threads for long work.
+    /// Joins the parts. The crew does this for long bodies.
     async fn joined(mut self) -> Result<(Bytes, Charge), Problem> {
         if self.parts.len() < 2 {
             return Ok((self.parts.pop().unwrap_or_default().into(), self.charge));
@@ -362,7 +361,8 @@ impl Arriving {
         Ok(admission.crew().done(join).await.map_err(OperationError::from)?)
     }
 
-    /// Charges so many bytes. A small body is not refused for those whose clients are waited for: one of them makes room.
+    /// Charges this many bytes. For a small body that finds no memory, a connection that waits for its client
+    /// is closed.
     fn room_for(&mut self, bytes: usize) -> Result<(), Problem> {
         if self.charge.resize(bytes) {
             return Ok(());
@@ -376,13 +376,13 @@ impl Arriving {
     }
 }
 
-/// 413 for a body over the limit.
+/// 413 for a body that is too large.
 pub fn too_large(bytes_max: usize) -> Problem {
     let detail = format!("the body is larger than {bytes_max} bytes");
     Problem::new(Code::BodyTooLarge, detail)
 }
 
-/// 415 with what would have been taken.
+/// 415 with the media types that are accepted.
 pub fn unsupported_media_type(found: Option<&str>, expected: &[&str]) -> Problem {
     let found = found.map_or_else(|| "no Content-Type".to_owned(), |found| format!("Content-Type {found}"));
     let detail = format!("{found}; send {}", expected.join(", "));

@@ -7,33 +7,34 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Bytes that a client must take in [`Socket`]'s patience: a slow client is served, one that takes a byte now and then is not.
+/// Bytes that a client must read within [`Socket`]'s patience. A slow client is served; one that reads a byte
+/// now and then is not.
 const PROGRESS_BYTES: usize = 16 << 10;
 
-/// A connection whose client must take what it is sent: writes that wait longer than `patience` for the next 16 KiB to be taken
-/// fail. Time in which nothing waits to be written does not count.
+/// A connection whose client must keep reading. A write fails if it has waited longer than `patience` for the
+/// next 16 KiB to be read. Time in which nothing waits to be written does not count.
 pub struct Socket {
     stream: TcpStream,
     patience: Duration,
-    /// How long writes have waited since the last 16 KiB were taken, and what was taken meanwhile.
+    /// How long writes have waited since the last 16 KiB were read, and the bytes read since.
     waited: Duration,
     taken: usize,
     waiting: Option<Waiting>,
 }
 
-/// A write that waits.
+/// A write that waits for the client.
 struct Waiting {
     since: Instant,
     deadline: Pin<Box<Sleep>>,
 }
 
 impl Socket {
-    /// A connection that is given up after `patience`.
+    /// Wraps a connection whose writes fail after `patience`.
     pub fn new(stream: TcpStream, patience: Duration) -> Self {
         Self { stream, patience, waited: Duration::ZERO, taken: 0, waiting: None }
     }
 
-    /// Notes what a write came to, and fails one that has waited too long.
+    /// Records the result of a write, and fails a write that has waited too long.
     fn note(
         &mut self,
         written: Poll<io::Result<usize>>,

@@ -8,7 +8,7 @@ use crate::store::{BlobOwner, Dropped, Store, StoreError};
 #[derive(Debug, thiserror::Error)]
 pub enum RepairError {
     /// The database is damaged, so its rows can't be trusted.
-    #[error("the database is damaged, and rows can't be made anew")]
+    #[error("the database is damaged, and rows can't be rebuilt")]
     Database,
     /// The database failed.
     #[error(transparent)]

@@ -2,60 +2,60 @@ use crate::artifact::ArtifactError;
 use crate::blobs::BlobError;
 use crate::store::StoreError;
 
-/// A model that can't be had.
+/// Why a model can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
-    /// There is no model of that name.
+    /// There is no model of this name.
     #[error("there is no model {name:?}{}", did_you_mean(nearest))]
     UnknownModel {
-        /// The name.
+        /// The name that was asked for.
         name: String,
-        /// A name much like it.
+        /// The most similar name of a model.
         nearest: Option<String>,
     },
     /// The model has no such version.
     #[error("model {name:?} has no version {version}, the newest is {newest}")]
     UnknownVersion {
-        /// Its name.
+        /// Name of the model.
         name: String,
-        /// The version.
+        /// The version that was asked for.
         version: u32,
-        /// The newest one.
+        /// The newest version.
         newest: u32,
     },
     /// The model has no such alias.
     #[error("model {name:?} has no alias {alias:?}{}", did_you_mean(nearest))]
     UnknownAlias {
-        /// Its name.
+        /// Name of the model.
         name: String,
-        /// The alias.
+        /// The alias that was asked for.
         alias: String,
-        /// An alias much like it.
+        /// The most similar alias.
         nearest: Option<String>,
     },
-    /// The rows can't be read.
+    /// The database can't be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Its bytes can't be had.
+    /// The file can't be read.
     #[error(transparent)]
     Blob(#[from] BlobError),
-    /// Its bytes are no model.
+    /// The file is not a valid model.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
-    /// Requests hold as many others as may be in memory.
+    /// Models in use fill the memory for models.
     #[error("models of other requests fill the memory for models")]
     InUse,
-    /// Its bytes are damaged or gone.
+    /// The file is damaged or missing.
     #[error("the bytes of {name}@{version} are damaged: {source}")]
     Damaged {
-        /// Its name.
+        /// Name of the model.
         name: String,
-        /// Its version.
+        /// Version of the model.
         version: u32,
-        /// How.
+        /// What is wrong with the file.
         source: Box<RegistryError>,
     },
-    /// Reading it panicked.
+    /// Loading the model panicked.
     #[error("reading a model panicked")]
     Panic,
 }
@@ -65,7 +65,7 @@ fn did_you_mean(nearest: &Option<String>) -> String {
 }
 
 impl RegistryError {
-    /// Whether the bytes of the model are damaged or missing, for good.
+    /// Returns whether the file is damaged or missing, so that trying again won't help.
     pub fn is_damage(&self) -> bool {
         match self {
             Self::Blob(error) => error.is_damage(),

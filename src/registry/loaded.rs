@@ -3,16 +3,16 @@ use std::sync::Arc;
 use crate::nn::{Network, Predictor};
 use crate::store::PublishedModel;
 
-/// A model ready to answer.
+/// A version of a model in memory, ready to predict.
 #[derive(Debug)]
 pub struct Model {
-    /// Its name.
+    /// Name of the model.
     pub name: String,
-    /// Its version.
+    /// Number of the version.
     pub version: u32,
-    /// Names of the classes.
+    /// Names of the classes, in the order of the outputs.
     pub classes: Vec<String>,
-    /// Its weights.
+    /// The network with weights packed for prediction.
     pub predictor: Predictor<f32>,
 }
 
@@ -26,7 +26,7 @@ impl Model {
         })
     }
 
-    /// Bytes it takes in memory.
+    /// Returns the size of the weights in memory, in bytes.
     pub(super) fn memory_bytes(&self) -> u64 {
         self.predictor.memory_bytes() as u64
     }

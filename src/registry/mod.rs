@@ -1,7 +1,7 @@
-//! Models in memory: a reference becomes an `Arc` of weights that nobody changes.
+//! Models in memory: a reference resolves to an `Arc` of weights that never change.
 //!
-//! What versions there are is known from the start; weights are read when first asked for, and the
-//! least recently used are dropped where they pass the limit. Whoever holds an `Arc` keeps it.
+//! The versions are known from the start. Weights are loaded on demand, and the least recently used are
+//! dropped beyond the limit. An `Arc` that is in use stays valid.
 
 mod error;
 mod loaded;
@@ -25,10 +25,10 @@ use crate::nn::{Network, Pool};
 use crate::priority::Priority;
 use crate::store::{PublishedModel, Store, StoreError};
 
-/// The alias that a bare name means, where it is set.
+/// The alias that a bare name refers to, if it is set.
 pub const DEFAULT_ALIAS: &str = "default";
 
-/// A handle to the models; clones share it.
+/// A handle to the models. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Registry {
     shared: Arc<Shared>,
@@ -43,23 +43,25 @@ struct Shared {
     /// The threads that share a prediction of many images.
     pool: Pool,
     threads: usize,
-    /// Held while weights are read, so that they are read once.
+    /// Held while a model is loaded, so that it is loaded once.
     reading: tokio::sync::Mutex<()>,
-    /// Held while rows are read, so that older ones never replace younger ones.
+    /// Held while rows are read, so that older rows never replace newer ones.
     refreshing: tokio::sync::Mutex<()>,
 }
 
-/// Bytes of a model in memory for a byte of its file: its weights as they are, folded, and as products read them.
+/// Bytes in memory per byte of a model's file: the weights as they are, folded, and packed for products.
 const BYTES_PER_BYTE: u64 = 3;
 
-/// How long one waits for requests to give up models, so that there is room for another, and between two looks.
+/// How long to wait for requests to release models, so that there is memory for another, and the pause
+/// between two checks.
 const ROOM_WAIT: Duration = Duration::from_secs(5);
 const ROOM_PAUSE: Duration = Duration::from_millis(20);
 
-/// Threads that predictions of many images are shared by: those of few don't wait for them, so they yield to the ones that serve.
+/// Starts the threads that share a prediction of many images. Small predictions don't wait for them, so they
+/// have a lower priority.
 fn long_pool(threads: usize) -> Pool {
     let start = || {
-        // The threads of the pool have the priority of the one that starts them.
+        // The pool's threads inherit the priority of the thread that starts them.
         Priority::LongWork.lower();
         Pool::new(threads)
     };
@@ -67,11 +69,11 @@ fn long_pool(threads: usize) -> Pool {
 }
 
 impl Registry {
-    /// The models that `store` knows, with weights of `bytes_max` in memory at most, and `threads` for a
-    /// prediction of many images.
+    /// Opens the registry of the models in `store`. At most `bytes_max` bytes of weights stay in memory.
+    /// `threads` threads share a prediction of many images.
     ///
     /// # Errors
-    /// If the rows can't be read.
+    /// Returns an error if the database can't be read.
     pub async fn open(
         store: Store,
         blobs: Blobs,
@@ -94,22 +96,25 @@ impl Registry {
         Ok(registry)
     }
 
-    /// How many threads share a prediction of many images.
+    /// Returns how many threads share a prediction of many images.
     pub fn threads(&self) -> usize {
         self.shared.threads
     }
 
-    /// The probability of each class, see [`Predictor::probabilities`](crate::nn::Predictor::probabilities); many images are shared by
-    /// threads, one such request at a time.
+    /// Returns the probability of each class; see
+    /// [`Predictor::probabilities`](crate::nn::Predictor::probabilities). Threads share many images, for one
+    /// request at a time.
     pub fn probabilities(&self, model: &Model, x: ArrayView2<f32>) -> Array2<f32> {
         model.predictor.probabilities_on(&self.shared.pool, x)
     }
 
-    /// Serves a model whose row is committed, its weights at hand: the next request for its name gets it, one under
-    /// way keeps what it has. Where the row isn't at hand the weights are read when asked for.
+    /// Serves a model whose row is committed, with the weights that are still in memory. Later requests for
+    /// its name use it; requests in progress keep what they have. Without the row, the weights are loaded on
+    /// demand.
     ///
     /// # Errors
-    /// If the rows can't be read: it is then served after the next [`Self::refresh`].
+    /// Returns an error if the database can't be read. The model is then served after the next
+    /// [`Self::refresh`].
     pub async fn publish(
         &self,
         published: Option<&PublishedModel>,
@@ -121,10 +126,10 @@ impl Registry {
         self.refresh().await
     }
 
-    /// Serves what the rows say now. Costs next to nothing where they have not changed.
+    /// Brings the registry up to date with the database. This is cheap if nothing has changed.
     ///
     /// # Errors
-    /// If they can't be read.
+    /// Returns an error if the database can't be read.
     pub async fn refresh(&self) -> Result<(), StoreError> {
         let _one_at_a_time = self.shared.refreshing.lock().await;
         let known = self.models().revision;
@@ -136,25 +141,26 @@ impl Registry {
         Ok(())
     }
 
-    /// Whether it serves the version that a job has published.
+    /// Returns whether the registry serves the version that a job has published.
     pub fn knows(&self, result: &JobResult) -> bool {
         let models = self.models();
         models.by_name.get(&result.model).is_some_and(|model| model.published.contains_key(&result.version))
     }
 
-    /// The model that `reference` means, if it is in memory.
+    /// Returns the model that `reference` refers to, if it is in memory.
     ///
     /// # Errors
-    /// If there is none.
+    /// Returns an error if there is no such model.
     pub fn at_hand(&self, reference: &ModelRef) -> Result<Option<Arc<Model>>, RegistryError> {
         Ok(self.find(reference)?.ok())
     }
 
-    /// The model that `reference` means, read if need be. `held` is dropped when that is done: it is read to its end
-    /// though the client hangs up, so that many who do have it read once.
+    /// Returns the model that `reference` refers to, loading it if necessary. Loading continues even if the
+    /// client disconnects, so that several requests load a model once. `held` is dropped at its end.
     ///
     /// # Errors
-    /// If there is none, its bytes can't be read, or there is no memory for it.
+    /// Returns an error if there is no such model, if its file can't be read, or if there is no memory for
+    /// it.
     pub async fn get(
         &self,
         reference: &ModelRef,
@@ -192,7 +198,7 @@ impl Registry {
         let (name, version) = (published.name.clone(), published.row.version);
         let model = match self.read(published).await {
             Err(error) if error.is_damage() => {
-                // It may have been deleted since its row was read.
+                // The version may have been deleted since its row was read.
                 self.refresh().await?;
                 self.version(&ModelRef { name: name.clone(), selector: Selector::Version(version) })?;
                 return Err(RegistryError::Damaged { name, version, source: Box::new(error) });
@@ -209,7 +215,7 @@ impl Registry {
         read.await.map_err(|_| RegistryError::Panic)?.map_err(RegistryError::Artifact)
     }
 
-    /// The model in memory, or what there is to read.
+    /// Returns the model if it is in memory, or else the row to load it from.
     fn find(&self, reference: &ModelRef) -> Result<Result<Arc<Model>, PublishedModel>, RegistryError> {
         let found = {
             let mut models = self.models();
@@ -224,16 +230,16 @@ impl Registry {
         found.map_err(|error| self.with_hint(error))
     }
 
-    /// The version that `reference` means.
+    /// Returns the version that `reference` refers to.
     ///
     /// # Errors
-    /// If there is none.
+    /// Returns an error if there is none.
     pub fn version(&self, reference: &ModelRef) -> Result<ModelVersion, RegistryError> {
         let found = self.models().resolve(reference).map(|published| published.row.clone());
         found.map_err(|error| self.with_hint(error))
     }
 
-    /// The same error with a name much like the one that is unknown. Names are compared while nobody waits for the models.
+    /// Adds the name that is most similar to the unknown one. Names are compared without holding the lock.
     fn with_hint(&self, error: RegistryError) -> RegistryError {
         let nearest = |name: &str, known: Vec<String>| {
             let known: Vec<&str> = known.iter().map(String::as_str).collect();
@@ -252,11 +258,11 @@ impl Registry {
         }
     }
 
-    /// The model that `reference` names, with the version that is asked for; or, where only a name is given, with `limit` of
-    /// its versions, newest first, those older than `before`, and the last of them where there are more.
+    /// Returns the model of a reference with the version it refers to. For a bare name, returns up to `limit`
+    /// versions that are older than `before`, newest first, and the last of them if there are more.
     ///
     /// # Errors
-    /// If there is none.
+    /// Returns an error if there is no such model.
     pub fn entry(
         &self,
         reference: &ModelRef,
@@ -267,8 +273,8 @@ impl Registry {
         found.map_err(|error| self.with_hint(error))
     }
 
-    /// Models with their newest version, the one published last first: `limit` at most behind `after`, and the place of the last
-    /// one where there are more.
+    /// Returns a page of up to `limit` models after `after`, with their newest versions, last published
+    /// first, and the place of the last one if there are more.
     pub fn page(&self, after: Option<&ModelPlace>, limit: usize) -> (Vec<ModelEntry>, Option<ModelPlace>) {
         let models = self.models();
         let end = after.map_or(Bound::Unbounded, Bound::Excluded);
@@ -284,7 +290,7 @@ impl Registry {
         (entries, next)
     }
 
-    /// The newest version of a model that can be served.
+    /// Returns the newest version of a model.
     pub fn newest(&self, name: &str) -> Option<u32> {
         Some(self.models().by_name.get(name)?.newest()?.row.version)
     }

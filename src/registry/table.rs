@@ -1,4 +1,4 @@
-//! Which models there are, and which of them are in memory.
+//! The table of all models, and of those in memory.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
@@ -8,24 +8,24 @@ use super::{DEFAULT_ALIAS, Model, RegistryError};
 use crate::model::{ModelEntry, ModelPlace, ModelRef, Selector};
 use crate::store::{ModelChanges, PublishedModel};
 
-/// Names, the newest, among which one much like an unknown one is looked for.
+/// How many names, the newest, are compared with an unknown name.
 const NEAREST_AMONG: usize = 256;
 
 #[derive(Debug, Default)]
 pub(super) struct Models {
-    /// Each has a version.
+    /// Models that have at least one version.
     pub(super) by_name: BTreeMap<String, Versions>,
-    /// All of `by_name`.
+    /// The same models, ordered by the time of their newest version.
     pub(super) by_age: BTreeSet<ModelPlace>,
-    /// Of the rows that were read last.
+    /// The revision of the rows that were read last.
     pub(super) revision: Option<i64>,
     loaded: HashMap<(String, u32), Loaded>,
-    /// All that were loaded and that somebody still holds, and their bytes.
+    /// All loaded models that are still in use or in `loaded`, and their sizes in bytes.
     alive: Vec<(Weak<Model>, u64)>,
     uses: u64,
 }
 
-/// A model's versions and aliases.
+/// The versions and aliases of a model.
 #[derive(Debug, Default)]
 pub(super) struct Versions {
     pub(super) published: BTreeMap<u32, PublishedModel>,
@@ -43,7 +43,7 @@ impl Versions {
         self.published.last_key_value().map(|(_, version)| version)
     }
 
-    /// Where the model called `name` stands in the list, if it has a version.
+    /// Returns the place of the model called `name` in the list, if it has a version.
     pub(super) fn place(&self, name: &str) -> Option<ModelPlace> {
         Some(ModelPlace { published_at: self.newest()?.row.created_at, name: name.to_owned() })
     }
@@ -142,15 +142,15 @@ impl Models {
             loaded.last_use = self.uses;
             return Some(Arc::clone(&loaded.model));
         }
-        // A request may hold it still.
+        // It may have been dropped from `loaded` while a request still uses it.
         let mut alive = self.alive.iter().filter_map(|(model, _)| model.upgrade());
         alive.find(|model| model.name == name && model.version == version)
     }
 
-    /// Makes room for a model of so many bytes beside those that somebody holds, by dropping the least recently used ones;
-    /// whether it could. One alone may be larger than all the room there is.
+    /// Makes room for a model of `bytes` bytes by dropping the least recently used ones that no request uses.
+    /// Returns whether that was enough. A single model may exceed the limit.
     pub(super) fn make_room(&mut self, bytes: u64, bytes_max: u64) -> bool {
-        // One that a request holds gives no room.
+        // Dropping a model that a request uses would free no memory.
         let is_free = |loaded: &Loaded| Arc::strong_count(&loaded.model) == 1;
         let free = self.loaded.values().filter(|loaded| is_free(loaded));
         let free: u64 = free.map(|loaded| loaded.model.memory_bytes()).sum();
@@ -167,7 +167,7 @@ impl Models {
         true
     }
 
-    /// Keeps `model` in memory, and drops the least recently used others past the limit.
+    /// Keeps `model` in memory and drops the least recently used others beyond the limit.
     pub(super) fn keep(&mut self, model: Arc<Model>, bytes_max: u64) {
         self.uses += 1;
         let key = (model.name.clone(), model.version);

@@ -6,18 +6,19 @@ use crate::data::{self, Dataset, DatasetShape};
 use crate::fields::{nearest, shown};
 
 impl Service {
-    /// The data set called `name`. It is read on a thread of its own: the first use of MNIST inflates 55 MB.
+    /// Returns the data set called `name`. It is loaded on a blocking thread, because the first use of MNIST
+    /// inflates 55 MB.
     ///
     /// # Errors
-    /// If there is none of this name.
+    /// Returns an error if there is no such data set.
     pub async fn dataset(&self, name: String) -> Result<Arc<Dataset>, OperationError> {
         self.with_dataset(name, Arc::clone).await
     }
 
-    /// What `read` makes of the data set called `name`, on a thread of its own.
+    /// Runs `read` with the data set called `name`, on a blocking thread.
     ///
     /// # Errors
-    /// If there is none of this name, or `read` panics.
+    /// Returns an error if there is no such data set, or `read` panics.
     pub async fn with_dataset<T: Send + 'static>(
         &self,
         name: String,
@@ -34,10 +35,10 @@ impl Service {
     }
 }
 
-/// The shape of the data set called `name`.
+/// Returns the shape of the data set called `name`.
 ///
 /// # Errors
-/// If there is none of this name.
+/// Returns an error if there is no such data set.
 pub(super) fn shape(name: &str) -> Result<DatasetShape, OperationError> {
     data::shape(name).ok_or_else(|| unknown(name))
 }

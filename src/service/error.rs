@@ -8,105 +8,105 @@ use crate::model::{ModelRef, ModelRefError};
 use crate::registry::RegistryError;
 use crate::store::{StoreError, queue_share};
 
-/// Why an operation was not carried out.
+/// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum OperationError {
-    /// There is no such job.
+    /// There is no job with this id.
     #[error("there is no job {0}")]
     UnknownJob(JobId),
     /// The job has ended already.
     #[error("job {id} {} already", standing(*state))]
     JobEnded {
-        /// The job.
+        /// Id of the job.
         id: JobId,
-        /// Where it stands.
+        /// Its final state.
         state: JobState,
     },
     /// The job is neither failed nor cancelled.
     #[error("job {id} {}; only one that failed or was cancelled is resumed", standing(*state))]
     JobNotStopped {
-        /// The job.
+        /// Id of the job.
         id: JobId,
-        /// Where it stands.
+        /// Its state.
         state: JobState,
     },
     /// The job has not ended.
     #[error("job {id} {}; cancel it, or wait until it has ended", standing(*state))]
     JobNotEnded {
-        /// The job.
+        /// Id of the job.
         id: JobId,
-        /// Where it stands.
+        /// Its state.
         state: JobState,
     },
-    /// The queue, or the caller's share of it, is full.
+    /// The queue is full, or the caller's share of it.
     #[error("the queue takes {queue_max} jobs, {} of one client; try again later", queue_share(*queue_max))]
     QueueFull {
-        /// Jobs that may wait in it.
+        /// The most jobs that may wait.
         queue_max: u32,
-        /// After how long one leaves it, as measured of late.
+        /// The recently measured time between two jobs leaving the queue.
         interval: Option<Duration>,
     },
-    /// The caller's key came before with another request.
-    #[error("this Idempotency-Key came before with another body")]
+    /// The caller has used the key for another request.
+    #[error("this Idempotency-Key was used before with another body")]
     KeyReused,
-    /// The reference to the model that a job starts from can't be read.
+    /// The reference to the model that a job starts from is invalid.
     #[error(transparent)]
     InitialModelRef(ModelRefError),
-    /// The model that a job starts from is not there.
+    /// The model that a job starts from does not exist.
     #[error("{0}")]
     InitialModelUnknown(RegistryError),
-    /// The model that a job starts from fits no layer of its network, or can't be compared with it.
+    /// The model that a job starts from has no layer in common with its network, or another input.
     #[error("{0}")]
     InitialModelMisfit(String),
-    /// The version that a new job starts from was deleted meanwhile.
+    /// The version that a new job starts from was deleted just now.
     #[error("names a version that has just been deleted")]
     InitialModelDeleted,
-    /// The version that a job starts from has been deleted since the job was accepted.
+    /// The version that a job starts from was deleted after the job was accepted.
     #[error("job {0} starts from a version that has been deleted")]
     InitialModelGone(JobId),
-    /// The disk has too little room for a job.
-    #[error("the disk of the server has {free} bytes left, and takes no more jobs below {least}")]
+    /// The disk has too little free space for a job.
+    #[error("the disk of the server has {free} free bytes; no jobs are accepted below {least}")]
     DiskFull {
-        /// Bytes that are free.
+        /// Free bytes.
         free: u64,
-        /// Bytes that must be.
+        /// The least number of free bytes for a new job.
         least: u64,
     },
-    /// The job keeps no checkpoint of that epoch.
+    /// The job has no checkpoint of that epoch.
     #[error(
         "job {id} keeps no checkpoint of epoch {epoch}; of these it does: {}",
         if epochs.is_empty() { "none" } else { epochs }
     )]
     UnknownCheckpoint {
-        /// The job.
+        /// Id of the job.
         id: JobId,
-        /// The epoch, as asked for.
+        /// The epoch that was asked for.
         epoch: String,
-        /// Those it keeps.
+        /// The epochs of its checkpoints.
         epochs: String,
     },
-    /// The job has replaced the checkpoint by newer ones meanwhile.
+    /// The job has replaced the checkpoint by a newer one.
     #[error("job {id} keeps no checkpoint of epoch {epoch} any more")]
     CheckpointReplaced {
-        /// The job.
+        /// Id of the job.
         id: JobId,
-        /// The epoch.
+        /// The epoch of the checkpoint.
         epoch: u32,
     },
-    /// The bytes of a checkpoint are damaged or missing.
+    /// The file of a checkpoint is damaged or missing.
     #[error("the bytes of the checkpoint of epoch {epoch} are damaged or missing")]
     CheckpointDamaged {
-        /// The job.
+        /// Id of the job.
         id: JobId,
-        /// The epoch.
+        /// The epoch of the checkpoint.
         epoch: u32,
-        /// How.
+        /// What is wrong with the file.
         source: BlobError,
     },
-    /// An alias means the version.
+    /// The version has an alias.
     #[error("{}@{alias} is {reference}; move the alias or delete it first", reference.name)]
     ModelAliased {
-        /// The version.
+        /// Reference to the version.
         reference: ModelRef,
         /// The alias.
         alias: String,
@@ -114,84 +114,82 @@ pub enum OperationError {
     /// A job that has not ended starts from the version.
     #[error("job {job} starts from {reference} and has not ended")]
     ModelNeeded {
-        /// The version.
+        /// Reference to the version.
         reference: ModelRef,
-        /// The job.
+        /// Id of the job.
         job: JobId,
     },
-    /// The model has as many aliases as it may have.
-    #[error(
-        "model {name} has {aliases_max} aliases, which is as many as it may have; move or delete one of them"
-    )]
+    /// The model has the largest number of aliases.
+    #[error("model {name} has {aliases_max} aliases, which is the limit; move or delete one of them")]
     TooManyAliases {
-        /// Its name.
+        /// Name of the model.
         name: String,
-        /// How many it may have.
+        /// The largest number.
         aliases_max: u32,
     },
-    /// The version that an alias shall mean is not there, but the model is.
+    /// The model has no such version to point an alias to.
     #[error("{0}")]
     AliasedVersionUnknown(RegistryError),
-    /// A reference means nothing that is there any more.
+    /// The reference has no target any more.
     #[error("there is no {0}")]
     ModelGone(ModelRef),
-    /// A model can't be had.
+    /// The model is unknown or can't be loaded.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// There is no room for the work, now or ever.
+    /// The server is too busy, or the work can never be admitted.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The work came to no end.
+    /// The work panicked, or the server is stopping.
     #[error(transparent)]
     Lost(#[from] WorkError),
-    /// Nobody waits for the work any more.
+    /// Nobody waits for the result any more.
     #[error("the client has gone")]
     ClientGone,
-    /// A prediction takes more operations than the server gives to one.
+    /// The prediction needs more operations than one request can have.
     #[error(
         "reading {images} images takes about {flops:.1e} floating-point operations, this server gives {flops_max:.1e}; \
          send fewer at a time"
     )]
     PredictionTooLarge {
-        /// Its images, at most.
+        /// The most images that the request can contain.
         images: usize,
-        /// What it takes.
+        /// Floating-point operations that it needs.
         flops: f64,
-        /// What there is.
+        /// Floating-point operations that one request can have.
         flops_max: f64,
     },
-    /// The request can't be answered; each fault names the field.
+    /// The request is invalid. Each fault names its field.
     #[error("the request can't be answered")]
     Invalid(Vec<Fault>),
-    /// There is no such layer; the text lists those that there are.
+    /// The network has no such layer. The text lists the layers.
     #[error("{0}")]
     UnknownLayer(String),
-    /// The layer has nothing to train.
+    /// The layer has no parameters.
     #[error("layer {0} has no parameters")]
     NoParameters(String),
-    /// There is no such data set.
+    /// There is no data set of this name.
     #[error(
         "there is no dataset {name:?}{}",
         nearest.as_ref().map(|nearest| format!(", did you mean {nearest:?}?")).unwrap_or_default()
     )]
     UnknownDataset {
-        /// The name, as asked for.
+        /// The name that was asked for.
         name: String,
-        /// The name of a data set that is much like it.
+        /// The most similar name of a data set.
         nearest: Option<String>,
     },
-    /// The rows can't be read or written.
+    /// The database can't be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Bytes can't be read.
+    /// A blob can't be read.
     #[error(transparent)]
     Blob(#[from] BlobError),
-    /// The server stopped before it was done.
+    /// The server stopped before the operation was complete.
     #[error("the server stops")]
     Stopped,
 }
 
-/// What a job in this state does, as the end of a sentence that begins with it.
+/// Completes the sentence "job … " for this state.
 fn standing(state: JobState) -> &'static str {
     match state {
         JobState::Queued => "waits in the queue",

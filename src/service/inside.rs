@@ -9,7 +9,7 @@ use crate::model::ModelRef;
 use crate::nn::{LayerSpec, LossKind, Network, Shape};
 use crate::registry::Model;
 
-/// A published network to look into: one version, and its layers, by which answers are priced.
+/// A version of a published network to inspect, with the layers that determine the price of answers.
 pub struct Inspected {
     wanted: Wanted,
     layers: Vec<LayerSpec>,
@@ -18,45 +18,45 @@ pub struct Inspected {
 }
 
 impl Inspected {
-    /// The model, which the holder does not keep in memory.
+    /// The model, which is not kept in memory.
     pub fn wanted(&self) -> &Wanted {
         &self.wanted
     }
 
-    /// Number of its classes.
+    /// Returns the number of classes.
     pub fn classes(&self) -> usize {
         self.classes
     }
 }
 
-/// An image, and the class that the loss compares the prediction with.
+/// An image and its class, to which the loss compares the prediction.
 pub struct LabelledImage {
-    /// 784 values from 0 to 1.
+    /// Pixels in row order, from 0 to 1.
     pub image: Vec<f32>,
-    /// Below the number of classes.
+    /// The class, below the number of classes.
     pub label: u16,
 }
 
-/// One step of gradient descent on one image, to be traced.
+/// A step of gradient descent on one image, to be traced.
 pub struct TraceRequest {
-    /// What goes through the network.
+    /// The image and its class.
     pub shown: LabelledImage,
-    /// What is differentiated.
+    /// The loss to differentiate.
     pub loss: LossKind,
-    /// Of the step, above 0.
+    /// Learning rate of the step, above 0.
     pub learning_rate: f64,
-    /// Whether the values and gradients themselves are shown, beside their figures.
+    /// Whether to return all values and gradients in addition to their statistics.
     pub arrays: bool,
 }
 
-/// Images that are explained at a time.
+/// The most images of one request for explanations.
 const EXPLAINED_MAX: usize = 16;
 
 impl Service {
-    /// The network that `reference` means, read into memory if it is not there.
+    /// Loads the network that `reference` refers to.
     ///
     /// # Errors
-    /// If there is none, no room for it, or its bytes are damaged.
+    /// Returns an error if there is none, if there is no memory for it, or if its file is damaged.
     pub async fn inspected(
         &self,
         caller: &Caller,
@@ -68,10 +68,11 @@ impl Service {
         Ok(Inspected { wanted: Wanted::new(&model), layers, input, classes })
     }
 
-    /// Follows one step of gradient descent forward and backward. See [`answer`](Self::answer) for `render`.
+    /// Traces one step of gradient descent, forward and backward. See [`answer`](Self::answer) for `render`.
     ///
     /// # Errors
-    /// If the loss after the step is not finite, the trace would take more than the server gives, or there is no room for it.
+    /// Returns an error if the loss after the step is not finite, if the trace exceeds a limit, or if there
+    /// is no room for it.
     pub async fn trace<T: Send + 'static>(
         &self,
         caller: &Caller,
@@ -95,10 +96,11 @@ impl Service {
         self.inspect(caller, inspected, cost, trace).await
     }
 
-    /// The values that come out of `layer` for `image`, one tile for each channel, as PNG.
+    /// Draws the output of `layer` for `image` as PNG, with one tile per channel.
     ///
     /// # Errors
-    /// If there is no such layer, the picture would take more than the server gives, or there is no room for it.
+    /// Returns an error if there is no such layer, if the picture exceeds a limit, or if there is no room for
+    /// it.
     pub async fn feature_maps(
         &self,
         caller: &Caller,
@@ -113,10 +115,10 @@ impl Service {
         self.inspect(caller, inspected, cost, draw).await
     }
 
-    /// The chain rule of one parameter, written out. See [`answer`](Self::answer) for `render`.
+    /// Works out the chain rule of one parameter. See [`answer`](Self::answer) for `render`.
     ///
     /// # Errors
-    /// If it would take more than the server gives, or there is no room for it.
+    /// Returns an error if the answer exceeds a limit, or if there is no room for it.
     pub async fn microscope<T: Send + 'static>(
         &self,
         caller: &Caller,
@@ -135,10 +137,11 @@ impl Service {
         self.inspect(caller, inspected, cost, look).await
     }
 
-    /// The weights of `layer`. See [`answer`](Self::answer) for `render`.
+    /// Returns the weights of `layer`. See [`answer`](Self::answer) for `render`.
     ///
     /// # Errors
-    /// If there is no such layer or it has none, they would take more than the server gives, or there is no room for them.
+    /// Returns an error if there is no such layer or it has no weights, if the answer exceeds a limit, or if
+    /// there is no room for it.
     pub async fn layer_weights<T: Send + 'static>(
         &self,
         caller: &Caller,
@@ -155,10 +158,10 @@ impl Service {
         self.inspect(caller, inspected, cost, read).await
     }
 
-    /// The weights of `layer` as PNG.
+    /// Draws the weights of `layer` as PNG.
     ///
     /// # Errors
-    /// As for [`layer_weights`](Self::layer_weights).
+    /// See [`layer_weights`](Self::layer_weights).
     pub async fn weight_picture(
         &self,
         caller: &Caller,
@@ -173,11 +176,13 @@ impl Service {
         self.inspect(caller, inspected, cost, draw).await
     }
 
-    /// Which pixels of `images`, 16 at most, speak for `class`, or for the class that is predicted. `render` gets the images
-    /// with their explanations; `is_picture` says whether it draws them, which has another price.
+    /// Explains which pixels of at most 16 images count for `class`, or for the predicted class. `render`
+    /// gets the images with their explanations. `is_picture` says whether it draws them, which has another
+    /// price.
     ///
     /// # Errors
-    /// If the images can't be read, the explanations would take more than the server gives, or there is no room for them.
+    /// Returns an error if the images can't be parsed, if the explanations exceed a limit, or if there is no
+    /// room for them.
     pub async fn explain<I: UnreadImages, T: Send + 'static>(
         &self,
         caller: &Caller,

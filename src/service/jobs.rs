@@ -10,24 +10,24 @@ use crate::nn::fitting_layers;
 use crate::store::{Cancelled, Deleted, Inserted, JobFilter, NewJob, Resumed};
 use crate::train::{EpochMetrics, TrainSpec};
 
-/// A job that is asked for.
+/// A request for a job.
 #[derive(Clone, Debug)]
 pub struct Submission {
-    /// What it trains.
+    /// The validated specification.
     pub spec: TrainSpec,
-    /// The caller's key for the request, by which the same request sent again is known.
+    /// The idempotency key. A request of the same caller with the same key returns the same job.
     pub idempotency_key: Option<String>,
-    /// Digest of the request.
+    /// SHA-256 of the request's canonical JSON, in hex.
     pub request_sha256: String,
 }
 
-/// All epochs of a job, in short.
+/// The metrics of all epochs of a job.
 pub type Course = Vec<EpochMetrics>;
 
-/// Some epochs of a job, and after which one there are more.
+/// A page of epochs, and the last epoch if there are more.
 pub type CoursePage = (JobHistory, Option<u32>);
 
-/// A checkpoint that was found.
+/// A checkpoint and the blob that contains it.
 #[derive(Clone, Debug)]
 pub struct StoredCheckpoint {
     job: JobId,
@@ -36,22 +36,22 @@ pub struct StoredCheckpoint {
 }
 
 impl StoredCheckpoint {
-    /// Its bytes.
+    /// The file of the checkpoint.
     pub fn blob(&self) -> &Blob {
         &self.blob
     }
 
-    /// The epoch it was made in, or after.
+    /// The epoch that the checkpoint was made in or after.
     pub fn epoch(&self) -> u32 {
         self.epoch
     }
 }
 
 impl Service {
-    /// The job that an earlier request of this caller with this key has made.
+    /// Returns the job that this caller created with this key.
     ///
     /// # Errors
-    /// If the key came with another request, or the rows can't be read.
+    /// Returns an error if the key belongs to another request, or if the database can't be read.
     pub async fn job_of_key(
         &self,
         caller: &Caller,
@@ -64,11 +64,12 @@ impl Service {
         }
     }
 
-    /// Accepts a job: it is on disk when this returns. A request that came before is answered with the job that it has made.
+    /// Accepts a job, which is on disk when this returns. A repeated request returns the job that the first
+    /// one created.
     ///
     /// # Errors
-    /// If the queue or the disk is full, the model that it starts from doesn't fit, the key came with another request, or the
-    /// rows can't be written.
+    /// Returns an error if the queue or the disk is full, if the model that it starts from does not fit, if
+    /// the key belongs to another request, or if the database can't be written.
     pub async fn submit_job(&self, caller: &Caller, submission: Submission) -> Result<Job, OperationError> {
         let Submission { mut spec, idempotency_key, request_sha256 } = submission;
         let dataset = shape(&spec.dataset)?;
@@ -83,7 +84,8 @@ impl Service {
         };
         let client = caller.owner();
         let job = NewJob { client, progress, spec, idempotency_key, request_sha256 };
-        // The store carries it: a caller that goes leaves the others of its commit alone.
+        // The store runs the insert to its end. A caller that disconnects does not affect the other inserts
+        // of its commit.
         let inserted = self.store.insert_job(job, self.limits.queue_max).await?;
         self.inserted(inserted).await
     }
@@ -104,7 +106,7 @@ impl Service {
         OperationError::QueueFull { queue_max: self.limits.queue_max, interval: self.store.queue_interval() }
     }
 
-    /// Checks that the disk has room for what a job will write.
+    /// Checks that the disk has enough free space for a job.
     fn has_room(&self) -> Result<(), OperationError> {
         let least = self.limits.min_free_bytes;
         let Some(folder) = self.blobs.folder() else { return Ok(()) };
@@ -118,7 +120,7 @@ impl Service {
         }
     }
 
-    /// The model that `reference` means now, as `name@version`: what a job starts from must not change.
+    /// Resolves `reference` to `name@version`, because the start of a job must not change.
     fn initial_model(
         &self,
         reference: &str,
@@ -137,8 +139,8 @@ impl Service {
         }
     }
 
-    /// Serves the models that these jobs have published, which another server may have trained: whoever hears that a job
-    /// has succeeded can ask its model.
+    /// Makes sure that the registry knows the models of these jobs, which another server may have published.
+    /// A client that sees a succeeded job can then use its model.
     async fn catch_up_with(&self, jobs: &[Job]) -> Result<(), OperationError> {
         let mut results = jobs.iter().filter_map(|job| job.result.as_ref());
         if !results.all(|result| self.registry.knows(result)) {
@@ -147,20 +149,20 @@ impl Service {
         Ok(())
     }
 
-    /// The job called `id`.
+    /// Returns the job with this id.
     ///
     /// # Errors
-    /// If there is none, or the rows can't be read.
+    /// Returns an error if there is none, or if the database can't be read.
     pub async fn job(&self, id: JobId) -> Result<Job, OperationError> {
         let job = self.store.job(id).await?.ok_or(OperationError::UnknownJob(id))?;
         self.catch_up_with(std::slice::from_ref(&job)).await?;
         Ok(job)
     }
 
-    /// Jobs, newest first, and the last of them if there are more.
+    /// Returns a page of jobs, newest first, and the id of the last one if there are more.
     ///
     /// # Errors
-    /// If the rows can't be read.
+    /// Returns an error if the database can't be read.
     pub async fn jobs(
         &self,
         filter: &JobFilter,
@@ -171,15 +173,15 @@ impl Service {
         Ok((jobs, next))
     }
 
-    /// Hears of every job that changes from now on; `None` stands for any of them.
+    /// Subscribes to changes of jobs. `None` means that any job may have changed.
     pub fn changes(&self) -> broadcast::Receiver<Option<JobId>> {
         self.store.changes()
     }
 
-    /// `limit` epochs of a job after epoch `after`.
+    /// Returns up to `limit` epochs of a job after epoch `after`.
     ///
     /// # Errors
-    /// If the rows can't be read.
+    /// Returns an error if the database can't be read.
     pub async fn epochs(
         &self,
         id: JobId,
@@ -189,26 +191,26 @@ impl Service {
         Ok(self.store.epochs(id, after, limit).await?)
     }
 
-    /// The same with the steps of these epochs, and the last epoch if there are more.
+    /// Returns a page of epochs with their sampled steps, and the last epoch if there are more.
     ///
     /// # Errors
-    /// If the rows can't be read.
+    /// Returns an error if the database can't be read.
     pub async fn course_page(&self, job: &Job, after: u32, limit: u32) -> Result<CoursePage, OperationError> {
         Ok(self.store.history(job.id, after, limit, job.progress.steps_per_epoch()).await?)
     }
 
-    /// All epochs of a job.
+    /// Returns the metrics of all epochs of a job.
     ///
     /// # Errors
-    /// If the rows can't be read.
+    /// Returns an error if the database can't be read.
     pub async fn course(&self, id: JobId) -> Result<Course, OperationError> {
         Ok(self.store.course(id).await?)
     }
 
-    /// Ends a job that has not ended.
+    /// Cancels a job that has not ended.
     ///
     /// # Errors
-    /// If there is none, it has ended, or the rows can't be written.
+    /// Returns an error if there is no such job, if it has ended, or if the database can't be written.
     pub async fn cancel_job(&self, caller: &Caller, id: JobId) -> Result<Job, OperationError> {
         let store = self.store.clone();
         let change = async move {
@@ -221,11 +223,11 @@ impl Service {
         self.carry(caller, change).await
     }
 
-    /// Puts a job that failed or was cancelled back in the queue.
+    /// Puts a failed or cancelled job back in the queue.
     ///
     /// # Errors
-    /// If there is none, it is in another state, the queue or the disk is full, the version that it starts from is gone, or the
-    /// rows can't be written.
+    /// Returns an error if there is no such job, if it is in another state, if the queue or the disk is full,
+    /// if the version that it starts from was deleted, or if the database can't be written.
     pub async fn resume_job(&self, caller: &Caller, id: JobId) -> Result<Job, OperationError> {
         self.has_room()?;
         let service = self.clone();
@@ -241,10 +243,10 @@ impl Service {
         self.carry(caller, change).await
     }
 
-    /// Deletes a job that has ended, its course and its checkpoints. Its model stays.
+    /// Deletes an ended job with its epochs and checkpoints. Its model stays.
     ///
     /// # Errors
-    /// If there is none, it has not ended, or the rows can't be written.
+    /// Returns an error if there is no such job, if it has not ended, or if the database can't be written.
     pub async fn delete_job(&self, caller: &Caller, id: JobId) -> Result<(), OperationError> {
         let service = self.clone();
         let change = async move {
@@ -260,20 +262,20 @@ impl Service {
         self.carry(caller, change).await
     }
 
-    /// The checkpoints of a job, newest first.
+    /// Returns the checkpoints of a job, newest first.
     ///
     /// # Errors
-    /// If there is no such job, or the rows can't be read.
+    /// Returns an error if there is no such job, or if the database can't be read.
     pub async fn checkpoints(&self, id: JobId) -> Result<Vec<Checkpoint>, OperationError> {
         self.job(id).await?;
         let rows = self.store.checkpoints(id).await?;
         Ok(rows.iter().map(|row| row.shown()).collect::<Result<_, _>>()?)
     }
 
-    /// The newest checkpoint of a job that was made in this epoch, or after it.
+    /// Returns the newest checkpoint of a job that was made in or after this epoch.
     ///
     /// # Errors
-    /// If there is no such job or checkpoint, or the rows can't be read.
+    /// Returns an error if there is no such job or checkpoint, or if the database can't be read.
     pub async fn checkpoint(&self, id: JobId, epoch: &str) -> Result<StoredCheckpoint, OperationError> {
         self.job(id).await?;
         let rows = self.store.checkpoints(id).await?;
@@ -289,10 +291,10 @@ impl Service {
         }
     }
 
-    /// Reads a checkpoint through, so that damage is known before a byte of it is sent; blocks.
+    /// Verifies the file of a checkpoint, so that damage is noticed before the first byte is sent. Blocks.
     ///
     /// # Errors
-    /// If its bytes can't be read, or are not those that were written.
+    /// Returns an error if the file can't be read or does not match its digest.
     pub fn read_through(
         &self,
         checkpoint: &StoredCheckpoint,
@@ -301,10 +303,10 @@ impl Service {
         self.runtime.block_on(self.blobs.verify(&checkpoint.blob, go_on))
     }
 
-    /// The bytes of a checkpoint, which were `verified` by [`Self::read_through`].
+    /// Streams the file of a checkpoint, whose verification by [`Self::read_through`] gave `verified`.
     ///
     /// # Errors
-    /// If they can't be read, are damaged, or the job has newer ones meanwhile.
+    /// Returns an error if the file can't be read or is damaged, or if the job has replaced the checkpoint.
     pub async fn checkpoint_bytes(
         &self,
         checkpoint: &StoredCheckpoint,

@@ -8,14 +8,15 @@ use crate::model::{ModelRef, ModelRefError};
 use crate::nn::{LayerSpec, Network, Stopped};
 use crate::registry::Model;
 
-/// What the caller has made of an answer, and what is charged for it.
+/// The rendered answer, and the charge for its memory.
 pub type Rendered<T> = Result<(T, Charge), OperationError>;
 
 impl Service {
-    /// Answers a question. `render` turns the answer into what is sent; it runs on the same thread, at the same price.
+    /// Answers a question of the lab. `render` converts the answer to the form that is sent. It runs on the
+    /// same thread and is part of the price.
     ///
     /// # Errors
-    /// If there is no answer, it would take more than the server gives, or there is no room for it.
+    /// Returns an error if there is no answer, if it exceeds a limit, or if there is no room for it.
     pub async fn answer<Q: Question, T: Send + 'static>(
         &self,
         caller: &Caller,
@@ -27,12 +28,12 @@ impl Service {
         self.work(caller, price, answer).await
     }
 
-    /// Compares backpropagation with numerical differentiation, on a network of the request or on a model. See
+    /// Compares backpropagation with numerical differentiation, on random weights or on a model. See
     /// [`answer`](Self::answer) for `render`.
     ///
     /// # Errors
-    /// If the model can't be had or has other classes than the data set, the layers don't fit, the check would take more than
-    /// the server gives, or there is no room for it.
+    /// Returns an error if the model can't be loaded or has another number of classes than the data set, if
+    /// the layers don't fit, if the check exceeds a limit, or if there is no room for it.
     pub async fn gradient_check<T: Send + 'static>(
         &self,
         caller: &Caller,
@@ -67,10 +68,10 @@ impl Service {
         }
     }
 
-    /// The model of a check and its layers.
+    /// Returns the model of a check, and its layers.
     ///
     /// # Errors
-    /// If it can't be had, or has not as many classes as the data set.
+    /// Returns an error if the model can't be loaded, or has another number of classes than the data set.
     async fn checked_model(
         &self,
         caller: &Caller,
@@ -89,10 +90,10 @@ impl Service {
         Ok((Wanted::new(&model), version.layers))
     }
 
-    /// The price of an answer of the lab.
+    /// Converts the cost of an answer of the lab to its price.
     ///
     /// # Errors
-    /// If it is more than the server gives; the faults have the estimate.
+    /// Returns an error with the estimate if the cost exceeds a limit.
     pub(super) fn price_of_answer(&self, cost: AnswerCost) -> Result<Price, OperationError> {
         self.limits.lab.check(cost).map_err(OperationError::Invalid)?;
         Ok(Price::new(Lane::Lab, cost.memory_bytes.max(cost.answer_bytes) as usize))

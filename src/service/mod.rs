@@ -1,8 +1,8 @@
-//! Operations: what each one commits, who hears of it, and what it removes. Adapters translate requests into calls of this
-//! room, and the upkeep makes the same calls.
+//! The operations on jobs, models and predictions: what each one commits, notifies and deletes. Adapters
+//! translate requests to calls of this room, and the upkeep makes the same calls.
 //!
-//! Every operation may be dropped at any await. One that changes something runs as a task of its own: once begun, it goes to its
-//! end although nobody waits for it.
+//! Every operation may be dropped at any await. An operation that changes something runs as a task of its
+//! own, so once started it is completed even if nobody waits for it.
 
 mod datasets;
 mod error;
@@ -36,60 +36,60 @@ use crate::registry::Registry;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 
-/// Who asks for an operation.
+/// The caller of an operation.
 #[derive(Clone)]
 pub struct Caller {
-    /// The client, or nobody but the server itself.
+    /// The client, or `None` for the server itself.
     client: Option<Peer>,
     _held: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Caller {
-    /// A client.
+    /// A caller that is a client.
     pub fn client(peer: Peer) -> Self {
         Self { client: Some(peer), _held: None }
     }
 
-    /// The server itself.
+    /// The server itself as caller.
     pub fn server() -> Self {
         Self { client: None, _held: None }
     }
 
-    /// The same, with what is dropped after the changes that it asks for have ended: its place among others, say.
+    /// Adds a value that is dropped when the caller's changes have ended, such as its place in a lane.
     #[must_use]
     pub fn holding(self, held: impl Send + Sync + 'static) -> Self {
         Self { _held: Some(Arc::new(held)), ..self }
     }
 
-    /// Whose jobs and keys are its own.
+    /// Returns the owner of the caller's jobs and idempotency keys.
     pub fn owner(&self) -> String {
         self.client.map_or_else(|| "server".to_owned(), |client| client.to_string())
     }
 
-    /// Whose turn it is when it waits, and whose share it takes.
+    /// Returns the peer that takes turns and is charged for the caller.
     pub fn peer(&self) -> Peer {
         self.client.unwrap_or_else(|| Peer::new(Ipv4Addr::LOCALHOST.into()))
     }
 }
 
-/// What operations are bounded by.
+/// The limits that operations check.
 #[derive(Clone, Copy, Debug)]
 pub struct ServiceLimits {
-    /// Jobs that may wait in the queue.
+    /// The most jobs that may wait in the queue.
     pub queue_max: u32,
-    /// Aliases of a model.
+    /// The most aliases of a model.
     pub aliases_max: u32,
-    /// Bytes that must be free on the disk for a job to be accepted.
+    /// The least free disk space for a new job, in bytes.
     pub min_free_bytes: u64,
-    /// Images of a prediction.
+    /// The most images of a prediction.
     pub images_max: usize,
-    /// Floating-point operations of a prediction.
+    /// The most floating-point operations of a prediction.
     pub predict_flops_max: f64,
-    /// An answer of the lab.
+    /// The limits of an answer of the lab.
     pub lab: LabLimits,
 }
 
-/// A handle to all operations; clones share what it works on.
+/// A handle to all operations. Clones share the state.
 #[derive(Clone)]
 pub struct Service {
     store: Store,
@@ -98,16 +98,17 @@ pub struct Service {
     admission: Admission,
     metrics: Arc<Metrics>,
     tasks: TaskTracker,
-    /// For threads of long work that read bytes.
+    /// The runtime that threads of long work use to read blobs.
     runtime: Handle,
     limits: ServiceLimits,
 }
 
 impl Service {
-    /// Operations on these rows, bytes and models, let in by `admission`. Changes run on `tasks`, which whoever closes the rows waits for.
+    /// Makes the operations on these rows, blobs and models. Work is admitted by `admission`. Changes run on
+    /// `tasks`, which must be awaited before the store is closed.
     ///
     /// # Panics
-    /// Outside of a runtime.
+    /// Panics outside of a tokio runtime.
     pub fn new(
         store: Store,
         blobs: Blobs,
@@ -120,7 +121,7 @@ impl Service {
         Self { store, blobs, registry, admission, metrics, tasks, runtime: Handle::current(), limits }
     }
 
-    /// Runs a change to its end, although the one who waits for it may go.
+    /// Runs a change to its end even if this future is dropped.
     async fn carry<T: Send + 'static>(
         &self,
         caller: &Caller,

@@ -2,19 +2,20 @@ use super::{Caller, OperationError, Service};
 use crate::model::{ModelEntry, ModelPlace, ModelRef, ModelVersion, Selector};
 use crate::store::{DeletedVersion, SetAlias};
 
-/// A model with some of its versions, and after which one there are more.
+/// A model with some of its versions, and the last of these if there are more.
 pub type VersionPage = (ModelEntry, Option<u32>);
 
 impl Service {
-    /// Models with their newest version, the one published last first, and the place of the last of them if there are more.
+    /// Returns a page of models with their newest versions, last published first, and the place of the last
+    /// one if there are more.
     pub fn models(&self, after: Option<&ModelPlace>, limit: usize) -> (Vec<ModelEntry>, Option<ModelPlace>) {
         self.registry.page(after, limit)
     }
 
-    /// A model with `limit` of its versions, newest first, those older than `before`.
+    /// Returns a model with up to `limit` of its versions that are older than `before`, newest first.
     ///
     /// # Errors
-    /// If there is none.
+    /// Returns an error if there is no such model.
     pub fn model(
         &self,
         reference: &ModelRef,
@@ -24,18 +25,18 @@ impl Service {
         Ok(self.registry.entry(reference, before, limit)?)
     }
 
-    /// The version that `reference` means.
+    /// Returns the version that `reference` refers to.
     ///
     /// # Errors
-    /// If there is none.
+    /// Returns an error if there is none.
     pub fn version(&self, reference: &ModelRef) -> Result<ModelVersion, OperationError> {
         Ok(self.registry.version(reference)?)
     }
 
-    /// Deletes a version that no alias means and no job that has not ended starts from.
+    /// Deletes a version that has no alias and that no job needs which has not ended.
     ///
     /// # Errors
-    /// If there is none, it is needed, or the rows can't be written.
+    /// Returns an error if there is no such version, if it is needed, or if the database can't be written.
     pub async fn delete_version(
         &self,
         caller: &Caller,
@@ -62,10 +63,11 @@ impl Service {
         self.carry(caller, change).await
     }
 
-    /// Lets `alias` mean a version of a model.
+    /// Points an alias to a version of a model.
     ///
     /// # Errors
-    /// If there is no such version, the model has as many aliases as it may have, or the rows can't be written.
+    /// Returns an error if there is no such version, if the model has too many aliases, or if the database
+    /// can't be written.
     pub async fn set_alias(
         &self,
         caller: &Caller,
@@ -87,7 +89,7 @@ impl Service {
                     let meant = ModelRef { name, selector: Selector::Version(version) };
                     let error = match service.registry.version(&meant) {
                         Err(error) => error,
-                        // It was published meanwhile.
+                        // The version was published between the two calls.
                         Ok(_) => return Err(OperationError::ModelGone(meant)),
                     };
                     match service.registry.version(&model) {
@@ -100,10 +102,10 @@ impl Service {
         self.carry(caller, change).await
     }
 
-    /// Takes an alias of a model away.
+    /// Deletes an alias of a model.
     ///
     /// # Errors
-    /// If there is none, or the rows can't be written.
+    /// Returns an error if there is none, or if the database can't be written.
     pub async fn delete_alias(&self, caller: &Caller, name: &str, alias: &str) -> Result<(), OperationError> {
         let service = self.clone();
         let reference = ModelRef { name: name.to_owned(), selector: Selector::Alias(alias.to_owned()) };
@@ -118,7 +120,7 @@ impl Service {
         self.carry(caller, change).await
     }
 
-    /// What is missing of a reference that means nothing; another server may have deleted it.
+    /// Returns the error for a reference without a target, which another server may have deleted.
     async fn gone(&self, reference: ModelRef) -> OperationError {
         if let Err(error) = self.registry.refresh().await {
             return error.into();

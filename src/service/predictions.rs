@@ -5,81 +5,84 @@ use crate::admission::{Charge, Lane, Price, Stop};
 use crate::nn::argmax;
 use crate::registry::{Model, Registry};
 
-/// What a model takes images for.
+/// The predictions of a model for the images of a request.
 #[derive(Debug)]
 pub struct Predictions {
-    /// The model that answered.
+    /// Name of the model.
     pub model: String,
-    /// Its version.
+    /// Version of the model.
     pub version: u32,
-    /// One for each image, in order.
+    /// One prediction per image, in order.
     pub predictions: Vec<Prediction>,
 }
 
-/// What an image is taken for.
+/// The prediction for one image.
 #[derive(Debug)]
 pub struct Prediction {
-    /// Number of the class.
+    /// Number of the most probable class.
     pub label: usize,
-    /// Name of the class.
+    /// Name of the most probable class.
     pub class: String,
-    /// Its probability.
+    /// Probability of the most probable class.
     pub confidence: f32,
-    /// Probability of every class in order; with `top` those of the best alone, best first.
+    /// Probabilities of all classes in order. With `top`, those of the most probable classes, best first.
     pub probabilities: Vec<f32>,
-    /// With `top`, the classes that `probabilities` are of.
+    /// With `top`, the classes of `probabilities`.
     pub labels: Option<Vec<usize>>,
 }
 
-/// Images that a request holds, and that are still to be read out of it.
+/// The images of a request, not parsed yet.
 pub trait UnreadImages: Send + 'static {
-    /// Why they can't be read.
+    /// Why the images can't be parsed.
     type Error: From<OperationError> + Send + 'static;
 
-    /// Images that there are at most.
+    /// Returns the most images that the request can contain.
     fn images_max(&self) -> usize;
 
-    /// Bytes that are looked through to find them.
+    /// Returns the number of bytes to parse.
     fn bytes(&self) -> usize;
 
-    /// Bytes that are held while `images_max` of them are read, besides theirs.
+    /// Returns the bytes that parsing up to `images_max` images allocates, without the images themselves.
     fn parsed_bytes(&self, images_max: usize) -> usize;
 
-    /// The images as rows of values from 0 to 1, one for each input of a network.
+    /// Parses the images to rows of values from 0 to 1, one value for each input of a network.
     ///
     /// # Errors
-    /// If they can't be read, or are more than `images_max`.
+    /// Returns an error if the images are invalid, or more than `images_max`.
     fn read(self, images_max: usize) -> Result<Array2<f32>, Self::Error>;
 }
 
-/// Multiplications of a prediction that is answered beside others; a longer one waits in a lane of its own.
+/// The most multiplications of a prediction in the lane of predictions. A longer one is a batch.
 const QUICK_MULTIPLICATIONS: f64 = 1e8;
 
-/// Multiplications of a prediction, and bytes of its request, that are done in some ten microseconds.
+/// The most multiplications of a prediction, and bytes of its request, that take a few tens of microseconds.
 const INSTANT_MULTIPLICATIONS: f64 = 1e6;
 const INSTANT_BYTES: usize = 16 << 10;
 
-/// Bytes of the weights of a model whose predictions are answered beside others: those of a larger model are read from memory, not from a cache, and take that from others.
+/// The largest weights, in bytes, of a model whose predictions are in the lane of predictions. A larger model
+/// is read from memory instead of a cache, and slows down other predictions.
 const QUICK_MODEL_BYTES: usize = 16 << 20;
 
-/// Bytes of a request that is read beside predictions; a longer one takes longer to look through, whatever it holds.
+/// The longest request, in bytes, that is parsed in the lane of predictions. A longer one takes longer to
+/// parse, whatever it contains.
 pub const QUICK_BYTES: usize = 64 << 10;
 
-/// Bytes of JSON that the answer for an image takes, and for each of its classes.
+/// Bytes of JSON in the answer for an image, and for each of its classes.
 const ANSWER_BYTES: usize = 256;
 const CLASS_BYTES: usize = 32;
 
-/// A batch looks after this many multiplications or images, whichever come first, whether another client waits or its own
-/// has gone.
+/// After this many multiplications or images, whichever comes first, a batch checks whether another client
+/// waits or its own is gone.
 const TURN_MULTIPLICATIONS: f64 = 5e9;
 const TURN_ROWS_MAX: usize = 1_024;
 
 impl Service {
-    /// What a model takes images for, the best `top` classes of each if that is given. `answer` makes of it what is sent, in the same
-    /// place.
+    /// Predicts the classes of images, or the best `top` classes of each. `answer` converts the predictions
+    /// to the form that is sent, in the same place.
     ///
     /// # Errors
-    /// If the images can't be read, would take more than the server gives, or there is no room for them.
+    /// Returns an error if the images can't be parsed, if they exceed a limit, or if there is no room for
+    /// them.
     pub async fn predict<I: UnreadImages, T: Send + 'static>(
         &self,
         caller: &Caller,
@@ -101,10 +104,10 @@ impl Service {
         self.work_in_turns(caller, price, wanted, work).await
     }
 
-    /// What it takes to read these images.
+    /// Computes the price of predicting these images.
     ///
     /// # Errors
-    /// If it is beyond what the server gives.
+    /// Returns an error if it exceeds the limit of operations.
     fn price_of_predictions<I: UnreadImages>(
         &self,
         images: &I,
@@ -134,7 +137,7 @@ impl Service {
 
 /// Images on their way through a model.
 struct Batch<I> {
-    /// Those that are still to be read.
+    /// The images, until they are parsed.
     unread: Option<I>,
     images_max: usize,
     top: Option<usize>,
@@ -148,7 +151,7 @@ impl<I: UnreadImages> Batch<I> {
         Self { unread: Some(images), images_max, top, x, predictions: Vec::new() }
     }
 
-    /// Reads images until all are read; `None` if it has made way to others before.
+    /// Predicts until all images are done. Returns `None` if it has to make way for another client.
     fn go_on(
         &mut self,
         registry: &Registry,

@@ -1,4 +1,4 @@
-//! Work for callers: it is priced, waits for its turn, and is done where it holds up nobody.
+//! Work for callers. It is priced, waits for its turn, and runs on a thread that it may block.
 
 use std::sync::{Arc, Weak};
 
@@ -7,7 +7,8 @@ use crate::admission::{Charge, Lane, Price, Stop, Ticket};
 use crate::model::{ModelRef, Selector};
 use crate::registry::Model;
 
-/// A model that a request will work with. Requests that wait hold no model: those at work are few.
+/// A model that a request will need. A waiting request does not keep the model in memory; only those at work
+/// do, and they are few.
 #[derive(Clone, Debug)]
 pub struct Wanted {
     reference: ModelRef,
@@ -15,7 +16,7 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// This version, whatever its aliases come to mean.
+    /// Refers to this version, even if aliases move.
     pub fn new(model: &Arc<Model>) -> Self {
         let selector = Selector::Version(model.version);
         Self { reference: ModelRef { name: model.name.clone(), selector }, model: Arc::downgrade(model) }
@@ -23,10 +24,11 @@ impl Wanted {
 }
 
 impl Service {
-    /// The model that `reference` means. One that is not in memory is read in a place of the lane of batches.
+    /// Returns the model that `reference` refers to. If it is not in memory, it is loaded in a place of the
+    /// lane of batches.
     ///
     /// # Errors
-    /// If there is none, no room for it, or its bytes are damaged.
+    /// Returns an error if there is no such model, if there is no memory for it, or if its file is damaged.
     pub async fn loaded(&self, caller: &Caller, reference: &ModelRef) -> Result<Arc<Model>, OperationError> {
         if let Some(model) = self.registry.at_hand(reference)? {
             return Ok(model);
@@ -35,10 +37,10 @@ impl Service {
         Ok(self.registry.get(reference, place).await?)
     }
 
-    /// A model that is wanted, read once more if it had to make room meanwhile.
+    /// Returns a wanted model, loading it again if it was dropped meanwhile.
     ///
     /// # Errors
-    /// If it was deleted, there is no room for it, or its bytes are damaged.
+    /// Returns an error if it was deleted, if there is no memory for it, or if its file is damaged.
     pub async fn held(&self, wanted: &Wanted) -> Result<Arc<Model>, OperationError> {
         match wanted.model.upgrade() {
             Some(model) => Ok(model),
@@ -46,10 +48,10 @@ impl Service {
         }
     }
 
-    /// What a piece of work of this price comes to, and what is charged for it.
+    /// Does work of this price. Returns its result and the charge for its memory.
     ///
     /// # Errors
-    /// Those of `work`, and if there is no room for it or it panics.
+    /// Returns the error of `work`, or an error if there is no room for it or it panics.
     pub async fn work<T, E>(
         &self,
         caller: &Caller,
@@ -65,10 +67,10 @@ impl Service {
         Ok((done?, charge))
     }
 
-    /// [`work`](Self::work) with a model.
+    /// Like [`work`](Self::work), with a model.
     ///
     /// # Errors
-    /// As for [`work_in_turns`](Self::work_in_turns).
+    /// See [`work_in_turns`](Self::work_in_turns).
     pub async fn work_with<T, E>(
         &self,
         caller: &Caller,
@@ -85,11 +87,11 @@ impl Service {
         self.work_in_turns(caller, price, wanted, whole).await
     }
 
-    /// [`work`](Self::work) with a model that can make way to others: each time that it comes to `None` it goes on when it is its
-    /// turn again.
+    /// Like [`work`](Self::work), with a model and in turns: if `work` returns `None` it makes way for other
+    /// clients and is called again at its next turn.
     ///
     /// # Errors
-    /// As for [`work`](Self::work) and [`held`](Self::held).
+    /// See [`work`](Self::work) and [`held`](Self::held).
     pub async fn work_in_turns<T, E>(
         &self,
         caller: &Caller,

@@ -7,13 +7,13 @@ use super::{Inserted, NewJob, Store, StoreError};
 use crate::fault::{self, Point};
 use crate::job::JobId;
 
-/// Jobs that one commit takes: others that want to write wait for it.
+/// The most jobs of one commit. Other writers wait for it.
 const BATCH: usize = 128;
 
-/// Jobs that wait for a commit to take them.
+/// Jobs that wait for a commit.
 pub(super) type Pending = Arc<Mutex<Vec<Waiting>>>;
 
-/// A job that waits, and where its answer goes.
+/// A job that waits for a commit, and the channel for its result.
 #[derive(Debug)]
 pub(super) struct Waiting {
     row: NewRow,
@@ -21,11 +21,11 @@ pub(super) struct Waiting {
 }
 
 impl Store {
-    /// Puts a job in the queue, unless `queue_max` wait there already, or [`queue_share`] of its client. It survives a power cut once
-    /// this returns. Those that come while a commit is written share the next one.
+    /// Puts a job in the queue, unless `queue_max` jobs wait there already, or [`queue_share`] of its client.
+    /// It is durable when this returns. Jobs that arrive while a commit is written share the next one.
     ///
     /// # Errors
-    /// If the database fails.
+    /// Returns an error if the database fails.
     pub async fn insert_job(&self, job: NewJob, queue_max: u32) -> Result<Inserted, StoreError> {
         let row = NewRow::new(JobId::new(), job, queue_max)?;
         let (answer, answered) = oneshot::channel();
@@ -35,7 +35,7 @@ impl Store {
             pending.len() == 1
         };
         if is_first {
-            // A client that hangs up must not take the jobs of others along.
+            // If this client disconnects, the other jobs of its batch must still be inserted.
             self.spawn_insert();
         }
         answered.await.unwrap_or(Err(StoreError::Closed))
@@ -45,7 +45,8 @@ impl Store {
         self.tasks.spawn(self.clone().insert_pending());
     }
 
-    /// Takes jobs that wait, in the order they came; those that come to an empty list have a task of their own.
+    /// Inserts waiting jobs in the order of their arrival. A job that arrives at an empty list starts a new
+    /// task.
     async fn insert_pending(self) {
         let writer = self.database.writer().await;
         let (batch, is_last) = {
@@ -54,7 +55,7 @@ impl Store {
             (pending.drain(..count).collect::<Vec<_>>(), pending.is_empty())
         };
         if !is_last {
-            // It waits for the writer, and comes to it whatever becomes of this one.
+            // The next task waits for the writer, whatever happens to this one.
             self.spawn_insert();
         }
         fault::point(Point::BeforeInsert);
@@ -78,7 +79,7 @@ impl Store {
                         self.notify.changed(Some(job.id));
                         is_any_new = true;
                     }
-                    // Whoever has hung up asks again with the same key.
+                    // A client that has disconnected can repeat its request with the same key.
                     let _ = waiting.answer.send(inserted);
                 }
                 if is_any_new {

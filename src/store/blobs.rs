@@ -5,21 +5,21 @@ use super::{Store, StoreError};
 use crate::blobs::Blob;
 use crate::job::{JobId, JobState};
 
-/// Whose bytes a blob holds.
+/// What a blob belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BlobOwner {
-    /// A checkpoint of a job, after so many steps.
+    /// A checkpoint of a job.
     Checkpoint {
-        /// The job.
+        /// Id of the job.
         job: JobId,
-        /// Steps taken.
+        /// Training steps that the checkpoint contains.
         step: u64,
     },
     /// A version of a model.
     Model {
-        /// Its name.
+        /// Name of the model.
         name: String,
-        /// Its number.
+        /// Number of the version.
         version: u32,
     },
 }
@@ -33,56 +33,56 @@ impl fmt::Display for BlobOwner {
     }
 }
 
-/// A blob that a row names.
+/// A row that names a blob.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlobRow {
-    /// Where its bytes are.
+    /// Key of the blob.
     pub key: String,
-    /// Their number.
+    /// Size in bytes.
     pub size_bytes: u64,
-    /// Their SHA-256, in hex.
+    /// SHA-256 in hex.
     pub sha256: String,
-    /// Whose they are.
+    /// What the blob belongs to.
     pub owner: BlobOwner,
 }
 
 impl BlobRow {
-    /// The bytes as the row names them.
+    /// Returns the blob as the row describes it.
     pub fn blob(&self) -> Blob {
         Blob { key: self.key.clone(), size_bytes: self.size_bytes, sha256: self.sha256.clone() }
     }
 }
 
-/// Where a job stands, for whoever asks what its files are for.
+/// The state and attempt of a job, which decide what its files are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JobStanding {
-    /// Its state.
+    /// State of the job.
     pub state: JobState,
-    /// Its attempt.
+    /// Its current or last attempt.
     pub attempt: u32,
 }
 
 impl Store {
-    /// Whether a row names these bytes.
+    /// Returns whether a row names this key.
     ///
     /// # Errors
-    /// If the database fails.
+    /// Returns an error if the database fails.
     pub async fn is_named(&self, key: &str) -> Result<bool, StoreError> {
         self.database.is_named(key).await
     }
 
-    /// Whether a row names any bytes.
+    /// Returns whether any row names a blob.
     ///
     /// # Errors
-    /// If the database fails.
+    /// Returns an error if the database fails.
     pub async fn names_blobs(&self) -> Result<bool, StoreError> {
         self.database.names_blobs().await
     }
 
-    /// Every blob that a row names, and where every job stands, both as of one moment.
+    /// Returns every row that names a blob, and the standing of every job, at one moment.
     ///
     /// # Errors
-    /// If the database fails, or a row can't be read.
+    /// Returns an error if the database fails, or if a row can't be parsed.
     pub async fn blob_rows(&self) -> Result<(Vec<BlobRow>, HashMap<JobId, JobStanding>), StoreError> {
         self.database.blob_rows().await
     }

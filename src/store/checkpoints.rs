@@ -8,36 +8,36 @@ use crate::job::{Checkpoint, JobId};
 /// The row of a checkpoint.
 #[derive(Clone, Debug, PartialEq, FromRow)]
 pub struct CheckpointRow {
-    /// The epoch it was made in, or after.
+    /// The epoch that the checkpoint was made in or after.
     pub epoch: i64,
-    /// Steps taken by then.
+    /// Training steps that it contains.
     pub step: i64,
-    /// Where its bytes are.
+    /// Key of the blob.
     pub blob_key: String,
-    /// Their number.
+    /// Size in bytes.
     pub size_bytes: i64,
-    /// Their SHA-256, in hex.
+    /// SHA-256 in hex.
     pub sha256: String,
-    /// Validation accuracy of the epoch, where it has ended.
+    /// Validation accuracy of the epoch, if it has ended.
     pub validation_accuracy: Option<f64>,
     created_at: i64,
 }
 
-/// A checkpoint whose bytes are written.
+/// A checkpoint whose blob is written.
 #[derive(Clone, Debug)]
 pub struct NewCheckpoint {
-    /// The epoch it was made in, or after.
+    /// The epoch that the checkpoint was made in or after.
     pub epoch: u32,
-    /// Steps taken by then.
+    /// Training steps that it contains.
     pub step: u64,
-    /// Validation accuracy of the epoch, where it has ended.
+    /// Validation accuracy of the epoch, if it has ended.
     pub validation_accuracy: Option<f64>,
-    /// Its bytes.
+    /// The written blob.
     pub blob: Blob,
 }
 
 impl CheckpointRow {
-    /// Its bytes as the row names them.
+    /// Returns the blob as the row describes it.
     pub fn blob(&self) -> Blob {
         Blob {
             key: self.blob_key.clone(),
@@ -46,10 +46,10 @@ impl CheckpointRow {
         }
     }
 
-    /// It as the API shows it.
+    /// Converts the row to a [`Checkpoint`].
     ///
     /// # Errors
-    /// If the row can't be read.
+    /// Returns an error if the row can't be parsed.
     pub fn shown(&self) -> Result<Checkpoint, StoreError> {
         Ok(Checkpoint {
             epoch: u32::try_from(self.epoch).map_err(|error| row_error("epoch", &self.blob_key, &error))?,
@@ -63,19 +63,19 @@ impl CheckpointRow {
 }
 
 impl Store {
-    /// The checkpoints of a job, newest first.
+    /// Returns the checkpoints of a job, newest first.
     ///
     /// # Errors
-    /// If the database fails.
+    /// Returns an error if the database fails.
     pub async fn checkpoints(&self, id: JobId) -> Result<Vec<CheckpointRow>, StoreError> {
         self.database.checkpoints(id).await
     }
 
-    /// Forgets all checkpoints of a job but the newest `keep`; returns the keys of their bytes,
-    /// which nobody names any more: none where the job belongs to another attempt.
+    /// Deletes the rows of all checkpoints of a job but the newest `keep`. Returns the keys of their blobs,
+    /// which no row names any more. Deletes nothing if the job has another attempt.
     ///
     /// # Errors
-    /// If the database fails.
+    /// Returns an error if the database fails.
     pub async fn forget_checkpoints(&self, claim: Claim, keep: u32) -> Result<Vec<String>, StoreError> {
         let keys = self.database.forget_checkpoints(claim, keep).await?;
         if !keys.is_empty() {
@@ -84,10 +84,10 @@ impl Store {
         Ok(keys)
     }
 
-    /// Forgets a checkpoint whose bytes are damaged, unless the job belongs to another attempt.
+    /// Deletes the row of a checkpoint whose blob is damaged, unless the job has another attempt.
     ///
     /// # Errors
-    /// If the database fails.
+    /// Returns an error if the database fails.
     pub async fn forget_damaged(&self, claim: Claim, blob_key: &str) -> Result<(), StoreError> {
         self.database.forget_damaged(claim, blob_key).await
     }

@@ -3,43 +3,43 @@ use crate::fault::{self, Point};
 use crate::job::{EpochRecord, Job, JobError, JobId, JobState, Progress};
 use crate::train::StepMetrics;
 
-/// A job that was given to a worker.
+/// A job that a worker has claimed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Claim {
-    /// The job.
+    /// Id of the job.
     pub id: JobId,
-    /// The attempt, which every write must carry.
+    /// The attempt, which every write of the worker carries.
     pub attempt: u32,
 }
 
-/// What a worker records of a job's course in one commit.
+/// What a worker records of a job in one commit.
 #[derive(Clone, Debug, Default)]
 pub struct Recorded {
     /// Epochs that have ended.
     pub epochs: Vec<EpochRecord>,
-    /// Steps that were sampled.
+    /// Sampled steps.
     pub steps: Vec<StepMetrics>,
-    /// Checkpoints whose bytes are written.
+    /// Checkpoints whose blobs are written.
     pub checkpoints: Vec<NewCheckpoint>,
-    /// How far the job is.
+    /// The progress of the job.
     pub progress: Progress,
 }
 
-/// A job that some worker holds, as seen at one time.
+/// A job that a worker holds, at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
     /// The job and its attempt.
     pub claim: Claim,
-    /// The lease was renewed so often.
+    /// How often the lease was renewed.
     pub beat: i64,
 }
 
 impl Store {
-    /// Gives the job whose turn it is to the caller: of the highest priority, then by turns of the clients. Jobs of
-    /// one model run one after the other, in the order of their submission.
+    /// Claims the next job: the one with the highest priority, then by turns of the clients. Jobs of one
+    /// model run one after the other, in order of submission.
     ///
     /// # Errors
-    /// If the database fails.
+    /// Returns an error if the database fails.
     pub async fn claim(&self) -> Result<Option<Job>, StoreError> {
         if !self.database.has_waiting().await? {
             return Ok(None);
@@ -52,43 +52,43 @@ impl Store {
         Ok(job)
     }
 
-    /// How SQLite finds the next job, <https://sqlite.org/eqp.html>.
+    /// Returns SQLite's plan for the claim: <https://sqlite.org/eqp.html>.
     ///
     /// # Errors
-    /// If the database fails.
+    /// Returns an error if the database fails.
     pub async fn plan_of_claim(&self) -> Result<Vec<String>, StoreError> {
         self.database.plan_of_claim().await
     }
 
-    /// Renews the lease of a job and records how far it is.
+    /// Renews the lease of a job and records its progress.
     ///
     /// # Errors
-    /// If the database fails, or the job belongs to another attempt.
+    /// Returns an error if the database fails, or if the job has another attempt.
     pub async fn renew(&self, claim: Claim, progress: &Progress) -> Result<(), StoreError> {
         self.database.renew(claim, progress).await
     }
 
-    /// Whether a job still belongs to this attempt.
+    /// Returns whether a job still has this attempt.
     ///
     /// # Errors
-    /// If the database fails.
+    /// Returns an error if the database fails.
     pub async fn is_held(&self, claim: Claim) -> Result<bool, StoreError> {
         self.database.is_held(claim).await
     }
 
-    /// The jobs that workers hold, of this process and of others.
+    /// Returns the jobs that workers hold, in this process and others.
     ///
     /// # Errors
-    /// If the database fails.
+    /// Returns an error if the database fails.
     pub async fn held(&self) -> Result<Vec<Held>, StoreError> {
         self.database.held().await
     }
 
-    /// Records epochs, steps and checkpoints of a job. A checkpoint shows that the job can go on: deaths of its
-    /// process are counted anew from there.
+    /// Records epochs, steps and checkpoints of a job. A checkpoint resets the count of crashes, since it
+    /// shows that the job makes progress.
     ///
     /// # Errors
-    /// If the database fails, or the job belongs to another attempt.
+    /// Returns an error if the database fails, or if the job has another attempt.
     pub async fn record(&self, claim: Claim, recorded: &Recorded) -> Result<(), StoreError> {
         self.database.record(claim, recorded).await?;
         fault::point(Point::AfterRecord);
@@ -96,10 +96,10 @@ impl Store {
         Ok(())
     }
 
-    /// Gives a job back to the queue: its worker can't go on, or its server stops.
+    /// Puts a job back in the queue, because its worker can't continue or its server stops.
     ///
     /// # Errors
-    /// If the database fails, or the job belongs to another attempt.
+    /// Returns an error if the database fails, or if the job has another attempt.
     pub async fn release(&self, claim: Claim) -> Result<(), StoreError> {
         self.database.release(claim).await?;
         fault::point(Point::AfterRelease);
@@ -107,10 +107,10 @@ impl Store {
         Ok(())
     }
 
-    /// Gives all jobs that this process holds back to the queue, without their workers.
+    /// Puts all jobs of this process back in the queue, without their workers.
     ///
     /// # Errors
-    /// If the database fails for one of them.
+    /// Returns an error if the database fails for one of them.
     pub async fn release_all(&self) -> Result<(), StoreError> {
         let mut released = Ok(());
         for claim in self.live.claims() {
@@ -122,11 +122,12 @@ impl Store {
         released
     }
 
-    /// Takes a job from a worker that is gone, and puts it back in the queue; fails it where `crashes_max` of its
-    /// workers have gone with no checkpoint between. `None` where the lease was renewed since `held` was seen.
+    /// Takes a job from a worker that is gone and puts it back in the queue. Fails the job instead if
+    /// `crashes_max` of its workers have gone without a new checkpoint in between. Returns `None` if the
+    /// lease was renewed since `held` was read.
     ///
     /// # Errors
-    /// If the database fails.
+    /// Returns an error if the database fails.
     pub async fn rescue(&self, held: Held, crashes_max: u32) -> Result<Option<JobState>, StoreError> {
         let error = JobError {
             code: "crash_loop".to_owned(),
@@ -146,10 +147,11 @@ impl Store {
         Ok(state)
     }
 
-    /// Publishes the model of a job and ends the job, both or neither. `None` if another model has its version: then neither.
+    /// Publishes the model of a job and ends the job, in one transaction. Returns `None` and changes nothing
+    /// if another model has this version.
     ///
     /// # Errors
-    /// If the database fails, or the job belongs to another attempt.
+    /// Returns an error if the database fails, or if the job has another attempt.
     pub async fn succeed(
         &self,
         claim: Claim,
@@ -163,15 +165,15 @@ impl Store {
         Ok(published)
     }
 
-    /// Tells that a job has succeeded, once its model is served.
+    /// Notifies listeners that a job has succeeded, once its model is served.
     pub fn succeeded(&self, claim: Claim) {
         self.ended(claim.id);
     }
 
-    /// Ends a job that can't go on.
+    /// Fails a job that can't continue.
     ///
     /// # Errors
-    /// If the database fails, or the job belongs to another attempt.
+    /// Returns an error if the database fails, or if the job has another attempt.
     pub async fn fail(&self, claim: Claim, error: &JobError) -> Result<(), StoreError> {
         self.database.fail(claim, error).await?;
         self.ended(claim.id);

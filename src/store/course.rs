@@ -4,7 +4,7 @@ use super::{Store, StoreError, row_error};
 use crate::job::{EpochRecord, JobHistory, JobId};
 use crate::train::EpochMetrics;
 
-/// An epoch without its layers, as its index has it.
+/// An epoch without its layer statistics, as in the index.
 #[derive(FromRow)]
 pub(super) struct CourseRow {
     epoch: i64,
@@ -16,19 +16,19 @@ pub(super) struct CourseRow {
 }
 
 impl Store {
-    /// The epochs of a job after number `after`, `limit` at most.
+    /// Returns up to `limit` epochs of a job after epoch `after`.
     ///
     /// # Errors
-    /// If the database fails.
+    /// Returns an error if the database fails.
     pub async fn epochs(&self, id: JobId, after: u32, limit: u32) -> Result<Vec<EpochRecord>, StoreError> {
         self.database.epochs(id, after, limit).await
     }
 
-    /// The recorded course of a job after epoch `after`: `limit` epochs at most, the sampled steps of these epochs, and the last
-    /// epoch of them where there are more. The newest epochs come with the steps of the one that runs.
+    /// Returns up to `limit` recorded epochs of a job after epoch `after`, their sampled steps, and the last
+    /// of these epochs if there are more. The last page includes the steps of the running epoch.
     ///
     /// # Errors
-    /// If the database fails.
+    /// Returns an error if the database fails.
     pub async fn history(
         &self,
         id: JobId,
@@ -41,16 +41,16 @@ impl Store {
         epochs.truncate(limit as usize);
         let next = epochs.last().filter(|_| has_more).map(|epoch| epoch.metrics.epoch);
         let steps_of = |epoch: u32| u64::from(epoch).saturating_mul(steps_per_epoch);
-        // Some thousand at most are kept of a job.
+        // At most some thousand steps of a job are kept.
         let steps = self.database.steps(id, steps_of(after), next.map_or(u64::MAX, steps_of)).await?;
         Ok((JobHistory { epochs, steps }, next))
     }
 
-    /// The figures of every epoch of a job, of the newest with its layers, of the others without: a small part of what is
-    /// recorded.
+    /// Returns the metrics of every epoch of a job. Only the newest has its layer statistics, since all of
+    /// them would be large.
     ///
     /// # Errors
-    /// If the database fails.
+    /// Returns an error if the database fails.
     pub async fn course(&self, id: JobId) -> Result<Vec<EpochMetrics>, StoreError> {
         let rows = self.database.course(id).await?;
         let metrics = |row: CourseRow| {

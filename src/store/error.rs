@@ -5,7 +5,7 @@ use sqlx::migrate::MigrateError;
 use super::sqlite::{VERSION_LEAST, code};
 use crate::job::JobId;
 
-/// What the rows can't do.
+/// Why an operation of the store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database failed.
@@ -14,66 +14,67 @@ pub enum StoreError {
     /// The database is of another program or version.
     #[error("migration: {0}")]
     Migration(#[source] MigrateError),
-    /// A younger chainrule has written the database.
+    /// A newer chainrule has written the database.
     #[error("a newer chainrule has written it: its rows are of version {found}, this one knows {known}")]
     Newer {
-        /// The version of its rows.
+        /// The version of its schema.
         found: i64,
-        /// The last version that this program knows.
+        /// The newest version that this program knows.
         known: i64,
     },
-    /// An older chainrule has written the database, and it is not to be changed.
+    /// An older chainrule has written the database, and it may not be migrated now.
     #[error("an older chainrule has written it; start the server on it once, which brings it up to date")]
     Older,
-    /// The commit that this was part of failed.
+    /// The commit of a batch that this write was part of failed.
     #[error(transparent)]
     Commit(Arc<sqlx::Error>),
     /// The store is closed.
     #[error("the store is closed")]
     Closed,
-    /// The database library loses rows.
+    /// The version of SQLite has a bug that loses rows.
     #[error("sqlite {found} is older than {}.{}.{}", VERSION_LEAST.0, VERSION_LEAST.1, VERSION_LEAST.2)]
     Version {
-        /// Its version.
+        /// The version that is linked.
         found: String,
     },
-    /// A row that no version of this program wrote.
+    /// A row that no version of this program could have written.
     #[error("{what} of {id} can't be read: {why}")]
     Row {
         /// The column.
         what: &'static str,
-        /// The row.
+        /// The key of the row.
         id: String,
-        /// Why.
+        /// Why it can't be parsed.
         why: String,
     },
-    /// The job was given to another attempt, or has ended.
+    /// The job has another attempt, or has ended.
     #[error("attempt {attempt} of job {id} is not the current one")]
     Fenced {
-        /// The job.
+        /// Id of the job.
         id: JobId,
-        /// The attempt that wrote.
+        /// The attempt of the write.
         attempt: u32,
     },
 }
 
 impl StoreError {
-    /// Whether the disk takes nothing: it is full, or read-only, or fails.
+    /// Returns whether the disk refuses writes: it is full, read-only or fails.
     pub fn is_of_disk(&self) -> bool {
         matches!(self.code(), Some(code::FULL | code::READONLY | code::IOERR | code::CANTOPEN))
     }
 
-    /// Whether another process holds the database.
+    /// Returns whether another process has the database locked.
     pub fn is_busy(&self) -> bool {
         self.code() == Some(code::BUSY)
     }
 
-    /// Whether the file may not be opened or written.
+    /// Returns whether the file may not be opened or written.
     pub fn is_denied(&self) -> bool {
         matches!(self.code(), Some(code::PERM | code::READONLY | code::CANTOPEN))
     }
 
-    /// Whether the same statement may succeed later: the disk is full or fails, others hold the database.
+    /// Returns whether the same statement may succeed later, because the disk is full or fails or the
+    /// database is locked.
     pub fn is_transient(&self) -> bool {
         match self {
             _ if matches!(self.code(), Some(code::CORRUPT | code::NOTADB)) => false,

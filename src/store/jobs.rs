@@ -3,14 +3,14 @@ use sqlx::FromRow;
 use super::{Store, StoreError, format, row_error, timestamp};
 use crate::job::{Job, JobId, JobState};
 
-/// Which jobs to list.
+/// The jobs to list.
 #[derive(Clone, Debug, Default)]
 pub struct JobFilter {
-    /// Those in this state.
+    /// Only jobs in this state.
     pub state: Option<JobState>,
-    /// Those of this model.
+    /// Only jobs that publish this model.
     pub model: Option<String>,
-    /// Those older than this one.
+    /// Only jobs older than this one.
     pub before: Option<JobId>,
 }
 
@@ -57,20 +57,20 @@ impl TryFrom<JobRow> for Job {
 }
 
 impl Store {
-    /// The job called `id`.
+    /// Returns the job with this id.
     ///
     /// # Errors
-    /// If the database fails.
+    /// Returns an error if the database fails.
     pub async fn job(&self, id: JobId) -> Result<Option<Job>, StoreError> {
         let row = self.database.job(id).await?;
         Ok(row.map(Job::try_from).transpose()?.map(|job| self.live.on(job)))
     }
 
-    /// Jobs, newest first, `limit` at most, and the last one looked at where there are more. One whose row can't be read is
-    /// logged and left out.
+    /// Returns up to `limit` jobs, newest first, and the last id that was read if there are more. A job whose
+    /// row can't be parsed is logged and left out.
     ///
     /// # Errors
-    /// If the database fails.
+    /// Returns an error if the database fails.
     pub async fn jobs(
         &self,
         filter: &JobFilter,
@@ -89,10 +89,10 @@ impl Store {
         Ok((rows.into_iter().filter_map(readable).collect(), last))
     }
 
-    /// How many jobs are in each state.
+    /// Returns the number of jobs in each state.
     ///
     /// # Errors
-    /// If the database fails.
+    /// Returns an error if the database fails.
     pub async fn counts(&self) -> Result<Vec<(JobState, u64)>, StoreError> {
         let rows = self.database.counts().await?;
         let count = |state: JobState| {
@@ -102,10 +102,10 @@ impl Store {
         Ok(JobState::ALL.map(count).to_vec())
     }
 
-    /// How many jobs wait in the queue.
+    /// Returns the number of queued jobs.
     ///
     /// # Errors
-    /// If the database fails.
+    /// Returns an error if the database fails.
     pub async fn queue_length(&self) -> Result<u64, StoreError> {
         let counts = self.counts().await?;
         Ok(counts.iter().find(|(state, _)| *state == JobState::Queued).map_or(0, |(_, count)| *count))

@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::Claim;
 use crate::job::{Job, JobId, JobState, Progress};
 
-/// How far the jobs are that run in this process: younger than their rows, and known though the disk takes no more.
+/// The progress of the jobs that run in this process. It is newer than their rows, and available even if the
+/// disk is full.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Live(Arc<Mutex<HashMap<JobId, (u32, Progress)>>>);
 
@@ -20,17 +21,17 @@ impl Live {
         }
     }
 
-    /// All that run in this process.
+    /// Returns the claims of all jobs that run in this process.
     pub fn claims(&self) -> Vec<Claim> {
         self.jobs().iter().map(|(&id, &(attempt, _))| Claim { id, attempt }).collect()
     }
 
-    /// The attempt that runs in this process, and how far it is.
+    /// Returns attempt and progress of a job that runs in this process.
     pub fn of(&self, id: JobId) -> Option<(u32, Progress)> {
         self.jobs().get(&id).copied()
     }
 
-    /// The job with what is known beyond its row.
+    /// Returns the job with the progress that is newer than its row.
     pub fn on(&self, mut job: Job) -> Job {
         if job.state == JobState::Running
             && let Some((attempt, progress)) = self.jobs().get(&job.id)

@@ -1,10 +1,10 @@
-//! Rows: jobs, their course, their checkpoints, and the models they published. The only room that
-//! knows SQL, which stands in `sqlite/`.
+//! The rows: jobs, their epochs and checkpoints, and the models they published. The only room that knows SQL,
+//! which is in `sqlite/`.
 //!
-//! A change of state is one guarded statement, or a
-//! transaction that begins with one; a worker's write carries the attempt it was given and touches
-//! one row or nothing. Several processes of one machine may share the rows. What one process remembers besides is in
-//! `batch` (jobs that wait for a commit), `live` (progress that is not written yet), `notify` and `pace`.
+//! A change of state is one guarded statement, or a transaction that begins with one. A worker's write
+//! carries its attempt, and changes one row or nothing. Several processes of one machine may share the rows.
+//! What only one process remembers is in `batch` (jobs that wait for a commit), `live` (progress that is not
+//! written yet), `notify` and `pace`.
 
 mod batch;
 mod blobs;
@@ -48,10 +48,10 @@ use self::notify::Notify;
 use self::pace::Pace;
 use self::sqlite::Database;
 
-/// How long the log of the database grows before it is written back.
+/// The time between two write-backs of the database's log.
 const WRITE_BACK: Duration = Duration::from_millis(20);
 
-/// A handle to the rows; clones share it.
+/// A handle to the rows. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Store {
     database: Database,
@@ -63,18 +63,19 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the database at `path`, made when missing, and brings it up to date.
+    /// Opens the database at `path`, creates it if it is missing, and runs the migrations.
     ///
     /// # Errors
-    /// If the file can't be written, is no database of this program, or one of a younger one.
+    /// Returns an error if the file can't be written, or if it is not a database of this program or is one of
+    /// a newer version.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         Ok(Self::of(Database::open(path).await?))
     }
 
-    /// Opens the database at `path` as it is.
+    /// Opens the database at `path` without migrations.
     ///
     /// # Errors
-    /// If the file is no database of this very version.
+    /// Returns an error if the file is not a database of this version.
     pub async fn open_existing(path: &Path) -> Result<Self, StoreError> {
         Ok(Self::of(Database::open_existing(path).await?))
     }
@@ -90,15 +91,15 @@ impl Store {
         }
     }
 
-    /// Closes every connection, after the writes under way.
+    /// Closes every connection after the writes in progress.
     pub async fn close(&self) {
         self.tasks.close();
         self.tasks.wait().await;
         self.database.close().await;
     }
 
-    /// Writes the log of the database back into it while jobs come. SQLite leaves that to the commit that
-    /// finds the log long, and those who wait for this one wait ten times as long.
+    /// Writes the database's log back while jobs arrive. SQLite would leave that to the commit that finds the
+    /// log long, which takes ten times as long and delays all that wait for it.
     pub async fn write_back(&self) {
         let mut queued = self.queued();
         while queued.changed().await.is_ok() {
@@ -109,46 +110,45 @@ impl Store {
         }
     }
 
-    /// A whole and consistent copy of the rows in a new file at `path`, while others read and write.
+    /// Copies the rows of one moment to a new file at `path`. Others may read and write meanwhile.
     ///
     /// # Errors
-    /// If the file exists or can't be written.
+    /// Returns an error if the file exists or can't be written.
     pub async fn snapshot(&self, path: &Path) -> Result<(), StoreError> {
         self.database.snapshot(path).await
     }
 
-    /// Whether every page of the database is sound, and every row that another refers to is there; what is wrong, in
-    /// words.
+    /// Checks every page of the database and every foreign key. Returns a line for each fault.
     ///
     /// # Errors
-    /// If it can't be read.
+    /// Returns an error if the database can't be read.
     pub async fn integrity(&self) -> Result<Vec<String>, StoreError> {
         self.database.integrity().await
     }
 
-    /// Gives pages that hold nothing back to the file system, some at a time: others write in between.
+    /// Returns free pages to the file system, a few at a time, so that others can write in between.
     ///
     /// # Errors
-    /// If the database fails.
+    /// Returns an error if the database fails.
     pub async fn shrink(&self) -> Result<(), StoreError> {
         self.database.shrink().await
     }
 
-    /// Sees whether rows can be read and written.
+    /// Checks that rows can be read and written.
     ///
     /// # Errors
-    /// If they can't.
+    /// Returns an error if they can't.
     pub async fn probe(&self) -> Result<(), StoreError> {
         self.database.probe().await
     }
 }
 
-/// Microseconds since 1970, now.
+/// Returns the current time in microseconds since 1970.
 fn now() -> i64 {
     jiff::Timestamp::now().as_microsecond()
 }
 
-/// So long ago.
+/// Returns the time `age` ago, in microseconds since 1970.
 fn ago(age: Duration) -> i64 {
     now().saturating_sub(i64::try_from(age.as_micros()).unwrap_or(i64::MAX))
 }

@@ -13,9 +13,9 @@ use crate::nn::LayerSpec;
 /// A model to be published.
 #[derive(Clone, Debug)]
 pub struct NewModel {
-    /// Its name.
+    /// Name of the model.
     pub name: String,
-    /// Its version, see [`Store::next_version`].
+    /// Number of the version; see [`Store::next_version`].
     pub version: u32,
     /// Accuracy on the test split.
     pub test_accuracy: f64,
@@ -23,24 +23,24 @@ pub struct NewModel {
     pub test_loss: f64,
     /// Number of weights and biases.
     pub parameters: usize,
-    /// Its layers.
+    /// The layers of the network.
     pub layers: Vec<LayerSpec>,
-    /// Names of the classes.
+    /// Names of the classes, in the order of the outputs.
     pub classes: Vec<String>,
-    /// Its bytes.
+    /// The written blob.
     pub blob: Blob,
 }
 
-/// A published model and where its bytes are.
+/// A published version, and the key of its blob.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PublishedModel {
-    /// Its name.
+    /// Name of the model.
     pub name: String,
-    /// Where its bytes are.
+    /// Key of the blob.
     pub blob_key: String,
-    /// Whose it is; empty if it was published before callers were recorded.
+    /// The owner. It is empty if the version was published before callers were recorded.
     pub owner: String,
-    /// What the API shows.
+    /// The version itself.
     pub row: ModelVersion,
 }
 
@@ -90,68 +90,68 @@ impl TryFrom<ModelRow> for PublishedModel {
     }
 }
 
-/// The source with this word in the rows.
+/// Returns the source with this name.
 fn source_named(word: &str) -> Option<ModelSource> {
     ModelSource::ALL.into_iter().find(|source| source.as_str() == word)
 }
 
-/// Every published model, as of one moment.
+/// All published models at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Models {
-    /// Every version.
+    /// Every version of every model.
     pub versions: Vec<PublishedModel>,
-    /// Every alias: the model's name, the alias, the version it means.
+    /// Every alias: name of the model, alias, version.
     pub aliases: Vec<(String, String, u32)>,
-    /// Grows with every change of a version or an alias.
+    /// A number that grows with every change of a version or an alias.
     pub revision: i64,
 }
 
-/// What has changed of the models since a revision.
+/// The changes of models since a revision.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ModelChanges {
-    /// Of the last change.
+    /// The revision after these changes.
     pub revision: i64,
-    /// The models that have changed, by name.
+    /// The changed models, by name.
     pub models: BTreeMap<String, ModelChange>,
 }
 
-/// A model that has changed.
+/// A changed model.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ModelChange {
     /// The numbers of all its versions.
     pub numbers: BTreeSet<u32>,
-    /// Versions that were published since.
+    /// The versions published since.
     pub published: Vec<PublishedModel>,
-    /// All its aliases and the versions they mean.
+    /// All its aliases and their versions.
     pub aliases: BTreeMap<String, u32>,
 }
 
-/// What became of a wish to set an alias.
+/// The result of setting an alias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SetAlias {
-    /// It means the version.
+    /// The alias refers to the version.
     Set,
     /// There is no such version.
     Unknown,
-    /// The model has as many aliases as it may have, and this is none of them.
+    /// The model has the largest number of aliases, and this would be a new one.
     TooMany,
 }
 
-/// Which versions of a model are due to be removed; never the newest.
+/// Which versions of a model retention deletes. The newest is never among them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OldVersions {
-    /// All but the newest so many.
+    /// All but the newest `n`.
     Beyond(u64),
-    /// Those published longer ago.
+    /// Those that were published longer ago than this.
     For(Duration),
 }
 
-/// What became of a wish to delete a version.
+/// The result of deleting a version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeletedVersion {
-    /// It is gone; the bytes under this key are named by nobody any more.
+    /// It is deleted. No row names this key any more.
     Gone(String),
-    /// An alias means it.
+    /// An alias refers to it.
     Aliased(String),
     /// A job that has not ended starts from it.
     Needed(JobId),
@@ -160,51 +160,52 @@ pub enum DeletedVersion {
 }
 
 impl Store {
-    /// The version that a model published now under `name` would be: above every one that there was, deleted ones too.
+    /// Returns the number of the next version of `name`. It is greater than those of all earlier versions,
+    /// including deleted ones.
     ///
     /// # Errors
-    /// If the database fails.
+    /// Returns an error if the database fails.
     pub async fn next_version(&self, name: &str) -> Result<u32, StoreError> {
         self.database.next_version(name).await
     }
 
-    /// Every published model.
+    /// Returns every published model.
     ///
     /// # Errors
-    /// If the database fails.
+    /// Returns an error if the database fails.
     pub async fn models(&self) -> Result<Models, StoreError> {
         self.database.models().await
     }
 
-    /// What has changed of the models since `revision`, as of one moment; below 0, all there is. A version whose row can't
-    /// be read is logged and left out.
+    /// Returns the changes of models since `revision`, at one moment. A negative revision returns everything.
+    /// A version whose row can't be parsed is logged and left out.
     ///
     /// # Errors
-    /// If the database fails.
+    /// Returns an error if the database fails.
     pub async fn model_changes(&self, revision: i64) -> Result<ModelChanges, StoreError> {
         self.database.model_changes(revision).await
     }
 
-    /// Versions that are due to be removed, by name and number.
+    /// Returns the versions that retention deletes, by name and number.
     ///
     /// # Errors
-    /// If the database fails.
+    /// Returns an error if the database fails.
     pub async fn old_versions(&self, old: OldVersions) -> Result<Vec<(String, u32)>, StoreError> {
         self.database.old_versions(old).await
     }
 
-    /// Grows with every change of a version or an alias.
+    /// Returns a number that grows with every change of a version or an alias.
     ///
     /// # Errors
-    /// If the database fails.
+    /// Returns an error if the database fails.
     pub async fn model_revision(&self) -> Result<i64, StoreError> {
         self.database.model_revision().await
     }
 
-    /// Lets `alias` mean this version from now on, unless it is new and the model has `aliases_max` already.
+    /// Points `alias` to a version, unless it is a new alias and the model has `aliases_max` already.
     ///
     /// # Errors
-    /// If the database fails.
+    /// Returns an error if the database fails.
     pub async fn set_alias(
         &self,
         name: &str,
@@ -221,24 +222,24 @@ impl Store {
             match self.database.version_and_aliases(name, version).await? {
                 (false, _) => return Ok(SetAlias::Unknown),
                 (true, aliases) if aliases >= i64::from(aliases_max) => return Ok(SetAlias::TooMany),
-                // It was published, or an alias went, in between.
+                // The version was published, or an alias was deleted, between the two statements.
                 (true, _) => {}
             }
         }
     }
 
-    /// Takes an alias away; `false` where there is none.
+    /// Deletes an alias. Returns `false` if there is none.
     ///
     /// # Errors
-    /// If the database fails.
+    /// Returns an error if the database fails.
     pub async fn delete_alias(&self, name: &str, alias: &str) -> Result<bool, StoreError> {
         self.database.delete_alias(name, alias).await
     }
 
-    /// Deletes a version that no alias means and no job that has not ended starts from.
+    /// Deletes a version that has no alias and that no job needs which has not ended.
     ///
     /// # Errors
-    /// If the database fails.
+    /// Returns an error if the database fails.
     pub async fn delete_version(&self, name: &str, version: u32) -> Result<DeletedVersion, StoreError> {
         let deleted = self.database.delete_version(name, version).await?;
         if let DeletedVersion::Gone(_) = deleted {

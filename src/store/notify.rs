@@ -6,13 +6,13 @@ use tokio::time::MissedTickBehavior;
 use super::{Claim, Store};
 use crate::job::{JobId, Progress};
 
-/// Changes a listener may lag behind before it is told that it missed some.
+/// How many changes a listener may lag behind before it misses some.
 const CHANGES_KEPT: usize = 1_024;
 
-/// How often it is looked whether another process has written.
+/// The time between two checks for writes of other processes.
 const FOLLOW: Duration = Duration::from_millis(50);
 
-/// Wakes those of this process who wait for a job to change, or to enter the queue.
+/// Wakes the tasks of this process that wait for a job to change or to enter the queue.
 #[derive(Clone, Debug)]
 pub(super) struct Notify {
     changes: broadcast::Sender<Option<JobId>>,
@@ -26,30 +26,30 @@ impl Default for Notify {
 }
 
 impl Notify {
-    /// A job, or for `None` any of them, has changed.
+    /// Notifies that a job has changed, or with `None` that any may have.
     pub fn changed(&self, id: Option<JobId>) {
-        // Nobody listening is no fault.
+        // It is no error if nobody listens.
         let _ = self.changes.send(id);
     }
 
-    /// A job may have entered the queue, or be the next of its model now.
+    /// Notifies that a job may have entered the queue or become the next of its model.
     pub fn queued(&self) {
         self.queued.send_replace(());
     }
 }
 
 impl Store {
-    /// Hears of every job that changes from now on; `None` stands for any of them.
+    /// Subscribes to changes of jobs. `None` means that any job may have changed.
     pub fn changes(&self) -> broadcast::Receiver<Option<JobId>> {
         self.notify.changes.subscribe()
     }
 
-    /// Hears when a job may have entered the queue.
+    /// Subscribes to jobs that may have entered the queue.
     pub fn queued(&self) -> watch::Receiver<()> {
         self.notify.queued.subscribe()
     }
 
-    /// Tells `changed`, and then those who listen, when other processes have written.
+    /// When other processes have written, calls `changed` and then notifies the listeners.
     pub async fn follow<F: Future<Output = ()>>(&self, changed: impl Fn() -> F) {
         let mut ticks = tokio::time::interval(FOLLOW);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -68,34 +68,34 @@ impl Store {
         }
     }
 
-    /// How long it takes on average until a place in the queue is free, as measured.
+    /// Returns the measured mean time between two jobs leaving the queue.
     pub fn queue_interval(&self) -> Option<Duration> {
         self.pace.interval()
     }
 
-    /// Tells this process how far a job is.
+    /// Publishes the progress of a job within this process.
     pub fn tell(&self, claim: Claim, progress: Progress) {
         self.live.set(claim, progress);
         self.notify.changed(Some(claim.id));
     }
 
-    /// Whether this process holds a job: it tells how far it is.
+    /// Returns whether this process holds a job, so that its progress is known here.
     pub fn is_told(&self, claim: Claim) -> bool {
         self.live.of(claim.id).is_some_and(|(attempt, _)| attempt == claim.attempt)
     }
 
-    /// Forgets what was told.
+    /// Forgets the progress of a job.
     pub fn forget(&self, claim: Claim) {
         self.live.forget(claim);
     }
 
-    /// A job has entered the queue.
+    /// Notifies that a job has entered the queue.
     pub(super) fn enqueued(&self, id: JobId) {
         self.notify.changed(Some(id));
         self.notify.queued();
     }
 
-    /// A job has ended: the next one of its model may run now.
+    /// Notifies that a job has ended, so that the next of its model may run.
     pub(super) fn ended(&self, id: JobId) {
         self.pace.ended();
         self.enqueued(id);

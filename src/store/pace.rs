@@ -2,15 +2,15 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Ends that are remembered.
+/// How many ends are remembered.
 const ENDS: usize = 32;
 
-/// How fast the queue moves, from when jobs left it.
+/// The rate at which jobs end.
 #[derive(Debug, Default)]
 pub(super) struct Pace(Mutex<VecDeque<Instant>>);
 
 impl Pace {
-    /// A job has left the queue or its worker.
+    /// Records that a job has left the queue or its worker.
     pub fn ended(&self) {
         let mut ends = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if ends.len() == ENDS {
@@ -19,7 +19,8 @@ impl Pace {
         ends.push_back(Instant::now());
     }
 
-    /// The mean time between two ends, the time since the last one included; `None` where none is known.
+    /// Returns the mean time between two ends, including the time since the last one. `None` if there was no
+    /// end yet.
     pub fn interval(&self) -> Option<Duration> {
         let ends = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Some(ends.front()?.elapsed() / ends.len() as u32)

@@ -6,80 +6,80 @@ use crate::train::TrainSpec;
 /// A job to be accepted.
 #[derive(Clone, Debug)]
 pub struct NewJob {
-    /// What it trains.
+    /// The validated specification.
     pub spec: TrainSpec,
     /// Its progress before the first step.
     pub progress: Progress,
-    /// Whose it is: clients take turns.
+    /// The client that owns the job. Clients take turns.
     pub client: String,
-    /// The client's key for this request; another client's is another key.
+    /// The client's key for this request. Keys of different clients are different.
     pub idempotency_key: Option<String>,
-    /// Digest of the request, to tell whether a key comes with another one.
+    /// Digest of the request, which detects a key that is used for two requests.
     pub request_sha256: String,
 }
 
-/// What became of a [`NewJob`].
+/// The result of inserting a [`NewJob`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Inserted {
-    /// It is in the queue.
+    /// The job is in the queue.
     Accepted(Job),
-    /// The same request came before.
+    /// The same request was sent before.
     Repeated(Job),
-    /// The key came before with another request.
+    /// The key belongs to another request.
     OtherRequest,
     /// The queue is full.
     QueueFull,
-    /// The version that it starts from has been deleted.
+    /// The version that it starts from was deleted.
     InitialModelGone,
 }
 
-/// What became of a wish to cancel.
+/// The result of cancelling a job.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cancelled {
-    /// It is cancelled.
+    /// The job is cancelled.
     Accepted(Job),
-    /// It had ended before.
+    /// The job had ended before.
     Ended(Job),
     /// There is no such job.
     Unknown,
 }
 
-/// What became of a wish to resume.
+/// The result of resuming a job.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Resumed {
-    /// It is in the queue.
+    /// The job is in the queue.
     Accepted(Job),
-    /// It is in the queue, runs or has succeeded.
+    /// The job is queued or running, or has succeeded.
     NotStopped(Job),
     /// The queue is full.
     QueueFull,
-    /// The version that it starts from has been deleted.
+    /// The version that it starts from was deleted.
     InitialModelGone,
     /// There is no such job.
     Unknown,
 }
 
-/// What became of a wish to delete.
+/// The result of deleting a job.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Deleted {
-    /// It is gone; the bytes under these keys are named by nobody any more.
+    /// The job is deleted. No row names these keys any more.
     Gone(Vec<String>),
-    /// It has not ended, but is in this state.
+    /// The job has not ended and is in this state.
     NotEnded(JobState),
     /// There is no such job.
     Unknown,
 }
 
-/// How many of the `queue_max` jobs that may wait may be those of one client.
+/// Returns how many of the `queue_max` waiting jobs one client may have.
 pub fn queue_share(queue_max: u32) -> u32 {
     queue_max.div_ceil(2)
 }
 
 impl Store {
-    /// What became of an earlier request of this client with this key.
+    /// Returns the result of an earlier request of this client with this key.
     ///
     /// # Errors
-    /// If the database fails.
+    /// Returns an error if the database fails.
     pub async fn by_key(
         &self,
         client: &str,
@@ -93,10 +93,10 @@ impl Store {
         }))
     }
 
-    /// Ends a job that has not ended; the worker of one that runs stops when it hears of it.
+    /// Cancels a job that has not ended. The worker of a running job stops when it notices.
     ///
     /// # Errors
-    /// If the database fails.
+    /// Returns an error if the database fails.
     pub async fn cancel(&self, id: JobId) -> Result<Cancelled, StoreError> {
         loop {
             if let Some(job) = self.try_cancel(id).await? {
@@ -106,7 +106,7 @@ impl Store {
             match self.job(id).await? {
                 None => return Ok(Cancelled::Unknown),
                 Some(job) if job.state.is_ended() => return Ok(Cancelled::Ended(job)),
-                // It was resumed in between.
+                // The job was resumed between the two statements.
                 Some(_) => {}
             }
         }
@@ -122,10 +122,10 @@ impl Store {
         row.map(Job::try_from).transpose()
     }
 
-    /// Puts a job that failed or was cancelled back in the queue, behind those of its model that wait.
+    /// Puts a failed or cancelled job back in the queue, after the waiting jobs of its model.
     ///
     /// # Errors
-    /// If the database fails.
+    /// Returns an error if the database fails.
     pub async fn resume(&self, id: JobId, queue_max: u32) -> Result<Resumed, StoreError> {
         loop {
             if let Some(job) = self.try_resume(id, queue_max).await? {
@@ -145,7 +145,7 @@ impl Store {
                 Some(_) if !self.takes_again(id, queue_max).await? => {
                     return Ok(Resumed::QueueFull);
                 }
-                // It was stopped, or the queue had room, in between.
+                // The job was stopped, or the queue got room, between the two statements.
                 Some(_) => {}
             }
         }
@@ -157,16 +157,16 @@ impl Store {
         row.map(Job::try_from).transpose()
     }
 
-    /// Whether the queue has room for one more job, of the client of this one.
+    /// Returns whether the queue has room for another job of this job's client.
     async fn takes_again(&self, id: JobId, queue_max: u32) -> Result<bool, StoreError> {
         let has_share = self.database.queued_of_client_of(id).await? < i64::from(queue_share(queue_max));
         Ok(has_share && self.queue_length().await? < u64::from(queue_max))
     }
 
-    /// Deletes a job that has ended, its course and its checkpoints. Its model stays.
+    /// Deletes an ended job with its epochs and checkpoints. Its model stays.
     ///
     /// # Errors
-    /// If the database fails.
+    /// Returns an error if the database fails.
     pub async fn delete_job(&self, id: JobId) -> Result<Deleted, StoreError> {
         let deleted = self.database.delete_job(id).await?;
         if let Deleted::Gone(_) = deleted {

@@ -1,30 +1,30 @@
 use super::{Store, StoreError};
 use crate::job::JobId;
 
-/// What went with a version whose bytes are lost.
+/// What was deleted or broken with a version whose blob is lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dropped {
-    /// Aliases that meant it.
+    /// Aliases of the version.
     pub aliases: Vec<String>,
-    /// Jobs that have not ended and start from it.
+    /// Jobs that have not ended and start from the version.
     pub needed_by: Vec<JobId>,
 }
 
-/// For whoever has the rows for itself: no worker writes.
+/// Repairs, for a process that is alone on the folder, so that no worker writes.
 impl Store {
-    /// Forgets a checkpoint whose bytes are lost.
+    /// Deletes the row of a checkpoint whose blob is lost.
     ///
     /// # Errors
-    /// If the database fails.
+    /// Returns an error if the database fails.
     pub async fn drop_checkpoint(&self, id: JobId, blob_key: &str) -> Result<(), StoreError> {
         self.database.drop_checkpoint(id, blob_key).await
     }
 
-    /// Deletes a version whose bytes are lost, and every alias that means it; `None` where its row is gone, or names
-    /// other bytes.
+    /// Deletes a version whose blob is lost, and all its aliases. Returns `None` if the row is gone or names
+    /// another blob.
     ///
     /// # Errors
-    /// If the database fails.
+    /// Returns an error if the database fails.
     pub async fn drop_version(
         &self,
         name: &str,

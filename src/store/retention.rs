@@ -3,36 +3,37 @@ use std::time::Duration;
 use super::{Store, StoreError};
 use crate::job::JobId;
 
-/// A place in the order in which ended jobs are removed; the default is before all.
+/// A position in the order in which retention deletes ended jobs. The default is before all of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place {
     pub(super) finished_at: i64,
     pub(super) sequence: i64,
 }
 
-/// An ended job that is due to be removed.
+/// An ended job that retention deletes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended {
-    /// The job.
+    /// Id of the job.
     pub id: JobId,
-    /// Where to go on from.
+    /// The position to continue after.
     pub place: Place,
 }
 
 impl Store {
-    /// Some of the ended jobs that are older than the newest `keep` of them, behind `after`, oldest first; none where there
-    /// are no more.
+    /// Returns some of the ended jobs after `after` that are not among the newest `keep`, oldest first. Empty
+    /// if there are no more.
     ///
     /// # Errors
-    /// If the database fails.
+    /// Returns an error if the database fails.
     pub async fn ended_beyond(&self, keep: u64, after: Place) -> Result<Vec<Ended>, StoreError> {
         self.database.ended_beyond(keep, after).await
     }
 
-    /// Some of the jobs that ended longer ago than `age`, behind `after`, oldest first; none where there are no more.
+    /// Returns some of the jobs after `after` that ended longer ago than `age`, oldest first. Empty if there
+    /// are no more.
     ///
     /// # Errors
-    /// If the database fails.
+    /// Returns an error if the database fails.
     pub async fn ended_for(&self, age: Duration, after: Place) -> Result<Vec<Ended>, StoreError> {
         self.database.ended_for(age, after).await
     }

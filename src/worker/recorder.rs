@@ -1,4 +1,4 @@
-//! What the trainer tells while it trains, as entries for the scribe. It has the clock.
+//! Turns the reports of the trainer into entries for the scribe. It has the clock.
 
 use std::time::Instant;
 
@@ -14,10 +14,10 @@ use crate::job::{EpochRecord, Job, Progress, StepMemory};
 use crate::nn::Shape;
 use crate::train::{EpochMetrics, Observer, StepMetrics, StepReport, TrainSpec, TrainState};
 
-/// Steps of a job that are recorded, about.
+/// The approximate number of steps of a job that are recorded.
 const STEPS_RECORDED: u64 = 1_000;
 
-/// Listens to the trainer.
+/// The observer of the trainer.
 pub(super) struct Recorder<'a> {
     worker: &'a Worker,
     runtime: &'a Handle,
@@ -26,7 +26,7 @@ pub(super) struct Recorder<'a> {
     input: Shape,
     lease: &'a Lease,
     entries: mpsc::Sender<Entry>,
-    /// Sampled since they were last told.
+    /// Steps sampled since the last entry.
     steps: Vec<StepMetrics>,
     steps_per_epoch: u64,
     elapsed_before: f64,
@@ -35,7 +35,7 @@ pub(super) struct Recorder<'a> {
     epoch_started: Instant,
     epoch_images: usize,
     checkpoint_told: Instant,
-    /// Whether an entry was dropped: what comes after it would leave a hole.
+    /// Whether an entry was dropped. Later entries would then leave a gap.
     is_cut: bool,
 }
 
@@ -85,18 +85,19 @@ impl<'a> Recorder<'a> {
         *self.lease.progress.borrow()
     }
 
-    /// The progress of a job that is done, be it before its last epoch.
+    /// Returns the progress of a finished job, which may have ended before its last epoch.
     pub fn finished(&self) -> Progress {
         let elapsed_seconds = self.elapsed_before + self.started.elapsed().as_secs_f64();
         Progress { fraction: 1.0, elapsed_seconds, eta_seconds: Some(0.0), ..self.current() }
     }
 
-    /// Tells that the job stops here, to be gone on with later.
+    /// Sends the state at which the job stops, to be resumed later.
     pub fn pause(&mut self, state: Box<TrainState>) -> Result<(), WorkerError> {
         self.tell(None, Some(state))
     }
 
-    /// Waits only where the scribe is far behind; when the job shall stop meanwhile, the entry and all after it are dropped.
+    /// Waits only if the scribe is far behind. If the job must stop meanwhile, this entry and all later ones
+    /// are dropped.
     fn tell(
         &mut self,
         epoch: Option<EpochRecord>,

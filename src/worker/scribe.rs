@@ -1,4 +1,5 @@
-//! Writes what the trainer tells, beside it: training waits for no disk, until the disk falls far behind.
+//! Writes the trainer's reports on a thread of its own, so that training waits for the disk only if it falls
+//! far behind.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,30 +15,31 @@ use crate::job::{BlobKey, EpochRecord, Progress};
 use crate::store::{Claim, NewCheckpoint, Recorded};
 use crate::train::{StepMetrics, TrainState};
 
-/// Entries that may wait: beyond, training waits as well.
+/// The most entries that may wait. Beyond that, training waits as well.
 pub(super) const ENTRIES: usize = 4;
 
-/// How long it waits after a write has failed, at first and at most.
+/// The first and the longest pause after a failed write.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
-/// What the trainer tells at a time.
+/// A part of the trainer's report.
 pub(super) struct Entry {
-    /// The epoch that has ended, if one has.
+    /// The epoch, if one has ended.
     pub epoch: Option<EpochRecord>,
     /// Steps sampled since the last entry.
     pub steps: Vec<StepMetrics>,
-    /// The state to be kept, if it shall be.
+    /// The state to save as a checkpoint, if one is due.
     pub state: Option<Box<TrainState>>,
-    /// How far the job is.
+    /// The progress of the job.
     pub progress: Progress,
 }
 
 impl Worker {
-    /// Writes entries, in their order, until there are no more. What came while another was written goes into one
+    /// Writes entries in order until there are no more. Entries that arrive during a write share the next
     /// commit.
     ///
     /// # Errors
-    /// If the job belongs to another attempt, or the server stops before the disk has taken all.
+    /// Returns an error if the job has another attempt, or if the server stops before the disk has accepted
+    /// everything.
     pub(super) async fn scribe(
         &self,
         lease: &Lease,
@@ -110,19 +112,20 @@ impl Worker {
         Ok(NewCheckpoint { epoch, step, validation_accuracy, blob })
     }
 
-    /// Removes the bytes that an attempt has written, where it is no longer the job's and so nobody will name them.
+    /// Deletes the blobs that an attempt has written, if it no longer holds the job and no row will name
+    /// them.
     pub(super) async fn take_back(&self, lease: &Lease, error: &WorkerError, key: &str) {
-        // A commit that was told to have failed may have named them before.
+        // A commit that was reported as failed may have named them.
         if (error.is_fenced() || lease.is_lost()) && matches!(self.store.is_named(key).await, Ok(false)) {
             self.blobs.delete_dead([key.to_owned()]).await;
         }
     }
 
-    /// Tries a write again until the disk takes it, saying that the job waits. Ends with the first failure once the
-    /// server stops.
+    /// Repeats a write until the disk accepts it, and reports that the job waits. Once the server stops, the
+    /// next failure is final.
     ///
     /// # Errors
-    /// If the job belongs to another attempt, or the server stops.
+    /// Returns an error if the job has another attempt, or if the server stops.
     pub(super) async fn until_taken<T>(
         &self,
         lease: &Lease,

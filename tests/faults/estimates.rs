@@ -84,7 +84,7 @@ fn seconds(request: &CheckRequest) -> f64 {
     (0..RUNS).map(once).fold(f64::INFINITY, f64::min)
 }
 
-/// Speed of this machine in operations of [`CheckRequest::cost`] per second, measured with a dense and a convolutional
+/// Returns the speed of this machine in operations of [`CheckRequest::cost`] per second, measured with a dense and a convolutional
 /// network.
 fn flops_per_second(limits: &LabLimits) -> f64 {
     let (mut flops, mut time) = (0.0, 0.0);

@@ -182,7 +182,7 @@ fn the_arrows_between_rooms_are_those_of_the_table() {
     assert!(unused.is_empty(), "in the table, not in the source: {unused:?}");
 }
 
-/// What a second database would have to say in its own way.
+/// Words that only SQLite knows. They are only in the files that a second database would replace.
 #[test]
 fn statements_are_in_the_folder_of_their_database_alone() {
     for (room, file, code) in rooms() {
@@ -214,31 +214,4 @@ fn a_forbidden_arrow_a_forbidden_crate_and_a_clock_in_a_pure_room_are_caught() {
     let several = "use crate::{data::{Dataset, named}, http, nn::Network};";
     assert_eq!(forbidden(&arrows, "train", several), ["train imports http"]);
     assert!(forbidden(&arrows, "train", "use crate::nn::Network;").is_empty());
-}
-
-/// Returns the routes in a text, each of which is a path between `before` and `after`.
-fn routes(text: &str, before: &str, after: &str) -> BTreeSet<String> {
-    let paths = text.match_indices(before).map(|(at, start)| {
-        let rest = &text[at + start.len()..];
-        rest.split(after).next().unwrap_or_default().to_owned()
-    });
-    paths.map(|path| path.replace("{ref}", "{name}")).collect()
-}
-
-#[test]
-fn the_readme_has_every_route_of_the_router_and_no_other() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let read = |file: &str| std::fs::read_to_string(root.join(file)).expect("a file");
-    let (router, readme) = (read("src/http/mod.rs"), read("README.md"));
-    let compact: String = router.split_whitespace().collect();
-    let router = routes(&compact, ".route(\"", "\"");
-    let table = readme.split("## Every route").nth(1).expect("a table of routes");
-    let table = table.split("\n\n").nth(1).expect("a table of routes");
-    let first_cells = table.lines().filter_map(|line| line.split(" | ").next());
-    let cells: String = first_cells.map(|cell| cell.replace("GET ", "").replace("POST ", "")).collect();
-    let cells = cells.replace("DELETE ", "").replace("PUT ", "");
-    assert_eq!(
-        routes(&cells, "`/", "`").iter().map(|path| format!("/{path}")).collect::<BTreeSet<_>>(),
-        router
-    );
 }

@@ -182,13 +182,13 @@ async fn a_restore_finds_a_flipped_bit_or_a_truncation_of_the_backup_and_leaves_
     }
     for length in [0, 512, 5_000, bytes.len() / 2, bytes.len() - 4_096] {
         fs::write(&bad, &bytes[..length]).expect("written");
-        refused_as("is no whole backup");
+        refused_as("is not a complete backup");
     }
     fs::write(&bad, "this is no tar, but a text that is a little longer than a block is".repeat(20))
         .expect("written");
-    refused_as("is no whole backup");
+    refused_as("is not a complete backup");
     fs::write(&bad, [0x1b, 0x80, 7, 0xff].repeat(1_000)).expect("written");
-    refused_as("is no whole backup");
+    refused_as("is not a complete backup");
 
     done(&restored, &["restore", utf8(&file)]);
     assert_eq!(names(&restored), ["blobs", "chainrule.db"]);
@@ -379,14 +379,14 @@ async fn a_model_that_no_job_has_trained_is_listed_served_checked_and_backed_up(
     done(&restored, &["restore", utf8(&file)]);
     assert!(fs::read(restored.join("blobs").join(key)).expect("a file") == fs::read(&path).expect("a file"));
 
-    // No checkpoint makes it again.
+    // No checkpoint gives the same bytes.
     flip_middle(&path);
     let told = done(folder.path(), &["check", "--repair"]);
     assert!(told.contains("model sent@1 is deleted"), "{told}");
     done(folder.path(), &["check"]);
 }
 
-/// As many files and rows as there should be, and one of them too short.
+/// The numbers of files and rows are right, but one file is too short.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_truncated_blob_is_found_although_every_row_has_its_file() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -436,7 +436,7 @@ async fn impossible_commands_are_refused_and_change_nothing() {
     std::os::unix::fs::symlink("nowhere.tar", &link).expect("a link");
     refused(path, &["backup", utf8(&link)]);
     let found = refused(path, &["backup", "--force", utf8(&link)]);
-    assert!(found.contains("is no file that a backup may replace"), "{found}");
+    assert!(found.contains("is not a regular file"), "{found}");
     done(path, &["check"]);
     let (status, _, errors) = on(path, &["backup", "-"]);
     assert_eq!(status, Some(2), "{errors}");

@@ -1,4 +1,4 @@
-//! A client that holds every answer against the document of the API.
+//! An HTTP client that validates every answer against the OpenAPI document.
 
 use std::io::Read;
 
@@ -10,11 +10,11 @@ use serde::Serialize;
 
 use crate::schema::{self, Answer};
 
-/// A client of this machine.
+/// A client with the address of this machine.
 #[derive(Clone, Debug)]
 pub struct Client(reqwest::Client);
 
-/// A request that is made up.
+/// A request that is being built.
 pub struct Request(RequestBuilder);
 
 impl Client {
@@ -70,10 +70,10 @@ impl Request {
         Self(self.0.multipart(form))
     }
 
-    /// The answer.
+    /// Sends the request and returns the answer.
     ///
     /// # Panics
-    /// If the document does not say that the operation answers so.
+    /// Panics if the answer does not match the document.
     pub async fn send(self) -> reqwest::Result<Response> {
         let (client, request) = self.0.build_split();
         let request = request?;

@@ -403,7 +403,7 @@ fn a_server_that_can_not_start_says_why_and_what_to_try() {
     let error = serve("127.0.0.1:0", unmounted.path().to_str().expect("UTF-8"));
     assert!(error.contains("blobs is missing or empty, and the database beside it names"), "{error}");
     let error = serve("127.0.0.1:0", "Cargo.toml");
-    assert!(error.contains("is no folder"), "{error}");
+    assert!(error.contains("is not a folder"), "{error}");
 
     let held = std::fs::File::open(folder.path()).expect("a folder");
     held.lock().expect("a lock");

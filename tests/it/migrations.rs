@@ -233,8 +233,8 @@ async fn keys_of_version_3_belong_to_the_clients_that_sent_them() {
     server.stop().await;
 }
 
-/// A data folder as version 4 left it when it was killed: jobs of `digits` (with the key `first`) and `wide` had succeeded, one
-/// of `long` was running, one was cancelled, and two waited, one of which starts from `digits@1`, which has an alias.
+/// The data folder of a killed server of version 4: jobs of `digits` (with the key `first`) and `wide` had succeeded, one of
+/// `long` was running, one was cancelled and two were queued. One of these starts from `digits@1`, which has an alias.
 const DIGITS_OF_4: &str = "01a2241d-dac9-74be-a5d1-a1edf560c5f5";
 const RUNNING_OF_4: &str = "01a2241d-eeea-775c-a613-5e0d264ae127";
 const DIGITS_WAITING_OF_4: &str = "01a2241d-f2f3-71fb-a569-e346b8e99149";
@@ -297,14 +297,14 @@ async fn a_server_goes_on_where_version_4_was_killed() {
         let answer = server.post(&format!("/v1/models/{reference}/predict"), "image/png", png.clone()).await;
         assert!(answer.status().is_success(), "{reference}: {answer:?}");
     }
-    // The earlier file stays where it was, the newer one is named by model and version.
+    // The earlier file keeps its key. That of the newer one has model and version in it.
     let file = |name: String| folder.path().join("blobs/models").join(name).exists();
     assert!(file(format!("{DIGITS_OF_4}-1.safetensors")));
     assert!(file(format!("digits/2-{DIGITS_WAITING_OF_4}-1.safetensors")));
     server.stop().await;
 }
 
-/// The newer server waits for nobody: who serves the folder could not read what it would write.
+/// The newer server does not wait. A server that uses the folder could not read what it would write.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_is_brought_up_to_date_by_a_server_that_is_alone() {
     for version in [1, 2, 3, 4] {

@@ -1,5 +1,4 @@
-//! The document of the API: it has what the router has, what the parsers take and what the tests see, and it is what the
-//! README and `docs/api.md` say.
+//! The OpenAPI document agrees with the router, the parsers and the answers of all tests, and with the README and `docs/api.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -20,7 +19,7 @@ fn read(file: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect("a file")
 }
 
-/// Every operation of the document, as `GET /path`, with what it says of it.
+/// Returns every operation of the document by its name, such as `GET /path`.
 fn operations() -> BTreeMap<String, &'static Value> {
     let paths = document()["paths"].as_object().expect("paths");
     let of_path = |(path, methods): (&'static String, &'static Value)| {
@@ -30,13 +29,13 @@ fn operations() -> BTreeMap<String, &'static Value> {
     paths.iter().flat_map(of_path).collect()
 }
 
-/// Names of places in a path may differ: the router knows one name for `{ref}` and `{name}`.
+/// Removes the names of path parameters, because the router has one name for `{ref}` and `{name}`.
 fn without_names(operation: &str) -> String {
     let parts = operation.split('/').map(|part| if part.starts_with('{') { "{}" } else { part });
     parts.collect::<Vec<_>>().join("/")
 }
 
-/// Every method and path of the table of routes in `text`.
+/// Returns every method and path of the table of routes in `text`.
 fn routes(text: &str) -> BTreeSet<String> {
     let compact: String = text.split_whitespace().collect();
     let mut found = BTreeSet::new();
@@ -101,7 +100,7 @@ fn the_command_line_prints_the_document_without_a_server() {
 }
 
 #[test]
-fn every_operation_has_its_own_name_a_summary_and_words_for_all_that_it_takes() {
+fn every_operation_has_a_name_of_its_own_a_summary_and_descriptions() {
     let mut names = BTreeSet::new();
     for (name, operation) in operations() {
         let id = operation["operationId"].as_str().expect("an id");
@@ -130,7 +129,7 @@ fn every_operation_has_its_own_name_a_summary_and_words_for_all_that_it_takes() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_document_is_answered_from_memory_to_whoever_reads_it() {
+async fn the_document_is_sent_from_memory() {
     let server = TestServer::start(&[]).await;
     let response = server.get("/openapi.json").await;
     let tag = response.headers()["etag"].clone();
@@ -155,7 +154,7 @@ async fn the_document_is_answered_from_memory_to_whoever_reads_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_does_not_take_the_document_holds_no_memory_but_that_of_the_connection() {
+async fn a_client_that_does_not_read_the_document_is_charged_for_its_connection_only() {
     let server = TestServer::start(&[]).await;
     let ask = async |connection: &mut TcpStream, path: &str, until: &str| {
         let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
@@ -241,10 +240,11 @@ async fn every_example_of_a_body_is_accepted() {
     server.stop().await;
 }
 
-/// A field that no parser knows, unlike any that one does.
+/// A field that no parser knows, and that resembles none that it knows.
 const STRANGE: &str = "zzzzzzzz";
 
-/// The fields that the parser of `path` knows in the object at `pointer` of `body`: it says so of one that it does not know.
+/// Returns the fields that the parser of `path` accepts in the object at `pointer` of `body`. Its error for an unknown field lists
+/// them.
 async fn known_fields(server: &TestServer, path: &str, mut body: Value, pointer: &str) -> BTreeSet<String> {
     let object = body.pointer_mut(pointer).and_then(Value::as_object_mut).expect("an object");
     object.insert(STRANGE.to_owned(), json!(1));
@@ -259,7 +259,7 @@ async fn known_fields(server: &TestServer, path: &str, mut body: Value, pointer:
     known.split(", ").map(str::to_owned).collect()
 }
 
-/// The fields of a schema, or of its variant of this type.
+/// Returns the fields of a schema, or of its variant of this type.
 fn fields(schema: &str, variant: Option<&str>) -> BTreeSet<String> {
     let schema = &document()["components"]["schemas"][schema];
     let of_variant = |variant: &str| {
@@ -271,7 +271,7 @@ fn fields(schema: &str, variant: Option<&str>) -> BTreeSet<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_fields_of_a_body_are_those_that_its_parser_knows() {
+async fn the_fields_of_a_body_are_those_that_its_parser_accepts() {
     let server = TestServer::start(&[]).await;
     server.with_model().await;
     let jobs = "/v1/jobs";
@@ -316,7 +316,7 @@ async fn the_fields_of_a_body_are_those_that_its_parser_knows() {
     server.stop().await;
 }
 
-/// The words of an enum, or the types of a tagged one.
+/// Returns the values of an enum, or the types of a tagged one.
 fn words(schema: &str) -> Vec<String> {
     let schema = &document()["components"]["schemas"][schema];
     let word = |word: &Value| word.as_str().expect("a word").to_owned();
@@ -329,9 +329,9 @@ fn words(schema: &str) -> Vec<String> {
     }
 }
 
-/// The words that a parser takes are those that it lists when it is given another.
+/// The values that a parser accepts are listed in its error for another one.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_words_of_a_field_are_those_that_its_parser_knows() {
+async fn the_values_of_a_field_are_those_that_its_parser_accepts() {
     let server = TestServer::start(&[]).await;
     for (body, pointer, schema) in [
         (json!({ "loss": STRANGE }), "/loss", "Loss"),
@@ -363,7 +363,7 @@ async fn the_words_of_a_field_are_those_that_its_parser_knows() {
     server.stop().await;
 }
 
-/// The defaults of a schema, and of all that it refers to, as far as a spec says them.
+/// The defaults of a schema and of those it refers to, as far as they are part of a spec.
 #[tokio::test(flavor = "multi_thread")]
 async fn defaults_and_limits_are_those_of_the_parser() {
     let server = TestServer::start(&[]).await;
@@ -412,13 +412,13 @@ fn limits(schema: &Value) -> Vec<Limit> {
     };
     let steps = [("minimum", -1e-9), ("exclusiveMinimum", 0.0), ("maximum", 1e-9), ("exclusiveMaximum", 0.0)];
     let found = steps.iter().filter_map(|(name, by)| Some((schema.get(*name)?, *by)));
-    // The largest seed there can be has none beyond it that JSON can say.
+    // JSON has no integer beyond the largest seed.
     let found = found.filter(|(limit, by)| *by <= 0.0 || limit.as_i64() != Some(i64::MAX));
     found.map(|(limit, by)| Limit { beyond: beyond(limit, by) }).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_event_of_a_job_has_the_data_that_the_document_says() {
+async fn every_event_of_a_job_matches_the_document() {
     let server = TestServer::start(&[]).await;
     let job = server.create(quick()).await;
     let path = format!("/v1/jobs/{}/events", job["id"].as_str().expect("an id"));
@@ -449,7 +449,7 @@ fn checked(path: &str, status: u16, media_type: &str, body: &Value) -> Result<()
 }
 
 #[test]
-fn an_answer_that_the_document_does_not_say_is_refused() {
+fn an_answer_that_does_not_match_the_document_is_refused() {
     let good = json!({ "status": "ok", "version": "1.0.0" });
     let changed = |change: fn(&mut Map<String, Value>)| {
         let mut changed = good.clone();
@@ -471,7 +471,7 @@ fn an_answer_that_the_document_does_not_say_is_refused() {
         checked("/v1/jobs/x", status, "application/problem+json", &problem)
     };
     assert_eq!(problem(404, "unknown_job"), Ok(()));
-    // A code of another route, one that no route has, and one with another status.
+    // A code of another route, an unknown code, and a code with the wrong status.
     assert!(problem(404, "unknown_dataset").is_err());
     assert!(problem(404, "unknown_kitchen").is_err());
     assert!(problem(400, "unknown_job").is_err());

@@ -1,4 +1,4 @@
-//! The document of the API as a judge of answers: what it does not say of an answer is a fault.
+//! Validates answers against the OpenAPI document. Anything that the document does not have is a fault.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -7,15 +7,15 @@ use chainrule::http::openapi;
 use jsonschema::Validator;
 use serde_json::{Map, Value, json};
 
-/// The document, in which no object may have a field that its schema does not name: a client may be given more some day, but
-/// not by this server.
+/// The document, changed so that objects may not have fields that their schemas do not name. Later versions may add fields, but
+/// this one must not.
 static SEALED: LazyLock<Value> = LazyLock::new(|| {
     let mut document = openapi::document().clone();
     seal(&mut document["components"]["schemas"]);
     document
 });
 
-/// Statuses and codes of requests that come to no operation: for no route, or refused before one is looked for.
+/// Statuses and codes of requests without an operation: they have no route, or were refused before routing.
 const UNROUTED: [&str; 8] = [
     "cross_site",
     "internal",
@@ -40,7 +40,7 @@ fn seal(schema: &mut Value) {
     }
 }
 
-/// The operation that answers to `method` at `path`, in the document.
+/// Returns the operation of the document for `method` and `path`.
 pub fn operation(method: &str, path: &str) -> Option<&'static Value> {
     let method = if method == "HEAD" { "get".to_owned() } else { method.to_lowercase() };
     let paths = SEALED["paths"].as_object().expect("paths");
@@ -58,19 +58,19 @@ fn matches(template: &str, path: &str) -> bool {
     wanted.len() == found.len() && wanted.iter().zip(&found).all(fits)
 }
 
-/// An answer, as far as the document speaks of it.
+/// The parts of an answer that the document describes.
 pub struct Answer<'a> {
     pub status: u16,
-    /// Without parameters; none for an answer without a body.
+    /// The media type without parameters, or `None` without a body.
     pub media_type: Option<&'a str>,
-    /// None if it is not looked at.
+    /// The body, or `None` if it is not validated.
     pub body: Option<&'a [u8]>,
 }
 
-/// Holds an answer against the document.
+/// Validates an answer against the document.
 ///
 /// # Errors
-/// If the document does not say that the operation answers so.
+/// Returns an error if the document does not allow this answer of the operation.
 pub fn check(method: &str, path: &str, answer: &Answer) -> Result<(), String> {
     let Answer { status, media_type, body } = *answer;
     let Some(operation) = operation(method, path) else { return unrouted(body) };
@@ -91,7 +91,7 @@ pub fn check(method: &str, path: &str, answer: &Answer) -> Result<(), String> {
     }
 }
 
-/// Holds the answer to a request without an operation against what every path answers with.
+/// Validates the answer to a request without an operation.
 fn unrouted(body: Option<&[u8]>) -> Result<(), String> {
     let Some(body) = body else { return Ok(()) };
     let problem = parsed(body)?;
@@ -104,7 +104,7 @@ fn parsed(body: &[u8]) -> Result<Value, String> {
     serde_json::from_slice(body).map_err(|error| format!("not JSON: {error}"))
 }
 
-/// What a reference to a response means.
+/// Resolves a reference to a response.
 fn resolved(response: &'static Value) -> &'static Value {
     match response["$ref"].as_str() {
         Some(reference) => SEALED.pointer(reference.trim_start_matches('#')).expect("a response"),
@@ -112,10 +112,10 @@ fn resolved(response: &'static Value) -> &'static Value {
     }
 }
 
-/// Holds a value against a schema of the document.
+/// Validates a value against a schema of the document.
 ///
 /// # Errors
-/// Every place where it differs.
+/// Returns every difference.
 pub fn validate(schema: &Value, value: &Value) -> Result<(), String> {
     static VALIDATORS: Mutex<Option<HashMap<String, Arc<Validator>>>> = Mutex::new(None);
     let name = schema.to_string();

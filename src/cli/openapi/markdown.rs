@@ -1,4 +1,4 @@
-//! The document of the API for people.
+//! The OpenAPI document as Markdown.
 
 use std::fmt::Write;
 
@@ -7,10 +7,10 @@ use serde_json::{Map, Value};
 const SCHEMAS: &str = "#/components/schemas/";
 const RESPONSES: &str = "#/components/responses/";
 
-/// Longest example that is shown.
+/// The longest example that is shown.
 const EXAMPLE_CHARS_MAX: usize = 1_200;
 
-/// The document as one page: operations by tag, then schemas, then codes.
+/// Renders the document as one page: operations by tag, then schemas, then codes.
 pub fn render(document: &Value) -> String {
     let mut page = format!(
         "# The API\n\n{}\n\nThis page is `chainrule openapi --markdown`; `GET /openapi.json` has the same for programs.\n",
@@ -77,7 +77,7 @@ fn operation(page: &mut String, document: &Value, title: &str, operation: &Value
     }
 }
 
-/// An example in a block, shortened if it is long.
+/// Renders an example as a code block, shortened if it is long.
 fn example(page: &mut String, summary: &str, example: &Value) {
     let text = example.to_string();
     let shown: String = text.chars().take(EXAMPLE_CHARS_MAX).collect();
@@ -107,7 +107,7 @@ fn schema(page: &mut String, schema: &Value) {
     }
 }
 
-/// A table of fields.
+/// Renders a table of fields.
 fn properties(page: &mut String, schema: &Value, with_type: bool) {
     let required = list(&schema["required"]);
     page.push_str("| field | type | |\n| --- | --- | --- |\n");
@@ -136,7 +136,7 @@ fn codes(page: &mut String, document: &Value) {
     }
 }
 
-/// A schema in a few words.
+/// Describes a schema in a few words.
 fn kind(schema: &Value) -> String {
     let mut text = shape(schema);
     let limits = [
@@ -193,12 +193,12 @@ fn kind_of_items(schema: &Value) -> String {
     kind(&schema["items"])
 }
 
-/// A link to a schema on this page.
+/// Returns a link to a schema on this page.
 fn link(name: &str) -> String {
     format!("[{name}](#{})", name.to_lowercase())
 }
 
-/// Text in a cell of a table.
+/// Escapes text for a cell of a table.
 fn line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
 }

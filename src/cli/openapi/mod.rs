@@ -5,18 +5,18 @@ use clap::Args;
 use super::{CliError, Output, print, print_json};
 use crate::http::openapi::document;
 
-/// Flags of `openapi`.
+/// Arguments of `chainrule openapi`.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  chainrule openapi > openapi.json     what GET /openapi.json answers with\n  chainrule openapi --markdown         the same for people: docs/api.md"
+    after_help = "Examples:\n  chainrule openapi > openapi.json     the answer to GET /openapi.json\n  chainrule openapi --markdown         the same for people, as in docs/api.md"
 )]
 pub struct OpenapiArgs {
-    /// Write it as Markdown
+    /// Print Markdown instead of JSON
     #[arg(long, conflicts_with = "json")]
     markdown: bool,
 }
 
-/// Describes every route.
+/// Prints the OpenAPI document.
 pub fn run(args: &OpenapiArgs, output: Output) -> Result<(), CliError> {
     if args.markdown {
         return print(markdown::render(document()).trim_end());

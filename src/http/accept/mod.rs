@@ -1,4 +1,4 @@
-//! What a client wants to get, or has already: the headers by which a request chooses its answer.
+//! Content negotiation and conditional requests: the headers that choose the form of an answer.
 
 use axum::http::header::HeaderName;
 use axum::http::{HeaderMap, header};
@@ -6,27 +6,29 @@ use axum::http::{HeaderMap, header};
 #[cfg(test)]
 mod tests;
 
-/// The form an answer has unless its client asks for another.
+/// The default media type of an answer.
 const JSON: &str = "application/json";
 
-/// Entries of a header that are looked at; browsers send fewer than ten.
+/// The most entries of a header that are parsed. Browsers send fewer than ten.
 const ENTRIES_MAX: usize = 64;
 
-/// Of the media types that an answer comes in besides JSON, the one that the client prefers to JSON, see [`preferred`].
+/// Returns the media type that the client prefers to JSON, if there is one; see [`preferred`].
 pub fn asked_for<'a>(headers: &HeaderMap, media_types: &[&'a str]) -> Option<&'a str> {
     Some(preferred(headers, JSON, media_types)).filter(|chosen| *chosen != JSON)
 }
 
-/// Whether the client prefers `media_type` to JSON, see [`preferred`].
+/// Returns whether the client prefers `media_type` to JSON; see [`preferred`].
 pub fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
     asked_for(headers, &[media_type]).is_some()
 }
 
-/// The media type that `Accept` gives the most weight, of `default` and `others` (RFC 9110, section 12.5.1).
+/// Returns the media type, of `default` and `others`, to which `Accept` gives the most weight (RFC 9110,
+/// section 12.5.1).
 ///
-/// A type has the weight of the most specific range it is in. Of equal weights the one named more specifically wins,
-/// then the one named first, then `default`; so `*/*` leaves it at `default`. Where nothing is acceptable it is
-/// `default` as well, which is worth more to a client than a refusal. Parameters other than `q` are not compared.
+/// A type has the weight of the most specific range that contains it. Among equal weights the one with the
+/// more specific range wins, then the one whose range comes first, then `default`; so `*/*` selects
+/// `default`. If nothing is acceptable the result is `default` as well, which is more useful to a client than
+/// a refusal. Parameters other than `q` are not compared.
 pub fn preferred<'a>(headers: &HeaderMap, default: &'a str, others: &[&'a str]) -> &'a str {
     let ranges: Vec<Entry> = entries(headers, &header::ACCEPT).collect();
     let mut best = (default, Match::of(default, &ranges));
@@ -39,15 +41,15 @@ pub fn preferred<'a>(headers: &HeaderMap, default: &'a str, others: &[&'a str]) 
     best.0
 }
 
-/// What a header says about one media type.
+/// How a header matches a media type.
 struct Match {
-    /// In thousandths; 0 is not acceptable.
+    /// Weight in thousandths; 0 is not acceptable.
     weight: u16,
     specificity: Specificity,
     place: usize,
 }
 
-/// How closely a range names a media type.
+/// How specific the range is that contains a media type.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Specificity {
     Any,
@@ -62,7 +64,7 @@ impl Match {
             let specificity = Specificity::of(range.name, media_type)?;
             Some(Self { weight: range.weight, specificity, place })
         });
-        // A range with parameters may come beside the same without: the larger weight counts.
+        // A range may come both with and without parameters. The larger weight counts.
         let key = |found: &Self| (found.specificity, found.weight, std::cmp::Reverse(found.place));
         matches.max_by_key(key).unwrap_or(nothing)
     }
@@ -73,7 +75,7 @@ impl Match {
 }
 
 impl Specificity {
-    /// How closely `range` names `media_type`, if it does.
+    /// Returns how specifically `range` contains `media_type`, or `None` if it doesn't.
     fn of(range: &str, media_type: &str) -> Option<Self> {
         if range.eq_ignore_ascii_case(media_type) {
             return Some(Self::Exact);
@@ -87,7 +89,7 @@ impl Specificity {
     }
 }
 
-/// Whether the answer may be compressed with gzip, and the client does not prefer it as it is (RFC 9110, section
+/// Returns whether the client accepts gzip and does not prefer the uncompressed form (RFC 9110, section
 /// 12.5.3).
 pub fn accepts_gzip(headers: &HeaderMap) -> bool {
     let codings: Vec<Entry> = entries(headers, &header::ACCEPT_ENCODING).collect();
@@ -99,7 +101,7 @@ pub fn accepts_gzip(headers: &HeaderMap) -> bool {
     gzip > 0 && gzip >= weight(&["identity"]).unwrap_or(0)
 }
 
-/// Whether the body of a request comes as it is: `Content-Encoding` is absent, empty or `identity`.
+/// Returns whether the body of a request is not encoded: `Content-Encoding` is absent, empty or `identity`.
 pub fn is_identity(headers: &HeaderMap) -> bool {
     headers.get_all(header::CONTENT_ENCODING).iter().all(|line| {
         let is_plain =
@@ -108,7 +110,7 @@ pub fn is_identity(headers: &HeaderMap) -> bool {
     })
 }
 
-/// The registered name of a media type that many clients call otherwise.
+/// Returns the registered name of a media type that many clients call by another.
 pub fn known_media_type(media_type: &str) -> &str {
     match media_type {
         "image/jpg" | "image/pjpeg" => "image/jpeg",
@@ -117,7 +119,7 @@ pub fn known_media_type(media_type: &str) -> &str {
     }
 }
 
-/// Whether `If-None-Match` names the answer that has this `ETag`, by weak comparison (RFC 9110, section 13.1.2).
+/// Returns whether `If-None-Match` contains this `ETag`, by weak comparison (RFC 9110, section 13.1.2).
 pub fn etag_matches(headers: &HeaderMap, etag: &str) -> bool {
     let opaque = |tag: &str| -> String { tag.strip_prefix("W/").unwrap_or(tag).to_owned() };
     let wanted = opaque(etag);
@@ -127,14 +129,14 @@ pub fn etag_matches(headers: &HeaderMap, etag: &str) -> bool {
         .any(|tag| tag == "*" || opaque(tag) == wanted)
 }
 
-/// One entry of a list with weights.
+/// An entry of a list with weights.
 struct Entry<'a> {
     name: &'a str,
-    /// In thousandths.
+    /// Weight in thousandths.
     weight: u16,
 }
 
-/// The entries of a header, of all its lines; those with a weight that is none are left out.
+/// Returns the entries of all lines of a header. Entries with an invalid weight are left out.
 fn entries<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = Entry<'a>> {
     lines(headers, name).flat_map(|line| split(line, ',')).take(ENTRIES_MAX).filter_map(|entry| {
         let mut parts = split(entry, ';');
@@ -145,12 +147,12 @@ fn entries<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item 
     })
 }
 
-/// The lines of a header; those that are no text are left out.
+/// Returns the lines of a header that are valid text.
 fn lines<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     headers.get_all(name).iter().filter_map(|line| line.to_str().ok())
 }
 
-/// The parts of a header between separators that don't stand in quotes.
+/// Splits a header at separators that are not in quotes.
 fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let mut is_quoted = false;
     text.split(move |c| {

@@ -1,13 +1,13 @@
-//! JSON of any kind, read for what is made of it; what is not wanted is skipped and not built.
+//! A visitor for any kind of JSON. Values that are not needed are skipped and not allocated.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// Reads any JSON for what a [`Shape`] makes of it.
+/// Parses any JSON and lets a [`Shape`] convert it.
 pub struct Any<S>(pub S);
 
-/// What [`Any`] makes of arrays, objects, numbers, strings and the rest.
+/// What [`Any`] converts arrays, objects, numbers, strings and other values to.
 pub trait Shape: Sized {
     type Value;
 

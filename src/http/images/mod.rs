@@ -1,5 +1,5 @@
-//! Images as JSON: 28 rows of 28 numbers or 784 numbers, read straight to the values that a network takes. Where they can't
-//! be taken so, the text is read once more to note all faults.
+//! Images as JSON: 28 rows of 28 numbers, or 784 numbers, parsed directly to the values of a network's input.
+//! If that fails, the text is parsed again to report all faults.
 
 mod any;
 mod pixels;
@@ -18,19 +18,19 @@ use self::pixels::{ImageSeed, ListSeed};
 use crate::data::IMAGE_PIXELS;
 use crate::fields::Fault;
 
-/// Bytes of an image in JSON, at least: a digit and a comma or bracket for each number.
+/// The least length of an image in JSON, in bytes: a digit and a comma or bracket for each number.
 const IMAGE_BYTES_MIN: usize = 2 * IMAGE_PIXELS;
 
-/// The images of a request, each of 784 values from 0 to 1.
+/// The images of a request: 784 values from 0 to 1 each.
 #[derive(Debug, PartialEq)]
 pub struct Images {
-    /// Value after value, image after image.
+    /// The values of all images, one image after the other.
     pub values: Vec<f32>,
-    /// Number of images.
+    /// The number of images.
     pub count: usize,
 }
 
-/// How bright 1 is.
+/// The range of pixel values: 0–255 or 0–1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scale {
     Byte,
@@ -46,7 +46,7 @@ impl Scale {
         }
     }
 
-    /// The number of the brightest pixel.
+    /// Returns the value of the brightest pixel.
     fn most(self) -> f64 {
         match self {
             Self::Byte => 255.0,
@@ -55,11 +55,10 @@ impl Scale {
     }
 }
 
-/// Reads `{"image": …}` or `{"images": […]}`, with `"scale": "byte"` (0–255, the default) or
-/// `"unit"` (0–1).
+/// Parses `{"image": …}` or `{"images": […]}`, with `"scale": "byte"` (0–255, the default) or `"unit"` (0–1).
 ///
 /// # Errors
-/// `Ok(Err(faults))` for JSON of the wrong shape, `Err` for what is no JSON.
+/// Returns `Ok(Err(faults))` for JSON of the wrong shape, and `Err` for a syntax error.
 pub fn parse(body: &[u8], images_max: usize) -> Result<Result<Images, Vec<Fault>>, serde_json::Error> {
     match read(body, images_max) {
         Some(images) => Ok(Ok(images)),
@@ -67,10 +66,10 @@ pub fn parse(body: &[u8], images_max: usize) -> Result<Result<Images, Vec<Fault>
     }
 }
 
-/// One image, and the scale it is told with, out of a larger request.
+/// Converts an image and its scale, which are parts of a larger request.
 ///
 /// # Errors
-/// All faults, with pointers to `/image` and `/scale`.
+/// Returns all faults, with pointers to `/image` and `/scale`.
 pub fn from_value(image: &Value, scale: Option<&Value>) -> Result<Vec<f32>, Vec<Fault>> {
     let known = scale.map_or(Some(Scale::Byte), |scale| Scale::named(scale.as_str()?));
     let mut values = Vec::new();
@@ -80,9 +79,9 @@ pub fn from_value(image: &Value, scale: Option<&Value>) -> Result<Vec<f32>, Vec<
     }
 }
 
-/// Bytes that [`parse`] holds at most for a body of `body_bytes`, itself not counted.
+/// Returns the most bytes that [`parse`] allocates for a body of `body_bytes`.
 pub fn price(body_bytes: usize, images_max: usize) -> usize {
-    // A name in which every character is escaped is unescaped into a buffer that grows.
+    // A name whose characters are all escaped is unescaped into a buffer that grows.
     images_at_most(body_bytes, images_max) * IMAGE_PIXELS * size_of::<f32>() + 3 * body_bytes
 }
 
@@ -90,23 +89,24 @@ fn images_at_most(body_bytes: usize, images_max: usize) -> usize {
     images_max.min(body_bytes / IMAGE_BYTES_MIN + 1)
 }
 
-/// The images of a body, if there is nothing wrong with it.
+/// Parses the images of a body without faults.
 fn read(body: &[u8], images_max: usize) -> Option<Images> {
     let (images, told) = read_as(body, images_max, likely_scale(body))?;
     if let Some(images) = images {
         return Some(images);
     }
-    // The scale came after the images, and was another one.
+    // The scale came after the images and differs from the guess.
     read_as(body, images_max, told)?.0
 }
 
-/// The scale that a body is likely to tell at its end, where it may be told after the images.
+/// Guesses the scale from the end of a body, since it may come after the images.
 fn likely_scale(body: &[u8]) -> Scale {
     let end = &body[body.len().saturating_sub(32)..];
     if end.windows(6).any(|word| word == b"\"unit\"") { Scale::Unit } else { Scale::Byte }
 }
 
-/// The images of a body if they are of the scale `assumed`, unless it is told before them; and the scale they are of.
+/// Parses the images of a body. Unless their scale comes before them, it is taken to be `assumed`. Returns
+/// the images if that was right, and the real scale.
 fn read_as(body: &[u8], images_max: usize, assumed: Scale) -> Option<(Option<Images>, Scale)> {
     let mut text = serde_json::Deserializer::from_slice(body);
     let room = images_at_most(body.len(), images_max);
@@ -119,17 +119,17 @@ fn read_as(body: &[u8], images_max: usize, assumed: Scale) -> Option<(Option<Ima
     Some(((told == request.scale).then_some(Images { values, count }), told))
 }
 
-/// A request as far as it is read.
+/// The parsed part of a request.
 struct Request {
-    /// The scale that images are read in.
+    /// The scale with which images are parsed.
     scale: Scale,
     told: Option<Scale>,
     values: Option<Vec<f32>>,
-    /// Images that may be read.
+    /// The most images that are accepted.
     room: usize,
 }
 
-/// The names of a request.
+/// The fields of a request.
 enum Name {
     Image,
     Images,
@@ -186,7 +186,7 @@ fn name(name: &str) -> Option<Name> {
     }
 }
 
-/// Takes a string for one of some words.
+/// Parses a string as one of several words.
 struct Word<F>(F);
 
 impl<'de, T, F: Fn(&str) -> Option<T>> DeserializeSeed<'de> for Word<F> {

@@ -1,4 +1,5 @@
-//! Numbers of images, straight to values. An error says nothing: what is wrong is looked for by a [`report`](super::report).
+//! Parses the numbers of images directly to values. Errors have no text, because a [`report`](super::report)
+//! finds the faults.
 
 use std::fmt;
 
@@ -7,7 +8,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, SeqAccess, Vis
 use super::Scale;
 use crate::data::{IMAGE_PIXELS, IMAGE_SIDE};
 
-/// The values of all bytes.
+/// The value of each byte.
 static OF_BYTES: [f32; 256] = {
     let mut values = [0.0; 256];
     let mut byte = 0;
@@ -18,9 +19,9 @@ static OF_BYTES: [f32; 256] = {
     values
 };
 
-/// Reads the images of a list.
+/// Parses a list of images.
 pub struct ListSeed {
-    /// How many there may be.
+    /// The most images that are accepted.
     pub room: usize,
     pub scale: Scale,
 }
@@ -54,7 +55,7 @@ impl<'de> Visitor<'de> for ListSeed {
     }
 }
 
-/// Reads one image.
+/// Parses an image and appends its values.
 pub struct ImageSeed<'a> {
     pub values: &'a mut Vec<f32>,
     pub scale: Scale,
@@ -108,7 +109,7 @@ impl<'de> Visitor<'de> for ImageSeed<'_> {
     }
 }
 
-/// Reads the first element of an image: a number, which it gives, or a row.
+/// Parses the first element of an image. Returns it if it is a number; appends its values if it is a row.
 struct Element<'a> {
     values: &'a mut Vec<f32>,
     scale: Scale,
@@ -142,7 +143,7 @@ impl<'de> Visitor<'de> for Element<'_> {
     }
 }
 
-/// Reads one row.
+/// Parses a row and appends its values.
 struct Row<'a> {
     values: &'a mut Vec<f32>,
     scale: Scale,
@@ -175,7 +176,7 @@ impl<'de> Visitor<'de> for Row<'_> {
     }
 }
 
-/// Reads one number.
+/// Parses a number.
 struct Pixel(Scale);
 
 impl<'de> DeserializeSeed<'de> for Pixel {

@@ -1,4 +1,4 @@
-//! All that is wrong with images that can't be taken. Of their numbers none is kept.
+//! Reports everything that is wrong with images that could not be parsed. Their numbers are not kept.
 
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess};
 use serde_json::Value;
@@ -9,13 +9,13 @@ use super::stray::Strays;
 use super::{Name, Scale};
 use crate::fields::{Fault, JsonError, is_out_of_range, shown, token};
 
-/// Faults that are told at most.
+/// The most faults that are reported.
 pub const FAULTS_MAX: usize = 20;
 
-/// The faults of a body that can't be taken.
+/// Returns the faults of a body that could not be parsed.
 ///
 /// # Errors
-/// If it is no JSON.
+/// Returns an error for a syntax error.
 pub fn faults(body: &[u8], images_max: usize) -> Result<Vec<Fault>, serde_json::Error> {
     let mut report = Report::new(images_max);
     let mut text = serde_json::Deserializer::from_slice(body);
@@ -26,7 +26,7 @@ pub fn faults(body: &[u8], images_max: usize) -> Result<Vec<Fault>, serde_json::
     }
 }
 
-/// The faults of an image that can't be taken, or of its scale.
+/// Returns the faults of an image that could not be converted, or of its scale.
 pub fn faults_of_value(image: &Value, scale: Option<&Value>) -> Vec<Fault> {
     let mut report = Report::new(1);
     report.has_image = true;
@@ -39,28 +39,28 @@ pub fn faults_of_value(image: &Value, scale: Option<&Value>) -> Vec<Fault> {
     }
 }
 
-/// What is found while a request is read.
+/// The faults found so far.
 struct Report {
     images_max: usize,
-    /// Faults of its names and of what is no list.
+    /// Faults of field names, and of values that are not lists.
     names: Vec<Fault>,
     scale: Told,
-    /// How many images a list held.
+    /// How many images the list has.
     count: usize,
     has_image: bool,
     has_images: bool,
-    /// Faults of the shape of images.
+    /// Faults of the shapes of images.
     shapes: Vec<Fault>,
-    /// Numbers that are out of place in each scale.
+    /// Numbers outside of the range of each scale.
     strays: [Strays; 2],
     place: Place,
 }
 
-/// What was said of the scale.
+/// The scale given in a request.
 enum Told {
     Nothing,
     Known(Scale),
-    /// Something else, as it is shown.
+    /// An unknown scale, as it is shown in the fault.
     Unknown(String),
 }
 
@@ -85,7 +85,7 @@ impl Report {
         }
     }
 
-    /// Reads an image and takes up what is wrong with it.
+    /// Reads an image and adds its faults.
     fn image<E>(
         &mut self,
         pointer: &str,
@@ -102,7 +102,7 @@ impl Report {
         Ok(())
     }
 
-    /// The faults, once all is read.
+    /// Returns the faults of a request that was read to its end.
     fn finish(self) -> Vec<Fault> {
         let mut faults = self.names;
         let told = |pointer: &str, detail: String| Fault { pointer: pointer.to_owned(), detail };
@@ -134,7 +134,7 @@ impl Report {
         cut(faults)
     }
 
-    /// The faults, where reading ends at a number that nothing holds.
+    /// Returns the faults if reading stops at a number that is out of range.
     fn stop(self, error: &serde_json::Error) -> Vec<Fault> {
         let (line, column) = (error.line(), error.column());
         let number = JsonError::OutOfRange { pointer: self.place.pointer(), line, column };
@@ -145,7 +145,7 @@ impl Report {
     }
 }
 
-/// As many faults as are told.
+/// Limits the number of faults.
 fn cut(mut faults: Vec<Fault>) -> Vec<Fault> {
     if faults.len() > FAULTS_MAX {
         faults.truncate(FAULTS_MAX);
@@ -200,7 +200,7 @@ impl Shape for RequestShape<'_> {
 struct NameShape;
 
 impl Shape for NameShape {
-    /// A name that is known, or another as a token of a pointer.
+    /// A known name, or an unknown one as a token of a JSON pointer.
     type Value = Result<Name, String>;
 
     fn string(self, name: &str) -> Self::Value {
@@ -252,7 +252,7 @@ impl Shape for ListShape<'_> {
         Ok(())
     }
     fn other(self, kind: &'static str) {
-        // Nothing is said of how many there are.
+        // Then the number of images is not reported as a fault as well.
         self.0.has_images = false;
         self.0.name("/images".to_owned(), format!("must be an array of images, not {kind}"));
     }

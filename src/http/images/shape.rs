@@ -1,4 +1,4 @@
-//! What is wrong with the shape of an image.
+//! The faults in the shape of an image.
 
 use serde::de::{IgnoredAny, SeqAccess};
 
@@ -9,12 +9,12 @@ use super::stray::Strays;
 use crate::data::{IMAGE_PIXELS, IMAGE_SIDE};
 use crate::fields::Fault;
 
-/// Where reading is.
+/// The current position in a request.
 #[derive(Default)]
 pub struct Place {
-    /// Pointer of a field, or of an image in one.
+    /// Pointer to a field or to an image in it.
     field: String,
-    /// Index in the image, and in its row.
+    /// Index in the image; `cell` is the index in its row.
     element: Option<usize>,
     cell: Option<usize>,
 }
@@ -31,14 +31,14 @@ impl Place {
     }
 }
 
-/// What is found of one image.
+/// What was found in an image.
 pub struct Image<'a> {
     pointer: &'a str,
-    /// Numbers, and what else is no row; and rows.
+    /// How many elements are not rows; `rows` counts the rows.
     numbers: usize,
     rows: usize,
     pub faults: Vec<Fault>,
-    /// Of each scale.
+    /// Numbers outside of the range of each scale.
     pub strays: [Strays; 2],
     place: &'a mut Place,
 }
@@ -50,7 +50,7 @@ impl<'a> Image<'a> {
     }
 
     fn fault(&mut self, place: std::fmt::Arguments, detail: std::fmt::Arguments) {
-        // One more than is told, so that it is told that there are more.
+        // One more than is reported, so that the report can say that there are more.
         if self.faults.len() <= FAULTS_MAX {
             let pointer = format!("{}{place}", self.pointer);
             self.faults.push(Fault { pointer, detail: detail.to_string() });
@@ -62,7 +62,7 @@ impl<'a> Image<'a> {
         self.strays.iter_mut().for_each(|strays| strays.number(value, || place.pointer()));
     }
 
-    /// Notes the fault of an image that has another number of rows or numbers.
+    /// Adds a fault if the image has the wrong number of rows or numbers.
     fn check_size(&mut self) {
         let found = match (self.numbers, self.rows) {
             (0, IMAGE_SIDE) | (IMAGE_PIXELS, 0) => return,
@@ -108,7 +108,7 @@ impl Shape for ImageShape<'_, '_> {
     }
 }
 
-/// Something in an image.
+/// The kind of an element of an image.
 enum Element {
     Number,
     Row,
@@ -163,7 +163,7 @@ impl Shape for ElementShape<'_, '_> {
 struct CellShape;
 
 impl Shape for CellShape {
-    /// A number, or what is there instead.
+    /// A number, or the kind of another value.
     type Value = Result<f64, &'static str>;
 
     fn number(self, value: f64) -> Self::Value {

@@ -1,20 +1,20 @@
-//! Numbers that no pixel of a scale has, and what may have made them.
+//! Numbers outside of the range of a scale, and advice on what may have caused them.
 
 use super::Scale;
 use crate::fields::Fault;
 
-/// Numbers out of place that are told one by one.
+/// The most such numbers that are reported one by one.
 const TOLD_MAX: usize = 3;
 
-/// The numbers of some images, and those of them that are out of place.
+/// Statistics of the numbers of some images.
 #[derive(Clone, Debug)]
 pub struct Strays {
     scale: Scale,
     numbers: usize,
     outside: usize,
-    /// Where the first of them are.
+    /// The first numbers out of range, and where they are.
     first: Vec<(String, f64)>,
-    /// Of all numbers.
+    /// The minimum of all numbers; `most` is the maximum.
     least: f64,
     most: f64,
 }
@@ -36,7 +36,7 @@ impl Strays {
         }
     }
 
-    /// Takes up the numbers of another image.
+    /// Adds the numbers of another image.
     pub fn add(&mut self, other: Self) {
         self.numbers += other.numbers;
         self.outside += other.outside;
@@ -45,7 +45,8 @@ impl Strays {
         (self.least, self.most) = (self.least.min(other.least), self.most.max(other.most));
     }
 
-    /// A fault for each if they are few, else one for all, of the field `pointer`.
+    /// Returns a fault for each number out of range if they are few, or else one fault of the field
+    /// `pointer`.
     pub fn faults(&self, pointer: &str) -> Vec<Fault> {
         let end = self.scale.most();
         if self.outside <= TOLD_MAX {
@@ -67,7 +68,7 @@ impl Strays {
         vec![Fault { pointer: pointer.to_owned(), detail }]
     }
 
-    /// What to do with numbers such as these.
+    /// Returns what to do with such numbers.
     fn advice(&self) -> String {
         let (least, most) = (self.least, self.most);
         let range = format!("they lie from {least} to {most}");

@@ -1,5 +1,5 @@
-//! What no handler says of itself: the problems that every route can answer with, and which fields of an answer are always
-//! there.
+//! Adds what the handlers don't declare: the problems that every route can answer with, and which fields of
+//! answers are always present.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,13 +7,13 @@ use serde_json::{Map, Value, json};
 
 use crate::api::Code;
 
-/// Where handlers name the codes of the problems that are theirs alone.
+/// The extension in which handlers list the codes of their own problems.
 const CODES: &str = "x-codes";
 
-/// Statuses whose answers say when to come again.
+/// Statuses with a `Retry-After` header.
 const RETRIED: [u16; 2] = [429, 503];
 
-/// Of any request, before its route is looked at.
+/// Codes of any request, even before its route is known.
 const ANY: &[Code] = &[
     Code::InvalidHost,
     Code::UnknownHost,
@@ -22,10 +22,10 @@ const ANY: &[Code] = &[
     Code::TooManyConnections,
 ];
 
-/// Of a request that waits in a lane.
+/// Codes of a request that waits in a lane.
 const LANE: &[Code] = &[Code::LaneFull, Code::TooManyBytes];
 
-/// Of a request with a body.
+/// Codes of a request with a body.
 const BODY: &[Code] = &[
     Code::BodyCutOff,
     Code::BodyTimeout,
@@ -38,7 +38,7 @@ const BODY: &[Code] = &[
     Code::ClientGone,
 ];
 
-/// Of a request with pictures.
+/// Codes of a request with pictures.
 const PICTURES: &[Code] = &[
     Code::BlankPicture,
     Code::InvalidImageSize,
@@ -48,7 +48,7 @@ const PICTURES: &[Code] = &[
     Code::TooManyPictures,
 ];
 
-/// The document with everything that holds for more than one route.
+/// Completes the document.
 pub fn complete(mut document: Value) -> Value {
     let Some(paths) = document["paths"].as_object_mut() else { return document };
     for (path, methods) in paths {
@@ -57,9 +57,9 @@ pub fn complete(mut document: Value) -> Value {
             add_problems(operation, &codes);
             if method == "get" && operation["responses"].get("204").is_none() {
                 operation["responses"]["304"] =
-                    json!({ "description": "`If-None-Match` names the answer: the client has it." });
+                    json!({ "description": "The client has this answer already (`If-None-Match`)." });
             }
-            // A sentence here, a line of a table there.
+            // The doc comment is a sentence; the summary has no full stop.
             if let Some(summary) =
                 operation["summary"].as_str().map(|text| text.trim_end_matches('.').to_owned())
             {
@@ -75,7 +75,7 @@ pub fn complete(mut document: Value) -> Value {
     document
 }
 
-/// Every code that an operation answers with: those that it names, and those of all that are like it.
+/// Returns every code of an operation: those that it lists, and those that depend on its kind.
 fn codes(path: &str, method: &str, operation: &mut Value) -> BTreeSet<Code> {
     let mut codes = BTreeSet::from_iter(ANY.iter().copied());
     let own = operation.as_object_mut().and_then(|operation| operation.remove(CODES));
@@ -106,7 +106,7 @@ fn codes(path: &str, method: &str, operation: &mut Value) -> BTreeSet<Code> {
     codes
 }
 
-/// Adds the codes of a list that may have lists in it.
+/// Adds the codes of a list, which may contain lists.
 fn add_named(codes: &mut BTreeSet<Code>, named: &Value) {
     match named {
         Value::Array(several) => several.iter().for_each(|named| add_named(codes, named)),
@@ -115,7 +115,7 @@ fn add_named(codes: &mut BTreeSet<Code>, named: &Value) {
     }
 }
 
-/// Adds an answer for each status that the codes are sent with.
+/// Adds an answer for each status of the codes.
 fn add_problems(operation: &mut Value, codes: &BTreeSet<Code>) {
     let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
     for &code in codes {
@@ -129,7 +129,7 @@ fn add_problems(operation: &mut Value, codes: &BTreeSet<Code>) {
     }
 }
 
-/// The answer with one of these codes, which have one status.
+/// Describes the answer with one of these codes, which share a status.
 fn problem(codes: &[Code]) -> Value {
     let status = codes[0].status();
     let words: Vec<&str> = codes.iter().map(|code| code.word()).collect();
@@ -148,7 +148,7 @@ fn problem(codes: &[Code]) -> Value {
     problem
 }
 
-/// The names of all schemas that answers are made of.
+/// Returns the names of all schemas that answers use.
 fn answers(document: &Value) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for methods in document["paths"].as_object().into_iter().flat_map(Map::values) {
@@ -163,7 +163,7 @@ fn answers(document: &Value) -> BTreeSet<String> {
     found
 }
 
-/// Adds the names of the schemas that `part` refers to, and of those that they refer to.
+/// Adds the names of the schemas that `part` refers to, directly or indirectly.
 fn collect(document: &Value, part: &Value, found: &mut BTreeSet<String>) {
     match part {
         Value::Object(fields) => {
@@ -180,7 +180,7 @@ fn collect(document: &Value, part: &Value, found: &mut BTreeSet<String>) {
     }
 }
 
-/// Marks fields that can be null as required: answers write them as null, and leave out only those that never are.
+/// Marks nullable fields as required. Answers write them as null; fields that are left out are never null.
 fn require_nullable(schema: &mut Value) {
     let variants = schema.get_mut("oneOf").and_then(Value::as_array_mut);
     variants.into_iter().flatten().for_each(require_nullable);

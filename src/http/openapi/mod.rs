@@ -1,4 +1,4 @@
-//! The OpenAPI document: made of what stands at the handlers, completed by what holds for every route.
+//! The OpenAPI document: generated from the handlers, and completed with what holds for every route.
 
 mod complete;
 
@@ -17,7 +17,7 @@ use super::deliver::{Sealed, Streamed, seal};
 use super::{datasets, events, inside, jobs, lab, models, networks, operating, predict};
 use crate::api;
 
-/// What the document says of the API as a whole.
+/// The description of the API as a whole.
 const ABOUT: &str = include_str!("about.md");
 
 #[derive(OpenApi)]
@@ -74,12 +74,12 @@ const ABOUT: &str = include_str!("about.md");
         (name = "models", description = "Published models: their versions, aliases and predictions, and what happens inside them."),
         (name = "datasets", description = "Data sets."),
         (name = "lab", description = "The chain rule and single layers on a few numbers."),
-        (name = "operating", description = "For whoever runs the server: these wait in no lane.")
+        (name = "operating", description = "For operators. These requests do not wait in a lane.")
     )
 )]
 struct Documented;
 
-/// The document.
+/// Returns the document.
 pub fn document() -> &'static Value {
     static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
         let made = serde_json::to_value(Documented::openapi());
@@ -88,7 +88,7 @@ pub fn document() -> &'static Value {
     &DOCUMENT
 }
 
-/// What is sent of the document: as it is, and packed.
+/// The bytes of the document, plain and compressed.
 struct Sent {
     plain: Sealed,
     packed: Sealed,
@@ -99,7 +99,8 @@ static SENT: LazyLock<Sent> = LazyLock::new(|| {
     Sent { plain: seal(text.clone(), false, true), packed: seal(text, true, true) }
 });
 
-/// The answer to a request for the document. It is held once for all, so that a request charges nothing and waits for nobody.
+/// Answers a request for the document. Its bytes are static, so the request charges nothing and waits for
+/// nothing.
 pub fn answer(headers: &HeaderMap) -> Response {
     let Sealed { bytes, is_packed, tag } = if accepts_gzip(headers) { &SENT.packed } else { &SENT.plain };
     let tag = tag.clone().unwrap_or_else(|| HeaderValue::from_static("\"0\""));

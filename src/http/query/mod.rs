@@ -1,4 +1,4 @@
-//! Parameters of the query, read like the fields of a body: every fault is reported with its name.
+//! Query parameters, parsed like the fields of a body: every fault is reported with its name.
 
 #[cfg(test)]
 mod tests;
@@ -20,37 +20,37 @@ use crate::app::App;
 use crate::fields::{Fault, nearest, shown, token};
 use crate::service::Caller;
 
-/// Faults that are reported, of all that a query may have.
+/// The most faults of a query that are reported.
 const FAULTS_MAX: usize = 8;
 
-/// What a path without parameters of its own is asked: nothing.
+/// The parameters of a path that has none.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NoParams {}
 
-/// Parameters of the query: the fields of `T`, none of which is required.
+/// The parameters of a query as a `T`. All fields are optional.
 pub struct Params<T>(pub T);
 
 impl<T: DeserializeOwned> FromRequestParts<App> for Params<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
-        // Text to text can't fail: what is not UTF-8 is replaced.
+        // Strings always parse: invalid UTF-8 is replaced.
         let pairs = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri);
         let Query(pairs) = pairs.map_err(|rejection| invalid(rejection.body_text()))?;
         read(&pairs).map(Self).map_err(Problem::invalid_query)
     }
 }
 
-/// 422 for a parameter whose value can't be.
+/// 422 for an invalid value of a parameter.
 pub fn invalid(detail: impl Into<String>) -> Problem {
     Problem::new(Code::InvalidQuery, detail)
 }
 
-/// The parameters as `T`.
+/// Parses the parameters to a `T`.
 ///
 /// # Errors
-/// Every parameter that is unknown, comes twice or has a value that can't be.
+/// Returns a fault for every parameter that is unknown, given twice or invalid.
 fn read<T: DeserializeOwned>(pairs: &[(String, String)]) -> Result<T, Vec<Fault>> {
     let mut faults = Vec::new();
     for (index, pair) in pairs.iter().enumerate() {
@@ -70,12 +70,12 @@ fn read<T: DeserializeOwned>(pairs: &[(String, String)]) -> Result<T, Vec<Fault>
     }
 }
 
-/// A fault of the parameter called `name`.
+/// Makes a fault of the parameter `name`.
 fn fault(name: &str, detail: String) -> Fault {
     Fault { pointer: format!("/{}", token(name)), detail }
 }
 
-/// The parameters of a query as a struct.
+/// Deserialises the parameters of a query to a struct.
 struct Parameters<'a>(&'a [(String, String)]);
 
 impl<'de> Deserializer<'de> for Parameters<'de> {
@@ -86,7 +86,7 @@ impl<'de> Deserializer<'de> for Parameters<'de> {
         visitor.visit_map(MapDeserializer::new(pairs))
     }
 
-    /// Refuses what is no field, which a derived `deny_unknown_fields` would in words of its own.
+    /// Refuses unknown parameters. A derived `deny_unknown_fields` would do so with a different message.
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _: &'static str,
@@ -119,48 +119,48 @@ fn unknown(name: &str, fields: &[&str]) -> String {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListParams {
-    /// Rows of the page: 50 unless given, of epochs 200.
+    /// Number of rows on the page; by default 50, and 200 for epochs.
     #[param(minimum = 1, maximum = 200)]
     limit: Option<u32>,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the previous page.
     cursor: Option<String>,
 }
 
 impl ListParams {
-    /// The page asked for, of 50 rows unless told.
+    /// Returns the requested page, with 50 rows by default.
     ///
     /// # Errors
-    /// If there is no such page.
+    /// Returns 422 for an invalid limit or cursor.
     pub fn page<C: std::str::FromStr>(&self) -> Result<Page<C>, Problem> {
         self.page_or(ROWS_SHOWN)
     }
 
-    /// The same, of so many rows unless told.
+    /// Returns the requested page, with `limit` rows by default.
     ///
     /// # Errors
-    /// If there is no such page.
+    /// Returns 422 for an invalid limit or cursor.
     pub fn page_or<C: std::str::FromStr>(&self, limit: u32) -> Result<Page<C>, Problem> {
         Page::of(self.limit.or(Some(limit)), self.cursor.as_deref())
     }
 }
 
-/// Rows of a page, unless told.
+/// The default number of rows of a page.
 const ROWS_SHOWN: u32 = 50;
 
-/// How many rows a list answers with, and after which.
+/// A page of a list.
 #[derive(Clone, Copy, Debug)]
 pub struct Page<C> {
-    /// Rows.
+    /// The most rows of the page.
     pub limit: u32,
-    /// The row to go on behind.
+    /// The row after which the page begins.
     pub cursor: Option<C>,
 }
 
 impl<C: std::str::FromStr> Page<C> {
-    /// The page that `limit` and `cursor` ask for.
+    /// Parses `limit` and `cursor`.
     ///
     /// # Errors
-    /// If one can't be.
+    /// Returns 422 if one of them is invalid.
     pub fn of(limit: Option<u32>, cursor: Option<&str>) -> Result<Self, Problem> {
         let limit = limit.unwrap_or(ROWS_SHOWN);
         if !(1..=200).contains(&limit) {
@@ -174,10 +174,11 @@ impl<C: std::str::FromStr> Page<C> {
         Ok(Self { limit, cursor: cursor.transpose()? })
     }
 
-    /// Answers with what `read` comes to: rows of so many bytes each at most, read and written in the lane of texts.
+    /// Answers with the result of `read`, which reads and writes rows of at most `row_bytes` each in the lane
+    /// of texts.
     ///
     /// # Errors
-    /// Those of `read`, and 503 if there is no room for the rows.
+    /// Returns the error of `read`, or 503 if there is no room for the rows.
     pub async fn answer<T: IntoResponse + Send + 'static>(
         &self,
         app: &App,

@@ -6,7 +6,7 @@ use serde::de::{self, Deserializer, IntoDeserializer, Visitor};
 use super::fault;
 use crate::fields::{self, Fault, shown};
 
-/// What is wrong with a query.
+/// The faults of a query.
 #[derive(Debug)]
 pub struct Faults(pub Vec<Fault>);
 
@@ -32,7 +32,7 @@ pub struct Text<'a> {
 }
 
 impl Text<'_> {
-    /// That it must be something else.
+    /// Makes the fault that the value is not `what`.
     fn must_be(&self, what: impl Display) -> Faults {
         Faults(vec![fault(self.name, format!("{} must be {what}, not {:?}", self.name, shown(self.text)))])
     }
@@ -62,7 +62,7 @@ impl<'de> IntoDeserializer<'de, Faults> for Text<'de> {
     }
 }
 
-/// Methods that read whole numbers of a type.
+/// Defines methods that parse whole numbers of a type.
 macro_rules! whole {
     ($($method:ident $visit:ident $type:ty;)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Faults> {
@@ -77,7 +77,7 @@ impl<'de> Deserializer<'de> for Text<'de> {
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Faults> {
         let read: Result<V::Value, Faults> = visitor.visit_str(self.text);
         read.map_err(|Faults(found)| {
-            // What a type says of a text names no parameter.
+            // The errors of a type's own parser don't name the parameter.
             let named = |found: Fault| fault(self.name, format!("{}: {}", self.name, found.detail));
             Faults(found.into_iter().map(named).collect())
         })

@@ -1,9 +1,10 @@
-//! What a column holds as JSON. These types belong to the rows: what the program thinks in is converted from them and to them,
-//! field by field, so that a change there does not change what can be read.
+//! The JSON in columns. These types belong to the rows. They are converted to and from the program's own
+//! types field by field, so that a change of those does not change what can be read.
 //!
-//! Each value carries the number of its format. Values from before formats were numbered carry none, and are of format 1. A
-//! format is never changed: another one is added beside it, and the earlier ones stay readable. The paths that statements and
-//! indexes of the migrations take out of a value (`$.train_loss`) are part of its format.
+//! Each value has the number of its format. Values from before formats were numbered have none and are of
+//! format 1. A format never changes: a new one is added next to it, and the earlier ones stay readable. The
+//! paths that statements and indexes of the migrations read from a value (`$.train_loss`) are part of its
+//! format.
 
 mod course;
 mod model;
@@ -18,18 +19,18 @@ use serde::{Deserialize, Serialize};
 
 use super::{StoreError, row_error};
 
-/// A value that a column holds as JSON.
+/// A value that a column stores as JSON.
 pub(super) trait Column: Sized {
-    /// The column.
+    /// The name of the column.
     const NAME: &'static str;
 
-    /// The format that is written.
+    /// The number of the format that is written.
     const FORMAT: u32;
 
-    /// The value from JSON of this format; `None` if there is no such format.
+    /// Parses JSON of this format, or returns `None` if there is no such format.
     fn read(format: u32, text: &str) -> Option<serde_json::Result<Self>>;
 
-    /// The value in the format that is written, without its number.
+    /// Returns the value in the format that is written, without its number.
     fn stored(&self) -> impl Serialize;
 }
 
@@ -51,11 +52,11 @@ struct Numbered<T> {
     value: T,
 }
 
-/// The value of a column of the row `id`.
+/// Parses the value of a column of the row `id`.
 pub(super) fn read<T: Column>(id: impl Display, text: &str) -> Result<T, StoreError> {
     let error = |why: &dyn Display| row_error(T::NAME, &id.to_string(), why);
     let format = match text.starts_with('[') {
-        // A bare list has no room for a number.
+        // A bare list has no place for a number.
         true => first(),
         false => serde_json::from_str::<Format>(text).map_err(|why| error(&why))?.format,
     };
@@ -63,7 +64,7 @@ pub(super) fn read<T: Column>(id: impl Display, text: &str) -> Result<T, StoreEr
     read.map_err(|why| error(&why))
 }
 
-/// The same, of a column that may be empty.
+/// The same for a column that may be NULL.
 pub(super) fn read_optional<T: Column>(
     id: impl Display,
     text: Option<String>,
@@ -71,13 +72,13 @@ pub(super) fn read_optional<T: Column>(
     text.map(|text| read(id, &text)).transpose()
 }
 
-/// What a column of the row `id` holds for a value.
+/// Returns the JSON to store in a column of the row `id`.
 pub(super) fn write<T: Column>(id: impl Display, value: &T) -> Result<String, StoreError> {
     let numbered = Numbered { format: T::FORMAT, value: value.stored() };
     serde_json::to_string(&numbered).map_err(|why| row_error(T::NAME, &id.to_string(), &why))
 }
 
-/// A type of the rows, and what it stands for.
+/// A type of the rows, and the program's type that it stands for.
 trait Stored {
     type Meaning;
 
@@ -86,7 +87,7 @@ trait Stored {
     fn meaning(self) -> Self::Meaning;
 }
 
-/// The meaning of JSON of the type `T`.
+/// Parses JSON as `T` and converts it.
 fn meaning<T: Stored + DeserializeOwned>(text: &str) -> serde_json::Result<T::Meaning> {
     serde_json::from_str(text).map(T::meaning)
 }
@@ -132,8 +133,8 @@ impl<T: Stored> Stored for Vec<T> {
     }
 }
 
-/// A stored type and its conversions. A field of the meaning that is renamed does not compile here; the name in the rows is then
-/// kept by `#[serde(rename)]`, and the tests hold it.
+/// Defines a stored type and its conversions. If a field of the program's type is renamed, this does not
+/// compile. `#[serde(rename)]` then keeps the name in the rows, which the tests check.
 macro_rules! stored {
     (
         $(#[$meta:meta])*
@@ -205,7 +206,7 @@ macro_rules! stored {
 }
 use stored;
 
-/// A column of which there is one format.
+/// Implements a column that has one format.
 macro_rules! column {
     ($meaning:ident, $name:literal, $stored:ident) => {
         impl Column for $meaning {

@@ -4,7 +4,7 @@ use super::spec::Layer1;
 use super::{Column, Stored, meaning};
 use crate::nn::LayerSpec;
 
-/// The layers of a model; of format 1, a bare list.
+/// The layers of a model. In format 1 they are a bare list.
 impl Column for Vec<LayerSpec> {
     const NAME: &'static str = "layers";
     const FORMAT: u32 = 2;
@@ -27,7 +27,7 @@ struct Layers2 {
     layers: Vec<Layer1>,
 }
 
-/// The names of a model's classes; of format 1, a bare list.
+/// The names of a model's classes. In format 1 they are a bare list.
 impl Column for Vec<String> {
     const NAME: &'static str = "classes";
     const FORMAT: u32 = 2;

@@ -1,4 +1,4 @@
-//! Rows as earlier versions wrote them, word by word. These texts are never changed: whoever adds a format adds its text.
+//! Rows as earlier versions wrote them. These texts never change: each new format adds its own.
 
 use std::fmt::Debug;
 
@@ -10,7 +10,7 @@ use crate::job::{EpochRecord, JobError, JobMetrics, JobResult, Progress, StepMem
 use crate::nn::{Init, LayerSpec, LossKind, OptimizerSpec, Padding, Schedule};
 use crate::train::{CheckpointSpec, EarlyStopping, EpochMetrics, LayerMetrics, NetworkSpec, TrainSpec};
 
-/// That each of `texts` is read as `value`, and `written` is what is written for it.
+/// Asserts that each of `texts` is read as `value`, and that `written` is written for it.
 fn holds<T: Column + PartialEq + Debug>(value: &T, texts: &[&str], written: &str) {
     for text in texts.iter().chain([&written]) {
         assert_eq!(read::<T>("a row", text).expect("a row"), *value, "{text}");

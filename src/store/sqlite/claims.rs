@@ -14,7 +14,7 @@ WHERE id = (SELECT id FROM jobs WHERE state = 'queued' AND is_next
 RETURNING *";
 
 impl Database {
-    /// Whether a job waits that may run.
+    /// Returns whether a queued job may run.
     pub async fn has_waiting(&self) -> Result<bool, StoreError> {
         let waiting: Option<i64> =
             sqlx::query_scalar("SELECT 1 FROM jobs WHERE state = 'queued' AND is_next LIMIT 1")

@@ -9,16 +9,17 @@ use sqlx::{Connection, SqlitePool};
 use crate::priority::Priority;
 use crate::store::StoreError;
 
-/// WAL loses committed rows below this version: <https://sqlite.org/wal.html#walresetbug>.
+/// In WAL mode, older versions can lose committed rows: <https://sqlite.org/wal.html#walresetbug>.
 pub const VERSION_LEAST: (u32, u32, u32) = (3, 51, 3);
 
-/// Connections that read what is short, and those that read pages of rows.
+/// Connections for short reads, and connections for pages of rows.
 pub(super) const READERS: u32 = 4;
 
-/// Instructions of SQLite's virtual machine after which a thread that reads pages yields to those that serve.
+/// Instructions of SQLite's virtual machine after which a thread that reads pages yields to the threads that
+/// serve.
 const LONG_READ_STEPS: i32 = 1_000;
 
-/// How long a statement waits for another process that holds the file.
+/// How long a statement waits for another process that has the database locked.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) fn options(path: &Path) -> SqliteConnectOptions {
@@ -30,19 +31,20 @@ pub(super) fn options(path: &Path) -> SqliteConnectOptions {
         .busy_timeout(BUSY_TIMEOUT)
 }
 
-/// SQLite opens for reading what it can't open for writing, and is content with that for as long as it is open. A
-/// connection that sets `auto_vacuum` begins a write, so that such a one is refused at once, and tried anew.
+/// SQLite opens a read-only file for reading, and does not try again to write while it is open. Setting
+/// `auto_vacuum` begins a write, so such a connection fails at once and is opened again later.
 pub(super) fn writing(path: &Path) -> SqliteConnectOptions {
     options(path).auto_vacuum(SqliteAutoVacuum::Incremental)
 }
 
-/// A connection to a file is never stale: it needs no test before each use, and no other in its place after a while.
+/// A connection to a file never goes stale. It needs no test before each use, and is not replaced after a
+/// while.
 pub(super) fn pool(connections: u32) -> SqlitePoolOptions {
     let pool = SqlitePoolOptions::new().max_connections(connections).test_before_acquire(false);
     pool.idle_timeout(None).max_lifetime(None)
 }
 
-/// Each connection has a thread of its own, which only what SQLite calls back can reach.
+/// Lowers the priority of each connection's own thread. Only SQLite's callbacks can run code there.
 pub(super) fn long_reading(pool: SqlitePoolOptions) -> SqlitePoolOptions {
     pool.after_connect(|connection, _| {
         Box::pin(async move {
@@ -58,11 +60,12 @@ pub(super) fn long_reading(pool: SqlitePoolOptions) -> SqlitePoolOptions {
     })
 }
 
-/// The connection that writes, to a library that loses nothing.
+/// Returns the connection that writes.
 pub(super) async fn connect(options: SqliteConnectOptions) -> Result<SqlitePool, StoreError> {
     let writer = pool(1)
-        // SQLite itself rolls back when a disk fails, and then refuses the rollback that sqlx sends: the connection would count as
-        // in a transaction for good. Another takes its place. <https://sqlite.org/lang_transaction.html>, section 3.2.
+        // When a disk fails, SQLite rolls back by itself and then refuses sqlx's rollback. sqlx would take
+        // the connection to be in a transaction for ever, so it is replaced:
+        // <https://sqlite.org/lang_transaction.html>, section 3.2.
         .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
         .connect_with(options)
         .await?;

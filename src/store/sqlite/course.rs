@@ -4,7 +4,7 @@ use crate::store::course::CourseRow;
 use crate::store::{StoreError, format};
 use crate::train::StepMetrics;
 
-/// All of it is in one index, so that no record is read.
+/// One index covers these columns, so no record is read.
 const COURSE: &str = "\
 SELECT epoch, record ->> '$.train_loss' AS train_loss, record ->> '$.train_accuracy' AS train_accuracy,
        record ->> '$.validation_loss' AS validation_loss, record ->> '$.validation_accuracy' AS validation_accuracy,
@@ -24,7 +24,7 @@ impl Database {
         rows.iter().map(|text| format::read(id, text)).collect()
     }
 
-    /// Sampled steps after number `after` and up to `last`.
+    /// Returns the sampled steps after number `after` and up to `last`.
     pub async fn steps(&self, id: JobId, after: u64, last: u64) -> Result<Vec<StepMetrics>, StoreError> {
         let number = |step| i64::try_from(step).unwrap_or(i64::MAX);
         let steps: Vec<(i64, f64, f64)> = sqlx::query_as(
@@ -44,7 +44,7 @@ impl Database {
         Ok(steps.into_iter().map(step).collect())
     }
 
-    /// All epochs without their layers.
+    /// Returns all epochs without their layers.
     pub async fn course(&self, id: JobId) -> Result<Vec<CourseRow>, StoreError> {
         Ok(sqlx::query_as(COURSE).bind(id.to_string()).fetch_all(&self.pages).await?)
     }

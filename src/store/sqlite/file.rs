@@ -4,19 +4,21 @@ use std::time::Duration;
 use super::Database;
 use crate::store::StoreError;
 
-/// Pages that are given back to the file system at a time, and how long others may write then.
+/// How many pages are returned to the file system at a time, and the pause in which others can write.
 const SHRINK_PAGES: u32 = 64;
 const SHRINK_PAUSE: Duration = Duration::from_millis(20);
 
 impl Database {
-    /// Writes back what it can of the log, and waits for nobody: <https://sqlite.org/pragma.html#pragma_wal_checkpoint>.
+    /// Writes back as much of the log as it can without waiting:
+    /// <https://sqlite.org/pragma.html#pragma_wal_checkpoint>.
     pub async fn write_back(&self) -> Result<(), StoreError> {
         sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").fetch_all(&self.keeper).await?;
         Ok(())
     }
 
-    /// A number that changes with every commit of another process. It counts the commits of all connections but the one that
-    /// asks, which is the only one of this process that writes: <https://sqlite.org/pragma.html#pragma_data_version>.
+    /// Returns a number that changes with every commit of another process. It counts the commits of all
+    /// connections but the one that asks, which is the only writer of this process:
+    /// <https://sqlite.org/pragma.html#pragma_data_version>.
     pub async fn foreign_commits(&self) -> Result<i64, StoreError> {
         Ok(sqlx::query_scalar("PRAGMA data_version").fetch_one(&self.writer).await?)
     }
@@ -45,7 +47,7 @@ impl Database {
         let mut free = i64::MAX;
         loop {
             let left: i64 = sqlx::query_scalar("PRAGMA freelist_count").fetch_one(&self.writer).await?;
-            // Where others leave as many behind meanwhile, the next time does the rest.
+            // If others free as many pages meanwhile, the next call returns the rest.
             if left == 0 || left >= free {
                 return Ok(());
             }

@@ -2,13 +2,14 @@ use sqlx::SqlSafeStr;
 
 use crate::store::{Claim, StoreError};
 
-/// A statement of a worker, which ends in the guard that the job is still its own: `$1` is the job, `$2` the attempt.
+/// Marks a worker's statement, which contains the guard that the job still has its attempt: `$1` is the job,
+/// `$2` the attempt.
 #[cfg(not(debug_assertions))]
 pub(super) fn guarded(statement: &'static str) -> impl SqlSafeStr {
     statement
 }
 
-/// The same; without its guard in the twin that the proofs of fencing must find.
+/// Returns the guarded statement, or the statement without its guard for the known-bad twin of fencing.
 #[cfg(debug_assertions)]
 pub(super) fn guarded(statement: &'static str) -> impl SqlSafeStr {
     const GUARD: &str = "attempt = $2 AND state = 'running'";
@@ -17,7 +18,7 @@ pub(super) fn guarded(statement: &'static str) -> impl SqlSafeStr {
     sqlx::AssertSqlSafe(if is_unfenced { statement.replace(GUARD, "$2 = $2") } else { statement.to_owned() })
 }
 
-/// That a guarded statement has touched its row.
+/// Returns an error if a guarded statement has changed no row.
 pub(super) fn fence(claim: Claim, rows: u64) -> Result<(), StoreError> {
     if rows == 1 { Ok(()) } else { Err(fenced(claim)) }
 }

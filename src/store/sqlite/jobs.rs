@@ -3,18 +3,18 @@ use crate::job::{JobId, JobState};
 use crate::store::jobs::JobRow;
 use crate::store::{JobFilter, StoreError};
 
-/// Where a list begins: ids are lower-case hex.
+/// The start of a list. It is greater than every id, since ids are lower-case hex.
 const ABOVE_ALL_IDS: &str = "g";
 
-/// The statement of a list, read in its order from an index. A state is written out, or its index could not be used:
-/// <https://sqlite.org/partialindex.html>.
+/// The statement of a list, which reads the rows in the order of an index. The state is a literal,
+/// because otherwise its partial index could not be used: <https://sqlite.org/partialindex.html>.
 macro_rules! list {
     ($from_where:literal) => {
         concat!("SELECT * FROM jobs ", $from_where, " AND id < $2 ORDER BY id DESC LIMIT $3")
     };
 }
 
-/// `$1` is the model, if one is asked for.
+/// `$1` is the model, if there is one.
 fn list_of(state: Option<JobState>, of_model: bool) -> &'static str {
     use JobState::{Cancelled, Failed, Queued, Running, Succeeded};
     match (state, of_model) {
@@ -22,7 +22,7 @@ fn list_of(state: Option<JobState>, of_model: bool) -> &'static str {
         (None, true) => list!("WHERE model = $1"),
         (Some(Queued), false) => list!("WHERE $1 IS NULL AND finished_at IS NULL AND state = 'queued'"),
         (Some(Queued), true) => list!("WHERE finished_at IS NULL AND state = 'queued' AND model = $1"),
-        // As many as workers: they are sorted.
+        // There are as many running jobs as workers, so they can be sorted.
         (Some(Running), false) => list!("INDEXED BY jobs_running WHERE $1 IS NULL AND state = 'running'"),
         (Some(Running), true) => list!("INDEXED BY jobs_running WHERE state = 'running' AND model = $1"),
         (Some(Succeeded), false) => {
@@ -50,7 +50,7 @@ impl Database {
             .await?)
     }
 
-    /// Rows of jobs, newest first.
+    /// Returns rows of jobs, newest first.
     pub async fn jobs(&self, filter: &JobFilter, limit: i64) -> Result<Vec<JobRow>, StoreError> {
         let before = filter.before.map_or_else(|| ABOVE_ALL_IDS.to_owned(), |id| id.to_string());
         Ok(sqlx::query_as(list_of(filter.state, filter.model.is_some()))
@@ -61,7 +61,7 @@ impl Database {
             .await?)
     }
 
-    /// The word of each state, and how many jobs are in it.
+    /// Returns the name of each state and its number of jobs.
     pub async fn counts(&self) -> Result<Vec<(String, i64)>, StoreError> {
         Ok(sqlx::query_as("SELECT state, jobs FROM job_counts").fetch_all(&self.reader).await?)
     }

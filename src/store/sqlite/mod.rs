@@ -1,6 +1,6 @@
-//! All that is said to SQLite, a file for each subject: statements, transactions, and what only SQLite has (pragmas, codes,
-//! `VACUUM INTO`). A method of [`Database`] is one statement or one transaction; it takes and gives what the program thinks in.
-//! What one process remembers is the store's.
+//! Everything that is specific to SQLite, one file per subject: statements, transactions, pragmas, codes,
+//! `VACUUM INTO`. A method of [`Database`] is one statement or one transaction, in terms of the program's own
+//! types. What a process remembers belongs to the store.
 //!
 //! One connection writes, another writes the log back, several read.
 
@@ -31,21 +31,22 @@ use super::StoreError;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
-/// The connections to a database; clones share them.
+/// The connections to a database. Clones share them.
 #[derive(Clone, Debug)]
 pub(super) struct Database {
     writer: SqlitePool,
     reader: SqlitePool,
     /// Reads pages of rows, at the priority of long work.
     pages: SqlitePool,
-    /// Writes the log back, beside the one that writes it.
+    /// Writes the log back, so that the writer doesn't have to.
     keeper: SqlitePool,
 }
 
 impl Database {
-    /// Opens the database at `path`, made when missing, and brings it up to date.
+    /// Opens the database at `path`, creates it if it is missing, and runs the migrations.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        // Made here and not by the pool: where the file is gone later, an empty one in its place would hide it.
+        // The file is not created by the pool: if it was deleted later, the pool would hide that with an
+        // empty one.
         writing(path).create_if_missing(true).connect().await?.close().await?;
         let writer = connect(writing(path)).await?;
         if let Some(found) = version_of_rows(&writer).await?.filter(|found| *found > known()) {
@@ -56,7 +57,7 @@ impl Database {
         Self::of(path, writer).await
     }
 
-    /// Opens the database at `path` as it is, if it is of this very version.
+    /// Opens the database at `path`, if it is of this version.
     pub async fn open_existing(path: &Path) -> Result<Self, StoreError> {
         let writer = connect(writing(path)).await?;
         match version_of_rows(&writer).await? {
@@ -84,7 +85,7 @@ impl Database {
     }
 }
 
-/// A database that was begun without `auto_vacuum` is written anew to have it:
+/// Rewrites a database that was created without `auto_vacuum`, to turn it on:
 /// <https://sqlite.org/pragma.html#pragma_auto_vacuum>.
 async fn vacuum_by_increments(writer: &SqlitePool) -> Result<(), StoreError> {
     let mode: i64 = sqlx::query_scalar("PRAGMA auto_vacuum").fetch_one(writer).await?;
@@ -94,12 +95,12 @@ async fn vacuum_by_increments(writer: &SqlitePool) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The last migration that this program knows.
+/// Returns the newest migration that this program knows.
 fn known() -> i64 {
     MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default()
 }
 
-/// The last migration that was run on a database; `None` on a new one.
+/// Returns the newest migration of a database, or `None` if it is new.
 async fn version_of_rows(pool: &SqlitePool) -> Result<Option<i64>, StoreError> {
     let is_there: Option<i64> =
         sqlx::query_scalar("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'")
@@ -111,10 +112,10 @@ async fn version_of_rows(pool: &SqlitePool) -> Result<Option<i64>, StoreError> {
     Ok(sqlx::query_scalar("SELECT MAX(version) FROM _sqlx_migrations WHERE success").fetch_one(pool).await?)
 }
 
-/// The row that a statement of one row at most has changed, once the change is committed.
+/// Returns the row that a statement has changed, if it changed one, after the change is committed.
 ///
-/// A statement that returns rows commits when it is run to its end: to stop at the first row, as
-/// `fetch_optional` does, would leave a failed commit unseen.
+/// A statement that returns rows commits when it is stepped past its last row. `fetch_optional` would stop at
+/// the first row, and a failure of the commit would go unnoticed.
 async fn committed<T>(
     rows: impl Future<Output = Result<Vec<T>, sqlx::Error>>,
 ) -> Result<Option<T>, sqlx::Error> {

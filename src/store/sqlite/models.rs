@@ -100,7 +100,8 @@ impl Database {
         Ok(sqlx::query_scalar(REVISION).fetch_one(&self.reader).await?)
     }
 
-    /// Lets an alias mean a version, if there is one and room for the alias; whether it does.
+    /// Points an alias to a version, if the version exists and there is room for the alias. Returns whether
+    /// it did.
     pub async fn set_alias(
         &self,
         name: &str,
@@ -124,7 +125,7 @@ impl Database {
         Ok(set.rows_affected() == 1)
     }
 
-    /// Whether a version is there, and how many aliases its model has.
+    /// Returns whether a version exists, and how many aliases its model has.
     pub async fn version_and_aliases(&self, name: &str, version: u32) -> Result<(bool, i64), StoreError> {
         Ok(sqlx::query_as(
             "SELECT EXISTS (SELECT 1 FROM model_versions WHERE name = $1 AND version = $2),
@@ -176,14 +177,14 @@ impl Database {
         Ok(keys.into_iter().next().map_or(DeletedVersion::Unknown, DeletedVersion::Gone))
     }
 
-    /// Whether `reference`, as `name@version`, is a version that is there.
+    /// Returns whether the version that `reference` (`name@version`) names exists.
     pub async fn is_version(&self, reference: &str) -> Result<bool, StoreError> {
         is_version(&mut *self.reader.acquire().await?, reference).await
     }
 }
 
 impl NewModel {
-    /// Inserts it if its version is still the next one of its name; `None` if it was taken.
+    /// Inserts a version if its number is still the next one of its name, or returns `None`.
     pub(super) async fn insert(
         &self,
         transaction: &mut Transaction<'_, Sqlite>,

@@ -10,7 +10,7 @@ use crate::job::{JobId, JobState};
 use crate::store::jobs::JobRow;
 use crate::store::{Deleted, Inserted, NewJob, StoreError, format, now, queue_share, row_error};
 
-/// A job that waits to be inserted. What [`INSERT`] reads of it is made before it waits.
+/// A job to be inserted. What [`INSERT`] reads is computed before the job waits for its commit.
 #[derive(Debug)]
 pub struct NewRow {
     id: JobId,
@@ -43,14 +43,14 @@ impl NewRow {
     }
 }
 
-/// What became of each job of a batch.
+/// The results for the jobs of a batch.
 type Answers = Vec<Result<Inserted, StoreError>>;
 
 /// The only connection that writes.
 pub struct Writer(PoolConnection<Sqlite>);
 
 impl Writer {
-    /// Inserts all, in one commit.
+    /// Inserts all rows in one commit.
     pub async fn insert(&mut self, batch: &[&NewRow]) -> Result<Answers, StoreError> {
         let initial_models: HashSet<&str> =
             batch.iter().filter_map(|row| row.initial_model.as_deref()).collect();
@@ -70,7 +70,7 @@ impl Writer {
     }
 }
 
-/// Inserts by one statement all that don't start from one of the versions that are gone.
+/// Inserts all rows with one statement, except those that start from a version that is gone.
 async fn insert_but(
     writer: &mut SqliteConnection,
     batch: &[&NewRow],
@@ -101,7 +101,7 @@ async fn insert_but(
     Ok(inserted)
 }
 
-/// A job of a batch as [`INSERT`] reads it.
+/// A job of a batch, as [`INSERT`] reads it.
 #[derive(Serialize)]
 struct Given<'a> {
     id: JobId,
@@ -117,12 +117,12 @@ struct Given<'a> {
     queue_max: u32,
 }
 
-/// Clients take turns by start-time fair queueing (Goyal, Vin, Cheng: "Start-time Fair Queuing", SIGCOMM 1996): the
-/// jobs of one priority run in the order of their turns. A client's next job has the turn behind its last one in
-/// the queue; one who has none there has the turn behind the last one that was given to a worker, so that those who come
-/// again and again never overtake one who waits.
+/// Clients take turns by start-time fair queueing (Goyal, Vin, Cheng: "Start-time Fair Queuing", SIGCOMM
+/// 1996). The jobs of one priority run in the order of their turns. A client's next job gets the turn after
+/// its last one in the queue. If the client has none there, it gets the turn after the last one that a worker
+/// claimed, so clients that keep posting never overtake one that waits.
 ///
-/// What it reads of `jobs` are the rows before the batch; `ROW_NUMBER` counts those of the batch itself.
+/// The statement sees the rows of `jobs` before the batch; `ROW_NUMBER` counts those of the batch itself.
 const INSERT: &str = "
     WITH given AS (
         SELECT key AS place,
@@ -184,12 +184,12 @@ async fn earlier(
     .transpose()
 }
 
-/// A client's key as rows have it.
+/// An idempotency key as it is in the rows.
 #[derive(Clone, Debug)]
 struct Key {
-    /// The key of this client alone. Neither of its parts holds what separates them.
+    /// The key together with its client, separated by a character that neither contains.
     own: String,
-    /// The key as it came, which jobs from before clients were told apart have.
+    /// The key alone, as in rows from before keys belonged to clients.
     bare: String,
 }
 
@@ -205,7 +205,7 @@ impl Database {
         Ok(Writer(self.writer.acquire().await?))
     }
 
-    /// What became of an earlier request of this client with this key.
+    /// Returns the result of an earlier request of this client with this key.
     pub async fn by_key(
         &self,
         client: &str,
@@ -215,7 +215,8 @@ impl Database {
         earlier(&mut *self.reader.acquire().await?, &Key::new(client, key), request_sha256).await
     }
 
-    /// Ends a job that has not ended. `live` is the attempt that runs in this process and its progress, which is younger than its row.
+    /// Cancels a job that has not ended. `live` has the attempt that runs in this process, and its progress,
+    /// which is newer than the row's.
     pub async fn cancel(&self, id: JobId, live: Option<(u32, String)>) -> Result<Option<JobRow>, StoreError> {
         let (attempt, progress) = live.unzip();
         Ok(committed(
@@ -234,7 +235,7 @@ impl Database {
         .await?)
     }
 
-    /// Puts a job that has stopped back in the queue, if that has room and the version that it starts from is there.
+    /// Puts a stopped job back in the queue, if there is room and the version that it starts from exists.
     pub async fn resume(&self, id: JobId, queue_max: u32) -> Result<Option<JobRow>, StoreError> {
         let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         let initial_model: Option<String> =
@@ -274,7 +275,7 @@ impl Database {
         Ok(row)
     }
 
-    /// How many jobs of the client of this one wait.
+    /// Counts the queued jobs of this job's client.
     pub async fn queued_of_client_of(&self, id: JobId) -> Result<i64, StoreError> {
         Ok(sqlx::query_scalar(
             "SELECT COUNT(*) FROM jobs WHERE state = 'queued' AND client = (SELECT client FROM jobs WHERE id = $1)",
@@ -286,7 +287,7 @@ impl Database {
 
     pub async fn delete_job(&self, id: JobId) -> Result<Deleted, StoreError> {
         let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        // Of a row that can't be read no more is needed to delete it.
+        // No more than this is needed to delete a row that can't be parsed.
         let state: Option<String> = sqlx::query_scalar("SELECT state FROM jobs WHERE id = $1")
             .bind(id.to_string())
             .fetch_optional(&mut *transaction)

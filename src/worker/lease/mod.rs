@@ -17,31 +17,31 @@ use tokio_util::sync::CancellationToken;
 use crate::job::Progress;
 use crate::store::{Claim, Store, StoreError};
 
-/// How often the progress of a job is told to those who follow it.
+/// How often the progress of a job is published to its followers.
 const TELL: Duration = Duration::from_millis(250);
 
-/// How often it is written, at the least.
+/// The longest time between two writes of the progress.
 const WRITE: Duration = Duration::from_secs(2);
 
-/// Renewals within the time of a lease.
+/// Renewals per lease.
 const RENEWALS: u32 = 3;
 
-/// A job that is held: renewed by a task until it is let go.
+/// A job that a worker holds. A task renews its lease until it is released.
 pub(super) struct Lease {
     pub claim: Claim,
     pub progress: Arc<watch::Sender<Progress>>,
-    /// Cancelled when the job shall stop: it is lost, or the server stops.
+    /// Cancelled when the job must stop, because it is lost or the server stops.
     pub halt: CancellationToken,
     /// Whether the job waits for the disk.
     pub is_waiting: Arc<AtomicBool>,
-    /// Cancelled when the job belongs to another attempt, or has ended.
+    /// Cancelled when the job has another attempt or has ended.
     lost: CancellationToken,
     ended: CancellationToken,
     renewing: JoinHandle<()>,
 }
 
 impl Lease {
-    /// Holds `claim`, which has just been given; `stop` is the server's.
+    /// Holds `claim`, which was just made. `stop` is cancelled when the server stops.
     pub fn start(
         store: Store,
         claim: Claim,
@@ -63,21 +63,21 @@ impl Lease {
         Self { claim, progress, halt, is_waiting, lost, ended, renewing }
     }
 
-    /// Whether the job belongs to another attempt, or has ended, as far as it was heard.
+    /// Returns whether the job is known to have another attempt or to have ended.
     pub fn is_lost(&self) -> bool {
         self.lost.is_cancelled()
     }
 
-    /// Gives up the job, which belongs to another attempt.
+    /// Marks the job as lost to another attempt.
     pub fn lose(&self) {
         self.lost.cancel();
         self.halt.cancel();
     }
 
-    /// Renews it no more.
+    /// Stops the renewals.
     pub async fn end(mut self) {
         self.ended.cancel();
-        // It ends early by a panic alone, which has shown its own report.
+        // The task ends early only by a panic, which has been reported already.
         let _ = (&mut self.renewing).await;
     }
 }
@@ -88,8 +88,8 @@ impl Drop for Lease {
     }
 }
 
-/// Tells this process how far a job is, and forgets it at its own end, however that comes: what is told of a job keeps the
-/// upkeep from taking it away.
+/// Publishes the progress of a job within this process until it is dropped. While it does, the upkeep does
+/// not rescue the job.
 struct Teller {
     store: Store,
     claim: Claim,

@@ -168,14 +168,14 @@ fn version_seen(
     })
 }
 
-/// The job of a model's file: `{name}/{version}-{job id}-{attempt}.safetensors`.
+/// Returns the job of a model's file: `{name}/{version}-{job id}-{attempt}.safetensors`.
 fn job_of(file: &str) -> Option<&str> {
     let (_, name) = file.rsplit_once('/')?;
     let (_, name) = name.split_once('-')?;
     name.rsplit_once('-').map(|(job, _)| job)
 }
 
-/// The digests of the model files of each job.
+/// Returns the digests of the model files of each job.
 fn files_by_job(folder: &Path) -> io::Result<BTreeMap<String, Vec<String>>> {
     let models = folder.join("blobs/models");
     let mut files: BTreeMap<String, Vec<String>> = BTreeMap::new();
