@@ -160,9 +160,9 @@ impl From<graph::GraphPath> for GraphPath {
     }
 }
 
-impl From<graph::Step> for GraphStep {
-    fn from(step: graph::Step) -> Self {
-        let graph::Step { node, upstream, input, local, product, before, after } = step;
+impl From<graph::BackwardStep> for GraphStep {
+    fn from(step: graph::BackwardStep) -> Self {
+        let graph::BackwardStep { node, upstream, input, local, product, before, after } = step;
         Self { node, upstream, input, local, product, before, after }
     }
 }

@@ -7,7 +7,7 @@ use super::{made_from, operands, reaching};
 
 /// One product of the backward pass, and the gradient that it is added to.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Step {
+pub struct BackwardStep {
     /// Id of the node that the gradient comes from.
     pub node: usize,
     /// The derivative of the expression with respect to that node.
@@ -29,7 +29,7 @@ pub struct Step {
 ///
 /// A derivative that doesn't exist is an error if an input needs it. Otherwise it is left out, and so is the
 /// gradient of the constants that it would flow to.
-pub(super) fn backward(nodes: &mut [Node], output: usize) -> Result<Vec<Step>, GraphError> {
+pub(super) fn backward(nodes: &mut [Node], output: usize) -> Result<Vec<BackwardStep>, GraphError> {
     let reaches = reaching(nodes, output);
     let varies = made_from(nodes, |node| node.op == Op::Input);
     nodes.iter_mut().for_each(|node| node.gradient = Some(0.0));
@@ -65,9 +65,9 @@ fn step(
     input: usize,
     local: Option<f64>,
     before: Option<f64>,
-) -> Option<Step> {
+) -> Option<BackwardStep> {
     let (upstream, local, before) = (upstream?, local?, before?);
     let product = finite(upstream * local)?;
     let after = finite(before + product)?;
-    Some(Step { node, upstream, input, local, product, before, after })
+    Some(BackwardStep { node, upstream, input, local, product, before, after })
 }

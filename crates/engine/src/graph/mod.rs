@@ -44,7 +44,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-pub use backward::Step;
+pub use backward::BackwardStep;
 pub use cost::GraphCost;
 pub use error::{GraphError, Location};
 pub use node::{Node, Op};
@@ -87,7 +87,7 @@ pub struct Graph {
     /// if there is no central difference.
     pub max_relative_error: Option<f64>,
     /// The products of the backward pass, in the order they were added.
-    pub steps: Vec<Step>,
+    pub steps: Vec<BackwardStep>,
     /// Caveats for the reader, such as unused inputs and derivatives taken at a kink.
     pub warnings: Vec<String>,
 }
