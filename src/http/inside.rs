@@ -203,7 +203,7 @@ pub async fn weights(
 pub struct ExplainParams {
     /// How pictures are prepared: `mnist` crops, scales and centres them as in MNIST, `none` uses them as they are.
     #[serde(default)]
-    #[param(inline, default = json!("mnist"))]
+    #[param(inline)]
     prepare: Prepare,
     /// The class whose score is explained; by default the predicted one.
     #[param(minimum = 0)]

@@ -26,7 +26,7 @@ use crate::service::{Caller, Predictions, QUICK_BYTES, UnreadImages, Wanted};
 pub struct PredictParams {
     /// How pictures are prepared: `mnist` crops, scales and centres them as in MNIST, `none` uses them as they are.
     #[serde(default)]
-    #[param(inline, default = json!("mnist"))]
+    #[param(inline)]
     prepare: Prepare,
     /// How many of the most probable classes `probabilities` has; by default all.
     #[param(minimum = 1)]
@@ -36,6 +36,7 @@ pub struct PredictParams {
 /// How pictures are prepared.
 #[derive(Clone, Copy, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(default = json!("mnist"))]
 pub enum Prepare {
     /// They are cropped, scaled and centred as in MNIST.
     #[default]

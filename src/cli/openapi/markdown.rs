@@ -13,7 +13,7 @@ const EXAMPLE_CHARS_MAX: usize = 1_200;
 /// Renders the document as one page: operations by tag, then schemas, then codes.
 pub fn render(document: &Value) -> String {
     let mut page = format!(
-        "# The API\n\n{}\n\nThis page is `chainrule openapi --markdown`; `GET /openapi.json` has the same for programs.\n",
+        "# The API\n\n{}\nThis page is `chainrule openapi --markdown`; `GET /openapi.json` has the same for programs.\n",
         words(&document["info"], "description")
     );
     for tag in list(&document["tags"]) {
@@ -22,7 +22,7 @@ pub fn render(document: &Value) -> String {
             for (method, operation) in
                 fields(methods).filter(|(_, operation)| operation["tags"][0] == tag["name"])
             {
-                self::operation(&mut page, document, &format!("{} {path}", method.to_uppercase()), operation);
+                self::operation(&mut page, &format!("{} {path}", method.to_uppercase()), operation);
             }
         }
     }
@@ -35,7 +35,7 @@ pub fn render(document: &Value) -> String {
     page
 }
 
-fn operation(page: &mut String, document: &Value, title: &str, operation: &Value) {
+fn operation(page: &mut String, title: &str, operation: &Value) {
     let _ = write!(page, "\n### `{title}`\n\n{}.\n", words(operation, "summary"));
     if let Some(description) = operation["description"].as_str() {
         let _ = write!(page, "\n{description}\n");
@@ -59,22 +59,28 @@ fn operation(page: &mut String, document: &Value, title: &str, operation: &Value
         }
     }
     page.push_str("\n| status | body | |\n| --- | --- | --- |\n");
-    for (status, response) in fields(&operation["responses"]) {
-        let text = match response["$ref"].as_str() {
-            Some(reference) => {
-                let name = reference.trim_start_matches(RESPONSES);
-                words(&document["components"]["responses"][name], "description")
-            }
-            None => words(response, "description"),
-        };
-        let is_problem = status.starts_with(['4', '5']);
+    let responses = || fields(&operation["responses"]);
+    for (status, response) in responses().filter(|(_, response)| codes_of(response).is_empty()) {
         let bodies = fields(&response["content"]).map(|(media_type, content)| match media_type.as_str() {
             "application/json" => kind(&content["schema"]),
             other => format!("`{other}`"),
         });
-        let body = if is_problem { link("Problem") } else { bodies.collect::<Vec<_>>().join(", ") };
-        let _ = writeln!(page, "| {status} | {body} | {} |", line(text));
+        let bodies = bodies.collect::<Vec<_>>().join(", ");
+        let _ = writeln!(page, "| {status} | {bodies} | {} |", line(words(response, "description")));
     }
+    let problems = responses().map(|(status, response)| (status, codes_of(response)));
+    let problems = problems.filter(|(_, codes)| !codes.is_empty());
+    let problems: Vec<String> =
+        problems.map(|(status, codes)| format!("{status} {}", codes.join(", "))).collect();
+    let _ = write!(page, "\n[Problems](#codes): {}.\n", problems.join("; "));
+}
+
+/// The codes of the problems that a response has, each as code.
+fn codes_of(response: &Value) -> Vec<String> {
+    let narrowed = &response["content"]["application/problem+json"]["schema"]["allOf"][1]["properties"];
+    let one = response["$ref"].as_str().map(|reference| reference.trim_start_matches(RESPONSES));
+    let several = list(&narrowed["code"]["enum"]).iter().filter_map(Value::as_str);
+    one.into_iter().chain(several).map(|code| format!("`{code}`")).collect()
 }
 
 /// Renders an example as a code block, shortened if it is long.
@@ -170,7 +176,8 @@ fn shape(schema: &Value) -> String {
         }
     }
     if let Some(words) = schema["enum"].as_array() {
-        return words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
+        let words = words.iter().filter_map(Value::as_str);
+        return words.map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
     }
     let word = |kind: &Value| match kind.as_str().unwrap_or("any") {
         "array" if schema.get("items").is_some() => format!("array of ({})", kind_of_items(schema)),

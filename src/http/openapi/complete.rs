@@ -59,6 +59,13 @@ pub fn complete(mut document: Value) -> Value {
                 operation["responses"]["304"] =
                     json!({ "description": "The client has this answer already (`If-None-Match`)." });
             }
+            let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
+            for kind in parameters.into_iter().flatten().filter_map(|each| each.pointer_mut("/schema/type")) {
+                // An optional parameter is left out; it is never null.
+                if let Some([wanted, _]) = kind.as_array_mut().map(Vec::as_mut_slice) {
+                    *kind = wanted.take();
+                }
+            }
             // The doc comment is a sentence; the summary has no full stop.
             if let Some(summary) =
                 operation["summary"].as_str().map(|text| text.trim_end_matches('.').to_owned())
@@ -67,12 +74,37 @@ pub fn complete(mut document: Value) -> Value {
             }
         }
     }
+    lift_descriptions(&mut document);
     document["components"]["responses"] =
         Code::ALL.iter().map(|&code| (code.word().to_owned(), problem(&[code]))).collect();
-    for name in answers(&document) {
-        require_nullable(&mut document["components"]["schemas"][name]);
+    let answers = answers(&document);
+    for (name, schema) in document["components"]["schemas"].as_object_mut().into_iter().flatten() {
+        if answers.contains(name) {
+            require_nullable(schema);
+        } else {
+            close_variants(schema);
+        }
     }
     document
+}
+
+/// Moves the description of a nullable field from its schema to the field.
+fn lift_descriptions(part: &mut Value) {
+    match part {
+        Value::Object(fields) => {
+            let choice = fields.get_mut("oneOf").and_then(Value::as_array_mut);
+            if let Some([wanted, null]) = choice.map(Vec::as_mut_slice)
+                && null["type"] == "null"
+                && let Some(description) =
+                    wanted.as_object_mut().and_then(|wanted| wanted.remove("description"))
+            {
+                fields.insert("description".to_owned(), description);
+            }
+            fields.values_mut().for_each(lift_descriptions);
+        }
+        Value::Array(parts) => parts.iter_mut().for_each(lift_descriptions),
+        _ => {}
+    }
 }
 
 /// Returns every code of an operation: those that it lists, and those that depend on its kind.
@@ -177,6 +209,14 @@ fn collect(document: &Value, part: &Value, found: &mut BTreeSet<String>) {
         }
         Value::Array(parts) => parts.iter().for_each(|part| collect(document, part, found)),
         _ => {}
+    }
+}
+
+/// Marks the variants of a request as without further fields, as parsers refuse them.
+fn close_variants(schema: &mut Value) {
+    let variants = schema.get_mut("oneOf").and_then(Value::as_array_mut);
+    for variant in variants.into_iter().flatten().filter(|variant| variant.get("properties").is_some()) {
+        variant["additionalProperties"] = false.into();
     }
 }
 
