@@ -1,8 +1,9 @@
-//! Takes jobs from the queue, trains them, records their course, publishes their models.
+//! Workers: they take jobs from the queue, train them, record their progress and publish their models.
 //!
-//! A worker has a thread of its own, and a pool of threads to train with, all at a lower priority
-//! than the ones that serve. While it trains, a task beside it renews the lease by which it holds the
-//! job and hears whether it is lost (`lease`), and a thread writes epochs and checkpoints, in their order (`scribe`).
+//! Each worker has one thread of its own and a pool of threads for training. All of them run at a lower
+//! priority than the threads that serve requests. While the worker trains, a task renews its lease on the job
+//! and learns whether the lease is lost (`lease`). A second thread writes epochs and checkpoints in order
+//! (`scribe`).
 
 mod lease;
 mod publish;
@@ -33,57 +34,57 @@ use crate::store::{Claim, Store, StoreError};
 use crate::telemetry::Metrics;
 use crate::train::{Outcome, TrainError, TrainState};
 
-/// How long a worker waits after the database has failed.
+/// How long a worker waits after an error before it tries again.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 
-/// Takes jobs one after the other.
+/// A worker: it runs one job at a time.
 pub struct Worker {
-    /// The rows.
+    /// The database, which holds the queue.
     pub store: Store,
-    /// The checkpoints and models.
+    /// Storage for the bytes of checkpoints and models.
     pub blobs: Blobs,
-    /// Where models are served from.
+    /// Receives published models, and provides the model that a job starts from.
     pub registry: Registry,
-    /// What is measured.
+    /// Receives training speed and counts of damaged checkpoints.
     pub metrics: Arc<Metrics>,
-    /// Its number, from 0.
+    /// The number of this worker, from 0. It is a label in metrics and part of the thread's name.
     pub number: usize,
-    /// How long a job is its own without a sign of life.
+    /// How long a claim on a job stays valid without renewal.
     pub lease: Duration,
-    /// How long a job runs without a checkpoint.
+    /// The longest time between two checkpoints of a job.
     pub checkpoint_every: Duration,
-    /// Cancelled when the server stops: the job is then given back to the queue.
+    /// Cancelled when the server stops. The worker then returns its job to the queue.
     pub stop: CancellationToken,
 }
 
-/// Why a worker could not end a job as it should.
+/// Why a worker could not finish a job.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
-    /// The rows failed.
+    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The bytes failed.
+    /// Reading or writing bytes failed.
     #[error(transparent)]
     Blob(#[from] BlobError),
-    /// A state could not be written as bytes.
+    /// A checkpoint or model could not be encoded or decoded.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
-    /// The data set is gone.
+    /// The job's dataset does not exist.
     #[error("there is no dataset {0:?}")]
     UnknownDataset(String),
-    /// The layers don't fit each other.
+    /// The layers do not fit each other or the input.
     #[error(transparent)]
     Shape(#[from] ShapeError),
-    /// The model to start from is gone.
+    /// The reference to the initial model is invalid.
     #[error("there is no model {0:?}")]
     UnknownModel(String),
-    /// The model to start from can't be had.
+    /// The initial model could not be loaded.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// The trainer, or what is around it, is broken.
+    /// The trainer or the code around it panicked.
     #[error("the trainer panicked: {0}")]
     Panic(String),
-    /// What is told can't be written any more; the scribe says why.
+    /// The scribe has stopped, so nothing can be recorded. The scribe's own error says why.
     #[error("nobody writes the job's course")]
     ScribeGone,
 }
@@ -93,7 +94,7 @@ impl WorkerError {
         matches!(self, Self::Store(StoreError::Fenced { .. }))
     }
 
-    /// Whether the same may succeed later: a disk that is full or fails, a database that others hold.
+    /// Whether a later attempt may succeed, for example after a full disk or a locked database.
     fn is_transient(&self) -> bool {
         match self {
             Self::Store(error) => error.is_transient(),
@@ -109,25 +110,25 @@ impl WorkerError {
     }
 }
 
-/// What [`Worker::run_next`] did.
+/// The result of [`Worker::run_next`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ran {
-    /// The job.
+    /// The job that was run.
     pub id: JobId,
-    /// The state it was left in; `None` where it was cancelled, or taken by another worker.
+    /// The state the job was left in. `None` if it was cancelled or another worker has taken it.
     pub state: Option<JobState>,
 }
 
-/// The threads of some workers.
+/// The threads of all workers of a server.
 pub struct Workers {
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Workers {
-    /// Starts a thread for each of `workers`, each with a pool of `threads`.
+    /// Starts one thread for each of `workers`, each with a pool of `threads` threads.
     ///
     /// # Errors
-    /// If the system gives no thread.
+    /// If the system cannot start a thread.
     pub fn start(workers: Vec<Worker>, threads: usize, runtime: &Handle) -> std::io::Result<Self> {
         let start = |worker: Worker| {
             let runtime = runtime.clone();
@@ -139,7 +140,7 @@ impl Workers {
         Ok(Self { threads: workers.into_iter().map(start).collect::<std::io::Result<_>>()? })
     }
 
-    /// Waits until every worker has stopped, once their tokens are cancelled.
+    /// Waits until every worker has stopped. The caller cancels their tokens first.
     pub fn join(self) {
         for thread in self.threads {
             if thread.join().is_err() {
@@ -150,7 +151,7 @@ impl Workers {
 }
 
 impl Worker {
-    /// Runs jobs until the token is cancelled.
+    /// Runs jobs until the token is cancelled. If the queue is empty, it waits for a new job.
     fn run(&self, pool: &Pool, runtime: &Handle) {
         let mut queued = self.store.queued();
         while !self.stop.is_cancelled() {
@@ -182,11 +183,12 @@ impl Worker {
         }
     }
 
-    /// Takes the next job of the queue and brings it to its end, or back to the queue where the token
-    /// is cancelled meanwhile. `None` where no job waits.
+    /// Takes the next job from the queue and runs it to its end. If the token is cancelled meanwhile, the job
+    /// returns to the queue. Returns `None` if the queue is empty.
     ///
     /// # Errors
-    /// If the rows or bytes fail: the job is then back in the queue, to be tried again.
+    /// If the database or storage fails in a way that may pass. The job is then back in the queue, unless the
+    /// server stopped first.
     pub fn run_next(&self, pool: &Pool, runtime: &Handle) -> Result<Option<Ran>, WorkerError> {
         let Some(job) = runtime.block_on(self.store.claim())? else { return Ok(None) };
         let claim = Claim { id: job.id, attempt: job.attempt };
@@ -214,8 +216,8 @@ impl Worker {
         left.map(|state| Some(Ran { id: job.id, state }))
     }
 
-    /// Tries again until the row says how a job left this worker, another attempt has it, or the
-    /// server stops: its next start finds the job then.
+    /// Retries until the end of the job is written, another attempt owns the job, or the server stops. In the
+    /// last case the next start of the server finds the job.
     async fn until_written<F: Future<Output = Result<(), StoreError>>>(&self, write: impl Fn() -> F) {
         while let Err(error) = write().await {
             if matches!(error, StoreError::Fenced { .. }) {
@@ -256,7 +258,7 @@ impl Worker {
             };
             let progress = recorder.finished();
             drop(recorder);
-            // What the trainer told is written before what became of it.
+            // Wait for the scribe: everything the trainer reported must be written before the job's end.
             scribe.join().map_err(WorkerError::of_panic)??;
             Ok::<_, WorkerError>((outcome?, progress))
         })?;
@@ -279,8 +281,8 @@ impl Worker {
         }
     }
 
-    /// The state a job goes on from: its newest checkpoint that can be read, or the beginning. One whose bytes are
-    /// damaged is set aside.
+    /// The state a job continues from: its newest readable checkpoint, or else the beginning. Damaged
+    /// checkpoints are set aside.
     async fn state_of(&self, job: &Job, input: Shape, claim: Claim) -> Result<TrainState, WorkerError> {
         for checkpoint in self.store.checkpoints(job.id).await? {
             let key = &checkpoint.blob_key;
@@ -301,7 +303,7 @@ impl Worker {
             };
             tracing::error!(job = %job.id, step = checkpoint.step, %error, "checkpoint passed over");
             if !is_damaged {
-                // Where the folder as a whole fails, the job waits for it.
+                // If the whole folder fails, return that error: the job must wait and not start over.
                 self.blobs.probe().await?;
             }
             if is_damaged && self.store.is_held(claim).await? {
@@ -314,7 +316,7 @@ impl Worker {
         let mut state = TrainState::new(&job.spec, input)?;
         if let Some(reference) = &job.spec.initial_model {
             let reference = reference.parse().map_err(|_| WorkerError::UnknownModel(reference.clone()))?;
-            // Another server may just have published it.
+            // Another server may have published the model a moment ago.
             self.registry.refresh().await?;
             let read = loop {
                 match self.registry.get(&reference, ()).await {
@@ -336,7 +338,7 @@ impl Worker {
     }
 }
 
-/// What a client is told of a failure: no path, no SQL.
+/// The failure as the client sees it, without paths or SQL.
 fn failure(error: &WorkerError) -> JobError {
     let (code, detail) = match error {
         WorkerError::Artifact(_) => (

@@ -10,18 +10,18 @@ use crate::job::{BlobKey, JobState, Progress};
 use crate::store::{Claim, NewModel, PublishedModel, StoreError};
 use crate::train::{Evaluation, TrainSpec, TrainState};
 
-/// What came of the publication of a model.
+/// The result of an attempt to publish a model.
 enum Success {
     Published(PublishedModel),
-    /// By a commit that was reported as failed.
+    /// An earlier commit was reported as failed but had succeeded.
     PublishedBefore,
-    /// Another model was published under the version meanwhile.
+    /// Another model has taken the version.
     VersionTaken,
 }
 
 impl Worker {
-    /// Writes the bytes of a model, then its row and the end of its job, then serves it. A version that another model has taken
-    /// meanwhile is written again under the next one.
+    /// Writes the model's bytes, then its row together with the end of the job, then serves the model. If
+    /// another model takes the version meanwhile, this one is written again under the next version.
     pub(super) async fn publish(
         &self,
         spec: &TrainSpec,
