@@ -120,7 +120,8 @@ impl<'a> Run<'a> {
             None => Box::new(dataset.train.images().view()),
         };
         let nonzero_fraction = dataset.statistics().nonzero_fraction;
-        let plan = Plan::new(&state.network.kinds(), spec.batch_size, nonzero_fraction);
+        let plan =
+            Plan::new(&state.network.kinds(), state.network.shapes(), spec.batch_size, nonzero_fraction);
         Self {
             spec,
             dataset,
