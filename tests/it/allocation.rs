@@ -83,7 +83,7 @@ fn a_training_step_allocates_nothing() {
         let mut network =
             Network::<f32>::new(mnist::shape().input, &spec.network.layers, 1).expect("layers that fit");
         let mut optimizer = Optimizer::new(spec.optimizer, &network);
-        let plan = Plan::new(&network.kinds(), 128, nonzero_fraction);
+        let plan = Plan::new(&network.kinds(), network.shapes(), 128, nonzero_fraction);
         let mut workspace = Workspace::planned(&network, plan);
         let loss = Loss { kind: LossKind::CrossEntropy, label_smoothing: 0.1 };
         let mut trainer = Trainer::new(&mut workspace, &mut network, &mut optimizer);

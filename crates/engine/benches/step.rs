@@ -70,7 +70,12 @@ fn step(criterion: &mut Criterion) {
         let mut network = network();
         let spec = OptimizerSpec::Sgd { learning_rate: LEARNING_RATE, weight_decay: 0.0 };
         let mut optimizer = Optimizer::new(spec, &network);
-        let plan = Plan::new(&network.kinds(), BATCH, mnist::dataset().statistics().nonzero_fraction);
+        let plan = Plan::new(
+            &network.kinds(),
+            network.shapes(),
+            BATCH,
+            mnist::dataset().statistics().nonzero_fraction,
+        );
         let mut workspace = Workspace::planned(&network, plan);
         let mut trainer = Trainer::new(&mut workspace, &mut network, &mut optimizer);
         let pool = Pool::new(threads);

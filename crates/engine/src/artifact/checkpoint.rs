@@ -38,8 +38,7 @@ pub fn write_checkpoint(state: &TrainState) -> Result<Vec<u8>, ArtifactError> {
     let kinds = state.optimizer.spec().state_names().iter().zip(state.optimizer.state());
     let optimizer = kinds.flat_map(|(kind, tensors)| {
         let parameters = state.network.parameters().zip(tensors);
-        parameters
-            .map(move |((name, shape, _), values)| (optimizer_key(kind, &name), shape, values.as_slice()))
+        parameters.map(move |((name, shape, _), values)| (optimizer_key(kind, &name), shape, &**values))
     });
     let average = state.average.iter().flat_map(Network::tensors);
     let average = average.map(|(name, shape, values)| (average_key(&name), shape, values));

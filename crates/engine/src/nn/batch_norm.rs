@@ -1,6 +1,7 @@
-use ndarray::{Array1, Array2};
+use ndarray::{Array1, Array2, ArrayView2};
 
-use super::Float;
+use super::layer::values;
+use super::{Float, Gradient};
 
 /// ε and the share of a batch in the running statistics, as in PyTorch.
 const EPS: f64 = 1e-5;
@@ -19,6 +20,23 @@ pub struct BatchNorm<T> {
     pub running_mean: Array1<T>,
     /// Running σ² (unbiased), shape (channels).
     pub running_var: Array1<T>,
+}
+
+/// The numbers of a channel.
+fn of_channel<T: Float>(x: &[T], channel: usize, channels: usize) -> impl Iterator<Item = f64> {
+    x[channel..].iter().step_by(channels).map(|x| x.wide())
+}
+
+fn of_channel_mut<T>(x: &mut [T], channel: usize, channels: usize) -> impl Iterator<Item = &mut T> {
+    x[channel..].iter_mut().step_by(channels)
+}
+
+/// μ and `1 / √(σ² + ε)` of a channel over the batch.
+fn batch_statistics<T: Float>(x: &[T], channel: usize, channels: usize) -> (f64, f64) {
+    let n = (x.len() / channels) as f64;
+    let mean = of_channel(x, channel, channels).sum::<f64>() / n;
+    let variance = of_channel(x, channel, channels).map(|x| (x - mean).powi(2)).sum::<f64>() / n;
+    (mean, 1.0 / (variance + EPS).sqrt())
 }
 
 /// Runs a block for the channels from `$first` on, `$N` of them at a time: 16, or 1 of the rest, so that
@@ -168,6 +186,76 @@ impl<T: Float> BatchNorm<T> {
             self.weight.iter().zip(&deviations).map(|(&weight, &deviation)| weight / deviation).collect();
         let shift = &self.bias - &(&self.running_mean * &scale);
         (scale, shift)
+    }
+
+    /// `y = γ x̂ + β` while training, with μ and σ² of the batch: x and y (places, channels), the places of all images.
+    pub(super) fn forward_training(&self, x: &[T], y: &mut [T]) {
+        let channels = self.channels();
+        for channel in 0..channels {
+            let (mean, inverse) = batch_statistics(x, channel, channels);
+            let (weight, bias) = (self.weight[[0, channel]].wide(), self.bias[channel].wide());
+            for (y, x) in of_channel_mut(y, channel, channels).zip(of_channel(x, channel, channels)) {
+                *y = T::of(weight * (x - mean) * inverse + bias);
+            }
+        }
+    }
+
+    /// `dx = γ / √(σ² + ε) (dy − Σdy / n − x̂ Σ(dy x̂) / n)` while training, over n places: x, dy and dx as in
+    /// [`Self::forward_training`].
+    pub(super) fn backward_input_training(&self, x: &[T], dy: &[T], dx: &mut [T]) {
+        let channels = self.channels();
+        for channel in 0..channels {
+            let (mean, inverse) = batch_statistics(x, channel, channels);
+            let places = || of_channel(x, channel, channels).zip(of_channel(dy, channel, channels));
+            let n = (x.len() / channels) as f64;
+            let sum: f64 = places().map(|(_, dy)| dy).sum();
+            let sum_x: f64 = places().map(|(x, dy)| dy * (x - mean) * inverse).sum();
+            let scale = self.weight[[0, channel]].wide() * inverse;
+            for (dx, (x, dy)) in of_channel_mut(dx, channel, channels).zip(places()) {
+                *dx = T::of(scale * (dy - sum / n - (x - mean) * inverse * sum_x / n));
+            }
+        }
+    }
+
+    /// Adds `dγ = Σ dy x̂` and `dβ = Σ dy` while training to `gradient`: x and dy as in [`Self::forward_training`].
+    pub(super) fn backward_parameters_training(&self, x: &[T], dy: &[T], gradient: &mut Gradient<T>) {
+        let channels = self.channels();
+        for channel in 0..channels {
+            let (mean, inverse) = batch_statistics(x, channel, channels);
+            let places = || of_channel(x, channel, channels).zip(of_channel(dy, channel, channels));
+            gradient.weight[[0, channel]] +=
+                T::of(places().map(|(x, dy)| dy * (x - mean) * inverse).sum::<f64>());
+            gradient.bias[channel] += T::of(places().map(|(_, dy)| dy).sum::<f64>());
+        }
+    }
+
+    /// `y = γ x̂ + β` at inference: x and y (places, channels).
+    pub(super) fn forward_inference(&self, x: &[T], y: &mut [T]) {
+        let (scale, shift) = self.affine();
+        affine(x, values(&scale), values(&shift), y);
+    }
+
+    /// `dx = γ / √(σ² + ε) dy` at inference: dy and dx (places, channels).
+    pub(super) fn backward_input_inference(&self, dy: &[T], dx: &mut [T]) {
+        let (scale, _) = self.affine();
+        affine(dy, values(&scale), &vec![T::zero(); scale.len()], dx);
+    }
+
+    /// `dγ = Σ dy x̂` and `dβ = Σ dy` over rows and places at inference: x and dy (rows, places · channels).
+    pub(super) fn backward_parameters_inference(
+        &self,
+        x: ArrayView2<T>,
+        dy: ArrayView2<T>,
+        gradient: &mut Gradient<T>,
+    ) {
+        let channels = self.channels();
+        let deviations = self.running_deviations();
+        for (place, (&x, &dy)) in x.iter().zip(&dy).enumerate() {
+            let channel = place % channels;
+            let normed = (x - self.running_mean[channel]) / deviations[channel];
+            gradient.weight[[0, channel]] += dy * normed;
+            gradient.bias[channel] += dy;
+        }
     }
 
     /// `√(σ² + ε)` of the running statistics, shape (channels).

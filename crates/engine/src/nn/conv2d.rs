@@ -1,7 +1,8 @@
 use ndarray::{Array1, Array2, ArrayViewMut2, ShapeBuilder, s};
 
-use super::kernel::{Instructions, Offsets, Panels, Right, Start, Windows, matmul_windows};
+use super::kernel::{Aligned, Instructions, Offsets, Panels, Right, Start, Windows, matmul_windows};
 use super::layer::{values, values_mut};
+use super::packed::PanelsRoom;
 use super::rows::{matrix, matrix_mut};
 use super::shape::{Shape, Window};
 use super::{Float, Gradient};
@@ -31,16 +32,46 @@ pub struct Conv2d<T> {
 #[derive(Clone, Debug)]
 pub(super) struct ConvScratch<T> {
     /// The image with its border of zeros, where it has one.
-    padded: Vec<T>,
-    dpadded: Vec<T>,
+    padded: Aligned<T>,
+    dpadded: Aligned<T>,
     /// dy as a right-hand side, where it isn't one as it is.
     dy: Option<Panels<T>>,
 }
 
+/// How large the buffers of a [`ConvScratch`] are.
+struct ScratchRoom {
+    padded: usize,
+    dpadded: usize,
+    dy: Option<PanelsRoom>,
+}
+
+impl ScratchRoom {
+    fn of(window: Window, filters: usize) -> Self {
+        let padded = if window.padded == window.input { 0 } else { window.padded.len() };
+        let is_right = Right::row_major(&[0.0_f32], filters).is_some();
+        Self {
+            padded,
+            dpadded: padded,
+            dy: (!is_right).then_some(PanelsRoom(window.height * window.width, filters)),
+        }
+    }
+}
+
+/// Numbers of a [`ConvScratch`].
+pub(super) fn numbers_of_scratch(window: Window, filters: usize) -> f64 {
+    let ScratchRoom { padded, dpadded, dy } = ScratchRoom::of(window, filters);
+    (padded + dpadded) as f64 + dy.map_or(0.0, PanelsRoom::numbers)
+}
+
 impl<T: Float> ConvScratch<T> {
-    /// Numbers that it holds.
-    pub fn numbers(&self) -> usize {
-        self.padded.len() + self.dpadded.len() + self.dy.as_ref().map_or(0, Panels::numbers)
+    /// For filters of which the windows are these.
+    pub fn new(window: Window, filters: usize) -> Self {
+        let ScratchRoom { padded, dpadded, dy } = ScratchRoom::of(window, filters);
+        Self {
+            padded: Aligned::zeros(padded),
+            dpadded: Aligned::zeros(dpadded),
+            dy: dy.map(PanelsRoom::zeros),
+        }
     }
 }
 
@@ -76,16 +107,6 @@ impl<T: Float> Conv2d<T> {
     /// Shape of the output.
     pub fn output(&self) -> Shape {
         Shape { height: self.window.height, width: self.window.width, channels: self.filters() }
-    }
-
-    pub(super) fn scratch(&self) -> ConvScratch<T> {
-        let padded = self.window.padded.len();
-        let is_right = Right::row_major(&[T::zero()], self.filters()).is_some();
-        ConvScratch {
-            padded: vec![T::zero(); if self.window.padded == self.window.input { 0 } else { padded }],
-            dpadded: vec![T::zero(); padded],
-            dy: (!is_right).then(|| Panels::zeros(self.places.count(), self.filters())),
-        }
     }
 
     /// `y = x * w + b` for one image: x (h · w · c), y (places · filters). `weight` is w in panels.
@@ -168,12 +189,6 @@ impl<T: Float> Conv2d<T> {
         for (tap, panels) in transposed.iter_mut().enumerate() {
             panels.fill(self.weight.slice(s![tap * channels..(tap + 1) * channels, ..]).reversed_axes());
         }
-    }
-
-    /// Room for [`Self::transpose_into`].
-    pub(super) fn transposed(&self) -> Vec<Panels<T>> {
-        let taps = self.window.kernel * self.window.kernel;
-        (0..taps).map(|_| Panels::zeros(self.filters(), self.window.input.channels)).collect()
     }
 
     /// The image with its border; the zeros around it are never written.

@@ -1,10 +1,16 @@
-use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2};
+use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, Axis};
 
-use super::Float;
 use super::kernel::{Panels, Start, matmul};
 use super::layer::values;
+use super::{Float, Gradient};
 
-/// A fully connected layer: `weight` (inputs, units), `bias` (units).
+/// A fully connected layer, `y = x W + b`, and by the chain rule
+///
+/// ```text
+/// dx = dy Wᵀ      dW = xᵀ dy      db = Σ dy, over the rows
+/// ```
+///
+/// with x (n, inputs), y (n, units), and each gradient of the shape of its value (Rumelhart, Hinton, Williams, 1986).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dense<T> {
     /// W, shape (inputs, units).
@@ -22,5 +28,11 @@ impl<T: Float> Dense<T> {
     /// `dx = dy Wᵀ`: dy (n, units), dx (n, inputs). `transposed` is Wᵀ in panels.
     pub fn backward_input(dy: ArrayView2<T>, transposed: &Panels<T>, mut dx: ArrayViewMut2<T>) {
         matmul([(dy, transposed)], &mut dx, Start::Zero);
+    }
+
+    /// Adds `dW = xᵀ dy` and `db = Σ dy` to `gradient`: x (n, inputs), dy (n, units).
+    pub fn backward_parameters(x: ArrayView2<T>, dy: ArrayView2<T>, gradient: &mut Gradient<T>) {
+        matmul([(x.t(), &Panels::of(dy))], &mut gradient.weight.view_mut(), Start::Target);
+        gradient.bias += &dy.sum_axis(Axis(0));
     }
 }

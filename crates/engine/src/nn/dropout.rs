@@ -1,3 +1,4 @@
+use ndarray::{ArrayView2, ArrayViewMut2};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -22,6 +23,34 @@ pub struct Draw {
 }
 
 impl Dropout {
+    /// `y = x ⊙ mask` while training: x and y (n, values) of these examples, of the layer at `layer`.
+    pub(super) fn forward_training<T: Float>(
+        self,
+        draw: Draw,
+        layer: usize,
+        examples: &[u32],
+        x: ArrayView2<T>,
+        mut y: ArrayViewMut2<T>,
+    ) {
+        let mut mask = vec![T::zero(); x.ncols()];
+        for ((mut y, x), &example) in y.rows_mut().into_iter().zip(x.rows()).zip(examples) {
+            self.mask(draw, layer, example, &mut mask);
+            y.iter_mut().zip(x).zip(&mask).for_each(|((y, &x), &mask)| *y = x * mask);
+        }
+    }
+
+    /// `dx = dy ⊙ mask` while training.
+    pub(super) fn backward_training<T: Float>(
+        self,
+        draw: Draw,
+        layer: usize,
+        examples: &[u32],
+        dy: ArrayView2<T>,
+        dx: ArrayViewMut2<T>,
+    ) {
+        self.forward_training(draw, layer, examples, dy, dx);
+    }
+
     /// The factor for each value of one example: 0 or `1 / (1 − rate)`.
     pub(super) fn mask<T: Float>(self, draw: Draw, layer: usize, example: u32, mask: &mut [T]) {
         let mut rng = ChaCha8Rng::seed_from_u64(draw.seed ^ (layer as u64 + 1).wrapping_mul(SPREAD));

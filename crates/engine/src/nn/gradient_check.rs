@@ -145,8 +145,8 @@ impl<'a> Differences<'a> {
     ) -> Self {
         let has_parameters = |index: &usize| network.layers()[*index].parameters().is_some();
         let layers = (0..network.layers().len()).filter(has_parameters).collect();
-        let plan = Plan::new(&network.kinds(), batch.rows.len(), 1.0);
-        let mut workspace = Workspace::without_gradients(&network, plan);
+        let plan = Plan::new(&network.kinds(), network.shapes(), batch.rows.len(), 1.0);
+        let mut workspace = Workspace::without_gradients(plan);
         workspace.pack(&network);
         Self {
             workspace,

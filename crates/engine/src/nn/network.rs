@@ -46,6 +46,11 @@ pub fn shapes(input: Shape, layers: &[LayerSpec]) -> Result<Vec<Shape>, ShapeErr
     Ok(shapes)
 }
 
+/// What each of `layers` is, whose inputs have these `shapes`.
+pub fn kinds(layers: &[LayerSpec], shapes: &[Shape]) -> Vec<LayerKind> {
+    layers.iter().zip(shapes).filter_map(|(layer, &input)| layer.kind(input).ok()).collect()
+}
+
 impl<T: Float> Network<T> {
     /// A network for images of shape `input`, its weights drawn from `seed`.
     ///
@@ -232,8 +237,7 @@ fn fit(a: &(&str, Vec<usize>), b: &(&str, Vec<usize>)) -> bool {
 /// # Errors
 /// If the layers of one don't fit each other.
 pub fn fitting_layers(input: Shape, a: &[LayerSpec], b: &[LayerSpec]) -> Result<usize, ShapeError> {
-    let (a_shapes, b_shapes) = (shapes(input, a)?, shapes(input, b)?);
-    let kind = |(layer, &input): (&LayerSpec, &Shape)| (layer.name(), layer.weight_shape(input));
-    let (a, b) = (a.iter().zip(&a_shapes).map(kind), b.iter().zip(&b_shapes).map(kind));
+    let (a, b) = (kinds(a, &shapes(input, a)?), kinds(b, &shapes(input, b)?));
+    let [a, b] = [a, b].map(|kinds| kinds.into_iter().map(|kind| (kind.name(), kind.weight_shape())));
     Ok(a.zip(b).filter(|(a, b)| fit(a, b)).count())
 }

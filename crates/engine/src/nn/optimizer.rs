@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::kernel::vectorized;
+use super::kernel::{Aligned, vectorized};
 use super::layer::values;
 use super::{Float, Gradient, Network, Pool};
 
@@ -151,13 +151,13 @@ pub struct Optimizer<T> {
     spec: OptimizerSpec,
     steps: u64,
     /// One list for each of [`OptimizerSpec::state_names`], of one tensor for each parameter.
-    state: Vec<Vec<Vec<T>>>,
+    state: Vec<Vec<Aligned<T>>>,
 }
 
 impl<T: Float> Optimizer<T> {
     /// The rule before its first step.
     pub fn new(spec: OptimizerSpec, network: &Network<T>) -> Self {
-        let zeros = || network.parameters().map(|(_, _, values)| vec![T::zero(); values.len()]).collect();
+        let zeros = || network.parameters().map(|(_, _, values)| Aligned::zeros(values.len())).collect();
         Self { spec, steps: 0, state: spec.state_names().iter().map(|_| zeros()).collect() }
     }
 
@@ -172,19 +172,20 @@ impl<T: Float> Optimizer<T> {
     }
 
     /// The state: for each of [`OptimizerSpec::state_names`] a tensor for each parameter.
-    pub fn state(&self) -> &[Vec<Vec<T>>] {
+    pub fn state(&self) -> &[Vec<Aligned<T>>] {
         &self.state
     }
 
     /// Goes on from a state kept earlier.
     pub fn restore(&mut self, steps: u64, state: Vec<Vec<Vec<T>>>) {
         self.steps = steps;
-        self.state = state;
+        let aligned = |tensors: Vec<Vec<T>>| tensors.iter().map(|tensor| tensor.as_slice().into()).collect();
+        self.state = state.into_iter().map(aligned).collect();
     }
 
     /// [`Self::state`] of the first parameter, to be changed: tensor after tensor.
     pub(super) fn first_state_mut(&mut self) -> impl Iterator<Item = &mut [T]> {
-        self.state.iter_mut().filter_map(|tensors| Some(tensors.first_mut()?.as_mut_slice()))
+        self.state.iter_mut().filter_map(|tensors| tensors.first_mut().map(|tensor| &mut **tensor))
     }
 
     /// Moves every parameter once, by gradients that are multiplied by `gradient_scale` first.
@@ -216,7 +217,7 @@ impl<T: Float> Optimizer<T> {
         let mut kinds = self.state.iter_mut().map(|tensors| tensors.iter_mut());
         let mut kinds = std::array::from_fn::<_, STATES_MAX, _>(|_| kinds.next().unwrap_or_default());
         let states = std::iter::repeat_with(move || {
-            kinds.each_mut().map(|tensors| tensors.next().map_or(&mut [][..], Vec::as_mut_slice))
+            kinds.each_mut().map(|tensors| tensors.next().map_or(&mut [][..], |tensor| &mut **tensor))
         });
         (rule, states)
     }

@@ -1,7 +1,10 @@
 use std::ops::Range;
 
+use super::group::Room;
 use super::kernel::POOL;
-use super::{Activation, LayerKind, PoolingKind};
+use super::operation::numbers_of;
+use super::shape::Window;
+use super::{Activation, Dropout, Float, LayerKind, PoolingKind, Shape};
 
 /// Below this share of numbers that are not 0, going from one to the next is quicker than all numbers.
 pub(super) const SPARSE_MAX: f64 = 0.4;
@@ -20,14 +23,15 @@ const CHUNK_IMAGES: usize = 4;
 /// so that every machine adds up the same numbers in the same order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// What is done one after the other, each for some layers.
+    /// The operations, in order.
     pub(super) ops: Vec<Op>,
-    /// Places in `ops` before which all rows of the batch meet, for a `batch_norm` needs its moments.
+    /// The values before each operation, and at the end the scores.
+    pub(super) slots: Vec<SlotRoom>,
+    /// The operations between two meetings of all rows; each but the first begins with a `batch_norm`, which needs
+    /// the moments of the whole batch.
     pub(super) segments: Vec<Range<usize>>,
-    /// The first layer with parameters: nothing before it needs a gradient.
+    /// The first operation with parameters: nothing before it needs a gradient.
     pub(super) first: usize,
-    /// Whether that layer skips what is 0 of its input.
-    pub(super) is_sparse: bool,
     /// Groups of rows, each carried by one task.
     pub(super) groups: usize,
     /// Rows of a group.
@@ -36,89 +40,109 @@ pub struct Plan {
     pub(super) chunk_rows: usize,
 }
 
-/// One step of a pass through the network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Op {
-    /// The layer at this place.
-    Layer(usize),
-    /// `conv2d`, `relu` and `max_pool2d` of 2×2, the first at this place: what lies between them is
-    /// never written down.
-    ConvPool(usize),
-    /// `batch_norm` and `relu`, the first at this place.
-    NormRelu(usize),
-    /// The same with a `max_pool2d` behind.
-    NormPool(usize),
+/// Room for the values between two operations of a group, and for their gradients.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct SlotRoom {
+    pub value: Room,
+    pub gradient: Room,
 }
 
-impl Op {
-    /// What begins with the first of `layers`, which is at this place.
-    fn at(layers: &[LayerKind], index: usize) -> Self {
+/// One operation of a pass through the network: some layers that are done as one.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Op {
+    pub kind: OpKind,
+    /// The layers it stands for.
+    pub layers: Range<usize>,
+    pub input: Shape,
+    pub output: Shape,
+    /// Whether it hands a gradient on to what is before it.
+    pub has_dx: bool,
+}
+
+/// What an operation is; its shapes are those of the [`Op`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum OpKind {
+    Dense,
+    /// A `dense` that skips what is 0 of the images, with any `flatten` before it.
+    SparseDense,
+    Conv2d(Window),
+    /// `conv2d`, `relu` and `max_pool2d` of 2×2: what lies between them is never written down.
+    ConvPool(Window),
+    BatchNorm,
+    /// `batch_norm` and `relu`, and a `max_pool2d` after them with these squares.
+    NormRelu(Option<Window>),
+    Dropout(Dropout),
+    Relu,
+    /// Any other layer: it is done as its file has it.
+    Single(LayerKind),
+}
+
+impl OpKind {
+    /// What begins with the first of `layers`, and how many of them it stands for.
+    fn at(layers: &[LayerKind], is_sparse: bool) -> (Self, usize) {
         const RELU: LayerKind = LayerKind::Activation(Activation::Relu);
-        const MAX: PoolingKind = PoolingKind::Max;
-        match layers {
-            [LayerKind::Conv2d, RELU, LayerKind::Pooling { kind: MAX, size: POOL }, ..] => {
-                Self::ConvPool(index)
+        if is_sparse {
+            let flat = layers.iter().take_while(|&&layer| layer == LayerKind::Flatten).count();
+            return (Self::SparseDense, flat + 1);
+        }
+        match *layers {
+            [LayerKind::Conv2d { window, .. }, RELU, LayerKind::Pooling(pooling), ..]
+                if pooling.kind == PoolingKind::Max && pooling.size() == POOL =>
+            {
+                (Self::ConvPool(window), 3)
             }
-            [LayerKind::BatchNorm, RELU, LayerKind::Pooling { kind: MAX, .. }, ..] => Self::NormPool(index),
-            [LayerKind::BatchNorm, RELU, ..] => Self::NormRelu(index),
-            _ => Self::Layer(index),
+            [LayerKind::BatchNorm { .. }, RELU, LayerKind::Pooling(pooling), ..]
+                if pooling.kind == PoolingKind::Max =>
+            {
+                (Self::NormRelu(Some(pooling.window)), 3)
+            }
+            [LayerKind::BatchNorm { .. }, RELU, ..] => (Self::NormRelu(None), 2),
+            [layer, ..] => (Self::of(layer), 1),
+            [] => unreachable!("an operation stands for a layer"),
         }
     }
 
-    /// The layers it stands for.
-    pub fn layers(self) -> Range<usize> {
-        match self {
-            Self::Layer(index) => index..index + 1,
-            Self::NormRelu(index) => index..index + 2,
-            Self::ConvPool(index) | Self::NormPool(index) => index..index + 3,
+    /// What a layer by itself is.
+    fn of(layer: LayerKind) -> Self {
+        match layer {
+            LayerKind::Dense { .. } => Self::Dense,
+            LayerKind::Conv2d { window, .. } => Self::Conv2d(window),
+            LayerKind::BatchNorm { .. } => Self::BatchNorm,
+            LayerKind::Dropout(dropout) => Self::Dropout(dropout),
+            LayerKind::Activation(Activation::Relu) => Self::Relu,
+            other => Self::Single(other),
         }
+    }
+
+    fn begins_with_norm(self) -> bool {
+        matches!(self, Self::BatchNorm | Self::NormRelu(_))
     }
 }
 
 impl Plan {
-    /// Whether the value number `index` (the input of layer `index`) lies inside an op and is not written down.
-    pub(super) fn is_inside(&self, index: usize) -> bool {
-        self.ops.iter().any(|op| op.layers().skip(1).any(|inner| inner == index))
-    }
-
-    /// Whether the value number `index` is needed again after all rows have met.
-    pub(super) fn is_kept(&self, index: usize) -> bool {
-        let earlier = self.segments.split_last().map_or(&[][..], |(_, earlier)| earlier);
-        let used = |op: &Op| op.layers().start == index || op.layers().end == index;
-        let meets = |segment: &Range<usize>| self.ops[segment.start].layers().start == index;
-        earlier.iter().any(|segment| self.ops[segment.clone()].iter().any(used))
-            || self.segments.iter().skip(1).any(meets)
-            || self.is_gradient_kept(index)
-    }
-
-    /// Whether the gradient of value number `index` is: that of what comes out of a `batch_norm`.
-    pub(super) fn is_gradient_kept(&self, index: usize) -> bool {
-        self.segments.iter().skip(1).any(|segment| self.ops[segment.start].layers().end == index)
-    }
-
     /// The plan for batches of up to `batch_size` rows, of which `nonzero_fraction` of the numbers are
-    /// not 0.
-    pub fn new(layers: &[LayerKind], batch_size: usize, nonzero_fraction: f64) -> Self {
+    /// not 0: `shapes` are those of the values between the `layers`.
+    pub fn new(layers: &[LayerKind], shapes: &[Shape], batch_size: usize, nonzero_fraction: f64) -> Self {
         let first = layers.iter().position(|layer| layer.has_parameters()).unwrap_or(layers.len());
         let is_input = layers[..first].iter().all(|&layer| layer == LayerKind::Flatten);
-        let is_sparse =
-            is_input && layers.get(first) == Some(&LayerKind::Dense) && nonzero_fraction < SPARSE_MAX;
+        let is_dense = matches!(layers.get(first), Some(LayerKind::Dense { .. }));
+        let is_sparse = is_input && is_dense && nonzero_fraction < SPARSE_MAX;
 
         let mut ops = Vec::new();
-        let mut rest = layers;
-        while !rest.is_empty() {
-            let index = layers.len() - rest.len();
-            let op = Op::at(rest, index);
-            ops.push(op);
-            rest = &rest[op.layers().len()..];
+        let mut start = 0;
+        while start < layers.len() {
+            let (kind, count) = OpKind::at(&layers[start..], is_sparse && start == 0);
+            let (input, output) = (shapes[start], shapes[start + count]);
+            ops.push(Op { kind, layers: start..start + count, input, output, has_dx: start > first });
+            start += count;
         }
-        let is_norm = |op: &Op| layers[op.layers().start] == LayerKind::BatchNorm;
-        let meetings = ops.iter().enumerate().filter(|(_, op)| is_norm(op)).map(|(place, _)| place);
-        let starts: Vec<usize> = std::iter::once(0).chain(meetings).collect();
+        let first = ops.iter().position(|op| op.layers.contains(&first)).unwrap_or(ops.len());
+        let meetings = ops.iter().enumerate().filter(|(_, op)| op.kind.begins_with_norm());
+        let starts: Vec<usize> = std::iter::once(0).chain(meetings.map(|(place, _)| place)).collect();
         let ends = starts.iter().skip(1).copied().chain([ops.len()]);
         let segments = starts.iter().zip(ends).map(|(&start, end)| start..end).collect();
 
-        let is_image = |layer: &LayerKind| matches!(layer, LayerKind::Conv2d | LayerKind::Pooling { .. });
+        let is_image = |layer: &LayerKind| matches!(layer, LayerKind::Conv2d { .. } | LayerKind::Pooling(_));
         let has_images = layers.iter().any(is_image);
         let quarters = batch_size.div_ceil(4).max(1);
         let groups = if has_images {
@@ -129,6 +153,56 @@ impl Plan {
         };
         let rows = batch_size.div_ceil(groups);
         let chunk_rows = if has_images && !is_sparse { CHUNK_IMAGES.min(rows) } else { rows };
-        Self { ops, segments, first, is_sparse, groups, rows, chunk_rows: chunk_rows.max(1) }
+        let slots = Vec::new();
+        let mut plan = Self { ops, slots, segments, first, groups, rows, chunk_rows: chunk_rows.max(1) };
+        plan.slots = (0..=plan.ops.len()).map(|slot| plan.slot(slot, shapes)).collect();
+        plan
+    }
+
+    /// Room for `width` numbers of each row of a chunk, or of the whole group.
+    pub(super) fn room(&self, width: usize, is_kept: bool) -> Room {
+        Room { rows: if is_kept { self.rows } else { self.chunk_rows }, width, is_kept }
+    }
+
+    /// The values number `slot`, and their gradient. A dense layer sums its gradient over all rows of a group at a time,
+    /// from its input and the gradient of its output.
+    fn slot(&self, slot: usize, shapes: &[Shape]) -> SlotRoom {
+        let length = match self.ops.get(slot) {
+            // Its images are rows of another kind.
+            Some(Op { kind: OpKind::SparseDense, .. }) => 0,
+            Some(op) => op.input.len(),
+            None => shapes.last().map_or(0, |scores| scores.len()),
+        };
+        let before = slot.checked_sub(1).map(|before| self.ops[before].kind);
+        let after = self.ops.get(slot).map(|after| after.kind);
+        let is_gradient_kept =
+            self.is_gradient_kept(slot) || matches!(before, Some(OpKind::Dense | OpKind::SparseDense));
+        let gradient = match slot > self.first {
+            true => self.room(length, is_gradient_kept),
+            false => Room::NONE,
+        };
+        SlotRoom { value: self.room(length, self.is_kept(slot) || after == Some(OpKind::Dense)), gradient }
+    }
+
+    /// Whether the values number `slot` are needed again after all rows have met.
+    pub(super) fn is_kept(&self, slot: usize) -> bool {
+        let earlier = self.segments.split_last().map_or(&[][..], |(_, earlier)| earlier);
+        earlier.iter().any(|ops| ops.clone().any(|op| op == slot || op + 1 == slot))
+            || self.segments.iter().skip(1).any(|ops| ops.start == slot)
+            || self.is_gradient_kept(slot)
+    }
+
+    /// Whether the gradient of the values number `slot` is: that of what comes out of a `batch_norm`.
+    fn is_gradient_kept(&self, slot: usize) -> bool {
+        self.segments.iter().skip(1).any(|ops| ops.start + 1 == slot)
+    }
+
+    /// Bytes that a workspace for this plan takes besides the gradients, with the `states` that the optimiser keeps for
+    /// a parameter where the workspace keeps them. In `f64`, since layers can be asked for that no integer counts.
+    pub fn bytes<T: Float>(&self, states: usize) -> f64 {
+        let of_slot = |slot: &SlotRoom| slot.value.numbers() + slot.gradient.numbers();
+        let of_group: f64 = self.slots.iter().map(of_slot).sum();
+        let of_ops: f64 = (0..self.ops.len()).map(|number| numbers_of::<T>(self, number, states)).sum();
+        (self.groups as f64 * of_group + of_ops) * size_of::<T>() as f64
     }
 }

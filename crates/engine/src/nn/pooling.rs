@@ -1,5 +1,9 @@
+use ndarray::{ArrayView2, ArrayViewMut2};
+
 use super::Float;
-use super::shape::{Padding, Shape, Window};
+use super::kernel::vectorized;
+use super::rows::{image, image_mut};
+use super::shape::{Shape, Window};
 
 /// One value for each square of an image, channel by channel; a rest at the bottom or the right that
 /// fills no square is left out, as in PyTorch.
@@ -20,11 +24,6 @@ pub enum PoolingKind {
 }
 
 impl Pooling {
-    /// `None` where a square is larger than the image.
-    pub(super) fn new(kind: PoolingKind, input: Shape, size: usize) -> Option<Self> {
-        Some(Self { kind, window: Window::new(input, size, size, Padding::Valid)? })
-    }
-
     /// Shape of the output.
     pub fn output(&self) -> Shape {
         Shape { height: self.window.height, width: self.window.width, ..self.window.input }
@@ -95,6 +94,23 @@ impl Pooling {
                     }
                 }
             }
+        }
+    }
+}
+
+impl Pooling {
+    /// [`Self::forward`] of each row.
+    pub(super) fn forward_rows<T: Float>(&self, x: ArrayView2<T>, mut y: ArrayViewMut2<T>) {
+        for row in 0..x.nrows() {
+            vectorized!(self.forward(image(&x, row), image_mut(&mut y, row)));
+        }
+    }
+
+    /// [`Self::backward`] of each row.
+    pub(super) fn backward_rows<T: Float>(&self, [x, y, dy]: [ArrayView2<T>; 3], mut dx: ArrayViewMut2<T>) {
+        for row in 0..dy.nrows() {
+            let (x, y, dy) = (image(&x, row), image(&y, row), image(&dy, row));
+            vectorized!(self.backward(x, y, dy, image_mut(&mut dx, row)));
         }
     }
 }

@@ -2,7 +2,7 @@ use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, CowArray};
 
 use super::kernel::{Instructions, NonzeroBits, Panels, sparse_matmul};
 use super::layer::values;
-use super::packed::Packed;
+use super::packed::{Packed, PackedDense, numbers_of_packed};
 use super::plan::SPARSE_MAX;
 use super::{Float, Layer, Network, Pool, softmax};
 
@@ -29,14 +29,9 @@ impl<T: Float> Predictor<T> {
     /// Packs the weights of `network`.
     pub fn new(network: Network<T>) -> Self {
         let folded = network.folded();
-        let packed = |layer: &Layer<T>| {
-            let mut packed = Packed::room(layer, false);
-            packed.fill(layer);
-            packed
-        };
         let widest = folded.shapes().iter().map(|shape| shape.len()).max().unwrap_or(1);
         Self {
-            packed: folded.layers().iter().map(packed).collect(),
+            packed: folded.layers().iter().map(|layer| Packed::of(layer, false)).collect(),
             rows: (NUMBERS / widest).clamp(1, ROWS),
             network,
             folded,
@@ -50,9 +45,8 @@ impl<T: Float> Predictor<T> {
 
     /// Bytes of its weights: as they are, folded, and as products read them.
     pub fn memory_bytes(&self) -> usize {
-        let numbers =
-            2 * self.network.parameter_count() + self.packed.iter().map(Packed::numbers).sum::<usize>();
-        numbers * size_of::<T>()
+        let packed = self.folded.kinds().into_iter().map(|layer| numbers_of_packed(layer, false));
+        (2 * self.network.parameter_count() + packed.sum::<f64>() as usize) * size_of::<T>()
     }
 
     /// Multiplications of weights for one image.
@@ -127,7 +121,7 @@ impl<T: Float> Predictor<T> {
     /// with the same bits.
     fn sparse_start(&self, x: ArrayView2<T>) -> Option<(usize, Array2<T>)> {
         let first = self.folded.layers().iter().position(|layer| !matches!(layer, Layer::Flatten))?;
-        let (Layer::Dense(dense), Packed::Dense { weight, .. }) =
+        let (Layer::Dense(dense), Packed::Dense(PackedDense { weight, .. })) =
             (&self.folded.layers()[first], &self.packed[first])
         else {
             return None;

@@ -54,16 +54,20 @@ pub enum Padding {
 
 /// A square window that moves over an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Window {
+pub struct Window {
+    /// Shape of the image.
     pub input: Shape,
+    /// Side of the window.
     pub kernel: usize,
+    /// From one window to the next.
     pub stride: usize,
     /// The input with its border of zeros.
     pub padded: Shape,
     /// Where the input begins on it.
     pub origin: usize,
-    /// Rows and columns of the output.
+    /// Rows of the output.
     pub height: usize,
+    /// Columns of the output.
     pub width: usize,
 }
 

@@ -1,15 +1,16 @@
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
 
-use super::kernel::{Panels, Start, matmul};
-use super::packed::Packed;
-use super::rows::image;
-use super::{BatchNorm, Float, Gradient, Layer, Network};
+use super::conv2d::numbers_of_scratch;
+use super::layer::{values, values_mut};
+use super::network::kinds;
+use super::packed::{Packed, numbers_of_packed};
+use super::{Draw, Float, Gradient, Layer, LayerKind, LayerSpec, Network, Shape};
 
 /// A pass through a network as it answers at inference, with all that every layer held, and all that
 /// flows back: what reverse accumulation writes down (Griewank, Walther, *Evaluating Derivatives*, 2008).
 ///
-/// The layers are those of a training step, one by one. A `batch_norm` takes its running statistics, a
-/// `dropout` lets all through.
+/// The layers are taken one by one. A `batch_norm` takes its running statistics, a `dropout` lets all through; only
+/// [`Tape::of_step`] has them as they are in a training step.
 #[derive(Clone, Debug)]
 pub struct Tape<T> {
     /// What each layer gets, and at the end the scores: shape (rows, values) each.
@@ -21,29 +22,37 @@ pub struct Tape<T> {
     packed: Vec<Packed<T>>,
     /// The first of `values` whose error is wanted.
     errors_from: usize,
+    /// The examples of a training step, and what is drawn for them; none at inference.
+    training: Option<(Vec<u32>, Draw)>,
 }
 
 impl<T: Float> Tape<T> {
     /// A tape for passes of `network` as it is, the first of whose values with an error is number `errors_from`; there is no
     /// way back where that is beyond the last.
     pub fn new(network: &Network<T>, errors_from: usize) -> Self {
-        let packed = |(index, layer): (usize, &Layer<T>)| {
-            let mut packed = Packed::room(layer, index >= errors_from);
-            packed.fill(layer);
-            packed
-        };
+        let packed = |(index, layer): (usize, &Layer<T>)| Packed::of(layer, index >= errors_from);
         Self {
             values: Vec::new(),
             errors: Vec::new(),
             gradients: Vec::new(),
             packed: network.layers().iter().enumerate().map(packed).collect(),
             errors_from,
+            training: None,
         }
     }
 
     /// Forward: x (rows, inputs).
     pub fn forward(network: &Network<T>, x: Array2<T>) -> Self {
         let mut tape = Self::new(network, 0);
+        tape.pass(network, x);
+        tape
+    }
+
+    /// A pass as a training step makes it, layer by layer as the textbook has it: a `batch_norm` takes the moments of these
+    /// rows, a `dropout` draws for these examples. x (rows, inputs). What is done as one in a [`Plan`](super::Plan) comes to the
+    /// same but for rounding.
+    pub fn of_step(network: &Network<T>, x: Array2<T>, examples: &[u32], draw: Draw) -> Self {
+        let mut tape = Self { training: Some((examples.to_vec(), draw)), ..Self::new(network, 0) };
         tape.pass(network, x);
         tape
     }
@@ -68,7 +77,7 @@ impl<T: Float> Tape<T> {
 
     /// The scores once more, after the parameters of the layer at `index` have changed.
     pub fn forward_from(&mut self, network: &Network<T>, index: usize) -> ArrayView2<'_, T> {
-        self.packed[index].fill(&network.layers()[index]);
+        self.packed[index] = Packed::of(&network.layers()[index], index >= self.errors_from);
         self.values.truncate(index + 1);
         self.run(network, index);
         self.scores()
@@ -78,8 +87,16 @@ impl<T: Float> Tape<T> {
         for (index, layer) in network.layers().iter().enumerate().skip(first) {
             let x = &self.values[index];
             let mut y = Array2::zeros((x.nrows(), network.shapes()[index + 1].len()));
-            let mut scratch = layer.conv_scratch();
-            layer.forward(&self.packed[index], x.view(), y.view_mut(), scratch.as_mut());
+            match (layer, &self.training) {
+                (Layer::BatchNorm(norm), Some(_)) => norm.forward_training(values(x), values_mut(&mut y)),
+                (Layer::Dropout(dropout), Some((examples, draw))) => {
+                    dropout.forward_training(*draw, index, examples, x.view(), y.view_mut());
+                }
+                _ => {
+                    let mut scratch = layer.conv_scratch();
+                    layer.forward(&self.packed[index], x.view(), y.view_mut(), scratch.as_mut());
+                }
+            }
             self.values.push(y);
         }
     }
@@ -103,7 +120,16 @@ impl<T: Float> Tape<T> {
         self.backward_errors(network, dscores);
         let ends = self.values.iter().zip(&self.errors[1..]).enumerate();
         let gradient = |(index, (x, dy)): (usize, (&Array2<T>, &Array2<T>))| {
-            network.layers()[index].gradient(index, x.view(), dy.view())
+            let layer = &network.layers()[index];
+            let (weight, bias) = layer.parameters()?;
+            let mut gradient = Gradient::zeros(index, weight, bias);
+            match layer {
+                Layer::BatchNorm(norm) if self.training.is_some() => {
+                    norm.backward_parameters_training(values(x), values(dy), &mut gradient);
+                }
+                _ => layer.backward_parameters(x.view(), dy.view(), &mut gradient),
+            }
+            Some(gradient)
         };
         self.gradients = ends.filter_map(gradient).collect();
     }
@@ -112,11 +138,21 @@ impl<T: Float> Tape<T> {
     pub fn backward_errors(&mut self, network: &Network<T>, dscores: Array2<T>) {
         let mut errors = vec![dscores];
         for (index, layer) in network.layers().iter().enumerate().skip(self.errors_from).rev() {
-            let (x, y) = (self.values[index].view(), self.values[index + 1].view());
-            let dy = errors[errors.len() - 1].view();
+            let (x, y) = (&self.values[index], &self.values[index + 1]);
+            let dy = &errors[errors.len() - 1];
             let mut dx = Array2::zeros(x.dim());
-            let mut scratch = layer.conv_scratch();
-            layer.backward_input(&self.packed[index], [x, y, dy], dx.view_mut(), scratch.as_mut());
+            match (layer, &self.training) {
+                (Layer::BatchNorm(norm), Some(_)) => {
+                    norm.backward_input_training(values(x), values(dy), values_mut(&mut dx));
+                }
+                (Layer::Dropout(dropout), Some((examples, draw))) => {
+                    dropout.backward_training(*draw, index, examples, dy.view(), dx.view_mut());
+                }
+                _ => {
+                    let (values, mut scratch) = ([x.view(), y.view(), dy.view()], layer.conv_scratch());
+                    layer.backward_input(&self.packed[index], values, dx.view_mut(), scratch.as_mut());
+                }
+            }
             errors.push(dx);
         }
         errors.resize(self.values.len(), Array2::zeros((0, 0)));
@@ -130,38 +166,17 @@ fn row<T: Float>(image: &[T]) -> Array2<T> {
     ArrayView1::from(image).insert_axis(Axis(0)).to_owned()
 }
 
-impl<T: Float> Layer<T> {
-    /// `∂L/∂W` and `∂L/∂b` at inference: x (rows, inputs), dy (rows, outputs).
-    fn gradient(&self, index: usize, x: ArrayView2<T>, dy: ArrayView2<T>) -> Option<Gradient<T>> {
-        let (weight, bias) = self.parameters()?;
-        let mut gradient = Gradient::zeros(index, weight, bias);
-        match self {
-            Self::Conv2d(conv) => {
-                let mut scratch = conv.scratch();
-                for row in 0..x.nrows() {
-                    conv.backward_parameters(image(&x, row), image(&dy, row), &mut scratch, &mut gradient);
-                }
-            }
-            Self::BatchNorm(norm) => norm.inference_gradient(x, dy, &mut gradient),
-            _ => {
-                matmul([(x.t(), &Panels::of(dy))], &mut gradient.weight.view_mut(), Start::Zero);
-                gradient.bias = dy.sum_axis(Axis(0));
-            }
-        }
-        Some(gradient)
-    }
-}
-
-impl<T: Float> BatchNorm<T> {
-    /// `dγ = Σ dy x̂` and `dβ = Σ dy` over rows and places, with the running statistics in x̂.
-    fn inference_gradient(&self, x: ArrayView2<T>, dy: ArrayView2<T>, gradient: &mut Gradient<T>) {
-        let channels = self.channels();
-        let deviations = self.running_deviations();
-        for (place, (&x, &dy)) in x.iter().zip(&dy).enumerate() {
-            let channel = place % channels;
-            let normed = (x - self.running_mean[channel]) / deviations[channel];
-            gradient.weight[[0, channel]] += dy * normed;
-            gradient.bias[channel] += dy;
-        }
-    }
+/// Numbers that a [`Tape`] of `rows` rows holds besides the gradients of the parameters, before it is made: in `f64`, since
+/// layers can be asked for that no integer counts.
+pub fn numbers_of_a_tape(layers: &[LayerSpec], shapes: &[Shape], rows: usize, errors_from: usize) -> f64 {
+    let kinds = kinds(layers, shapes);
+    let packed = |(index, &layer)| numbers_of_packed(layer, index >= errors_from);
+    let packed: f64 = kinds.iter().enumerate().map(packed).sum();
+    let scratch = kinds.iter().map(|layer| match *layer {
+        LayerKind::Conv2d { window, filters } => numbers_of_scratch(window, filters),
+        _ => 0.0,
+    });
+    let numbers = |shapes: &[Shape]| rows as f64 * shapes.iter().map(|shape| shape.len() as f64).sum::<f64>();
+    let errors = numbers(shapes.get(errors_from..).unwrap_or_default());
+    packed + scratch.fold(0.0, f64::max) + numbers(shapes) + errors
 }

@@ -1,6 +1,6 @@
 use super::TrainSpec;
 use crate::data::{Augment, DatasetShape};
-use crate::nn::{LayerSpec, Plan, Shape, numbers_of_a_step, shapes};
+use crate::nn::{LayerKind, LayerSpec, Plan, Shape, kinds, shapes};
 
 /// What a job takes, estimated before it is accepted. The numbers are `f64`, since a request can ask for more
 /// than an integer holds.
@@ -57,11 +57,9 @@ impl Cost {
 /// kept there. It is 0 for layers that don't fit each other.
 pub fn step_bytes(input: Shape, layers: &[LayerSpec], batch_size: usize, states: usize) -> f64 {
     let Ok(shapes) = shapes(input, layers) else { return 0.0 };
-    let kinds: Vec<_> = layers.iter().map(|layer| layer.kind()).collect();
     // Nothing is known about the data yet, so the plan assumes a sparse first layer, which needs the most
     // memory.
-    let plan = Plan::new(&kinds, batch_size, 0.0);
-    size_of::<f32>() as f64 * numbers_of_a_step(&plan, layers, &shapes, states)
+    Plan::new(&kinds(layers, &shapes), &shapes, batch_size, 0.0).bytes::<f32>(states)
 }
 
 /// What a layer takes per image.
@@ -83,7 +81,8 @@ impl LayerCost {
         let mut is_first = true;
         let cost = |(layer, pair): (&LayerSpec, &[Shape])| {
             let (input, output) = (pair[0], pair[1]);
-            let (parameters, products) = parameters_and_products(layer, input, output);
+            let parameters = layer.kind(input).map_or(0.0, LayerKind::parameters);
+            let products = products(layer, input, output);
             let others = flops_per_value(layer) * output.len() as f64;
             let is_norm = matches!(layer, LayerSpec::BatchNorm);
             // The first layer with parameters computes no gradient of its input.
@@ -115,19 +114,13 @@ fn flops_per_value(layer: &LayerSpec) -> f64 {
     }
 }
 
-/// Number of trained parameters of a layer, and its multiplications per image in the forward pass.
-fn parameters_and_products(layer: &LayerSpec, input: Shape, output: Shape) -> (f64, f64) {
-    let channels = input.channels as f64;
+/// Multiplications of a layer per image in the forward pass.
+fn products(layer: &LayerSpec, input: Shape, output: Shape) -> f64 {
     match *layer {
-        LayerSpec::Dense { units, .. } => {
-            let inputs = input.len() as f64;
-            ((inputs + 1.0) * units as f64, inputs * units as f64)
+        LayerSpec::Dense { units, .. } => input.len() as f64 * units as f64,
+        LayerSpec::Conv2d { kernel, .. } => {
+            (kernel * kernel) as f64 * input.channels as f64 * output.len() as f64
         }
-        LayerSpec::Conv2d { filters, kernel, .. } => {
-            let taps = (kernel * kernel) as f64 * channels;
-            ((taps + 1.0) * filters as f64, taps * output.len() as f64)
-        }
-        LayerSpec::BatchNorm => (2.0 * channels, 0.0),
-        _ => (0.0, 0.0),
+        _ => 0.0,
     }
 }

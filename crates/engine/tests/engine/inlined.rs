@@ -36,7 +36,7 @@ fn an_update_rule_is_compiled_into_the_vectorized_function() {
     let functions = functions();
     assert!(functions.iter().any(|name| name.contains("run_vectorized")), "names of functions are there");
     assert!(!closures_of(&functions, "doubled_on_its_own").is_empty(), "what is not inlined is found");
-    for function in ["optimizer::each", "gradients::add_up", "measure_norm", "Loss::row", "softmax_row"] {
+    for function in ["optimizer::each", "gradients::add_up", "NormOperation", "Loss::row", "softmax_row"] {
         assert_eq!(closures_of(&functions, function), [] as [&String; 0]);
     }
 }

@@ -1,9 +1,11 @@
 //! What the engine promises, tested through its public surface.
 
+mod aligned;
 mod classes;
 mod graph;
 mod inlined;
 mod kernels;
 mod network;
 mod pytorch;
+mod reference;
 mod tape;

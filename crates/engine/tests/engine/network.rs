@@ -358,8 +358,11 @@ fn a_trainer_equals_its_parts_bit_for_bit() {
         let network = Network::<f32>::new(mnist::shape().input, layers, 1).expect("layers that fit");
         let optimizer = Optimizer::new(OptimizerSpec::named(rule).expect("a rule"), &network);
         let mut parts = (network.clone(), optimizer.clone(), Workspace::new(&network, 50));
-        let mut whole =
-            (network.clone(), optimizer, Workspace::planned(&network, Plan::new(&network.kinds(), 50, 0.2)));
+        let mut whole = (
+            network.clone(),
+            optimizer,
+            Workspace::planned(&network, Plan::new(&network.kinds(), network.shapes(), 50, 0.2)),
+        );
         let mut trainer = Trainer::new(&mut whole.2, &mut whole.0, &mut whole.1);
         for step in 0..5 {
             trainer.watch(step == 2);

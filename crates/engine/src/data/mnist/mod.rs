@@ -19,10 +19,10 @@ const TEST: usize = 10_000;
 /// Number of classes, the digits.
 const CLASSES: usize = 10;
 
-/// Embeds a file of the repository's `data/mnist`.
+/// Embeds a file of `data/mnist`: a link to the repository's file, which a package of the crate contains in full.
 macro_rules! file {
     ($name:literal) => {
-        include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../data/mnist/", $name))
+        include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/data/mnist/", $name))
     };
 }
 

@@ -1,7 +1,7 @@
 use super::{BACKPROPAGATIONS, CheckRequest};
 use crate::lab::price::{AnswerCost, FIELDS_BYTES};
 use crate::nn::kernel::SPAN;
-use crate::nn::{LayerSpec, PassOperations, Plan, Shape, numbers_of_a_step, shapes};
+use crate::nn::{LayerSpec, PassOperations, Plan, Shape, kinds, shapes};
 use crate::train::LayerCost;
 
 /// Mean number of forward passes per numerical derivative. It takes two if the loss is smooth there, four if
@@ -19,15 +19,14 @@ impl CheckRequest {
     /// The cost of checking a network of these layers.
     pub fn cost(&self, layers: &[LayerSpec]) -> AnswerCost {
         let shapes = shapes(self.input, layers).unwrap_or_default();
-        let kinds: Vec<_> = layers.iter().map(|layer| layer.kind()).collect();
-        let plan = Plan::new(&kinds, self.samples, 1.0);
+        let plan = Plan::new(&kinds(layers, &shapes), &shapes, self.samples, 1.0);
         let costs = LayerCost::of_all(layers, &shapes);
         let parameters: f64 = costs.iter().map(|cost| cost.parameters + cost.buffers).sum();
         // A part of the rows of a gradient is summed at a time.
         let columns = shapes.iter().skip(1).map(|shape| shape.channels).max().unwrap_or_default();
         let images = (self.samples * self.input.len()) as f64;
-        let numbers = parameters + numbers_of_a_step(&plan, layers, &shapes, 0) + (SPAN * columns) as f64;
-        let memory_bytes = size_of::<f64>() as f64 * (numbers + images + 6.0 * self.numbers(layers));
+        let numbers = parameters + (SPAN * columns) as f64 + images + 6.0 * self.numbers(layers);
+        let memory_bytes = size_of::<f64>() as f64 * numbers + plan.bytes::<f64>(0);
         let pass = PassOperations::new(&plan, layers, &shapes, parameters, self.samples);
         let backpropagations = BACKPROPAGATIONS as f64 * pass.both;
         let differences = PASSES_PER_NUMBER * self.numbers(layers) * pass.forward;

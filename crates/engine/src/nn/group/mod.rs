@@ -1,167 +1,74 @@
-mod gradients;
-mod norm;
 mod values;
 
 use std::ops::Range;
 
-use ndarray::{Array2, s};
+use ndarray::{ArrayView2, s};
 
-pub(super) use self::gradients::{bias_gradient, weight_gradient};
-pub(super) use self::norm::Norm;
-use self::norm::{NormScratch, squares};
-use self::values::{Chunk, Values};
-use super::batch_norm::{Moments, NormSums, affine};
-use super::conv_pool::ConvPool;
-use super::conv2d::ConvScratch;
-use super::kernel::{Panels, vectorized};
-use super::packed::Packed;
-use super::plan::{Op, Plan};
-use super::rows::{all, all_mut, image, image_mut};
-use super::sparse_layer::SparseLayer;
-use super::workspace::{Gradient, StepLoss};
-use super::{Activation, Batch, Float, Layer, Loss, Network, Shape, argmax};
+pub(super) use self::values::{Chunk, Room, Values};
+use super::operation::Operation;
+use super::plan::{Plan, SlotRoom};
+use super::rows::{all, image_mut};
+use super::workspace::StepLoss;
+use super::{Batch, Float, Loss, Network, argmax};
 
 /// What all groups read in a pass.
 pub(super) struct Pass<'a, T> {
     pub plan: &'a Plan,
+    pub operations: &'a [Operation<T>],
     pub network: &'a Network<T>,
-    pub packed: &'a [Packed<T>],
-    pub norms: &'a [Option<Norm<T>>],
-    pub sparse: Option<&'a SparseLayer<T>>,
     pub loss: &'a Loss,
     pub batch: &'a Batch<'a, T>,
-    /// Rows of the whole batch.
-    pub size: usize,
+    /// Whether a dropout draws.
+    pub is_training: bool,
+    /// Whether the units of a relu are watched.
+    pub is_watching: bool,
 }
 
-/// What a layer needs in a group besides its input and output.
-enum Scratch<T> {
-    None,
-    /// dy of all rows.
-    Dense(Panels<T>),
-    /// The gradient summed over the rows so far.
-    Conv2d(ConvScratch<T>, Gradient<T>),
-    /// The same, and where the largest of each square were.
-    ConvPool(ConvPool<T>, Values<T>),
-    /// Figures of this group's rows.
-    BatchNorm(Box<NormScratch<T>>),
-    /// The factors of the rows.
-    Dropout(Values<T>),
-    /// The largest output of each unit since the units are watched.
-    Relu(Vec<T>),
+/// Some rows that an operation is done for.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<'a> {
+    /// Number of their group.
+    pub group: usize,
+    /// The first of them in the batch.
+    pub first: usize,
+    /// Which of the group they are.
+    pub chunk: Chunk,
+    pub examples: &'a [u32],
 }
 
-impl<T: Float> Scratch<T> {
-    fn memory_bytes(&self) -> usize {
-        let numbers = match self {
-            Self::None => 0,
-            Self::Dense(dy) => dy.numbers(),
-            Self::Conv2d(scratch, gradient) => {
-                scratch.numbers() + gradient.weight.len() + gradient.bias.len()
-            }
-            Self::ConvPool(conv_pool, route) => {
-                return conv_pool.memory_bytes() + route.array.len() * size_of::<T>();
-            }
-            Self::BatchNorm(norm) => norm.pool.as_ref().map_or(0, |(_, route)| route.array.len()),
-            Self::Dropout(masks) => masks.array.len(),
-            Self::Relu(largest) => largest.len(),
-        };
-        numbers * size_of::<T>()
-    }
-
-    /// Keeps the largest value of each channel of what came out of a relu, where units are watched.
-    fn watch(&mut self, watches_units: bool, y: &[T]) {
-        if let Self::Relu(largest) = self
-            && watches_units
-        {
-            for y in y.chunks_exact(largest.len()) {
-                largest.iter_mut().zip(y).for_each(|(largest, &y)| *largest = largest.max(y));
-            }
-        }
-    }
+/// What goes from one operation to the next, and the gradient that comes back.
+struct Slot<T> {
+    value: Values<T>,
+    gradient: Values<T>,
 }
 
-/// Some rows of a batch on their way through the network.
+/// Some rows of a batch on their way through the operations.
 pub(super) struct Group<T> {
+    number: usize,
     /// Its first row in the batch.
     first: usize,
     examples: Vec<u32>,
     labels: Vec<u16>,
-    /// Input of layer `i` at `i`; the scores at the end.
-    values: Vec<Values<T>>,
-    /// The gradient of each of `values`.
-    dvalues: Vec<Values<T>>,
-    scratch: Vec<Scratch<T>>,
-    watches_units: bool,
+    /// Before each operation, and at the end the scores.
+    slots: Vec<Slot<T>>,
     result: StepLoss,
 }
 
 impl<T: Float> Group<T> {
-    /// A group of `plan`.
-    pub fn new(network: &Network<T>, plan: &Plan) -> Self {
-        let (layers, rows) = (network.layers(), plan.rows);
-        let is_dense = |layer: Option<&Layer<T>>| matches!(layer, Some(Layer::Dense(_)));
-        let room = |width: usize, is_kept: bool| Values {
-            array: Array2::zeros((if is_kept { rows } else { plan.chunk_rows }, width)),
-            is_kept,
-        };
-        let none = || Values { array: Array2::zeros((0, 0)), is_kept: true };
-        let is_in_sparse = |index: usize| plan.is_sparse && index <= plan.first;
-        let inputs = |(index, shape): (usize, &Shape)| match is_in_sparse(index) || plan.is_inside(index) {
-            true => none(),
-            false => room(shape.len(), plan.is_kept(index) || is_dense(layers.get(index))),
-        };
-        let dinputs = |(index, shape): (usize, &Shape)| match index <= plan.first || plan.is_inside(index) {
-            true => none(),
-            false => room(shape.len(), plan.is_gradient_kept(index) || is_dense(layers.get(index - 1))),
-        };
-        let outputs = |index: usize| network.shapes()[index].len();
-        let scratch = |(index, layer): (usize, &Layer<T>)| match layer {
-            Layer::Dense(_) if is_in_sparse(index) => Scratch::None,
-            Layer::Dense(dense) => Scratch::Dense(Panels::zeros(rows, dense.bias.len())),
-            Layer::Conv2d(conv) if plan.ops.contains(&Op::ConvPool(index)) => Scratch::ConvPool(
-                ConvPool::new(conv, plan.chunk_rows),
-                room(outputs(index + 3), plan.is_kept(index + 3)),
-            ),
-            Layer::Conv2d(conv) => {
-                Scratch::Conv2d(conv.scratch(), Gradient::zeros(index, &conv.weight, &conv.bias))
-            }
-            Layer::BatchNorm(norm) => {
-                let pooling = match layers.get(index + 2) {
-                    Some(Layer::Pooling(pooling)) if plan.ops.contains(&Op::NormPool(index)) => {
-                        Some((Some(pooling.window), index + 3))
-                    }
-                    _ => plan.ops.contains(&Op::NormRelu(index)).then_some((None, index + 2)),
-                };
-                let pool = pooling.map(|(window, end)| {
-                    (squares(network.shapes()[index], window), room(outputs(end), true))
-                });
-                let moments = || Moments::zeros(norm.channels());
-                let sums = NormSums::zeros(norm.channels());
-                Scratch::BatchNorm(Box::new(NormScratch { moments: moments(), chunk: moments(), sums, pool }))
-            }
-            Layer::Dropout(_) => Scratch::Dropout(room(outputs(index), plan.is_kept(index))),
-            Layer::Activation(Activation::Relu) => {
-                Scratch::Relu(vec![T::zero(); network.shapes()[index].channels])
-            }
-            Layer::Pooling(_) | Layer::Flatten | Layer::Activation(_) => Scratch::None,
+    /// The group `number` of `plan`.
+    pub fn new(plan: &Plan, number: usize) -> Self {
+        let slot = |&SlotRoom { value, gradient }: &SlotRoom| Slot {
+            value: Values::zeros(value),
+            gradient: Values::zeros(gradient),
         };
         Self {
+            number,
             first: 0,
-            examples: Vec::with_capacity(rows),
-            labels: Vec::with_capacity(rows),
-            values: network.shapes().iter().enumerate().map(inputs).collect(),
-            dvalues: network.shapes().iter().enumerate().map(dinputs).collect(),
-            scratch: layers.iter().enumerate().map(scratch).collect(),
-            watches_units: false,
+            examples: Vec::with_capacity(plan.rows),
+            labels: Vec::with_capacity(plan.rows),
+            slots: plan.slots.iter().map(slot).collect(),
             result: StepLoss::default(),
         }
-    }
-
-    /// Bytes that it takes.
-    pub fn memory_bytes(&self) -> usize {
-        let values = self.values.iter().chain(&self.dvalues).map(|values| values.array.len()).sum::<usize>();
-        values * size_of::<T>() + self.scratch.iter().map(Scratch::memory_bytes).sum::<usize>()
     }
 
     pub fn result(&self) -> StepLoss {
@@ -175,20 +82,6 @@ impl<T: Float> Group<T> {
         self.examples.extend_from_slice(examples);
         self.labels.clear();
         self.result = StepLoss::default();
-        for scratch in &mut self.scratch {
-            match scratch {
-                Scratch::Conv2d(_, gradient) => {
-                    gradient.weight.fill(T::zero());
-                    gradient.bias.fill(T::zero());
-                }
-                Scratch::ConvPool(conv_pool, _) => conv_pool.clear(),
-                Scratch::BatchNorm(norm) => {
-                    norm.moments.clear();
-                    norm.sums.clear();
-                }
-                _ => {}
-            }
-        }
     }
 
     pub fn for_each_chunk(&mut self, rows: usize, mut work: impl FnMut(&mut Self, Chunk)) {
@@ -197,189 +90,93 @@ impl<T: Float> Group<T> {
         }
     }
 
+    /// The rows of a chunk, and the slots, which may be changed meanwhile.
+    fn rows(&mut self, chunk: Chunk) -> (Rows<'_>, &mut [Slot<T>]) {
+        let examples = &self.examples[chunk.first..][..chunk.count];
+        let rows = Rows { group: self.number, first: self.first + chunk.first, chunk, examples };
+        (rows, &mut self.slots)
+    }
+
+    /// Reads labels and images; a sparse layer has read the images already.
     pub fn load(&mut self, pass: &Pass<T>, chunk: Chunk) {
         let examples = &self.examples[chunk.first..][..chunk.count];
         self.labels.extend(examples.iter().map(|&example| pass.batch.labels[example as usize]));
-        if pass.sparse.is_some() {
+        if let Some(Operation::SparseDense(_)) = pass.operations.first() {
             return;
         }
-        let mut rows = self.values[0].of_mut(chunk);
+        let mut images = self.slots[0].value.of_mut(chunk);
         pass.batch.for_each_ahead(examples, |row, example| {
-            pass.batch.images.write(example, pass.batch.draw, image_mut(&mut rows, row));
+            pass.batch.images.write(example, pass.batch.draw, image_mut(&mut images, row));
         });
     }
 
-    /// The values of `ops` from those before; `train` decides what dropout does.
-    pub fn forward(&mut self, pass: &Pass<T>, ops: Range<usize>, chunk: Chunk, train: bool) {
-        for op in &pass.plan.ops[ops] {
-            let index = match *op {
-                Op::Layer(index) => index,
-                Op::ConvPool(index) => {
-                    self.forward_conv_pool(pass, index, chunk);
-                    continue;
-                }
-                Op::NormRelu(index) | Op::NormPool(index) => {
-                    self.forward_norm_pool(pass, index, op.layers().end, chunk);
-                    continue;
-                }
-            };
-            if let Some(sparse) = pass.sparse
-                && index <= sparse.index
-            {
-                if index == sparse.index {
-                    sparse.write_y(self.first + chunk.first, &mut self.values[index + 1].of_mut(chunk));
-                }
-                continue;
-            }
-            let (inputs, outputs) = self.values.split_at_mut(index + 1);
-            let x = inputs[index].of(chunk);
-            let mut y = outputs[0].of_mut(chunk);
-            let layer = &pass.network.layers()[index];
-            match (layer, &mut self.scratch[index], &pass.norms[index]) {
-                (Layer::Conv2d(_), Scratch::Conv2d(scratch, _), _) => {
-                    layer.forward(&pass.packed[index], x, y, Some(scratch));
-                }
-                (Layer::BatchNorm(_), _, Some(norm)) => {
-                    let (x, y) = (all(&x), all_mut(&mut y));
-                    vectorized!(affine(x, &norm.scale, &norm.shift, y));
-                }
-                (Layer::Dropout(dropout), Scratch::Dropout(masks), _) if train => {
-                    let mut masks = masks.of_mut(chunk);
-                    for (row, mut mask) in masks.rows_mut().into_iter().enumerate() {
-                        let example = self.examples[chunk.first + row];
-                        if let Some(mask) = mask.as_slice_mut() {
-                            dropout.mask(pass.batch.draw, index, example, mask);
-                        }
-                    }
-                    ndarray::Zip::from(&mut y).and(x).and(&masks).for_each(|y, &x, &mask| *y = x * mask);
-                }
-                (_, scratch @ Scratch::Relu(_), _) => {
-                    layer.forward(&pass.packed[index], x, y.view_mut(), None);
-                    scratch.watch(self.watches_units, all(&y.view()));
-                }
-                _ => layer.forward(&pass.packed[index], x, y, None),
-            }
-        }
-    }
-
-    fn forward_conv_pool(&mut self, pass: &Pass<T>, index: usize, chunk: Chunk) {
-        let (inputs, outputs) = self.values.split_at_mut(index + 3);
-        let (x, mut y) = (inputs[index].of(chunk), outputs[0].of_mut(chunk));
-        let (scratch, inner) = self.scratch.split_at_mut(index + 1);
-        if let (Layer::Conv2d(conv), Packed::ConvPool { weight, .. }, Scratch::ConvPool(conv_pool, route)) =
-            (&pass.network.layers()[index], &pass.packed[index], &mut scratch[index])
-        {
-            let mut route = route.of_mut(chunk);
-            conv_pool.forward(conv, weight, all(&x), all_mut(&mut y), all_mut(&mut route));
-        }
-        inner[0].watch(self.watches_units, all(&y.view()));
-    }
-
-    fn backward_conv_pool(&mut self, pass: &Pass<T>, index: usize, chunk: Chunk) {
-        let (dinputs, doutputs) = self.dvalues.split_at_mut(index + 3);
-        let (x, y, dy) =
-            (self.values[index].of(chunk), self.values[index + 3].of(chunk), doutputs[0].of(chunk));
-        if let (
-            Layer::Conv2d(conv),
-            Packed::ConvPool { by_filter, .. },
-            Scratch::ConvPool(conv_pool, route),
-        ) = (&pass.network.layers()[index], &pass.packed[index], &mut self.scratch[index])
-        {
-            let route = route.of(chunk);
-            let (y, route, dy) = (all(&y), all(&route), all(&dy));
-            conv_pool.backward_parameters(conv, all(&x), y, route, dy);
-            if let Some(by_filter) = by_filter {
-                let mut dx = dinputs[index].of_mut(chunk);
-                conv_pool.backward_input(conv, by_filter, [y, route, dy], all_mut(&mut dx));
-            }
+    /// The values of `operations`, one after the other.
+    pub fn forward(&mut self, pass: &Pass<T>, operations: Range<usize>, chunk: Chunk) {
+        let (rows, slots) = self.rows(chunk);
+        for number in operations {
+            let [input, output] = &mut slots[number..number + 2] else { unreachable!("two of a slice") };
+            let (x, y) = (input.value.of(chunk), output.value.of_mut(chunk));
+            pass.operations[number].forward(pass, rows, x, y);
         }
     }
 
     /// Adds what the scores come to; with `backward` their gradient is then there.
     pub fn measure(&mut self, pass: &Pass<T>, chunk: Chunk, backward: bool) {
-        let last = self.values.len() - 1;
-        let scores = self.values[last].of(chunk);
+        let last = self.slots.len() - 1;
+        let Slot { value, gradient } = &mut self.slots[last];
+        let scores = value.of(chunk);
         let labels = &self.labels[chunk.first..][..chunk.count];
         let rows = all(&scores).chunks_exact(scores.ncols()).zip(labels);
         self.result.correct += rows.filter(|(row, label)| argmax(row.iter()) == usize::from(**label)).count();
         self.result.loss_sum += match backward {
-            true => pass.loss.backward(scores, labels, pass.size, self.dvalues[last].of_mut(chunk)),
+            true => pass.loss.backward(scores, labels, pass.batch.rows.len(), gradient.of_mut(chunk)),
             false => pass.loss.forward(scores, labels),
         };
     }
 
-    /// The gradients of `ops` from those behind; a `batch_norm` at the front waits for the sums of all
-    /// groups, see [`Self::backward_norm`].
-    pub fn backward(&mut self, pass: &Pass<T>, ops: Range<usize>, chunk: Chunk) {
-        for op in pass.plan.ops[ops].iter().rev() {
-            let index = match *op {
-                Op::Layer(index) => index,
-                Op::ConvPool(index) => {
-                    self.backward_conv_pool(pass, index, chunk);
-                    continue;
-                }
-                Op::NormRelu(_) | Op::NormPool(_) => continue,
+    /// The gradients of `operations`, the last first, to the first that is trained.
+    pub fn backward(&mut self, pass: &Pass<T>, operations: Range<usize>, chunk: Chunk) {
+        let (rows, slots) = self.rows(chunk);
+        for number in (operations.start.max(pass.plan.first)..operations.end).rev() {
+            let [Slot { value, gradient }, output] = &mut slots[number..number + 2] else {
+                unreachable!("two of a slice")
             };
-            let layer = &pass.network.layers()[index];
-            if index < pass.plan.first {
-                return;
-            }
-            let (dinputs, doutputs) = self.dvalues.split_at_mut(index + 1);
-            let dy = doutputs[0].of(chunk);
-            if let (Layer::Conv2d(conv), Scratch::Conv2d(scratch, gradient)) =
-                (layer, &mut self.scratch[index])
-            {
-                let x = self.values[index].of(chunk);
-                for row in 0..chunk.count {
-                    vectorized!({
-                        conv.backward_parameters(image(&x, row), image(&dy, row), scratch, gradient)
-                    });
-                }
-            }
-            if index == pass.plan.first {
-                return;
-            }
-            let mut dx = dinputs[index].of_mut(chunk);
-            let (x, y) = (self.values[index].of(chunk), self.values[index + 1].of(chunk));
-            match (layer, &mut self.scratch[index]) {
-                (Layer::BatchNorm(_), _) => {}
-                (Layer::Dropout(_), Scratch::Dropout(masks)) => {
-                    let masks = masks.of(chunk);
-                    ndarray::Zip::from(&mut dx).and(dy).and(masks).for_each(|dx, &dy, &mask| *dx = dy * mask);
-                }
-                (_, scratch) => {
-                    let scratch = match scratch {
-                        Scratch::Conv2d(scratch, _) => Some(scratch),
-                        _ => None,
-                    };
-                    layer.backward_input(&pass.packed[index], [x, y, dy], dx, scratch);
-                }
+            let dx = pass.plan.ops[number].has_dx.then(|| gradient.of_mut(chunk));
+            let values = [value.of(chunk), output.value.of(chunk), output.gradient.of(chunk)];
+            pass.operations[number].backward(pass, rows, values, dx);
+        }
+    }
+
+    /// Adds some rows to the moments of the input of the `batch_norm` that is operation `number`.
+    pub fn measure_norm(&mut self, pass: &Pass<T>, number: usize, chunk: Chunk) {
+        let (rows, slots) = self.rows(chunk);
+        pass.operations[number].norm().measure(rows, slots[number].value.of(chunk));
+    }
+
+    /// Adds some rows to the sums of its gradient, once its dy is there.
+    pub fn measure_gradient(&mut self, pass: &Pass<T>, number: usize, chunk: Chunk) {
+        let (rows, slots) = self.rows(chunk);
+        let (input, output) = (&slots[number], &slots[number + 1]);
+        let values = [input.value.of(chunk), output.value.of(chunk), output.gradient.of(chunk)];
+        pass.operations[number].norm().measure_gradient(rows, values);
+    }
+
+    /// Ends the way back through `operations` for all rows of the group.
+    pub fn end_backward(&mut self, pass: &Pass<T>, operations: Range<usize>) {
+        for number in operations {
+            if let Operation::Dense(dense) = &pass.operations[number] {
+                dense.keep_dy(self.number, self.dy(number));
             }
         }
     }
 
-    /// What all rows of the group come to in `ops`, once they are through.
-    pub fn end_backward(&mut self, pass: &Pass<T>, ops: Range<usize>) {
-        let rows = self.examples.len();
-        for index in pass.plan.ops[ops].iter().flat_map(|op| op.layers()) {
-            if let Scratch::Dense(panels) = &mut self.scratch[index] {
-                let dy = self.dvalues[index + 1].array.slice(s![..rows, ..]);
-                vectorized!(panels.fill(dy));
-            }
-        }
+    /// The columns `columns` of the input of the dense layer that is operation `number`.
+    pub fn x(&self, number: usize, columns: Range<usize>) -> ArrayView2<'_, T> {
+        self.slots[number].value.first(self.examples.len()).slice_move(s![.., columns])
     }
 
-    pub fn watch_units(&mut self, watch: bool) {
-        self.watches_units = watch;
-        for scratch in self.scratch.iter_mut().filter(|_| watch) {
-            if let Scratch::Relu(largest) = scratch {
-                largest.fill(T::zero());
-            }
-        }
-    }
-
-    /// Whether the unit of the relu at `index` was ever above 0 since units are watched.
-    pub fn is_alive(&self, index: usize, unit: usize) -> bool {
-        matches!(&self.scratch[index], Scratch::Relu(largest) if largest[unit] > T::zero())
+    /// dy of the dense layer that is operation `number`, shape (rows, units).
+    pub fn dy(&self, number: usize) -> ArrayView2<'_, T> {
+        self.slots[number + 1].gradient.first(self.examples.len())
     }
 }

@@ -7,18 +7,40 @@ use crate::nn::Float;
 /// Some rows of a group.
 #[derive(Clone, Copy)]
 pub(in crate::nn) struct Chunk {
-    pub(super) first: usize,
-    pub(super) count: usize,
+    pub first: usize,
+    pub count: usize,
 }
 
-/// Rows that go from layer to layer: those of one chunk, or those of the whole group where they are
-/// needed later.
-pub(super) struct Values<T> {
-    pub array: Array2<T>,
+/// The size of [`Values`], before there are any.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(in crate::nn) struct Room {
+    pub rows: usize,
+    pub width: usize,
+    /// Whether the rows are those of the whole group.
     pub is_kept: bool,
 }
 
+impl Room {
+    /// For nothing.
+    pub const NONE: Self = Self { rows: 0, width: 0, is_kept: false };
+
+    pub fn numbers(self) -> f64 {
+        self.rows as f64 * self.width as f64
+    }
+}
+
+/// Rows that go from operation to operation: those of one chunk, or those of the whole group where they are
+/// needed later.
+pub(in crate::nn) struct Values<T> {
+    array: Array2<T>,
+    is_kept: bool,
+}
+
 impl<T: Float> Values<T> {
+    pub fn zeros(Room { rows, width, is_kept }: Room) -> Self {
+        Self { array: Array2::zeros((rows, width)), is_kept }
+    }
+
     fn range(&self, chunk: Chunk) -> Range<usize> {
         let first = if self.is_kept { chunk.first } else { 0 };
         first..first + chunk.count
@@ -31,5 +53,11 @@ impl<T: Float> Values<T> {
     pub fn of_mut(&mut self, chunk: Chunk) -> ArrayViewMut2<'_, T> {
         let range = self.range(chunk);
         self.array.slice_mut(s![range, ..])
+    }
+
+    /// The first `count` rows of a whole group.
+    pub fn first(&self, count: usize) -> ArrayView2<'_, T> {
+        assert!(self.is_kept, "rows of a whole group");
+        self.array.slice(s![..count, ..])
     }
 }

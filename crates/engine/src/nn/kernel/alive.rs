@@ -31,9 +31,9 @@ impl<T: Float> AliveLists<T> {
         }
     }
 
-    /// Bytes that they take.
-    pub fn memory_bytes(&self) -> usize {
-        size_of_val(self.entries.as_slice()) + size_of_val(self.counts.as_slice())
+    /// Numbers of the size of a gradient that [`Self::with_capacity`] takes, about: an entry is two.
+    pub fn numbers_of(filters: usize, outputs: usize) -> usize {
+        2 * filters * outputs
     }
 
     /// Forgets all gradients.

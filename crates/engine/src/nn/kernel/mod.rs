@@ -5,11 +5,13 @@
 //! more than the arithmetic, and a pool whose tasks borrow from the caller's stack.
 #![expect(unsafe_code, reason = "the one room for it, see above")]
 
+mod aligned;
 mod alive;
 mod instructions;
 mod matmul;
 mod normed;
 mod panels;
+mod parts;
 mod peak;
 mod pool;
 mod pooled;
@@ -18,12 +20,14 @@ mod sparse;
 mod sparse_product;
 mod tile;
 
+pub use aligned::Aligned;
 pub use alive::{AliveLists, add_input_gradient, collect_alive};
 pub(crate) use instructions::vectorized;
 pub use instructions::{Instructions, prefetch, run_vectorized};
 pub use matmul::{Offsets, Start, Windows, matmul, matmul_windows, matmul_with};
 pub use normed::{Squares, affine_relu_pool, routed_backward, routed_sums};
 pub use panels::{PANEL, Panels, Right, fill_panels};
+pub use parts::{AllParts, Parts, Taken};
 pub use peak::multiply_adds;
 pub use pool::Pool;
 pub use pooled::{POOL, PooledWindows, Routed, conv_relu_pool};

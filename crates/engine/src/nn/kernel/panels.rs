@@ -1,7 +1,7 @@
 use ndarray::{ArrayView2, ArrayViewMut2, ArrayViewMut3, Axis, s};
 
 use super::simd::LANES_MAX;
-use super::vectorized;
+use super::{Aligned, vectorized};
 use crate::nn::Float;
 
 /// Columns in one panel: two AVX-512 registers or four AVX2 registers of `f32`.
@@ -15,14 +15,14 @@ pub const PANEL: usize = 32;
 pub struct Panels<T> {
     rows: usize,
     columns: usize,
-    values: Vec<T>,
+    values: Aligned<T>,
 }
 
 impl<T: Float> Panels<T> {
     /// A matrix of zeros.
     pub fn zeros(rows: usize, columns: usize) -> Self {
         let padded = columns.checked_next_multiple_of(PANEL).and_then(|padded| padded.checked_mul(rows));
-        let values = vec![T::zero(); padded.expect("a matrix that fits into memory")];
+        let values = Aligned::zeros(padded.expect("a matrix that fits into memory"));
         Self { rows, columns, values }
     }
 
@@ -105,11 +105,6 @@ impl<T: Float> Panels<T> {
     pub fn values_mut(&mut self) -> &mut [T] {
         let length = self.panels() * self.rows * PANEL;
         &mut self.values[..length]
-    }
-
-    /// Numbers that it holds, those of the padding included.
-    pub fn numbers(&self) -> usize {
-        self.values.len()
     }
 
     /// Columns, without the padding.

@@ -33,20 +33,27 @@ pub fn pixel<T: Float>(byte: u8) -> T {
 impl<T: Float> SparseRows<T> {
     /// Room for `rows` of `columns`.
     pub fn with_capacity(rows: usize, columns: usize) -> Self {
+        let [numbers, words] = Self::lengths(rows, columns);
         Self {
             columns,
             rows: 0,
             are_bytes: false,
-            numbers: vec![T::zero(); rows * columns],
-            bytes: vec![0; rows * columns],
+            numbers: vec![T::zero(); numbers],
+            bytes: vec![0; numbers],
             of_bytes: std::array::from_fn(|byte| pixel(byte as u8)),
-            bits: vec![0; rows * columns.div_ceil(SPAN)],
+            bits: vec![0; words],
         }
     }
 
-    /// Bytes that they take.
-    pub fn memory_bytes(&self) -> usize {
-        size_of_val(self.numbers.as_slice()) + self.bytes.len() + size_of_val(self.bits.as_slice())
+    /// Numbers, and words of bits.
+    fn lengths(rows: usize, columns: usize) -> [usize; 2] {
+        [rows * columns, rows * columns.div_ceil(SPAN)]
+    }
+
+    /// Bytes of [`Self::with_capacity`].
+    pub fn bytes_of(rows: usize, columns: usize) -> f64 {
+        let [numbers, words] = Self::lengths(rows, columns);
+        ((size_of::<T>() + 1) * numbers + size_of::<u64>() * words) as f64
     }
 
     /// The rows in use.
@@ -248,13 +255,17 @@ pub struct SparseColumns {
 impl SparseColumns {
     /// Room for the columns of up to `rows` rows.
     pub fn with_capacity(rows: usize, columns: usize) -> Self {
-        let spans = columns.div_ceil(SPAN);
-        Self { spans, words: 0, bits: vec![0; spans * rows.div_ceil(SPAN) * SPAN] }
+        Self { spans: columns.div_ceil(SPAN), words: 0, bits: vec![0; Self::length(rows, columns)] }
     }
 
-    /// Bytes that they take.
-    pub fn memory_bytes(&self) -> usize {
-        size_of_val(self.bits.as_slice())
+    /// Words of bits.
+    fn length(rows: usize, columns: usize) -> usize {
+        columns.div_ceil(SPAN) * rows.div_ceil(SPAN) * SPAN
+    }
+
+    /// Bytes of [`Self::with_capacity`].
+    pub fn bytes_of(rows: usize, columns: usize) -> f64 {
+        (size_of::<u64>() * Self::length(rows, columns)) as f64
     }
 
     /// Takes room for the columns of `rows` rows into use, a piece for each span.

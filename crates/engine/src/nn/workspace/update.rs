@@ -3,29 +3,29 @@
 use ndarray::ArrayView2;
 
 use super::{Gradient, Workspace};
-use crate::nn::group::{Group, Norm, bias_gradient, weight_gradient};
+use crate::nn::group::Group;
 use crate::nn::kernel::SPAN;
 use crate::nn::layer::values_mut;
+use crate::nn::operation::{BlockStep, GradientSum, Trained, bias_gradient, trained};
 use crate::nn::optimizer::{Rule, States, with_states};
 use crate::nn::packed::PackedRows;
 use crate::nn::rows::matrix;
-use crate::nn::sparse_layer::{BlockStep, SparseLayer};
 use crate::nn::{Float, Layer, Network, Pool};
 
 impl<T: Float> Workspace<T> {
     /// The gradients of the batch from what the last [`Self::pass`] left in the groups.
     pub(in crate::nn) fn sum_gradients(&mut self, pool: &Pool) {
-        let Self { groups, norms, gradients, sparse, .. } = self;
-        let index = sparse.as_ref().map(|sparse| sparse.index);
-        let steps = sparse.iter_mut().flat_map(SparseLayer::steps).map(SumPart::Block);
-        let parts = gradients.iter_mut().flat_map(|gradient| {
-            let (rows, bias) = gradient.parts_mut(index);
+        let Self { groups, operations, gradients, .. } = self;
+        let (mut sparse, trained) = trained(operations);
+        let blocks = sparse.iter_mut().flat_map(|sparse| sparse.steps()).map(SumPart::Block);
+        let parts = gradients.iter_mut().zip(trained).flat_map(|(gradient, trained)| {
+            let (rows, bias) = gradient.parts_mut(&trained);
             rows.map(SumPart::Rows).chain([SumPart::Bias(bias)])
         });
-        pool.for_each_from_both_ends(steps, parts, |part| match part {
-            SumPart::Block(step) => step.sum_gradient(dys(groups, index)),
-            SumPart::Rows(mut rows) => rows.sum(groups, norms),
-            SumPart::Bias(mut bias) => bias.sum(groups, norms),
+        pool.for_each_from_both_ends(blocks, parts, |part| match part {
+            SumPart::Block(step) => step.sum_gradient(dys(groups)),
+            SumPart::Rows(mut rows) => rows.sum(groups),
+            SumPart::Bias(mut bias) => bias.sum(groups),
         });
         if let (Some(sparse), Some(gradient)) = (sparse, gradients.first_mut()) {
             sparse.write_gradient(&mut gradient.weight.view_mut());
@@ -36,27 +36,26 @@ impl<T: Float> Workspace<T> {
     /// groups: with the place of the layer, whether it is the bias, and where the numbers begin in row order. For networks
     /// whose first layer is not taken as sparse.
     pub(in crate::nn) fn visit_gradients(
-        &self,
+        &mut self,
         network: &Network<T>,
         mut visit: impl FnMut(usize, bool, usize, &[T]),
     ) {
-        assert!(self.sparse.is_none(), "a sparse layer sums its own gradient");
-        let Self { groups, norms, .. } = self;
+        let Self { groups, operations, .. } = self;
+        let layers = network.layers().iter().enumerate();
+        let layers = layers.filter_map(|(index, layer)| Some((index, layer.parameters()?)));
+        let (sparse, trained) = trained(operations);
+        assert!(sparse.is_none(), "a sparse layer sums its own gradient");
         let mut part = Vec::new();
-        for (layer, (weight, bias)) in network
-            .layers()
-            .iter()
-            .enumerate()
-            .filter_map(|(index, layer)| Some((index, layer.parameters()?)))
-        {
+        for ((layer, (weight, bias)), Trained { number, sum, .. }) in layers.zip(trained) {
             let columns = bias.len();
             for first in (0..weight.nrows()).step_by(SPAN) {
                 part.resize(SPAN.min(weight.nrows() - first) * columns, T::zero());
-                GradientRows { layer, first, columns, weight: &mut part }.sum(groups, norms);
+                let sum = sum.expect("no layer is sparse");
+                GradientRows { number, sum, first, columns, weight: &mut part }.sum(groups);
                 visit(layer, false, first * columns, &part);
             }
             part.resize(columns, T::zero());
-            GradientBias { layer, bias: &mut part }.sum(groups, norms);
+            GradientBias { number, sum, bias: &mut part }.sum(groups);
             visit(layer, true, 0, &part);
         }
     }
@@ -73,47 +72,31 @@ impl<T: Float> Workspace<T> {
     ) where
         T: 'a,
     {
-        let Self { groups, norms, gradients, packed, sparse, .. } = self;
-        let index = sparse.as_ref().map(|sparse| sparse.index);
-        let steps = sparse.iter_mut().flat_map(SparseLayer::steps).map(UpdatePart::Block);
-        let layers = network.layers_mut().iter_mut().zip(packed.iter_mut());
-        let layers = layers.filter_map(|(layer, packed)| Some((layer.parameters_mut()?, packed)));
-        let parts = layers.zip(gradients.iter_mut()).flat_map(|(((weight, bias), packed), gradient)| {
+        let Self { groups, operations, gradients, .. } = self;
+        let groups = groups.as_slice();
+        let to_sum = (!is_summed).then_some(groups);
+        let (mut sparse, trained) = trained(operations);
+        let blocks = sparse.iter_mut().flat_map(|sparse| sparse.steps()).map(UpdatePart::Block);
+        let layers = network.layers_mut().iter_mut().filter_map(Layer::parameters_mut);
+        let layers = layers.zip(gradients.iter_mut()).zip(trained);
+        let parts = layers.flat_map(|(((weight, bias), gradient), trained)| {
             let length = SPAN * bias.len();
             let [weight_states, bias_states] = [(); 2].map(|()| states.next().unwrap_or_default());
-            let (rows, dbias) = gradient.parts_mut(index);
-            let rows = rows.zip(values_mut(weight).chunks_mut(length)).zip(packed.row_chunks_mut(SPAN));
-            with_states(rows, weight_states, length)
-                .map(|(((gradient, weight), packed), states)| UpdatePart::Rows {
-                    gradient,
-                    weight,
-                    packed,
-                    states,
-                })
-                .chain([UpdatePart::Bias { gradient: dbias, bias: values_mut(bias), states: bias_states }])
+            let (rows, dbias) = gradient.parts_mut(&trained);
+            let rows = rows.zip(values_mut(weight).chunks_mut(length)).zip(packed_rows(trained));
+            let part = |(((gradient, weight), packed), states)| {
+                UpdatePart::Rows(RowsUpdate { gradient, weight, packed, states })
+            };
+            let bias = BiasUpdate { gradient: dbias, bias: values_mut(bias), states: bias_states };
+            with_states(rows, weight_states, length).map(part).chain([UpdatePart::Bias(bias)])
         });
-        pool.for_each_from_both_ends(steps, parts, |part| match part {
+        pool.for_each_from_both_ends(blocks, parts, |part| match part {
             UpdatePart::Block(step) if is_summed => step.apply(&rule),
-            UpdatePart::Block(step) => step.sum_and_apply(dys(groups, index), &rule),
-            UpdatePart::Rows { mut gradient, weight, packed, states } => {
-                if !is_summed {
-                    gradient.sum(groups, norms);
-                }
-                rule.apply(weight, gradient.weight, states);
-                packed.fill(matrix(weight, gradient.columns));
-            }
-            UpdatePart::Bias { mut gradient, bias, states } => {
-                if !is_summed {
-                    gradient.sum(groups, norms);
-                }
-                rule.apply(bias, gradient.bias, states);
-            }
+            UpdatePart::Block(step) => step.sum_and_apply(dys(groups), &rule),
+            UpdatePart::Rows(rows) => rows.apply(&rule, to_sum),
+            UpdatePart::Bias(bias) => bias.apply(&rule, to_sum),
         });
-        for (packed, layer) in self.packed.iter_mut().zip(network.layers()) {
-            if let Layer::Conv2d(_) = layer {
-                packed.fill(layer);
-            }
-        }
+        self.operations.iter_mut().for_each(|operation| operation.pack_after_update(network));
     }
 }
 
@@ -127,27 +110,67 @@ enum SumPart<'a, T> {
 /// What the weights are moved in.
 enum UpdatePart<'a, 's, T> {
     Block(BlockStep<'a, T>),
-    Rows {
-        gradient: GradientRows<'a, T>,
-        weight: &'a mut [T],
-        packed: PackedRows<'a, T>,
-        states: States<'s, T>,
-    },
-    Bias {
-        gradient: GradientBias<'a, T>,
-        bias: &'a mut [T],
-        states: States<'s, T>,
-    },
+    Rows(RowsUpdate<'a, 's, T>),
+    Bias(BiasUpdate<'a, 's, T>),
 }
 
-/// dy of the layer at `index`, group after group.
-fn dys<T: Float>(groups: &[Group<T>], index: Option<usize>) -> impl Iterator<Item = ArrayView2<'_, T>> {
-    groups.iter().filter_map(move |group| Some(group.dy(index?)))
+/// dy of the sparse layer, which is the first operation, group after group.
+fn dys<T: Float>(groups: &[Group<T>]) -> impl Iterator<Item = ArrayView2<'_, T>> {
+    groups.iter().map(|group| group.dy(0))
+}
+
+/// Where [`SPAN`] rows of a weight at a time are laid out anew; without end.
+fn packed_rows<'a, T: Float>(
+    trained: Trained<'a, T>,
+) -> impl Iterator<Item = Option<PackedRows<'a, T>>> + Send {
+    let rows = trained.packed.into_iter().flat_map(|packed| packed.row_chunks_mut(SPAN));
+    rows.map(Some).chain(std::iter::repeat_with(|| None))
+}
+
+/// Some rows of a weight with their gradient.
+struct RowsUpdate<'a, 's, T> {
+    gradient: GradientRows<'a, T>,
+    weight: &'a mut [T],
+    packed: Option<PackedRows<'a, T>>,
+    states: States<'s, T>,
+}
+
+impl<T: Float> RowsUpdate<'_, '_, T> {
+    /// Moves the rows; their gradient is first summed from `groups` where these are given.
+    fn apply(self, rule: &Rule<T>, groups: Option<&[Group<T>]>) {
+        let Self { mut gradient, weight, packed, states } = self;
+        if let Some(groups) = groups {
+            gradient.sum(groups);
+        }
+        rule.apply(weight, gradient.weight, states);
+        if let Some(packed) = packed {
+            packed.fill(matrix(weight, gradient.columns));
+        }
+    }
+}
+
+/// A bias with its gradient.
+struct BiasUpdate<'a, 's, T> {
+    gradient: GradientBias<'a, T>,
+    bias: &'a mut [T],
+    states: States<'s, T>,
+}
+
+impl<T: Float> BiasUpdate<'_, '_, T> {
+    /// As [`RowsUpdate::apply`].
+    fn apply(self, rule: &Rule<T>, groups: Option<&[Group<T>]>) {
+        let Self { mut gradient, bias, states } = self;
+        if let Some(groups) = groups {
+            gradient.sum(groups);
+        }
+        rule.apply(bias, gradient.bias, states);
+    }
 }
 
 /// Some rows of a gradient.
 struct GradientRows<'a, T> {
-    layer: usize,
+    number: usize,
+    sum: GradientSum<'a, T>,
     first: usize,
     columns: usize,
     weight: &'a mut [T],
@@ -155,34 +178,35 @@ struct GradientRows<'a, T> {
 
 /// The part of a gradient that is the bias's.
 struct GradientBias<'a, T> {
-    layer: usize,
+    number: usize,
+    sum: Option<GradientSum<'a, T>>,
     bias: &'a mut [T],
 }
 
 impl<T: Float> Gradient<T> {
-    /// The rows of the weight, none for the layer at `sparse`, which has blocks of its own; and the bias.
-    fn parts_mut(
-        &mut self,
-        sparse: Option<usize>,
-    ) -> (impl Iterator<Item = GradientRows<'_, T>> + Send, GradientBias<'_, T>) {
-        let (layer, columns) = (self.layer, self.bias.len());
-        let weight = if sparse == Some(layer) { &mut [][..] } else { values_mut(&mut self.weight) };
-        let weight = weight.chunks_mut(SPAN * columns).enumerate();
-        let rows =
-            weight.map(move |(index, weight)| GradientRows { layer, first: index * SPAN, columns, weight });
-        (rows, GradientBias { layer, bias: values_mut(&mut self.bias) })
+    /// The rows of the weight, none of a sparse layer, which has blocks of its own; and the bias.
+    fn parts_mut<'a>(
+        &'a mut self,
+        trained: &Trained<'a, T>,
+    ) -> (impl Iterator<Item = GradientRows<'a, T>> + Send + use<'a, T>, GradientBias<'a, T>) {
+        let Trained { number, sum, .. } = *trained;
+        let columns = self.bias.len();
+        let weight = values_mut(&mut self.weight).chunks_mut(SPAN * columns).enumerate();
+        let rows = weight.map_while(move |(index, weight)| {
+            Some(GradientRows { number, sum: sum?, first: index * SPAN, columns, weight })
+        });
+        (rows, GradientBias { number, sum, bias: values_mut(&mut self.bias) })
     }
 }
 
 impl<T: Float> GradientRows<'_, T> {
-    fn sum(&mut self, groups: &[Group<T>], norms: &[Option<Norm<T>>]) {
-        let Self { layer, first, columns, ref mut weight } = *self;
-        weight_gradient(groups, norms[layer].as_ref(), layer, first, columns, weight);
+    fn sum(&mut self, groups: &[Group<T>]) {
+        self.sum.weight(groups, self.number, self.first, self.columns, self.weight);
     }
 }
 
 impl<T: Float> GradientBias<'_, T> {
-    fn sum(&mut self, groups: &[Group<T>], norms: &[Option<Norm<T>>]) {
-        bias_gradient(groups, norms[self.layer].as_ref(), self.layer, self.bias);
+    fn sum(&mut self, groups: &[Group<T>]) {
+        bias_gradient(self.sum, groups, self.number, self.bias);
     }
 }

@@ -2,13 +2,17 @@ use std::ops::Range;
 
 use ndarray::{ArrayView2, ArrayViewMut2, s};
 
-use super::kernel::{
-    Instructions, PANEL, Panels, Pool, SPAN, SparseColumns, SparseRows, SparseSpan, SparseView,
+use super::dense;
+use crate::nn::kernel::{
+    Aligned, Instructions, PANEL, Panels, Pool, SPAN, SparseColumns, SparseRows, SparseSpan, SparseView,
     sparse_matmul, sparse_outer,
 };
-use super::optimizer::Rule;
-use super::rows::{matrix, matrix_mut};
-use super::{Batch, Dense, Float};
+use crate::nn::layer::values;
+use crate::nn::optimizer::Rule;
+use crate::nn::packed::PanelsRoom;
+use crate::nn::plan::{Op, Plan};
+use crate::nn::rows::{matrix, matrix_mut};
+use crate::nn::{Batch, Float, Network};
 
 /// Units that one task takes care of: their weights stay in the second cache of a core.
 const UNITS: usize = 2 * PANEL;
@@ -16,21 +20,20 @@ const UNITS: usize = 2 * PANEL;
 /// Images that one task reads.
 const IMAGES: usize = 8;
 
-/// The first layer of a network, `dense`, on inputs of which most numbers are 0.
+/// A `dense` layer that reads the images, on inputs of which most numbers are 0.
 ///
 /// Forward, gradient and update go from input to input that is not 0. A task takes care of some units
 /// and all rows of the batch, so that what belongs to a unit stays with one core from step to step, and
 /// the weights are kept as the products read them: while a network is trained, these are the true ones.
-pub(super) struct SparseLayer<T> {
-    /// Its place in the network.
-    pub index: usize,
+pub(in crate::nn) struct SparseDense<T> {
+    layer: usize,
     rows: SparseRows<T>,
     columns: SparseColumns,
     blocks: Vec<Block<T>>,
 }
 
 /// Some units of the layer.
-pub(super) struct Block<T> {
+struct Block<T> {
     /// The first of them.
     first: usize,
     /// W, shape (inputs, units), and the optimiser's state for it.
@@ -42,7 +45,7 @@ pub(super) struct Block<T> {
     /// dW, where it is wanted for itself.
     gradient: Panels<T>,
     /// dW of some inputs.
-    part: Vec<T>,
+    part: Aligned<T>,
 }
 
 /// What is done for all rows together, before they go their ways.
@@ -51,39 +54,62 @@ enum StartPart<'a, T> {
     Span(SparseSpan<'a>),
 }
 
-impl<T: Float> SparseLayer<T> {
-    /// Room for batches of up to `rows` rows.
-    pub fn new(index: usize, dense: &Dense<T>, rows: usize) -> Self {
-        let (inputs, units) = dense.weight.dim();
+/// How large the buffers of a block are.
+struct BlockRoom {
+    /// W, dW, and each state.
+    weight: PanelsRoom,
+    /// y and dy.
+    rows: PanelsRoom,
+    part: usize,
+}
+
+impl BlockRoom {
+    /// Of `width` units.
+    fn of(plan: &Plan, op: &Op, width: usize) -> Self {
+        Self {
+            weight: PanelsRoom(op.input.len(), width),
+            rows: PanelsRoom(plan.groups * plan.rows, width),
+            part: SPAN * width.next_multiple_of(PANEL),
+        }
+    }
+}
+
+pub(super) fn numbers_of<T: Float>(plan: &Plan, op: &Op, states: usize) -> f64 {
+    let (rows, inputs) = (plan.groups * plan.rows, op.input.len());
+    let bytes = SparseRows::<T>::bytes_of(rows, inputs) + SparseColumns::bytes_of(rows, inputs);
+    // A block is whole panels, so all of them together take what one of all units would.
+    let BlockRoom { weight, rows, part } = BlockRoom::of(plan, op, op.output.len());
+    let blocks = (2 + states) as f64 * weight.numbers() + 2.0 * rows.numbers() + part as f64;
+    bytes / size_of::<T>() as f64 + blocks
+}
+
+impl<T: Float> SparseDense<T> {
+    pub fn new(plan: &Plan, op: &Op) -> Self {
+        let units = op.output.len();
         let block = |first: usize| {
-            let width = UNITS.min(units - first);
-            let panels = || Panels::zeros(inputs, width);
+            let BlockRoom { weight, rows, part } = BlockRoom::of(plan, op, UNITS.min(units - first));
             Block {
                 first,
-                weight: panels(),
+                weight: weight.zeros(),
                 states: Vec::new(),
-                y: Panels::zeros(rows, width),
-                dy: Panels::zeros(rows, width),
-                gradient: panels(),
-                part: vec![T::zero(); SPAN * width.next_multiple_of(PANEL)],
+                y: rows.zeros(),
+                dy: rows.zeros(),
+                gradient: weight.zeros(),
+                part: Aligned::zeros(part),
             }
         };
+        let (rows, inputs) = (plan.groups * plan.rows, op.input.len());
         Self {
-            index,
+            layer: op.layers.end - 1,
             rows: SparseRows::with_capacity(rows, inputs),
             columns: SparseColumns::with_capacity(rows, inputs),
             blocks: (0..units).step_by(UNITS).map(block).collect(),
         }
     }
 
-    /// Bytes that it takes.
-    pub fn memory_bytes(&self) -> usize {
-        let blocks: usize = self.blocks.iter().map(Block::numbers).sum();
-        self.rows.memory_bytes() + self.columns.memory_bytes() + blocks * size_of::<T>()
-    }
-
     /// Takes the weights over.
-    pub fn pack(&mut self, weight: ArrayView2<T>) {
+    pub fn pack(&mut self, network: &Network<T>) {
+        let weight = dense(network, self.layer).weight.view();
         for block in &mut self.blocks {
             let columns = block.columns(&weight);
             block.weight.fill(columns);
@@ -91,14 +117,17 @@ impl<T: Float> SparseLayer<T> {
     }
 
     /// Replaces the weight in `row` and `column`.
-    pub fn set(&mut self, row: usize, column: usize, value: T) {
+    pub fn pack_one(&mut self, network: &Network<T>, row: usize, column: usize) {
         let block = &mut self.blocks[column / UNITS];
+        let value = dense(network, self.layer).weight[[row, column]];
         block.weight.set(row, column - block.first, value);
     }
 
     /// Gives the weights back.
-    pub fn unpack(&self, weight: &mut ArrayViewMut2<T>) {
-        self.blocks.iter().for_each(|block| block.weight.copy_to(0, block.columns_mut(weight)));
+    pub fn unpack(&self, network: &mut Network<T>) {
+        let (weight, _) = network.layers_mut()[self.layer].parameters_mut().expect("a dense layer");
+        let mut weight = weight.view_mut();
+        self.blocks.iter().for_each(|block| block.weight.copy_to(0, block.columns_mut(&mut weight)));
     }
 
     /// Takes the optimiser's state for the weight over, tensor after tensor.
@@ -135,7 +164,8 @@ impl<T: Float> SparseLayer<T> {
     }
 
     /// `y = x W + b` for all rows of `batch`; makes ready for the gradient with `backward`.
-    pub fn forward(&mut self, dense: &Dense<T>, batch: &Batch<T>, backward: bool, pool: &Pool) {
+    pub fn start(&mut self, network: &Network<T>, batch: &Batch<T>, backward: bool, pool: &Pool) {
+        let bias = values(&dense(network, self.layer).bias);
         let size = batch.rows.len();
         let are_bytes = batch.rows.iter().all(|&example| batch.images.bytes(example).is_some());
         let chunks = self.rows.refill(size, IMAGES, are_bytes).zip(batch.rows.chunks(IMAGES));
@@ -152,8 +182,8 @@ impl<T: Float> SparseLayer<T> {
         let spans = backward.then(|| columns.refill(size)).into_iter().flatten().map(StartPart::Span);
         pool.for_each_from_both_ends(blocks.iter_mut().map(StartPart::Block), spans, |start| match start {
             StartPart::Block(Block { first, weight, y, .. }) => {
-                let bias = dense.bias.slice(s![*first..*first + weight.columns()]).to_slice();
-                sparse_matmul(Instructions::best(), rows, weight, bias.unwrap_or_default(), y);
+                let bias = &bias[*first..*first + weight.columns()];
+                sparse_matmul(Instructions::best(), rows, weight, bias, y);
             }
             StartPart::Span(span) => span.fill(rows),
         });
@@ -178,12 +208,6 @@ impl<T: Float> SparseLayer<T> {
 }
 
 impl<T: Float> Block<T> {
-    fn numbers(&self) -> usize {
-        let Self { weight, states, y, dy, gradient, part, .. } = self;
-        let panels = [weight, y, dy, gradient].into_iter().chain(states);
-        part.len() + panels.map(Panels::numbers).sum::<usize>()
-    }
-
     /// The columns that belong to these units.
     fn columns<'a>(&self, matrix: &ArrayView2<'a, T>) -> ArrayView2<'a, T> {
         matrix.slice_move(s![.., self.first..self.first + self.weight.columns()])
@@ -196,7 +220,7 @@ impl<T: Float> Block<T> {
 }
 
 /// Some units in a step.
-pub(super) struct BlockStep<'a, T> {
+pub(in crate::nn) struct BlockStep<'a, T> {
     rows: SparseView<'a, T>,
     columns: &'a SparseColumns,
     block: &'a mut Block<T>,
@@ -244,7 +268,7 @@ impl<T: Float> BlockStep<'_, T> {
         let units = block.first..block.first + block.weight.columns();
         block.dy.fill_rows(rows.rows(), dys.map(|dys| dys.slice_move(s![.., units.clone()])));
         let inputs = rows.columns();
-        let mut part = std::mem::take(&mut block.part);
+        let mut part = std::mem::replace(&mut block.part, Aligned::zeros(0));
         for span in 0..inputs.div_ceil(SPAN) {
             let length = SPAN.min(inputs - span * SPAN) * PANEL;
             let summed = &mut part[..block.weight.panels() * length];

@@ -1,92 +1,17 @@
-use std::convert::Infallible;
+//! The training loop as one function of spec, data and state.
 
-use crate::data::{Augment, Dataset, Partition, Split, epoch_order};
-use crate::nn::kernel::{prefetch, vectorized};
-use crate::nn::{
-    Batch, Draw, Images, Loss, Network, Optimizer, Plan, Pool, Shape, ShapeError, StepLoss, Trainer,
-    Workspace, square_sum,
-};
+mod figures;
+mod images;
+mod observer;
+mod state;
 
+use self::figures::{measure, measured_step, unmeasured};
+use self::images::Augmented;
+pub use self::observer::{Observer, StepReport};
+pub use self::state::TrainState;
 use super::{EpochMetrics, LayerMetrics, StepMetrics, TrainSpec};
-
-/// What is told about a training run, and who may stop it; one that says nothing lets it run.
-pub trait Observer {
-    /// What an observer can fail with.
-    type Error;
-
-    /// Before the first step, with the bytes that the workspace of a step takes.
-    fn begin(&mut self, _workspace_bytes: usize) {}
-
-    /// After every step; `false` stops the run.
-    fn step(&mut self, _report: &StepReport) -> bool {
-        true
-    }
-
-    /// Asked after every step but the last of an epoch: whether it shall be told the state now.
-    fn is_checkpoint_due(&self) -> bool {
-        false
-    }
-
-    /// In the middle of an epoch, with the state a run can go on from.
-    ///
-    /// # Errors
-    /// Ends the run.
-    fn checkpoint(&mut self, _state: &TrainState) -> Result<(), Self::Error> {
-        Ok(())
-    }
-
-    /// Asked while a split is measured: whether the run shall end there.
-    fn is_stopped(&self) -> bool {
-        false
-    }
-
-    /// After every epoch, with the state a run can go on from.
-    ///
-    /// # Errors
-    /// Ends the run.
-    fn epoch(&mut self, _metrics: &EpochMetrics, _state: &TrainState) -> Result<(), Self::Error> {
-        Ok(())
-    }
-}
-
-/// Nobody: the run goes to its end.
-impl Observer for () {
-    type Error = Infallible;
-}
-
-/// Where a run stands after a step.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StepReport {
-    /// Number of the epoch, from 1.
-    pub epoch: u32,
-    /// Images of the step.
-    pub images: usize,
-    /// The step.
-    pub metrics: StepMetrics,
-}
-
-/// All that a run can go on from: with the spec and the data it decides every bit of the result.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TrainState {
-    /// The parameters.
-    pub network: Network<f32>,
-    /// The average of the parameters over the steps, where the spec asks for one.
-    pub average: Option<Network<f32>>,
-    /// The update rule and its state.
-    pub optimizer: Optimizer<f32>,
-    /// Epochs completed.
-    pub epoch: u32,
-    /// Steps of the next epoch already taken.
-    pub step: usize,
-    /// What those steps came to.
-    pub running: StepLoss,
-    /// The lowest validation loss so far.
-    pub best_validation_loss: Option<f64>,
-    /// Epochs since then.
-    pub stale_epochs: u32,
-    /// Validation accuracy of the last epoch.
-    pub validation_accuracy: Option<f64>,
-}
+use crate::data::{Dataset, Partition, Split, epoch_order};
+use crate::nn::{Batch, Draw, Images, Loss, Network, Plan, Pool, Trainer, Workspace};
 
 /// A figure of a whole split.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -130,58 +55,6 @@ pub enum TrainError<E> {
     /// The observer failed.
     #[error(transparent)]
     Observer(E),
-}
-
-impl TrainState {
-    /// The state before the first step, for images of shape `input`.
-    ///
-    /// # Errors
-    /// If the layers don't fit each other, which a parsed spec rules out.
-    pub fn new(spec: &TrainSpec, input: Shape) -> Result<Self, ShapeError> {
-        let network = Network::new(input, &spec.network.layers, spec.seed)?;
-        let optimizer = Optimizer::new(spec.optimizer, &network);
-        Ok(Self {
-            average: spec.ema_decay.map(|_| network.clone()),
-            network,
-            optimizer,
-            epoch: 0,
-            step: 0,
-            running: StepLoss::default(),
-            best_validation_loss: None,
-            stale_epochs: 0,
-            validation_accuracy: None,
-        })
-    }
-
-    /// Ends the epoch that has come to `metrics`.
-    fn end_epoch(&mut self, metrics: &EpochMetrics) {
-        self.epoch += 1;
-        self.step = 0;
-        self.running = StepLoss::default();
-        self.validation_accuracy = metrics.validation_accuracy;
-        match (metrics.validation_loss, self.best_validation_loss) {
-            (Some(now), Some(best)) if now >= best => self.stale_epochs += 1,
-            (now, _) => {
-                self.best_validation_loss = now;
-                self.stale_epochs = 0;
-            }
-        }
-    }
-
-    /// The network that is validated, tested and published.
-    pub fn published(&self) -> &Network<f32> {
-        self.average.as_ref().unwrap_or(&self.network)
-    }
-
-    /// Whether nothing is left to train.
-    pub fn is_finished(&self, spec: &TrainSpec) -> bool {
-        let reached = match (spec.target_accuracy, self.validation_accuracy) {
-            (Some(target), Some(accuracy)) => accuracy >= target,
-            _ => false,
-        };
-        let is_stale = spec.early_stopping.is_some_and(|early| self.stale_epochs >= early.patience);
-        self.epoch >= spec.epochs || reached || is_stale
-    }
 }
 
 /// Trains from `state` to the end of `spec`.
@@ -247,7 +120,8 @@ impl<'a> Run<'a> {
             None => Box::new(dataset.train.images().view()),
         };
         let nonzero_fraction = dataset.statistics().nonzero_fraction;
-        let plan = Plan::new(&state.network.kinds(), spec.batch_size, nonzero_fraction);
+        let plan =
+            Plan::new(&state.network.kinds(), state.network.shapes(), spec.batch_size, nonzero_fraction);
         Self {
             spec,
             dataset,
@@ -293,35 +167,29 @@ impl<'a> Run<'a> {
         observer: &mut O,
     ) -> Result<(Pause, f64), TrainError<O::Error>> {
         let spec = self.spec;
-        let steps = self.steps_per_epoch as u64 * u64::from(spec.epochs);
         let TrainState { network, optimizer, average, running, step, epoch, .. } = state;
         let draw = Draw { seed: spec.seed, epoch: *epoch };
+        let (images, labels) = (self.images.as_ref(), self.dataset.train.labels());
         let mut trainer = Trainer::new(&mut self.workspace, network, optimizer);
-        let mut last = 0.0;
+        let mut learning_rate = 0.0;
         for rows in order.chunks(spec.batch_size).skip(*step) {
-            let done = trainer.steps();
-            let rate =
-                spec.schedule.rate(spec.optimizer.learning_rate(), done, steps, self.steps_per_epoch as u64);
-            let is_measured = *step == measured;
+            let (number, is_measured) = (trainer.steps() + 1, *step == measured);
+            learning_rate = rate(spec, number, self.steps_per_epoch);
             trainer.watch(is_measured);
             if is_measured {
                 self.before_step.copy_from(trainer.network());
             }
-            let images = self.images.as_ref();
-            let batch = Batch { images, labels: self.dataset.train.labels(), rows, draw };
-            let result = trainer.step(&self.loss, batch, rate, spec.gradient_clip_norm, self.pool);
-            let metrics = StepMetrics {
-                step: done + 1,
-                loss: result.loss_sum / rows.len() as f64,
-                learning_rate: rate,
-            };
-            if !metrics.loss.is_finite() {
-                return Err(TrainError::Diverged { epoch: *epoch + 1, step: metrics.step });
+            let batch = Batch { images, labels, rows, draw };
+            let result = trainer.step(&self.loss, batch, learning_rate, spec.gradient_clip_norm, self.pool);
+            let loss = result.loss_sum / rows.len() as f64;
+            if !loss.is_finite() {
+                return Err(TrainError::Diverged { epoch: *epoch + 1, step: number });
             }
-            match (average.as_mut(), spec.ema_decay) {
-                (Some(average), _) if done == 0 => average.copy_from(trainer.network()),
-                (Some(average), Some(decay)) => average.average_with(trainer.network(), decay),
-                _ => {}
+            if let (Some(average), Some(decay)) = (average.as_mut(), spec.ema_decay) {
+                match number {
+                    1 => average.copy_from(trainer.network()),
+                    _ => average.average_with(trainer.network(), decay),
+                }
             }
             if is_measured {
                 measure(&mut self.layers, &self.before_step, trainer.parts());
@@ -329,20 +197,20 @@ impl<'a> Run<'a> {
             *step += 1;
             running.loss_sum += result.loss_sum;
             running.correct += result.correct;
-            last = rate;
+            let metrics = StepMetrics { step: number, loss, learning_rate };
             let goes_on = observer.step(&StepReport { epoch: *epoch + 1, images: rows.len(), metrics });
             // What was measured is in no state, so from there on an epoch goes to its end.
             if *step > measured {
                 continue;
             }
             if !goes_on {
-                return Ok((Pause::Stop, last));
+                return Ok((Pause::Stop, learning_rate));
             }
             if observer.is_checkpoint_due() {
-                return Ok((Pause::Checkpoint, last));
+                return Ok((Pause::Checkpoint, learning_rate));
             }
         }
-        Ok((Pause::EpochEnd, last))
+        Ok((Pause::EpochEnd, learning_rate))
     }
 
     /// Measures the examples that are held out, if there are any; `None` if the observer stops the run.
@@ -403,6 +271,13 @@ impl<'a> Run<'a> {
     }
 }
 
+/// The learning rate of the step `number` of a job, from 1.
+fn rate(spec: &TrainSpec, number: u64, steps_per_epoch: usize) -> f64 {
+    let steps_per_epoch = steps_per_epoch as u64;
+    let steps = steps_per_epoch * u64::from(spec.epochs);
+    spec.schedule.rate(spec.optimizer.learning_rate(), number - 1, steps, steps_per_epoch)
+}
+
 /// Why steps are interrupted: the network is then whole again.
 enum Pause {
     EpochEnd,
@@ -414,66 +289,4 @@ enum Pause {
 fn diverged<E>(state: &TrainState) -> TrainError<E> {
     let step = state.optimizer.steps();
     TrainError::Diverged { epoch: state.epoch + u32::from(state.step > 0), step }
-}
-
-/// Images that are changed anew in each epoch.
-struct Augmented<'a> {
-    augment: Augment,
-    split: &'a Split,
-}
-
-impl Images<f32> for Augmented<'_> {
-    fn write(&self, index: u32, draw: Draw, image: &mut [f32]) {
-        let pixels = self.split.image(index as usize);
-        vectorized!(self.augment.write(pixels, draw.seed, draw.epoch, index, image));
-    }
-
-    fn prefetch(&self, index: u32) {
-        prefetch(self.split.image(index as usize));
-    }
-}
-
-/// The step of an epoch, from 0, whose figures are told: the last with a whole batch, or the only one.
-fn measured_step(examples: usize, batch_size: usize) -> usize {
-    (examples / batch_size).max(1) - 1
-}
-
-/// Room for the figures of each layer.
-fn unmeasured(network: &Network<f32>) -> Vec<LayerMetrics> {
-    let layer = |index| LayerMetrics {
-        layer: network.layer_name(index),
-        gradient_norm: None,
-        weight_norm: None,
-        update_ratio: None,
-        dead_fraction: None,
-    };
-    (0..network.layers().len()).map(layer).collect()
-}
-
-/// The figures of a step that was watched, from the weights before it and after.
-fn measure(
-    layers: &mut [LayerMetrics],
-    before: &Network<f32>,
-    (network, workspace): (&Network<f32>, &Workspace<f32>),
-) {
-    let mut gradients = workspace.gradients().iter();
-    for (index, metrics) in layers.iter_mut().enumerate() {
-        metrics.dead_fraction = workspace.dead_fraction(network, index);
-        let [now, before] = [network, before].map(|network| network.layers()[index].parameters());
-        if let (Some((weight, bias)), Some(before)) = (now, before)
-            && let Some(gradient) = gradients.next()
-        {
-            let norm = (square_sum(weight.iter()) + square_sum(bias.iter())).sqrt();
-            let change = distance_squared(weight.iter(), before.0.iter())
-                + distance_squared(bias.iter(), before.1.iter());
-            metrics.gradient_norm = Some(gradient.square_sum().sqrt());
-            metrics.weight_norm = Some(norm);
-            metrics.update_ratio = (norm > 0.0).then(|| change.sqrt() / norm);
-        }
-    }
-}
-
-/// `‖a − b‖²`, in `f64`.
-fn distance_squared<'a>(a: impl Iterator<Item = &'a f32>, b: impl Iterator<Item = &'a f32>) -> f64 {
-    a.zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum()
 }

@@ -52,7 +52,7 @@ impl PassOperations {
         let for_weight = WEIGHT.iter().find(|(most, _)| all_weights <= *most).map_or(0.0, |(_, read)| *read);
         let mut forward = VALUE * rows * length(0);
         for op in &plan.ops {
-            let (index, outputs) = (op.layers().start, length(op.layers().end));
+            let (index, outputs) = (op.layers.start, length(op.layers.end));
             let (input, output) = (shapes[index], shapes[index + 1]);
             let of_layer = match layers[index] {
                 LayerSpec::Dense { units, .. } => {
@@ -66,7 +66,9 @@ impl PassOperations {
                     let windows = places * (columns / COLUMNS) as f64;
                     rows * (products + WINDOW * windows + VALUE * outputs)
                 }
-                layer => rows * operations_of_values(layer.kind(), input, output),
+                layer => {
+                    rows * layer.kind(input).map_or(0.0, |kind| operations_of_values(kind, input, output))
+                }
             };
             forward += of_layer + STEP * chunks;
         }
@@ -81,15 +83,15 @@ fn operations_of_values(layer: LayerKind, input: Shape, output: Shape) -> f64 {
     use Activation::{Gelu, LeakyRelu, Relu, Sigmoid, Tanh};
     let values = input.len() as f64;
     match layer {
-        LayerKind::Pooling { .. } => POOLED * output.places() as f64,
-        LayerKind::BatchNorm => {
+        LayerKind::Pooling(_) => POOLED * output.places() as f64,
+        LayerKind::BatchNorm { .. } => {
             NORMALISED * (input.places() * input.channels.next_multiple_of(CHANNELS)) as f64
         }
-        LayerKind::Dropout => DRAWN * values,
+        LayerKind::Dropout(_) => DRAWN * values,
         LayerKind::Activation(Gelu | Sigmoid) => EXPONENTIAL * values,
         // Of two.
         LayerKind::Activation(Tanh) => 2.0 * EXPONENTIAL * values,
         LayerKind::Activation(Relu | LeakyRelu) | LayerKind::Flatten => 0.0,
-        LayerKind::Dense | LayerKind::Conv2d => 0.0,
+        LayerKind::Dense { .. } | LayerKind::Conv2d { .. } => 0.0,
     }
 }

@@ -1,0 +1,281 @@
+//! A layer: as it is asked for, what it is, and with its parameters.
+
+mod spec;
+
+use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, Dimension};
+
+pub use self::spec::{LayerKind, LayerSpec};
+use super::conv2d::ConvScratch;
+use super::kernel::vectorized;
+use super::packed::{Packed, PackedConv2d, PackedDense};
+use super::rows::{all, all_mut, image, image_mut};
+use super::{Activation, BatchNorm, Conv2d, Dense, Dropout, Float, Gradient, Init, Pooling, Shape};
+
+/// A layer with its parameters.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Layer<T> {
+    /// `y = x W + b`.
+    Dense(Dense<T>),
+    /// `y = x * w + b`.
+    Conv2d(Conv2d<T>),
+    /// `y = γ x̂ + β`.
+    BatchNorm(BatchNorm<T>),
+    /// The largest or the mean of each square.
+    Pooling(Pooling),
+    /// Zeros here and there.
+    Dropout(Dropout),
+    /// `y = x`, without rows and columns.
+    Flatten,
+    /// `y = f(x)`.
+    Activation(Activation),
+}
+
+impl<T: Float> Layer<T> {
+    /// The layer number `index` of a network that starts from `seed`.
+    ///
+    /// # Errors
+    /// See [`LayerSpec::output`].
+    pub(super) fn new(spec: LayerSpec, input: Shape, seed: u64, index: usize) -> Result<Self, String> {
+        let weight = |init: Init, fan_in, fan_out, shape| init.weight(fan_in, fan_out, shape, seed, index);
+        Ok(match (spec.kind(input)?, spec) {
+            (LayerKind::Dense { inputs, units }, LayerSpec::Dense { init, .. }) => Self::Dense(Dense {
+                weight: weight(init, inputs, units, [inputs, units]),
+                bias: Array1::zeros(units),
+            }),
+            (LayerKind::Conv2d { window, filters }, LayerSpec::Conv2d { init, .. }) => {
+                let area = window.kernel * window.kernel;
+                let inputs = area * input.channels;
+                Self::Conv2d(Conv2d::new(weight(init, inputs, area * filters, [inputs, filters]), window))
+            }
+            (LayerKind::BatchNorm { channels }, _) => Self::BatchNorm(BatchNorm::new(channels)),
+            (LayerKind::Pooling(pooling), _) => Self::Pooling(pooling),
+            (LayerKind::Dropout(dropout), _) => Self::Dropout(dropout),
+            (LayerKind::Flatten, _) => Self::Flatten,
+            (LayerKind::Activation(activation), _) => Self::Activation(activation),
+            (LayerKind::Dense { .. } | LayerKind::Conv2d { .. }, _) => {
+                unreachable!("a kind is that of its spec")
+            }
+        })
+    }
+
+    /// What it is, without the numbers it has learned.
+    pub fn kind(&self) -> LayerKind {
+        match self {
+            Self::Dense(dense) => {
+                let (inputs, units) = dense.weight.dim();
+                LayerKind::Dense { inputs, units }
+            }
+            Self::Conv2d(conv) => LayerKind::Conv2d { window: conv.window(), filters: conv.filters() },
+            Self::BatchNorm(norm) => LayerKind::BatchNorm { channels: norm.channels() },
+            Self::Pooling(pooling) => LayerKind::Pooling(*pooling),
+            Self::Dropout(dropout) => LayerKind::Dropout(*dropout),
+            Self::Flatten => LayerKind::Flatten,
+            Self::Activation(activation) => LayerKind::Activation(*activation),
+        }
+    }
+
+    /// See [`LayerKind::weight_shape`].
+    pub fn weight_shape(&self) -> Vec<usize> {
+        self.kind().weight_shape()
+    }
+
+    /// The word for this kind of layer.
+    pub fn name(&self) -> &'static str {
+        self.kind().name()
+    }
+
+    /// The trained tensors: weight and bias.
+    pub fn parameters(&self) -> Option<(&Array2<T>, &Array1<T>)> {
+        match self {
+            Self::Dense(Dense { weight, bias })
+            | Self::Conv2d(Conv2d { weight, bias, .. })
+            | Self::BatchNorm(BatchNorm { weight, bias, .. }) => Some((weight, bias)),
+            Self::Pooling(_) | Self::Dropout(_) | Self::Flatten | Self::Activation(_) => None,
+        }
+    }
+
+    /// [`Self::parameters`], to be changed.
+    pub fn parameters_mut(&mut self) -> Option<(&mut Array2<T>, &mut Array1<T>)> {
+        match self {
+            Self::Dense(Dense { weight, bias })
+            | Self::Conv2d(Conv2d { weight, bias, .. })
+            | Self::BatchNorm(BatchNorm { weight, bias, .. }) => Some((weight, bias)),
+            Self::Pooling(_) | Self::Dropout(_) | Self::Flatten | Self::Activation(_) => None,
+        }
+    }
+
+    /// Parameters and buffers.
+    pub(super) fn tensors(&self) -> [Option<&[T]>; 4] {
+        let parameters = self.parameters();
+        let buffers = match self {
+            Self::BatchNorm(norm) => [Some(values(&norm.running_mean)), Some(values(&norm.running_var))],
+            _ => [None, None],
+        };
+        let [mean, variance] = buffers;
+        [
+            parameters.map(|(weight, _)| values(weight)),
+            parameters.map(|(_, bias)| values(bias)),
+            mean,
+            variance,
+        ]
+    }
+
+    /// [`Self::tensors`], to be changed.
+    pub(super) fn tensors_mut(&mut self) -> [Option<&mut [T]>; 4] {
+        match self {
+            Self::BatchNorm(BatchNorm { weight, bias, running_mean, running_var }) => [
+                Some(values_mut(weight)),
+                Some(values_mut(bias)),
+                Some(values_mut(running_mean)),
+                Some(values_mut(running_var)),
+            ],
+            layer => match layer.parameters_mut() {
+                Some((weight, bias)) => [Some(values_mut(weight)), Some(values_mut(bias)), None, None],
+                None => [None, None, None, None],
+            },
+        }
+    }
+
+    /// Takes over the values of a layer with tensors of the same shapes.
+    pub(super) fn copy_from(&mut self, other: &Self) {
+        for (to, from) in self.tensors_mut().into_iter().zip(other.tensors()) {
+            if let (Some(to), Some(from)) = (to, from) {
+                to.copy_from_slice(from);
+            }
+        }
+    }
+
+    /// The same layer in numbers of another width.
+    pub(super) fn converted<U: Float>(&self) -> Layer<U> {
+        let number = |value: T| U::of(value.wide());
+        match self {
+            Self::Dense(Dense { weight, bias }) => {
+                Layer::Dense(Dense { weight: weight.mapv(number), bias: bias.mapv(number) })
+            }
+            Self::Conv2d(conv) => {
+                let mut converted = Conv2d::new(conv.weight.mapv(number), conv.window());
+                converted.bias = conv.bias.mapv(number);
+                Layer::Conv2d(converted)
+            }
+            Self::BatchNorm(BatchNorm { weight, bias, running_mean, running_var }) => {
+                Layer::BatchNorm(BatchNorm {
+                    weight: weight.mapv(number),
+                    bias: bias.mapv(number),
+                    running_mean: running_mean.mapv(number),
+                    running_var: running_var.mapv(number),
+                })
+            }
+            Self::Pooling(pooling) => Layer::Pooling(*pooling),
+            Self::Dropout(dropout) => Layer::Dropout(*dropout),
+            Self::Flatten => Layer::Flatten,
+            Self::Activation(activation) => Layer::Activation(*activation),
+        }
+    }
+}
+
+/// One layer, for any rows: forward as it answers at inference, and the chain rule through it. Each is written in the
+/// file of the layer.
+impl<T: Float> Layer<T> {
+    /// `y = f(x)`: x (rows, inputs), y (rows, outputs).
+    pub(super) fn forward(
+        &self,
+        packed: &Packed<T>,
+        x: ArrayView2<T>,
+        mut y: ArrayViewMut2<T>,
+        scratch: Option<&mut ConvScratch<T>>,
+    ) {
+        match (self, packed, scratch) {
+            (Self::Dense(dense), Packed::Dense(PackedDense { weight, .. }), _) => dense.forward(x, weight, y),
+            (Self::Conv2d(conv), Packed::Conv2d(PackedConv2d { weight, .. }), Some(scratch)) => {
+                for row in 0..x.nrows() {
+                    let (x, y) = (image(&x, row), image_mut(&mut y, row));
+                    vectorized!(conv.forward(x, weight, scratch, y));
+                }
+            }
+            (Self::BatchNorm(norm), ..) => norm.forward_inference(all(&x), all_mut(&mut y)),
+            (Self::Pooling(pooling), ..) => pooling.forward_rows(x, y),
+            (Self::Dropout(_) | Self::Flatten, ..) => y.assign(&x),
+            (Self::Activation(activation), ..) => {
+                let (x, y) = (all(&x), all_mut(&mut y));
+                vectorized!(activation.forward(x, y));
+            }
+            (Self::Dense(_) | Self::Conv2d(_), ..) => unreachable!("{PACKED}: {}", self.name()),
+        }
+    }
+
+    /// What a convolution needs besides.
+    pub(super) fn conv_scratch(&self) -> Option<ConvScratch<T>> {
+        match self {
+            Self::Conv2d(conv) => Some(ConvScratch::new(conv.window(), conv.filters())),
+            _ => None,
+        }
+    }
+
+    /// `dx = dy · ∂y/∂x`: x and dx (rows, inputs), y and dy (rows, outputs). A `batch_norm` and a `dropout`
+    /// are taken as they are at inference.
+    pub(super) fn backward_input(
+        &self,
+        packed: &Packed<T>,
+        [x, y, dy]: [ArrayView2<T>; 3],
+        mut dx: ArrayViewMut2<T>,
+        scratch: Option<&mut ConvScratch<T>>,
+    ) {
+        match (self, packed, scratch) {
+            (Self::Dense(_), Packed::Dense(PackedDense { transposed: Some(transposed), .. }), _) => {
+                Dense::backward_input(dy, transposed, dx);
+            }
+            (
+                Self::Conv2d(conv),
+                Packed::Conv2d(PackedConv2d { transposed: Some(transposed), .. }),
+                Some(scratch),
+            ) => {
+                for row in 0..dy.nrows() {
+                    conv.backward_input(image(&dy, row), transposed, scratch, image_mut(&mut dx, row));
+                }
+            }
+            (Self::BatchNorm(norm), ..) => norm.backward_input_inference(all(&dy), all_mut(&mut dx)),
+            (Self::Pooling(pooling), ..) => pooling.backward_rows([x, y, dy], dx),
+            (Self::Dropout(_) | Self::Flatten, ..) => dx.assign(&dy),
+            (Self::Activation(activation), ..) => {
+                let (x, y, dy, dx) = (all(&x), all(&y), all(&dy), all_mut(&mut dx));
+                vectorized!(activation.backward(x, y, dy, dx));
+            }
+            (Self::Dense(_) | Self::Conv2d(_), ..) => unreachable!("{PACKED}: {}", self.name()),
+        }
+    }
+
+    /// Adds `dW` and `db`, if there are parameters, to `gradient`: x (rows, inputs), dy (rows, outputs). A `batch_norm` is
+    /// taken as it is at inference.
+    pub(super) fn backward_parameters(
+        &self,
+        x: ArrayView2<T>,
+        dy: ArrayView2<T>,
+        gradient: &mut Gradient<T>,
+    ) {
+        match self {
+            Self::Dense(_) => Dense::backward_parameters(x, dy, gradient),
+            Self::Conv2d(conv) => {
+                let mut scratch = ConvScratch::new(conv.window(), conv.filters());
+                for row in 0..x.nrows() {
+                    conv.backward_parameters(image(&x, row), image(&dy, row), &mut scratch, gradient);
+                }
+            }
+            Self::BatchNorm(norm) => norm.backward_parameters_inference(x, dy, gradient),
+            Self::Pooling(_) | Self::Dropout(_) | Self::Flatten | Self::Activation(_) => {}
+        }
+    }
+}
+
+const PACKED: &str = "a product has its weight packed";
+
+const ROW_ORDER: &str = "parameters and their gradients are made in row order and keep it";
+
+/// The elements of a parameter or gradient in row order.
+pub(super) fn values<T, D: Dimension>(tensor: &ndarray::Array<T, D>) -> &[T] {
+    tensor.as_slice().expect(ROW_ORDER)
+}
+
+/// [`values`], to be changed.
+pub(super) fn values_mut<T, D: Dimension>(tensor: &mut ndarray::Array<T, D>) -> &mut [T] {
+    tensor.as_slice_mut().expect(ROW_ORDER)
+}

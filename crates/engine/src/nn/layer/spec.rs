@@ -1,0 +1,244 @@
+use serde::{Deserialize, Serialize};
+
+use crate::nn::shape::Window;
+use crate::nn::{Activation, Dropout, Init, Padding, Pooling, PoolingKind, Shape};
+
+/// A layer as it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum LayerSpec {
+    /// A fully connected layer; it takes an image as the list of its elements.
+    Dense {
+        /// Outputs.
+        units: usize,
+        /// How its weights start.
+        init: Init,
+    },
+    /// See [`Conv2d`].
+    Conv2d {
+        /// Channels of the output.
+        filters: usize,
+        /// Side of a filter.
+        kernel: usize,
+        /// What happens at the border.
+        padding: Padding,
+        /// From one window to the next.
+        stride: usize,
+        /// How its weights start.
+        init: Init,
+    },
+    /// The largest of each square, see [`Pooling`].
+    MaxPool2d {
+        /// Side of a square.
+        size: usize,
+    },
+    /// The mean of each square, see [`Pooling`].
+    AvgPool2d {
+        /// Side of a square.
+        size: usize,
+    },
+    /// See [`BatchNorm`].
+    BatchNorm,
+    /// See [`Dropout`].
+    Dropout {
+        /// Probability of a 0.
+        rate: f64,
+    },
+    /// An image as the list of its elements.
+    Flatten,
+    /// See [`Activation::Relu`].
+    Relu,
+    /// See [`Activation::LeakyRelu`].
+    LeakyRelu,
+    /// See [`Activation::Gelu`].
+    Gelu,
+    /// See [`Activation::Sigmoid`].
+    Sigmoid,
+    /// See [`Activation::Tanh`].
+    Tanh,
+}
+
+impl From<Activation> for LayerSpec {
+    fn from(activation: Activation) -> Self {
+        match activation {
+            Activation::Relu => Self::Relu,
+            Activation::LeakyRelu => Self::LeakyRelu,
+            Activation::Gelu => Self::Gelu,
+            Activation::Sigmoid => Self::Sigmoid,
+            Activation::Tanh => Self::Tanh,
+        }
+    }
+}
+
+impl LayerSpec {
+    /// The words for the kinds of layers.
+    pub const NAMES: [&'static str; 12] = [
+        "dense",
+        "conv2d",
+        "max_pool2d",
+        "avg_pool2d",
+        "batch_norm",
+        "dropout",
+        "flatten",
+        "relu",
+        "leaky_relu",
+        "gelu",
+        "sigmoid",
+        "tanh",
+    ];
+
+    /// What it is where `input` goes in.
+    ///
+    /// # Errors
+    /// If `input` does not fit; the text names both shapes.
+    pub fn kind(self, input: Shape) -> Result<LayerKind, String> {
+        let window = |kernel, stride, padding| {
+            if input.places() == 1 && kernel > 1 {
+                let values = input.channels;
+                return Err(format!("{} needs an image, not a list of {values} values", self.name()));
+            }
+            Window::new(input, kernel, stride, padding).ok_or_else(|| {
+                format!("{} of {kernel}×{kernel} does not fit into its input of {input}", self.name())
+            })
+        };
+        let pooling = |kind, size| {
+            let window = window(size, size, Padding::Valid)?;
+            Ok(LayerKind::Pooling(Pooling { kind, window }))
+        };
+        Ok(match self {
+            Self::Dense { units, .. } => LayerKind::Dense { inputs: input.len(), units },
+            Self::Conv2d { filters, kernel, padding, stride, .. } => {
+                LayerKind::Conv2d { window: window(kernel, stride, padding)?, filters }
+            }
+            Self::MaxPool2d { size } => return pooling(PoolingKind::Max, size),
+            Self::AvgPool2d { size } => return pooling(PoolingKind::Average, size),
+            Self::BatchNorm => LayerKind::BatchNorm { channels: input.channels },
+            Self::Dropout { rate } => LayerKind::Dropout(Dropout { rate }),
+            Self::Flatten => LayerKind::Flatten,
+            Self::Relu => LayerKind::Activation(Activation::Relu),
+            Self::LeakyRelu => LayerKind::Activation(Activation::LeakyRelu),
+            Self::Gelu => LayerKind::Activation(Activation::Gelu),
+            Self::Sigmoid => LayerKind::Activation(Activation::Sigmoid),
+            Self::Tanh => LayerKind::Activation(Activation::Tanh),
+        })
+    }
+
+    /// The word for this kind of layer.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dense { .. } => "dense",
+            Self::Conv2d { .. } => "conv2d",
+            Self::MaxPool2d { .. } => "max_pool2d",
+            Self::AvgPool2d { .. } => "avg_pool2d",
+            Self::BatchNorm => "batch_norm",
+            Self::Dropout { .. } => "dropout",
+            Self::Flatten => "flatten",
+            Self::Relu => Activation::Relu.name(),
+            Self::LeakyRelu => Activation::LeakyRelu.name(),
+            Self::Gelu => Activation::Gelu.name(),
+            Self::Sigmoid => Activation::Sigmoid.name(),
+            Self::Tanh => Activation::Tanh.name(),
+        }
+    }
+
+    /// The shape that comes out of this layer where `input` goes in.
+    ///
+    /// # Errors
+    /// See [`Self::kind`].
+    pub fn output(self, input: Shape) -> Result<Shape, String> {
+        Ok(self.kind(input)?.output(input))
+    }
+}
+
+/// What a layer is, without the numbers it has learned.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum LayerKind {
+    /// See [`Dense`].
+    Dense {
+        /// Values of its input.
+        inputs: usize,
+        /// Values of its output.
+        units: usize,
+    },
+    /// See [`Conv2d`].
+    Conv2d {
+        /// How a filter moves over its input.
+        window: Window,
+        /// Channels of the output.
+        filters: usize,
+    },
+    /// See [`Pooling`].
+    Pooling(Pooling),
+    /// See [`BatchNorm`].
+    BatchNorm {
+        /// Values at each place.
+        channels: usize,
+    },
+    /// See [`Dropout`].
+    Dropout(Dropout),
+    /// An image as the list of its elements.
+    Flatten,
+    /// A function of each element.
+    Activation(Activation),
+}
+
+impl LayerKind {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dense { .. } => "dense",
+            Self::Conv2d { .. } => "conv2d",
+            Self::Pooling(Pooling { kind: PoolingKind::Max, .. }) => "max_pool2d",
+            Self::Pooling(Pooling { kind: PoolingKind::Average, .. }) => "avg_pool2d",
+            Self::BatchNorm { .. } => "batch_norm",
+            Self::Dropout(_) => "dropout",
+            Self::Flatten => "flatten",
+            Self::Activation(activation) => activation.name(),
+        }
+    }
+
+    /// Whether there is something to train.
+    pub fn has_parameters(self) -> bool {
+        !self.weight_shape().is_empty()
+    }
+
+    /// The shape of the weight as the field has it: (inputs, units), (k, k, channels, filters), or
+    /// (channels); empty if there is none.
+    pub fn weight_shape(self) -> Vec<usize> {
+        match self {
+            Self::Dense { inputs, units } => vec![inputs, units],
+            Self::Conv2d { window, filters } => {
+                vec![window.kernel, window.kernel, window.input.channels, filters]
+            }
+            Self::BatchNorm { channels } => vec![channels],
+            Self::Pooling(_) | Self::Dropout(_) | Self::Flatten | Self::Activation(_) => Vec::new(),
+        }
+    }
+
+    /// Trained numbers, in `f64`, since layers can be asked for that no integer counts.
+    pub fn parameters(self) -> f64 {
+        let shape = self.weight_shape();
+        let bias = shape.last().map_or(0.0, |&columns| columns as f64);
+        let weight = shape.iter().map(|&length| length as f64).reduce(|product, length| product * length);
+        weight.unwrap_or(0.0) + bias
+    }
+
+    /// The shape of the weight as a matrix with a column for each bias.
+    pub(in crate::nn) fn weight_dim(self) -> Option<(usize, usize)> {
+        let shape = self.weight_shape();
+        shape.split_last().map(|(&columns, rows)| (rows.iter().product(), columns))
+    }
+
+    /// The shape that comes out where `input` goes in, which fits.
+    fn output(self, input: Shape) -> Shape {
+        match self {
+            Self::Dense { units, .. } => Shape::vector(units),
+            Self::Conv2d { window, filters } => {
+                Shape { height: window.height, width: window.width, channels: filters }
+            }
+            Self::Pooling(pooling) => pooling.output(),
+            Self::Flatten => Shape::vector(input.len()),
+            Self::BatchNorm { .. } | Self::Dropout(_) | Self::Activation(_) => input,
+        }
+    }
+}

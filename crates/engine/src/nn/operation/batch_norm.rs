@@ -1,0 +1,220 @@
+use ndarray::{ArrayView2, ArrayViewMut2};
+
+use super::conv_pool::routed;
+use super::relu::Relu;
+use super::{GradientSum, batch_norm, relu};
+use crate::nn::batch_norm::{Moments, NormSums, affine};
+use crate::nn::group::{Pass, Room, Rows, Values};
+use crate::nn::kernel::{
+    Instructions, Parts, Squares, affine_relu_pool, routed_backward, routed_sums, vectorized,
+};
+use crate::nn::layer::values;
+use crate::nn::plan::{Op, OpKind, Plan};
+use crate::nn::rows::{all, all_mut, image, image_mut};
+use crate::nn::shape::Window;
+use crate::nn::{BatchNorm, Float, Layer, Network, Shape};
+
+/// A `batch_norm`, alone or as one with the relu, and the max-pool, after it.
+///
+/// Before it and, on the way back, after it all rows of the batch meet: each group measures its rows, and what they come
+/// to together is settled from the groups in order.
+pub(in crate::nn) struct NormOperation<T> {
+    layer: usize,
+    batch: BatchStatistics<T>,
+    parts: Parts<NormPart<T>>,
+    fused: Option<Fused<T>>,
+}
+
+/// Of the whole batch.
+struct BatchStatistics<T> {
+    moments: Moments,
+    sums: NormSums,
+    /// Forward: `y = scale x + shift`.
+    scale: Vec<T>,
+    shift: Vec<T>,
+    mean: Vec<T>,
+    /// Backward, see [`BatchNorm::slopes`].
+    slopes: [Vec<T>; 3],
+}
+
+/// Of a group.
+struct NormPart<T> {
+    /// Of all rows so far, and of those of one chunk.
+    moments: Moments,
+    chunk: Moments,
+    sums: NormSums,
+    /// Where the largest of each square were.
+    route: Values<T>,
+}
+
+/// The relu, and the squares that are pooled.
+struct Fused<T> {
+    relu: Relu<T>,
+    squares: Squares,
+}
+
+fn route_room(plan: &Plan, op: &Op) -> Room {
+    match op.kind {
+        OpKind::NormRelu(_) => plan.room(op.output.len(), true),
+        _ => Room::NONE,
+    }
+}
+
+pub(super) fn numbers_of(plan: &Plan, op: &Op) -> f64 {
+    match op.kind {
+        OpKind::NormRelu(_) => {
+            plan.groups as f64 * route_room(plan, op).numbers() + relu::numbers_of(plan, op.output)
+        }
+        _ => 0.0,
+    }
+}
+
+impl<T: Float> NormOperation<T> {
+    pub fn new(plan: &Plan, op: &Op) -> Self {
+        let (layer, channels) = (op.layers.start, op.input.channels);
+        let moments = || Moments::zeros(channels);
+        let zeros = || vec![T::zero(); channels];
+        let fused = match op.kind {
+            OpKind::NormRelu(window) => Some(Fused {
+                relu: Relu::new(plan, layer + 1, op.output),
+                squares: squares(op.input, window),
+            }),
+            _ => None,
+        };
+        let part = || NormPart {
+            moments: moments(),
+            chunk: moments(),
+            sums: NormSums::zeros(channels),
+            route: Values::zeros(route_room(plan, op)),
+        };
+        let batch = BatchStatistics {
+            moments: moments(),
+            sums: NormSums::zeros(channels),
+            scale: zeros(),
+            shift: zeros(),
+            mean: zeros(),
+            slopes: [zeros(), zeros(), zeros()],
+        };
+        Self { layer, batch, parts: Parts::new(plan.groups, part), fused }
+    }
+
+    pub fn relu(&self) -> Option<&Relu<T>> {
+        self.fused.as_ref().map(|fused| &fused.relu)
+    }
+
+    pub fn forget_units(&mut self) {
+        if let Some(fused) = &mut self.fused {
+            fused.relu.forget_units();
+        }
+    }
+
+    pub fn begin(&mut self) {
+        for part in self.parts.iter_mut() {
+            part.moments.clear();
+            part.sums.clear();
+        }
+    }
+
+    /// Adds some rows to the moments of x.
+    pub fn measure(&self, rows: Rows, x: ArrayView2<T>) {
+        let NormPart { moments, chunk, .. } = &mut *self.parts.take(rows.group);
+        let x = all(&x);
+        vectorized!(chunk.measure(x));
+        moments.merge(chunk);
+    }
+
+    /// From the moments of the groups, in order.
+    pub fn settle(&mut self, network: &Network<T>) {
+        let BatchStatistics { moments, scale, shift, mean, .. } = &mut self.batch;
+        moments.clear();
+        self.parts.iter_mut().for_each(|part| moments.merge(&part.moments));
+        batch_norm(network, self.layer).batch_affine(moments, scale, shift);
+        mean.iter_mut().zip(&moments.mean).for_each(|(to, &mean)| *to = T::of(mean));
+    }
+
+    /// From the running statistics.
+    pub fn settle_running(&mut self, network: &Network<T>) {
+        let (scale, shift) = batch_norm(network, self.layer).affine();
+        self.batch.scale.copy_from_slice(values(&scale));
+        self.batch.shift.copy_from_slice(values(&shift));
+    }
+
+    pub fn forward(&self, pass: &Pass<T>, rows: Rows, x: ArrayView2<T>, mut y: ArrayViewMut2<T>) {
+        let BatchStatistics { scale, shift, .. } = &self.batch;
+        let Some(Fused { relu, squares }) = &self.fused else {
+            let (x, y) = (all(&x), all_mut(&mut y));
+            vectorized!(affine(x, scale, shift, y));
+            return;
+        };
+        let mut part = self.parts.take(rows.group);
+        let mut route = part.route.of_mut(rows.chunk);
+        for row in 0..x.nrows() {
+            let (x, y, route) = (image(&x, row), image_mut(&mut y, row), image_mut(&mut route, row));
+            affine_relu_pool(Instructions::best(), squares, x, [scale, shift], y, route);
+        }
+        relu.watch(pass, rows, all_mut(&mut y));
+    }
+
+    /// Adds some rows to the sums of dy, once it is there.
+    pub fn measure_gradient(&self, rows: Rows, [x, y, dy]: [ArrayView2<T>; 3]) {
+        let BatchStatistics { moments, mean, .. } = &self.batch;
+        let NormPart { sums, route, .. } = &mut *self.parts.take(rows.group);
+        let Some(Fused { squares, .. }) = &self.fused else {
+            let (x, dy) = (all(&x), all(&dy));
+            vectorized!(sums.measure(x, dy, moments));
+            return;
+        };
+        let route = route.of(rows.chunk);
+        let images = routed(dy.ncols(), all(&y), all(&route), all(&dy));
+        for (row, routed) in images.enumerate() {
+            let add = |channel, dy, dy_x| sums.add_channel(channel, dy, dy_x, moments);
+            routed_sums(Instructions::best(), squares, image(&x, row), mean, routed, add);
+        }
+    }
+
+    /// From the sums of the groups, in order.
+    pub fn settle_gradient(&mut self, network: &Network<T>) {
+        let BatchStatistics { moments, sums, slopes, .. } = &mut self.batch;
+        sums.clear();
+        self.parts.iter_mut().for_each(|part| sums.add(&part.sums));
+        batch_norm(network, self.layer).slopes(moments, sums, slopes);
+    }
+
+    /// dx, once the sums of all groups are there.
+    pub fn backward(&self, rows: Rows, [x, y, dy]: [ArrayView2<T>; 3], mut dx: ArrayViewMut2<T>) {
+        let slopes = self.batch.slopes.each_ref().map(Vec::as_slice);
+        let Some(Fused { squares, .. }) = &self.fused else {
+            let (x, dy, dx) = (all(&x), all(&dy), all_mut(&mut dx));
+            vectorized!(BatchNorm::backward(slopes, x, dy, dx));
+            return;
+        };
+        let part = self.parts.take(rows.group);
+        let route = part.route.of(rows.chunk);
+        let images = routed(dy.ncols(), all(&y), all(&route), all(&dy));
+        for (row, routed) in images.enumerate() {
+            let (x, dx) = (image(&x, row), image_mut(&mut dx, row));
+            routed_backward(Instructions::best(), squares, x, slopes, routed, dx);
+        }
+    }
+
+    /// Moves the running statistics towards those of the batch.
+    pub fn track(&self, network: &mut Network<T>) {
+        let Layer::BatchNorm(norm) = &mut network.layers_mut()[self.layer] else {
+            panic!("layer {} is none that a workspace was made for", self.layer)
+        };
+        norm.track(&self.batch.moments);
+    }
+
+    /// What the gradient is: dγ = Σ dy x̂ and dβ = Σ dy.
+    pub fn gradient(&mut self) -> GradientSum<'_, T> {
+        GradientSum::BatchNorm(&self.batch.sums)
+    }
+}
+
+/// The squares of an image of shape `input` that is pooled through `window`, or not pooled.
+fn squares(input: Shape, window: Option<Window>) -> Squares {
+    match window {
+        Some(window) => Squares::new(window.places().collect(), window.taps().collect()),
+        None => Squares::new((0..input.places()).map(|place| place * input.channels).collect(), vec![0]),
+    }
+}

@@ -1,0 +1,63 @@
+use ndarray::{ArrayView2, ArrayViewMut2};
+
+use super::{GradientSum, dense};
+use crate::nn::kernel::{Panels, Parts, vectorized};
+use crate::nn::packed::{PackedDense, PanelsRoom, numbers_of_dense};
+use crate::nn::plan::{Op, Plan};
+use crate::nn::{Dense, Float, Network};
+
+/// A `dense` layer. Its gradient `dW = xᵀ dy` is one product over all rows of a group, a part of W at a time; so dy is
+/// laid out for it once the group is through.
+pub(in crate::nn) struct DenseOperation<T> {
+    layer: usize,
+    pub(in crate::nn) packed: PackedDense<T>,
+    /// dy of all rows.
+    dys: Parts<Panels<T>>,
+}
+
+fn dy_room(plan: &Plan, op: &Op) -> PanelsRoom {
+    PanelsRoom(plan.rows, op.output.len())
+}
+
+pub(super) fn numbers_of(plan: &Plan, op: &Op) -> f64 {
+    let packed = numbers_of_dense(op.input.len(), op.output.len(), op.has_dx);
+    packed + plan.groups as f64 * dy_room(plan, op).numbers()
+}
+
+impl<T: Float> DenseOperation<T> {
+    pub fn new(plan: &Plan, op: &Op) -> Self {
+        Self {
+            layer: op.layers.start,
+            packed: PackedDense::new(op.input.len(), op.output.len(), op.has_dx),
+            dys: Parts::new(plan.groups, || dy_room(plan, op).zeros()),
+        }
+    }
+
+    pub fn pack(&mut self, network: &Network<T>) {
+        self.packed.fill(dense(network, self.layer));
+    }
+
+    pub fn pack_one(&mut self, network: &Network<T>, row: usize, column: usize) {
+        self.packed.fill_one(dense(network, self.layer), row, column);
+    }
+
+    pub fn forward(&self, network: &Network<T>, x: ArrayView2<T>, y: ArrayViewMut2<T>) {
+        dense(network, self.layer).forward(x, &self.packed.weight, y);
+    }
+
+    pub fn backward(&self, dy: ArrayView2<T>, dx: ArrayViewMut2<T>) {
+        let transposed = self.packed.transposed.as_ref().expect("Wᵀ is packed where a dx is wanted");
+        Dense::backward_input(dy, transposed, dx);
+    }
+
+    /// Takes over dy of all rows of a group.
+    pub fn keep_dy(&self, group: usize, dy: ArrayView2<T>) {
+        let panels = &mut *self.dys.take(group);
+        vectorized!(panels.fill(dy));
+    }
+
+    /// The weight to lay out anew, and what the gradient is summed from.
+    pub fn trained(&mut self) -> (&mut PackedDense<T>, GradientSum<'_, T>) {
+        (&mut self.packed, GradientSum::Dense(self.dys.all()))
+    }
+}

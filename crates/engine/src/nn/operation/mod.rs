@@ -1,0 +1,241 @@
+//! What a pass does, one operation after the other: the fast path of a layer, or of some layers that are done as one.
+//!
+//! An operation is one value. It holds the weight as its products read it and, in [`Parts`], what it needs for each
+//! group of rows; beside these stand its forward, its backward and what its gradient is summed from. What goes in and
+//! comes out is the group's. How large its buffers are is said once, by the function that makes them.
+//!
+//! [`Parts`]: super::kernel::Parts
+
+mod batch_norm;
+mod conv2d;
+mod conv_pool;
+mod dense;
+mod dropout;
+mod gradients;
+mod relu;
+mod single;
+mod sparse_dense;
+
+use ndarray::{ArrayView2, ArrayViewMut2};
+
+use self::batch_norm::NormOperation;
+use self::conv_pool::ConvPool;
+use self::conv2d::ConvOperation;
+use self::dense::DenseOperation;
+use self::dropout::DropoutOperation;
+pub(super) use self::gradients::{GradientSum, Trained, bias_gradient, trained};
+use self::relu::Relu;
+use self::single::SingleLayer;
+pub(super) use self::sparse_dense::{BlockStep, SparseDense};
+use super::group::{Pass, Rows};
+use super::packed::PackedDense;
+use super::plan::{OpKind, Plan};
+use super::{BatchNorm, Conv2d, Dense, Float, Layer, Network};
+
+/// One of the operations that a [`Plan`] asks for.
+pub(super) enum Operation<T> {
+    Dense(DenseOperation<T>),
+    SparseDense(SparseDense<T>),
+    Conv2d(ConvOperation<T>),
+    ConvPool(ConvPool<T>),
+    /// Alone, with a relu, or with a relu and a max-pool.
+    BatchNorm(NormOperation<T>),
+    Dropout(DropoutOperation<T>),
+    Relu(Relu<T>),
+    /// Any layer that has no operation of its own.
+    Single(SingleLayer<T>),
+}
+
+/// Numbers of [`Operation::new`], and of the `states` that the optimiser keeps for a parameter where the operation
+/// keeps them.
+pub(super) fn numbers_of<T: Float>(plan: &Plan, number: usize, states: usize) -> f64 {
+    let op = &plan.ops[number];
+    match op.kind {
+        OpKind::Dense => dense::numbers_of(plan, op),
+        OpKind::SparseDense => sparse_dense::numbers_of::<T>(plan, op, states),
+        OpKind::Conv2d(window) => conv2d::numbers_of(plan, op, window),
+        OpKind::ConvPool(window) => conv_pool::numbers_of(plan, number, window),
+        OpKind::BatchNorm | OpKind::NormRelu(_) => batch_norm::numbers_of(plan, op),
+        OpKind::Dropout(_) => dropout::numbers_of(plan, number),
+        OpKind::Relu => relu::numbers_of(plan, op.output),
+        OpKind::Single(kind) => single::numbers_of(plan, kind),
+    }
+}
+
+impl<T: Float> Operation<T> {
+    /// The operation `number` of `plan`.
+    pub fn new(plan: &Plan, number: usize) -> Self {
+        let op = &plan.ops[number];
+        match op.kind {
+            OpKind::Dense => Self::Dense(DenseOperation::new(plan, op)),
+            OpKind::SparseDense => Self::SparseDense(SparseDense::new(plan, op)),
+            OpKind::Conv2d(window) => Self::Conv2d(ConvOperation::new(plan, op, window)),
+            OpKind::ConvPool(window) => Self::ConvPool(ConvPool::new(plan, number, window)),
+            OpKind::BatchNorm | OpKind::NormRelu(_) => Self::BatchNorm(NormOperation::new(plan, op)),
+            OpKind::Dropout(dropout) => Self::Dropout(DropoutOperation::new(plan, number, dropout)),
+            OpKind::Relu => Self::Relu(Relu::new(plan, op.layers.start, op.output)),
+            OpKind::Single(kind) => Self::Single(SingleLayer::new(plan, op, kind)),
+        }
+    }
+
+    /// Lays the weight out as the products read it.
+    pub fn pack(&mut self, network: &Network<T>) {
+        match self {
+            Self::Dense(dense) => dense.pack(network),
+            Self::SparseDense(sparse) => sparse.pack(network),
+            Self::Conv2d(conv) => conv.pack(network),
+            Self::ConvPool(conv_pool) => conv_pool.pack(network),
+            Self::BatchNorm(_) | Self::Dropout(_) | Self::Relu(_) | Self::Single(_) => {}
+        }
+    }
+
+    /// [`Self::pack`] of the number of the weight in `row` and `column`.
+    pub fn pack_one(&mut self, network: &Network<T>, row: usize, column: usize) {
+        match self {
+            Self::Dense(dense) => dense.pack_one(network, row, column),
+            Self::SparseDense(sparse) => sparse.pack_one(network, row, column),
+            Self::Conv2d(conv) => conv.pack_one(network, row, column),
+            Self::ConvPool(conv_pool) => conv_pool.pack_one(network, row, column),
+            Self::BatchNorm(_) | Self::Dropout(_) | Self::Relu(_) | Self::Single(_) => {}
+        }
+    }
+
+    /// [`Self::pack`] after an update, which has packed the weights of dense layers itself.
+    pub fn pack_after_update(&mut self, network: &Network<T>) {
+        if let Self::Conv2d(_) | Self::ConvPool(_) = self {
+            self.pack(network);
+        }
+    }
+
+    /// Begins a pass: what is summed over its rows starts at 0.
+    pub fn begin(&mut self) {
+        match self {
+            Self::Conv2d(conv) => conv.begin(),
+            Self::ConvPool(conv_pool) => conv_pool.begin(),
+            Self::BatchNorm(norm) => norm.begin(),
+            Self::Single(single) => single.begin(),
+            Self::Dense(_) | Self::SparseDense(_) | Self::Dropout(_) | Self::Relu(_) => {}
+        }
+    }
+
+    /// y of some rows of a group: x and y (rows, values).
+    pub fn forward(&self, pass: &Pass<T>, rows: Rows, x: ArrayView2<T>, mut y: ArrayViewMut2<T>) {
+        match self {
+            Self::Dense(dense) => dense.forward(pass.network, x, y),
+            Self::SparseDense(sparse) => sparse.write_y(rows.first, &mut y),
+            Self::Conv2d(conv) => conv.forward(pass.network, rows, x, y),
+            Self::ConvPool(conv_pool) => conv_pool.forward(pass, rows, x, y),
+            Self::BatchNorm(norm) => norm.forward(pass, rows, x, y),
+            Self::Dropout(dropout) => dropout.forward(pass, rows, x, y),
+            Self::Relu(relu) => relu.forward(pass, rows, x, y),
+            Self::Single(single) => single.forward(pass.network, x, y),
+        }
+    }
+
+    /// dx of some rows of a group where it is wanted, and what these rows add to the gradient of parameters: x and dx
+    /// (rows, inputs), y and dy (rows, outputs).
+    pub fn backward(
+        &self,
+        pass: &Pass<T>,
+        rows: Rows,
+        [x, y, dy]: [ArrayView2<T>; 3],
+        dx: Option<ArrayViewMut2<T>>,
+    ) {
+        match (self, dx) {
+            (Self::Conv2d(conv), dx) => conv.backward(pass.network, rows, [x, dy], dx),
+            (Self::ConvPool(conv_pool), dx) => conv_pool.backward(pass.network, rows, [x, y, dy], dx),
+            (Self::Single(single), dx) => single.backward(pass.network, rows, [x, y, dy], dx),
+            (
+                Self::Dense(_) | Self::SparseDense(_) | Self::BatchNorm(_) | Self::Dropout(_) | Self::Relu(_),
+                None,
+            ) => {}
+            (Self::Dense(dense), Some(dx)) => dense.backward(dy, dx),
+            (Self::SparseDense(_), Some(_)) => unreachable!("nothing is trained before the images"),
+            (Self::BatchNorm(norm), Some(dx)) => norm.backward(rows, [x, y, dy], dx),
+            (Self::Dropout(dropout), Some(dx)) => dropout.backward(rows, dy, dx),
+            (Self::Relu(_), Some(dx)) => Relu::backward([x, y, dy], dx),
+        }
+    }
+
+    /// The weight, if some rows of it at a time are laid out anew in an update, and what the gradient is summed from;
+    /// nothing if there are no parameters. A sparse layer sums that of its weight by itself.
+    pub fn trained(&mut self) -> Option<(Option<&mut PackedDense<T>>, Option<GradientSum<'_, T>>)> {
+        match self {
+            Self::Dense(dense) => {
+                let (packed, sum) = dense.trained();
+                Some((Some(packed), Some(sum)))
+            }
+            Self::SparseDense(_) => Some((None, None)),
+            Self::Conv2d(conv) => Some((None, Some(conv.gradient()))),
+            Self::ConvPool(conv_pool) => Some((None, Some(conv_pool.gradient()))),
+            Self::BatchNorm(norm) => Some((None, Some(norm.gradient()))),
+            Self::Single(single) => single.gradient().map(|sum| (None, Some(sum))),
+            Self::Dropout(_) | Self::Relu(_) => None,
+        }
+    }
+
+    /// The `batch_norm` that this begins with.
+    ///
+    /// # Panics
+    /// If there is none, which is not where all rows meet.
+    pub fn norm(&self) -> &NormOperation<T> {
+        let Self::BatchNorm(norm) = self else { panic!("{MEETING}") };
+        norm
+    }
+
+    /// [`Self::norm`], to be changed.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn norm_mut(&mut self) -> &mut NormOperation<T> {
+        let Self::BatchNorm(norm) = self else { panic!("{MEETING}") };
+        norm
+    }
+
+    /// The relu that this is or has inside.
+    pub fn relu(&self) -> Option<&Relu<T>> {
+        match self {
+            Self::ConvPool(conv_pool) => Some(conv_pool.relu()),
+            Self::BatchNorm(norm) => norm.relu(),
+            Self::Relu(relu) => Some(relu),
+            _ => None,
+        }
+    }
+
+    /// Forgets which outputs of its relu were above 0.
+    pub fn forget_units(&mut self) {
+        match self {
+            Self::ConvPool(conv_pool) => conv_pool.relu_mut().forget_units(),
+            Self::BatchNorm(norm) => norm.forget_units(),
+            Self::Relu(relu) => relu.forget_units(),
+            _ => {}
+        }
+    }
+}
+
+const MEETING: &str = "all rows meet before a batch_norm";
+
+/// The dense layer at `index` of the network that a workspace was made for.
+///
+/// # Panics
+/// If it is a network of other layers; likewise the next two.
+fn dense<T: Float>(network: &Network<T>, index: usize) -> &Dense<T> {
+    match &network.layers()[index] {
+        Layer::Dense(dense) => dense,
+        other => panic!("layer {index} is {}, a workspace was made for dense", other.name()),
+    }
+}
+
+fn conv2d<T: Float>(network: &Network<T>, index: usize) -> &Conv2d<T> {
+    match &network.layers()[index] {
+        Layer::Conv2d(conv) => conv,
+        other => panic!("layer {index} is {}, a workspace was made for conv2d", other.name()),
+    }
+}
+
+fn batch_norm<T: Float>(network: &Network<T>, index: usize) -> &BatchNorm<T> {
+    match &network.layers()[index] {
+        Layer::BatchNorm(norm) => norm,
+        other => panic!("layer {index} is {}, a workspace was made for batch_norm", other.name()),
+    }
+}
