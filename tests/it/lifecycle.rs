@@ -196,7 +196,7 @@ async fn only_the_newest_jobs_and_versions_and_those_with_an_alias_are_kept() {
     assert_eq!(versions, [5, 4, 2]);
     server.stop().await;
     let server = TestServer::start_in(folder.path(), &[]).await;
-    assert_eq!(files(&folder.path().join("blobs/models")), 3);
+    assert_eq!(files(&folder.path().join("blobs/models/a")), 3);
     assert_eq!(files(&folder.path().join("blobs/jobs")), 2);
     server.stop().await;
 
@@ -222,7 +222,7 @@ async fn a_committed_change_takes_effect_although_the_client_is_gone() {
     let stopped = format!("/v1/jobs/{}", id(&stopped));
     server.post(&format!("{stopped}/cancel"), "", "").await;
     let first = format!("/v1/jobs/{}", id(&first));
-    let model_files = || files(&folder.path().join("blobs/models"));
+    let model_files = || files(&folder.path().join("blobs/models/a"));
     let checkpoints = || files(&folder.path().join("blobs").join(first.trim_start_matches("/v1/")));
     assert_eq!(model_files(), 3);
     assert!(checkpoints() > 0);

@@ -24,7 +24,7 @@ impl PanelsRoom {
 pub(super) struct PackedDense<T> {
     /// W.
     pub weight: Panels<T>,
-    /// Wᵀ, where an earlier layer needs `dx`.
+    /// Wᵀ, if an earlier layer needs `dx`.
     pub transposed: Option<Panels<T>>,
 }
 
@@ -95,7 +95,7 @@ impl<T: Float> PackedRows<'_, T> {
 pub(super) struct PackedConv2d<T> {
     /// w.
     pub weight: Panels<T>,
-    /// By place in the window the transpose of w, where an earlier layer needs `dx`.
+    /// The transpose of w for each place in the window, if an earlier layer needs `dx`.
     pub transposed: Option<Vec<Panels<T>>>,
 }
 

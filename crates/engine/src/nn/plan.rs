@@ -197,8 +197,8 @@ impl Plan {
         self.segments.iter().skip(1).any(|ops| ops.start + 1 == slot)
     }
 
-    /// Bytes that a workspace for this plan takes besides the gradients, with the `states` that the optimiser keeps for
-    /// a parameter where the workspace keeps them. In `f64`, since layers can be asked for that no integer counts.
+    /// Bytes that a workspace for this plan takes besides the gradients, with `states` tensors of the optimiser for each
+    /// weight that the workspace keeps. It is an `f64`, since a request can ask for more than an integer holds.
     pub fn bytes<T: Float>(&self, states: usize) -> f64 {
         let of_slot = |slot: &SlotRoom| slot.value.numbers() + slot.gradient.numbers();
         let of_group: f64 = self.slots.iter().map(of_slot).sum();

@@ -28,7 +28,7 @@ pub struct Tape<T> {
 
 impl<T: Float> Tape<T> {
     /// A tape for passes of `network` as it is, the first of whose values with an error is number `errors_from`; there is no
-    /// way back where that is beyond the last.
+    /// way back if that is beyond the last.
     pub fn new(network: &Network<T>, errors_from: usize) -> Self {
         let packed = |(index, layer): (usize, &Layer<T>)| Packed::of(layer, index >= errors_from);
         Self {
@@ -48,9 +48,9 @@ impl<T: Float> Tape<T> {
         tape
     }
 
-    /// A pass as a training step makes it, layer by layer as the textbook has it: a `batch_norm` takes the moments of these
-    /// rows, a `dropout` draws for these examples. x (rows, inputs). What is done as one in a [`Plan`](super::Plan) comes to the
-    /// same but for rounding.
+    /// The pass of a training step, layer by layer as in a textbook: x (rows, inputs). A `batch_norm` uses the moments of
+    /// these rows, a `dropout` draws for these examples. The operations of a [`Plan`](super::Plan) have the same result but
+    /// for rounding.
     pub fn of_step(network: &Network<T>, x: Array2<T>, examples: &[u32], draw: Draw) -> Self {
         let mut tape = Self { training: Some((examples.to_vec(), draw)), ..Self::new(network, 0) };
         tape.pass(network, x);

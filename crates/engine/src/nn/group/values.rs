@@ -29,7 +29,7 @@ impl Room {
     }
 }
 
-/// Rows that go from operation to operation: those of one chunk, or those of the whole group where they are
+/// Rows that go from operation to operation: those of one chunk, or those of the whole group if they are
 /// needed later.
 pub(in crate::nn) struct Values<T> {
     array: Array2<T>,

@@ -87,7 +87,7 @@ impl LayerSpec {
         "tanh",
     ];
 
-    /// What it is where `input` goes in.
+    /// What it is for an input of shape `input`.
     ///
     /// # Errors
     /// If `input` does not fit; the text names both shapes.
@@ -141,7 +141,7 @@ impl LayerSpec {
         }
     }
 
-    /// The shape that comes out of this layer where `input` goes in.
+    /// The shape of its output for an input of shape `input`.
     ///
     /// # Errors
     /// See [`Self::kind`].
@@ -229,7 +229,7 @@ impl LayerKind {
         shape.split_last().map(|(&columns, rows)| (rows.iter().product(), columns))
     }
 
-    /// The shape that comes out where `input` goes in, which fits.
+    /// The shape of its output for an input that fits.
     fn output(self, input: Shape) -> Shape {
         match self {
             Self::Dense { units, .. } => Shape::vector(units),

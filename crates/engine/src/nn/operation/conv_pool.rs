@@ -14,16 +14,15 @@ use crate::nn::rows::{all, all_mut};
 use crate::nn::shape::Window;
 use crate::nn::{Float, Network};
 
-/// A `conv2d`, `relu` and the largest of each square of 2×2 as one: of the four outputs of a square only
-/// the largest goes on, and only where it is above 0. The others are never written down, and on the way
-/// back, where their gradient is 0, never multiplied: the same mathematics, on the way back with
-/// an eighth of the operations.
+/// A `conv2d`, `relu` and max-pool of 2×2 as one. Of the four outputs of a square only the largest is used, and only if it
+/// is above 0. The others are never written. Their gradient is 0 and is never multiplied: the backward pass takes an eighth
+/// of the operations and has the same result.
 pub(in crate::nn) struct ConvPool<T> {
     layer: usize,
     windows: PooledWindows,
     /// w.
     pub(in crate::nn) weight: Panels<T>,
-    /// w by filter, each row of a window padded to whole registers, where an earlier layer needs `dx`.
+    /// w by filter, each row of a window padded to whole registers, if an earlier layer needs `dx`.
     pub(in crate::nn) by_filter: Option<Aligned<T>>,
     relu: Relu<T>,
     parts: Parts<PoolPart<T>>,

@@ -1,8 +1,8 @@
-//! What a pass does, one operation after the other: the fast path of a layer, or of some layers that are done as one.
+//! The operations of a pass: each is the fast path of one layer, or of some layers as one.
 //!
-//! An operation is one value. It holds the weight as its products read it and, in [`Parts`], what it needs for each
-//! group of rows; beside these stand its forward, its backward and what its gradient is summed from. What goes in and
-//! comes out is the group's. How large its buffers are is said once, by the function that makes them.
+//! An operation is one value. It holds the weight as its products read it and, in [`Parts`], its buffers for each group
+//! of rows. Its file has its forward pass, its backward pass, and what its gradient is summed from. Its input and output
+//! belong to the group. The sizes of its buffers are written once: its constructor and `numbers_of` read the same.
 //!
 //! [`Parts`]: super::kernel::Parts
 
@@ -46,8 +46,7 @@ pub(super) enum Operation<T> {
     Single(SingleLayer<T>),
 }
 
-/// Numbers of [`Operation::new`], and of the `states` that the optimiser keeps for a parameter where the operation
-/// keeps them.
+/// How many numbers [`Operation::new`] allocates. An operation that keeps the optimiser's state has `states` tensors of it.
 pub(super) fn numbers_of<T: Float>(plan: &Plan, number: usize, states: usize) -> f64 {
     let op = &plan.ops[number];
     match op.kind {
@@ -132,7 +131,7 @@ impl<T: Float> Operation<T> {
         }
     }
 
-    /// dx of some rows of a group where it is wanted, and what these rows add to the gradient of parameters: x and dx
+    /// dx of some rows of a group, if it is wanted, and what these rows add to the gradient of the parameters: x and dx
     /// (rows, inputs), y and dy (rows, outputs).
     pub fn backward(
         &self,
@@ -177,7 +176,7 @@ impl<T: Float> Operation<T> {
     /// The `batch_norm` that this begins with.
     ///
     /// # Panics
-    /// If there is none, which is not where all rows meet.
+    /// If it begins with another layer. All rows meet only before a `batch_norm`.
     pub fn norm(&self) -> &NormOperation<T> {
         let Self::BatchNorm(norm) = self else { panic!("{MEETING}") };
         norm

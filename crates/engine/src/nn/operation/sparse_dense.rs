@@ -42,7 +42,7 @@ struct Block<T> {
     /// y, shape (rows, units).
     y: Panels<T>,
     dy: Panels<T>,
-    /// dW, where it is wanted for itself.
+    /// dW, if it is wanted for itself.
     gradient: Panels<T>,
     /// dW of some inputs.
     part: Aligned<T>,

@@ -180,7 +180,7 @@ impl<T: Float> Workspace<T> {
     }
 
     /// Fraction of the units of the relu at `index` that were 0 for every row of the watched steps; a
-    /// unit of an image is a channel at all its places, or at those that pooling behind it reads. `None` of
+    /// unit of an image is a channel at all its places, or at those that pooling after it reads. `None` of
     /// any other layer.
     pub fn dead_fraction(&self, network: &Network<T>, index: usize) -> Option<f64> {
         let relu = self.operations.iter().filter_map(Operation::relu).find(|relu| relu.layer == index)?;

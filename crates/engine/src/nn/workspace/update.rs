@@ -136,7 +136,7 @@ struct RowsUpdate<'a, 's, T> {
 }
 
 impl<T: Float> RowsUpdate<'_, '_, T> {
-    /// Moves the rows; their gradient is first summed from `groups` where these are given.
+    /// Moves the rows; their gradient is first summed from `groups`, if these are given.
     fn apply(self, rule: &Rule<T>, groups: Option<&[Group<T>]>) {
         let Self { mut gradient, weight, packed, states } = self;
         if let Some(groups) = groups {

@@ -1,7 +1,7 @@
 use crate::nn::{Network, Workspace, square_sum};
 use crate::train::LayerMetrics;
 
-/// The step of an epoch, from 0, whose figures are told: the last with a whole batch, or the only one.
+/// The step of an epoch, from 0, whose figures are reported: the last with a whole batch, or the only one.
 pub(super) fn measured_step(examples: usize, batch_size: usize) -> usize {
     (examples / batch_size).max(1) - 1
 }

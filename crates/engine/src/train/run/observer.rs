@@ -3,7 +3,7 @@ use std::convert::Infallible;
 use super::TrainState;
 use crate::train::{EpochMetrics, StepMetrics};
 
-/// What is told about a training run, and who may stop it; one that says nothing lets it run.
+/// Follows a training run and may stop it. The default methods let it run to its end.
 pub trait Observer {
     /// What an observer can fail with.
     type Error;
@@ -16,7 +16,7 @@ pub trait Observer {
         true
     }
 
-    /// Asked after every step but the last of an epoch: whether it shall be told the state now.
+    /// Asked after every step but the last of an epoch: whether [`Self::checkpoint`] is to be called now.
     fn is_checkpoint_due(&self) -> bool {
         false
     }

@@ -6,7 +6,7 @@ use crate::train::{EpochMetrics, TrainSpec};
 pub struct TrainState {
     /// The parameters.
     pub network: Network<f32>,
-    /// The average of the parameters over the steps, where the spec asks for one.
+    /// The average of the parameters over the steps, if the spec asks for one.
     pub average: Option<Network<f32>>,
     /// The update rule and its state.
     pub optimizer: Optimizer<f32>,
