@@ -141,7 +141,7 @@ impl<T: Float> PackedConv2d<T> {
 /// The weight of any layer as its products read it.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Packed<T> {
-    /// No product.
+    /// A layer without a product.
     None,
     Dense(PackedDense<T>),
     Conv2d(PackedConv2d<T>),
