@@ -40,7 +40,7 @@ pub struct Plan {
     pub(super) chunk_rows: usize,
 }
 
-/// Room for the values between two operations of a group, and for their gradients.
+/// Memory for the values between two operations of a group, and for their gradients.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct SlotRoom {
     pub value: Room,
@@ -66,7 +66,7 @@ pub(super) enum OpKind {
     /// A `dense` that skips what is 0 of the images, with any `flatten` before it.
     SparseDense,
     Conv2d(Window),
-    /// `conv2d`, `relu` and `max_pool2d` of 2×2: what lies between them is never written down.
+    /// `conv2d`, `relu` and `max_pool2d` of 2×2. The values in between are never stored.
     ConvPool(Window),
     BatchNorm,
     /// `batch_norm` and `relu`, and a `max_pool2d` after them with these squares.
@@ -159,7 +159,7 @@ impl Plan {
         plan
     }
 
-    /// Room for `width` numbers of each row of a chunk, or of the whole group.
+    /// Memory for `width` elements of each row of a chunk, or of the whole group.
     pub(super) fn room(&self, width: usize, is_kept: bool) -> Room {
         Room { rows: if is_kept { self.rows } else { self.chunk_rows }, width, is_kept }
     }
