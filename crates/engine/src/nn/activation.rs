@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Float;
 
-/// Slope of the leaky relu below 0, PyTorch's.
+/// Slope of the leaky relu below 0. PyTorch uses the same.
 const LEAK: f64 = 0.01;
 
 /// A function applied to every element.
@@ -11,10 +11,10 @@ const LEAK: f64 = 0.01;
 pub enum Activation {
     /// `max(x, 0)`.
     Relu,
-    /// `x where x > 0, else 0.01 x` (Maas et al., *Rectifier Nonlinearities*, 2013).
+    /// `x if x > 0, else 0.01 x` (Maas et al., *Rectifier Nonlinearities*, 2013).
     LeakyRelu,
-    /// `x Φ(x)` with the normal distribution's `Φ(x) = (1 + erf(x / √2)) / 2` (Hendrycks, Gimpel,
-    /// *Gaussian Error Linear Units*, 2016; exact, not the approximation by tanh).
+    /// `x Φ(x)`, with the normal distribution `Φ(x) = (1 + erf(x / √2)) / 2` (Hendrycks, Gimpel, *Gaussian
+    /// Error Linear Units*, 2016). This is the exact form, not the approximation by tanh.
     Gelu,
     /// `1 / (1 + e^−x)`.
     Sigmoid,
@@ -23,10 +23,10 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// Every activation.
+    /// Every activation function.
     pub const ALL: [Self; 5] = [Self::Relu, Self::LeakyRelu, Self::Gelu, Self::Sigmoid, Self::Tanh];
 
-    /// The word for it in a request.
+    /// Its name in a request.
     pub fn name(self) -> &'static str {
         match self {
             Self::Relu => "relu",
@@ -37,8 +37,7 @@ impl Activation {
         }
     }
 
-    /// `y = f(x)`, for each of as many elements. NaN stays NaN, so that a run that
-    /// diverges is seen.
+    /// `y = f(x)` for each element. NaN stays NaN, so that divergence is detected.
     #[inline(always)]
     pub fn forward<T: Float>(self, x: &[T], y: &mut [T]) {
         let zero = T::zero();
@@ -54,11 +53,11 @@ impl Activation {
         }
     }
 
-    /// `dx = dy · f′(x)`, with `f′` written in terms of `y = f(x)` where it can be:
+    /// `dx = dy · f′(x)`, where `f′` is computed from `y = f(x)` if possible:
     ///
-    /// relu `1 where y > 0, else 0` and leaky relu `1 where y > 0, else 0.01` (at exactly 0 these take
-    /// the second, as the frameworks do); sigmoid `y (1 − y)`; tanh `1 − y²`; gelu `Φ(x) + x φ(x)`
-    /// with the normal density `φ(x) = e^(−x²/2) / √(2π)`.
+    /// relu `1 if y > 0, else 0`; leaky relu `1 if y > 0, else 0.01`; sigmoid `y (1 − y)`; tanh `1 − y²`;
+    /// gelu `Φ(x) + x φ(x)` with the normal density `φ(x) = e^(−x²/2) / √(2π)`. At exactly 0, relu and leaky
+    /// relu use the second case, as the frameworks do.
     #[inline(always)]
     pub fn backward<T: Float>(self, x: &[T], y: &[T], dy: &[T], dx: &mut [T]) {
         let (zero, one) = (T::zero(), T::one());
@@ -88,7 +87,7 @@ fn each2<T: Float>(a: &[T], b: &[T], c: &mut [T], f: impl Fn(T, T) -> T) {
     c.iter_mut().zip(a).zip(b).for_each(|((c, &a), &b)| *c = f(a, b));
 }
 
-/// The logistic function, without overflow at either end.
+/// The logistic function, without overflow for large magnitudes.
 #[inline(always)]
 fn sigmoid<T: Float>(x: T) -> T {
     let decay = (-x.abs()).e_to_the();

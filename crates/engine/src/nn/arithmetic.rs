@@ -2,10 +2,11 @@ use super::kernel::PANEL;
 use super::plan::Plan;
 use super::{Activation, LayerKind, LayerSpec, Shape};
 
-/// Operations that take as long as one of a convolution's product in `f64`, fitted to the gradient checks of some 600 networks
-/// drawn at random, with 1 to 256 rows on one thread. Of a pass forward: for an operation of a dense product, a value that is
-/// read or written, one with an exponential, one that is normalised and one that is drawn at random; for the outputs of a
-/// convolution that are summed together, for a place of squares that are pooled, and for a step of the plan at all.
+/// Time of a gradient check in units of one operation of a convolution's product in `f64`. The factors were
+/// fitted to the checks of about 600 random networks, with 1 to 256 rows on one thread. They are, for a
+/// forward pass: an operation of a dense product; a value read or written; one with an exponential; one that
+/// is normalised; one that is drawn at random; the outputs of a convolution summed together; a pixel of a
+/// pooled output; and each operation of the plan.
 const DENSE: f64 = 1.4;
 const VALUE: f64 = 22.0;
 const EXPONENTIAL: f64 = 125.0;
@@ -15,32 +16,32 @@ const WINDOW: f64 = 73.0;
 const POOLED: f64 = 560.0;
 const STEP: f64 = 1_200.0;
 
-/// The same for a weight that is read, where all weights of a network are at most so many: they come from a core's own cache,
-/// from one that cores share, or from memory.
+/// Time per weight read, by an upper bound of the network's weights. These come from a core's own cache, from
+/// a shared cache, or from memory.
 const WEIGHT: [(f64, f64); 3] = [(6e4, 0.6), (1e6, 2.3), (f64::INFINITY, 13.4)];
 
-/// How much longer a pass backward takes than one forward; besides, for a step of the plan, and for the gradient of a parameter,
-/// which is summed over all rows.
+/// Time of a backward pass relative to a forward pass; in addition, per operation of the plan; and per
+/// parameter, whose gradient is summed over all rows.
 const BACKWARD: f64 = 0.77;
 const STEP_BACK: f64 = 147_000.0;
 const GRADIENT: f64 = 73.0;
 
-/// Columns of a product, and channels, that are worked on together.
+/// Columns of a product, and channels, that are processed together.
 const COLUMNS: usize = 4;
 const CHANNELS: usize = 8;
 
-/// What a pass of some rows costs, in operations of equal time, so that what is bound by memory counts as well.
+/// The cost of a pass in operations of equal time, so that memory-bound work counts as well.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PassOperations {
-    /// A pass forward.
+    /// A forward pass.
     pub forward: f64,
-    /// A pass forward and one backward.
+    /// A forward and a backward pass.
     pub both: f64,
 }
 
 impl PassOperations {
-    /// Those of `rows` rows through a network of these layers with so many `parameters`, as `plan`, which was made for them,
-    /// has it. `shapes` are those of the values between the layers.
+    /// The cost of `rows` rows in a network of these layers with `parameters` parameters, as executed by
+    /// `plan`. `shapes` are those of the values between the layers.
     pub fn new(plan: &Plan, layers: &[LayerSpec], shapes: &[Shape], parameters: f64, rows: usize) -> Self {
         let chunks = (plan.groups * plan.rows.div_ceil(plan.chunk_rows)) as f64;
         let (rows, length) = (rows as f64, |index: usize| shapes[index].len() as f64);
@@ -78,7 +79,7 @@ impl PassOperations {
     }
 }
 
-/// For a row of a layer without a product.
+/// The cost of one row in a layer without a product.
 fn operations_of_values(layer: LayerKind, input: Shape, output: Shape) -> f64 {
     use Activation::{Gelu, LeakyRelu, Relu, Sigmoid, Tanh};
     let values = input.len() as f64;
@@ -89,7 +90,7 @@ fn operations_of_values(layer: LayerKind, input: Shape, output: Shape) -> f64 {
         }
         LayerKind::Dropout(_) => DRAWN * values,
         LayerKind::Activation(Gelu | Sigmoid) => EXPONENTIAL * values,
-        // Of two.
+        // tanh computes two exponentials.
         LayerKind::Activation(Tanh) => 2.0 * EXPONENTIAL * values,
         LayerKind::Activation(Relu | LeakyRelu) | LayerKind::Flatten => 0.0,
         LayerKind::Dense { .. } | LayerKind::Conv2d { .. } => 0.0,

@@ -3,13 +3,13 @@ use ndarray::{Array1, Array2, ArrayView2};
 use super::layer::values;
 use super::{Float, Gradient};
 
-/// ε and the share of a batch in the running statistics, as in PyTorch.
+/// ε, and the weight of a batch in the running statistics, as in PyTorch.
 const EPS: f64 = 1e-5;
 const MOMENTUM: f64 = 0.1;
 
-/// Brings each channel to mean 0 and variance 1 over the batch and all places, then scales and shifts
-/// it: `y = γ x̂ + β`, `x̂ = (x − μ) / √(σ² + ε)` (Ioffe, Szegedy, *Batch Normalization*, 2015). At
-/// inference μ and σ² are running statistics.
+/// Normalises each channel to mean 0 and variance 1 over the batch and all pixels, then scales and shifts it:
+/// `y = γ x̂ + β`, `x̂ = (x − μ) / √(σ² + ε)` (Ioffe, Szegedy, *Batch Normalization*, 2015). At inference, μ
+/// and σ² are running statistics.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BatchNorm<T> {
     /// γ, shape (1, channels).
@@ -18,7 +18,7 @@ pub struct BatchNorm<T> {
     pub bias: Array1<T>,
     /// Running μ, shape (channels).
     pub running_mean: Array1<T>,
-    /// Running σ² (unbiased), shape (channels).
+    /// Running σ², unbiased, shape (channels).
     pub running_var: Array1<T>,
 }
 
@@ -39,8 +39,8 @@ fn batch_statistics<T: Float>(x: &[T], channel: usize, channels: usize) -> (f64,
     (mean, 1.0 / (variance + EPS).sqrt())
 }
 
-/// Runs a block for the channels from `$first` on, `$N` of them at a time: 16, or 1 of the rest, so that
-/// what is summed stays in registers.
+/// Runs a block for each group of `$N` channels that starts at `$first`. `$N` is 16, or 1 for the remaining
+/// channels, so that sums stay in registers.
 macro_rules! for_lanes {
     ($channels:expr, |$first:ident, $N:ident| $block:block) => {{
         const WIDE: usize = 16;
@@ -56,7 +56,7 @@ macro_rules! for_lanes {
     }};
 }
 
-/// Count, mean and sum of squared deviations of each channel.
+/// Count, mean and sum of squared deviations for each channel.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Moments {
     pub count: f64,
@@ -69,8 +69,8 @@ impl Moments {
         Self { count: 0.0, mean: vec![0.0; channels], deviations: vec![0.0; channels] }
     }
 
-    /// Of x (places, channels): sums of `x − x₀` and its square, with x₀ the first place, so that little
-    /// is lost where the mean is large.
+    /// Computes the moments of x (pixels, channels). It sums `x − x₀` and its square, where x₀ is the first
+    /// pixel, so that little precision is lost if the mean is large.
     #[inline(always)]
     pub fn measure<T: Float>(&mut self, x: &[T]) {
         let channels = self.mean.len();
@@ -85,13 +85,14 @@ impl Moments {
                 let mean = sum[lane] / self.count.max(1.0);
                 self.mean[first + lane] = pivot[lane].wide() + mean;
                 let deviations = squares[lane] - sum[lane] * mean;
-                // Rounding may leave a little less than 0; what is not finite must be seen in the loss.
+                // Rounding may give a value slightly below 0. Infinity and NaN are kept, so that the loss
+                // shows them.
                 self.deviations[first + lane] = if deviations < 0.0 { 0.0 } else { deviations };
             }
         });
     }
 
-    /// Of both together (Chan, Golub, LeVeque, *Updating Formulae*, 1979).
+    /// Merges the moments of two sets of pixels (Chan, Golub, LeVeque, *Updating Formulae*, 1979).
     pub fn merge(&mut self, other: &Self) {
         let count = self.count + other.count;
         if other.count == 0.0 {
@@ -120,7 +121,7 @@ impl Moments {
     }
 }
 
-/// `Σ dy` and `Σ dy x̂` of each channel.
+/// `Σ dy` and `Σ dy x̂` for each channel.
 #[derive(Clone, Debug, Default)]
 pub(super) struct NormSums {
     pub dy: Vec<f64>,
@@ -132,7 +133,7 @@ impl NormSums {
         Self { dy: vec![0.0; channels], dy_x: vec![0.0; channels] }
     }
 
-    /// Adds those of dy (places, channels), with the moments of x over the whole batch.
+    /// Adds the sums over dy (pixels, channels), with the moments of x over the whole batch.
     #[inline(always)]
     pub fn measure<T: Float>(&mut self, x: &[T], dy: &[T], moments: &Moments) {
         let channels = self.dy.len();
@@ -147,7 +148,7 @@ impl NormSums {
         });
     }
 
-    /// Adds the sums of dy and of dy (x − μ) over some places of a channel.
+    /// Adds the sums of dy and of dy (x − μ) over some pixels of a channel.
     pub fn add_channel<T: Float>(&mut self, channel: usize, dy: T, dy_x: T, moments: &Moments) {
         self.dy[channel] += dy.wide();
         self.dy_x[channel] += dy_x.wide() * moments.inverse_deviation(channel);
@@ -174,12 +175,12 @@ impl<T: Float> BatchNorm<T> {
         }
     }
 
-    /// Values at each place.
+    /// Number of channels.
     pub fn channels(&self) -> usize {
         self.bias.len()
     }
 
-    /// `y = scale x + shift` with the running statistics: what the layer is at inference.
+    /// `y = scale x + shift` with the running statistics, which is the layer at inference.
     pub fn affine(&self) -> (Array1<T>, Array1<T>) {
         let deviations = self.running_deviations();
         let scale: Array1<T> =
@@ -263,7 +264,7 @@ impl<T: Float> BatchNorm<T> {
         self.running_var.mapv(|variance| (variance + T::of(EPS)).sqrt())
     }
 
-    /// [`Self::affine`] with the moments of a batch, into `scale` and `shift`.
+    /// As [`Self::affine`] with the moments of a batch. Writes to `scale` and `shift`.
     pub(super) fn batch_affine(&self, moments: &Moments, scale: &mut [T], shift: &mut [T]) {
         for channel in 0..self.channels() {
             let factor = self.weight[[0, channel]].wide() * moments.inverse_deviation(channel);
@@ -272,8 +273,8 @@ impl<T: Float> BatchNorm<T> {
         }
     }
 
-    /// `dx = γ / √(σ² + ε) (dy − Σdy / n − x̂ Σ(dy x̂) / n)`, over n places of the batch, as `dx = scale dy −
-    /// slope x − offset`, which `slopes` gets.
+    /// `dx = γ / √(σ² + ε) (dy − Σdy / n − x̂ Σ(dy x̂) / n)`, over n pixels of the batch, in the form `dx =
+    /// scale dy − slope x − offset`. Writes the three coefficients to `slopes`.
     pub(super) fn slopes(&self, moments: &Moments, sums: &NormSums, slopes: &mut [Vec<T>; 3]) {
         let [scales, slopes, offsets] = slopes;
         for channel in 0..self.channels() {
@@ -287,7 +288,7 @@ impl<T: Float> BatchNorm<T> {
         }
     }
 
-    /// `dx = scale dy − slope x − offset`, channel by channel: x, dy and dx (places, channels).
+    /// `dx = scale dy − slope x − offset` for each channel, with x, dy and dx (pixels, channels).
     #[inline(always)]
     pub(super) fn backward([scale, slope, offset]: [&[T]; 3], x: &[T], dy: &[T], dx: &mut [T]) {
         let channels = scale.len();
@@ -303,7 +304,7 @@ impl<T: Float> BatchNorm<T> {
         });
     }
 
-    /// Moves the running statistics towards those of a batch.
+    /// Moves the running statistics towards the moments of a batch.
     pub(super) fn track(&mut self, moments: &Moments) {
         let keep = T::of(1.0 - MOMENTUM);
         for channel in 0..self.channels() {
@@ -315,7 +316,7 @@ impl<T: Float> BatchNorm<T> {
     }
 }
 
-/// `y = scale x + shift`, channel by channel: x and y (places, channels).
+/// `y = scale x + shift` for each channel, with x and y (pixels, channels).
 #[inline(always)]
 pub(super) fn affine<T: Float>(x: &[T], scale: &[T], shift: &[T], y: &mut [T]) {
     let channels = scale.len();
@@ -330,10 +331,10 @@ pub(super) fn affine<T: Float>(x: &[T], scale: &[T], shift: &[T], y: &mut [T]) {
     });
 }
 
-/// Places whose sums are added before they are widened.
+/// Number of pixels summed in `T` before the sum is added in `f64`.
 const PLACES: usize = 256;
 
-/// Sums of `f` over the places of `N` channels from `first` on.
+/// Sums of `f` over the pixels of `N` channels starting at `first`.
 #[inline(always)]
 fn summed<T: Float, const N: usize, const S: usize>(
     a: &[T],
@@ -361,7 +362,7 @@ fn summed<T: Float, const N: usize, const S: usize>(
     total
 }
 
-/// `N` values from `first` on; zeros where there are none.
+/// `N` values starting at `first`, or 0 beyond the end.
 #[inline(always)]
 fn lanes<T: Float, const N: usize>(values: &[T], first: usize) -> [T; N] {
     std::array::from_fn(|lane| values.get(first + lane).copied().unwrap_or_else(T::zero))

@@ -7,12 +7,12 @@ use super::rows::{matrix, matrix_mut};
 use super::shape::{Shape, Window};
 use super::{Float, Gradient};
 
-/// A convolution, as the field calls the cross-correlation of an image (h, w, c) with `filters` of k
-/// × k × c: `y[i, j, f] = b[f] + Σ_{u,v,c} x[i s + u, j s + v, c] w[u, v, c, f]`.
+/// A convolution, by which deep learning means the cross-correlation of an image (h, w, c) with `filters` of
+/// k × k × c: `y[i, j, f] = b[f] + Σ_{u,v,c} x[i s + u, j s + v, c] w[u, v, c, f]`.
 ///
-/// With the windows as rows of a matrix X (places, k k c) it is the affine layer `y = X W + b`, and so
-/// are its gradients: `dW = Xᵀ dy`, `db = Σ dy`, and `dX = dy Wᵀ`, whose rows are added where they
-/// came from (LeCun et al., *Gradient-Based Learning Applied to Document Recognition*, 1998).
+/// With the windows as rows of a matrix X (outputs, k k c), it is the affine layer `y = X W + b`. So are its
+/// gradients: `dW = Xᵀ dy`, `db = Σ dy`, and `dX = dy Wᵀ`, whose rows are added at the positions of their
+/// windows (LeCun et al., *Gradient-Based Learning Applied to Document Recognition*, 1998).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Conv2d<T> {
     /// w, shape (k · k · c, filters): row (u · k + v) · c + channel.
@@ -20,21 +20,21 @@ pub struct Conv2d<T> {
     /// b, shape (filters).
     pub bias: Array1<T>,
     window: Window,
-    /// Where each window begins.
+    /// Offset of each window in the padded image.
     places: Offsets,
-    /// Where each row of `weight` lies in the first window.
+    /// Offset of each row of `weight` within a window.
     taps: Offsets,
-    /// Where the outputs of one row of windows lie.
+    /// Offsets of the outputs in one row of windows.
     line: Offsets,
 }
 
-/// What a [`Conv2d`] needs for one image at a time besides its parameters.
+/// Scratch memory of a [`Conv2d`] for one image at a time.
 #[derive(Clone, Debug)]
 pub(super) struct ConvScratch<T> {
-    /// The image with its border of zeros, where it has one.
+    /// The image with its border of zeros, if it has one.
     padded: Aligned<T>,
     dpadded: Aligned<T>,
-    /// dy as a right-hand side, where it isn't one as it is.
+    /// dy packed into panels, if it can't be used as a right-hand side directly.
     dy: Option<Panels<T>>,
 }
 
@@ -109,7 +109,8 @@ impl<T: Float> Conv2d<T> {
         Shape { height: self.window.height, width: self.window.width, channels: self.filters() }
     }
 
-    /// `y = x * w + b` for one image: x (h · w · c), y (places · filters). `weight` is w in panels.
+    /// `y = x * w + b` for one image, with x (h · w · c) and y (outputs · filters). `weight` is w packed into
+    /// panels.
     #[inline(always)]
     pub(super) fn forward(&self, x: &[T], weight: &Panels<T>, scratch: &mut ConvScratch<T>, y: &mut [T]) {
         let start = Start::Row(values(&self.bias));
@@ -119,7 +120,7 @@ impl<T: Float> Conv2d<T> {
         matmul_windows(Instructions::best(), windows, [(0, weight.right())], &mut y, start);
     }
 
-    /// `dw += Xᵀ dy` and `db += Σ dy` for one image: dy (places · filters).
+    /// `dw += Xᵀ dy` and `db += Σ dy` for one image, with dy (outputs · filters).
     #[inline(always)]
     pub(super) fn backward_parameters(
         &self,
@@ -146,8 +147,9 @@ impl<T: Float> Conv2d<T> {
         matmul_windows(Instructions::best(), windows, [(0, dy)], &mut dweight, Start::Target);
     }
 
-    /// `dx[i s + u, j s + v, c] = Σ dy[i, j, f] w[u, v, c, f]` for one image: dy (places · filters), dx
-    /// (h · w · c). `transposed` holds for each (u, v) the weight of shape (filters, c) in panels.
+    /// `dx[i s + u, j s + v, c] = Σ dy[i, j, f] w[u, v, c, f]` for one image, with dy (outputs · filters) and
+    /// dx (h · w · c). `transposed` holds the weight of each (u, v), of shape (filters, c), packed into
+    /// panels.
     pub(super) fn backward_input(
         &self,
         dy: &[T],
@@ -163,7 +165,7 @@ impl<T: Float> Conv2d<T> {
         let span = (width - 1) * stride * channels + channels;
         for y in 0..padded.height {
             for v in 0..kernel {
-                // Row y of the image lies in row u of the windows of row i where y = i s + u.
+                // Row y of the image is row u of the windows in row i if y = i s + u.
                 let parts =
                     (0..kernel.min(y + 1)).filter(|u| (y - u).is_multiple_of(stride)).filter_map(|u| {
                         let i = (y - u) / stride;
@@ -183,7 +185,7 @@ impl<T: Float> Conv2d<T> {
         }
     }
 
-    /// The weight by place in the window, transposed for [`Self::backward_input`].
+    /// Packs the weight of each tap, transposed for [`Self::backward_input`].
     pub(super) fn transpose_into(&self, transposed: &mut [Panels<T>]) {
         let channels = self.window.input.channels;
         for (tap, panels) in transposed.iter_mut().enumerate() {
@@ -191,7 +193,7 @@ impl<T: Float> Conv2d<T> {
         }
     }
 
-    /// The image with its border; the zeros around it are never written.
+    /// Copies the image into its border, if it has one. The zeros around it are never overwritten.
     fn pad<'a>(&self, x: &'a [T], padded: &'a mut [T]) -> &'a [T] {
         if padded.is_empty() {
             return x;

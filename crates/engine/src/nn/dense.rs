@@ -20,12 +20,12 @@ pub struct Dense<T> {
 }
 
 impl<T: Float> Dense<T> {
-    /// `y = x W + b`: x (n, inputs), y (n, units). `weight` is W in panels.
+    /// `y = x W + b`, with x (n, inputs) and y (n, units). `weight` is W packed into panels.
     pub fn forward(&self, x: ArrayView2<T>, weight: &Panels<T>, mut y: ArrayViewMut2<T>) {
         matmul([(x, weight)], &mut y, Start::Row(values(&self.bias)));
     }
 
-    /// `dx = dy Wᵀ`: dy (n, units), dx (n, inputs). `transposed` is Wᵀ in panels.
+    /// `dx = dy Wᵀ`, with dy (n, units) and dx (n, inputs). `transposed` is Wᵀ packed into panels.
     pub fn backward_input(dy: ArrayView2<T>, transposed: &Panels<T>, mut dx: ArrayViewMut2<T>) {
         matmul([(dy, transposed)], &mut dx, Start::Zero);
     }

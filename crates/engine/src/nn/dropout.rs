@@ -4,21 +4,20 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::Float;
 
-/// Sets each value to 0 with probability `rate` and multiplies the others with `1 / (1 − rate)`, while
-/// training; does nothing else (Srivastava et al., *Dropout*, 2014).
+/// During training, sets each value to 0 with probability `rate` and multiplies the others by `1 / (1 −
+/// rate)`. At inference it does nothing (Srivastava et al., *Dropout*, 2014).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dropout {
-    /// Probability of a 0, in [0, 1).
+    /// Probability of setting a value to 0, in [0, 1).
     pub rate: f64,
 }
 
-/// What the random numbers of a step are a function of, with the place of the layer and the number of
-/// the example.
+/// Seeds the random numbers of a step, together with the index of the layer and of the example.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Draw {
     /// The seed of the job.
     pub seed: u64,
-    /// The epoch, from 0.
+    /// The epoch, starting at 0.
     pub epoch: u32,
 }
 
@@ -51,7 +50,7 @@ impl Dropout {
         self.forward_training(draw, layer, examples, dy, dx);
     }
 
-    /// The factor for each value of one example: 0 or `1 / (1 − rate)`.
+    /// Draws the factor for each value of one example: 0 or `1 / (1 − rate)`.
     pub(super) fn mask<T: Float>(self, draw: Draw, layer: usize, example: u32, mask: &mut [T]) {
         let mut rng = ChaCha8Rng::seed_from_u64(draw.seed ^ (layer as u64 + 1).wrapping_mul(SPREAD));
         rng.set_stream(u64::from(draw.epoch) << 32 | u64::from(example));
@@ -63,5 +62,5 @@ impl Dropout {
     }
 }
 
-/// The fractional part of the golden ratio, which sets neighbouring numbers far apart.
+/// The fractional part of the golden ratio as a fraction of 2⁶⁴. Multiples of it are far apart.
 const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;

@@ -1,24 +1,24 @@
 use super::kernel::Vectors;
 
-/// The number a network computes with: `f32` to train and serve, `f64` to prove gradients.
+/// The number type of a network: `f32` for training and serving, `f64` to check gradients.
 pub trait Float: ndarray::NdFloat + Default + Vectors {
-    /// The nearest value to `value`.
+    /// The value closest to `value`.
     fn of(value: f64) -> Self;
 
-    /// `value`, exactly.
+    /// `value`, which is exact.
     fn of_byte(value: u8) -> Self;
 
-    /// This value, without its fraction.
+    /// The integer part.
     fn index(self) -> usize;
 
-    /// This value, widened.
+    /// The value as `f64`.
     fn wide(self) -> f64;
 
-    /// `e^x`, with the same bits on every system: for `f32` to one unit in the last place, and quick in a
-    /// loop over many.
+    /// `e^x`, with the same bits on every system. For `f32` it is accurate to one unit in the last place and
+    /// vectorises in a loop.
     fn e_to_the(self) -> Self;
 
-    /// `tanh x`, in the same manner.
+    /// `tanh x`, with the same guarantees.
     fn hyperbolic_tangent(self) -> Self;
 
     /// The complementary error function, `1 − 2/√π ∫₀ˣ e^(−t²) dt`.
@@ -47,15 +47,15 @@ impl Float for f32 {
     }
 
     /// `2ⁿ eʳ` with `x = n ln 2 + r` and a polynomial for `eʳ` (Moshier, *Methods and Programs for
-    /// Mathematical Functions*, 1989; the coefficients are those of Cephes' `expf`).
+    /// Mathematical Functions*, 1989; coefficients from Cephes' `expf`).
     #[inline(always)]
     fn e_to_the(self) -> Self {
-        // Adding and taking away 1.5 · 2²³ rounds to the nearest integer.
+        // Adding and subtracting 1.5 · 2²³ rounds to the nearest integer.
         const ROUND: f32 = 12_582_912.0;
         const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
         const LEAST: f32 = -87.0;
         const MOST: f32 = 88.722_84;
-        // NaN is neither below nor above, and passes through the polynomial.
+        // Both comparisons are false for NaN, which passes through the polynomial.
         let x = if self < LEAST { LEAST } else { self };
         let x = if x > MOST { MOST } else { x };
         let n = (x * std::f32::consts::LOG2_E + ROUND) - ROUND;
@@ -64,7 +64,7 @@ impl Float for f32 {
         for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_66, 0.5] {
             p = p * r + coefficient;
         }
-        // 2ⁿ in two factors, since 2¹²⁸ is infinite.
+        // 2ⁿ as two factors, since 2¹²⁸ is infinite.
         let half = (n * 0.5 + ROUND) - ROUND;
         let two_to_the = |n: f32| f32::from_bits((n + (ROUND + 127.0)).to_bits() << 23);
         let value = (p * r * r + r + 1.0) * two_to_the(half) * two_to_the(n - half);
@@ -72,7 +72,7 @@ impl Float for f32 {
         if self > MOST { f32::INFINITY } else { value }
     }
 
-    /// A polynomial near 0, else `1 − 2 / (e^2x + 1)` (the coefficients are those of Cephes' `tanhf`).
+    /// A polynomial near 0, and `1 − 2 / (e^2x + 1)` elsewhere (coefficients from Cephes' `tanhf`).
     #[inline(always)]
     fn hyperbolic_tangent(self) -> Self {
         let square = self * self;

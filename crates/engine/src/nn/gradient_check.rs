@@ -1,38 +1,40 @@
 use super::layer::values_mut;
 use super::{Batch, Loss, Network, Plan, Pool, Tensor, Workspace};
 
-/// Half the distance of a central difference at first: near the cube root of the `f64` rounding unit, where
-/// truncation and rounding are about equal (Press et al., *Numerical Recipes*, section 5.7).
+/// First step of a central difference: close to the cube root of the `f64` rounding unit, where truncation
+/// and rounding errors are about equal (Press et al., *Numerical Recipes*, section 5.7).
 const STEP: f64 = 1e-5;
 
-/// How often a step is cut to a tenth where slopes disagree.
+/// How many times the step is divided by ten if the slopes disagree.
 const CUTS: u32 = 4;
 
-/// How far slopes may be apart, relative to the slope, to be those of a smooth place.
+/// Largest difference between the one-sided slopes of a smooth function, relative to the slope.
 const APART_MAX: f64 = 1e-6;
 
-/// A slope below counts as one of this size, see [`relative_error`].
+/// A smaller slope counts as this size. See [`relative_error`].
 const SLOPE_MIN: f64 = 1e-4;
 
-/// Units in the last place by which two losses may differ through rounding alone, and how much of a slope that may be.
+/// Rounding error of the difference of two losses, in units in the last place; and its largest share of a
+/// slope.
 const ROUNDINGS: f64 = 64.0;
 const ROUNDED_MAX: f64 = 2e-5;
 
-/// How far their mean may move at a tenth of the step, relative to how far they were apart: over a kink that the smaller step
-/// does not reach it moves by a half.
+/// Largest change of the mean slope at a tenth of the step, relative to the difference of the one-sided
+/// slopes. If only the larger step reaches across a kink, the mean changes by half of that difference.
 const MOVED_MAX: f64 = 0.05;
 
-/// `|a − n| / max(|a|, |n|, 10⁻⁴)`; the floor keeps rounding in gradients that are nearly 0 from counting as error.
+/// `|a − n| / max(|a|, |n|, 10⁻⁴)`. The floor keeps rounding in gradients near 0 from counting as an error.
 pub fn relative_error(a: f64, n: f64) -> f64 {
     (a - n).abs() / a.abs().max(n.abs()).max(SLOPE_MIN)
 }
 
-/// The derivative of a loss at 0, `(f(h) − f(−h)) / 2h` with `f(0) = at`; `None` on a kink, where a relu is at 0 or two
-/// places of a pooled square are equal, and so near one that rounding hides the slope beside it.
+/// The derivative of a loss at 0, `(f(h) − f(−h)) / 2h`, where `at` is `f(0)`. `None` at a kink, where a relu
+/// is at 0 or two values of a pooled square are equal. Also `None` so close to one that rounding hides the
+/// slope.
 ///
-/// Where the slopes to the right and to the left are the same, the place is smooth. Else a tenth of the step tells: on a smooth
-/// place the difference of the two is less then, and their mean the same; where the step only reaches over a kink nearby,
-/// a smaller one does not; on a kink the difference stays.
+/// If the slopes on both sides are equal, the function is smooth there. Otherwise a tenth of the step
+/// decides. If the function is smooth, the slopes differ less and their mean is the same. If the step only
+/// reached across a nearby kink, a smaller one doesn't. At a kink, the difference remains.
 pub fn central_difference(at: f64, mut f: impl FnMut(f64) -> f64) -> Option<f64> {
     let mut wider: Option<Slopes> = None;
     for cut in 0..=CUTS {
@@ -58,32 +60,32 @@ pub fn central_difference(at: f64, mut f: impl FnMut(f64) -> f64) -> Option<f64>
     None
 }
 
-/// The slopes to the right and to the left of a place.
+/// The slopes on both sides of a point.
 struct Slopes {
     mean: f64,
     apart: f64,
 }
 
-/// The gradients of one parameter tensor, both ways.
+/// Both gradients of one parameter tensor.
 #[derive(Clone, Debug)]
 pub struct GradientCheck {
-    /// Name of the parameter, as `0.weight`.
+    /// Name of the parameter, such as `0.weight`.
     pub parameter: String,
     /// By backpropagation.
     pub analytic: Vec<f64>,
-    /// By central differences; none on a kink.
+    /// By central differences. `None` at a kink.
     pub numerical: Vec<Option<f64>>,
 }
 
 impl GradientCheck {
-    /// The largest [`relative_error`] where there is no kink.
+    /// The largest [`relative_error`], without kinks.
     pub fn max_relative_error(&self) -> f64 {
         let error = |(&a, n): (&f64, &Option<f64>)| n.map(|n| relative_error(a, n));
         self.analytic.iter().zip(&self.numerical).filter_map(error).fold(0.0, f64::max)
     }
 }
 
-/// Compares backpropagation with numerical differentiation, for every parameter of `network`.
+/// Compares backpropagation with numerical differentiation for every parameter of `network`.
 pub fn gradient_check(
     network: &Network<f64>,
     loss: &Loss,
@@ -109,15 +111,15 @@ pub fn gradient_check(
     checks
 }
 
-/// Work that was stopped before its end, as it was told to.
+/// The work was stopped on request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("stopped")]
 pub struct Stopped;
 
-/// Numerical derivatives of a training step's loss, one parameter after the other.
+/// Numerical derivatives of the loss of a training step, one parameter at a time.
 ///
-/// Network and packed weights are all that it holds of a network's size: gradients are shown in parts, and a number
-/// that is moved is moved in both.
+/// It holds only the network and its packed weights. Gradients are visited in parts, and a perturbed
+/// parameter is changed in both places.
 pub struct Differences<'a> {
     network: Network<f64>,
     workspace: Workspace<f64>,
@@ -126,16 +128,16 @@ pub struct Differences<'a> {
     loss: &'a Loss,
     batch: Batch<'a, f64>,
     pool: &'a Pool,
-    /// Asked before each pass.
+    /// Asked before each pass whether to continue.
     go_on: &'a dyn Fn() -> bool,
     is_stopped: bool,
-    /// Of the network as it is.
+    /// The loss of the unchanged network.
     loss_here: f64,
     passes: usize,
 }
 
 impl<'a> Differences<'a> {
-    /// Those of `network` on this batch, as long as `go_on`, asked before each pass, says yes.
+    /// Derivatives of `network` on this batch. Before each pass it asks `go_on` whether to continue.
     pub fn new(
         network: Network<f64>,
         loss: &'a Loss,
@@ -162,18 +164,18 @@ impl<'a> Differences<'a> {
         }
     }
 
-    /// The network whose loss it is.
+    /// The network whose loss is differentiated.
     pub fn network(&self) -> &Network<f64> {
         &self.network
     }
 
-    /// Passes forward until now, those of backpropagation among them.
+    /// Number of forward passes so far, including those of backpropagation.
     pub fn passes(&self) -> usize {
         self.passes
     }
 
-    /// The gradient of every parameter by backpropagation: calls `visit` with some numbers after the other, with their
-    /// tensor, in the order of [`Network::parameters`], and where they begin in it.
+    /// Computes the gradient of every parameter by backpropagation. Calls `visit` with parts of it: the index
+    /// of the tensor in the order of [`Network::parameters`], the offset in the tensor, and the elements.
     ///
     /// # Errors
     /// If it was stopped.
@@ -190,8 +192,8 @@ impl<'a> Differences<'a> {
         Ok(())
     }
 
-    /// The derivative by one number of the parameter tensor number `tensor`, see [`central_difference`]; once
-    /// [`Self::backpropagate`] has been called.
+    /// The derivative with respect to one element of the parameter tensor at index `tensor`. See
+    /// [`central_difference`]. [`Self::backpropagate`] must have been called before.
     ///
     /// # Errors
     /// If it was stopped.
@@ -205,7 +207,7 @@ impl<'a> Differences<'a> {
         if self.is_stopped { Err(Stopped) } else { Ok(slope) }
     }
 
-    /// The loss of the network as it is, ready for the gradients where it goes `backward`; NaN once it is stopped.
+    /// The loss of the network. With `backward`, prepares the gradients. NaN if it is stopped.
     fn loss(&mut self, backward: bool) -> f64 {
         self.is_stopped = self.is_stopped || !(self.go_on)();
         if self.is_stopped {
@@ -223,7 +225,7 @@ impl<'a> Differences<'a> {
         if tensor.is_multiple_of(2) { &mut values_mut(weight)[element] } else { &mut bias[element] }
     }
 
-    /// Replaces one number, and of a weight what the products read of it.
+    /// Replaces one parameter. A weight is also replaced in the packed weights.
     fn set(&mut self, tensor: usize, element: usize, value: f64) {
         *self.parameter(tensor, element) = value;
         let Self { network, workspace, layers, .. } = self;

@@ -6,22 +6,22 @@ use serde::{Deserialize, Serialize};
 
 use super::Float;
 
-/// How the weights of a layer start; its biases start at 0.
+/// Initialisation of the weights of a layer. Biases are initialised with 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Init {
-    /// Normal, deviation `√(2 / fan_in)`, for relu (He et al., *Delving Deep into Rectifiers*, 2015).
+    /// Normal with deviation `√(2 / fan_in)`, for relu (He et al., *Delving Deep into Rectifiers*, 2015).
     He,
-    /// Normal, deviation `√(2 / (fan_in + fan_out))`, for sigmoid and tanh (Glorot, Bengio,
+    /// Normal with deviation `√(2 / (fan_in + fan_out))`, for sigmoid and tanh (Glorot, Bengio,
     /// *Understanding the difficulty of training deep feedforward neural networks*, 2010).
     Xavier,
-    /// Normal, deviation 0.01.
+    /// Normal with deviation 0.01.
     Normal,
 }
 
 impl Init {
-    /// A weight of `shape`, of a layer that sums `fan_in` numbers and sends each to `fan_out` sums: a
-    /// function of `seed` and the layer's place alone.
+    /// Draws a weight of `shape`. Each output of the layer sums `fan_in` inputs, and each input contributes
+    /// to `fan_out` outputs. The result depends on `seed` and the index of the layer only.
     pub fn weight<T: Float>(
         self,
         fan_in: usize,

@@ -5,7 +5,7 @@ use super::Float;
 use super::kernel::vectorized;
 use super::rows::{all, all_mut};
 
-/// What is minimised. Both work on the softmax of the last layer's scores.
+/// The loss function. Both are functions of the softmax of the last layer's scores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LossKind {
@@ -19,30 +19,30 @@ impl LossKind {
     /// Every loss.
     pub const ALL: [Self; 2] = [Self::CrossEntropy, Self::MeanSquaredError];
 
-    /// Every loss by the word for it in a request.
+    /// Every loss with its name in a request.
     pub const NAMED: [(&'static str, Self); 2] =
         [("cross_entropy", Self::CrossEntropy), ("mean_squared_error", Self::MeanSquaredError)];
 }
 
-/// A loss of scores z (n, classes) against labels, the mean over the batch, with
-/// `p = softmax(z)` and the target `t = (1 − ε) onehot(label) + ε/C` (Szegedy et al.,
-/// *Rethinking the Inception Architecture*, 2016; ε = 0 is the plain target).
+/// The mean loss of a batch, for scores z (n, classes) and labels, with `p = softmax(z)` and the target `t =
+/// (1 − ε) onehot(label) + ε/C` (label smoothing: Szegedy et al., *Rethinking the Inception Architecture*,
+/// 2016).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Loss {
-    /// The function.
+    /// The loss function.
     pub kind: LossKind,
-    /// ε, in [0, 1).
+    /// ε of label smoothing, in [0, 1).
     pub label_smoothing: f64,
 }
 
 impl Loss {
-    /// A loss with plain targets.
+    /// A loss without label smoothing.
     pub fn new(kind: LossKind) -> Self {
         Self { kind, label_smoothing: 0.0 }
     }
 
-    /// The sum of the rows' losses, before the division by the size of the batch: finite for any
-    /// finite scores.
+    /// The sum of the losses of all rows, not yet divided by the batch size. It is finite for any finite
+    /// scores.
     pub fn forward<T: Float>(&self, z: ArrayView2<T>, labels: &[u16]) -> f64 {
         rows(&z).zip(labels).map(|(z, &label)| vectorized!(self.row(z, label))).sum()
     }
@@ -54,7 +54,7 @@ impl Loss {
         self.loss(z, label, max, sum)
     }
 
-    /// The loss of scores of which the largest is `max` and `sum` is Σ e^(z − max).
+    /// The loss of one row, where `max` is its largest score and `sum` is Σ e^(z − max).
     #[inline(always)]
     fn loss<T: Float>(&self, z: &[T], label: u16, max: T, sum: f64) -> f64 {
         let classes = z.len() as f64;
@@ -79,12 +79,12 @@ impl Loss {
         }
     }
 
-    /// `dz = ∂L/∂z` for rows of a batch of `batch_size`, through the softmax, whose Jacobian is
-    /// `∂p_c/∂z_k = p_c (δ_ck − p_k)`:
+    /// `dz = ∂L/∂z` for rows of a batch of `batch_size`, through the softmax, whose Jacobian is `∂p_c/∂z_k =
+    /// p_c (δ_ck − p_k)`:
     ///
     /// cross-entropy `(p − t) / n`; mean squared error `p ⊙ (q − q·p)` with `q = 2 (p − t) / (n C)`.
     ///
-    /// Returns what [`Self::forward`] does.
+    /// Returns the same as [`Self::forward`].
     pub fn backward<T: Float>(
         &self,
         z: ArrayView2<T>,
@@ -98,7 +98,7 @@ impl Loss {
         rows.map(|(dz, (z, &label))| vectorized!(self.row_backward(z, dz, label, n))).sum()
     }
 
-    /// Writes the gradient of the scores, and returns their loss.
+    /// Writes the gradient of one row of scores and returns its loss.
     #[inline(always)]
     fn row_backward<T: Float>(&self, z: &[T], dz: &mut [T], label: u16, n: T) -> f64 {
         let classes = dz.len() as f64;
@@ -135,8 +135,8 @@ impl Loss {
     }
 }
 
-/// `p = e^z / Σ e^z` in every row, in place; scores of ±10⁴ are no danger, since the row's largest
-/// is subtracted first.
+/// `p = e^z / Σ e^z` in every row, in place. The largest score of a row is subtracted first, so scores of
+/// ±10⁴ don't overflow.
 pub fn softmax<T: Float>(mut z: ArrayViewMut2<T>) {
     rows_mut(&mut z).for_each(|row| vectorized!(softmax_row(row)));
 }
@@ -148,7 +148,8 @@ fn softmax_row<T: Float>(row: &mut [T]) {
     divide_by_sum(row);
 }
 
-/// `e^(z − max)`, some at a time whether they fill a register or not.
+/// Replaces each element by `e^(z − max)`. The remainder is padded to a full chunk, so that it is vectorised
+/// too.
 #[inline(always)]
 fn exponentials<T: Float>(row: &mut [T], max: T) {
     let (whole, rest) = row.as_chunks_mut::<8>();

@@ -1,15 +1,15 @@
-//! The maths: layers and their gradients, losses, initialisers, optimisers, schedules.
+//! The mathematics: layers and their gradients, losses, initialisers, optimisers, schedules.
 //!
-//! A network computes `y = f_L(… f_2(f_1(x)))` and a loss `L(y)`. Backpropagation applies the chain
-//! rule from the last layer to the first: each layer turns `dy = ∂L/∂y` into `dx = ∂L/∂x` and the
-//! gradients of its own parameters, with what its forward pass kept (Rumelhart, Hinton, Williams,
-//! *Learning representations by back-propagating errors*, Nature 323, 1986).
+//! A network computes `y = f_L(… f_2(f_1(x)))` and a loss `L(y)`. Backpropagation applies the chain rule from
+//! the last layer to the first. Each layer turns `dy = ∂L/∂y` into `dx = ∂L/∂x` and the gradients of its own
+//! parameters, using values that its forward pass kept (Rumelhart, Hinton, Williams, *Learning
+//! representations by back-propagating errors*, Nature 323, 1986).
 //!
-//! A batch is the base case: rows are images, and one image is a batch of one. Forward and
-//! backward of a layer stand next to each other; a gradient has the name of its value with `d` in
-//! front. What forward must remember lives in the [`Workspace`], so a [`Network`] is only read and
-//! serves all threads at once. A [`Plan`] says how a network is trained fast on given data, a [`Trainer`]
-//! takes the steps.
+//! A batch is the base case: its rows are images, and a single image is a batch of one. A layer's forward and
+//! backward pass are next to each other in the source. A gradient has the name of its value with `d` in
+//! front. Values that the backward pass needs are in the [`Workspace`]. A pass therefore only reads the
+//! [`Network`], which can serve all threads at once. A [`Plan`] decides how a network is trained fast on
+//! given data, and a [`Trainer`] takes the steps.
 
 mod activation;
 mod arithmetic;

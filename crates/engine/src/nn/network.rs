@@ -1,43 +1,43 @@
 use super::layer::{values, values_mut};
 use super::{Float, Layer, LayerKind, LayerSpec, Shape};
 
-/// Layers in order; the last one's outputs are the scores (logits) of the classes.
+/// Layers in order. The outputs of the last one are the scores (logits) of the classes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Network<T> {
     layers: Vec<Layer<T>>,
-    /// The input of each layer, and at the end the scores.
+    /// The input shape of each layer, and the shape of the scores.
     shapes: Vec<Shape>,
 }
 
-/// A layer that its input does not fit.
+/// A layer doesn't fit its input.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("layer {layer}: {detail}")]
 pub struct ShapeError {
-    /// Its place, from 0.
+    /// Index of the layer.
     pub layer: usize,
-    /// What does not fit, with both shapes.
+    /// The reason, with both shapes.
     pub detail: String,
 }
 
-/// A tensor that has not as many values as its layer needs.
+/// A tensor has the wrong number of values for its layer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{name} has {found} values, the network needs {expected}")]
 pub struct LengthError {
     /// Name of the tensor.
     pub name: String,
-    /// Values it needs.
+    /// Number of values that the layer needs.
     pub expected: usize,
-    /// Values it has.
+    /// Number of values that the tensor has.
     pub found: usize,
 }
 
-/// A tensor of a network: its name as in PyTorch (`0.weight`), shape, and values in row order.
+/// A tensor of a network: its name as in PyTorch (`0.weight`), its shape, and its values in row-major order.
 pub type Tensor<'a, T> = (String, Vec<usize>, &'a [T]);
 
-/// The input of each of `layers`, and at the end the output.
+/// The input shape of each of `layers`, and the output shape of the last one.
 ///
 /// # Errors
-/// If a layer does not fit its input.
+/// If a layer doesn't fit its input.
 pub fn shapes(input: Shape, layers: &[LayerSpec]) -> Result<Vec<Shape>, ShapeError> {
     let mut shapes = vec![input];
     for (layer, spec) in layers.iter().enumerate() {
@@ -52,10 +52,10 @@ pub fn kinds(layers: &[LayerSpec], shapes: &[Shape]) -> Vec<LayerKind> {
 }
 
 impl<T: Float> Network<T> {
-    /// A network for images of shape `input`, its weights drawn from `seed`.
+    /// A network for images of shape `input`, with weights drawn from `seed`.
     ///
     /// # Errors
-    /// If a layer does not fit its input.
+    /// If a layer doesn't fit its input.
     pub fn new(input: Shape, layers: &[LayerSpec], seed: u64) -> Result<Self, ShapeError> {
         let shapes = shapes(input, layers)?;
         let layer = |(layer, (&spec, &input))| {
@@ -70,7 +70,7 @@ impl<T: Float> Network<T> {
         self.shapes[0]
     }
 
-    /// Number of scores: the classes.
+    /// Number of scores, which is the number of classes.
     pub fn outputs(&self) -> usize {
         self.shapes[self.layers.len()].len()
     }
@@ -80,17 +80,17 @@ impl<T: Float> Network<T> {
         &self.layers
     }
 
-    /// What the layers are.
+    /// The kind of each layer.
     pub fn kinds(&self) -> Vec<LayerKind> {
         self.layers.iter().map(Layer::kind).collect()
     }
 
-    /// [`Self::layers`], to be changed.
+    /// Mutable [`Self::layers`].
     pub fn layers_mut(&mut self) -> &mut [Layer<T>] {
         &mut self.layers
     }
 
-    /// The input of each layer, and at the end the scores.
+    /// The input shape of each layer, and the shape of the scores.
     pub fn shapes(&self) -> &[Shape] {
         &self.shapes
     }
@@ -100,7 +100,7 @@ impl<T: Float> Network<T> {
         self.parameters().map(|(_, _, values)| values.len()).sum()
     }
 
-    /// What is trained: the weight and the bias of each layer that has them.
+    /// The trained tensors: weight and bias of each layer that has them.
     pub fn parameters(&self) -> impl Iterator<Item = Tensor<'_, T>> {
         self.layers.iter().enumerate().flat_map(|(index, layer)| {
             layer.parameters().into_iter().flat_map(move |(weight, bias)| {
@@ -112,7 +112,7 @@ impl<T: Float> Network<T> {
         })
     }
 
-    /// What training keeps beside the parameters: the running statistics of `batch_norm`.
+    /// Tensors that are stored but not trained: the running statistics of `batch_norm`.
     pub fn buffers(&self) -> impl Iterator<Item = Tensor<'_, T>> {
         self.layers.iter().enumerate().flat_map(|(index, layer)| {
             let [_, _, mean, variance] = layer.tensors();
@@ -122,7 +122,7 @@ impl<T: Float> Network<T> {
         })
     }
 
-    /// Parameters and buffers: all that makes this network answer as it does.
+    /// Parameters and buffers, which together determine the network's function.
     pub fn tensors(&self) -> impl Iterator<Item = Tensor<'_, T>> {
         self.parameters().chain(self.buffers())
     }
@@ -130,8 +130,8 @@ impl<T: Float> Network<T> {
     /// Replaces each of [`Self::tensors`] by `tensor(name)`.
     ///
     /// # Errors
-    /// If `tensor` fails, or one has not as many values as the layer needs; the network is then
-    /// half changed.
+    /// If `tensor` fails, or its result has the wrong number of values. Some tensors are then already
+    /// replaced.
     pub fn set_tensors<E: From<LengthError>>(
         &mut self,
         mut tensor: impl FnMut(&str) -> Result<Vec<T>, E>,
@@ -154,7 +154,7 @@ impl<T: Float> Network<T> {
         Ok(())
     }
 
-    /// Takes over parameters and buffers of a network of the same layers, without allocating.
+    /// Copies the parameters and buffers of a network with the same layers, without allocating.
     pub fn copy_from(&mut self, other: &Self) {
         for (to, from) in self.layers.iter_mut().zip(&other.layers) {
             to.copy_from(from);
@@ -172,7 +172,7 @@ impl<T: Float> Network<T> {
         }
     }
 
-    /// Takes over the parameters of the layers of `other` that fit, as [`fitting_layers`] counts them.
+    /// Copies the parameters of the layers of `other` that fit. See [`fitting_layers`].
     pub fn adopt(&mut self, other: &Self) {
         for (to, from) in self.layers.iter_mut().zip(&other.layers) {
             if fit(&(to.name(), to.weight_shape()), &(from.name(), from.weight_shape())) {
@@ -189,23 +189,23 @@ impl<T: Float> Network<T> {
             .flat_map(|(weight, bias)| [values_mut(weight), values_mut(bias)])
     }
 
-    /// The same network in numbers of another width: `f64` to prove a gradient.
+    /// The same network with elements of another type. `f64` is used to check gradients.
     pub fn converted<U: Float>(&self) -> Network<U> {
         let layers = self.layers.iter().map(Layer::converted).collect();
         Network { layers, shapes: self.shapes.clone() }
     }
 
-    /// What the layer at `index` is called: its place and kind, as `0.dense`.
+    /// The name of the layer at `index`, such as `0.dense`.
     ///
     /// # Panics
-    /// If there is no such layer.
+    /// If `index` is out of range.
     pub fn layer_name(&self, index: usize) -> String {
         format!("{index}.{}", self.layers[index].name())
     }
 
-    /// The same function at inference with each `batch_norm` that follows a `dense` or `conv2d` folded
-    /// into it: `γ (x W + b − μ) / √(σ² + ε) + β` is `x (W s) + (b − μ) s + β` with the scale
-    /// `s = γ / √(σ² + ε)` of each column.
+    /// The same function at inference, where each `batch_norm` after a `dense` or `conv2d` is folded into it.
+    /// `γ (x W + b − μ) / √(σ² + ε) + β` is `x (W s) + (b − μ) s + β`, with the scale `s = γ / √(σ² + ε)` of
+    /// each column.
     #[must_use]
     pub fn folded(&self) -> Self {
         let mut folded = Self { layers: Vec::new(), shapes: vec![self.input()] };
@@ -226,16 +226,16 @@ impl<T: Float> Network<T> {
     }
 }
 
-/// Whether a layer can start from another, by their kinds and the shapes of their weights.
+/// Whether two layers have the same kind and weights of the same shape.
 fn fit(a: &(&str, Vec<usize>), b: &(&str, Vec<usize>)) -> bool {
     !a.1.is_empty() && a == b
 }
 
-/// How many layers of a network `a` of images of shape `input` can start from those of `b`: they are
-/// at the same place, of one kind, and their weights of one shape.
+/// The number of layers of a network `a`, for images of shape `input`, that can take the parameters of
+/// network `b`: those with the same index, kind and weight shape.
 ///
 /// # Errors
-/// If the layers of one don't fit each other.
+/// If the layers of one network don't fit each other.
 pub fn fitting_layers(input: Shape, a: &[LayerSpec], b: &[LayerSpec]) -> Result<usize, ShapeError> {
     let (a, b) = (kinds(a, &shapes(input, a)?), kinds(b, &shapes(input, b)?));
     let [a, b] = [a, b].map(|kinds| kinds.into_iter().map(|kind| (kind.name(), kind.weight_shape())));

@@ -4,10 +4,10 @@ use super::kernel::{Aligned, vectorized};
 use super::layer::values;
 use super::{Float, Gradient, Network, Pool};
 
-/// Elements of a tensor that one task updates.
+/// Elements of a tensor updated by one task.
 const CHUNK: usize = 8_192;
 
-/// An update rule with its parameters, as PyTorch defines them. In all but `adamw` the weight decay λ
+/// An update rule with its parameters, as defined by PyTorch. In all rules except `adamw` the weight decay λ
 /// is coupled: `g ← g + λ w` comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -50,8 +50,8 @@ pub enum OptimizerSpec {
         /// λ.
         weight_decay: f64,
     },
-    /// `s ← α s + (1 − α) g²`, `u = g / (√s + ε)`, `v ← μ v + u`, `w ← w − η v` (Tieleman, Hinton, 2012);
-    /// centred, `s − m²` stands for s with `m ← α m + (1 − α) g` (Graves, 2013).
+    /// `s ← α s + (1 − α) g²`, `u = g / (√s + ε)`, `v ← μ v + u`, `w ← w − η v` (Tieleman, Hinton, 2012). If
+    /// centred, s is replaced by `s − m²` with `m ← α m + (1 − α) g` (Graves, 2013).
     Rmsprop {
         /// η.
         learning_rate: f64,
@@ -61,7 +61,7 @@ pub enum OptimizerSpec {
         eps: f64,
         /// μ.
         momentum: f64,
-        /// Whether the variance is taken instead of the mean square.
+        /// Whether the variance is used instead of the mean square.
         centered: bool,
         /// λ.
         weight_decay: f64,
@@ -78,7 +78,7 @@ pub enum OptimizerSpec {
         /// λ.
         weight_decay: f64,
     },
-    /// Adam with the decay apart from the gradient: `w ← w − η λ w` comes first (Loshchilov, Hutter,
+    /// Adam with decay decoupled from the gradient: `w ← w − η λ w` comes first (Loshchilov, Hutter,
     /// *Decoupled Weight Decay Regularization*, 2019).
     Adamw {
         /// η.
@@ -93,11 +93,11 @@ pub enum OptimizerSpec {
 }
 
 impl OptimizerSpec {
-    /// The words for the kinds of rules.
+    /// The names of all rules in a request.
     pub const NAMES: [&'static str; 7] =
         ["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"];
 
-    /// The rule called `name`, with PyTorch's defaults; momentum, which is 0 there, is 0.9.
+    /// The rule with this name and PyTorch's defaults, except for a momentum of 0.9 instead of 0.
     pub fn named(name: &str) -> Option<Self> {
         let (learning_rate, weight_decay) = (1e-3, 0.0);
         let (momentum, betas) = (0.9, [0.9, 0.999]);
@@ -120,7 +120,7 @@ impl OptimizerSpec {
         })
     }
 
-    /// η, which the schedule starts from.
+    /// η, the base of the schedule.
     pub fn learning_rate(&self) -> f64 {
         match *self {
             Self::Sgd { learning_rate, .. }
@@ -133,7 +133,7 @@ impl OptimizerSpec {
         }
     }
 
-    /// Tensors of state kept for each parameter.
+    /// The names of the state tensors kept per parameter.
     pub fn state_names(&self) -> &'static [&'static str] {
         match self {
             Self::Sgd { .. } => &[],
@@ -150,45 +150,45 @@ impl OptimizerSpec {
 pub struct Optimizer<T> {
     spec: OptimizerSpec,
     steps: u64,
-    /// One list for each of [`OptimizerSpec::state_names`], of one tensor for each parameter.
+    /// For each of [`OptimizerSpec::state_names`], one tensor per parameter.
     state: Vec<Vec<Aligned<T>>>,
 }
 
 impl<T: Float> Optimizer<T> {
-    /// The rule before its first step.
+    /// An optimiser before its first step.
     pub fn new(spec: OptimizerSpec, network: &Network<T>) -> Self {
         let zeros = || network.parameters().map(|(_, _, values)| Aligned::zeros(values.len())).collect();
         Self { spec, steps: 0, state: spec.state_names().iter().map(|_| zeros()).collect() }
     }
 
-    /// The rule.
+    /// The update rule.
     pub fn spec(&self) -> OptimizerSpec {
         self.spec
     }
 
-    /// Steps taken.
+    /// Number of steps taken.
     pub fn steps(&self) -> u64 {
         self.steps
     }
 
-    /// The state: for each of [`OptimizerSpec::state_names`] a tensor for each parameter.
+    /// The state: for each of [`OptimizerSpec::state_names`], one tensor per parameter.
     pub fn state(&self) -> &[Vec<Aligned<T>>] {
         &self.state
     }
 
-    /// Goes on from a state kept earlier.
+    /// Restores a saved state.
     pub fn restore(&mut self, steps: u64, state: Vec<Vec<Vec<T>>>) {
         self.steps = steps;
         let aligned = |tensors: Vec<Vec<T>>| tensors.iter().map(|tensor| tensor.as_slice().into()).collect();
         self.state = state.into_iter().map(aligned).collect();
     }
 
-    /// [`Self::state`] of the first parameter, to be changed: tensor after tensor.
+    /// The state tensors of the first parameter, mutable.
     pub(super) fn first_state_mut(&mut self) -> impl Iterator<Item = &mut [T]> {
         self.state.iter_mut().filter_map(|tensors| tensors.first_mut().map(|tensor| &mut **tensor))
     }
 
-    /// Moves every parameter once, by gradients that are multiplied by `gradient_scale` first.
+    /// Updates every parameter once. Gradients are multiplied by `gradient_scale` first.
     pub fn step(
         &mut self,
         network: &mut Network<T>,
@@ -206,7 +206,7 @@ impl<T: Float> Optimizer<T> {
         }
     }
 
-    /// Begins a step: its rule, and the state that belongs to each parameter, in their order.
+    /// Begins a step. Returns its rule, and the states of each parameter in order.
     pub(super) fn next(
         &mut self,
         learning_rate: f64,
@@ -223,13 +223,13 @@ impl<T: Float> Optimizer<T> {
     }
 }
 
-/// Tensors of state that a rule keeps for a parameter, at most.
+/// Largest number of state tensors per parameter.
 const STATES_MAX: usize = 3;
 
-/// Some elements of the tensors of state; empty where the rule keeps fewer.
+/// A part of each state tensor. Empty if the rule has fewer.
 pub(super) type States<'a, T> = [&'a mut [T]; STATES_MAX];
 
-/// Each of `chunks`, which are of `length` elements, with the states that belong to them.
+/// Pairs each of `chunks`, which have `length` elements, with its states.
 pub(super) fn with_states<'a, T: Float, C: Send>(
     chunks: impl Iterator<Item = C> + Send,
     states: States<'a, T>,
@@ -239,7 +239,7 @@ pub(super) fn with_states<'a, T: Float, C: Send>(
     chunks.map(move |chunk| (chunk, states.each_mut().map(|state| state.next().unwrap_or_default())))
 }
 
-/// The update rule of one step, its numbers worked out.
+/// The update rule of one step, with its coefficients computed.
 #[derive(Clone, Copy)]
 pub(super) struct Rule<T> {
     kind: RuleKind<T>,
@@ -298,7 +298,7 @@ impl<T: Float> Rule<T> {
                 let kind = RuleKind::Adam {
                     betas: betas.map(T::of),
                     rests: betas.map(|beta| T::of(1.0 - beta)),
-                    // Never 0: a weight that no gradient reaches stays where it is.
+                    // Never 0, so that a weight without any gradient doesn't become NaN.
                     eps: T::of(eps * corrections[1].sqrt()).max(T::min_positive_value()),
                     keep: T::of(keep),
                 };
@@ -307,7 +307,7 @@ impl<T: Float> Rule<T> {
         }
     }
 
-    /// Moves the elements `w` by their gradients `g`.
+    /// Updates the elements `w` with their gradients `g`.
     pub fn apply(&self, w: &mut [T], g: &[T], states: States<T>) {
         let Self { kind, scale, decay, step } = *self;
         let [s0, s1, s2] = states;
@@ -370,7 +370,7 @@ impl<T: Float> Rule<T> {
                         let g = g * scale + decay * *w;
                         *m = beta1 * *m + rest1 * g;
                         *v = beta2 * *v + rest2 * g * g;
-                        // With numerator and denominator times √(1 − β₂ᵗ), which divides v̂'s root.
+                        // Numerator and denominator are multiplied by √(1 − β₂ᵗ), which cancels that in v̂.
                         *w = *w * keep - step * *m / (v.sqrt() + eps);
                     },
                 );
@@ -379,7 +379,7 @@ impl<T: Float> Rule<T> {
     }
 }
 
-/// Calls `f` for each element of `g` with the elements of `tensors` beside it.
+/// Calls `f` for each element of `g` and the elements of `tensors` at the same index.
 #[inline(always)]
 fn each<T: Float, const N: usize>(g: &[T], tensors: [&mut [T]; N], f: impl Fn(T, [&mut T; N])) {
     vectorized!({
@@ -390,9 +390,8 @@ fn each<T: Float, const N: usize>(g: &[T], tensors: [&mut [T]; N], f: impl Fn(T,
     });
 }
 
-/// What gradients are multiplied with so that the norm of all of them together is `max_norm` at most
-/// (Pascanu, Mikolov, Bengio, *On the difficulty of training recurrent neural networks*, 2013; the
-/// 10⁻⁶ is PyTorch's).
+/// The factor for all gradients that limits their joint norm to `max_norm` (Pascanu, Mikolov, Bengio, *On the
+/// difficulty of training recurrent neural networks*, 2013; the 10⁻⁶ is PyTorch's).
 pub fn clip_scale<T: Float>(max_norm: Option<f64>, gradients: &[Gradient<T>]) -> f64 {
     max_norm.map_or(1.0, |max_norm| {
         let norm = gradients.iter().map(Gradient::square_sum).sum::<f64>().sqrt();
@@ -401,7 +400,7 @@ pub fn clip_scale<T: Float>(max_norm: Option<f64>, gradients: &[Gradient<T>]) ->
 }
 
 impl<T: Float> Gradient<T> {
-    /// The sum of the squares of all its elements.
+    /// The sum of the squares of all elements.
     pub fn square_sum(&self) -> f64 {
         square_sum(self.weight.iter()) + square_sum(self.bias.iter())
     }

@@ -40,7 +40,7 @@ pub(super) fn numbers_of_dense(inputs: usize, units: usize, has_dx: bool) -> f64
 }
 
 impl<T: Float> PackedDense<T> {
-    /// Room for W, and for Wᵀ if there is a `dx`.
+    /// Memory for W, and for Wᵀ if `dx` is needed.
     pub fn new(inputs: usize, units: usize, has_dx: bool) -> Self {
         let (weight, transposed) = dense_rooms(inputs, units, has_dx);
         Self { weight: weight.zeros(), transposed: transposed.map(PanelsRoom::zeros) }
@@ -113,7 +113,7 @@ pub(super) fn numbers_of_conv2d(window: Window, filters: usize, has_dx: bool) ->
 }
 
 impl<T: Float> PackedConv2d<T> {
-    /// Room for w, and for its transposes if there is a `dx`.
+    /// Memory for w, and for its transposes if `dx` is needed.
     pub fn new(window: Window, filters: usize, has_dx: bool) -> Self {
         let (weight, count, transposed) = conv2d_rooms(window, filters, has_dx);
         let transposed = has_dx.then(|| (0..count).map(|_| transposed.zeros()).collect());
@@ -141,7 +141,7 @@ impl<T: Float> PackedConv2d<T> {
 /// The weight of any layer as its products read it.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Packed<T> {
-    /// No product.
+    /// A layer without a product.
     None,
     Dense(PackedDense<T>),
     Conv2d(PackedConv2d<T>),

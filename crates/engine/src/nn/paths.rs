@@ -3,19 +3,20 @@ use super::rows::image;
 use super::shape::Window;
 use super::{Dense, Float, Layer, Network, Pooling, Tape};
 
-/// One way through a network from a value to the loss: by the chain rule its part of `∂L/∂value` is the product of
-/// the local derivatives along it, and the derivative is the sum over all ways.
+/// A path through a network from a value to the loss. By the chain rule, its share of `∂L/∂value` is the
+/// product of the local derivatives along it, and the derivative is the sum over all paths.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UnitPath<T> {
     /// The product of all local derivatives.
     pub product: T,
-    /// The values it passes: of what comes out of each layer, the place.
+    /// The index of each value on the path, one per layer output.
     pub units: Vec<usize>,
-    /// The local derivatives: of each value after the one before, and of the loss after the last.
+    /// The local derivatives: of each value with respect to the previous one, and of the loss with respect to
+    /// the last.
     pub locals: Vec<T>,
 }
 
-/// How a path goes on from a value.
+/// The continuation of a path from a value.
 #[derive(Clone, Copy)]
 struct Rest<T> {
     product: T,
@@ -24,7 +25,7 @@ struct Rest<T> {
     rank: usize,
 }
 
-/// Keeps `rest` in a list of the `most` strongest, strongest first; false where it is too weak for it.
+/// Inserts `rest` into a list of the `most` strongest, sorted by strength. Returns false if it is too weak.
 fn keep<T: Float>(list: &mut Vec<Rest<T>>, rest: Rest<T>, most: usize) -> bool {
     let strength = rest.product.abs();
     if strength == T::zero() || list.len() == most && strength <= list[most - 1].product.abs() {
@@ -36,11 +37,12 @@ fn keep<T: Float>(list: &mut Vec<Rest<T>>, rest: Rest<T>, most: usize) -> bool {
     true
 }
 
-/// The `most` strongest paths to the loss from values that come out of the layer at `index`, each given with its own
-/// local derivative; `tape` is a pass of one row that has gone back.
+/// The `most` strongest paths to the loss from outputs of the layer at `index`. Each of `starts` is an output
+/// and its own local derivative. `tape` has recorded a forward and a backward pass of one row.
 ///
-/// From the loss backward, each value keeps the strongest ways on: those of its successors, times the local
-/// derivative between (the k best paths of an acyclic graph, as Viterbi's algorithm finds one).
+/// Going backward from the loss, each value keeps its strongest continuations: those of its successors, times
+/// the local derivative in between. These are the k best paths of an acyclic graph, as Viterbi's algorithm
+/// finds the best one.
 pub fn strongest_paths<T: Float>(
     network: &Network<T>,
     tape: &Tape<T>,
@@ -98,8 +100,8 @@ fn follow<T: Float>(start: Rest<T>, rests: &[Vec<Vec<Rest<T>>>]) -> UnitPath<T> 
 }
 
 impl<T: Float> Layer<T> {
-    /// Calls `work(i, j, ∂y_j/∂x_i)` for each pair of which the local derivative is not 0 for all inputs, at
-    /// inference: x and y of one row.
+    /// Calls `work(i, j, ∂y_j/∂x_i)` for each pair whose local derivative isn't always 0, in inference mode,
+    /// with x and y of one row.
     fn for_each_local(&self, x: &[T], y: &[T], mut work: impl FnMut(usize, usize, T)) {
         match self {
             Self::Dense(Dense { weight, .. }) => {
@@ -130,9 +132,9 @@ impl<T: Float> Layer<T> {
         }
     }
 
-    /// Calls `work(i, j)` for each pair of an input and an output that a parameter of this layer stands between: the
-    /// weight in `row` and `column`, or the bias of `column` where there is no row, whose input is 1 and has no place.
-    /// A weight on the border of zeros stands between none.
+    /// Calls `work(i, j)` for each pair of an input and an output that a parameter of this layer connects:
+    /// the weight at `row` and `column`, or the bias of `column` if there is no row. The input of a bias is 1
+    /// and has no index. A weight that only meets padding connects none.
     pub fn for_each_use(
         &self,
         row: Option<usize>,
@@ -146,7 +148,7 @@ impl<T: Float> Layer<T> {
                 conv.for_each_window(row, |from, place| work(Some(from), place * channels + column));
             }
             (Self::Dense(_), Some(row)) => work(Some(row), column),
-            // γ, and every bias, is used at each place.
+            // γ and every bias are used at each pixel.
             (Self::BatchNorm(_), Some(_)) => {
                 (column..outputs).step_by(channels).for_each(|place| work(Some(place), place));
             }
@@ -168,7 +170,7 @@ impl Pooling {
 }
 
 impl<T: Float> super::Conv2d<T> {
-    /// Calls `work(input, place)` for each place of the output whose window has an input under the weights of `row`.
+    /// Calls `work(input, output)` for each output pixel in whose window the weights of `row` meet an input.
     fn for_each_window(&self, row: usize, mut work: impl FnMut(usize, usize)) {
         let window = self.window();
         let channels = window.input.channels;
@@ -182,7 +184,8 @@ impl<T: Float> super::Conv2d<T> {
         }
     }
 
-    /// Calls `work(input, output, row, filter)` for each product of the convolution with a pixel of the image.
+    /// Calls `work(input, output, row, filter)` for each product of the convolution with a pixel of the
+    /// image.
     fn for_each_weight(&self, mut work: impl FnMut(usize, usize, usize, usize)) {
         let filters = self.filters();
         for row in 0..self.weight.nrows() {
@@ -193,7 +196,7 @@ impl<T: Float> super::Conv2d<T> {
     }
 }
 
-/// Where the place (y, x) of the image with its border lies in the image.
+/// Offset in the image of the pixel (y, x) of the padded image.
 fn input_at(window: Window, y: usize, x: usize) -> Option<usize> {
     let border = window.origin / window.padded.channels;
     let (top, left) = (border / window.padded.width, border % window.padded.width);

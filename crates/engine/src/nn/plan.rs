@@ -6,21 +6,21 @@ use super::operation::numbers_of;
 use super::shape::Window;
 use super::{Activation, Dropout, Float, LayerKind, PoolingKind, Shape};
 
-/// Below this share of numbers that are not 0, going from one to the next is quicker than all numbers.
+/// Below this fraction of nonzero values, visiting only those is faster than a full product.
 pub(super) const SPARSE_MAX: f64 = 0.4;
 
-/// Rows of a batch that one task carries forward and backward, where no layer has images.
+/// Rows per group, if no layer has images.
 const GROUP_ROWS: usize = 64;
 
-/// Groups of a batch of images, and images that go through the layers together: so few that what
-/// passes from layer to layer stays in the cache of a core.
+/// Groups per batch of images, and images that pass the layers together. They are so few that the values
+/// between two layers stay in a core's cache.
 const IMAGE_GROUPS: usize = 8;
 const CHUNK_IMAGES: usize = 4;
 
-/// How a network is trained on this data: the fast path of each layer, chosen here and nowhere else.
+/// How a network is trained on given data. The fast path of each layer is chosen here and nowhere else.
 ///
-/// A function of the network, the size of a batch and the data alone, never of threads or processors,
-/// so that every machine adds up the same numbers in the same order.
+/// A plan depends on the network, the batch size and the data only, never on threads or processors. So every
+/// machine adds the same numbers in the same order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// The operations, in order.
@@ -32,15 +32,15 @@ pub struct Plan {
     pub(super) segments: Vec<Range<usize>>,
     /// The first operation with parameters: nothing before it needs a gradient.
     pub(super) first: usize,
-    /// Groups of rows, each carried by one task.
+    /// Number of groups of rows. One task processes each.
     pub(super) groups: usize,
-    /// Rows of a group.
+    /// Rows per group.
     pub(super) rows: usize,
-    /// Rows that go through the layers together.
+    /// Rows that pass the layers together.
     pub(super) chunk_rows: usize,
 }
 
-/// Room for the values between two operations of a group, and for their gradients.
+/// Memory for the values between two operations of a group, and for their gradients.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct SlotRoom {
     pub value: Room,
@@ -51,7 +51,7 @@ pub(super) struct SlotRoom {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Op {
     pub kind: OpKind,
-    /// The layers it stands for.
+    /// The indices of the layers that it covers.
     pub layers: Range<usize>,
     pub input: Shape,
     pub output: Shape,
@@ -66,7 +66,7 @@ pub(super) enum OpKind {
     /// A `dense` that skips what is 0 of the images, with any `flatten` before it.
     SparseDense,
     Conv2d(Window),
-    /// `conv2d`, `relu` and `max_pool2d` of 2×2: what lies between them is never written down.
+    /// `conv2d`, `relu` and `max_pool2d` of 2×2. The values in between are never stored.
     ConvPool(Window),
     BatchNorm,
     /// `batch_norm` and `relu`, and a `max_pool2d` after them with these squares.
@@ -148,7 +148,7 @@ impl Plan {
         let groups = if has_images {
             IMAGE_GROUPS.min(quarters)
         } else {
-            // Two at least, so that two cores have work.
+            // At least two groups, so that two cores have work.
             batch_size.div_ceil(GROUP_ROWS).next_multiple_of(2).min(quarters)
         };
         let rows = batch_size.div_ceil(groups);
@@ -159,7 +159,7 @@ impl Plan {
         plan
     }
 
-    /// Room for `width` numbers of each row of a chunk, or of the whole group.
+    /// Memory for `width` elements of each row of a chunk, or of the whole group.
     pub(super) fn room(&self, width: usize, is_kept: bool) -> Room {
         Room { rows: if is_kept { self.rows } else { self.chunk_rows }, width, is_kept }
     }

@@ -5,21 +5,21 @@ use super::kernel::vectorized;
 use super::rows::{image, image_mut};
 use super::shape::{Shape, Window};
 
-/// One value for each square of an image, channel by channel; a rest at the bottom or the right that
-/// fills no square is left out, as in PyTorch.
+/// Reduces each square of an image to one value, channel by channel. Rows and columns at the bottom and right
+/// that fill no square are ignored, as in PyTorch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pooling {
-    /// What is taken.
+    /// The function of a square.
     pub kind: PoolingKind,
     pub(super) window: Window,
 }
 
-/// What is taken of a square.
+/// The function that reduces a square to one value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PoolingKind {
-    /// The largest value.
+    /// The largest value. NaN if a value is NaN.
     Max,
-    /// The mean.
+    /// The arithmetic mean.
     Average,
 }
 
@@ -56,8 +56,8 @@ impl Pooling {
         }
     }
 
-    /// `dx = dy` where x is the largest of its square (the first of equals, as PyTorch takes it), else
-    /// 0; for the mean, each of n places gets `dy / n`.
+    /// For max-pooling, `dx = dy` at the largest value of a square (the first of equals, as in PyTorch), else
+    /// 0. For the mean of n values, each gets `dy / n`.
     #[inline(always)]
     pub(super) fn backward<T: Float>(&self, x: &[T], y: &[T], dy: &[T], dx: &mut [T]) {
         let channels = self.window.input.channels;
@@ -115,5 +115,5 @@ impl Pooling {
     }
 }
 
-/// Channels whose gradients are handed out together.
+/// Channels processed together.
 const CHANNELS: usize = 16;

@@ -6,17 +6,18 @@ use super::packed::{Packed, PackedDense, numbers_of_packed};
 use super::plan::SPARSE_MAX;
 use super::{Float, Layer, Network, Pool, softmax};
 
-/// Numbers of a layer that are held at a time: what a prediction takes does not grow with its images.
+/// Largest number of values of a layer held at a time. The memory of a prediction doesn't grow with its
+/// images.
 const NUMBERS: usize = 1 << 18;
 
-/// Images that go through the layers together, at most.
+/// Largest number of images that pass the layers together.
 const ROWS: usize = 64;
 
-/// Times the values of an image that a convolution holds besides: with a border, and as a product reads them.
+/// Copies of an image that a convolution holds: with its border, and packed for a product.
 const CONVOLUTION_COPIES: usize = 3;
 
-/// A network made ready to answer: `batch_norm` folded away where it can be, the weights packed once,
-/// read by any number of threads.
+/// A network prepared for inference: `batch_norm` is folded where possible, and the weights are packed once.
+/// It can be used by any number of threads.
 #[derive(Debug)]
 pub struct Predictor<T> {
     network: Network<T>,
@@ -38,18 +39,18 @@ impl<T: Float> Predictor<T> {
         }
     }
 
-    /// The network.
+    /// The original network.
     pub fn network(&self) -> &Network<T> {
         &self.network
     }
 
-    /// Bytes of its weights: as they are, folded, and as products read them.
+    /// Bytes of the weights: original, folded and packed.
     pub fn memory_bytes(&self) -> usize {
         let packed = self.folded.kinds().into_iter().map(|layer| numbers_of_packed(layer, false));
         (2 * self.network.parameter_count() + packed.sum::<f64>() as usize) * size_of::<T>()
     }
 
-    /// Multiplications of weights for one image.
+    /// Number of multiplications with weights, per image.
     pub fn multiplications(&self) -> f64 {
         let of_layer = |(layer, output): (&Layer<T>, &super::Shape)| match layer {
             Layer::Dense(dense) => dense.weight.len() as f64,
@@ -61,23 +62,23 @@ impl<T: Float> Predictor<T> {
         self.folded.layers().iter().zip(&self.folded.shapes()[1..]).map(of_layer).sum()
     }
 
-    /// Bytes of the values between the layers that `threads` hold at a time, at most.
+    /// Upper bound of the bytes of values between the layers that `threads` hold at a time.
     pub fn working_bytes(&self, images: usize, threads: usize) -> usize {
         let widest = self.folded.shapes().iter().map(|shape| shape.len()).max().unwrap_or(1);
         let parts = images.div_ceil(self.rows).clamp(1, threads);
-        // What goes into a layer and what comes out of it, and of one image what a convolution lays out anew.
+        // Input and output of a layer, and the copies of one image in a convolution.
         parts * (2 * images.min(self.rows) + CONVOLUTION_COPIES) * widest * size_of::<T>()
     }
 
-    /// The probability of each class: x (n, inputs) of pixel / 255, result (n, classes). An image
-    /// gets the same bits alone or in a batch.
+    /// The probability of each class, with x (n, inputs) of values from 0 to 1 and a result of shape (n,
+    /// classes). An image gets the same bits alone and in a batch.
     pub fn probabilities(&self, x: ArrayView2<T>) -> Array2<T> {
         let mut probabilities = Array2::zeros((x.nrows(), self.network.outputs()));
         self.parts(&x, &mut probabilities).for_each(|(x, p)| self.write_probabilities(x, p));
         probabilities
     }
 
-    /// [`Self::probabilities`] by the threads of `pool`, where there are so many images that it pays.
+    /// [`Self::probabilities`] on the threads of `pool`, if there are enough images.
     pub fn probabilities_on(&self, pool: &Pool, x: ArrayView2<T>) -> Array2<T> {
         if x.nrows() <= self.rows {
             return self.probabilities(x);
@@ -87,7 +88,7 @@ impl<T: Float> Predictor<T> {
         probabilities
     }
 
-    /// Images that go through the layers together, and where their probabilities go.
+    /// Images that pass the layers together, with the destination of their probabilities.
     fn parts<'a>(
         &self,
         x: &'a ArrayView2<T>,
@@ -117,8 +118,8 @@ impl<T: Float> Predictor<T> {
         x.into_owned()
     }
 
-    /// How many layers are done, and what comes out of them, where skipping what is 0 is quicker:
-    /// with the same bits.
+    /// If skipping zeros is faster, the number of layers computed that way and their output. The bits are the
+    /// same.
     fn sparse_start(&self, x: ArrayView2<T>) -> Option<(usize, Array2<T>)> {
         let first = self.folded.layers().iter().position(|layer| !matches!(layer, Layer::Flatten))?;
         let (Layer::Dense(dense), Packed::Dense(PackedDense { weight, .. })) =

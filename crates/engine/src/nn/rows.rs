@@ -1,4 +1,4 @@
-//! Rows of values as plain slices.
+//! Access to rows of values as slices.
 
 use ndarray::{ArrayView2, ArrayViewMut2, s};
 
@@ -20,12 +20,12 @@ pub(super) fn all_mut<'a, T>(values: &'a mut ArrayViewMut2<T>) -> &'a mut [T] {
     values.as_slice_mut().expect(ROW_ORDER)
 }
 
-/// (rows, columns) of numbers in row order.
+/// A matrix over values in row-major order.
 pub(super) fn matrix<T>(values: &[T], columns: usize) -> ArrayView2<'_, T> {
     ArrayView2::from_shape((values.len() / columns, columns), values).expect(ROW_ORDER)
 }
 
-/// [`matrix`], to be changed.
+/// Mutable [`matrix`].
 pub(super) fn matrix_mut<T>(values: &mut [T], columns: usize) -> ArrayViewMut2<'_, T> {
     ArrayViewMut2::from_shape((values.len() / columns, columns), values).expect(ROW_ORDER)
 }

@@ -2,12 +2,12 @@ use std::f64::consts::PI;
 
 use serde::{Deserialize, Serialize};
 
-/// How the learning rate changes over a job, step by step. With `warmup_epochs` it first rises in
-/// equal steps to where the schedule begins, and the schedule runs over the steps that are left.
+/// The learning rate as a function of the step. With `warmup_epochs`, it first rises linearly to the start of
+/// the schedule, and the schedule covers the remaining steps.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Schedule {
-    /// The optimiser's rate all along.
+    /// The optimiser's learning rate throughout.
     Constant {
         /// Epochs of warm-up.
         warmup_epochs: f64,
@@ -16,37 +16,37 @@ pub enum Schedule {
     Step {
         /// Epochs of warm-up.
         warmup_epochs: f64,
-        /// Epochs of one rate.
+        /// Epochs between two reductions.
         step_size: u32,
-        /// From one rate to the next.
+        /// Factor of each reduction.
         gamma: f64,
     },
-    /// Half a cosine from the rate to 0 (Loshchilov, Hutter, *SGDR*, 2017, without restarts).
+    /// Half a cosine from the learning rate to 0 (Loshchilov, Hutter, *SGDR*, 2017, without restarts).
     Cosine {
         /// Epochs of warm-up.
         warmup_epochs: f64,
     },
-    /// Half a cosine up from `rate / div_factor` to the rate in the first `pct_start` of the steps,
-    /// another down to `rate / (div_factor · final_div_factor)` (Smith, Topin,
-    /// *Super-Convergence*, 2018; PyTorch's `OneCycleLR` with the momentum left alone).
+    /// Half a cosine up from `rate / div_factor` to the learning rate during the first `pct_start` of the
+    /// steps, then one down to `rate / (div_factor · final_div_factor)` (Smith, Topin, *Super-Convergence*,
+    /// 2018; PyTorch's `OneCycleLR` without its momentum).
     OneCycle {
         /// Epochs of warm-up.
         warmup_epochs: f64,
-        /// Fraction of the steps that rise.
+        /// Fraction of the steps in which the rate rises.
         pct_start: f64,
-        /// The rate over the first step's rate.
+        /// The largest rate divided by the first one.
         div_factor: f64,
-        /// The first step's rate over the last step's.
+        /// The first rate divided by the last one.
         final_div_factor: f64,
     },
 }
 
 impl Schedule {
-    /// One cycle with PyTorch's shape.
+    /// One cycle with PyTorch's defaults.
     pub const ONE_CYCLE: Self =
         Self::OneCycle { warmup_epochs: 0.0, pct_start: 0.3, div_factor: 25.0, final_div_factor: 1e4 };
 
-    /// The rate of step `step` (from 0) of `steps`.
+    /// The learning rate of step `step` of `steps`, starting at 0.
     pub fn rate(&self, base: f64, step: u64, steps: u64, steps_per_epoch: u64) -> f64 {
         let warmup = (self.warmup_epochs() * steps_per_epoch as f64).round().min(steps as f64);
         let step = step as f64;
@@ -90,7 +90,7 @@ impl Schedule {
     }
 }
 
-/// From `start` to `end` as `fraction` goes from 0 to 1.
+/// Half a cosine from `start` to `end`, as `fraction` goes from 0 to 1.
 fn half_cosine(start: f64, end: f64, fraction: f64) -> f64 {
     end + (start - end) / 2.0 * (1.0 + libm::cos(PI * fraction))
 }

@@ -1,19 +1,19 @@
 use serde::{Deserialize, Serialize};
 
-/// The shape of what goes from layer to layer for one image, stored channels last: element (y, x,
-/// c) is at `(y · width + x) · channels + c`.
+/// The shape of a value between two layers, for one image. Values are stored channels last: element (y, x, c)
+/// is at index `(y · width + x) · channels + c`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shape {
-    /// Rows.
+    /// Number of rows.
     pub height: usize,
-    /// Columns.
+    /// Number of columns.
     pub width: usize,
-    /// Values at each place.
+    /// Number of values per pixel.
     pub channels: usize,
 }
 
 impl Shape {
-    /// A list of numbers that has no rows and columns.
+    /// The shape of a vector, which has no rows and columns.
     pub fn vector(length: usize) -> Self {
         Self { height: 1, width: 1, channels: length }
     }
@@ -23,12 +23,12 @@ impl Shape {
         self.height * self.width * self.channels
     }
 
-    /// Whether there is no element.
+    /// Whether there are no elements.
     pub fn is_empty(self) -> bool {
         self.len() == 0
     }
 
-    /// Places, each of `channels` elements.
+    /// Number of pixels, each of `channels` elements.
     pub fn places(self) -> usize {
         self.height * self.width
     }
@@ -40,19 +40,19 @@ impl std::fmt::Display for Shape {
     }
 }
 
-/// What a convolution does at the border.
+/// Padding of a convolution.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Padding {
-    /// The window stays inside the image.
+    /// No padding: windows are inside the image.
     #[default]
     Valid,
-    /// Zeros around the image, so that with a stride of 1 the output is as large as the input; an
-    /// odd one goes to the bottom and the right.
+    /// Zeros around the image, so that with a stride of 1 the output is as large as the input. If their
+    /// number is odd, the extra one is at the bottom or right.
     Same,
 }
 
-/// A square window that moves over an image.
+/// A square window that slides over an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     /// Shape of the image.
@@ -61,9 +61,9 @@ pub struct Window {
     pub kernel: usize,
     /// From one window to the next.
     pub stride: usize,
-    /// The input with its border of zeros.
+    /// Shape of the input with its border of zeros.
     pub padded: Shape,
-    /// Where the input begins on it.
+    /// Offset of the input within the padded image.
     pub origin: usize,
     /// Rows of the output.
     pub height: usize,
@@ -72,7 +72,7 @@ pub struct Window {
 }
 
 impl Window {
-    /// `None` where the window is larger than the image.
+    /// The windows of a layer. `None` if a window is larger than the image.
     pub fn new(input: Shape, kernel: usize, stride: usize, padding: Padding) -> Option<Self> {
         let along = |length: usize| match padding {
             Padding::Valid => Some((length.checked_sub(kernel)? / stride + 1, 0)),
@@ -89,18 +89,18 @@ impl Window {
         Some(window)
     }
 
-    /// Where each window begins on the padded image, row by row.
+    /// Offsets of the windows in the padded image, row by row.
     pub fn places(self) -> impl Iterator<Item = usize> {
         (0..self.height)
             .flat_map(move |y| (0..self.width).map(move |x| self.at(y * self.stride, x * self.stride)))
     }
 
-    /// The first elements of the places of a window, from where it begins, row by row.
+    /// Offsets of the pixels of a window, relative to its start, row by row.
     pub fn taps(self) -> impl Iterator<Item = usize> {
         (0..self.kernel).flat_map(move |u| (0..self.kernel).map(move |v| self.at(u, v)))
     }
 
-    /// Where the element (y, x, 0) of the padded image is.
+    /// Offset of element (y, x, 0) of the padded image.
     pub fn at(self, y: usize, x: usize) -> usize {
         (y * self.padded.width + x) * self.padded.channels
     }

@@ -13,22 +13,22 @@ use super::{Draw, Float, Gradient, Layer, LayerKind, LayerSpec, Network, Shape};
 /// [`Tape::of_step`] has them as they are in a training step.
 #[derive(Clone, Debug)]
 pub struct Tape<T> {
-    /// What each layer gets, and at the end the scores: shape (rows, values) each.
+    /// The input of each layer, and the scores. Each has shape (rows, values).
     pub values: Vec<Array2<T>>,
-    /// `∂L/∂value` for each of `values`, once it has flowed back.
+    /// `∂L/∂value` for each of `values`, after a backward pass.
     pub errors: Vec<Array2<T>>,
-    /// `∂L/∂W` and `∂L/∂b` of each layer that has them.
+    /// `∂L/∂W` and `∂L/∂b` of each layer that has parameters.
     pub gradients: Vec<Gradient<T>>,
     packed: Vec<Packed<T>>,
-    /// The first of `values` whose error is wanted.
+    /// Index of the first value whose error is needed.
     errors_from: usize,
     /// The examples of a training step, and what is drawn for them; none at inference.
     training: Option<(Vec<u32>, Draw)>,
 }
 
 impl<T: Float> Tape<T> {
-    /// A tape for passes of `network` as it is, the first of whose values with an error is number `errors_from`; there is no
-    /// way back if that is beyond the last.
+    /// A tape for passes through `network` with its present weights. `errors_from` is the index of the first
+    /// value whose error is needed. If it is out of range, there is no backward pass.
     pub fn new(network: &Network<T>, errors_from: usize) -> Self {
         let packed = |(index, layer): (usize, &Layer<T>)| Packed::of(layer, index >= errors_from);
         Self {
@@ -41,28 +41,28 @@ impl<T: Float> Tape<T> {
         }
     }
 
-    /// Forward: x (rows, inputs).
+    /// A forward pass of x (rows, inputs).
     pub fn forward(network: &Network<T>, x: Array2<T>) -> Self {
         let mut tape = Self::new(network, 0);
         tape.pass(network, x);
         tape
     }
 
-    /// The pass of a training step, layer by layer as in a textbook: x (rows, inputs). A `batch_norm` uses the moments of
-    /// these rows, a `dropout` draws for these examples. The operations of a [`Plan`](super::Plan) have the same result but
-    /// for rounding.
+    /// A pass as a training step makes it, layer by layer as the textbook has it: a `batch_norm` takes the moments of these
+    /// rows, a `dropout` draws for these examples. x (rows, inputs). What is done as one in a [`Plan`](super::Plan) comes to the
+    /// same but for rounding.
     pub fn of_step(network: &Network<T>, x: Array2<T>, examples: &[u32], draw: Draw) -> Self {
         let mut tape = Self { training: Some((examples.to_vec(), draw)), ..Self::new(network, 0) };
         tape.pass(network, x);
         tape
     }
 
-    /// [`Self::forward`] of one image.
+    /// [`Self::forward`] for one image.
     pub fn of_image(network: &Network<T>, image: &[T]) -> Self {
         Self::forward(network, row(image))
     }
 
-    /// Forward once more, with other values of the same `network`.
+    /// Another forward pass through the same `network`.
     pub fn pass(&mut self, network: &Network<T>, x: Array2<T>) {
         self.values = vec![x];
         self.errors.clear();
@@ -70,12 +70,12 @@ impl<T: Float> Tape<T> {
         self.run(network, 0);
     }
 
-    /// [`Self::pass`] of one image.
+    /// [`Self::pass`] for one image.
     pub fn pass_image(&mut self, network: &Network<T>, image: &[T]) {
         self.pass(network, row(image));
     }
 
-    /// The scores once more, after the parameters of the layer at `index` have changed.
+    /// Recomputes the scores after the parameters of the layer at `index` have changed.
     pub fn forward_from(&mut self, network: &Network<T>, index: usize) -> ArrayView2<'_, T> {
         self.packed[index] = Packed::of(&network.layers()[index], index >= self.errors_from);
         self.values.truncate(index + 1);
@@ -101,12 +101,12 @@ impl<T: Float> Tape<T> {
         }
     }
 
-    /// Lets go of the weights: what was computed stays, there are no more passes.
+    /// Releases the packed weights. The recorded values remain, but no further pass is possible.
     pub fn end(&mut self) {
         self.packed = Vec::new();
     }
 
-    /// What comes out of the last layer, shape (rows, classes).
+    /// The outputs of the last layer, of shape (rows, classes).
     ///
     /// # Panics
     /// Before the first pass.
@@ -114,8 +114,8 @@ impl<T: Float> Tape<T> {
         self.values.last().expect("a pass").view()
     }
 
-    /// Backward from `dscores`, the gradient of the scores: [`Self::errors`] and [`Self::gradients`] are
-    /// then there. The errors that come out of all layers with parameters must be wanted.
+    /// A backward pass from `dscores`, the gradient of the scores. It sets [`Self::errors`] and
+    /// [`Self::gradients`]. The tape must record the output error of every layer with parameters.
     pub fn backward(&mut self, network: &Network<T>, dscores: Array2<T>) {
         self.backward_errors(network, dscores);
         let ends = self.values.iter().zip(&self.errors[1..]).enumerate();
@@ -134,7 +134,7 @@ impl<T: Float> Tape<T> {
         self.gradients = ends.filter_map(gradient).collect();
     }
 
-    /// [`Self::backward`] without the gradients of parameters; errors before the first that is wanted stay empty.
+    /// [`Self::backward`] without the gradients of parameters. Errors before `errors_from` stay empty.
     pub fn backward_errors(&mut self, network: &Network<T>, dscores: Array2<T>) {
         let mut errors = vec![dscores];
         for (index, layer) in network.layers().iter().enumerate().skip(self.errors_from).rev() {
@@ -161,7 +161,7 @@ impl<T: Float> Tape<T> {
     }
 }
 
-/// One image as a batch of one.
+/// A batch of one image.
 fn row<T: Float>(image: &[T]) -> Array2<T> {
     ArrayView1::from(image).insert_axis(Axis(0)).to_owned()
 }

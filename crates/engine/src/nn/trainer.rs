@@ -1,21 +1,20 @@
 use super::{Batch, Float, Loss, Network, Optimizer, Pool, StepLoss, Workspace, clip_scale};
 
-/// A network that is trained step by step.
+/// A network in training.
 ///
-/// It holds network and optimiser for itself meanwhile: the weights in the order of the products, which the
-/// [`Workspace`] keeps from step to step, are then always the newest. The network and the optimiser have them
-/// again when the trainer goes.
+/// A trainer borrows network and optimiser exclusively, since the newest weights are in the [`Workspace`],
+/// packed for products. They are written back to the network and the optimiser when the trainer is dropped.
 pub struct Trainer<'a, T: Float> {
     workspace: &'a mut Workspace<T>,
     network: &'a mut Network<T>,
     optimizer: &'a mut Optimizer<T>,
-    /// Whether the workspace is ahead of the network.
+    /// Whether the workspace has newer weights than the network.
     is_ahead: bool,
     is_watching: bool,
 }
 
 impl<'a, T: Float> Trainer<'a, T> {
-    /// Goes on with `network` and `optimizer`, in a workspace made for them.
+    /// Continues with `network` and `optimizer`, in a workspace created for them.
     pub fn new(
         workspace: &'a mut Workspace<T>,
         network: &'a mut Network<T>,
@@ -26,7 +25,7 @@ impl<'a, T: Float> Trainer<'a, T> {
         Self { workspace, network, optimizer, is_ahead: false, is_watching: false }
     }
 
-    /// The network as it is now; the weights of a sparse first layer are copied for it.
+    /// The network with its newest weights. Those of a sparse first layer have to be unpacked.
     pub fn network(&mut self) -> &Network<T> {
         if std::mem::take(&mut self.is_ahead) {
             self.workspace.unpack(self.network);
@@ -34,26 +33,26 @@ impl<'a, T: Float> Trainer<'a, T> {
         self.network
     }
 
-    /// [`Self::network`], and the workspace with what the last step left in it.
+    /// [`Self::network`], and the workspace after the last step.
     pub fn parts(&mut self) -> (&Network<T>, &Workspace<T>) {
         self.network();
         (self.network, self.workspace)
     }
 
-    /// Lets the following steps keep their gradients, and note which outputs of a relu are ever above 0, in
-    /// the workspace, or no more.
+    /// Starts or stops keeping the gradients of each step in the workspace, and recording which outputs of a
+    /// relu are ever above 0.
     pub fn watch(&mut self, watch: bool) {
         self.is_watching = watch;
         self.workspace.watch_units(watch);
     }
 
-    /// Steps taken.
+    /// Number of steps taken.
     pub fn steps(&self) -> u64 {
         self.optimizer.steps()
     }
 
-    /// One step of gradient descent on `batch`: forward, loss, backward, update. The norm of all gradients
-    /// together is cut to `gradient_clip_norm`. What it returns was measured before the update.
+    /// Takes a step of gradient descent on `batch`: forward, loss, backward, update. The norm of all
+    /// gradients together is clipped to `gradient_clip_norm`. Returns loss and accuracy before the update.
     pub fn step(
         &mut self,
         loss: &Loss,

@@ -11,7 +11,7 @@ use super::rows::{all, image_mut};
 use super::workspace::StepLoss;
 use super::{Batch, Float, Loss, Network, argmax};
 
-/// What all groups read in a pass.
+/// The data that all groups read during a pass.
 pub(super) struct Pass<'a, T> {
     pub plan: &'a Plan,
     pub operations: &'a [Operation<T>],
@@ -45,7 +45,7 @@ struct Slot<T> {
 /// Some rows of a batch on their way through the operations.
 pub(super) struct Group<T> {
     number: usize,
-    /// Its first row in the batch.
+    /// Index of its first row in the batch.
     first: usize,
     examples: Vec<u32>,
     labels: Vec<u16>,
@@ -75,7 +75,7 @@ impl<T: Float> Group<T> {
         self.result
     }
 
-    /// Begins a pass with these examples, which are the batch's from `first` on.
+    /// Begins a pass with these examples. `first` is the index of the first one in the batch.
     pub fn take(&mut self, first: usize, examples: &[u32]) {
         self.first = first;
         self.examples.clear();
@@ -120,7 +120,7 @@ impl<T: Float> Group<T> {
         }
     }
 
-    /// Adds what the scores come to; with `backward` their gradient is then there.
+    /// Adds loss and accuracy of the scores. With `backward`, computes their gradient as well.
     pub fn measure(&mut self, pass: &Pass<T>, chunk: Chunk, backward: bool) {
         let last = self.slots.len() - 1;
         let Slot { value, gradient } = &mut self.slots[last];

@@ -3,14 +3,14 @@ use super::pooled::{POOL, PooledWindows, Routed};
 use super::simd::{Kernel, Simd};
 use crate::nn::Float;
 
-/// A gradient that has come through pool and relu: where its window begins, and what it is.
+/// A gradient that passed through pooling and relu, and the offset of its window.
 #[derive(Clone, Copy, Debug, Default)]
 struct Alive<T> {
     start: u32,
     dy: T,
 }
 
-/// Of each filter the gradients that are alive in some images.
+/// For each filter, the nonzero gradients of some images.
 #[derive(Clone, Debug)]
 pub struct AliveLists<T> {
     capacity: usize,
@@ -19,7 +19,7 @@ pub struct AliveLists<T> {
 }
 
 impl<T: Float> AliveLists<T> {
-    /// Room for `outputs` of each of `filters`.
+    /// Memory for `outputs` gradients of each of `filters`.
     pub fn with_capacity(filters: usize, outputs: usize) -> Self {
         Self {
             capacity: outputs,
@@ -36,17 +36,17 @@ impl<T: Float> AliveLists<T> {
         2 * filters * outputs
     }
 
-    /// Forgets all gradients.
+    /// Removes all gradients.
     pub fn clear(&mut self) {
         self.counts.fill(0);
     }
 }
 
-/// Adds what is alive of an image to `lists`, and its sum to `dbias`; the image begins at `image` in the
-/// `x` of [`AliveLists::add_outer`].
+/// Adds the nonzero gradients of an image to `lists`, and their sum to `dbias`. `image` is the offset of the
+/// image in the `x` of [`AliveLists::add_outer`].
 ///
 /// # Panics
-/// If the shapes don't fit, or the lists are full.
+/// If the shapes don't match, or the lists are full.
 pub fn collect_alive<T: Float>(
     instructions: Instructions,
     windows: &PooledWindows,
@@ -85,8 +85,8 @@ impl<T: Float> Kernel<T> for Collect<'_, T> {
         let Self { windows, gradient, image, lists, dbias } = self;
         let filters = dbias.len();
         for (square, &start) in windows.squares.iter().enumerate() {
-            // SAFETY: the caller's for the instructions; each filter has room for all squares, and the
-            // places that are read exist.
+            // SAFETY: the caller guarantees the instructions. Each filter has room for all squares, and the
+            // indices that are read exist.
             unsafe {
                 for_each_alive::<T, V>(gradient, square * filters, filters, |filter, route, dy| {
                     let count = lists.counts.get_unchecked_mut(filter);
@@ -100,11 +100,11 @@ impl<T: Float> Kernel<T> for Collect<'_, T> {
     }
 }
 
-/// Calls `f` with the filter, the route and the gradient of each output above 0 of the `filters` from
-/// `first` on.
+/// Calls `f` with the filter, the route and the gradient of each output above 0, for the `filters` outputs
+/// starting at `first`.
 ///
 /// # Safety
-/// See [`Simd`]; the outputs exist.
+/// See [`Simd`]. The outputs must exist.
 #[inline(always)]
 unsafe fn for_each_alive<T: Float, V: Simd<Number = T>>(
     gradient: Routed<'_, T>,
@@ -128,12 +128,12 @@ unsafe fn for_each_alive<T: Float, V: Simd<Number = T>>(
 }
 
 impl<T: Float> AliveLists<T> {
-    /// `dw += Σ dy · window` over what is alive, filter by filter, each in the order it came: x (images of
-    /// [`PooledWindows::room`] numbers one after the other), dw (filters,
+    /// `dw += Σ dy · window` over the nonzero gradients, filter by filter, in the order they were added. x
+    /// has images of [`PooledWindows::room`] elements each, and dw has shape (filters,
     /// [`PooledWindows::padded_filter`]).
     ///
     /// # Panics
-    /// If the shapes don't fit, or this processor can't run `instructions`.
+    /// If the shapes don't match, or this processor doesn't have `instructions`.
     pub fn add_outer(&self, instructions: Instructions, windows: &PooledWindows, x: &[T], dw: &mut [T]) {
         windows.check();
         assert_eq!(dw.len(), self.counts.len() * windows.padded_filter(), "filters");
@@ -154,9 +154,9 @@ struct Outer<'a, T> {
     dw: &'a mut [T],
 }
 
-/// Cuts `rows` rows of `width` registers into blocks of as many registers as hide the latency of a
-/// multiply-add and leave some: calls `$f::<V, rows, registers>` with the row and the register where
-/// each begins.
+/// Divides `rows` rows of `width` registers into blocks. A block has enough registers to hide the latency of
+/// a multiply-add, and leaves some free. Calls `$f::<V, rows, registers>` with the first row and register of
+/// each block.
 macro_rules! for_blocks {
     ($rows:expr, $width:expr, |$row:ident, $register:ident, $U:ident, $R:ident| $block:expr) => {{
         let (rows, width) = ($rows, $width);
@@ -222,7 +222,8 @@ impl<T: Float> Kernel<T> for Outer<'_, T> {
             }
             let entries = &entries[..count];
             for_blocks!(windows.kernel, windows.span.div_ceil(V::LANES), |u, register, U, R| {
-                // SAFETY: the caller's; the windows lie inside `x`, with a register beyond.
+                // SAFETY: the caller guarantees the instructions. The windows are inside `x`, with a register
+                // beyond.
                 unsafe {
                     let x = x.as_ptr().add(u * windows.row + register * V::LANES);
                     let dw = dw.as_mut_ptr().add(u * windows.padded_span() + register * V::LANES);
@@ -233,10 +234,10 @@ impl<T: Float> Kernel<T> for Outer<'_, T> {
     }
 }
 
-/// `U` rows of `R` registers of a filter's gradient, in registers from the first to the last entry.
+/// `U` rows of `R` registers of a filter's gradient, kept in registers from the first entry to the last.
 ///
 /// # Safety
-/// See [`Simd`]; x and dw have the registers.
+/// See [`Simd`]. x and dw must have these registers.
 #[inline(always)]
 unsafe fn add_windows<T: Float, V: Simd<Number = T>, const U: usize, const R: usize>(
     entries: &[Alive<T>],
@@ -268,11 +269,11 @@ unsafe fn add_windows<T: Float, V: Simd<Number = T>, const U: usize, const R: us
     }
 }
 
-/// `dx[window] += dy · w` over what is alive in one image, square by square: weight (filters,
-/// [`PooledWindows::padded_filter`]), its padding 0, dx ([`PooledWindows::room`]).
+/// `dx[window] += dy · w` over the nonzero gradients of one image, square by square. weight has shape
+/// (filters, [`PooledWindows::padded_filter`]) with padding 0, and dx has [`PooledWindows::room`] elements.
 ///
 /// # Panics
-/// If the shapes don't fit, or this processor can't run `instructions`.
+/// If the shapes don't match, or this processor doesn't have `instructions`.
 pub fn add_input_gradient<T: Float>(
     instructions: Instructions,
     windows: &PooledWindows,
@@ -299,7 +300,7 @@ struct Input<'a, T> {
     dx: &'a mut [T],
 }
 
-/// Filters whose gradients are added to a window together.
+/// Number of filters whose gradients are added to a window together.
 const FILTERS: usize = 32;
 
 impl<T: Float> Kernel<T> for Input<'_, T> {
@@ -318,7 +319,8 @@ impl<T: Float> Kernel<T> for Input<'_, T> {
                 unsafe {
                     for_each_alive::<T, V>(gradient, square * filters + part, width, |filter, route, dy| {
                         for corner in 0..windows.corners.len() {
-                            // Written always, counted where it is the one: no branch to guess.
+                            // Writes to every list, but only counts the right one. That avoids an
+                            // unpredictable branch.
                             let start = ((part + filter) * length) as u32;
                             *lists[corner].get_unchecked_mut(counts[corner]) = Alive { start, dy };
                             counts[corner] += usize::from(corner == route);

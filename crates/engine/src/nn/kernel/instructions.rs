@@ -1,13 +1,14 @@
 use super::simd::{Kernel, Portable};
 use crate::nn::Float;
 
-/// The kinds of kernel, best last. All but [`Instructions::Portable`] round alike: every element
-/// is one chain of fused multiply-adds in the order of the inner dimension.
+/// The instruction sets that kernels are compiled for, the best one last. All but [`Instructions::Portable`]
+/// round in the same way: every element is one chain of fused multiply-adds in the order of the inner
+/// dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Instructions {
-    /// What the compiler makes for any processor of the architecture.
+    /// The baseline of the architecture.
     Portable,
-    /// 128-bit vectors with fused multiply-add, which every aarch64 has.
+    /// 128-bit vectors with fused multiply-add, which every aarch64 processor has.
     Neon,
     /// 256-bit vectors with fused multiply-add.
     Avx2,
@@ -18,20 +19,20 @@ pub enum Instructions {
 impl Instructions {
     const ALL: [Self; 4] = [Self::Portable, Self::Neon, Self::Avx2, Self::Avx512];
 
-    /// The kernels this processor can run, best last.
+    /// The instruction sets of this processor, the best one last.
     pub fn available() -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().filter(|kind| kind.is_available())
     }
 
-    /// The best kernel of this processor.
+    /// The best instruction set of this processor.
     pub fn best() -> Self {
         Self::ALL.into_iter().rev().find(|kind| kind.is_available()).unwrap_or(Self::Portable)
     }
 
-    /// Runs `kernel` with these instructions.
+    /// Runs `kernel` with this instruction set.
     ///
     /// # Panics
-    /// If this processor can't.
+    /// If this processor doesn't have it.
     #[inline]
     pub(super) fn run<T: Float>(self, kernel: impl Kernel<T>) {
         #[cfg(target_arch = "x86_64")]
@@ -86,8 +87,8 @@ impl Instructions {
     }
 }
 
-/// Evaluates an expression as [`run_vectorized`] runs a closure that is always inlined. One that is not would be compiled on
-/// its own, for the processor that all binaries run on.
+/// Evaluates an expression with [`run_vectorized`], as a closure that is always inlined. Otherwise the
+/// closure would be compiled separately, for the baseline of the architecture.
 macro_rules! vectorized {
     ($work:expr) => {
         $crate::nn::kernel::run_vectorized(
@@ -98,8 +99,8 @@ macro_rules! vectorized {
 }
 pub(crate) use vectorized;
 
-/// Runs `work`, which must be `#[inline(always)]`, compiled for the widest vectors this processor has. The compiler fuses no
-/// multiplication with an addition by itself, so every processor gets the same bits.
+/// Runs `work`, which must be `#[inline(always)]`, compiled for the widest vectors of this processor. The
+/// compiler never fuses multiplications and additions by itself, so every processor gives the same bits.
 #[inline]
 pub fn run_vectorized<R>(work: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
@@ -124,7 +125,7 @@ pub fn run_vectorized<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
 
-/// Asks for `bytes` to be brought into the caches, where the processor can be asked.
+/// Prefetches `bytes` into the caches, if the processor supports it.
 #[inline]
 pub fn prefetch(bytes: &[u8]) {
     #[cfg(target_arch = "x86_64")]

@@ -7,12 +7,11 @@ use super::tile::{Columns, Factors, Product, Rows, Target};
 use super::{Instructions, Right};
 use crate::nn::Float;
 
-/// `c = start + Σ a · b` over `pairs`. Each `a` (m, k) may have any
-/// strides, so a transposed view costs nothing; each `b` is (k, n), k may differ from pair to pair;
-/// the rows of `c` (m, n) are contiguous.
+/// `c = start + Σ a · b` over `pairs`. Each `a` (m, k) may have any strides, so a transposed view costs
+/// nothing. Each `b` is (k, n), and k may differ between pairs. The rows of `c` (m, n) are contiguous.
 ///
-/// Every element is summed on its own, over the pairs in order and k from first to last: splitting
-/// m or n among threads changes no bit.
+/// Every element is a separate sum, over the pairs in order and over k from first to last. Splitting m or n
+/// among threads therefore doesn't change a bit.
 pub fn matmul<'a, T: Float, B: Into<Right<'a, T>>>(
     pairs: impl IntoIterator<Item = (ArrayView2<'a, T>, B)>,
     c: &mut ArrayViewMut2<T>,
@@ -21,10 +20,10 @@ pub fn matmul<'a, T: Float, B: Into<Right<'a, T>>>(
     matmul_with(Instructions::best(), pairs, c, start);
 }
 
-/// [`matmul`] by a kernel of the caller's choice.
+/// [`matmul`] with a given instruction set.
 ///
 /// # Panics
-/// If the shapes don't fit, the rows of `c` are not contiguous, or this processor can't run
+/// If the shapes don't match, the rows of `c` are not contiguous, or this processor doesn't have
 /// `instructions`.
 pub fn matmul_with<'a, T: Float, B: Into<Right<'a, T>>>(
     instructions: Instructions,
@@ -43,20 +42,20 @@ pub fn matmul_with<'a, T: Float, B: Into<Right<'a, T>>>(
     unsafe { sum(instructions, factors, &target, start) };
 }
 
-/// A left-hand side whose rows overlap, as the windows that a convolution looks through do: element
-/// (r, d) of a factor that starts at s is `values[s + rows[r] + columns[d]]`. Nothing is copied
-/// (Dukhan, *The Indirect Convolution Algorithm*, 2019).
+/// A left-hand side whose rows overlap, as the windows of a convolution do. Element (r, d) of a factor that
+/// starts at s is `values[s + rows[r] + columns[d]]`. Nothing is copied (Dukhan, *The Indirect Convolution
+/// Algorithm*, 2019).
 #[derive(Clone, Copy, Debug)]
 pub struct Windows<'a, T> {
-    /// What the windows lie on.
+    /// The values that the windows cover.
     pub values: &'a [T],
-    /// Where each row begins.
+    /// Offset of each row.
     pub rows: &'a Offsets,
-    /// Where the elements of a row lie from there; side by side where nothing is said.
+    /// Offsets of the elements within a row. Without them, the elements are contiguous.
     pub columns: Option<&'a Offsets>,
 }
 
-/// Places in a slice.
+/// Offsets in a slice.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Offsets {
     places: Vec<u32>,
@@ -64,7 +63,7 @@ pub struct Offsets {
 }
 
 impl Offsets {
-    /// How many there are.
+    /// Number of offsets.
     pub fn count(&self) -> usize {
         self.places.len()
     }
@@ -72,7 +71,7 @@ impl Offsets {
 
 impl FromIterator<usize> for Offsets {
     /// # Panics
-    /// If a place is beyond 2³².
+    /// If an offset is 2³² or more.
     fn from_iter<I: IntoIterator<Item = usize>>(places: I) -> Self {
         let narrow = |place| u32::try_from(place).expect("a place below 2^32");
         let places: Vec<u32> = places.into_iter().map(narrow).collect();
@@ -80,11 +79,10 @@ impl FromIterator<usize> for Offsets {
     }
 }
 
-/// [`matmul`] with windows on the left: a factor is where it starts, and what it is multiplied
-/// with.
+/// [`matmul`] with windows on the left. A factor is the start of the windows and the right-hand side.
 ///
 /// # Panics
-/// If a window leaves its values, the shapes don't fit, or this processor can't run `instructions`.
+/// If a window exceeds its values, the shapes don't match, or this processor doesn't have `instructions`.
 pub fn matmul_windows<'a, T: Float>(
     instructions: Instructions,
     windows: Windows<'a, T>,
@@ -111,11 +109,11 @@ pub fn matmul_windows<'a, T: Float>(
     unsafe { sum(instructions, factors, &target, start) };
 }
 
-/// Factors whose product is summed in registers before the target is touched.
+/// Largest number of factors whose product is summed in registers before the target is updated.
 const FACTORS_MAX: usize = 32;
 
 /// # Safety
-/// Each `a` has the target's rows × the rows of its `b` elements, where its rows and step say.
+/// Each `a` must have the target's rows × the rows of its `b` elements, at its row and column offsets.
 unsafe fn sum<'a, T: Float>(
     instructions: Instructions,
     factors: impl Iterator<Item = Factors<'a, T>>,
@@ -134,10 +132,10 @@ unsafe fn sum<'a, T: Float>(
         if count == 0 && matches!(start, Start::Target) {
             return;
         }
-        // SAFETY: the first `count` are written.
+        // SAFETY: the first `count` are initialised.
         let factors = unsafe { std::slice::from_raw_parts(list.as_ptr().cast(), count) };
-        // SAFETY: the caller's for `a`; `Right` vouches for `b`; the target is borrowed mutably and
-        // so overlaps none.
+        // SAFETY: the caller guarantees `a`, and `Right` guarantees `b`. The target is borrowed mutably, so
+        // it doesn't overlap them.
         instructions.run(unsafe { Product::new(target, factors, start) });
         if count < FACTORS_MAX {
             return;

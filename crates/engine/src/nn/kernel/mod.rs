@@ -1,7 +1,7 @@
-//! The inner loops (full and sparse products, pooled convolutions, normalisation) and the threads that share
+//! The inner loops (full and sparse products, pooled convolution, normalisation), and the threads that share
 //! them.
 //!
-//! The only room with `unsafe`: raw pointers where a bounds check in the innermost loop would cost
+//! The only module with `unsafe`. It uses raw pointers where a bounds check in the innermost loop would cost
 //! more than the arithmetic, and a pool whose tasks borrow from the caller's stack.
 #![expect(unsafe_code, reason = "the one room for it, see above")]
 

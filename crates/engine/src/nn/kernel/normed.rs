@@ -2,18 +2,18 @@ use super::simd::{Kernel, Simd};
 use super::{Instructions, Routed};
 use crate::nn::Float;
 
-/// Where the squares of an image lie that are pooled: where each begins, and its places from there, the
-/// first of them 0. A square of one place is no pooling.
+/// The pooled squares of an image: the offset of each square, and the offsets of its pixels relative to that,
+/// starting with 0. Squares of one pixel mean no pooling.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Squares {
     starts: Vec<usize>,
     corners: Vec<usize>,
-    /// Numbers from the first to the last place, without the channels of that.
+    /// Largest offset of a pixel.
     reach: usize,
 }
 
 impl Squares {
-    /// Squares that begin at `starts`, of places `corners` from there.
+    /// Squares at offsets `starts`, with pixels at offsets `corners` relative to these.
     pub fn new(starts: Vec<usize>, corners: Vec<usize>) -> Self {
         let reach = starts.iter().max().unwrap_or(&0) + corners.iter().max().unwrap_or(&0);
         Self { starts, corners, reach }
@@ -25,11 +25,11 @@ impl Squares {
     }
 }
 
-/// `y = max(0, max over the square of scale x + shift)`, channel by channel, of one image: x (places,
-/// channels), y (squares, channels). `route` has which corner of its square each y comes from.
+/// `y = max(0, max over the square of scale x + shift)` for each channel of one image, with x (pixels,
+/// channels) and y (squares, channels). `route` gets the corner of the square that each y comes from.
 ///
 /// # Panics
-/// If the shapes don't fit, or this processor can't run `instructions`.
+/// If the shapes don't match, or this processor doesn't have `instructions`.
 pub fn affine_relu_pool<T: Float>(
     instructions: Instructions,
     squares: &Squares,
@@ -71,7 +71,7 @@ impl<T: Float> Kernel<T> for Forward<'_, T> {
                         let value = shift.add_product(value, scale);
                         from = value.select_greater(best, V::splat(T::of(number as f64)), from);
                         best = value.select_greater(best, value, best);
-                        // NaN is passed on, so that a run that diverges is seen.
+                        // NaN is passed on, so that divergence is detected.
                         best = value.select_equal(value, best, value);
                     }
                     V::splat(T::zero()).max(best).store_first(&mut y[first..first + width]);
@@ -83,7 +83,7 @@ impl<T: Float> Kernel<T> for Forward<'_, T> {
 }
 
 impl<T: Float> Routed<'_, T> {
-    /// dy where y is above 0, else 0, and the route.
+    /// dy if y is above 0, else 0; and the route.
     ///
     /// # Safety
     /// See [`Simd`].
@@ -99,11 +99,11 @@ impl<T: Float> Routed<'_, T> {
     }
 }
 
-/// Calls `sums(channel, Σ dy, Σ dy (x − mean))` for each channel of one image, summed over what came
-/// through.
+/// Calls `sums(channel, Σ dy, Σ dy (x − mean))` for each channel of one image. The sums are over the values
+/// selected by relu and pooling.
 ///
 /// # Panics
-/// If the shapes don't fit, or this processor can't run `instructions`.
+/// If the shapes don't match, or this processor doesn't have `instructions`.
 pub fn routed_sums<T: Float>(
     instructions: Instructions,
     squares: &Squares,
@@ -154,11 +154,11 @@ impl<T: Float, F: FnMut(usize, T, T)> Kernel<T> for Sums<'_, T, F> {
     }
 }
 
-/// `dx = scale dy − slope x − offset` of one image, where dy of what did not come through is 0: x and dx
-/// (places, channels).
+/// `dx = scale dy − slope x − offset` of one image, where dy is 0 for values not selected by relu and
+/// pooling. x and dx have shape (pixels, channels).
 ///
 /// # Panics
-/// If the shapes don't fit, or this processor can't run `instructions`.
+/// If the shapes don't match, or this processor doesn't have `instructions`.
 pub fn routed_backward<T: Float>(
     instructions: Instructions,
     squares: &Squares,

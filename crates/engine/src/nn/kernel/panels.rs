@@ -4,13 +4,13 @@ use super::simd::LANES_MAX;
 use super::{Aligned, vectorized};
 use crate::nn::Float;
 
-/// Columns in one panel: two AVX-512 registers or four AVX2 registers of `f32`.
+/// Columns per panel: two AVX-512 registers or four AVX2 registers of `f32`.
 pub const PANEL: usize = 32;
 
-/// A matrix of shape (rows, columns) laid out for the right-hand side of a product: columns in
-/// panels of [`PANEL`], each panel row by row, the last one filled up with numbers that don't count.
+/// A matrix of shape (rows, columns) packed for the right-hand side of a product. Its columns are in panels
+/// of [`PANEL`], each of which is stored row by row. The last panel is padded with elements that are ignored.
 ///
-/// A product then reads its right-hand side from front to back, whatever the number of columns.
+/// A product reads it from front to back, whatever the number of columns.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Panels<T> {
     rows: usize,
@@ -33,36 +33,36 @@ impl<T: Float> Panels<T> {
         panels
     }
 
-    /// Copies `matrix` in; its columns are this one's, and its rows at most as many as this one was
-    /// made with.
+    /// Packs `matrix`. It must have the same number of columns, and at most as many rows as there is memory
+    /// for.
     pub fn fill(&mut self, matrix: ArrayView2<T>) {
         assert!(matrix.nrows() <= self.capacity() && matrix.ncols() == self.columns);
         self.rows = matrix.nrows();
         fill_panels(self.view_mut(), matrix);
     }
 
-    /// Replaces the number in `row` and `column`.
+    /// Replaces the element at `row` and `column`.
     ///
     /// # Panics
-    /// If there is none.
+    /// If there is no such element.
     pub fn set(&mut self, row: usize, column: usize, value: T) {
         assert!(row < self.rows && column < self.columns, "a place of a matrix");
         self.values[(column / PANEL * self.rows + row) * PANEL + column % PANEL] = value;
     }
 
-    /// Rows that there is room for.
+    /// Number of rows that there is memory for.
     fn capacity(&self) -> usize {
         self.values.len() / (self.panels() * PANEL).max(1)
     }
 
-    /// Zeros in `rows` rows.
+    /// Sets `rows` rows to 0.
     pub fn clear(&mut self, rows: usize) {
         assert!(rows <= self.capacity(), "room for rows");
         self.rows = rows;
         self.values_mut().fill(T::zero());
     }
 
-    /// Copies the rows of `parts` in, one part below the other, `rows` in all.
+    /// Packs the rows of `parts` below each other, `rows` in all.
     pub fn fill_rows<'a>(&mut self, rows: usize, parts: impl Iterator<Item = ArrayView2<'a, T>>)
     where
         T: 'a,
@@ -78,7 +78,7 @@ impl<T: Float> Panels<T> {
         assert_eq!(first, rows, "rows in all");
     }
 
-    /// Copies the rows from `first` on to `matrix`, which has as many columns.
+    /// Unpacks the rows starting at `first` to `matrix`, which has the same number of columns.
     pub fn copy_to(&self, first: usize, mut matrix: ArrayViewMut2<T>) {
         assert!(first + matrix.nrows() <= self.rows && matrix.ncols() == self.columns, "shapes of a copy");
         let panels = self.values.chunks_exact((self.rows * PANEL).max(1));
@@ -96,38 +96,38 @@ impl<T: Float> Panels<T> {
         }
     }
 
-    /// Rows in use.
+    /// Number of rows in use.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// All numbers of the rows in use, panel after panel, those of the padding included.
+    /// All elements of the rows in use, panel by panel, including the padding.
     pub fn values_mut(&mut self) -> &mut [T] {
         let length = self.panels() * self.rows * PANEL;
         &mut self.values[..length]
     }
 
-    /// Columns, without the padding.
+    /// Number of columns, without the padding.
     pub fn columns(&self) -> usize {
         self.columns
     }
 
-    /// Panels.
+    /// Number of panels.
     pub fn panels(&self) -> usize {
         self.columns.div_ceil(PANEL)
     }
 
-    /// Pieces of `count` rows, each of shape (panels, rows, [`PANEL`]).
+    /// Chunks of `count` rows, each of shape (panels, rows, [`PANEL`]).
     pub fn row_chunks_mut(&mut self, count: usize) -> impl Iterator<Item = ArrayViewMut3<'_, T>> + Send {
         chunks(self.view_mut(), Axis(1), count)
     }
 
-    /// Pieces of `count` panels, each of shape (panels, rows, [`PANEL`]).
+    /// Chunks of `count` panels, each of shape (panels, rows, [`PANEL`]).
     pub fn panel_chunks_mut(&mut self, count: usize) -> impl Iterator<Item = ArrayViewMut3<'_, T>> + Send {
         chunks(self.view_mut(), Axis(0), count)
     }
 
-    /// Where the panel number `panel` begins.
+    /// Start of the panel at index `panel`.
     #[inline(always)]
     pub(super) fn panel(&self, panel: usize) -> *const T {
         self.values[panel * self.rows * PANEL..].as_ptr()
@@ -139,7 +139,7 @@ impl<T: Float> Panels<T> {
         ArrayViewMut3::from_shape(shape, values).expect("panel after panel")
     }
 
-    /// This matrix as a factor.
+    /// This matrix as the right-hand side of a product.
     pub fn right(&self) -> Right<'_, T> {
         let Self { rows, columns, ref values } = *self;
         Right { values, rows, columns, stride: PANEL, panel: rows * PANEL }
@@ -154,8 +154,7 @@ impl<'a, T: Float> From<&'a Panels<T>> for Right<'a, T> {
 
 /// The right-hand side of a product, of shape (rows, columns).
 ///
-/// Row r of panel p begins at `r · stride + p · panel`, and has whole registers up to its last
-/// column.
+/// Row r of panel p starts at `r · stride + p · panel`. It consists of whole registers up to its last column.
 #[derive(Clone, Copy, Debug)]
 pub struct Right<'a, T> {
     values: &'a [T],
@@ -166,8 +165,8 @@ pub struct Right<'a, T> {
 }
 
 impl<'a, T: Float> Right<'a, T> {
-    /// A matrix in row order as it is, where its columns are whole registers on every processor;
-    /// others need [`Panels`].
+    /// A row-major matrix without packing. `None` if its columns don't fill whole registers on every
+    /// processor; then [`Panels`] are needed.
     pub fn row_major(values: &'a [T], columns: usize) -> Option<Self> {
         let is_whole = columns > 0 && columns.is_multiple_of(LANES_MAX);
         is_whole.then(|| Self {
@@ -179,7 +178,7 @@ impl<'a, T: Float> Right<'a, T> {
         })
     }
 
-    /// `count` rows from `first` on.
+    /// `count` rows starting at `first`.
     ///
     /// # Panics
     /// If there are fewer.
@@ -188,22 +187,22 @@ impl<'a, T: Float> Right<'a, T> {
         Self { values: &self.values[first * self.stride..], rows: count, ..self }
     }
 
-    /// Rows.
+    /// Number of rows.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Columns.
+    /// Number of columns.
     pub fn columns(&self) -> usize {
         self.columns
     }
 
-    /// From one row to the next.
+    /// Number of elements from one row to the next.
     pub(super) fn stride(&self) -> usize {
         self.stride
     }
 
-    /// Where row 0 of the column `column` is, or would be.
+    /// Pointer to row 0 of `column`.
     #[inline(always)]
     pub(super) fn at(&self, column: usize) -> *const T {
         self.values.as_ptr().wrapping_add(column / PANEL * self.panel + column % PANEL)
@@ -227,7 +226,7 @@ fn chunks<T>(
     })
 }
 
-/// Copies `matrix` (rows, columns) into panels of its columns, of shape (panels, rows, [`PANEL`]).
+/// Packs `matrix` (rows, columns) into panels of shape (panels, rows, [`PANEL`]).
 pub fn fill_panels<T: Float>(mut panels: ArrayViewMut3<T>, matrix: ArrayView2<T>) {
     for (index, mut panel) in panels.outer_iter_mut().enumerate() {
         let first = index * PANEL;
@@ -250,10 +249,10 @@ pub fn fill_panels<T: Float>(mut panels: ArrayViewMut3<T>, matrix: ArrayView2<T>
     }
 }
 
-/// Side of the squares in which [`interleave`] turns numbers over.
+/// Side of the squares that [`interleave`] transposes.
 const SIDE: usize = 8;
 
-/// Copies [`PANEL`] columns, each of which is contiguous, into the rows of a panel.
+/// Packs [`PANEL`] contiguous columns into the rows of a panel.
 #[inline(always)]
 fn interleave<T: Float>(panel: &mut [T], columns: &ArrayView2<T>) {
     let columns: [&[T]; PANEL] =

@@ -2,12 +2,11 @@ use super::Instructions;
 use super::simd::{Kernel, Simd};
 use crate::nn::Float;
 
-/// Sums kept at a time: more than the latency of a multiply-add asks for on any processor.
+/// Number of independent sums. It is more than any processor needs to hide the latency of a multiply-add.
 const CHAINS: usize = 12;
 
-/// Does nothing but multiply-adds, on registers alone: what any kernel could reach at most. Returns how
-/// many floating-point operations that were, two for each multiply-add, and a number that depends on all
-/// of them.
+/// Executes multiply-adds on registers only, which is an upper bound for every kernel. Returns the number of
+/// floating-point operations, two for each multiply-add, and a number that depends on all of them.
 pub fn multiply_adds<T: Float>(instructions: Instructions, steps: usize) -> (usize, T) {
     let mut sum = (0, T::zero());
     instructions.run(Chains { steps, sum: &mut sum });

@@ -4,17 +4,17 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering:
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-/// How often a waiting thread looks for news, some five microseconds in all, before it lets others go
-/// first, and how often it does that, before it sleeps: waking a sleeper costs some ten microseconds, and
-/// where the one it waits for has no core, letting it go first is all that helps.
+/// How often a waiting thread checks its condition before it yields (about five microseconds in all), and how
+/// often it yields before it sleeps. Waking a sleeping thread costs about ten microseconds. If the thread
+/// that it waits for has no core, yielding is the only thing that helps.
 const SPINS: u32 = 256;
 const YIELDS: u32 = 32;
 
-/// A fixed set of threads that work on one loop at a time, the caller among them.
+/// A fixed set of threads that work on one loop at a time, including the caller's.
 ///
-/// Tasks are claimed one by one from a counter, so a thread that the system has put aside holds
-/// nobody up who doesn't wait for a task of its own; which thread runs a task changes no result.
-/// Between loops the threads spin briefly, then sleep.
+/// Tasks are claimed one by one from a counter, so a thread that the system has suspended doesn't hold up the
+/// others. Which thread runs a task doesn't affect the result. Between loops the threads spin briefly and
+/// then sleep.
 #[derive(Debug)]
 pub struct Pool {
     shared: Arc<Shared>,
@@ -22,16 +22,16 @@ pub struct Pool {
     running: Mutex<()>,
 }
 
-/// One loop is published by writing `call` and `data`, then `claims`.
+/// State shared by all threads. A loop is published by writing `call` and `data`, then `claims`.
 #[derive(Debug)]
 struct Shared {
-    /// Number of the loop in the upper half, tasks nobody has claimed in the lower.
+    /// The number of the loop in the upper half, and the number of unclaimed tasks in the lower half.
     claims: AtomicU64,
     call: AtomicPtr<()>,
     data: AtomicPtr<()>,
     unfinished: AtomicUsize,
     panicked: AtomicBool,
-    /// What the first task that panicked said.
+    /// The payload of the first panic in a task.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     sleepers: AtomicUsize,
     caller_sleeps: AtomicBool,
@@ -44,7 +44,7 @@ struct Shared {
 type Call = unsafe fn(*const (), usize);
 
 impl Pool {
-    /// A pool of `threads` in all, the caller's among them; the others have the caller's priority.
+    /// A pool of `threads` threads, including the caller's. The others inherit the caller's priority.
     pub fn new(threads: usize) -> Self {
         let shared = Arc::new(Shared {
             claims: AtomicU64::new(0),
@@ -72,7 +72,7 @@ impl Pool {
         Self { shared, threads, running: Mutex::new(()) }
     }
 
-    /// Threads that work on a loop, the caller's included.
+    /// Number of threads that work on a loop, including the caller's.
     pub fn threads(&self) -> usize {
         self.threads.len() + 1
     }
@@ -80,7 +80,7 @@ impl Pool {
     /// Calls `f` once with each of `items`, in any order.
     ///
     /// # Panics
-    /// If `f` panics. `f` must not use this pool: a loop in a loop waits for itself.
+    /// If `f` panics. `f` must not use this pool: a nested loop would wait for itself.
     pub fn for_each<I>(&self, items: I, f: impl Fn(I::Item) + Sync)
     where
         I: IntoIterator<IntoIter: Send, Item: Send>,
@@ -88,18 +88,18 @@ impl Pool {
         self.for_each_from_both_ends(std::iter::empty(), items, f);
     }
 
-    /// [`Self::for_each`] of `both` and then of `rest`: every other thread takes those of `both` from the
-    /// back. Two threads so meet the same ones in loop after loop, and what belongs to them in their caches.
+    /// [`Self::for_each`] over `both` and then `rest`. Every other thread takes items of `both` from the
+    /// back. With two threads, each gets the same items in every loop, whose data are then in its cache.
     ///
     /// # Panics
-    /// As there.
+    /// As for [`Self::for_each`].
     pub fn for_each_from_both_ends<A, B>(&self, both: A, rest: B, f: impl Fn(A::Item) + Sync)
     where
         A: IntoIterator<IntoIter: DoubleEndedIterator + Send, Item: Send>,
         B: IntoIterator<IntoIter: Send, Item = A::Item>,
     {
         let items = Mutex::new((both.into_iter().fuse(), rest.into_iter().fuse()));
-        // The lock is held while an item is taken, not while it is worked on.
+        // The lock is held only while an item is taken.
         let next = |thread: usize| {
             let (both, rest) = &mut *items.lock().unwrap_or_else(PoisonError::into_inner);
             let item = if thread.is_multiple_of(2) { both.next() } else { both.next_back() };
@@ -112,8 +112,8 @@ impl Pool {
         });
     }
 
-    /// Calls `f` as often as there are threads, with the number of the thread that calls, and returns when
-    /// all have returned; a thread may take the place of one that sleeps.
+    /// Calls `f` once for each thread with the index of the calling thread, and returns when all calls have
+    /// returned. A thread may also make the call of one that sleeps.
     fn run<F: Fn(usize) + Sync>(&self, f: F) {
         if self.threads.is_empty() {
             f(0);
@@ -124,8 +124,8 @@ impl Pool {
         let _one_loop_at_a_time = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = &*self.shared;
         unsafe fn call<F: Fn(usize)>(data: *const (), thread: usize) {
-            // SAFETY: `data` is the `f` of the `run` whose task was claimed; that `run` waits for
-            // the task, so `f` is alive, and it is `Sync`.
+            // SAFETY: `data` is the `f` of the `run` whose task was claimed. That `run` waits for the task,
+            // so `f` is alive, and it is `Sync`.
             unsafe { (*data.cast::<F>())(thread) }
         }
         shared.call.store(call::<F> as Call as *mut (), SeqCst);
@@ -155,7 +155,7 @@ impl Drop for Pool {
             self.shared.work.notify_all();
         }
         for thread in self.threads.drain(..) {
-            // A thread of the pool catches the panics of its tasks, so joining can't fail.
+            // A thread of the pool catches the panics of its tasks, so `join` can't fail.
             let _ = thread.join();
         }
     }
@@ -166,7 +166,7 @@ impl Shared {
         self.lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The life of a thread: work, spin, sleep, until the pool closes.
+    /// The main function of a thread: works, spins and sleeps until the pool closes.
     fn serve(&self, thread: usize) {
         while !self.closing.load(SeqCst) {
             self.work_on_claims(thread);
@@ -186,18 +186,18 @@ impl Shared {
         self.claims.load(SeqCst) as u32 > 0
     }
 
-    /// Claims and runs tasks until none is left.
+    /// Claims and runs tasks until there are none left.
     fn work_on_claims(&self, thread: usize) {
         let mut claims = self.claims.load(SeqCst);
         while claims as u32 > 0 {
             let call = self.call.load(SeqCst);
             let data = self.data.load(SeqCst);
-            // The claim succeeds only while the loop read above is the current one: its number
-            // never comes again, and the next loop is not written before this task has finished.
+            // The claim succeeds only while the loop read above is the current one: its number is never
+            // reused, and the next loop is not published before this task has finished.
             match self.claims.compare_exchange_weak(claims, claims - 1, SeqCst, SeqCst) {
                 Ok(_) => {
-                    // SAFETY: a successful claim makes `call` and `data` those of the loop whose
-                    // task it is; `call` was stored from a `Call`.
+                    // SAFETY: a successful claim means that `call` and `data` belong to the loop of this
+                    // task. `call` was stored from a `Call`.
                     let task = || unsafe { std::mem::transmute::<*mut (), Call>(call)(data, thread) };
                     if let Err(panic) = catch_unwind(AssertUnwindSafe(task)) {
                         let mut first = self.panic.lock().unwrap_or_else(PoisonError::into_inner);

@@ -5,43 +5,43 @@ use crate::nn::Float;
 /// Rows and columns of a pooled square.
 pub const POOL: usize = 2;
 
-/// Where the windows of a convolution lie whose outputs are pooled in squares of [`POOL`] × [`POOL`].
+/// The windows of a convolution whose outputs are pooled in squares of [`POOL`] × [`POOL`].
 ///
-/// A window is `kernel` rows of `span` numbers, `row` numbers from one to the next, on an image of
-/// `length` numbers.
+/// A window consists of `kernel` rows of `span` elements. Consecutive rows are `row` elements apart, in an
+/// image of `length` elements.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PooledWindows {
-    /// Rows of a window.
+    /// Number of rows of a window.
     pub kernel: usize,
-    /// Numbers in a row of a window.
+    /// Number of elements in a row of a window.
     pub span: usize,
-    /// From a row of a window to the next.
+    /// Distance between two rows of a window.
     pub row: usize,
-    /// Where the four windows of a square begin, from the first of them.
+    /// Offsets of the four windows of a square, relative to the first.
     pub corners: [usize; POOL * POOL],
-    /// Where each square's first window begins.
+    /// Offset of each square's first window.
     pub squares: Vec<usize>,
-    /// Numbers of an image.
+    /// Number of elements of an image.
     pub length: usize,
 }
 
 impl PooledWindows {
-    /// Numbers of room for an image: the last register of a window may reach beyond its end.
+    /// Memory for an image, in elements. The last register of a window may extend beyond its end.
     pub fn room(&self) -> usize {
         self.length + LANES_MAX
     }
 
-    /// Numbers of a row of a window in whole registers.
+    /// Number of elements of a window's row, rounded up to whole registers.
     pub fn padded_span(&self) -> usize {
         self.span.next_multiple_of(LANES_MAX)
     }
 
-    /// Numbers of a filter whose rows are padded to whole registers.
+    /// Number of elements of a filter whose rows are padded to whole registers.
     pub fn padded_filter(&self) -> usize {
         self.kernel * self.padded_span()
     }
 
-    /// Sizes that no image exceeds keep all sums of places below from wrapping.
+    /// Checks the offsets. The limits keep sums of offsets from overflowing.
     pub(super) fn check(&self) {
         let first =
             self.squares.iter().max().unwrap_or(&0).checked_add(self.corners.into_iter().fold(0, usize::max));
@@ -53,25 +53,24 @@ impl PooledWindows {
     }
 }
 
-/// What came out of relu and max-pool for one image, and its gradient: on the way back it goes to one corner of
-/// each square, and nowhere where y is 0.
+/// The output of relu and max-pool for one image, and its gradient. In the backward pass, the gradient goes
+/// to one corner of each square, or nowhere if y is 0.
 #[derive(Clone, Copy)]
 pub struct Routed<'a, T> {
     /// y, shape (squares, channels).
     pub y: &'a [T],
-    /// Which corner of its square each y comes from.
+    /// The corner of the square that each y comes from.
     pub route: &'a [T],
     /// ∂L/∂y.
     pub dy: &'a [T],
 }
 
-/// Convolution, bias, relu and max-pool of one image at once: `y = max(0, b + max over the square of x *
-/// w)`: x ([`PooledWindows::room`]), weight (kernel · span, filters), y (squares, filters). The outputs
-/// before pooling stay in registers. `route` has which window of its square
-/// each y comes from.
+/// Convolution, bias, relu and max-pool of one image in one pass: `y = max(0, b + max over the square of x *
+/// w)`, with x ([`PooledWindows::room`]), weight (kernel · span, filters) and y (squares, filters). The
+/// outputs before pooling stay in registers. `route` gets the window of the square that each y comes from.
 ///
 /// # Panics
-/// If the shapes don't fit, or this processor can't run `instructions`.
+/// If the shapes don't match, or this processor doesn't have `instructions`.
 pub fn conv_relu_pool<T: Float>(
     instructions: Instructions,
     windows: &PooledWindows,
@@ -99,8 +98,8 @@ struct Forward<'a, T> {
 }
 
 impl<T: Float> Kernel<T> for Forward<'_, T> {
-    /// Eight sums or more hide the latency of a multiply-add: those of the four windows of a square times
-    /// two registers of filters, or of two squares times one.
+    /// Eight or more sums hide the latency of a multiply-add: the four windows of a square times two
+    /// registers of filters, or of two squares times one register.
     #[inline(always)]
     unsafe fn run<V: Simd<Number = T>>(mut self) {
         let mut first = 0;
@@ -153,8 +152,8 @@ impl<T: Float> Forward<'_, T> {
     ) {
         let Self { windows, x, weight, bias, .. } = *self;
         let filters = bias.len();
-        // SAFETY: windows lie inside `x`; the panels have whole registers for their columns; writes are
-        // cut to the filters there are.
+        // SAFETY: windows are inside `x`, panels have whole registers for their columns, and writes are
+        // limited to the existing filters.
         unsafe {
             let mut sums = [[[V::splat(T::zero()); NR]; POOL * POOL]; NS];
             let mut w = weight.at(first);
@@ -187,7 +186,7 @@ impl<T: Float> Forward<'_, T> {
                         let corner = V::splat(T::of(corner as f64));
                         route = sums[r].select_greater(best, corner, route);
                         best = sums[r].select_greater(best, sums[r], best);
-                        // NaN is passed on, so that a run that diverges is seen.
+                        // NaN is passed on, so that divergence is detected.
                         best = sums[r].select_equal(sums[r], best, sums[r]);
                     }
                     let at = (square + s) * filters + column;

@@ -4,11 +4,11 @@ use super::simd::{Kernel, Simd};
 use super::{Instructions, vectorized};
 use crate::nn::Float;
 
-/// Rows of which most numbers are 0: all numbers, and a bit for each that tells whether it is not 0.
+/// Rows that are mostly 0: all values, and a bit for each that is set if it is not 0.
 ///
-/// The numbers are kept as they are or, where all are those of pixels, as bytes: the fewer there are to read, the more
-/// of the other factor stays in a core's caches. What is left out of a sum of products adds nothing to it, so a product
-/// with these rows has the bits of the one with all numbers, wherever the other factor is finite and the full product one chain.
+/// The values are stored as floats or, if all of them are pixels, as bytes. The fewer bytes there are to
+/// read, the more of the other factor stays in a core's caches. A product that skips zeros equals the full
+/// product bit for bit, as long as the other factor is finite and the full product is a single chain of sums.
 #[derive(Clone, Debug)]
 pub struct SparseRows<T> {
     columns: usize,
@@ -16,22 +16,22 @@ pub struct SparseRows<T> {
     are_bytes: bool,
     numbers: Vec<T>,
     bytes: Vec<u8>,
-    /// What each byte stands for.
+    /// The value of each byte.
     of_bytes: [T; 256],
-    /// For each row a word for each span of columns.
+    /// For each row, one word per span of columns.
     bits: Vec<u64>,
 }
 
-/// Columns of which a word of bits tells.
+/// Number of columns per word of bits.
 pub const SPAN: usize = u64::BITS as usize;
 
-/// What the byte of a pixel stands for: its share of the brightest.
+/// The value of a pixel byte, from 0 to 1.
 pub fn pixel<T: Float>(byte: u8) -> T {
     T::of_byte(byte) * (T::one() / T::of(255.0))
 }
 
 impl<T: Float> SparseRows<T> {
-    /// Room for `rows` of `columns`.
+    /// Memory for `rows` rows of `columns` values.
     pub fn with_capacity(rows: usize, columns: usize) -> Self {
         let [numbers, words] = Self::lengths(rows, columns);
         Self {
@@ -66,10 +66,10 @@ impl<T: Float> SparseRows<T> {
         SparseView { columns, rows, numbers, bits: &self.bits[..rows * columns.div_ceil(SPAN)] }
     }
 
-    /// Takes `rows` into use, to be written `chunk` at a time: all as bytes of pixels, or all as numbers.
+    /// Prepares `rows` rows to be written, `chunk` at a time, either all as pixel bytes or all as floats.
     ///
     /// # Panics
-    /// If there is no room.
+    /// If there is not enough memory.
     pub fn refill(
         &mut self,
         rows: usize,
@@ -88,22 +88,22 @@ impl<T: Float> SparseRows<T> {
     }
 }
 
-/// Rows as products read them.
+/// Rows in the form that products read.
 #[derive(Clone, Copy, Debug)]
 pub struct SparseView<'a, T> {
     pub(super) columns: usize,
     pub(super) rows: usize,
     pub(super) numbers: Numbers<'a, T>,
-    /// For each row a word for each span of columns, with no bit beyond the last column.
+    /// For each row, one word per span of columns. Bits beyond the last column are 0.
     pub(super) bits: &'a [u64],
 }
 
-/// The numbers of rows, row after row.
+/// The values of the rows, row by row.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Numbers<'a, T> {
-    /// As they are.
+    /// Floats.
     All(&'a [T]),
-    /// As bytes, with what each byte stands for.
+    /// Bytes, and the value of each byte.
     OfBytes(&'a [u8], &'a [T; 256]),
 }
 
@@ -113,18 +113,18 @@ impl<T> SparseView<'_, T> {
         self.rows
     }
 
-    /// Columns of each.
+    /// Number of columns.
     pub fn columns(&self) -> usize {
         self.columns
     }
 
-    /// Words of a row.
+    /// Number of words per row.
     pub(super) fn words(&self) -> usize {
         self.columns.div_ceil(SPAN)
     }
 }
 
-/// A bit for each number of some rows, which lie elsewhere, that tells whether it is not 0.
+/// A bit mask of the nonzero values of some rows, which are stored elsewhere.
 #[derive(Clone, Debug)]
 pub struct NonzeroBits {
     columns: usize,
@@ -133,10 +133,10 @@ pub struct NonzeroBits {
 }
 
 impl NonzeroBits {
-    /// Of whole rows of `columns` numbers.
+    /// The mask of whole rows of `columns` values.
     ///
     /// # Panics
-    /// If the last row is not whole.
+    /// If the last row is not complete.
     pub fn of<T: Float>(numbers: &[T], columns: usize) -> Self {
         let (words, rows) = (columns.div_ceil(SPAN), numbers.len() / columns.max(1));
         assert_eq!(rows * columns, numbers.len(), "whole rows");
@@ -147,7 +147,7 @@ impl NonzeroBits {
         Self { columns, rows, bits }
     }
 
-    /// Numbers that are not 0.
+    /// Number of nonzero values.
     pub fn count(&self) -> usize {
         self.bits.iter().map(|bits| bits.count_ones() as usize).sum()
     }
@@ -155,7 +155,7 @@ impl NonzeroBits {
     /// Rows of these `numbers`.
     ///
     /// # Panics
-    /// If there are not as many as there are bits for.
+    /// If their number differs from the number of bits.
     pub fn rows_of<'a, T>(&'a self, numbers: &'a [T]) -> SparseView<'a, T> {
         let Self { columns, rows, .. } = *self;
         assert_eq!(numbers.len(), rows * columns, "as many numbers as bits");
@@ -173,10 +173,10 @@ pub struct SparseChunk<'a, T> {
 }
 
 impl<T: Float> SparseChunk<'_, T> {
-    /// Lets `write` write all numbers of a row.
+    /// Writes a row of floats with `write`.
     ///
     /// # Panics
-    /// If rows are written as bytes.
+    /// If the rows are written as bytes.
     pub fn write(&mut self, row: usize, write: impl FnOnce(&mut [T])) {
         assert!(!self.are_bytes, "rows of numbers");
         let words = self.columns.div_ceil(SPAN);
@@ -185,10 +185,10 @@ impl<T: Float> SparseChunk<'_, T> {
         Instructions::best().run(Bits { values, bits: &mut self.bits[row * words..][..words] });
     }
 
-    /// Copies a row of bytes, each of which stands for a [`pixel`].
+    /// Writes a row of [`pixel`] bytes.
     ///
     /// # Panics
-    /// If rows are written as numbers, or the length is not that of a row.
+    /// If the rows are written as floats, or the length is not that of a row.
     pub fn write_bytes(&mut self, row: usize, bytes: &[u8]) {
         assert!(self.are_bytes, "rows of bytes");
         let words = self.columns.div_ceil(SPAN);
@@ -198,7 +198,7 @@ impl<T: Float> SparseChunk<'_, T> {
     }
 }
 
-/// Notes which of `bytes` are not 0.
+/// Sets the bits of nonzero `bytes`.
 struct BitsOfBytes<'a, T> {
     bytes: &'a [u8],
     bits: &'a mut [u64],
@@ -223,7 +223,7 @@ impl<T: Float> Kernel<T> for BitsOfBytes<'_, T> {
     }
 }
 
-/// Notes which of `values` are not 0.
+/// Sets the bits of nonzero `values`.
 struct Bits<'a, T> {
     values: &'a [T],
     bits: &'a mut [u64],
@@ -242,18 +242,18 @@ impl<T: Float> Kernel<T> for Bits<'_, T> {
     }
 }
 
-/// Which numbers of some [`SparseRows`] are not 0, column by column: a bit for each row.
+/// The nonzero values of some [`SparseRows`], column by column: a bit for each row.
 #[derive(Clone, Debug)]
 pub struct SparseColumns {
     spans: usize,
-    /// Words of a column.
+    /// Number of words per column.
     pub(super) words: usize,
-    /// For each span of columns and each word of rows a word for each column.
+    /// For each span of columns and each word of rows, one word per column.
     bits: Vec<u64>,
 }
 
 impl SparseColumns {
-    /// Room for the columns of up to `rows` rows.
+    /// Memory for the columns of up to `rows` rows.
     pub fn with_capacity(rows: usize, columns: usize) -> Self {
         Self { spans: columns.div_ceil(SPAN), words: 0, bits: vec![0; Self::length(rows, columns)] }
     }
@@ -268,10 +268,10 @@ impl SparseColumns {
         (size_of::<u64>() * Self::length(rows, columns)) as f64
     }
 
-    /// Takes room for the columns of `rows` rows into use, a piece for each span.
+    /// Prepares the columns of `rows` rows to be written, one chunk per span.
     ///
     /// # Panics
-    /// If there is none.
+    /// If there is not enough memory.
     pub fn refill(&mut self, rows: usize) -> impl Iterator<Item = SparseSpan<'_>> + Send {
         self.words = rows.div_ceil(SPAN);
         let length = self.words * SPAN;
@@ -279,7 +279,7 @@ impl SparseColumns {
         bits.chunks_mut(length.max(1)).enumerate().map(|(span, bits)| SparseSpan { span, bits })
     }
 
-    /// The words of a span: one for each of its columns, as often as there are words of rows.
+    /// The words of a span. For each word of rows, there is one per column.
     pub(super) fn span(&self, span: usize) -> &[u64] {
         let length = self.words * SPAN;
         &self.bits[span * length..][..length]
@@ -293,7 +293,7 @@ pub struct SparseSpan<'a> {
 }
 
 impl SparseSpan<'_> {
-    /// Turns the bits of `rows` over.
+    /// Transposes the bits of `rows`.
     pub fn fill<T: Float>(self, rows: SparseView<T>) {
         let words = rows.words();
         let mut left = rows.bits;
@@ -311,8 +311,8 @@ impl SparseSpan<'_> {
     }
 }
 
-/// Bit c of word r becomes bit r of word c: squares of half the side change places, and so on
-/// (Warren, *Hacker's Delight*, 2nd edition, section 7-3).
+/// Bit c of word r becomes bit r of word c. Squares of half the side are swapped recursively (Warren,
+/// *Hacker's Delight*, 2nd edition, section 7-3).
 #[inline(always)]
 fn transpose(square: &mut [u64; SPAN]) {
     let (mut side, mut low) = (SPAN / 2, u64::MAX >> (SPAN / 2));

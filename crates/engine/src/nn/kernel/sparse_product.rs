@@ -3,12 +3,12 @@ use super::sparse::{Numbers, SPAN, SparseColumns, SparseView};
 use super::{Instructions, PANEL, Panels};
 use crate::nn::Float;
 
-/// Where an inner loop finds the numbers of the rows.
+/// The storage from which an inner loop reads the values of the rows.
 trait Source<T>: Copy {
-    /// The number at `place`.
+    /// The value at index `place`.
     ///
     /// # Safety
-    /// There is one.
+    /// The index must be in range.
     unsafe fn at(self, place: usize) -> T;
 }
 
@@ -28,26 +28,27 @@ impl<T: Float> Source<T> for (&[u8], &[T; 256]) {
     }
 }
 
-/// A product that is done some panels at a time.
+/// A product that is computed some panels at a time.
 trait InPanels<T> {
-    /// `NP` panels from `panel` on; returns how many.
+    /// Computes `NP` panels starting at `panel`, and returns their number.
     ///
     /// # Safety
-    /// See [`Simd`]; the panels exist, and `NR` registers are one.
+    /// See [`Simd`]. The panels must exist, and `NR` registers must make up a panel's row.
     unsafe fn panels<V: Simd<Number = T>, const NP: usize, const NR: usize>(&mut self, panel: usize)
     -> usize;
 }
 
-/// All `panels` of `product`, so many at a time that eight registers of sums hide the latency of a multiply-add.
+/// Computes all `panels` of `product`, as many at a time as give eight registers of sums, which hide the
+/// latency of a multiply-add.
 ///
 /// # Safety
-/// See [`Simd`]; the product has these panels.
+/// See [`Simd`]. The product must have these panels.
 #[inline(always)]
 unsafe fn over_panels<T, V: Simd<Number = T>>(panels: usize, product: &mut impl InPanels<T>) {
     let mut panel = 0;
     while panel < panels {
         let left = panels - panel;
-        // SAFETY: the panels exist, and the registers are one.
+        // SAFETY: the panels exist, and the registers make up a row.
         panel += unsafe {
             match V::LANES {
                 16 if left >= 4 => product.panels::<V, 4, 2>(panel),
@@ -62,10 +63,10 @@ unsafe fn over_panels<T, V: Simd<Number = T>>(panels: usize, product: &mut impl 
     }
 }
 
-/// The sums of a row in some panels, which lie `next` numbers apart from `from` on.
+/// Loads the sums of a row in some panels. They start at `from` and are `next` elements apart.
 ///
 /// # Safety
-/// See [`Simd`]; the numbers exist.
+/// See [`Simd`]. The elements must exist.
 #[inline(always)]
 unsafe fn load<V: Simd, const NP: usize, const NR: usize>(
     sums: &mut [[V; NR]; NP],
@@ -78,10 +79,10 @@ unsafe fn load<V: Simd, const NP: usize, const NR: usize>(
     }
 }
 
-/// [`load`] the other way.
+/// The reverse of [`load`].
 ///
 /// # Safety
-/// As there.
+/// As for [`load`].
 #[inline(always)]
 unsafe fn store<V: Simd, const NP: usize, const NR: usize>(
     sums: [[V; NR]; NP],
@@ -96,10 +97,10 @@ unsafe fn store<V: Simd, const NP: usize, const NR: usize>(
     }
 }
 
-/// Adds `value` times the row `row` of the panels that begin at `starts`.
+/// Adds `value` times the row `row` of the panels that start at `starts`.
 ///
 /// # Safety
-/// See [`Simd`]; the row exists.
+/// See [`Simd`]. The row must exist.
 #[inline(always)]
 unsafe fn add_row<V: Simd, const NP: usize, const NR: usize>(
     sums: &mut [[V; NR]; NP],
@@ -119,11 +120,11 @@ unsafe fn add_row<V: Simd, const NP: usize, const NR: usize>(
     }
 }
 
-/// `c = a · b + bias`: a (m, k), b (k, n), bias (n), c (m, n). Every sum runs over the columns of `a` in order;
-/// the bias comes last.
+/// `c = a · b + bias`, with a (m, k), b (k, n), bias (n) and c (m, n). Every sum is over the columns of `a`
+/// in order. The bias is added last.
 ///
 /// # Panics
-/// If the shapes don't fit, `c` has no room, or this processor can't run `instructions`.
+/// If the shapes don't match, `c` is too small, or this processor doesn't have `instructions`.
 pub fn sparse_matmul<T: Float>(
     instructions: Instructions,
     a: SparseView<T>,
@@ -151,7 +152,7 @@ struct Forward<'a, T, S> {
     a: SparseView<'a, T>,
     source: S,
     b: &'a Panels<T>,
-    /// Panel after panel, of all rows.
+    /// All rows, panel by panel.
     c: &'a mut [T],
 }
 
@@ -164,7 +165,7 @@ impl<T: Float, S: Source<T>> Kernel<T> for Forward<'_, T, S> {
 }
 
 impl<T: Float, S: Source<T>> InPanels<T> for Forward<'_, T, S> {
-    /// Adds the products of every row. The part of `b` that belongs to a span stays in a core's first cache for
+    /// Adds the products of every row. The part of `b` that belongs to a span stays in a core's L1 cache for
     /// all rows of `a`.
     #[inline(always)]
     unsafe fn panels<V: Simd<Number = T>, const NP: usize, const NR: usize>(
@@ -178,8 +179,8 @@ impl<T: Float, S: Source<T>> InPanels<T> for Forward<'_, T, S> {
             let starts: [*const T; NP] =
                 std::array::from_fn(|p| b.panel(panel + p).wrapping_add(span * SPAN * PANEL));
             for row in 0..a.rows {
-                // SAFETY: a bit is that of a column, for which `b` has a row of whole panels and the row a
-                // number; `c` has a panel's registers for each row.
+                // SAFETY: a set bit is that of a column. `b` has a row of whole panels for it, and the row of
+                // `a` has a value. `c` has a panel's registers for each row.
                 unsafe {
                     let mut bits = *a.bits.get_unchecked(row * words + span);
                     if bits == 0 {
@@ -202,12 +203,12 @@ impl<T: Float, S: Source<T>> InPanels<T> for Forward<'_, T, S> {
     }
 }
 
-/// `c = aᵀ · dy` for the rows of `c` that belong to the columns of `a` (m, k) in the span number `span`:
-/// `columns` those of `a`, dy (m, n), c in panels of shape (panels, columns of the span, [`PANEL`]). Every
-/// element is one sum over the rows in order.
+/// `c = aᵀ · dy` for the columns of `a` (m, k) in the span at index `span`. `columns` are the columns of `a`,
+/// dy is (m, n), and c has panels of shape (panels, columns of the span, [`PANEL`]). Every element is a
+/// single sum over the rows in order.
 ///
 /// # Panics
-/// If the shapes don't fit, or this processor can't run `instructions`.
+/// If the shapes don't match, or this processor doesn't have `instructions`.
 pub fn sparse_outer<T: Float>(
     instructions: Instructions,
     a: SparseView<T>,
@@ -232,21 +233,21 @@ pub fn sparse_outer<T: Float>(
 }
 
 struct Outer<'a, T, S> {
-    /// Columns of the rows, whose numbers `source` has.
+    /// Number of columns of the rows in `source`.
     columns: usize,
     source: S,
     /// Words of the span, see [`SparseColumns::span`].
     bits: &'a [u64],
     span: usize,
-    /// The first of the [`WORDS`] words of rows that are taken now.
+    /// Index of the first of the [`WORDS`] words of rows that are processed now.
     words: usize,
-    /// Columns of the span.
+    /// Number of columns in the span.
     width: usize,
     dy: &'a Panels<T>,
     c: &'a mut [T],
 }
 
-/// Words of rows that are taken together: what is kept of them stays in a core's first cache.
+/// Words of rows that are processed together, so that their values stay in a core's L1 cache.
 const WORDS: usize = 2;
 
 impl<T: Float, S: Source<T>> Kernel<T> for Outer<'_, T, S> {
@@ -264,7 +265,7 @@ impl<T: Float, S: Source<T>> Kernel<T> for Outer<'_, T, S> {
 }
 
 impl<T: Float, S: Source<T>> InPanels<T> for Outer<'_, T, S> {
-    /// Writes, or adds from the second time on, what the rows of the words come to.
+    /// Writes the sums over the rows of the first words, and adds those of later words.
     #[inline(always)]
     unsafe fn panels<V: Simd<Number = T>, const NP: usize, const NR: usize>(
         &mut self,
@@ -274,15 +275,15 @@ impl<T: Float, S: Source<T>> InPanels<T> for Outer<'_, T, S> {
         let starts: [*const T; NP] = std::array::from_fn(|p| self.dy.panel(panel + p));
         let squares = &self.bits[words * SPAN..];
         let squares = &squares[..squares.len().min(WORDS * SPAN)];
-        // No bit beyond the last row counts, wherever the bits come from.
+        // Bits beyond the last row are ignored, whatever their source.
         let masks: [u64; WORDS] = std::array::from_fn(|word| {
             let left = self.dy.rows().saturating_sub((words + word) * SPAN);
             u64::MAX.checked_shr(SPAN.saturating_sub(left) as u32).unwrap_or(0)
         });
         let c = &mut self.c[panel * self.width * PANEL..][..NP * self.width * PANEL];
         for column in 0..self.width {
-            // SAFETY: a bit is that of a row, which has a number in this column and one in each of the
-            // columns of `dy`; `c` has a panel's registers for each column.
+            // SAFETY: a set bit is that of a row. The row has a value in this column and one in each column
+            // of `dy`. `c` has a panel's registers for each column.
             unsafe {
                 let c = c.as_mut_ptr().add(column * PANEL);
                 let next = self.width * PANEL;

@@ -6,18 +6,18 @@ use super::Right;
 use super::simd::{Kernel, Simd};
 use crate::nn::Float;
 
-/// Where the rows of a left-hand side begin, in elements.
+/// Offsets of the rows of a left-hand side, in elements.
 #[derive(Clone, Copy)]
 pub(super) enum Rows<'a> {
-    /// At equal distances.
+    /// The rows are at equal distances.
     Strided(isize),
-    /// Anywhere.
+    /// The rows are at these offsets.
     Places(&'a [u32]),
 }
 
 impl Rows<'_> {
     /// # Safety
-    /// The row exists.
+    /// The row must exist.
     #[inline(always)]
     unsafe fn offset(self, row: usize) -> isize {
         match self {
@@ -28,16 +28,16 @@ impl Rows<'_> {
     }
 }
 
-/// Where the columns of a left-hand side lie, from where a row begins.
+/// Offsets of the columns of a left-hand side, relative to the start of a row.
 #[derive(Clone, Copy)]
 pub(super) enum Columns<'a> {
-    /// At equal distances.
+    /// The columns are at equal distances.
     Strided(isize),
-    /// Anywhere: as many as there are.
+    /// The columns are at these offsets.
     Places(&'a [u32]),
 }
 
-/// One pair of a product: as many columns of `a` as `b` has rows.
+/// A pair of factors. `a` has as many columns as `b` has rows.
 #[derive(Clone, Copy)]
 pub(super) struct Factors<'a, T> {
     pub a: *const T,
@@ -46,7 +46,7 @@ pub(super) struct Factors<'a, T> {
     pub b: Right<'a, T>,
 }
 
-/// Where a product goes.
+/// The matrix that a product is written to.
 pub(super) struct Target<'a, T> {
     pub rows: usize,
     pub columns: usize,
@@ -68,18 +68,18 @@ impl<'a, T: Float> Target<'a, T> {
     }
 }
 
-/// What a product is added to.
+/// The initial value that a product is added to.
 #[derive(Clone, Copy, Debug)]
 pub enum Start<'a, T> {
-    /// Nothing: it replaces what the target was.
+    /// Zero: the product replaces the target.
     Zero,
-    /// The target as it was.
+    /// The present value of the target.
     Target,
-    /// The same row for each row, of as many columns as the target.
+    /// The same row for each row, with as many columns as the target.
     Row(&'a [T]),
 }
 
-/// `c = start + Σ a · b` for factors that fit.
+/// `c = start + Σ a · b` for factors whose shapes match.
 pub(super) struct Product<'a, T> {
     target: &'a Target<'a, T>,
     factors: &'a [Factors<'a, T>],
@@ -88,7 +88,8 @@ pub(super) struct Product<'a, T> {
 
 impl<'a, T> Product<'a, T> {
     /// # Safety
-    /// Each `a` has its elements, each `b` the columns of the target, the target overlaps none.
+    /// Each `a` must have its elements, each `b` the columns of the target, and the target must not overlap
+    /// them.
     pub unsafe fn new(target: &'a Target<'a, T>, factors: &'a [Factors<'a, T>], start: Start<'a, T>) -> Self {
         if let Start::Row(row) = start {
             assert_eq!(row.len(), target.columns, "a row of the target");
@@ -97,7 +98,8 @@ impl<'a, T> Product<'a, T> {
     }
 }
 
-/// Tiles of 8 rows and 2 registers keep 16 sums in 32 registers, those of 6 rows 12 sums in 16.
+/// With 32 registers, tiles of 8 rows and 2 registers keep 16 sums; with 16 registers, tiles of 6 rows keep
+/// 12.
 impl<T: Float> Kernel<T> for Product<'_, T> {
     /// Besides the trait's: each `a` has its elements, each `b` the columns of the target, and the
     /// target overlaps none, which [`Product::new`] was promised.
@@ -115,15 +117,15 @@ impl<T: Float> Kernel<T> for Product<'_, T> {
 }
 
 impl<T: Float> Product<'_, T> {
-    /// Covers the target with tiles of `MR` rows and `NR` registers, lower ones where the rows run
-    /// out, narrower ones where the columns do.
+    /// Covers the target with tiles of `MR` rows and `NR` registers. The last tiles have fewer rows or
+    /// registers.
     ///
     /// # Safety
     /// See [`Self::new`] and [`Simd`].
     #[inline(always)]
     unsafe fn tiles<V: Simd<Number = T>, const MR: usize, const NR: usize>(&self) {
         let mut first = 0;
-        // SAFETY: each column begins inside the target, which the caller vouches for.
+        // SAFETY: each column is inside the target, which the caller guarantees.
         unsafe {
             while first < self.target.columns {
                 if self.target.columns - first > V::LANES {
@@ -137,17 +139,18 @@ impl<T: Float> Product<'_, T> {
         }
     }
 
-    /// The tiles that begin at the column `first`.
+    /// Computes the tiles that start at column `first`.
     ///
     /// # Safety
-    /// See [`Self::tiles`]; the column exists.
+    /// See [`Self::tiles`]. The column must exist.
     #[inline(always)]
     unsafe fn tile_column<V: Simd<Number = T>, const MR: usize, const NR: usize>(&self, first: usize) {
         let rows = self.target.rows;
         let tiles = rows.div_ceil(MR);
         let mut row = 0;
         for tile in 0..tiles {
-            // All about as high, since a low tile is too short for the latency of a multiply-add.
+            // All tiles have about the same height, since a low one doesn't hide the latency of a
+            // multiply-add.
             let height = rows / tiles + usize::from(tile < rows % tiles);
             // SAFETY: each tile lies inside the target.
             unsafe {
@@ -166,15 +169,15 @@ impl<T: Float> Product<'_, T> {
         }
     }
 
-    /// The tile at (`row`, `first`), summed in registers.
+    /// Computes the tile at (`row`, `first`), summed in registers.
     ///
     /// # Safety
-    /// See [`Self::new`] and [`Simd`]; the rows and the column `first` exist, `first` is a multiple
-    /// of [`Simd::LANES`], and the `NR` registers end in the panel where they begin.
+    /// See [`Self::new`] and [`Simd`]. The rows and the column `first` must exist, `first` must be a multiple
+    /// of [`Simd::LANES`], and the `NR` registers must end in the panel where they start.
     #[inline(always)]
     unsafe fn tile<V: Simd<Number = T>, const MR: usize, const NR: usize>(&self, row: usize, first: usize) {
-        // SAFETY: `row + MR <= rows`; a `Right` has whole registers for its columns; every write of
-        // `c` is cut to `columns`. So all reads and writes lie within what the caller vouches for.
+        // SAFETY: `row + MR <= rows`; a `Right` has whole registers for its columns; and every write to `c`
+        // is limited to `columns`. So all reads and writes are within what the caller guarantees.
         unsafe {
             let mut sums = [[V::splat(T::zero()); NR]; MR];
             for factors in self.factors {
@@ -183,7 +186,7 @@ impl<T: Float> Product<'_, T> {
                     *a = a.offset(factors.rows.offset(row + i));
                 }
                 let mut b = factors.b.at(first);
-                // Behind the last step `b` points past the end and is not read.
+                // After the last step `b` points past the end, but it isn't read.
                 match factors.columns {
                     Columns::Strided(step) => {
                         for column in 0..factors.b.rows() as isize {
@@ -211,14 +214,14 @@ impl<T: Float> Product<'_, T> {
         }
     }
 
-    /// Writes the first `width` numbers of `sum`, added to where they start, to `c`, the column `column` of
-    /// the target.
+    /// Adds the first `width` elements of `sum` to their initial value and writes them to `c`, which is in
+    /// column `column` of the target.
     ///
     /// # Safety
-    /// `c` has room for them; and see [`Simd`].
+    /// See [`Simd`]. `c` must have room for them.
     #[inline(always)]
     unsafe fn put<V: Simd<Number = T>>(&self, sum: V, c: *mut T, column: usize, width: usize) {
-        // SAFETY: `c` has room for `width` numbers, and a row as many as the target has columns.
+        // SAFETY: `c` has room for `width` elements, and a row has as many as the target has columns.
         unsafe {
             if width == V::LANES {
                 let sum = match self.start {
@@ -241,10 +244,10 @@ impl<T: Float> Product<'_, T> {
     }
 }
 
-/// Adds the product of a column of `a`, of which each row is `place` behind its pointer, with a row of `b`.
+/// Adds the product of a column of `a`, at offset `place` from the start of each row, with a row of `b`.
 ///
 /// # Safety
-/// See [`Simd`]; the numbers exist.
+/// See [`Simd`]. The elements must exist.
 #[inline(always)]
 unsafe fn add_column<T: Copy + Default, V: Simd<Number = T>, const MR: usize, const NR: usize>(
     sums: &mut [[V; NR]; MR],

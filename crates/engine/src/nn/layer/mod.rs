@@ -20,18 +20,18 @@ pub enum Layer<T> {
     Conv2d(Conv2d<T>),
     /// `y = γ x̂ + β`.
     BatchNorm(BatchNorm<T>),
-    /// The largest or the mean of each square.
+    /// The largest value or the mean of each square.
     Pooling(Pooling),
-    /// Zeros here and there.
+    /// Random zeros during training.
     Dropout(Dropout),
-    /// `y = x`, without rows and columns.
+    /// `y = x`, as a vector.
     Flatten,
     /// `y = f(x)`.
     Activation(Activation),
 }
 
 impl<T: Float> Layer<T> {
-    /// The layer number `index` of a network that starts from `seed`.
+    /// The layer at `index` of a network whose weights are drawn from `seed`.
     ///
     /// # Errors
     /// See [`LayerSpec::output`].
@@ -79,7 +79,7 @@ impl<T: Float> Layer<T> {
         self.kind().weight_shape()
     }
 
-    /// The word for this kind of layer.
+    /// The name of the layer type in a request.
     pub fn name(&self) -> &'static str {
         self.kind().name()
     }
@@ -94,7 +94,7 @@ impl<T: Float> Layer<T> {
         }
     }
 
-    /// [`Self::parameters`], to be changed.
+    /// Mutable [`Self::parameters`].
     pub fn parameters_mut(&mut self) -> Option<(&mut Array2<T>, &mut Array1<T>)> {
         match self {
             Self::Dense(Dense { weight, bias })
@@ -120,7 +120,7 @@ impl<T: Float> Layer<T> {
         ]
     }
 
-    /// [`Self::tensors`], to be changed.
+    /// Mutable [`Self::tensors`].
     pub(super) fn tensors_mut(&mut self) -> [Option<&mut [T]>; 4] {
         match self {
             Self::BatchNorm(BatchNorm { weight, bias, running_mean, running_var }) => [
@@ -136,7 +136,7 @@ impl<T: Float> Layer<T> {
         }
     }
 
-    /// Takes over the values of a layer with tensors of the same shapes.
+    /// Copies the tensors of a layer whose tensors have the same shapes.
     pub(super) fn copy_from(&mut self, other: &Self) {
         for (to, from) in self.tensors_mut().into_iter().zip(other.tensors()) {
             if let (Some(to), Some(from)) = (to, from) {
@@ -145,7 +145,7 @@ impl<T: Float> Layer<T> {
         }
     }
 
-    /// The same layer in numbers of another width.
+    /// The same layer with elements of another type.
     pub(super) fn converted<U: Float>(&self) -> Layer<U> {
         let number = |value: T| U::of(value.wide());
         match self {
@@ -211,8 +211,8 @@ impl<T: Float> Layer<T> {
         }
     }
 
-    /// `dx = dy · ∂y/∂x`: x and dx (rows, inputs), y and dy (rows, outputs). A `batch_norm` and a `dropout`
-    /// are taken as they are at inference.
+    /// `dx = dy · ∂y/∂x`, with x and dx (rows, inputs), y and dy (rows, outputs). `batch_norm` and `dropout`
+    /// are in inference mode.
     pub(super) fn backward_input(
         &self,
         packed: &Packed<T>,
@@ -270,12 +270,12 @@ const PACKED: &str = "a product has its weight packed";
 
 const ROW_ORDER: &str = "parameters and their gradients are made in row order and keep it";
 
-/// The elements of a parameter or gradient in row order.
+/// The elements of a parameter or gradient in row-major order.
 pub(super) fn values<T, D: Dimension>(tensor: &ndarray::Array<T, D>) -> &[T] {
     tensor.as_slice().expect(ROW_ORDER)
 }
 
-/// [`values`], to be changed.
+/// Mutable [`values`].
 pub(super) fn values_mut<T, D: Dimension>(tensor: &mut ndarray::Array<T, D>) -> &mut [T] {
     tensor.as_slice_mut().expect(ROW_ORDER)
 }

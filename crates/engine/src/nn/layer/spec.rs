@@ -3,48 +3,48 @@ use serde::{Deserialize, Serialize};
 use crate::nn::shape::Window;
 use crate::nn::{Activation, Dropout, Init, Padding, Pooling, PoolingKind, Shape};
 
-/// A layer as it is asked for.
+/// A layer in a request.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum LayerSpec {
-    /// A fully connected layer; it takes an image as the list of its elements.
+    /// A fully connected layer. Its input is flattened.
     Dense {
-        /// Outputs.
+        /// Number of outputs.
         units: usize,
-        /// How its weights start.
+        /// Initialisation of the weights.
         init: Init,
     },
     /// See [`Conv2d`].
     Conv2d {
-        /// Channels of the output.
+        /// Number of output channels.
         filters: usize,
         /// Side of a filter.
         kernel: usize,
-        /// What happens at the border.
+        /// Padding at the border.
         padding: Padding,
-        /// From one window to the next.
+        /// Step from one window to the next.
         stride: usize,
-        /// How its weights start.
+        /// Initialisation of the weights.
         init: Init,
     },
-    /// The largest of each square, see [`Pooling`].
+    /// The largest value of each square. See [`Pooling`].
     MaxPool2d {
-        /// Side of a square.
+        /// Side of a square, and step from one to the next.
         size: usize,
     },
-    /// The mean of each square, see [`Pooling`].
+    /// The mean of each square. See [`Pooling`].
     AvgPool2d {
-        /// Side of a square.
+        /// Side of a square, and step from one to the next.
         size: usize,
     },
     /// See [`BatchNorm`].
     BatchNorm,
     /// See [`Dropout`].
     Dropout {
-        /// Probability of a 0.
+        /// Probability of setting a value to 0.
         rate: f64,
     },
-    /// An image as the list of its elements.
+    /// Turns an image into a vector of its elements.
     Flatten,
     /// See [`Activation::Relu`].
     Relu,
@@ -71,7 +71,7 @@ impl From<Activation> for LayerSpec {
 }
 
 impl LayerSpec {
-    /// The words for the kinds of layers.
+    /// The names of all layer types in a request.
     pub const NAMES: [&'static str; 12] = [
         "dense",
         "conv2d",
@@ -123,7 +123,7 @@ impl LayerSpec {
         })
     }
 
-    /// The word for this kind of layer.
+    /// The name of the layer type in a request.
     pub fn name(self) -> &'static str {
         match self {
             Self::Dense { .. } => "dense",
@@ -176,14 +176,14 @@ pub enum LayerKind {
     },
     /// See [`Dropout`].
     Dropout(Dropout),
-    /// An image as the list of its elements.
+    /// Turns an image into a vector of its elements.
     Flatten,
-    /// A function of each element.
+    /// A function applied to each element.
     Activation(Activation),
 }
 
 impl LayerKind {
-    /// The word for it.
+    /// The name of the layer type in a request.
     pub fn name(self) -> &'static str {
         match self {
             Self::Dense { .. } => "dense",
@@ -197,7 +197,7 @@ impl LayerKind {
         }
     }
 
-    /// Whether there is something to train.
+    /// Whether it has trained parameters.
     pub fn has_parameters(self) -> bool {
         !self.weight_shape().is_empty()
     }

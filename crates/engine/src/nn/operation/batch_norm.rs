@@ -33,7 +33,7 @@ struct BatchStatistics<T> {
     scale: Vec<T>,
     shift: Vec<T>,
     mean: Vec<T>,
-    /// Backward, see [`BatchNorm::slopes`].
+    /// Coefficients of the backward pass, see [`BatchNorm::slopes`].
     slopes: [Vec<T>; 3],
 }
 

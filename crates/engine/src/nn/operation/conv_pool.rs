@@ -190,7 +190,7 @@ impl<T: Float> ConvPool<T> {
 }
 
 impl<T: Float> PoolPart<T> {
-    /// Rows from `first` on of the gradient of the weight, of shape (rows, filters), summed over `parts`.
+    /// Rows starting at `first` of the gradient of the weight, of shape (rows, filters), summed over `parts`.
     pub fn weight_gradient<'a>(
         windows: &PooledWindows,
         parts: impl Iterator<Item = &'a Self> + Clone,
@@ -214,7 +214,7 @@ fn row_of_filter(windows: &PooledWindows, row: usize) -> usize {
     row / windows.span * windows.padded_span() + row % windows.span
 }
 
-/// Image after image, each of `outputs` numbers.
+/// One image after the other, each of `outputs` elements.
 pub(super) fn routed<'a, T>(
     outputs: usize,
     y: &'a [T],

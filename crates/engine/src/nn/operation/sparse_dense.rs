@@ -14,10 +14,10 @@ use crate::nn::plan::{Op, Plan};
 use crate::nn::rows::{matrix, matrix_mut};
 use crate::nn::{Batch, Float, Network};
 
-/// Units that one task takes care of: their weights stay in the second cache of a core.
+/// Number of units per task. Their weights fit in the L2 cache of a core.
 const UNITS: usize = 2 * PANEL;
 
-/// Images that one task reads.
+/// Number of images that a task converts.
 const IMAGES: usize = 8;
 
 /// A `dense` layer that reads the images, on inputs of which most numbers are 0.
@@ -34,7 +34,7 @@ pub(in crate::nn) struct SparseDense<T> {
 
 /// Some units of the layer.
 struct Block<T> {
-    /// The first of them.
+    /// Index of the first unit.
     first: usize,
     /// W, shape (inputs, units), and the optimiser's state for it.
     weight: Panels<T>,
@@ -42,13 +42,13 @@ struct Block<T> {
     /// y, shape (rows, units).
     y: Panels<T>,
     dy: Panels<T>,
-    /// dW, if it is wanted for itself.
+    /// dW, if it is reported or clipped.
     gradient: Panels<T>,
     /// dW of some inputs.
     part: Aligned<T>,
 }
 
-/// What is done for all rows together, before they go their ways.
+/// Work on all rows of the batch, before these are divided into groups.
 enum StartPart<'a, T> {
     Block(&'a mut Block<T>),
     Span(SparseSpan<'a>),
@@ -130,7 +130,7 @@ impl<T: Float> SparseDense<T> {
         self.blocks.iter().for_each(|block| block.weight.copy_to(0, block.columns_mut(&mut weight)));
     }
 
-    /// Takes the optimiser's state for the weight over, tensor after tensor.
+    /// Packs the optimiser's state for the weight, one tensor after the other.
     pub fn pack_states<'a>(&mut self, states: impl Iterator<Item = &'a mut [T]>)
     where
         T: 'a,
@@ -146,7 +146,7 @@ impl<T: Float> SparseDense<T> {
         }
     }
 
-    /// Gives it back.
+    /// Unpacks the optimiser's state.
     pub fn unpack_states<'a>(&self, states: impl Iterator<Item = &'a mut [T]>)
     where
         T: 'a,
@@ -189,31 +189,31 @@ impl<T: Float> SparseDense<T> {
         });
     }
 
-    /// Copies y of the rows from `first` on.
+    /// Copies the rows of y starting at `first`.
     pub fn write_y(&self, first: usize, y: &mut ArrayViewMut2<T>) {
         self.blocks.iter().for_each(|block| block.y.copy_to(first, block.columns_mut(y)));
     }
 
-    /// The parts of a step that follow on the backward pass, one for each of some units.
+    /// The tasks after the backward pass, one for each block of units.
     pub fn steps(&mut self) -> impl DoubleEndedIterator<Item = BlockStep<'_, T>> + Send {
         let Self { rows, columns, blocks, .. } = self;
         let (rows, columns) = (&*rows, &*columns);
         blocks.iter_mut().map(move |block| BlockStep { rows: rows.view(), columns, block })
     }
 
-    /// Copies what [`BlockStep::sum_gradient`] has summed.
+    /// Copies the gradient summed by [`BlockStep::sum_gradient`].
     pub fn write_gradient(&self, gradient: &mut ArrayViewMut2<T>) {
         self.blocks.iter().for_each(|block| block.gradient.copy_to(0, block.columns_mut(gradient)));
     }
 }
 
 impl<T: Float> Block<T> {
-    /// The columns that belong to these units.
+    /// The columns of `matrix` that belong to these units.
     fn columns<'a>(&self, matrix: &ArrayView2<'a, T>) -> ArrayView2<'a, T> {
         matrix.slice_move(s![.., self.first..self.first + self.weight.columns()])
     }
 
-    /// [`Self::columns`], to be changed.
+    /// Mutable [`Self::columns`].
     fn columns_mut<'a>(&self, matrix: &'a mut ArrayViewMut2<T>) -> ArrayViewMut2<'a, T> {
         matrix.slice_mut(s![.., self.first..self.first + self.weight.columns()])
     }
@@ -227,7 +227,7 @@ pub(in crate::nn) struct BlockStep<'a, T> {
 }
 
 impl<T: Float> BlockStep<'_, T> {
-    /// `dW = Σ xᵀ · dy` over `dys`, those of all rows in order.
+    /// `dW = Σ xᵀ · dy` over `dys`, which are the dy of all rows in order.
     pub fn sum_gradient<'a>(self, dys: impl Iterator<Item = ArrayView2<'a, T>>)
     where
         T: 'a,
@@ -237,15 +237,15 @@ impl<T: Float> BlockStep<'_, T> {
         });
     }
 
-    /// Moves the weights by the gradient that [`Self::sum_gradient`] has summed.
+    /// Updates the weights with the gradient summed by [`Self::sum_gradient`].
     pub fn apply(self, rule: &Rule<T>) {
         let Block { weight, states, gradient, .. } = self.block;
         let gradient = gradient.values_mut();
         apply(rule, weight, states, 0..gradient.len(), gradient);
     }
 
-    /// [`Self::sum_gradient`] and [`Self::apply`] for some inputs after the other, while their weights are
-    /// in a core's first cache.
+    /// [`Self::sum_gradient`] and [`Self::apply`] for some inputs at a time, while their weights are in a
+    /// core's L1 cache.
     pub fn sum_and_apply<'a>(self, dys: impl Iterator<Item = ArrayView2<'a, T>>, rule: &Rule<T>)
     where
         T: 'a,
@@ -255,8 +255,8 @@ impl<T: Float> BlockStep<'_, T> {
         });
     }
 
-    /// Calls `work` with dW of some inputs after the other, panel by panel, and with where its numbers lie in
-    /// those of the weight.
+    /// Calls `work` with the gradient of some inputs at a time, panel by panel, and the range of the weight's
+    /// elements that it belongs to.
     fn for_each_part<'a>(
         self,
         dys: impl Iterator<Item = ArrayView2<'a, T>>,
@@ -282,7 +282,7 @@ impl<T: Float> BlockStep<'_, T> {
     }
 }
 
-/// Moves `numbers` of the weight by their gradient.
+/// Updates a range of the weight's elements.
 fn apply<T: Float>(
     rule: &Rule<T>,
     weight: &mut Panels<T>,

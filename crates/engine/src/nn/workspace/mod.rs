@@ -9,23 +9,23 @@ use super::group::Group;
 use super::operation::Operation;
 use super::{Batch, Float, Layer, Loss, Network, Optimizer, Plan, Pool};
 
-/// What a batch came to.
+/// Loss and accuracy of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct StepLoss {
-    /// Sum of the rows' losses.
+    /// Sum of the losses of all rows.
     pub loss_sum: f64,
-    /// Rows whose largest score is their label's.
+    /// Number of rows whose largest score is that of their label.
     pub correct: usize,
 }
 
 /// ∂L/∂W and ∂L/∂b of a layer.
 #[derive(Clone, Debug)]
 pub struct Gradient<T> {
-    /// Its place in the network.
+    /// Index of the layer.
     pub layer: usize,
-    /// Of the shape of the weight.
+    /// Has the shape of the weight.
     pub weight: Array2<T>,
-    /// Of the shape of the bias.
+    /// Has the shape of the bias.
     pub bias: Array1<T>,
 }
 
@@ -45,12 +45,12 @@ impl<T: Float> Gradient<T> {
     }
 }
 
-/// Everything a step needs besides the parameters, allocated once: the values each layer keeps
-/// for its backward pass, the gradients, and the weights as the products read them.
+/// All memory of a step besides the parameters, allocated once: the values that each layer keeps for its
+/// backward pass, the gradients, and the packed weights.
 ///
-/// The rows of a batch are dealt to groups, one task each; a sparse first layer is done for all of them before.
-/// Between two `batch_norm` layers, or where there is none from there to the last layer and back, the groups go on
-/// without each other.
+/// The rows of a batch are divided into groups, with one task each. A sparse first layer is computed for all
+/// of them before that. The groups are independent of each other until they reach a `batch_norm`, where they
+/// synchronise.
 pub struct Workspace<T> {
     plan: Plan,
     operations: Vec<Operation<T>>,
@@ -60,12 +60,12 @@ pub struct Workspace<T> {
 }
 
 impl<T: Float> Workspace<T> {
-    /// Room for steps of `network` on batches of up to `batch_size` rows of any numbers.
+    /// Memory for steps of `network` on batches of up to `batch_size` rows, with no assumption about zeros.
     pub fn new(network: &Network<T>, batch_size: usize) -> Self {
         Self::planned(network, Plan::new(&network.kinds(), network.shapes(), batch_size, 1.0))
     }
 
-    /// Room for steps of `network` as `plan`, which was made for it, has them.
+    /// Memory for steps of `network` as decided by `plan`, which was made for it.
     pub fn planned(network: &Network<T>, plan: Plan) -> Self {
         let gradient = |(index, layer): (usize, &Layer<T>)| {
             let (weight, bias) = layer.parameters()?;
@@ -75,7 +75,7 @@ impl<T: Float> Workspace<T> {
         Self { gradients, ..Self::without_gradients(plan) }
     }
 
-    /// [`Self::planned`] for passes whose gradients are never held all at once, see [`Self::visit_gradients`].
+    /// As [`Self::planned`], but without memory for all gradients at once. See [`Self::visit_gradients`].
     pub(super) fn without_gradients(plan: Plan) -> Self {
         Self {
             operations: (0..plan.ops.len()).map(|number| Operation::new(&plan, number)).collect(),
@@ -91,8 +91,8 @@ impl<T: Float> Workspace<T> {
         self.plan.bytes::<T>(0) as usize
     }
 
-    /// Forward, loss and backward for one batch; the gradients of the mean loss are then in
-    /// [`Self::gradients`]. The sums run in an order that depends on the batch alone.
+    /// Forward, loss and backward for one batch. Sets [`Self::gradients`] to the gradients of the mean loss.
+    /// The order of the sums depends on the batch only.
     pub fn backpropagate(
         &mut self,
         network: &Network<T>,
@@ -106,7 +106,7 @@ impl<T: Float> Workspace<T> {
         result
     }
 
-    /// The loss of a batch as a training step computes it, without the gradients.
+    /// The loss of a batch as in a training step, without gradients.
     pub fn training_loss(
         &mut self,
         network: &Network<T>,
@@ -118,8 +118,8 @@ impl<T: Float> Workspace<T> {
         self.pass(network, loss, batch, false, pool)
     }
 
-    /// Loss and accuracy on a batch of any size, as the network answers at inference; `None` where `go_on`, asked
-    /// every some hundred images, says no.
+    /// Loss and accuracy on a batch of any size, at inference. `None` if `go_on` returns false. It is called
+    /// every few hundred images.
     pub fn evaluate(
         &mut self,
         network: &Network<T>,
@@ -162,7 +162,7 @@ impl<T: Float> Workspace<T> {
         &self.gradients
     }
 
-    /// Moves the running statistics of `network` towards those of the last [`Self::backpropagate`].
+    /// Moves the running statistics of `network` towards the moments of the last [`Self::backpropagate`].
     pub fn track_statistics(&self, network: &mut Network<T>) {
         for operation in &self.operations {
             if let Operation::BatchNorm(norm) = operation {
@@ -171,7 +171,7 @@ impl<T: Float> Workspace<T> {
         }
     }
 
-    /// Lets the following steps note which outputs of a relu are ever above 0, or no more.
+    /// Starts or stops recording which outputs of a relu are ever above 0.
     pub fn watch_units(&mut self, watch: bool) {
         self.is_watching = watch;
         if watch {
@@ -179,9 +179,9 @@ impl<T: Float> Workspace<T> {
         }
     }
 
-    /// Fraction of the units of the relu at `index` that were 0 for every row of the watched steps; a
-    /// unit of an image is a channel at all its places, or at those that pooling after it reads. `None` of
-    /// any other layer.
+    /// Fraction of the units of the relu at `index` that were 0 for every row of the watched steps. A unit of
+    /// an image is a channel at all its pixels, or at those that a fused pooling selects. `None` for any
+    /// other layer.
     pub fn dead_fraction(&self, network: &Network<T>, index: usize) -> Option<f64> {
         let relu = self.operations.iter().filter_map(Operation::relu).find(|relu| relu.layer == index)?;
         let units = network.shapes()[index].channels;
@@ -189,32 +189,32 @@ impl<T: Float> Workspace<T> {
         Some(dead as f64 / units as f64)
     }
 
-    /// Lays the weights out as the products read them.
+    /// Packs the weights for products.
     pub(super) fn pack(&mut self, network: &Network<T>) {
         self.operations.iter_mut().for_each(|operation| operation.pack(network));
     }
 
-    /// [`Self::pack`] of one weight of the layer at `index`.
+    /// Packs a single weight of the layer at `index`.
     pub(super) fn pack_one(&mut self, network: &Network<T>, index: usize, row: usize, column: usize) {
         let number = self.plan.ops.iter().position(|op| op.layers.contains(&index));
         self.operations[number.expect("an operation for each layer")].pack_one(network, row, column);
     }
 
-    /// Gives `network` the weights that only this has kept up to date since [`Self::pack`].
+    /// Writes the weights back to `network` that only the workspace has kept up to date since [`Self::pack`].
     pub(super) fn unpack(&self, network: &mut Network<T>) {
         if let Some(Operation::SparseDense(sparse)) = self.operations.first() {
             sparse.unpack(network);
         }
     }
 
-    /// Takes the optimiser's state over, where it belongs to weights that only this keeps up to date.
+    /// Packs the optimiser's state for weights that only the workspace keeps up to date.
     pub(super) fn pack_states(&mut self, optimizer: &mut Optimizer<T>) {
         if let Some(Operation::SparseDense(sparse)) = self.operations.first_mut() {
             sparse.pack_states(optimizer.first_state_mut());
         }
     }
 
-    /// Gives it back.
+    /// Unpacks the optimiser's state.
     pub(super) fn unpack_states(&self, optimizer: &mut Optimizer<T>) {
         if let Some(Operation::SparseDense(sparse)) = self.operations.first() {
             sparse.unpack_states(optimizer.first_state_mut());
@@ -222,7 +222,7 @@ impl<T: Float> Workspace<T> {
     }
 }
 
-/// The place of the largest value, the first of equals.
+/// Index of the largest value, the first one of equals.
 pub fn argmax<'a, T: Float>(values: impl Iterator<Item = &'a T>) -> usize {
     let mut best = (0, T::neg_infinity());
     for (index, &value) in values.enumerate() {

@@ -20,7 +20,7 @@ fn packed(operation: &Operation<f64>) -> (Vec<&Panels<f64>>, &[f64]) {
     }
 }
 
-/// In every layout, so that a difference is taken of the number that was meant.
+/// Checks every layout, since a numerical derivative must perturb exactly the intended weight.
 #[test]
 fn a_weight_that_is_packed_alone_lies_where_packing_all_puts_it() {
     let dense = |units| LayerSpec::Dense { units, init: Init::He };
@@ -30,7 +30,7 @@ fn a_weight_that_is_packed_alone_lies_where_packing_all_puts_it() {
     let plain = [conv, LayerSpec::BatchNorm, conv, dense(40), dense(3)];
     let lists = [dense(70), LayerSpec::Relu, dense(3)];
     let image = Shape { height: 8, width: 8, channels: 2 };
-    // The second time the first layer is taken as sparse.
+    // In the last case the first layer is sparse.
     for (input, layers, nonzero) in [
         (image, &fused[..], 1.0),
         (image, &plain, 1.0),

@@ -1,4 +1,4 @@
-//! From the gradients to the next weights.
+//! Sums the gradients and updates the weights.
 
 use ndarray::ArrayView2;
 
@@ -13,7 +13,7 @@ use crate::nn::rows::matrix;
 use crate::nn::{Float, Layer, Network, Pool};
 
 impl<T: Float> Workspace<T> {
-    /// The gradients of the batch from what the last [`Self::pass`] left in the groups.
+    /// Sums the gradients of the batch from what the last [`Self::pass`] left in the groups.
     pub(in crate::nn) fn sum_gradients(&mut self, pool: &Pool) {
         let Self { groups, operations, gradients, .. } = self;
         let (mut sparse, trained) = trained(operations);
@@ -32,9 +32,9 @@ impl<T: Float> Workspace<T> {
         }
     }
 
-    /// Calls `visit` with some numbers of the gradient after the other, from what the last [`Self::pass`] left in the
-    /// groups: with the place of the layer, whether it is the bias, and where the numbers begin in row order. For networks
-    /// whose first layer is not taken as sparse.
+    /// Calls `visit` with parts of the gradient, from what the last [`Self::pass`] left in the groups: the
+    /// index of the layer, whether the part belongs to the bias, its offset in row-major order, and its
+    /// elements. The first layer must not be sparse.
     pub(in crate::nn) fn visit_gradients(
         &mut self,
         network: &Network<T>,
@@ -60,8 +60,8 @@ impl<T: Float> Workspace<T> {
         }
     }
 
-    /// Moves every weight by its gradient and packs it again, some at a time, while they are in a core's
-    /// cache; first sums the gradients where that is still to be done.
+    /// Updates the weights and packs them again, some rows at a time, while they are in a core's cache. Sums
+    /// the gradients first, unless that is already done.
     pub(in crate::nn) fn update<'a>(
         &mut self,
         network: &mut Network<T>,
@@ -100,14 +100,14 @@ impl<T: Float> Workspace<T> {
     }
 }
 
-/// What the gradients are summed in.
+/// A task of summing the gradients.
 enum SumPart<'a, T> {
     Block(BlockStep<'a, T>),
     Rows(GradientRows<'a, T>),
     Bias(GradientBias<'a, T>),
 }
 
-/// What the weights are moved in.
+/// A task of updating the weights.
 enum UpdatePart<'a, 's, T> {
     Block(BlockStep<'a, T>),
     Rows(RowsUpdate<'a, 's, T>),
@@ -167,7 +167,7 @@ impl<T: Float> BiasUpdate<'_, '_, T> {
     }
 }
 
-/// Some rows of a gradient.
+/// Some rows of the gradient of a weight.
 struct GradientRows<'a, T> {
     number: usize,
     sum: GradientSum<'a, T>,
@@ -176,7 +176,7 @@ struct GradientRows<'a, T> {
     weight: &'a mut [T],
 }
 
-/// The part of a gradient that is the bias's.
+/// The gradient of a bias.
 struct GradientBias<'a, T> {
     number: usize,
     sum: Option<GradientSum<'a, T>>,

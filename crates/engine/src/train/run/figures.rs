@@ -1,12 +1,12 @@
 use crate::nn::{Network, Workspace, square_sum};
 use crate::train::LayerMetrics;
 
-/// The step of an epoch, from 0, whose figures are reported: the last with a whole batch, or the only one.
+/// The index of the step in an epoch whose layer metrics are computed: the last one with a full batch, or the only one.
 pub(super) fn measured_step(examples: usize, batch_size: usize) -> usize {
     (examples / batch_size).max(1) - 1
 }
 
-/// Room for the figures of each layer.
+/// Layer metrics without values.
 pub(super) fn unmeasured(network: &Network<f32>) -> Vec<LayerMetrics> {
     let layer = |index| LayerMetrics {
         layer: network.layer_name(index),

@@ -13,57 +13,57 @@ use super::{EpochMetrics, LayerMetrics, StepMetrics, TrainSpec};
 use crate::data::{Dataset, Partition, Split, epoch_order};
 use crate::nn::{Batch, Draw, Images, Loss, Network, Plan, Pool, Trainer, Workspace};
 
-/// A figure of a whole split.
+/// Loss and accuracy on a whole split.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Evaluation {
     /// Mean loss.
     pub loss: f64,
-    /// Fraction of right answers.
+    /// Fraction of correct predictions.
     pub accuracy: f64,
 }
 
-/// How a run ended.
+/// The end of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// All epochs are done, or a goal is reached.
+    /// All epochs are done, or the target accuracy or early stopping ended the run.
     Finished {
-        /// The state at the end.
+        /// The final state.
         state: Box<TrainState>,
-        /// Measured once, on the test split.
+        /// The only evaluation on the test split.
         test: Evaluation,
     },
-    /// The observer stopped it.
+    /// The observer stopped the run.
     Stopped {
-        /// The state it can go on from.
+        /// The state from which the run can resume.
         state: Box<TrainState>,
     },
-    /// The observer stopped it while a split was measured, between two states that it could go on from.
+    /// The observer stopped the run during an evaluation, between two states from which it could resume.
     Interrupted,
 }
 
-/// Why a run ended early.
+/// The reason why a run failed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TrainError<E> {
-    /// The loss is no finite number any more.
+    /// The loss became infinite or NaN.
     #[error("the loss is not finite at step {step} of epoch {epoch}; try a lower learning rate")]
     Diverged {
-        /// Number of the epoch, from 1.
+        /// Number of the epoch, starting at 1.
         epoch: u32,
-        /// Number of the step in the job, from 1.
+        /// Number of the step in the job, starting at 1.
         step: u64,
     },
-    /// The observer failed.
+    /// The observer returned an error.
     #[error(transparent)]
     Observer(E),
 }
 
 /// Trains from `state` to the end of `spec`.
 ///
-/// The result is a function of spec, data and state: the number of threads of `pool` and the stops
-/// on the way change no bit of it.
+/// The result is a function of spec, data and state. Neither the number of threads of `pool` nor
+/// interruptions change a bit of it.
 ///
 /// # Errors
-/// If the loss stops being finite, or the observer fails.
+/// If the loss becomes infinite or NaN, or the observer returns an error.
 pub fn run<O: Observer>(
     spec: &TrainSpec,
     dataset: &Dataset,
@@ -91,7 +91,7 @@ pub fn run<O: Observer>(
     run.finish(state, observer)
 }
 
-/// What a run needs besides its state.
+/// The data of a run besides its state.
 struct Run<'a> {
     spec: &'a TrainSpec,
     dataset: &'a Dataset,
@@ -101,9 +101,9 @@ struct Run<'a> {
     steps_per_epoch: usize,
     images: Box<dyn Images<f32> + 'a>,
     workspace: Workspace<f32>,
-    /// The network before the step that is measured.
+    /// The network before the step whose metrics are computed.
     before_step: Network<f32>,
-    /// What that step has come to.
+    /// The metrics of the layers in that step.
     layers: Vec<LayerMetrics>,
 }
 
@@ -136,14 +136,15 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Takes the steps of the epoch that are left; the learning rate of the last one, or `None` if the observer stops the run.
+    /// Takes the remaining steps of the epoch. Returns the learning rate of the last one, or `None` if the
+    /// observer stops the run.
     fn epoch<O: Observer>(
         &mut self,
         state: &mut TrainState,
         observer: &mut O,
     ) -> Result<Option<f64>, TrainError<O::Error>> {
         let order = epoch_order(&self.partition.train, self.spec.seed, state.epoch);
-        // After that step only the last one is left to measure.
+        // If that step is already taken, only the last one remains.
         let measured = measured_step(order.len(), self.spec.batch_size).max(state.step);
         let mut learning_rate = 0.0;
         while state.step < self.steps_per_epoch {
@@ -158,7 +159,7 @@ impl<'a> Run<'a> {
         Ok(Some(learning_rate))
     }
 
-    /// Takes steps until something interrupts them; also returns the learning rate of the last one.
+    /// Takes steps until something interrupts them. Also returns the learning rate of the last step.
     fn steps<O: Observer>(
         &mut self,
         state: &mut TrainState,
@@ -199,7 +200,8 @@ impl<'a> Run<'a> {
             running.correct += result.correct;
             let metrics = StepMetrics { step: number, loss, learning_rate };
             let goes_on = observer.step(&StepReport { epoch: *epoch + 1, images: rows.len(), metrics });
-            // What was measured is in no state, so from there on an epoch goes to its end.
+            // The layer metrics are not part of the state, so the epoch is not interrupted after they are
+            // computed.
             if *step > measured {
                 continue;
             }
@@ -213,13 +215,13 @@ impl<'a> Run<'a> {
         Ok((Pause::EpochEnd, learning_rate))
     }
 
-    /// Measures the examples that are held out, if there are any; `None` if the observer stops the run.
+    /// Evaluates the validation examples, if there are any. `None` if the observer stops the run.
     fn validate<O: Observer>(&mut self, state: &TrainState, observer: &O) -> Option<Option<Evaluation>> {
         let (split, rows) = (&self.dataset.train, self.partition.validation.as_slice());
         if rows.is_empty() { Some(None) } else { self.evaluate(state, split, rows, observer).map(Some) }
     }
 
-    /// What the network that is published comes to on some examples of a split.
+    /// Evaluates the published network on some examples of a split.
     fn evaluate<O: Observer>(
         &mut self,
         state: &TrainState,
@@ -235,7 +237,7 @@ impl<'a> Run<'a> {
         Some(Evaluation { loss: sum.loss_sum / examples, accuracy: sum.correct as f64 / examples })
     }
 
-    /// The figures of an epoch whose steps are taken.
+    /// The metrics of an epoch after its last step.
     fn metrics(
         &self,
         state: &TrainState,
@@ -254,7 +256,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Measures the test split, once.
+    /// Evaluates the test split, once.
     fn finish<O: Observer>(
         mut self,
         state: TrainState,
@@ -278,14 +280,14 @@ fn rate(spec: &TrainSpec, number: u64, steps_per_epoch: usize) -> f64 {
     spec.schedule.rate(spec.optimizer.learning_rate(), number - 1, steps, steps_per_epoch)
 }
 
-/// Why steps are interrupted: the network is then whole again.
+/// The reason for interrupting the steps. The network has its newest weights then.
 enum Pause {
     EpochEnd,
     Checkpoint,
     Stop,
 }
 
-/// The last step taken has ruined the weights.
+/// The last step has ruined the weights.
 fn diverged<E>(state: &TrainState) -> TrainError<E> {
     let step = state.optimizer.steps();
     TrainError::Diverged { epoch: state.epoch + u32::from(state.step > 0), step }

@@ -3,58 +3,59 @@ use std::convert::Infallible;
 use super::TrainState;
 use crate::train::{EpochMetrics, StepMetrics};
 
-/// Follows a training run and may stop it. The default methods let it run to its end.
+/// Observes a training run and can stop it. The default methods let it run to the end.
 pub trait Observer {
-    /// What an observer can fail with.
+    /// The error that an observer can return.
     type Error;
 
-    /// Before the first step, with the bytes that the workspace of a step takes.
+    /// Called before the first step, with the bytes that the workspace of a step allocates.
     fn begin(&mut self, _workspace_bytes: usize) {}
 
-    /// After every step; `false` stops the run.
+    /// Called after every step. Returning `false` stops the run.
     fn step(&mut self, _report: &StepReport) -> bool {
         true
     }
 
-    /// Asked after every step but the last of an epoch: whether [`Self::checkpoint`] is to be called now.
+    /// Called after every step except the last of an epoch. Returning `true` requests a call of
+    /// [`Self::checkpoint`].
     fn is_checkpoint_due(&self) -> bool {
         false
     }
 
-    /// In the middle of an epoch, with the state a run can go on from.
+    /// Called within an epoch, with a state from which the run can resume.
     ///
     /// # Errors
-    /// Ends the run.
+    /// An error ends the run.
     fn checkpoint(&mut self, _state: &TrainState) -> Result<(), Self::Error> {
         Ok(())
     }
 
-    /// Asked while a split is measured: whether the run shall end there.
+    /// Called during an evaluation. Returning `true` stops the run there.
     fn is_stopped(&self) -> bool {
         false
     }
 
-    /// After every epoch, with the state a run can go on from.
+    /// Called after every epoch, with a state from which the run can resume.
     ///
     /// # Errors
-    /// Ends the run.
+    /// An error ends the run.
     fn epoch(&mut self, _metrics: &EpochMetrics, _state: &TrainState) -> Result<(), Self::Error> {
         Ok(())
     }
 }
 
-/// Nobody: the run goes to its end.
+/// An observer that does nothing.
 impl Observer for () {
     type Error = Infallible;
 }
 
-/// Where a run stands after a step.
+/// Progress of a run after a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepReport {
-    /// Number of the epoch, from 1.
+    /// Number of the epoch, starting at 1.
     pub epoch: u32,
-    /// Images of the step.
+    /// Number of images in the step.
     pub images: usize,
-    /// The step.
+    /// Metrics of the step.
     pub metrics: StepMetrics,
 }

@@ -1,24 +1,25 @@
 use crate::nn::{Network, Optimizer, Shape, ShapeError, StepLoss};
 use crate::train::{EpochMetrics, TrainSpec};
 
-/// All that a run can go on from: with the spec and the data it decides every bit of the result.
+/// The state from which a run can resume. Together with the spec and the data it determines every bit of the
+/// result.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainState {
-    /// The parameters.
+    /// The parameters and buffers.
     pub network: Network<f32>,
-    /// The average of the parameters over the steps, if the spec asks for one.
+    /// The average of the weights over the steps, if the spec asks for one.
     pub average: Option<Network<f32>>,
     /// The update rule and its state.
     pub optimizer: Optimizer<f32>,
-    /// Epochs completed.
+    /// Number of completed epochs.
     pub epoch: u32,
-    /// Steps of the next epoch already taken.
+    /// Number of steps already taken in the next epoch.
     pub step: usize,
-    /// What those steps came to.
+    /// Loss and accuracy of those steps.
     pub running: StepLoss,
     /// The lowest validation loss so far.
     pub best_validation_loss: Option<f64>,
-    /// Epochs since then.
+    /// Number of epochs since then.
     pub stale_epochs: u32,
     /// Validation accuracy of the last epoch.
     pub validation_accuracy: Option<f64>,
@@ -65,7 +66,7 @@ impl TrainState {
         self.average.as_ref().unwrap_or(&self.network)
     }
 
-    /// Whether nothing is left to train.
+    /// Whether there is nothing left to train.
     pub fn is_finished(&self, spec: &TrainSpec) -> bool {
         let reached = match (spec.target_accuracy, self.validation_accuracy) {
             (Some(target), Some(accuracy)) => accuracy >= target,

@@ -1,63 +1,62 @@
 use crate::nn::Float;
 
-/// The registers that hold numbers of a type, for each kind of instructions.
+/// The vector register types of a number type, for each instruction set.
 pub trait Vectors: Copy + Send + Sync + 'static {
-    /// 128 bits.
+    /// A register of 128 bits.
     #[cfg(target_arch = "aarch64")]
     type Neon: Simd<Number = Self>;
-    /// 256 bits.
+    /// A register of 256 bits.
     #[cfg(target_arch = "x86_64")]
     type Avx2: Simd<Number = Self>;
-    /// 512 bits.
+    /// A register of 512 bits.
     #[cfg(target_arch = "x86_64")]
     type Avx512: Simd<Number = Self>;
 }
 
-/// An inner loop, written once for all kinds of registers.
+/// An inner loop that is written once for all register types.
 pub trait Kernel<T> {
-    /// Runs it.
+    /// Runs the loop.
     ///
     /// # Safety
-    /// The processor has the instructions of `V`. Implementations are `inline(always)`, so that they
-    /// are compiled for them.
+    /// The processor must have the instructions of `V`. Implementations are `inline(always)`, so that they
+    /// are compiled for these instructions.
     unsafe fn run<V: Simd<Number = T>>(self);
 }
 
-/// A register of numbers, as wide as some kind of processor has them.
+/// A register of numbers, of the width of an instruction set.
 ///
 /// # Safety
-/// All functions of an implementation for vector instructions may only run on a processor that has
-/// them, inlined into a function with that target feature; pointers must cover [`Simd::LANES`]
-/// numbers.
+/// All functions of an implementation for vector instructions may only run on a processor that has them,
+/// inlined into a function with that target feature. Pointers must cover [`Simd::LANES`] numbers.
 pub unsafe trait Simd: Copy {
-    /// One of its numbers.
+    /// The type of its numbers.
     type Number: Copy + Default + PartialOrd;
 
-    /// Numbers in it.
+    /// How many numbers it holds.
     const LANES: usize;
 
-    /// Such registers of a processor.
+    /// How many such registers the processor has.
     const REGISTERS: usize;
 
-    /// The same number in each lane.
+    /// A register with the same number in each lane.
     unsafe fn splat(value: Self::Number) -> Self;
-    /// The numbers from `from` on.
+    /// Loads the numbers starting at `from`.
     unsafe fn load(from: *const Self::Number) -> Self;
-    /// Writes the numbers from `to` on.
+    /// Stores the numbers starting at `to`.
     unsafe fn store(self, to: *mut Self::Number);
     /// `self + other`.
     unsafe fn add(self, other: Self) -> Self;
     /// `self − other`.
     unsafe fn subtract(self, other: Self) -> Self;
-    /// `a · b + self`, rounded once where the processor can.
+    /// `a · b + self`, rounded once if the processor can.
     unsafe fn add_product(self, a: Self, b: Self) -> Self;
-    /// The larger of each pair; `other` if one is NaN.
+    /// The larger number of each lane, or `other` if one is NaN.
     unsafe fn max(self, other: Self) -> Self;
-    /// `then` where `self > other`, else `otherwise`.
+    /// `then` in lanes with `self > other`, else `otherwise`.
     unsafe fn select_greater(self, other: Self, then: Self, otherwise: Self) -> Self;
-    /// `then` where `self = other`, else `otherwise`.
+    /// `then` in lanes with `self = other`, else `otherwise`.
     unsafe fn select_equal(self, other: Self, then: Self, otherwise: Self) -> Self;
-    /// A bit for each lane above 0, the first lane's lowest.
+    /// A bit for each lane above 0. The first lane is the lowest bit.
     #[inline(always)]
     unsafe fn positive(self) -> u32 {
         // SAFETY: the caller's.
@@ -66,7 +65,7 @@ pub unsafe trait Simd: Copy {
         (0..Self::LANES).map(bit).sum()
     }
 
-    /// A bit for each lane that is not 0, the first lane's lowest.
+    /// A bit for each lane that is not 0. The first lane is the lowest bit.
     #[inline(always)]
     unsafe fn nonzero(self) -> u32 {
         // SAFETY: the caller's.
@@ -75,7 +74,7 @@ pub unsafe trait Simd: Copy {
         (0..Self::LANES).map(bit).sum()
     }
 
-    /// Its numbers, from the first lane on.
+    /// Its numbers, starting with the first lane.
     #[inline(always)]
     unsafe fn numbers(self) -> [Self::Number; LANES_MAX] {
         let mut numbers = [Self::Number::default(); LANES_MAX];
@@ -84,14 +83,14 @@ pub unsafe trait Simd: Copy {
         numbers
     }
 
-    /// A bit for each byte that is not 0, the first byte's lowest.
+    /// A bit for each byte that is not 0. The first byte is the lowest bit.
     #[inline(always)]
     unsafe fn nonzero_bytes(bytes: &[u8; 64]) -> u64 {
         bytes.iter().enumerate().map(|(place, &byte)| u64::from(byte != 0) << place).sum()
     }
 
-    /// `N` registers of numbers, one after the other. A loop, as everywhere in the kernels: what an iterator's
-    /// closure does is compiled without the vector instructions.
+    /// Loads `N` consecutive registers. It is a loop, as everywhere in the kernels, because the closure of an
+    /// iterator would be compiled without the vector instructions.
     #[inline(always)]
     unsafe fn load_all<const N: usize>(from: *const Self::Number) -> [Self; N] {
         // SAFETY: the caller's.
@@ -104,7 +103,7 @@ pub unsafe trait Simd: Copy {
         }
     }
 
-    /// As many numbers as there are, 0 in the other lanes.
+    /// Loads as many numbers as there are, with 0 in the other lanes.
     #[inline(always)]
     unsafe fn load_first(from: &[Self::Number]) -> Self {
         if from.len() == Self::LANES {
@@ -117,7 +116,7 @@ pub unsafe trait Simd: Copy {
         unsafe { Self::load(numbers.as_ptr()) }
     }
 
-    /// Writes as many numbers as there is room for.
+    /// Stores as many numbers as there is room for.
     #[inline(always)]
     unsafe fn store_first(self, to: &mut [Self::Number]) {
         if to.len() == Self::LANES {
@@ -130,14 +129,14 @@ pub unsafe trait Simd: Copy {
     }
 }
 
-/// Numbers in the widest register.
+/// Number of lanes in the widest register.
 pub const LANES_MAX: usize = 16;
 
-/// Eight numbers for any processor: the compiler makes of them what its baseline has.
+/// Eight numbers for any processor. The compiler uses what the baseline of the architecture has.
 #[derive(Clone, Copy)]
 pub struct Portable<T>([T; 8]);
 
-// SAFETY: needs no instruction beyond the baseline.
+// SAFETY: needs no instructions beyond the baseline.
 unsafe impl<T: Float> Simd for Portable<T> {
     type Number = T;
     const LANES: usize = 8;
@@ -190,7 +189,7 @@ unsafe impl<T: Float> Simd for Portable<T> {
     }
 }
 
-/// The functions of a [`Simd`] that are one instruction each, of the same shape on every processor.
+/// The functions of a [`Simd`] that are a single instruction, in the same form for every processor.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! single_instructions {
     ($number:ty, $splat:ident, $load:ident, $store:ident, $add:ident, $sub:ident) => {

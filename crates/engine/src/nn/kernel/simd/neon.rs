@@ -8,7 +8,7 @@ macro_rules! simd {
         $splat:ident, $load:ident, $store:ident, $add:ident, $sub:ident, $fma:ident, $greater:ident, $equal:ident,
         $select:ident
     ) => {
-        // SAFETY: part of every aarch64; loads and stores cover the lanes.
+        // SAFETY: every aarch64 processor has these instructions, and loads and stores cover the lanes.
         unsafe impl Simd for $register {
             type Number = $number;
             const LANES: usize = $lanes;
@@ -22,7 +22,7 @@ macro_rules! simd {
             }
             #[inline(always)]
             unsafe fn max(self, other: Self) -> Self {
-                // The instruction of that name returns NaN if either is NaN.
+                // The instruction of the same name returns NaN if either is NaN.
                 unsafe { self.select_greater(other, self, other) }
             }
             #[inline(always)]

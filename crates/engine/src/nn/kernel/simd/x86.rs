@@ -126,10 +126,10 @@ simd!(
     |bits| u32::from(bits)
 );
 
-/// 32 bytes at a time, on AVX-512 as well: it is not worth more.
+/// Processes 32 bytes at a time, also on AVX-512, where more would gain little.
 ///
 /// # Safety
-/// The processor has AVX2, for which the caller is compiled.
+/// The processor must have AVX2, and the caller must be compiled for it.
 #[inline(always)]
 unsafe fn nonzero_bytes(bytes: &[u8; 64]) -> u64 {
     // SAFETY: the caller's; each load covers half of the bytes.
