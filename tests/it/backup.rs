@@ -13,7 +13,7 @@ use crate::process::{Process, chainrule, output, text};
 use crate::server::TestServer;
 
 /// A job of a few seconds.
-const LONG: &str = r#"{"model": "long", "epochs": 12, "seed": 5, "checkpoint": {"every_epochs": 1, "keep": 100},
+const LONG: &str = r#"{"model": "long", "epochs": 12, "train_samples": 20000, "seed": 5, "checkpoint": {"every_epochs": 1, "keep": 100},
     "network": {"layers": [{"type": "dense", "units": 256}, {"type": "relu"}, {"type": "dense", "units": 10}]}}"#;
 
 fn utf8(path: &Path) -> &str {

@@ -11,7 +11,7 @@ use crate::process::Process;
 use crate::server::TestServer;
 
 /// A job of a few seconds.
-const JOB: &str = r#"{"epochs": 12, "seed": 5, "checkpoint": {"every_epochs": 1, "keep": 100}, "network": {"layers": [
+const JOB: &str = r#"{"epochs": 12, "train_samples": 20000, "seed": 5, "checkpoint": {"every_epochs": 1, "keep": 100}, "network": {"layers": [
     {"type": "dense", "units": 256}, {"type": "relu"}, {"type": "dense", "units": 10}]}}"#;
 
 /// Returns (attempt, step) of the checkpoints of a job, in order.
