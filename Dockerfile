@@ -20,6 +20,7 @@ RUN sed -i '/^\[\[/,/^$/d' Cargo.toml crates/engine/Cargo.toml \
 FROM dependencies AS build
 COPY migrations migrations
 COPY data data
+COPY crates/engine/data crates/engine/data
 COPY crates/engine/src crates/engine/src
 COPY src src
 RUN cargo build --release --locked
