@@ -79,9 +79,9 @@ fn the_job_of_a_killed_server_resumes_on_another_after_its_lease() {
 #[test]
 fn a_second_sigterm_ends_a_server_at_once_and_its_job_resumes_from_a_checkpoint() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut first = Process::serve_with(folder.path(), &["--fault", "hang@step:2000"]);
+    let mut first = Process::serve_with(folder.path(), &["--fault", "hang@step:1000"]);
     let id = id(&first.post_job(&job(5)));
-    first.until(&id, |job| job["progress"]["step"].as_u64() >= Some(2_000));
+    first.until(&id, |job| job["progress"]["step"].as_u64() >= Some(1_000));
     first.signal("TERM");
     // Two signals at the same moment would be delivered as one.
     while first.is_ready() {

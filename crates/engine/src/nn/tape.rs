@@ -77,6 +77,8 @@ impl<T: Float> Tape<T> {
 
     /// Recomputes the scores after the parameters of the layer at `index` have changed.
     pub fn forward_from(&mut self, network: &Network<T>, index: usize) -> ArrayView2<'_, T> {
+        // The former weights are freed before there are new ones.
+        self.packed[index] = Packed::None;
         self.packed[index] = Packed::of(&network.layers()[index], index >= self.errors_from);
         self.values.truncate(index + 1);
         self.run(network, index);
