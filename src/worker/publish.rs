@@ -12,7 +12,7 @@ use crate::train::{Evaluation, TrainSpec, TrainState};
 
 /// The result of an attempt to publish a model.
 enum Success {
-    Published(PublishedModel),
+    Published(Box<PublishedModel>),
     /// An earlier commit was reported as failed but had succeeded.
     PublishedBefore,
     /// Another model has taken the version.
@@ -47,7 +47,7 @@ impl Worker {
                 blob: self.write_blob(lease, &key, &bytes).await?,
             };
             match self.until_taken(lease, async || self.succeed(lease.claim, &model, &progress).await).await {
-                Ok(Success::Published(published)) => break Some(published),
+                Ok(Success::Published(published)) => break Some(*published),
                 Ok(Success::PublishedBefore) => break None,
                 Ok(Success::VersionTaken) => self.blobs.delete_dead([key]).await,
                 Err(error) => {
@@ -82,7 +82,7 @@ impl Worker {
         progress: &Progress,
     ) -> Result<Success, WorkerError> {
         match self.store.succeed(claim, model, progress).await {
-            Ok(Some(published)) => Ok(Success::Published(published)),
+            Ok(Some(published)) => Ok(Success::Published(Box::new(published))),
             Ok(None) => Ok(Success::VersionTaken),
             Err(StoreError::Fenced { .. }) if self.has_succeeded(claim).await? => {
                 Ok(Success::PublishedBefore)

@@ -61,6 +61,9 @@ pub(super) fn numbers_of<T: Float>(plan: &Plan, number: usize, states: usize) ->
     }
 }
 
+/// The packed weights to refresh after an update, if they can be refreshed in place, and what the gradient is summed from.
+type WeightAndSum<'a, T> = (Option<&'a mut PackedDense<T>>, Option<GradientSum<'a, T>>);
+
 impl<T: Float> Operation<T> {
     /// The operation `number` of `plan`.
     pub fn new(plan: &Plan, number: usize) -> Self {
@@ -158,7 +161,7 @@ impl<T: Float> Operation<T> {
 
     /// The weight, if some rows of it at a time are laid out anew in an update, and what the gradient is summed from;
     /// nothing if there are no parameters. A sparse layer sums that of its weight by itself.
-    pub fn trained(&mut self) -> Option<(Option<&mut PackedDense<T>>, Option<GradientSum<'_, T>>)> {
+    pub fn trained(&mut self) -> Option<WeightAndSum<'_, T>> {
         match self {
             Self::Dense(dense) => {
                 let (packed, sum) = dense.trained();
