@@ -21,7 +21,7 @@ pub(super) struct Waiting {
 }
 
 impl Store {
-    /// Puts a job in the queue, unless `queue_max` jobs wait there already, or [`queue_share`] of its client.
+    /// Puts a job in the queue, unless `queue_max` jobs wait there already, or [`queue_share`](super::queue_share) of its client.
     /// It is durable when this returns. Jobs that arrive while a commit is written share the next one.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ pub enum LayerSpec {
         /// Initialisation of the weights.
         init: Init,
     },
-    /// See [`Conv2d`].
+    /// See [`Conv2d`](crate::nn::Conv2d).
     Conv2d {
         /// Number of output channels.
         filters: usize,
@@ -37,7 +37,7 @@ pub enum LayerSpec {
         /// Side of a square, and step from one to the next.
         size: usize,
     },
-    /// See [`BatchNorm`].
+    /// See [`BatchNorm`](crate::nn::BatchNorm).
     BatchNorm,
     /// See [`Dropout`].
     Dropout {
@@ -153,14 +153,14 @@ impl LayerSpec {
 /// What a layer is, without the numbers it has learned.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum LayerKind {
-    /// See [`Dense`].
+    /// See [`Dense`](crate::nn::Dense).
     Dense {
         /// Values of its input.
         inputs: usize,
         /// Values of its output.
         units: usize,
     },
-    /// See [`Conv2d`].
+    /// See [`Conv2d`](crate::nn::Conv2d).
     Conv2d {
         /// How a filter moves over its input.
         window: Window,
@@ -169,7 +169,7 @@ pub enum LayerKind {
     },
     /// See [`Pooling`].
     Pooling(Pooling),
-    /// See [`BatchNorm`].
+    /// See [`BatchNorm`](crate::nn::BatchNorm).
     BatchNorm {
         /// Values at each place.
         channels: usize,
