@@ -25,7 +25,7 @@ const BESIDE_MIN: Duration = Duration::from_secs(3);
 /// The time after an attack in which the server should free its memory.
 const AFTER: Duration = Duration::from_secs(5);
 
-/// The time in which attackers must end after they are told to.
+/// The time in which attackers must end after the trial stops them.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// The effects of an attack.

@@ -27,7 +27,7 @@ pub enum OperationError {
     JobNotStopped {
         /// Id of the job.
         id: JobId,
-        /// Its state.
+        /// Queued, running or succeeded.
         state: JobState,
     },
     /// The job has not ended.
@@ -35,7 +35,7 @@ pub enum OperationError {
     JobNotEnded {
         /// Id of the job.
         id: JobId,
-        /// Its state.
+        /// Queued or running.
         state: JobState,
     },
     /// The queue is full, or the caller's share of it.

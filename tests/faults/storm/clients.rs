@@ -76,7 +76,7 @@ impl<'a> Clerk<'a> {
         Self { shared, name: format!("client-{number}"), rng, jobs: Vec::new(), posts: 0 }
     }
 
-    /// Sends requests until it is told to stop.
+    /// Sends requests until the storm stops it.
     pub fn run(mut self) {
         while !self.shared.has_stopped() {
             match self.rng.random_range(0..1000) {

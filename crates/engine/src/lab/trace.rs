@@ -54,10 +54,10 @@ pub struct LayerTrace {
 /// The statistics of an array, and its elements if they were requested.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TracePart {
-    /// Its statistics.
+    /// Figures over all elements; their fields stand next to `array` in JSON.
     #[serde(flatten)]
     pub statistics: TensorStatistics,
-    /// Its elements.
+    /// In the shape of the layer's output, weight or bias; `None` unless arrays were requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub array: Option<Tensor>,
 }

@@ -61,7 +61,7 @@ pub(super) fn numbers_of<T: Float>(plan: &Plan, number: usize, states: usize) ->
     }
 }
 
-/// The packed weights to refresh after an update, if they can be refreshed in place, and what the gradient is summed from.
+/// What an update of a layer needs: see [`Operation::trained`].
 type WeightAndSum<'a, T> = (Option<&'a mut PackedDense<T>>, Option<GradientSum<'a, T>>);
 
 impl<T: Float> Operation<T> {
