@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::checker::{self, History, Law, What};
 use crate::jobs::{ENDED_WITHIN, spec};
 use crate::process::{Client, Serve, Server, has_ended, poll};
-use crate::scenario::{PATIENT, STOPPED_WITHIN, post, settled};
+use crate::scenario::{PATIENT, STOPPED_WITHIN, lose_an_accepted_job, post, settled};
 use crate::shim::{
     CREATES, EDQUOT, EIO, ENOSPC, EROFS, Failure, Number, Place, REMOVES, SYNCS, Shim, WRITES, scratch,
 };
@@ -286,19 +286,13 @@ fn a_job_that_waits_for_the_disk_while_its_server_stops_loses_no_epoch() {
     assert!(violations.is_empty(), "{}", checker::in_words(&violations));
 }
 
-/// The known-bad twin: a disk that acknowledges writes and drops them.
+/// The known-bad twin: a disk that loses what it acknowledged.
 #[test]
 fn the_checks_find_a_job_that_was_accepted_and_not_written() {
-    let (folder, aside) = (scratch(), scratch());
-    let shim = Shim::new(folder.path(), aside.path());
-    let data = shim.folder.join("data");
-    let mut server = shim.serve(&data).start();
+    let folder = scratch();
     let history = History::new();
-    shim.set(Number::Where, Place::Rows as i64);
-    shim.set(Number::Lies, 1);
-    assert!(post(&server.client(), &history, &specs()[2], "late").is_ok());
-    server.kill();
-    let violations = settled(Serve::new(&data).args(&PATIENT).start(), &history, &specs());
+    lose_an_accepted_job(folder.path(), &history);
+    let violations = settled(Serve::new(folder.path()).args(&PATIENT).start(), &history, &specs());
     assert!(checker::count(&violations, Law::Lost) > 0, "found: {}", checker::in_words(&violations));
 }
 

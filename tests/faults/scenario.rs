@@ -47,6 +47,20 @@ pub fn live(client: &Client, history: &History) -> Result<(), Gone> {
     Ok(())
 }
 
+/// Kills a server after it has accepted a job, and removes the rows that only its write-ahead log holds, as
+/// a disk does that acknowledges writes and loses them.
+pub fn lose_an_accepted_job(data: &Path, history: &History) {
+    let mut first = Serve::new(data).args(&PATIENT).start();
+    let status = first.terminate(STOPPED_WITHIN);
+    assert!(status.success(), "{status}: {}", first.errors());
+    let mut server = Serve::new(data).args(&PATIENT).start();
+    assert!(post(&server.client(), history, &specs()[2], "late").is_ok());
+    server.kill();
+    for end in ["wal", "shm"] {
+        std::fs::remove_file(data.join(format!("chainrule.db-{end}"))).expect("a file");
+    }
+}
+
 fn unanswered(
     history: &History,
     asked: u64,

@@ -37,7 +37,6 @@ struct control {
     int64_t quota;        // bytes by which files may still grow; negative: no limit
     int64_t refused;      // operations that failed so far
     int64_t log;          // 1: operations are logged
-    int64_t lies;         // 1: writes are acknowledged and dropped
 };
 
 // Classes of operations that can fail.
@@ -243,7 +242,6 @@ static ssize_t write_at(int file, const char *path, const void *data, size_t siz
         __atomic_add_fetch(&control->refused, 1, __ATOMIC_SEQ_CST);
         return refuse(ENOSPC);
     }
-    if (control->lies && is_meant(path)) return done(size);
     ssize_t written = offset < 0 ? syscall(SYS_write, file, data, fits)
                                  : syscall(SYS_pwrite64, file, data, fits, offset);
     if (written > 0) note(WRITE, inode_of(file), start, path, NULL, data, written);

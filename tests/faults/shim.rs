@@ -35,10 +35,9 @@ pub enum Number {
     Quota,
     Refused,
     Log,
-    Lies,
 }
 
-const NUMBERS: usize = Number::Lies as usize + 1;
+const NUMBERS: usize = Number::Log as usize + 1;
 
 /// The part of the folder in which operations fail.
 #[derive(Clone, Copy, Debug)]

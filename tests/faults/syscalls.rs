@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::checker::{self, History, Law, Violation};
 use crate::random::Random;
-use crate::scenario::{PATIENT, STOPPED_WITHIN, aftermath, live, post, specs};
+use crate::scenario::{PATIENT, STOPPED_WITHIN, aftermath, live, lose_an_accepted_job};
 use crate::shim::{CREATES, EIO, ENOSPC, Failure, Number, Place, REMOVES, SYNCS, Shim, WRITES, scratch};
 
 const SEED: u64 = 5;
@@ -91,21 +91,13 @@ fn a_refusal_of_some_operations_loses_nothing() {
     }
 }
 
-/// The known-bad twin: a crash loses rows whose writes the disk acknowledged and dropped.
+/// The known-bad twin: a death loses rows that the disk acknowledged.
 #[test]
-fn a_death_after_writes_that_were_dropped_is_found() {
-    let (folder, aside) = (scratch(), scratch());
-    let shim = Shim::new(folder.path(), aside.path());
-    let data = shim.folder.join("data");
-    let mut server = shim.serve(&data).args(&PATIENT).start();
+fn a_death_that_loses_acknowledged_writes_is_found() {
+    let folder = scratch();
     let history = History::new();
-    shim.set(Number::Where, Place::Rows as i64);
-    shim.set(Number::Lies, 1);
-    assert!(post(&server.client(), &history, &specs()[0], "kept").is_ok());
-    shim.set(Number::DieAt, shim.get(Number::Operations) + 1);
-    server.wait(STOPPED_WITHIN).expect("a death");
-    shim.set(Number::Lies, 0);
-    let violations = aftermath(&data, &history);
+    lose_an_accepted_job(folder.path(), &history);
+    let violations = aftermath(folder.path(), &history);
     assert!(checker::count(&violations, Law::Lost) > 0, "found: {}", checker::in_words(&violations));
 }
 
