@@ -13,7 +13,7 @@ pub struct Model {
     /// Names of the classes, in the order of the outputs.
     pub classes: Vec<String>,
     /// The network with weights packed for prediction.
-    pub predictor: Predictor<f32>,
+    pub predictor: Predictor,
 }
 
 impl Model {

@@ -38,7 +38,7 @@ fn predict(threads: usize) -> Value {
     let dense = |units| LayerSpec::Dense { units, init: Init::He };
     let layers = [dense(128), LayerSpec::Relu, dense(10)];
     let predictor =
-        Predictor::<f32>::new(Network::new(mnist::shape().input, &layers, 1).expect("layers that fit"));
+        Predictor::new(Network::new(mnist::shape().input, &layers, 1).expect("layers that fit"));
     let test = &mnist::dataset().test;
     let images_per_second = |images: usize| {
         let x = Array2::from_shape_fn((images, mnist::shape().input.len()), |(row, pixel)| {

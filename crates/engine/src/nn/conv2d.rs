@@ -109,6 +109,11 @@ impl<T: Float> Conv2d<T> {
         Shape { height: self.window.height, width: self.window.width, channels: self.filters() }
     }
 
+    /// The fastest instruction set of this processor for this many filters.
+    pub(super) fn instructions(&self) -> Instructions {
+        Instructions::best().for_columns::<T>(self.filters())
+    }
+
     /// `y = x * w + b` for one image, with x (h · w · c) and y (outputs · filters). `weight` is w packed into
     /// panels.
     #[inline(always)]
@@ -117,7 +122,7 @@ impl<T: Float> Conv2d<T> {
         let mut y = matrix_mut(y, self.filters());
         let values = self.pad(x, &mut scratch.padded);
         let windows = Windows { values, rows: &self.places, columns: Some(&self.taps) };
-        matmul_windows(Instructions::best(), windows, [(0, weight.right())], &mut y, start);
+        matmul_windows(self.instructions(), windows, [(0, weight.right())], &mut y, start);
     }
 
     /// `dw += Xᵀ dy` and `db += Σ dy` for one image, with dy (outputs · filters).
@@ -144,7 +149,7 @@ impl<T: Float> Conv2d<T> {
         let mut dweight = gradient.weight.view_mut();
         let values = self.pad(x, &mut scratch.padded);
         let windows = Windows { values, rows: &self.taps, columns: Some(&self.places) };
-        matmul_windows(Instructions::best(), windows, [(0, dy)], &mut dweight, Start::Target);
+        matmul_windows(self.instructions(), windows, [(0, dy)], &mut dweight, Start::Target);
     }
 
     /// `dx[i s + u, j s + v, c] = Σ dy[i, j, f] w[u, v, c, f]` for one image, with dy (outputs · filters) and
@@ -177,7 +182,7 @@ impl<T: Float> Conv2d<T> {
                 let Ok(mut target) = ArrayViewMut2::from_shape(shape, target) else {
                     unreachable!("windows of one row, a stride apart, don't overlap in one column");
                 };
-                matmul_windows(Instructions::best(), windows, parts, &mut target, Start::Target);
+                matmul_windows(self.instructions(), windows, parts, &mut target, Start::Target);
             }
         }
         if padded != input {

@@ -4,7 +4,7 @@ use super::kernel::{Instructions, NonzeroBits, Panels, sparse_matmul};
 use super::layer::values;
 use super::packed::{Packed, PackedDense, numbers_of_packed};
 use super::plan::SPARSE_MAX;
-use super::{Float, Layer, Network, Pool, softmax};
+use super::{Layer, Network, Pool, softmax};
 
 /// Largest number of values of a layer held at a time. The memory of a prediction doesn't grow with its
 /// images.
@@ -19,16 +19,16 @@ const CONVOLUTION_COPIES: usize = 3;
 /// A network prepared for inference: `batch_norm` is folded where possible, and the weights are packed once.
 /// It can be used by any number of threads.
 #[derive(Debug)]
-pub struct Predictor<T> {
-    network: Network<T>,
-    folded: Network<T>,
-    packed: Vec<Packed<T>>,
+pub struct Predictor {
+    network: Network<f32>,
+    folded: Network<f32>,
+    packed: Vec<Packed<f32>>,
     rows: usize,
 }
 
-impl<T: Float> Predictor<T> {
+impl Predictor {
     /// Packs the weights of `network`.
-    pub fn new(network: Network<T>) -> Self {
+    pub fn new(network: Network<f32>) -> Self {
         let folded = network.folded();
         let widest = folded.shapes().iter().map(|shape| shape.len()).max().unwrap_or(1);
         Self {
@@ -40,19 +40,19 @@ impl<T: Float> Predictor<T> {
     }
 
     /// The original network.
-    pub fn network(&self) -> &Network<T> {
+    pub fn network(&self) -> &Network<f32> {
         &self.network
     }
 
     /// Bytes of the weights: original, folded and packed.
     pub fn memory_bytes(&self) -> usize {
         let packed = self.folded.kinds().into_iter().map(|layer| numbers_of_packed(layer, false));
-        (2 * self.network.parameter_count() + packed.sum::<f64>() as usize) * size_of::<T>()
+        (2 * self.network.parameter_count() + packed.sum::<f64>() as usize) * size_of::<f32>()
     }
 
     /// Number of multiplications with weights, per image.
     pub fn multiplications(&self) -> f64 {
-        let of_layer = |(layer, output): (&Layer<T>, &super::Shape)| match layer {
+        let of_layer = |(layer, output): (&Layer<f32>, &super::Shape)| match layer {
             Layer::Dense(dense) => dense.weight.len() as f64,
             Layer::Conv2d(_) => {
                 layer.parameters().map_or(0.0, |(weight, _)| (weight.len() * output.places()) as f64)
@@ -67,19 +67,19 @@ impl<T: Float> Predictor<T> {
         let widest = self.folded.shapes().iter().map(|shape| shape.len()).max().unwrap_or(1);
         let parts = images.div_ceil(self.rows).clamp(1, threads);
         // Input and output of a layer, and the copies of one image in a convolution.
-        parts * (2 * images.min(self.rows) + CONVOLUTION_COPIES) * widest * size_of::<T>()
+        parts * (2 * images.min(self.rows) + CONVOLUTION_COPIES) * widest * size_of::<f32>()
     }
 
     /// The probability of each class, with x (n, inputs) of values from 0 to 1 and a result of shape (n,
     /// classes). An image gets the same bits alone and in a batch.
-    pub fn probabilities(&self, x: ArrayView2<T>) -> Array2<T> {
+    pub fn probabilities(&self, x: ArrayView2<f32>) -> Array2<f32> {
         let mut probabilities = Array2::zeros((x.nrows(), self.network.outputs()));
         self.parts(&x, &mut probabilities).for_each(|(x, p)| self.write_probabilities(x, p));
         probabilities
     }
 
     /// [`Self::probabilities`] on the threads of `pool`, if there are enough images.
-    pub fn probabilities_on(&self, pool: &Pool, x: ArrayView2<T>) -> Array2<T> {
+    pub fn probabilities_on(&self, pool: &Pool, x: ArrayView2<f32>) -> Array2<f32> {
         if x.nrows() <= self.rows {
             return self.probabilities(x);
         }
@@ -91,19 +91,19 @@ impl<T: Float> Predictor<T> {
     /// Images that pass the layers together, with the destination of their probabilities.
     fn parts<'a>(
         &self,
-        x: &'a ArrayView2<T>,
-        probabilities: &'a mut Array2<T>,
-    ) -> impl Iterator<Item = (ArrayView2<'a, T>, ArrayViewMut2<'a, T>)> + Send {
+        x: &'a ArrayView2<f32>,
+        probabilities: &'a mut Array2<f32>,
+    ) -> impl Iterator<Item = (ArrayView2<'a, f32>, ArrayViewMut2<'a, f32>)> + Send {
         let images = x.axis_chunks_iter(Axis(0), self.rows);
         images.zip(probabilities.axis_chunks_iter_mut(Axis(0), self.rows))
     }
 
-    fn write_probabilities(&self, x: ArrayView2<T>, mut probabilities: ArrayViewMut2<T>) {
+    fn write_probabilities(&self, x: ArrayView2<f32>, mut probabilities: ArrayViewMut2<f32>) {
         probabilities.assign(&self.scores(x));
         softmax(probabilities);
     }
 
-    fn scores(&self, x: ArrayView2<T>) -> Array2<T> {
+    fn scores(&self, x: ArrayView2<f32>) -> Array2<f32> {
         let layers = self.folded.layers().iter().zip(&self.packed).zip(&self.folded.shapes()[1..]);
         let (done, mut x) = match self.sparse_start(x) {
             Some((done, y)) => (done, CowArray::from(y)),
@@ -120,7 +120,7 @@ impl<T: Float> Predictor<T> {
 
     /// If skipping zeros is faster, the number of layers computed that way and their output. The bits are the
     /// same.
-    fn sparse_start(&self, x: ArrayView2<T>) -> Option<(usize, Array2<T>)> {
+    fn sparse_start(&self, x: ArrayView2<f32>) -> Option<(usize, Array2<f32>)> {
         let first = self.folded.layers().iter().position(|layer| !matches!(layer, Layer::Flatten))?;
         let (Layer::Dense(dense), Packed::Dense(PackedDense { weight, .. })) =
             (&self.folded.layers()[first], &self.packed[first])

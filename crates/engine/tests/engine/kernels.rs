@@ -40,6 +40,25 @@ fn plain(a: ArrayView2<f32>, b: ArrayView2<f32>, c: &Array2<f32>, start: Start<f
     })
 }
 
+#[test]
+fn registers_that_would_stay_half_empty_are_not_used() {
+    for (columns, expected) in [
+        (1, Instructions::Avx2),
+        (8, Instructions::Avx2),
+        (9, Instructions::Avx512),
+        (16, Instructions::Avx512),
+        (24, Instructions::Avx2),
+        (32, Instructions::Avx512),
+    ] {
+        assert_eq!(Instructions::Avx512.for_columns::<f32>(columns), expected, "{columns} columns");
+    }
+    assert_eq!(Instructions::Avx512.for_columns::<f64>(4), Instructions::Avx2);
+    assert_eq!(Instructions::Avx512.for_columns::<f64>(5), Instructions::Avx512);
+    for kind in [Instructions::Portable, Instructions::Neon, Instructions::Avx2] {
+        assert_eq!(kind.for_columns::<f32>(8), kind);
+    }
+}
+
 proptest! {
     #![proptest_config(config())]
 

@@ -3,7 +3,7 @@
 use chainrule_engine::data::mnist;
 use chainrule_engine::nn::{
     Activation, Batch, Draw, GradientCheck, Init, Layer, LayerSpec, Loss, LossKind, Network, Optimizer,
-    OptimizerSpec, Padding, Plan, Pool, Shape, Trainer, Workspace, clip_scale, gradient_check, shapes,
+    OptimizerSpec, Padding, Plan, Pool, Predictor, Shape, Trainer, Workspace, clip_scale, gradient_check, shapes,
     softmax,
 };
 use ndarray::{Array2, ArrayView2, arr2};
@@ -189,9 +189,9 @@ proptest! {
         let scores = Array2::from_shape_vec((1, expected.len()), expected).expect("a row").dot(&head.weight) + &head.bias;
         let mut expected = scores;
         softmax(expected.view_mut());
-        let found = chainrule_engine::nn::Predictor::new(network.clone()).probabilities(x.view());
-        for (found, expected) in found.iter().zip(&expected) {
-            prop_assert!((found - expected).abs() < 1e-12, "{found} {expected}");
+        let found = Predictor::new(network.converted()).probabilities(x.mapv(|x| x as f32).view());
+        for (&found, expected) in found.iter().zip(&expected) {
+            prop_assert!((f64::from(found) - expected).abs() < 1e-5, "{found} {expected}");
         }
     }
 }
@@ -271,12 +271,12 @@ fn at_inference_a_normalisation_folds_away_and_dropout_does_nothing() {
     }
     let folded = network.folded();
     assert!(folded.layers().len() == with.len() - 1 && network.layers().len() == with.len());
-    let probabilities = chainrule_engine::nn::Predictor::new(network.clone()).probabilities(x.view());
-    let loss_of = |p: ArrayView2<f64>| -> f64 {
-        p.rows().into_iter().zip(&labels).map(|(p, &label)| -p[usize::from(label)].ln()).sum()
+    let probabilities = Predictor::new(network.converted()).probabilities(x.mapv(|x| x as f32).view());
+    let loss_of = |p: ArrayView2<f32>| -> f64 {
+        p.rows().into_iter().zip(&labels).map(|(p, &label)| -f64::from(p[usize::from(label)]).ln()).sum()
     };
     let evaluated = workspace.evaluate(&network, &loss, batch, &pool, || true).expect("measured").loss_sum;
-    assert!((loss_of(probabilities.view()) - evaluated).abs() < 1e-12 * evaluated.abs().max(1.0));
+    assert!((loss_of(probabilities.view()) - evaluated).abs() < 1e-5 * evaluated.abs().max(1.0));
 }
 
 /// Images that are mostly 0, among others without zeros. Alone, the two kinds take different paths.
@@ -284,7 +284,7 @@ fn at_inference_a_normalisation_folds_away_and_dropout_does_nothing() {
 fn an_image_gets_the_same_bits_alone_in_a_batch_and_on_any_number_of_threads() {
     let network = Network::new(Shape::vector(50), &[dense(33), LayerSpec::Relu, dense(10)], 7)
         .expect("layers that fit");
-    let predictor = chainrule_engine::nn::Predictor::<f32>::new(network);
+    let predictor = Predictor::new(network);
     for sparse in [2, 10] {
         let mut x = values(300, 50, 8).mapv(|x| x as f32);
         for (row, mut x) in x.rows_mut().into_iter().enumerate().filter(|(row, _)| row % sparse != 0) {

@@ -16,6 +16,9 @@ pub enum Instructions {
     Avx512,
 }
 
+/// Bytes of the widest register.
+const WIDEST_BYTES: usize = 64;
+
 impl Instructions {
     const ALL: [Self; 4] = [Self::Portable, Self::Neon, Self::Avx2, Self::Avx512];
 
@@ -27,6 +30,15 @@ impl Instructions {
     /// The best instruction set of this processor.
     pub fn best() -> Self {
         Self::ALL.into_iter().rev().find(|kind| kind.is_available()).unwrap_or(Self::Portable)
+    }
+
+    /// The instruction set to use instead for rows of `columns` numbers. If they fill at most half of the last
+    /// register of 512 bits, registers of 256 bits waste less and are faster.
+    #[must_use]
+    pub fn for_columns<T>(self, columns: usize) -> Self {
+        let lanes = WIDEST_BYTES / size_of::<T>();
+        let in_last = columns % lanes;
+        if self == Self::Avx512 && (1..=lanes / 2).contains(&in_last) { Self::Avx2 } else { self }
     }
 
     /// Runs `kernel` with this instruction set.

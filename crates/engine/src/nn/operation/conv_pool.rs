@@ -4,7 +4,7 @@ use super::relu::{self, Relu};
 use super::{GradientSum, conv2d};
 use crate::nn::group::{Pass, Room, Rows, Values};
 use crate::nn::kernel::{
-    Aligned, AliveLists, Instructions, POOL, Panels, Parts, PooledWindows, Routed, add_input_gradient,
+    Aligned, AliveLists, POOL, Panels, Parts, PooledWindows, Routed, add_input_gradient,
     collect_alive, conv_relu_pool,
 };
 use crate::nn::layer::values;
@@ -147,7 +147,7 @@ impl<T: Float> ConvPool<T> {
             let padded = &mut padded[..windows.room()];
             conv.write_padded(x, padded);
             let bias = values(&conv.bias);
-            conv_relu_pool(Instructions::best(), windows, padded, weight.right(), bias, y, route);
+            conv_relu_pool(conv.instructions(), windows, padded, weight.right(), bias, y, route);
         }
         self.relu.watch(pass, rows, y);
     }
@@ -170,14 +170,14 @@ impl<T: Float> ConvPool<T> {
         for (image, (x, gradient)) in images {
             let start = image * windows.room();
             conv.write_padded(x, &mut padded[start..start + windows.room()]);
-            collect_alive(Instructions::best(), windows, gradient, start, lists, dbias);
+            collect_alive(conv.instructions(), windows, gradient, start, lists, dbias);
         }
-        lists.add_outer(Instructions::best(), windows, padded, dweight);
+        lists.add_outer(conv.instructions(), windows, padded, dweight);
         if let Some(mut dx) = dx {
             let weight = self.by_filter.as_ref().expect("w by filter is packed where a dx is wanted");
             for (dx, gradient) in all_mut(&mut dx).chunks_exact_mut(conv.input().len()).zip(gradients()) {
                 dpadded.fill(T::zero());
-                add_input_gradient(Instructions::best(), windows, gradient, weight, dpadded);
+                add_input_gradient(conv.instructions(), windows, gradient, weight, dpadded);
                 conv.read_padded(dpadded, dx);
             }
         }

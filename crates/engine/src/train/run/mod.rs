@@ -80,15 +80,17 @@ pub fn run<O: Observer>(
         let Some(learning_rate) = run.epoch(&mut state, observer)? else {
             return Ok(Outcome::Stopped { state: Box::new(state) });
         };
-        let Some(validation) = run.validate(&state, observer) else { return Ok(Outcome::Interrupted) };
+        let Some(validation) = run.validate(&state, &|| observer.is_stopped()) else {
+            return Ok(Outcome::Interrupted);
+        };
         if validation.is_some_and(|validation| !validation.loss.is_finite()) {
-            return Err(diverged(&state));
+            return Err(diverged(&state).into());
         }
         let metrics = run.metrics(&state, learning_rate, validation);
         state.end_epoch(&metrics);
         observer.epoch(&metrics, &state).map_err(TrainError::Observer)?;
     }
-    run.finish(state, observer)
+    Ok(run.finish(state, &|| observer.is_stopped())?)
 }
 
 /// The data of a run besides its state.
@@ -148,25 +150,31 @@ impl<'a> Run<'a> {
         let measured = measured_step(order.len(), self.spec.batch_size).max(state.step);
         let mut learning_rate = 0.0;
         while state.step < self.steps_per_epoch {
-            let (pause, rate) = self.steps(state, &order, measured, observer)?;
+            let mut next = |report: &StepReport| match observer.step(report) {
+                false => Next::Stop,
+                true if observer.is_checkpoint_due() => Next::Checkpoint,
+                true => Next::Step,
+            };
+            let (next, rate) = self.steps(state, &order, measured, &mut next)?;
             learning_rate = rate;
-            match pause {
-                Pause::EpochEnd => {}
-                Pause::Checkpoint => observer.checkpoint(state).map_err(TrainError::Observer)?,
-                Pause::Stop => return Ok(None),
+            match next {
+                Next::Step => {}
+                Next::Checkpoint => observer.checkpoint(state).map_err(TrainError::Observer)?,
+                Next::Stop => return Ok(None),
             }
         }
         Ok(Some(learning_rate))
     }
 
-    /// Takes steps until something interrupts them. Also returns the learning rate of the last step.
-    fn steps<O: Observer>(
+    /// Takes steps until the end of the epoch, or until `next` asks for something else. Also returns the
+    /// learning rate of the last step.
+    fn steps(
         &mut self,
         state: &mut TrainState,
         order: &[u32],
         measured: usize,
-        observer: &mut O,
-    ) -> Result<(Pause, f64), TrainError<O::Error>> {
+        next: &mut dyn FnMut(&StepReport) -> Next,
+    ) -> Result<(Next, f64), Diverged> {
         let spec = self.spec;
         let TrainState { network, optimizer, average, running, step, epoch, .. } = state;
         let draw = Draw { seed: spec.seed, epoch: *epoch };
@@ -184,7 +192,7 @@ impl<'a> Run<'a> {
             let result = trainer.step(&self.loss, batch, learning_rate, spec.gradient_clip_norm, self.pool);
             let loss = result.loss_sum / rows.len() as f64;
             if !loss.is_finite() {
-                return Err(TrainError::Diverged { epoch: *epoch + 1, step: number });
+                return Err(Diverged { epoch: *epoch + 1, step: number });
             }
             if let (Some(average), Some(decay)) = (average.as_mut(), spec.ema_decay) {
                 match number {
@@ -199,39 +207,33 @@ impl<'a> Run<'a> {
             running.loss_sum += result.loss_sum;
             running.correct += result.correct;
             let metrics = StepMetrics { step: number, loss, learning_rate };
-            let goes_on = observer.step(&StepReport { epoch: *epoch + 1, images: rows.len(), metrics });
+            let next = next(&StepReport { epoch: *epoch + 1, images: rows.len(), metrics });
             // The layer metrics are not part of the state, so the epoch is not interrupted after they are
             // computed.
-            if *step > measured {
-                continue;
-            }
-            if !goes_on {
-                return Ok((Pause::Stop, learning_rate));
-            }
-            if observer.is_checkpoint_due() {
-                return Ok((Pause::Checkpoint, learning_rate));
+            if *step <= measured && next != Next::Step {
+                return Ok((next, learning_rate));
             }
         }
-        Ok((Pause::EpochEnd, learning_rate))
+        Ok((Next::Step, learning_rate))
     }
 
     /// Evaluates the validation examples, if there are any. `None` if the observer stops the run.
-    fn validate<O: Observer>(&mut self, state: &TrainState, observer: &O) -> Option<Option<Evaluation>> {
+    fn validate(&mut self, state: &TrainState, is_stopped: &dyn Fn() -> bool) -> Option<Option<Evaluation>> {
         let (split, rows) = (&self.dataset.train, self.partition.validation.as_slice());
-        if rows.is_empty() { Some(None) } else { self.evaluate(state, split, rows, observer).map(Some) }
+        if rows.is_empty() { Some(None) } else { self.evaluate(state, split, rows, is_stopped).map(Some) }
     }
 
     /// Evaluates the published network on some examples of a split.
-    fn evaluate<O: Observer>(
+    fn evaluate(
         &mut self,
         state: &TrainState,
         split: &Split,
         rows: &[u32],
-        observer: &O,
+        is_stopped: &dyn Fn() -> bool,
     ) -> Option<Evaluation> {
         let pixels = split.images().view();
         let batch = Batch { images: &pixels, labels: split.labels(), rows, draw: Draw::default() };
-        let go_on = || !observer.is_stopped();
+        let go_on = || !is_stopped();
         let sum = self.workspace.evaluate(state.published(), &self.loss, batch, self.pool, go_on)?;
         let examples = rows.len() as f64;
         Some(Evaluation { loss: sum.loss_sum / examples, accuracy: sum.correct as f64 / examples })
@@ -257,13 +259,9 @@ impl<'a> Run<'a> {
     }
 
     /// Evaluates the test split, once.
-    fn finish<O: Observer>(
-        mut self,
-        state: TrainState,
-        observer: &O,
-    ) -> Result<Outcome, TrainError<O::Error>> {
+    fn finish(mut self, state: TrainState, is_stopped: &dyn Fn() -> bool) -> Result<Outcome, Diverged> {
         let rows: Vec<u32> = (0..self.dataset.test.labels().len() as u32).collect();
-        let Some(test) = self.evaluate(&state, &self.dataset.test, &rows, observer) else {
+        let Some(test) = self.evaluate(&state, &self.dataset.test, &rows, is_stopped) else {
             return Ok(Outcome::Interrupted);
         };
         if !test.loss.is_finite() {
@@ -280,15 +278,28 @@ fn rate(spec: &TrainSpec, number: u64, steps_per_epoch: usize) -> f64 {
     spec.schedule.rate(spec.optimizer.learning_rate(), number - 1, steps, steps_per_epoch)
 }
 
-/// The reason for interrupting the steps. The network has its newest weights then.
-enum Pause {
-    EpochEnd,
+/// What follows a step.
+#[derive(PartialEq)]
+enum Next {
+    Step,
     Checkpoint,
     Stop,
 }
 
+/// The loss became infinite or NaN. See [`TrainError::Diverged`].
+struct Diverged {
+    epoch: u32,
+    step: u64,
+}
+
+impl<E> From<Diverged> for TrainError<E> {
+    fn from(Diverged { epoch, step }: Diverged) -> Self {
+        Self::Diverged { epoch, step }
+    }
+}
+
 /// The last step has ruined the weights.
-fn diverged<E>(state: &TrainState) -> TrainError<E> {
+fn diverged(state: &TrainState) -> Diverged {
     let step = state.optimizer.steps();
-    TrainError::Diverged { epoch: state.epoch + u32::from(state.step > 0), step }
+    Diverged { epoch: state.epoch + u32::from(state.step > 0), step }
 }
