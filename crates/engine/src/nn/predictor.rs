@@ -6,14 +6,14 @@ use super::packed::{Packed, PackedDense, numbers_of_packed};
 use super::plan::SPARSE_MAX;
 use super::{Float, Layer, Network, Pool, softmax};
 
-/// Largest number of values of a layer held at a time. The memory of a prediction doesn't grow with its
-/// images.
+/// Largest number of values of a layer that are held at once. The limit keeps the memory of a prediction from growing
+/// with the number of images.
 const NUMBERS: usize = 1 << 18;
 
-/// Largest number of images that pass the layers together.
+/// Largest number of images that pass through the layers together.
 const ROWS: usize = 64;
 
-/// Copies of an image that a convolution holds: with its border, and packed for a product.
+/// Number of copies of an image that a convolution holds: padded, and packed for a product.
 const CONVOLUTION_COPIES: usize = 3;
 
 /// A network prepared for inference: `batch_norm` is folded where possible, and the weights are packed once.
@@ -62,7 +62,7 @@ impl<T: Float> Predictor<T> {
         self.folded.layers().iter().zip(&self.folded.shapes()[1..]).map(of_layer).sum()
     }
 
-    /// Upper bound of the bytes of values between the layers that `threads` hold at a time.
+    /// Upper bound of the bytes that `threads` threads need for the values between the layers.
     pub fn working_bytes(&self, images: usize, threads: usize) -> usize {
         let widest = self.folded.shapes().iter().map(|shape| shape.len()).max().unwrap_or(1);
         let parts = images.div_ceil(self.rows).clamp(1, threads);
@@ -88,7 +88,7 @@ impl<T: Float> Predictor<T> {
         probabilities
     }
 
-    /// Images that pass the layers together, with the destination of their probabilities.
+    /// Parts of the images that pass through the layers together, each with the destination of its probabilities.
     fn parts<'a>(
         &self,
         x: &'a ArrayView2<T>,
@@ -118,8 +118,8 @@ impl<T: Float> Predictor<T> {
         x.into_owned()
     }
 
-    /// If skipping zeros is faster, the number of layers computed that way and their output. The bits are the
-    /// same.
+    /// Computes the first layers by skipping zeros, if that is faster. Returns the number of layers and their output,
+    /// which is the same bit for bit.
     fn sparse_start(&self, x: ArrayView2<T>) -> Option<(usize, Array2<T>)> {
         let first = self.folded.layers().iter().position(|layer| !matches!(layer, Layer::Flatten))?;
         let (Layer::Dense(dense), Packed::Dense(PackedDense { weight, .. })) =
