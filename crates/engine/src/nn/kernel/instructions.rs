@@ -38,13 +38,13 @@ impl Instructions {
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = "avx2,fma,bmi1,popcnt")]
         unsafe fn avx2<T: Float>(kernel: impl Kernel<T>) {
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             unsafe { kernel.run::<T::Avx2>() }
         }
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = "avx2,avx512f,bmi1,popcnt")]
         unsafe fn avx512<T: Float>(kernel: impl Kernel<T>) {
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             unsafe { kernel.run::<T::Avx512>() }
         }
         assert!(self.is_available(), "{self:?} is not available");
