@@ -94,7 +94,7 @@ impl Walk {
 }
 
 impl FrameLine {
-    /// `None` if the side has a gap: then there is no box.
+    /// `None` if the side has a gap, because then there is no box.
     fn find(width: usize, bounds: BoundingBox, inked: &[bool], side: Side) -> Option<Self> {
         let (length, depth) = match side {
             Side::Left | Side::Right => (bounds.height(), bounds.width()),
