@@ -35,10 +35,11 @@
 //!
 //! # Comparison
 //!
-//! PyTorch, candle and burn train any network on any device. This crate trains small dense and convolutional classifiers
-//! on a CPU only, but several times as fast. `BENCHMARKS.md` in the repository has the figures and how they were measured.
-//! Each layer has its derivative as a formula next to its forward pass, instead of a tape of operations. The code
-//! therefore reads like a textbook, but it can't differentiate a layer that it doesn't know.
+//! PyTorch, candle and burn train any network on any device. This crate trains small dense and convolutional
+//! classifiers on a CPU only, but several times as fast. `BENCHMARKS.md` in the repository contains the figures and
+//! describes how they were measured. Each layer has its derivative as a formula next to its forward pass, instead of a
+//! tape of operations. The code therefore reads like a textbook, but it can't differentiate a layer that it doesn't
+//! know.
 
 pub mod artifact;
 pub mod data;
