@@ -120,7 +120,7 @@ impl<'a> Board<'a> {
         lines
     }
 
-    /// The gradients of the inner nodes, nearest to the output first, then those of the inputs.
+    /// The gradients of the inner nodes, nearest to the output first, then the gradients of the inputs.
     fn backward(&self) -> Vec<String> {
         let nodes = &self.graph.nodes;
         let mut distances = vec![0; nodes.len()];

@@ -171,7 +171,7 @@ impl<'a> Differences<'a> {
         &self.network
     }
 
-    /// Number of forward passes so far, including those of backpropagation.
+    /// Number of forward passes so far, including the passes of backpropagation.
     pub fn passes(&self) -> usize {
         self.passes
     }

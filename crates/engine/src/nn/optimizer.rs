@@ -120,7 +120,7 @@ impl OptimizerSpec {
         })
     }
 
-    /// η, the base of the schedule.
+    /// η, the base rate of the schedule.
     pub fn learning_rate(&self) -> f64 {
         match *self {
             Self::Sgd { learning_rate, .. }

@@ -81,7 +81,7 @@ pub(super) struct PackedRows<'a, T> {
 }
 
 impl<T: Float> PackedRows<'_, T> {
-    /// Packs `rows`, which are these rows of the weight.
+    /// Packs `rows`, the matching rows of the weight.
     pub fn fill(self, rows: ArrayView2<T>) {
         fill_panels(self.weight, rows);
         if let Some(transposed) = self.transposed {

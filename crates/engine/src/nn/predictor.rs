@@ -16,8 +16,8 @@ const ROWS: usize = 64;
 /// Number of copies of an image that a convolution holds: padded, and packed for a product.
 const CONVOLUTION_COPIES: usize = 3;
 
-/// A network prepared for inference: `batch_norm` is folded where possible, and the weights are packed once.
-/// It can be used by any number of threads.
+/// A network prepared for inference: `batch_norm` is folded into the layer before it if possible, and the weights are
+/// packed once. It can be used by any number of threads.
 #[derive(Debug)]
 pub struct Predictor<T> {
     network: Network<T>,
@@ -70,8 +70,8 @@ impl<T: Float> Predictor<T> {
         parts * (2 * images.min(self.rows) + CONVOLUTION_COPIES) * widest * size_of::<T>()
     }
 
-    /// The probability of each class, with x (n, inputs) of values from 0 to 1 and a result of shape (n,
-    /// classes). An image gets the same bits alone and in a batch.
+    /// The probability of each class, of shape (n, classes). x (n, inputs) has values from 0 to 1. The result for an
+    /// image is the same bit for bit, alone or in a batch.
     pub fn probabilities(&self, x: ArrayView2<T>) -> Array2<T> {
         let mut probabilities = Array2::zeros((x.nrows(), self.network.outputs()));
         self.parts(&x, &mut probabilities).for_each(|(x, p)| self.write_probabilities(x, p));

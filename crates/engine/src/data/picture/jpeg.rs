@@ -47,7 +47,7 @@ const COLUMN_BYTES: u64 = 64;
 pub struct Markers {
     frame: Frame,
     orientation: Orientation,
-    /// Number of scans, each of which passes over all pixels.
+    /// Number of scans. Each one passes over all pixels.
     pub scans: u32,
     /// Whether the decoder holds all coefficients until the last scan.
     is_buffered: bool,

@@ -21,8 +21,8 @@ const CHUNK_TAIL: usize = 4;
 /// unfiltered.
 const FIXED_BYTES: u64 = 384 << 10;
 
-/// Number of rows held at a time: filtered, the previous one, as samples, and as grey levels. The decoder's
-/// buffer grows to twice the needed size.
+/// Number of rows held in memory: the filtered row, the previous row, the row as samples, and the row as grey levels.
+/// The decoder's buffer grows to twice the needed size.
 const ROWS: u64 = 8;
 
 /// Reads the headers of a file, without its pixels. `None` if it doesn't start like a PNG.

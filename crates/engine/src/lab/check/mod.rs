@@ -122,8 +122,8 @@ pub struct LayerCheck {
     pub parameters: usize,
     /// Number of parameters that were checked.
     pub checked: usize,
-    /// Number of checked parameters at or close to a kink of relu or max-pooling, where no derivative exists
-    /// to compare with.
+    /// Number of checked parameters at or close to a kink of relu or max-pooling. They have no derivative to compare
+    /// with.
     pub kinks: usize,
     /// The largest [`relative_error`] of the other checked parameters.
     pub max_relative_error: f64,

@@ -172,7 +172,7 @@ pub fn microscope_cost(input: Shape, layers: &[LayerSpec], place: &ParameterPlac
     AnswerCost { flops, memory_bytes: held, answer_bytes: 0.0 }.then(AnswerCost::of_text(text))
 }
 
-/// Operations per edge to find the strongest paths, relative to those of a pass.
+/// Operations per edge to find the strongest paths, relative to the operations of a pass.
 const EDGE_FLOPS: f64 = 10.0;
 
 /// Works out the chain rule for the parameter at `place` on an image with values from 0 to 1, in `f64`. `go_on` is

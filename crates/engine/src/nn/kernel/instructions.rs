@@ -1,9 +1,8 @@
 use super::simd::{Kernel, Portable};
 use crate::nn::Float;
 
-/// The instruction sets that kernels are compiled for, the best one last. All but [`Instructions::Portable`]
-/// round in the same way: every element is one chain of fused multiply-adds in the order of the inner
-/// dimension.
+/// The instruction sets for which kernels are compiled, the best one last. All but [`Instructions::Portable`] round in
+/// the same way: every element is one chain of fused multiply-adds in the order of the inner dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Instructions {
     /// The baseline of the architecture.
@@ -131,7 +130,7 @@ pub fn prefetch(bytes: &[u8]) {
     #[cfg(target_arch = "x86_64")]
     for line in bytes.chunks(64) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: part of every x86-64; reads nothing.
+        // SAFETY: every x86-64 processor has the instruction. It can't fault.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]

@@ -1,8 +1,8 @@
 //! The inner loops (full and sparse products, pooled convolution, normalisation), and the threads that share
 //! them.
 //!
-//! This is the only module with `unsafe`. It uses raw pointers if a bounds check in an innermost loop would cost more
-//! than the arithmetic. The tasks of its thread pool borrow from the caller's stack.
+//! This is the only module with `unsafe`. It uses raw pointers in innermost loops in which a bounds check would cost
+//! more than the arithmetic. The tasks of its thread pool borrow from the caller's stack.
 #![expect(unsafe_code, reason = "the only module with unsafe code, see above")]
 
 mod aligned;

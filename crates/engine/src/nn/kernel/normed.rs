@@ -3,7 +3,7 @@ use super::{Instructions, Routed};
 use crate::nn::Float;
 
 /// The pooled squares of an image: the offset of each square, and the offsets of its pixels relative to the start of
-/// the square. The first one is 0. Squares of one pixel mean no pooling.
+/// the square. The first pixel has offset 0. Squares of one pixel mean no pooling.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Squares {
     starts: Vec<usize>,
@@ -83,7 +83,7 @@ impl<T: Float> Kernel<T> for Forward<'_, T> {
 }
 
 impl<T: Float> Routed<'_, T> {
-    /// dy if y is above 0, else 0. Also the route.
+    /// Loads dy, or 0 if y is not above 0. Also loads the route.
     ///
     /// # Safety
     /// See [`Simd`].

@@ -4,8 +4,7 @@ use super::simd::{Kernel, Simd};
 use super::{Instructions, vectorized};
 use crate::nn::Float;
 
-/// Rows whose values are mostly 0. Besides all values, they store one bit per value, which is set if the value is not
-/// 0.
+/// Rows whose values are mostly 0. They store all values, and one bit per value, which is set if the value is not 0.
 ///
 /// The values are stored as floats or, if all of them are pixels, as bytes. The fewer bytes there are to
 /// read, the more of the other factor stays in a core's caches. A product that skips zeros equals the full
@@ -189,7 +188,7 @@ impl<T: Float> SparseChunk<'_, T> {
     /// Writes a row of [`pixel`] bytes.
     ///
     /// # Panics
-    /// If the rows are written as floats, or the length is not that of a row.
+    /// If the rows are written as floats, or the number of bytes is not the number of columns.
     pub fn write_bytes(&mut self, row: usize, bytes: &[u8]) {
         assert!(self.are_bytes, "the rows are written as floats");
         let words = self.columns.div_ceil(SPAN);

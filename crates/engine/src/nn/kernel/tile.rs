@@ -101,7 +101,7 @@ impl<'a, T> Product<'a, T> {
 /// With 32 registers, tiles of 8 rows and 2 registers keep 16 sums; with 16 registers, tiles of 6 rows keep
 /// 12.
 impl<T: Float> Kernel<T> for Product<'_, T> {
-    /// In addition to the conditions of the trait, those of [`Product::new`] must hold.
+    /// The conditions of the trait and of [`Product::new`] must hold.
     #[inline(always)]
     unsafe fn run<V: Simd<Number = T>>(self) {
         // SAFETY: guaranteed by the caller.

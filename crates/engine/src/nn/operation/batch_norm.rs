@@ -198,7 +198,7 @@ impl<T: Float> NormOperation<T> {
         }
     }
 
-    /// Moves the running statistics towards those of the batch.
+    /// Moves the running statistics towards the moments of the batch.
     pub fn track(&self, network: &mut Network<T>) {
         let Layer::BatchNorm(norm) = &mut network.layers_mut()[self.layer] else {
             panic!("layer {} is not the batch_norm that the workspace was created for", self.layer)

@@ -9,7 +9,7 @@ use super::group::Group;
 use super::operation::Operation;
 use super::{Batch, Float, Layer, Loss, Network, Optimizer, Plan, Pool};
 
-/// Loss and accuracy of a batch.
+/// The sum of the losses of a batch, and the number of correct answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct StepLoss {
     /// Sum of the losses of all rows.
@@ -92,7 +92,7 @@ impl<T: Float> Workspace<T> {
     }
 
     /// Forward pass, loss and backward pass for one batch. Sets [`Self::gradients`] to the gradients of the mean loss.
-    /// The order of the sums depends on the batch only.
+    /// The order of the sums depends only on the batch.
     pub fn backpropagate(
         &mut self,
         network: &Network<T>,

@@ -26,7 +26,7 @@ pub trait Kernel<T> {
 /// A register of numbers, of the width of an instruction set.
 ///
 /// # Safety
-/// All functions of an implementation for vector instructions may only run on a processor that has them,
+/// The functions of an implementation may only run on a processor that has its vector instructions. They must be
 /// inlined into a function with that target feature. Pointers must cover [`Simd::LANES`] numbers.
 pub unsafe trait Simd: Copy {
     /// The type of the numbers.
@@ -48,7 +48,7 @@ pub unsafe trait Simd: Copy {
     unsafe fn add(self, other: Self) -> Self;
     /// `self − other`.
     unsafe fn subtract(self, other: Self) -> Self;
-    /// `a · b + self`, rounded once if the processor can.
+    /// `a · b + self`, rounded once if the processor supports it.
     unsafe fn add_product(self, a: Self, b: Self) -> Self;
     /// The larger number of each lane, or `other` if one is NaN.
     unsafe fn max(self, other: Self) -> Self;

@@ -126,7 +126,7 @@ simd!(
     |bits| u32::from(bits)
 );
 
-/// Processes 32 bytes at a time, also on AVX-512, where more would gain little.
+/// Processes 32 bytes at a time. Even on AVX-512, more would gain little.
 ///
 /// # Safety
 /// The processor must have AVX2, and the caller must be compiled for it.
