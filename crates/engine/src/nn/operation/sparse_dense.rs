@@ -23,8 +23,8 @@ const IMAGES: usize = 8;
 /// A `dense` layer that reads the images, most of whose values are 0.
 ///
 /// The forward pass and the gradient visit only inputs that are not 0. One task processes a block of units for all rows
-/// of the batch, so the data of these units stay in the cache of one core from step to step. During training, the
-/// packed weights are the current ones, and the weights in the network are out of date.
+/// of the batch, so the data of these units stay with one core from step to step. During training, the packed weights
+/// are the current ones, and the weights in the network are out of date.
 pub(in crate::nn) struct SparseDense<T> {
     layer: usize,
     rows: SparseRows<T>,
