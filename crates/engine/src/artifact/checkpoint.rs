@@ -48,7 +48,7 @@ pub fn write_checkpoint(state: &TrainState) -> Result<Vec<u8>, ArtifactError> {
 /// Restores the state of a run of `spec`, on images of shape `input`, from `bytes`.
 ///
 /// # Errors
-/// If the bytes are not a checkpoint, or one of a different network or optimiser.
+/// If the bytes are not a checkpoint, or are the checkpoint of a different network or optimiser.
 pub fn read_checkpoint(bytes: &[u8], spec: &TrainSpec, input: Shape) -> Result<TrainState, ArtifactError> {
     let (header, tensors) = Tensors::read::<Header>(bytes)?;
     if header.format != FORMAT {

@@ -1,7 +1,7 @@
 //! A network as bytes: the checkpoint that a job resumes from, and the model file that is served.
 //!
-//! Both are safetensors files. All metadata is JSON under the single key `chainrule`. safetensors writes
-//! several keys in random order, but equal weights must give equal bytes.
+//! Both are safetensors files. All metadata is JSON under the single key `chainrule`. With several keys, safetensors
+//! would write them in random order, but equal weights must give equal bytes.
 
 mod checkpoint;
 mod export;
@@ -27,7 +27,7 @@ pub enum ArtifactError {
     #[error("not a safetensors file: {0}")]
     Format(#[from] SafeTensorError),
     /// The metadata is missing or malformed.
-    #[error("the metadata don't fit: {0}")]
+    #[error("invalid metadata: {0}")]
     Metadata(String),
     /// A tensor is missing, or has another type or size.
     #[error("tensor {0} is missing or not of 32-bit floats")]

@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{IMAGE_PIXELS, IMAGE_SIDE};
 
-/// Mixed into the seed, so that augmentation has random streams of its own.
+/// Mixed into the seed, so that augmentation has its own random streams.
 const SEED_OF_AUGMENT: u64 = 0xA0C3_5E1D_77B2_9F46;
 
-/// Small random changes, drawn anew for each image and epoch. They are too small to turn a 6 into a 9.
+/// Small random changes, drawn separately for each image and epoch. They are too small to turn a 6 into a 9.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Augment {
     /// Largest shift along each axis, in pixels.
@@ -41,8 +41,8 @@ impl Elastic {
 }
 
 impl Augment {
-    /// Writes the changed image to `image`, with values from 0 to 1. `pixels` are the 784 original values
-    /// from 0 to 255. The result depends on the seed, the epoch and the index of the example only.
+    /// Writes the changed image to `image`, with values from 0 to 1. `pixels` are the 784 original values from 0 to
+    /// 255. The result depends only on the seed, the epoch and the index of the example.
     ///
     /// # Panics
     /// If either slice doesn't have 784 elements.
@@ -105,8 +105,8 @@ impl Augment {
 const BORDER: usize = 2;
 const PADDED: usize = IMAGE_SIDE + 2 * BORDER;
 
-/// 2²³. From here to 2²⁴, consecutive `f32` values are consecutive integers. Adding it to a small number
-/// rounds that to an integer, which stands in the low bits. The second constant masks those bits.
+/// 2²³. From here to 2²⁴, consecutive `f32` values are consecutive integers. Adding it to a small number rounds the
+/// number to an integer, which is then in the low bits. The second constant masks these bits.
 const INTEGERS: f32 = 8_388_608.0;
 const LAST: u32 = 63;
 

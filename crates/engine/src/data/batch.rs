@@ -6,7 +6,7 @@ use rand_chacha::rand_core::SeedableRng;
 const STREAM_PARTITION: u64 = 1 << 32;
 const STREAM_ORDER: u64 = 2 << 32;
 
-/// The indices of the examples to train on, and of those held out for validation.
+/// The indices of the examples to train on, and of the examples held out for validation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Partition {
     /// Examples to train on.
@@ -26,8 +26,8 @@ impl Partition {
     }
 }
 
-/// The order in which an epoch visits the training examples, where the first epoch is 0. It depends on `seed`
-/// and `epoch` only, so a run can resume in the middle of an epoch.
+/// The order in which an epoch visits the training examples. The first epoch is 0. The order depends only on `seed` and
+/// `epoch`, so a run can resume in the middle of an epoch.
 pub fn epoch_order(train: &[u32], seed: u64, epoch: u32) -> Vec<u32> {
     shuffled(train.to_vec(), seed, STREAM_ORDER | u64::from(epoch))
 }

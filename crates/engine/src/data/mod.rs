@@ -1,7 +1,7 @@
 //! Converts bytes to arrays: IDX files, pictures and the built-in MNIST. Also the split and the order in
 //! which training visits the examples.
 //!
-//! Every function depends on its arguments only. No file, clock or environment is read.
+//! The result of every function depends only on its arguments. No file, clock or environment is read.
 
 mod augment;
 mod batch;
@@ -97,7 +97,7 @@ pub struct ClassCounts {
     pub per_class: Vec<usize>,
 }
 
-/// What a job has to know about a data set before it is loaded.
+/// The properties of a data set that a job needs before the data set is loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DatasetShape {
     /// The name under which jobs refer to it.
@@ -245,7 +245,7 @@ impl Dataset {
         Self { statistics: OnceLock::from(statistics), ..self }
     }
 
-    /// What a job has to know about it before it is loaded.
+    /// The properties that a job needs before the data set is loaded.
     pub fn shape(&self) -> DatasetShape {
         DatasetShape {
             name: self.name.clone(),

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use super::{EXPRESSION_CHARS_MAX, INPUTS_MAX, PATH_NODES_MAX, PATHS_MAX};
 
-/// Upper bounds of what an answer takes, known before the expression is parsed.
+/// Upper bounds of the cost of an answer. They are known before the expression is parsed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GraphCost {
     /// Elementary operations.
@@ -17,9 +17,10 @@ pub struct GraphCost {
 /// operands.
 const OPERATIONS: f64 = 200.0;
 
-/// Bytes per character, for a node with its drawing; and per pair of characters, of which one is in a name
-/// that the other repeats.
+/// Bytes per character, for a node with its drawing.
 const NODE_BYTES: f64 = 1_000.0;
+
+/// Bytes per pair of characters, if one is in a name that the other repeats.
 const NAME_BYTES: f64 = 0.5;
 
 /// Bytes of a node on a path, in memory and in JSON.

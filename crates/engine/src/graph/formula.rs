@@ -103,7 +103,7 @@ pub(super) fn local(op: Op, place: usize, x: &[Formula], y: &Formula, slope: f64
         (Op::Sqrt, _) => apply(Op::Divide, &[&one, &apply(Op::Multiply, &[&number(2.0), y])]),
         (Op::Sin, _) => apply(Op::Cos, &[&x[0]]),
         (Op::Cos, _) => apply(Op::Negate, &[&apply(Op::Sin, &[&x[0]])]),
-        // With six digits, y reads as ±1 and the formula would give 0.
+        // With six digits, y is displayed as ±1, and the formula would give 0.
         (Op::Tanh | Op::Sigmoid, _) if ["1", "−1"].contains(&y.text.as_str()) => number(slope),
         (Op::Tanh, _) => apply(Op::Subtract, &[&one, &apply(Op::Power, &[y, &number(2.0)])]),
         (Op::Sigmoid, _) => apply(Op::Multiply, &[y, &apply(Op::Subtract, &[&one, y])]),

@@ -65,7 +65,7 @@ pub const PATHS_MAX: usize = 1_000;
 /// Largest number of node ids in all listed paths together.
 pub const PATH_NODES_MAX: usize = 1_000_000;
 
-/// An expression with its nodes, its gradient with respect to each input, and the steps that lead there.
+/// An expression with its nodes, its gradient with respect to each input, and the steps of the backward pass.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Graph {
     /// The value of the expression.
@@ -95,9 +95,8 @@ pub struct Graph {
 /// Differentiates `expression` with respect to each of `inputs`, at these values.
 ///
 /// # Errors
-/// Every invalid input, and the first place where the expression can't be parsed. If all of that is valid:
-/// the first node without a finite value, or without a finite derivative that an input needs. The list is
-/// never empty.
+/// Every invalid input, and the first syntax error of the expression. If there are none, the first node without a
+/// finite value, or without a finite derivative that an input needs. The list is never empty.
 pub fn differentiate(expression: &str, inputs: &BTreeMap<String, f64>) -> Result<Graph, Vec<GraphError>> {
     let (mut nodes, output) = parse::parse(expression, inputs)?;
     forward::forward(&mut nodes).map_err(|error| vec![error])?;

@@ -8,7 +8,7 @@ pub struct Node {
     /// Index in [`Graph::nodes`](super::Graph::nodes). Operands have smaller ids than the nodes made from
     /// them.
     pub id: usize,
-    /// The operation that makes it.
+    /// The operation that computes it.
     pub op: Op,
     /// Name of the input, or the name that the expression binds to this node.
     pub name: Option<String>,
@@ -92,7 +92,7 @@ impl Op {
         Self::Min,
     ];
 
-    /// The operation in lower case, as in an expression and in JSON.
+    /// The name of the operation in lower case, as in an expression and in JSON.
     pub fn name(self) -> &'static str {
         match self {
             Self::Input => "input",
@@ -122,7 +122,7 @@ impl Op {
         Self::FUNCTIONS.into_iter().find(|op| op.name() == name)
     }
 
-    /// Whether it takes two or more operands, as many as are given.
+    /// Whether it takes any number of operands, but at least two.
     pub(super) fn takes_many(self) -> bool {
         matches!(self, Self::Max | Self::Min)
     }
@@ -157,7 +157,7 @@ impl Op {
 
     /// `∂y/∂x` for each operand, with `y = f(x)`. Not finite if it doesn't exist.
     ///
-    /// The derivative of relu at 0 is taken as 0. Tied operands of max and min share the derivative 1 evenly.
+    /// The derivative of relu at 0 is defined as 0. Tied operands of max and min share the derivative 1 evenly.
     pub(super) fn derivative(self, x: &[f64], y: f64) -> Vec<f64> {
         match self {
             Self::Input | Self::Constant => vec![],
@@ -215,7 +215,7 @@ impl Op {
                 "sqrt has no finite derivative at 0: it is vertical there".to_owned()
             }
             Self::Power if place == 1 && x[0] < 0.0 => format!(
-                "({a})^{b} has no derivative by its exponent: a negative base has a power at whole exponents only"
+                "({a})^{b} has no derivative by its exponent: a negative base allows only whole exponents"
             ),
             Self::Power if place == 1 => format!("({a})^{b} has no derivative by its exponent"),
             Self::Power if x[0] == 0.0 => {

@@ -95,7 +95,7 @@ impl<'a> Board<'a> {
         made.filter(|node| self.reaches[node.id]).map(line).collect()
     }
 
-    /// The local derivatives that the backward lines don't show, without those that are simply 1 or −1.
+    /// The local derivatives that the backward lines don't show. Derivatives that are simply 1 or −1 are left out.
     fn local_derivatives(&self) -> Vec<String> {
         let inner = |node: &&Node| self.reaches[node.id] && node.id != self.graph.output;
         let mut lines = Vec::new();
@@ -120,7 +120,7 @@ impl<'a> Board<'a> {
         lines
     }
 
-    /// The gradients of the inner nodes, nearest to the output first, then those of the inputs.
+    /// The gradients of the inner nodes, nearest to the output first, then the gradients of the inputs.
     fn backward(&self) -> Vec<String> {
         let nodes = &self.graph.nodes;
         let mut distances = vec![0; nodes.len()];
@@ -158,8 +158,8 @@ impl<'a> Board<'a> {
         equation([self.by(output, id)].into_iter().chain(sides.into_iter().flatten()))
     }
 
-    /// The derivative of `node` with respect to `operand`, summed over all places it takes: as names, as
-    /// numbers, and evaluated.
+    /// The derivative of `node` with respect to `operand`, summed over all positions of the operand. Returned with
+    /// names, with numbers, and evaluated.
     fn local(&self, node: &Node, operand: usize) -> (Formula, Formula, f64) {
         let (named, numbered) = (self.named(node), self.numbered(node));
         let places = || (0..node.inputs.len()).filter(|&place| node.inputs[place] == operand);
@@ -189,7 +189,7 @@ impl<'a> Board<'a> {
         node.inputs.iter().map(|&input| self.constant(input).unwrap_or(number(input))).collect()
     }
 
-    /// The constant, if this node is one without a name.
+    /// The constant, if this node is an unnamed constant.
     fn constant(&self, id: usize) -> Option<Formula> {
         let node = &self.graph.nodes[id];
         (node.op == Op::Constant && node.name.is_none()).then(|| Formula::constant(node.value))

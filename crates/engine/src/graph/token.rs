@@ -109,7 +109,7 @@ fn number(characters: &[char]) -> (Token, usize) {
         Ok(value) if f64::is_infinite(value) => Token::BadNumber(text, "is larger than any f64"),
         Ok(0.0) if has_value => Token::BadNumber(text, "is nearer to 0 than any f64"),
         Ok(value) => Token::Number(text, value),
-        Err(_) => Token::BadNumber(text, "is no number"),
+        Err(_) => Token::BadNumber(text, "is not a number"),
     };
     (token, length)
 }

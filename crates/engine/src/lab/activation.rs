@@ -7,10 +7,10 @@ use super::price::{AnswerCost, FIELDS_BYTES, NUMBER_BYTES, Question};
 use crate::fields::Fault;
 use crate::nn::Activation;
 
-/// An activation function in the list of all.
+/// An entry in the list of activation functions.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ActivationEntry {
-    /// Its name in a request.
+    /// The name of the activation in a request.
     pub name: &'static str,
     /// `y = f(x)`.
     pub formula: &'static str,
@@ -44,9 +44,9 @@ pub struct Curve {
     pub entry: ActivationEntry,
     /// Evenly spaced points from the left end to the right end.
     pub points: Vec<CurvePoint>,
-    /// Where the derivative is close to 0, so that almost no gradient flows back.
+    /// The range in which the derivative is close to 0, so that almost no gradient flows back.
     pub saturation: Saturation,
-    /// A remark, such as the derivative that is taken at a kink.
+    /// A remark, such as the value of the derivative at a kink.
     pub note: &'static str,
 }
 
@@ -72,11 +72,11 @@ pub struct Saturation {
     pub above: Option<f64>,
 }
 
-/// With a derivative below this, the layers before hardly learn.
+/// If the derivative is below this, earlier layers hardly learn.
 const SATURATED: f64 = 0.01;
 
-/// The search for saturation goes this far from 0, in steps of this width. All functions have settled long
-/// before, and change little within a step.
+/// The search for saturation goes this far from 0, in steps of this width. All functions settle long before that, and
+/// change little within a step.
 const REACH: f64 = 20.0;
 const STEP: f64 = 1e-3;
 

@@ -29,7 +29,7 @@ pub struct Affine {
 
 /// The shapes of an affine layer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-#[expect(missing_docs, reason = "each is of the tensor with its name")]
+#[expect(missing_docs, reason = "each is the shape of the tensor with its name")]
 pub struct AffineShapes {
     pub x: Vec<usize>,
     pub w: Vec<usize>,
@@ -41,7 +41,7 @@ pub struct AffineShapes {
     pub db: Option<Vec<usize>>,
 }
 
-/// A request for an affine layer: x (n,) or (N, n), w (n, m), b (m,), dy of the shape of y.
+/// A request for an affine layer, with x (n,) or (N, n), w (n, m), b (m,), and dy in the shape of y.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AffineRequest {
     x: Tensor,
@@ -104,8 +104,7 @@ impl Question for AffineRequest {
         let is_backward = dy.is_some();
         let given = x + w + if is_backward { y } else { 0.0 };
         let (answered, back) = match is_backward {
-            // dx, dW and db in the answer. Before that, as the tape holds them, with dy packed for the
-            // product.
+            // The answer holds dx, dW and db. The tape holds them before, together with dy packed for the product.
             true => (y + x + passes.parameters(), passes.parameters() + padded(rows, units)),
             false => (y, 0.0),
         };
@@ -180,8 +179,8 @@ fn spec(units: usize) -> LayerSpec {
 
 /// A network of this single layer.
 fn layer(w: &Tensor, b: Option<&Tensor>) -> Network<f64> {
-    let mut network =
-        Network::new(Shape::vector(w.shape[0]), &[spec(w.shape[1])], 0).expect("a dense layer fits any list");
+    let mut network = Network::new(Shape::vector(w.shape[0]), &[spec(w.shape[1])], 0)
+        .expect("a dense layer fits any vector");
     let bias = b.map(|b| b.values.as_slice());
     for (to, from) in network.parameters_mut().zip([Some(w.values.as_slice()), bias]) {
         if let Some(from) = from {

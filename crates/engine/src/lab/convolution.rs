@@ -35,7 +35,7 @@ pub struct ConvolutionRequest {
     padding: Border,
 }
 
-/// Zero padding: as much as keeps the size of the image, or a number of zeros on each side.
+/// Zero padding: enough to keep the size of the image, or a number of zeros on each side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Border {
     Same,

@@ -31,13 +31,13 @@ pub struct Explanation {
 pub struct Completeness {
     /// `Σ integrated_gradients`.
     pub sum: f64,
-    /// The score of the image minus that of a black image.
+    /// The score of the image minus the score of a black image.
     pub difference: f64,
     /// See [`relative_error`].
     pub relative_error: f64,
 }
 
-/// Number of points on the line from black at which the gradient is taken. Each is the midpoint of its
+/// Number of points on the line from the black image at which the gradient is computed. Each is the midpoint of its
 /// segment.
 pub const INTEGRATION_STEPS: usize = 64;
 
@@ -45,7 +45,7 @@ pub const INTEGRATION_STEPS: usize = 64;
 const ROWS: usize = 16;
 
 /// Explains the score of `class` for each of `images`, which have values from 0 to 1. Without a class, explains the
-/// predicted one. Before each pass it asks `go_on` whether to continue.
+/// predicted one. `go_on` is called before each pass, and the work stops if it returns false.
 ///
 /// # Errors
 /// If `go_on` returns false.

@@ -22,13 +22,14 @@ pub struct Finding {
     pub source: String,
 }
 
-/// Gradients vanish if the ratio of gradient to weight norm in the first layer is below this fraction of that
-/// in the last.
+/// Gradients vanish if the ratio of gradient norm to weight norm in the first layer is below this fraction of the ratio
+/// in the last layer.
 const VANISHED: f64 = 0.01;
 
-/// Units count as dead if this fraction of a layer is 0 for a whole batch. Smaller batches than the second
-/// constant are not examined.
+/// Units count as dead if this fraction of a layer is 0 for a whole batch.
 const DEAD: f64 = 0.5;
+
+/// Smaller batches are not examined for dead units.
 const BATCH_MIN: usize = 100;
 
 /// The training loss has risen if it exceeds this multiple of its lowest value so far. The loss of guessing
@@ -47,8 +48,8 @@ const OVERFITTED: f64 = 0.05;
 /// With fewer validation examples, overfitting is not examined.
 const VALIDATION_MIN: usize = 100;
 
-/// The findings for the `epochs` of a job, where `has_diverged` says that its loss became infinite or NaN.
-/// Empty for a job that goes well.
+/// The findings for the `epochs` of a job. `has_diverged` says whether its loss became infinite or NaN. Empty for a job
+/// that goes well.
 pub fn findings(
     spec: &TrainSpec,
     validation_examples: usize,
@@ -79,7 +80,7 @@ fn guessing_still(spec: &TrainSpec, epoch: &EpochMetrics) -> Option<Finding> {
     (value >= GUESSED).then(|| Finding {
         code: "not_learning".to_owned(),
         detail: format!(
-            "after {} epochs the training loss {:.3} is still that of guessing. Try another learning rate, normal or xavier \
+            "after {} epochs the training loss {:.3} is no better than guessing. Try another learning rate, normal or xavier \
              initialisation for sigmoid and tanh, relu, or batch_norm",
             epoch.epoch, epoch.train_loss
         ),
@@ -107,7 +108,7 @@ fn vanishing(spec: &TrainSpec, epoch: &EpochMetrics) -> Option<Finding> {
             "next to nothing of the error reaches {layer}: its gradient, beside its weights, is {value:.1e} of the last \
              layer's, and it hardly learns. {} Try relu with He initialisation, batch_norm, or fewer layers",
             match squashing {
-                0 => "Each layer on the way back makes it smaller.".to_owned(),
+                0 => "Each layer makes the gradient smaller.".to_owned(),
                 count => format!("Each of {count} sigmoid or tanh layers multiplies it by a derivative below 1."),
             },
         ),
@@ -125,7 +126,7 @@ fn dead(epoch: &EpochMetrics) -> Vec<Finding> {
         Some(Finding {
             code: "dead_relus".to_owned(),
             detail: format!(
-                "{:.0} % of the units of {} were 0 for all images of a batch, so that nothing flowed back through them. Try a \
+                "{:.0} % of the units of {} were 0 for all images of a batch, so no gradient flowed back through them. Try a \
                  lower learning rate, leaky_relu, or He initialisation",
                 100.0 * value,
                 layer.layer
@@ -156,7 +157,7 @@ fn rate_too_high(spec: &TrainSpec, epochs: &[&EpochMetrics], has_diverged: bool)
     if has_diverged {
         return Some(Finding {
             code: "learning_rate_too_high".to_owned(),
-            detail: "the steps were so large that the loss left the finite numbers. Try a third of the learning rate, a \
+            detail: "the steps were so large that the loss became infinite or NaN. Try a third of the learning rate, a \
                      warm-up, or gradient_clip_norm"
                 .to_owned(),
             layer: None,
@@ -171,8 +172,8 @@ fn rate_too_high(spec: &TrainSpec, epochs: &[&EpochMetrics], has_diverged: bool)
     Some(Finding {
         code: "learning_rate_too_high".to_owned(),
         detail: format!(
-            "the training loss rose to {times} times its lowest so far (that of guessing at first), at a learning rate of {rate:.1e}: the steps jump over \
-             the valley. Try a third of the learning rate, a schedule that lowers it, or gradient_clip_norm"
+            "the training loss rose to {times} times its lowest so far (at first, the loss of guessing), at a learning rate of {rate:.1e}: the steps \
+             overshoot the minimum. Try a third of the learning rate, a schedule that lowers it, or gradient_clip_norm"
         ),
         layer: None,
         epoch: Some(epoch),
@@ -199,7 +200,7 @@ fn overfitting(epoch: &EpochMetrics) -> Option<Finding> {
     (value >= OVERFITTED).then(|| Finding {
         code: "overfitting".to_owned(),
         detail: format!(
-            "it knows {:.1} % of the training examples but {:.1} % of those it has not seen: it learns them by heart. Try more \
+            "the accuracy is {:.1} % on the training examples but {:.1} % on the validation examples: the network memorises. Try more \
              examples, augment, dropout, weight_decay, early_stopping, or a smaller network",
             100.0 * epoch.train_accuracy,
             100.0 * epoch.validation_accuracy.unwrap_or_default()

@@ -1,8 +1,7 @@
-//! Looks into backpropagation: single layers on a few numbers, and one image in a whole network.
+//! Shows backpropagation in detail: single layers on small arrays, and one image in a whole network.
 //!
-//! Every number about a layer or a network is computed by [`nn`](crate::nn), with the layers, losses and
-//! products that train. A gradient check runs a training step itself. Everything else runs a
-//! [`Tape`](crate::nn::Tape) layer by layer.
+//! All numbers come from [`nn`](crate::nn), with the same layers, losses and products as in training. A gradient check
+//! runs the passes of a training step. Everything else runs a [`Tape`](crate::nn::Tape) layer by layer.
 
 mod activation;
 mod affine;

@@ -23,7 +23,7 @@ impl Default for LabLimits {
     }
 }
 
-/// Upper bounds of what an answer takes, known before anything of its size is allocated.
+/// Upper bounds of the cost of an answer. They are known before memory of that size is allocated.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct AnswerCost {
     /// Floating-point operations. For a gradient check, the number that a matrix product would do in the same
@@ -35,7 +35,7 @@ pub struct AnswerCost {
     pub answer_bytes: f64,
 }
 
-/// A request that can be answered without a model or a data set. It is priced before it is answered.
+/// A request that can be answered without a model or a data set. Its cost is computed before it is answered.
 pub trait Question: Sized + Send + 'static {
     /// The answer, independent of the format in which it is sent.
     type Answer: Serialize + Send + 'static;
@@ -56,8 +56,8 @@ pub(super) const NUMBER_BYTES: f64 = 27.0;
 /// Upper bound of the bytes of a JSON object with some numbers and their names.
 pub(super) const FIELDS_BYTES: f64 = 1_000.0;
 
-/// Bytes allocated per byte of a body while it is written: a buffer that grows to twice its size, and the one
-/// before.
+/// Bytes allocated per byte of a body while it is written: a buffer that grows to twice its size, and the previous
+/// buffer.
 pub(super) const BODY_COPIES: f64 = 3.0;
 
 /// Bytes per pixel in a picture, and number of copies held until it is encoded.
@@ -82,7 +82,7 @@ impl AnswerCost {
         Self { flops: bytes, memory_bytes, answer_bytes: bytes + FIELDS_BYTES }
     }
 
-    /// The cost of both, where the memory of the first is still held during the second.
+    /// The cost of both, if the memory of the first is still held during the second.
     #[must_use]
     pub(super) fn then(self, other: Self) -> Self {
         Self {
@@ -124,7 +124,7 @@ pub(super) struct Passes<'a> {
 }
 
 impl<'a> Passes<'a> {
-    /// For `layers` that fit each other and an input of this shape.
+    /// The cost for `layers` that fit each other and an input of this shape.
     pub fn of(input: Shape, layers: &'a [LayerSpec]) -> Self {
         let shapes = shapes(input, layers).unwrap_or_default();
         Self { costs: LayerCost::of_all(layers, &shapes), layers, shapes }
@@ -156,7 +156,7 @@ impl<'a> Passes<'a> {
         self.values_from(0)
     }
 
-    /// The same, starting at the value at index `first`.
+    /// [`Self::values`], starting at the value at index `first`.
     pub fn values_from(&self, first: usize) -> f64 {
         self.shapes.iter().skip(first).map(|shape| shape.len() as f64).sum()
     }

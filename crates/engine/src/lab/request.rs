@@ -57,7 +57,7 @@ pub(super) fn shaped(fields: &mut Fields, name: &str, tensor: &Tensor, shape: &[
     fits
 }
 
-/// Returns an error if a number of the answer doesn't fit an `f64`.
+/// Returns an error if an element of an answer is infinite or NaN.
 pub(super) fn finite(name: &str, tensor: &Tensor) -> Result<(), Vec<Fault>> {
     match tensor.values.iter().position(|value| !value.is_finite()) {
         None => Ok(()),

@@ -35,7 +35,7 @@ pub struct SoftmaxRequest {
 /// Largest deviation of a sum of probabilities from 1.
 const SUM_ERROR_MAX: f64 = 1e-6;
 
-/// Operations per score, of which most are for about three exponentials.
+/// Operations per score. Most of them are for about three exponentials.
 const FLOPS_PER_SCORE: f64 = 60.0;
 
 /// Largest number of classes, since a label is a byte.
@@ -65,7 +65,7 @@ impl SoftmaxRequest {
         if is_spread && loss.kind == LossKind::MeanSquaredError {
             fields.fault(
                 "target",
-                "must be the class of each row: mean_squared_error takes no spread target".to_owned(),
+                "must be the class of each row: mean_squared_error doesn't support probabilities".to_owned(),
             );
         }
         fields.refuse_unknown();
@@ -106,7 +106,8 @@ impl Question for SoftmaxRequest {
         let rows = logits.values.len() / classes;
         let mut probabilities = logits.values.clone();
         softmax(matrix(&mut probabilities, classes));
-        // Cross-entropy is linear in the target: the loss is that of each class, weighted by its probability.
+        // Cross-entropy is linear in the target. The loss is the sum of the losses of all classes, each weighted by the
+        // probability of the class.
         let mut losses = vec![0.0; rows];
         let mut gradient = vec![0.0; logits.values.len()];
         let mut scores = logits.values.clone();
@@ -133,7 +134,7 @@ impl Question for SoftmaxRequest {
 }
 
 fn matrix(values: &mut [f64], columns: usize) -> ArrayViewMut2<'_, f64> {
-    ArrayViewMut2::from_shape((values.len() / columns, columns), values).expect("whole rows")
+    ArrayViewMut2::from_shape((values.len() / columns, columns), values).expect("the matrix has whole rows")
 }
 
 /// Parses the target: the class of each row, or a probability for each score.
@@ -184,7 +185,7 @@ fn distributions(fields: &mut Fields, logits: &Tensor, classes: usize) -> Option
         if shares.iter().any(|share| !(0.0..=1.0).contains(share)) || (sum - 1.0).abs() > SUM_ERROR_MAX {
             fields.fault(
                 "target",
-                format!("row {row} is no probabilities: from 0 to 1, together 1, not {sum}"),
+                format!("row {row} must be probabilities from 0 to 1 with a sum of 1, not {sum}"),
             );
             return None;
         }

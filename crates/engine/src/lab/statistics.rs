@@ -20,7 +20,7 @@ pub struct TensorStatistics {
 }
 
 impl TensorStatistics {
-    /// The statistics of `values`, of which there is at least one.
+    /// The statistics of `values`, which must not be empty.
     pub fn of<'a, T: Float>(values: impl Iterator<Item = &'a T> + Clone) -> Self {
         let wide = || values.clone().map(|value| value.wide());
         let count = values.clone().count() as f64;

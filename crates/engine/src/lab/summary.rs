@@ -10,7 +10,7 @@ use crate::fields::Fault;
 use crate::nn::{LayerSpec, Shape, ShapeError, shapes};
 use crate::train::{LayerCost, step_bytes};
 
-/// The layers of a network, and what a batch takes.
+/// The layers of a network, and the cost of a batch.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Summary {
     /// Rows, columns and channels of an image.
@@ -30,12 +30,12 @@ pub struct Summary {
     /// Bytes of all values between the layers for a batch, including the images. Backpropagation needs them
     /// all.
     pub kept_bytes: usize,
-    /// Bytes that the trainer allocates for a step, besides the parameters: values, errors, and weights
-    /// packed for products. It is less than `kept_bytes` if the trainer takes a batch in groups of rows.
+    /// Bytes that the trainer allocates for a step, in addition to the parameters: values, errors, and weights packed
+    /// for products. It is less than `kept_bytes` if the trainer processes a batch in groups of rows.
     pub workspace_bytes: f64,
 }
 
-/// A layer and what it takes.
+/// A layer and its cost.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LayerSummary {
     /// Index and kind, such as `0.dense`.

@@ -3,7 +3,7 @@ use serde_json::Value;
 
 use crate::fields::{Fields, kind};
 
-/// An array of any shape in row-major order. In JSON, nested arrays.
+/// An array of any shape in row-major order. In JSON, it is written as nested arrays.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
     /// Length along each axis.
@@ -19,12 +19,11 @@ const AXES_MAX: usize = 4;
 impl Tensor {
     /// An array with these elements in row-major order.
     pub fn new(shape: Vec<usize>, values: Vec<f64>) -> Self {
-        assert_eq!(shape.iter().product::<usize>(), values.len(), "numbers of a shape");
+        assert_eq!(shape.iter().product::<usize>(), values.len(), "the values must fill the shape");
         Self { shape, values }
     }
 
-    /// The field `name` as an array whose number of axes is one of `axes`. Reports a fault if it is something
-    /// else.
+    /// The field `name` as an array whose number of axes is one of `axes`. Reports a fault if it is not.
     pub fn take(fields: &mut Fields, name: &'static str, axes: &[usize]) -> Option<Self> {
         let value = fields.take(name)?;
         let mut tensor = Self { shape: Vec::new(), values: Vec::new() };
@@ -51,7 +50,7 @@ impl Tensor {
         }
     }
 
-    /// As [`Self::take`], but reports a fault if the field is absent.
+    /// [`Self::take`], but also reports a fault if the field is absent.
     pub fn required(fields: &mut Fields, name: &'static str, axes: &[usize]) -> Option<Self> {
         if fields.take(name).is_none() {
             fields.fault(name, "is missing".to_owned());

@@ -54,10 +54,10 @@ pub struct LayerTrace {
 /// The statistics of an array, and its elements if they were requested.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TracePart {
-    /// Figures over all elements; their fields stand next to `array` in JSON.
+    /// Statistics of all elements. In JSON, their fields are next to `array`.
     #[serde(flatten)]
     pub statistics: TensorStatistics,
-    /// In the shape of the layer's output, weight or bias; `None` unless arrays were requested.
+    /// The elements, in the shape of the layer's output, weight or bias. `None` unless arrays were requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub array: Option<Tensor>,
 }
@@ -95,7 +95,7 @@ pub fn trace_cost(input: Shape, layers: &[LayerSpec], with_arrays: bool) -> Answ
     let numbers = 2.0 * passes.values() + parameters;
     // About ten operations per number for its statistics.
     let flops = 2.0 * passes.forward() + passes.backward() + 10.0 * numbers;
-    // The weights during both passes; then also those after the update, next to the gradient.
+    // The weights are held during both passes. Later the updated weights and the gradient are held as well.
     let forward = passes.tape(1, usize::MAX);
     let held = parameters + passes.tape(1, 1).max(2.0 * passes.values() + parameters + forward);
     let arrays = if with_arrays { numbers } else { 0.0 };
@@ -104,9 +104,9 @@ pub fn trace_cost(input: Shape, layers: &[LayerSpec], with_arrays: bool) -> Answ
     AnswerCost { flops, memory_bytes: held, answer_bytes: 0.0 }.then(AnswerCost::of_text(text))
 }
 
-/// Passes one image with values from 0 to 1 and its label through `network` and back, and applies one update
-/// at `learning_rate` to a copy. `with_arrays` adds the arrays to the result. Before each pass it asks
-/// `go_on` whether to continue.
+/// Runs a forward and a backward pass of one image, with values from 0 to 1, through `network`. Then applies one update
+/// at `learning_rate` to a copy of the network. `with_arrays` adds the arrays to the result. `go_on` is called before
+/// each pass, and the work stops if it returns false.
 ///
 /// # Errors
 /// If `go_on` returns false.

@@ -53,10 +53,10 @@ pub fn weights_cost(network: &Network<f32>, index: usize, is_picture: bool) -> A
 /// Operations per number for its statistics.
 const FLOPS_PER_NUMBER: f64 = 12.0;
 
-/// Largest number of tiles in a picture. Of more units or filters, the first are drawn.
+/// Largest number of tiles in a picture. If there are more units or filters, only the first ones are drawn.
 const TILES_MAX: usize = 256;
 
-/// Largest number of inputs and units of a matrix in a picture. Of more, the first are drawn.
+/// Largest number of inputs and units of a matrix in a picture. If there are more, only the first ones are drawn.
 const MATRIX_MAX: usize = 1_024;
 
 /// Approximate width of a picture in pixels.
@@ -137,7 +137,7 @@ pub fn weight_picture(network: &Network<f32>, index: usize) -> Option<Vec<u8>> {
     Some(sheet(&tiles, picture.columns, picture.zoom()))
 }
 
-/// The shape of the image that the inputs of a dense layer are the pixels of.
+/// The shape of the image whose pixels are the inputs of a dense layer. `None` if the inputs are not an image.
 fn input_image(network: &Network<f32>, index: usize) -> Option<Shape> {
     let shapes = &network.shapes()[..=index];
     let is_same = |shape: &&Shape| shape.places() > 1 && shape.len() == shapes[index].len();

@@ -26,7 +26,7 @@ impl Activation {
     /// Every activation function.
     pub const ALL: [Self; 5] = [Self::Relu, Self::LeakyRelu, Self::Gelu, Self::Sigmoid, Self::Tanh];
 
-    /// Its name in a request.
+    /// The name of the activation in a request.
     pub fn name(self) -> &'static str {
         match self {
             Self::Relu => "relu",

@@ -2,35 +2,43 @@ use super::kernel::PANEL;
 use super::plan::Plan;
 use super::{Activation, LayerKind, LayerSpec, Shape};
 
-/// Time of a gradient check in units of one operation of a convolution's product in `f64`. The factors were
-/// fitted to the checks of about 600 random networks, with 1 to 256 rows on one thread. They are, for a
-/// forward pass: an operation of a dense product; a value read or written; one with an exponential; one that
-/// is normalised; one that is drawn at random; the outputs of a convolution summed together; a pixel of a
-/// pooled output; and each operation of the plan.
+// Costs of a forward pass. The unit is the time of one operation of a convolution's product in `f64`. The factors were
+// fitted to gradient checks of about 600 random networks, with 1 to 256 rows on one thread.
+
+/// One operation of a dense product.
 const DENSE: f64 = 1.4;
+/// One value read or written.
 const VALUE: f64 = 22.0;
+/// One exponential.
 const EXPONENTIAL: f64 = 125.0;
+/// One normalised value.
 const NORMALISED: f64 = 32.0;
+/// One random value.
 const DRAWN: f64 = 125.0;
+/// [`COLUMNS`] outputs of a convolution, which are summed together.
 const WINDOW: f64 = 73.0;
+/// One pixel of a pooled output.
 const POOLED: f64 = 560.0;
+/// One operation of the plan, for one chunk of rows.
 const STEP: f64 = 1_200.0;
 
-/// Time per weight read, by an upper bound of the network's weights. These come from a core's own cache, from
-/// a shared cache, or from memory.
+/// Largest number of weights of a network, and the cost of reading one weight. The weights are read from a core's own
+/// cache, from a shared cache, or from memory.
 const WEIGHT: [(f64, f64); 3] = [(6e4, 0.6), (1e6, 2.3), (f64::INFINITY, 13.4)];
 
-/// Time of a backward pass relative to a forward pass; in addition, per operation of the plan; and per
-/// parameter, whose gradient is summed over all rows.
+/// Cost of a backward pass relative to a forward pass.
 const BACKWARD: f64 = 0.77;
+/// Additional cost of a backward pass, for one operation of the plan and one chunk of rows.
 const STEP_BACK: f64 = 147_000.0;
+/// Additional cost of a backward pass for one parameter, whose gradient is summed over all rows.
 const GRADIENT: f64 = 73.0;
 
-/// Columns of a product, and channels, that are processed together.
+/// Columns of a product that are processed together.
 const COLUMNS: usize = 4;
+/// Channels of a normalisation that are processed together.
 const CHANNELS: usize = 8;
 
-/// The cost of a pass in operations of equal time, so that memory-bound work counts as well.
+/// The cost of a pass in operations that all take the same time. Memory-bound work is included.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PassOperations {
     /// A forward pass.
@@ -40,8 +48,8 @@ pub struct PassOperations {
 }
 
 impl PassOperations {
-    /// The cost of `rows` rows in a network of these layers with `parameters` parameters, as executed by
-    /// `plan`. `shapes` are those of the values between the layers.
+    /// The cost of `rows` rows in a network with these layers and `parameters` parameters, executed according to
+    /// `plan`. `shapes` contains the input shape of each layer, and the shape of the scores.
     pub fn new(plan: &Plan, layers: &[LayerSpec], shapes: &[Shape], parameters: f64, rows: usize) -> Self {
         let chunks = (plan.groups * plan.rows.div_ceil(plan.chunk_rows)) as f64;
         let (rows, length) = (rows as f64, |index: usize| shapes[index].len() as f64);

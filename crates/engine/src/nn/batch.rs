@@ -3,12 +3,12 @@ use ndarray::ArrayView2;
 use super::kernel::{pixel, prefetch, vectorized};
 use super::{Draw, Float};
 
-/// A source of images, which are written one at a time into the rows of a batch.
+/// A source of images. Each image is written to one row of a batch.
 pub trait Images<T: Float>: Sync {
     /// Writes the example at `index`. `draw` seeds random augmentation.
     fn write(&self, index: u32, draw: Draw, image: &mut [T]);
 
-    /// The values of the example at `index` as bytes, if each is a [`pixel`] byte.
+    /// The values of the example at `index` as bytes. `None` unless every value is a [`pixel`] byte.
     fn bytes(&self, _index: u32) -> Option<&[u8]> {
         None
     }
@@ -71,7 +71,7 @@ pub struct Batch<'a, T> {
 const IMAGES_AHEAD: usize = 4;
 
 impl<T: Float> Batch<'_, T> {
-    /// Calls `work` with the row and index of each of `examples`, while the next ones are prefetched.
+    /// Calls `work` with the row and index of each of `examples`, and prefetches the next ones.
     pub(super) fn for_each_ahead(&self, examples: &[u32], mut work: impl FnMut(usize, u32)) {
         let ahead = |row: usize| {
             if let Some(&example) = examples.get(row) {

@@ -3,8 +3,10 @@ use ndarray::{Array1, Array2, ArrayView2};
 use super::layer::values;
 use super::{Float, Gradient};
 
-/// ε, and the weight of a batch in the running statistics, as in PyTorch.
+/// ε. PyTorch uses the same value.
 const EPS: f64 = 1e-5;
+
+/// The weight of a batch in the running statistics, as in PyTorch.
 const MOMENTUM: f64 = 0.1;
 
 /// Normalises each channel to mean 0 and variance 1 over the batch and all pixels, then scales and shifts it:
@@ -22,7 +24,7 @@ pub struct BatchNorm<T> {
     pub running_var: Array1<T>,
 }
 
-/// The numbers of a channel.
+/// The values of one channel.
 fn of_channel<T: Float>(x: &[T], channel: usize, channels: usize) -> impl Iterator<Item = f64> {
     x[channel..].iter().step_by(channels).map(|x| x.wide())
 }
@@ -180,7 +182,8 @@ impl<T: Float> BatchNorm<T> {
         self.bias.len()
     }
 
-    /// `y = scale x + shift` with the running statistics, which is the layer at inference.
+    /// The scale and the shift of the layer at inference, `y = scale x + shift`, computed from the running statistics.
+    /// Both have shape (channels).
     pub fn affine(&self) -> (Array1<T>, Array1<T>) {
         let deviations = self.running_deviations();
         let scale: Array1<T> =
@@ -189,7 +192,8 @@ impl<T: Float> BatchNorm<T> {
         (scale, shift)
     }
 
-    /// `y = γ x̂ + β` while training, with μ and σ² of the batch: x and y (places, channels), the places of all images.
+    /// `y = γ x̂ + β` during training, with μ and σ² of the batch. x and y have shape (pixels, channels), with the
+    /// pixels of all images.
     pub(super) fn forward_training(&self, x: &[T], y: &mut [T]) {
         let channels = self.channels();
         for channel in 0..channels {
@@ -201,8 +205,8 @@ impl<T: Float> BatchNorm<T> {
         }
     }
 
-    /// `dx = γ / √(σ² + ε) (dy − Σdy / n − x̂ Σ(dy x̂) / n)` while training, over n places: x, dy and dx as in
-    /// [`Self::forward_training`].
+    /// `dx = γ / √(σ² + ε) (dy − Σdy / n − x̂ Σ(dy x̂) / n)` during training, over n pixels. x, dy and dx have the
+    /// shape of x in [`Self::forward_training`].
     pub(super) fn backward_input_training(&self, x: &[T], dy: &[T], dx: &mut [T]) {
         let channels = self.channels();
         for channel in 0..channels {
@@ -218,7 +222,8 @@ impl<T: Float> BatchNorm<T> {
         }
     }
 
-    /// Adds `dγ = Σ dy x̂` and `dβ = Σ dy` while training to `gradient`: x and dy as in [`Self::forward_training`].
+    /// Adds `dγ = Σ dy x̂` and `dβ = Σ dy` to `gradient` during training. x and dy have the shape of x in
+    /// [`Self::forward_training`].
     pub(super) fn backward_parameters_training(&self, x: &[T], dy: &[T], gradient: &mut Gradient<T>) {
         let channels = self.channels();
         for channel in 0..channels {
@@ -230,19 +235,20 @@ impl<T: Float> BatchNorm<T> {
         }
     }
 
-    /// `y = γ x̂ + β` at inference: x and y (places, channels).
+    /// `y = γ x̂ + β` at inference, with x and y (pixels, channels).
     pub(super) fn forward_inference(&self, x: &[T], y: &mut [T]) {
         let (scale, shift) = self.affine();
         affine(x, values(&scale), values(&shift), y);
     }
 
-    /// `dx = γ / √(σ² + ε) dy` at inference: dy and dx (places, channels).
+    /// `dx = γ / √(σ² + ε) dy` at inference, with dy and dx (pixels, channels).
     pub(super) fn backward_input_inference(&self, dy: &[T], dx: &mut [T]) {
         let (scale, _) = self.affine();
         affine(dy, values(&scale), &vec![T::zero(); scale.len()], dx);
     }
 
-    /// `dγ = Σ dy x̂` and `dβ = Σ dy` over rows and places at inference: x and dy (rows, places · channels).
+    /// Adds `dγ = Σ dy x̂` and `dβ = Σ dy` to `gradient` at inference. The sums are over all rows and pixels. x and dy
+    /// have shape (rows, pixels · channels).
     pub(super) fn backward_parameters_inference(
         &self,
         x: ArrayView2<T>,
@@ -264,7 +270,7 @@ impl<T: Float> BatchNorm<T> {
         self.running_var.mapv(|variance| (variance + T::of(EPS)).sqrt())
     }
 
-    /// As [`Self::affine`] with the moments of a batch. Writes to `scale` and `shift`.
+    /// [`Self::affine`] with the moments of a batch. Writes the result to `scale` and `shift`.
     pub(super) fn batch_affine(&self, moments: &Moments, scale: &mut [T], shift: &mut [T]) {
         for channel in 0..self.channels() {
             let factor = self.weight[[0, channel]].wide() * moments.inverse_deviation(channel);
@@ -331,7 +337,7 @@ pub(super) fn affine<T: Float>(x: &[T], scale: &[T], shift: &[T], y: &mut [T]) {
     });
 }
 
-/// Number of pixels summed in `T` before the sum is added in `f64`.
+/// Number of pixels summed in `T` before their sum is added to a total in `f64`.
 const PLACES: usize = 256;
 
 /// Sums of `f` over the pixels of `N` channels starting at `first`.

@@ -7,12 +7,12 @@ use super::rows::{matrix, matrix_mut};
 use super::shape::{Shape, Window};
 use super::{Float, Gradient};
 
-/// A convolution, by which deep learning means the cross-correlation of an image (h, w, c) with `filters` of
-/// k × k × c: `y[i, j, f] = b[f] + Σ_{u,v,c} x[i s + u, j s + v, c] w[u, v, c, f]`.
+/// A convolution. As usual in deep learning, it is the cross-correlation of an image (h, w, c) with `filters` filters
+/// of k × k × c: `y[i, j, f] = b[f] + Σ_{u,v,c} x[i s + u, j s + v, c] w[u, v, c, f]`.
 ///
-/// With the windows as rows of a matrix X (outputs, k k c), it is the affine layer `y = X W + b`. So are its
-/// gradients: `dW = Xᵀ dy`, `db = Σ dy`, and `dX = dy Wᵀ`, whose rows are added at the positions of their
-/// windows (LeCun et al., *Gradient-Based Learning Applied to Document Recognition*, 1998).
+/// If the windows are the rows of a matrix X (outputs, k k c), the layer is the affine function `y = X W + b`. Its
+/// gradients are therefore `dW = Xᵀ dy`, `db = Σ dy` and `dX = dy Wᵀ`. Each row of dX is added to dx at the position of
+/// its window (LeCun et al., *Gradient-Based Learning Applied to Document Recognition*, 1998).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Conv2d<T> {
     /// w, shape (k · k · c, filters): row (u · k + v) · c + channel.
@@ -28,17 +28,17 @@ pub struct Conv2d<T> {
     line: Offsets,
 }
 
-/// Scratch memory of a [`Conv2d`] for one image at a time.
+/// Scratch buffers of a [`Conv2d`] for one image.
 #[derive(Clone, Debug)]
 pub(super) struct ConvScratch<T> {
-    /// The image with its border of zeros, if it has one.
+    /// The padded image. Empty without padding.
     padded: Aligned<T>,
     dpadded: Aligned<T>,
     /// dy packed into panels, if it can't be used as a right-hand side directly.
     dy: Option<Panels<T>>,
 }
 
-/// How large the buffers of a [`ConvScratch`] are.
+/// The sizes of the buffers of a [`ConvScratch`].
 struct ScratchRoom {
     padded: usize,
     dpadded: usize,
@@ -57,14 +57,14 @@ impl ScratchRoom {
     }
 }
 
-/// Numbers of a [`ConvScratch`].
+/// Number of elements of a [`ConvScratch`].
 pub(super) fn numbers_of_scratch(window: Window, filters: usize) -> f64 {
     let ScratchRoom { padded, dpadded, dy } = ScratchRoom::of(window, filters);
     (padded + dpadded) as f64 + dy.map_or(0.0, PanelsRoom::numbers)
 }
 
 impl<T: Float> ConvScratch<T> {
-    /// For filters of which the windows are these.
+    /// Scratch buffers for `filters` filters with these windows.
     pub fn new(window: Window, filters: usize) -> Self {
         let ScratchRoom { padded, dpadded, dy } = ScratchRoom::of(window, filters);
         Self {
@@ -144,7 +144,7 @@ impl<T: Float> Conv2d<T> {
                 panels.fill(matrix(dy, filters));
                 panels.right()
             }
-            None => Right::row_major(dy, filters).expect("scratch has panels for what is none as it is"),
+            None => Right::row_major(dy, filters).expect("without panels, dy fills whole registers"),
         };
         let mut dweight = gradient.weight.view_mut();
         let values = self.pad(x, &mut scratch.padded);
@@ -180,7 +180,7 @@ impl<T: Float> Conv2d<T> {
                 let target = &mut target[self.window.at(y, v)..][..span];
                 let shape = (width, channels).strides((stride * channels, 1));
                 let Ok(mut target) = ArrayViewMut2::from_shape(shape, target) else {
-                    unreachable!("windows of one row, a stride apart, don't overlap in one column");
+                    unreachable!("pixels that are a stride apart don't overlap");
                 };
                 matmul_windows(self.instructions(), windows, parts, &mut target, Start::Target);
             }
@@ -198,7 +198,7 @@ impl<T: Float> Conv2d<T> {
         }
     }
 
-    /// Copies the image into its border, if it has one. The zeros around it are never overwritten.
+    /// Copies the image into the padded buffer, if there is padding. The zeros of the border are never overwritten.
     fn pad<'a>(&self, x: &'a [T], padded: &'a mut [T]) -> &'a [T] {
         if padded.is_empty() {
             return x;
@@ -207,7 +207,7 @@ impl<T: Float> Conv2d<T> {
         padded
     }
 
-    /// Copies an image into its border.
+    /// Copies an image into a padded buffer.
     pub(super) fn write_padded(&self, x: &[T], padded: &mut [T]) {
         let row = self.window.input.width * self.window.input.channels;
         for (y, x) in x.chunks_exact(row).enumerate() {
@@ -216,7 +216,7 @@ impl<T: Float> Conv2d<T> {
         }
     }
 
-    /// Copies an image out of its border.
+    /// Copies an image out of a padded buffer.
     pub(super) fn read_padded(&self, padded: &[T], x: &mut [T]) {
         let row = self.window.input.width * self.window.input.channels;
         for (y, x) in x.chunks_exact_mut(row).enumerate() {

@@ -4,13 +4,13 @@ use super::kernel::{Panels, Start, matmul};
 use super::layer::values;
 use super::{Float, Gradient};
 
-/// A fully connected layer, `y = x W + b`, and by the chain rule
+/// A fully connected layer, `y = x W + b`. By the chain rule, its gradients are
 ///
 /// ```text
 /// dx = dy Wᵀ      dW = xᵀ dy      db = Σ dy, over the rows
 /// ```
 ///
-/// with x (n, inputs), y (n, units), and each gradient of the shape of its value (Rumelhart, Hinton, Williams, 1986).
+/// with x (n, inputs) and y (n, units). Each gradient has the shape of its value (Rumelhart, Hinton, Williams, 1986).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dense<T> {
     /// W, shape (inputs, units).
@@ -30,7 +30,7 @@ impl<T: Float> Dense<T> {
         matmul([(dy, transposed)], &mut dx, Start::Zero);
     }
 
-    /// Adds `dW = xᵀ dy` and `db = Σ dy` to `gradient`: x (n, inputs), dy (n, units).
+    /// Adds `dW = xᵀ dy` and `db = Σ dy` to `gradient`, with x (n, inputs) and dy (n, units).
     pub fn backward_parameters(x: ArrayView2<T>, dy: ArrayView2<T>, gradient: &mut Gradient<T>) {
         matmul([(x.t(), &Panels::of(dy))], &mut gradient.weight.view_mut(), Start::Target);
         gradient.bias += &dy.sum_axis(Axis(0));

@@ -22,7 +22,8 @@ pub struct Draw {
 }
 
 impl Dropout {
-    /// `y = x ⊙ mask` while training: x and y (n, values) of these examples, of the layer at `layer`.
+    /// `y = x ⊙ mask` during training, with x and y (n, values). `layer` is the index of the layer, and row i belongs
+    /// to `examples[i]`.
     pub(super) fn forward_training<T: Float>(
         self,
         draw: Draw,
@@ -38,7 +39,7 @@ impl Dropout {
         }
     }
 
-    /// `dx = dy ⊙ mask` while training.
+    /// `dx = dy ⊙ mask` during training.
     pub(super) fn backward_training<T: Float>(
         self,
         draw: Draw,

@@ -2,13 +2,13 @@ use super::kernel::Vectors;
 
 /// The number type of a network: `f32` for training and serving, `f64` to check gradients.
 pub trait Float: ndarray::NdFloat + Default + Vectors {
-    /// The value closest to `value`.
+    /// The representable number closest to `value`.
     fn of(value: f64) -> Self;
 
-    /// `value`, which is exact.
+    /// Converts `value` exactly.
     fn of_byte(value: u8) -> Self;
 
-    /// The integer part.
+    /// The integer part, to be used as an index.
     fn index(self) -> usize;
 
     /// The value as `f64`.

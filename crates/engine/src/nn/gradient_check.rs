@@ -14,9 +14,10 @@ const APART_MAX: f64 = 1e-6;
 /// A smaller slope counts as this size. See [`relative_error`].
 const SLOPE_MIN: f64 = 1e-4;
 
-/// Rounding error of the difference of two losses, in units in the last place; and its largest share of a
-/// slope.
+/// Rounding error of the difference of two losses, in units in the last place.
 const ROUNDINGS: f64 = 64.0;
+
+/// Largest rounding error of a slope, relative to the slope.
 const ROUNDED_MAX: f64 = 2e-5;
 
 /// Largest change of the mean slope at a tenth of the step, relative to the difference of the one-sided
@@ -28,13 +29,13 @@ pub fn relative_error(a: f64, n: f64) -> f64 {
     (a - n).abs() / a.abs().max(n.abs()).max(SLOPE_MIN)
 }
 
-/// The derivative of a loss at 0, `(f(h) − f(−h)) / 2h`, where `at` is `f(0)`. `None` at a kink, where a relu
-/// is at 0 or two values of a pooled square are equal. Also `None` so close to one that rounding hides the
-/// slope.
+/// The derivative of a loss at 0, `(f(h) − f(−h)) / 2h`, where `at` is `f(0)`. It is `None` at a kink, for example if
+/// the input of a relu is 0 or two values of a pooled square are equal. It is also `None` so close to a kink that
+/// rounding hides the slope.
 ///
-/// If the slopes on both sides are equal, the function is smooth there. Otherwise a tenth of the step
-/// decides. If the function is smooth, the slopes differ less and their mean is the same. If the step only
-/// reached across a nearby kink, a smaller one doesn't. At a kink, the difference remains.
+/// If the slopes on both sides are equal, the function is smooth. Otherwise the step is divided by ten. If the function
+/// is smooth, the new slopes differ less, and their mean stays the same. If only the larger step reached across a
+/// nearby kink, the new slopes are equal. At a kink, they differ as before.
 pub fn central_difference(at: f64, mut f: impl FnMut(f64) -> f64) -> Option<f64> {
     let mut wider: Option<Slopes> = None;
     for cut in 0..=CUTS {
@@ -71,14 +72,14 @@ struct Slopes {
 pub struct GradientCheck {
     /// Name of the parameter, such as `0.weight`.
     pub parameter: String,
-    /// By backpropagation.
+    /// The gradient by backpropagation.
     pub analytic: Vec<f64>,
-    /// By central differences. `None` at a kink.
+    /// The gradient by central differences. `None` at a kink.
     pub numerical: Vec<Option<f64>>,
 }
 
 impl GradientCheck {
-    /// The largest [`relative_error`], without kinks.
+    /// The largest [`relative_error`], not counting kinks.
     pub fn max_relative_error(&self) -> f64 {
         let error = |(&a, n): (&f64, &Option<f64>)| n.map(|n| relative_error(a, n));
         self.analytic.iter().zip(&self.numerical).filter_map(error).fold(0.0, f64::max)
@@ -102,10 +103,10 @@ pub fn gradient_check(
     let all = differences.backpropagate(|tensor, first, part| {
         checks[tensor].analytic[first..][..part.len()].copy_from_slice(part);
     });
-    all.expect("nobody stops it");
+    all.expect("never stopped");
     for (tensor, check) in checks.iter_mut().enumerate() {
         for (element, numerical) in check.numerical.iter_mut().enumerate() {
-            *numerical = differences.derivative(tensor, element).expect("nobody stops it");
+            *numerical = differences.derivative(tensor, element).expect("never stopped");
         }
     }
     checks
@@ -118,8 +119,8 @@ pub struct Stopped;
 
 /// Numerical derivatives of the loss of a training step, one parameter at a time.
 ///
-/// It holds only the network and its packed weights. Gradients are visited in parts, and a perturbed
-/// parameter is changed in both places.
+/// To save memory, it holds only the network and its packed weights, and computes the gradients in parts. A perturbed
+/// parameter is changed in the network and in the packed weights.
 pub struct Differences<'a> {
     network: Network<f64>,
     workspace: Workspace<f64>,
@@ -128,7 +129,7 @@ pub struct Differences<'a> {
     loss: &'a Loss,
     batch: Batch<'a, f64>,
     pool: &'a Pool,
-    /// Asked before each pass whether to continue.
+    /// Called before each pass. The work stops if it returns false.
     go_on: &'a dyn Fn() -> bool,
     is_stopped: bool,
     /// The loss of the unchanged network.
@@ -137,7 +138,8 @@ pub struct Differences<'a> {
 }
 
 impl<'a> Differences<'a> {
-    /// Derivatives of `network` on this batch. Before each pass it asks `go_on` whether to continue.
+    /// Derivatives of the loss of `network` on this batch. `go_on` is called before each pass, and the work stops if it
+    /// returns false.
     pub fn new(
         network: Network<f64>,
         loss: &'a Loss,
@@ -169,7 +171,7 @@ impl<'a> Differences<'a> {
         &self.network
     }
 
-    /// Number of forward passes so far, including those of backpropagation.
+    /// Number of forward passes so far, including the passes of backpropagation.
     pub fn passes(&self) -> usize {
         self.passes
     }
@@ -178,7 +180,7 @@ impl<'a> Differences<'a> {
     /// of the tensor in the order of [`Network::parameters`], the offset in the tensor, and the elements.
     ///
     /// # Errors
-    /// If it was stopped.
+    /// If `go_on` returned false.
     pub fn backpropagate(&mut self, mut visit: impl FnMut(usize, usize, &[f64])) -> Result<(), Stopped> {
         self.loss_here = self.loss(true);
         if self.is_stopped {
@@ -196,7 +198,7 @@ impl<'a> Differences<'a> {
     /// [`central_difference`]. [`Self::backpropagate`] must have been called before.
     ///
     /// # Errors
-    /// If it was stopped.
+    /// If `go_on` returned false.
     pub fn derivative(&mut self, tensor: usize, element: usize) -> Result<Option<f64>, Stopped> {
         let value = *self.parameter(tensor, element);
         let slope = central_difference(self.loss_here, |step| {
@@ -207,7 +209,7 @@ impl<'a> Differences<'a> {
         if self.is_stopped { Err(Stopped) } else { Ok(slope) }
     }
 
-    /// The loss of the network. With `backward`, prepares the gradients. NaN if it is stopped.
+    /// The loss of the network. If `backward`, also prepares the gradients. NaN if the work was stopped.
     fn loss(&mut self, backward: bool) -> f64 {
         self.is_stopped = self.is_stopped || !(self.go_on)();
         if self.is_stopped {

@@ -20,8 +20,8 @@ pub enum Init {
 }
 
 impl Init {
-    /// Draws a weight of `shape`. Each output of the layer sums `fan_in` inputs, and each input contributes
-    /// to `fan_out` outputs. The result depends on `seed` and the index of the layer only.
+    /// Draws a weight of this shape. Each output of the layer sums `fan_in` inputs, and each input contributes to
+    /// `fan_out` outputs. The random numbers depend only on `seed` and the index of the layer.
     pub fn weight<T: Float>(
         self,
         fan_in: usize,

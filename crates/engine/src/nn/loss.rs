@@ -5,7 +5,7 @@ use super::Float;
 use super::kernel::vectorized;
 use super::rows::{all, all_mut};
 
-/// The loss function. Both are functions of the softmax of the last layer's scores.
+/// The kind of loss function. Both kinds are functions of the softmax of the last layer's scores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LossKind {

@@ -1,15 +1,15 @@
 //! The mathematics: layers and their gradients, losses, initialisers, optimisers, schedules.
 //!
-//! A network computes `y = f_L(… f_2(f_1(x)))` and a loss `L(y)`. Backpropagation applies the chain rule from
-//! the last layer to the first. Each layer turns `dy = ∂L/∂y` into `dx = ∂L/∂x` and the gradients of its own
-//! parameters, using values that its forward pass kept (Rumelhart, Hinton, Williams, *Learning
-//! representations by back-propagating errors*, Nature 323, 1986).
+//! A network computes `y = f_L(… f_2(f_1(x)))` and a loss `L(y)`. Backpropagation applies the chain rule from the last
+//! layer to the first. Each layer turns `dy = ∂L/∂y` into `dx = ∂L/∂x` and the gradients of its own parameters, using
+//! values that its forward pass stored (Rumelhart, Hinton, Williams, *Learning representations by back-propagating
+//! errors*, Nature 323, 1986).
 //!
-//! A batch is the base case: its rows are images, and a single image is a batch of one. A layer's forward and
-//! backward pass are next to each other in the source. A gradient has the name of its value with `d` in
-//! front. Values that the backward pass needs are in the [`Workspace`]. A pass therefore only reads the
-//! [`Network`], which can serve all threads at once. A [`Plan`] decides how a network is trained fast on
-//! given data, and a [`Trainer`] takes the steps.
+//! All functions work on batches. The rows of a batch are images, and a single image is a batch of one. A layer's
+//! forward and backward pass are next to each other in the source. The gradient of a value has the same name with a `d`
+//! in front. The [`Workspace`] stores the values that the backward pass needs. A pass therefore only reads the
+//! [`Network`], and all threads can share it. A [`Plan`] selects the fast path of each layer for the given data, and a
+//! [`Trainer`] takes the training steps.
 
 mod activation;
 mod arithmetic;

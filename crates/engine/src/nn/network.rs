@@ -46,7 +46,7 @@ pub fn shapes(input: Shape, layers: &[LayerSpec]) -> Result<Vec<Shape>, ShapeErr
     Ok(shapes)
 }
 
-/// What each of `layers` is, whose inputs have these `shapes`.
+/// The kind of each of `layers`, whose inputs have these `shapes`. A layer that doesn't fit its input is left out.
 pub fn kinds(layers: &[LayerSpec], shapes: &[Shape]) -> Vec<LayerKind> {
     layers.iter().zip(shapes).filter_map(|(layer, &input)| layer.kind(input).ok()).collect()
 }
@@ -130,8 +130,7 @@ impl<T: Float> Network<T> {
     /// Replaces each of [`Self::tensors`] by `tensor(name)`.
     ///
     /// # Errors
-    /// If `tensor` fails, or its result has the wrong number of values. Some tensors are then already
-    /// replaced.
+    /// If `tensor` fails, or its result has the wrong number of values. Some tensors may have been replaced by then.
     pub fn set_tensors<E: From<LengthError>>(
         &mut self,
         mut tensor: impl FnMut(&str) -> Result<Vec<T>, E>,
@@ -203,9 +202,9 @@ impl<T: Float> Network<T> {
         format!("{index}.{}", self.layers[index].name())
     }
 
-    /// The same function at inference, where each `batch_norm` after a `dense` or `conv2d` is folded into it.
-    /// `γ (x W + b − μ) / √(σ² + ε) + β` is `x (W s) + (b − μ) s + β`, with the scale `s = γ / √(σ² + ε)` of
-    /// each column.
+    /// A network that computes the same function at inference. Each `batch_norm` after a `dense` or `conv2d` is folded
+    /// into that layer. `γ (x W + b − μ) / √(σ² + ε) + β` is `x (W s) + (b − μ) s + β`, with the scale
+    /// `s = γ / √(σ² + ε)` of each column.
     #[must_use]
     pub fn folded(&self) -> Self {
         let mut folded = Self { layers: Vec::new(), shapes: vec![self.input()] };
@@ -231,8 +230,8 @@ fn fit(a: &(&str, Vec<usize>), b: &(&str, Vec<usize>)) -> bool {
     !a.1.is_empty() && a == b
 }
 
-/// The number of layers of a network `a`, for images of shape `input`, that can take the parameters of
-/// network `b`: those with the same index, kind and weight shape.
+/// The number of layers of network `a` that can take the parameters of network `b`. A layer fits if the other network
+/// has a layer with the same index, kind and weight shape. Both networks are for images of shape `input`.
 ///
 /// # Errors
 /// If the layers of one network don't fit each other.

@@ -120,7 +120,7 @@ impl OptimizerSpec {
         })
     }
 
-    /// η, the base of the schedule.
+    /// η, the base rate of the schedule.
     pub fn learning_rate(&self) -> f64 {
         match *self {
             Self::Sgd { learning_rate, .. }
@@ -226,7 +226,7 @@ impl<T: Float> Optimizer<T> {
 /// Largest number of state tensors per parameter.
 const STATES_MAX: usize = 3;
 
-/// A part of each state tensor. Empty if the rule has fewer.
+/// A part of each state tensor. The last ones are empty if the rule has fewer tensors.
 pub(super) type States<'a, T> = [&'a mut [T]; STATES_MAX];
 
 /// Pairs each of `chunks`, which have `length` elements, with its states.
@@ -239,7 +239,7 @@ pub(super) fn with_states<'a, T: Float, C: Send>(
     chunks.map(move |chunk| (chunk, states.each_mut().map(|state| state.next().unwrap_or_default())))
 }
 
-/// The update rule of one step, with its coefficients computed.
+/// The update rule of one step, with precomputed coefficients.
 #[derive(Clone, Copy)]
 pub(super) struct Rule<T> {
     kind: RuleKind<T>,
@@ -370,7 +370,7 @@ impl<T: Float> Rule<T> {
                         let g = g * scale + decay * *w;
                         *m = beta1 * *m + rest1 * g;
                         *v = beta2 * *v + rest2 * g * g;
-                        // Numerator and denominator are multiplied by √(1 − β₂ᵗ), which cancels that in v̂.
+                        // Numerator and denominator are multiplied by √(1 − β₂ᵗ), which cancels the same factor in v̂.
                         *w = *w * keep - step * *m / (v.sqrt() + eps);
                     },
                 );
@@ -390,8 +390,8 @@ fn each<T: Float, const N: usize>(g: &[T], tensors: [&mut [T]; N], f: impl Fn(T,
     });
 }
 
-/// The factor for all gradients that limits their joint norm to `max_norm` (Pascanu, Mikolov, Bengio, *On the
-/// difficulty of training recurrent neural networks*, 2013; the 10⁻⁶ is PyTorch's).
+/// The factor by which to multiply all gradients, so that their joint norm is at most `max_norm` (Pascanu, Mikolov,
+/// Bengio, *On the difficulty of training recurrent neural networks*, 2013; the 10⁻⁶ is PyTorch's).
 pub fn clip_scale<T: Float>(max_norm: Option<f64>, gradients: &[Gradient<T>]) -> f64 {
     max_norm.map_or(1.0, |max_norm| {
         let norm = gradients.iter().map(Gradient::square_sum).sum::<f64>().sqrt();

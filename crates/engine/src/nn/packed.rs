@@ -4,12 +4,12 @@ use super::kernel::{PANEL, Panels, fill_panels};
 use super::shape::Window;
 use super::{Conv2d, Dense, Float, Layer, LayerKind};
 
-/// Rows and columns of [`Panels`], before there are any.
+/// Numbers of rows and columns of [`Panels`] that are not allocated yet.
 #[derive(Clone, Copy)]
 pub(super) struct PanelsRoom(pub usize, pub usize);
 
 impl PanelsRoom {
-    /// Numbers, the padding included.
+    /// Number of elements, including the padding.
     pub fn numbers(self) -> f64 {
         self.0 as f64 * self.1.next_multiple_of(PANEL) as f64
     }
@@ -19,21 +19,21 @@ impl PanelsRoom {
     }
 }
 
-/// The weight of a dense layer as its products read it.
+/// The weight of a dense layer, packed for its products.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct PackedDense<T> {
     /// W.
     pub weight: Panels<T>,
-    /// Wᵀ, if an earlier layer needs `dx`.
+    /// Wᵀ. `None` if no earlier layer needs `dx`.
     pub transposed: Option<Panels<T>>,
 }
 
-/// That of W, and that of Wᵀ if there is a `dx`.
+/// The size of W, and the size of Wᵀ if `dx` is needed.
 fn dense_rooms(inputs: usize, units: usize, has_dx: bool) -> (PanelsRoom, Option<PanelsRoom>) {
     (PanelsRoom(inputs, units), has_dx.then_some(PanelsRoom(units, inputs)))
 }
 
-/// Numbers of [`PackedDense::new`].
+/// Number of elements that [`PackedDense::new`] allocates.
 pub(super) fn numbers_of_dense(inputs: usize, units: usize, has_dx: bool) -> f64 {
     let (weight, transposed) = dense_rooms(inputs, units, has_dx);
     weight.numbers() + transposed.map_or(0.0, PanelsRoom::numbers)
@@ -46,7 +46,7 @@ impl<T: Float> PackedDense<T> {
         Self { weight: weight.zeros(), transposed: transposed.map(PanelsRoom::zeros) }
     }
 
-    /// Copies the weight in.
+    /// Packs the weight of the layer.
     pub fn fill(&mut self, dense: &Dense<T>) {
         self.weight.fill(dense.weight.view());
         if let Some(transposed) = &mut self.transposed {
@@ -54,7 +54,7 @@ impl<T: Float> PackedDense<T> {
         }
     }
 
-    /// Copies the one number of the weight in that is in `row` and `column`.
+    /// Packs a single element of the weight, at `row` and `column`.
     pub fn fill_one(&mut self, dense: &Dense<T>, row: usize, column: usize) {
         let value = dense.weight[[row, column]];
         self.weight.set(row, column, value);
@@ -63,7 +63,7 @@ impl<T: Float> PackedDense<T> {
         }
     }
 
-    /// The parts that `count` rows of the weight at a time are copied to, a multiple of [`PANEL`].
+    /// The packed weight in parts for `count` rows each. `count` must be a multiple of [`PANEL`].
     pub fn row_chunks_mut(&mut self, count: usize) -> impl Iterator<Item = PackedRows<'_, T>> + Send {
         let mut transposed =
             self.transposed.as_mut().map(|transposed| transposed.panel_chunks_mut(count / PANEL));
@@ -74,14 +74,14 @@ impl<T: Float> PackedDense<T> {
     }
 }
 
-/// The part of a [`PackedDense`] that some rows of the weight are copied to.
+/// The part of a [`PackedDense`] that holds some rows of the weight.
 pub(super) struct PackedRows<'a, T> {
     weight: ArrayViewMut3<'a, T>,
     transposed: Option<ArrayViewMut3<'a, T>>,
 }
 
 impl<T: Float> PackedRows<'_, T> {
-    /// Copies these rows in.
+    /// Packs `rows`, the matching rows of the weight.
     pub fn fill(self, rows: ArrayView2<T>) {
         fill_panels(self.weight, rows);
         if let Some(transposed) = self.transposed {
@@ -90,23 +90,23 @@ impl<T: Float> PackedRows<'_, T> {
     }
 }
 
-/// The weight of a convolution as its products read it.
+/// The weight of a convolution, packed for its products.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct PackedConv2d<T> {
     /// w.
     pub weight: Panels<T>,
-    /// The transpose of w for each place in the window, if an earlier layer needs `dx`.
+    /// The transpose of w for each position in the window. `None` if no earlier layer needs `dx`.
     pub transposed: Option<Vec<Panels<T>>>,
 }
 
-/// That of w, and how often that of its transpose.
+/// The size of w, the number of its transposes, and the size of each transpose.
 fn conv2d_rooms(window: Window, filters: usize, has_dx: bool) -> (PanelsRoom, usize, PanelsRoom) {
     let (taps, channels) = (window.kernel * window.kernel, window.input.channels);
     let transposes = if has_dx { taps } else { 0 };
     (PanelsRoom(taps * channels, filters), transposes, PanelsRoom(filters, channels))
 }
 
-/// Numbers of [`PackedConv2d::new`].
+/// Number of elements that [`PackedConv2d::new`] allocates.
 pub(super) fn numbers_of_conv2d(window: Window, filters: usize, has_dx: bool) -> f64 {
     let (weight, count, transposed) = conv2d_rooms(window, filters, has_dx);
     weight.numbers() + count as f64 * transposed.numbers()
@@ -120,7 +120,7 @@ impl<T: Float> PackedConv2d<T> {
         Self { weight: weight.zeros(), transposed }
     }
 
-    /// Copies the weight in.
+    /// Packs the weight of the layer.
     pub fn fill(&mut self, conv: &Conv2d<T>) {
         self.weight.fill(conv.weight.view());
         if let Some(transposed) = &mut self.transposed {
@@ -128,7 +128,7 @@ impl<T: Float> PackedConv2d<T> {
         }
     }
 
-    /// Copies the one number of the weight in that is in `row` and `column`.
+    /// Packs a single element of the weight, at `row` and `column`.
     pub fn fill_one(&mut self, conv: &Conv2d<T>, row: usize, column: usize) {
         let (value, channels) = (conv.weight[[row, column]], conv.input().channels);
         self.weight.set(row, column, value);
@@ -138,7 +138,7 @@ impl<T: Float> PackedConv2d<T> {
     }
 }
 
-/// The weight of any layer as its products read it.
+/// The weight of any layer, packed for its products.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Packed<T> {
     /// A layer without a product.
@@ -147,7 +147,7 @@ pub(super) enum Packed<T> {
     Conv2d(PackedConv2d<T>),
 }
 
-/// Numbers of [`Packed::of`].
+/// Number of elements that [`Packed::of`] allocates.
 pub(super) fn numbers_of_packed(layer: LayerKind, has_dx: bool) -> f64 {
     match layer {
         LayerKind::Dense { inputs, units } => numbers_of_dense(inputs, units, has_dx),
@@ -157,7 +157,7 @@ pub(super) fn numbers_of_packed(layer: LayerKind, has_dx: bool) -> f64 {
 }
 
 impl<T: Float> Packed<T> {
-    /// The weight of `layer`, with its transpose if there is a `dx`.
+    /// Packs the weight of `layer`, and its transpose if `dx` is needed.
     pub fn of(layer: &Layer<T>, has_dx: bool) -> Self {
         match layer {
             Layer::Dense(dense) => {

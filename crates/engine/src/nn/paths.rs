@@ -37,12 +37,12 @@ fn keep<T: Float>(list: &mut Vec<Rest<T>>, rest: Rest<T>, most: usize) -> bool {
     true
 }
 
-/// The `most` strongest paths to the loss from outputs of the layer at `index`. Each of `starts` is an output
-/// and its own local derivative. `tape` has recorded a forward and a backward pass of one row.
+/// The `most` strongest paths to the loss from outputs of the layer at `index`. Each of `starts` is the index of an
+/// output and its local derivative. `tape` must have recorded a forward and a backward pass of one row.
 ///
-/// Going backward from the loss, each value keeps its strongest continuations: those of its successors, times
-/// the local derivative in between. These are the k best paths of an acyclic graph, as Viterbi's algorithm
-/// finds the best one.
+/// The search goes backward from the loss. Each value keeps its strongest continuations, which are the continuations of
+/// its successors times the local derivative in between. This finds the k best paths of an acyclic graph, just as
+/// Viterbi's algorithm finds the best one.
 pub fn strongest_paths<T: Float>(
     network: &Network<T>,
     tape: &Tape<T>,
@@ -63,10 +63,10 @@ pub fn strongest_paths<T: Float>(
     for (layer, x, y) in (index + 1..last).rev().map(|at| {
         (&network.layers()[at], image(&tape.values[at].view(), 0), image(&tape.values[at + 1].view(), 0))
     }) {
-        let behind = &rests[rests.len() - 1];
+        let after = &rests[rests.len() - 1];
         let mut here = vec![Vec::new(); x.len()];
         layer.for_each_local(x, y, |from, to, local| {
-            for (rank, rest) in behind[to].iter().enumerate() {
+            for (rank, rest) in after[to].iter().enumerate() {
                 let rest = Rest { product: local * rest.product, local, unit: to, rank };
                 if !keep(&mut here[from], rest, most) {
                     break;
@@ -100,8 +100,8 @@ fn follow<T: Float>(start: Rest<T>, rests: &[Vec<Vec<Rest<T>>>]) -> UnitPath<T> 
 }
 
 impl<T: Float> Layer<T> {
-    /// Calls `work(i, j, ∂y_j/∂x_i)` for each pair whose local derivative isn't always 0, in inference mode,
-    /// with x and y of one row.
+    /// Calls `work(i, j, ∂y_j/∂x_i)` for each pair whose local derivative isn't always 0. x and y are the input and
+    /// output of one row, in inference mode.
     fn for_each_local(&self, x: &[T], y: &[T], mut work: impl FnMut(usize, usize, T)) {
         match self {
             Self::Dense(Dense { weight, .. }) => {
@@ -132,9 +132,9 @@ impl<T: Float> Layer<T> {
         }
     }
 
-    /// Calls `work(i, j)` for each pair of an input and an output that a parameter of this layer connects:
-    /// the weight at `row` and `column`, or the bias of `column` if there is no row. The input of a bias is 1
-    /// and has no index. A weight that only meets padding connects none.
+    /// Calls `work(i, j)` for each pair of an input and an output that a parameter of this layer connects: the weight
+    /// at `row` and `column`, or the bias of `column` if there is no row. The input of a bias is 1 and has no index. A
+    /// weight that is multiplied only with padding connects none.
     pub fn for_each_use(
         &self,
         row: Option<usize>,
@@ -170,7 +170,8 @@ impl Pooling {
 }
 
 impl<T: Float> super::Conv2d<T> {
-    /// Calls `work(input, output)` for each output pixel in whose window the weights of `row` meet an input.
+    /// Calls `work(input, output)` for each output pixel whose window multiplies the weights of `row` with a pixel of
+    /// the image.
     fn for_each_window(&self, row: usize, mut work: impl FnMut(usize, usize)) {
         let window = self.window();
         let channels = window.input.channels;
@@ -196,7 +197,7 @@ impl<T: Float> super::Conv2d<T> {
     }
 }
 
-/// Offset in the image of the pixel (y, x) of the padded image.
+/// Offset in the image of the pixel (y, x) of the padded image. `None` if it is in the border.
 fn input_at(window: Window, y: usize, x: usize) -> Option<usize> {
     let border = window.origin / window.padded.channels;
     let (top, left) = (border / window.padded.width, border % window.padded.width);

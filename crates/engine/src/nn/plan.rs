@@ -6,48 +6,50 @@ use super::operation::numbers_of;
 use super::shape::Window;
 use super::{Activation, Dropout, Float, LayerKind, PoolingKind, Shape};
 
-/// Below this fraction of nonzero values, visiting only those is faster than a full product.
+/// If the fraction of nonzero values is below this, a product that skips zeros is faster than a full product.
 pub(super) const SPARSE_MAX: f64 = 0.4;
 
-/// Rows per group, if no layer has images.
+/// Rows per group of a network without convolution and pooling.
 const GROUP_ROWS: usize = 64;
 
-/// Groups per batch of images, and images that pass the layers together. They are so few that the values
-/// between two layers stay in a core's cache.
+/// Groups per batch of images.
 const IMAGE_GROUPS: usize = 8;
+
+/// Images that pass through the layers together. There are so few that the values between two layers stay in a core's
+/// cache.
 const CHUNK_IMAGES: usize = 4;
 
 /// How a network is trained on given data. The fast path of each layer is chosen here and nowhere else.
 ///
-/// A plan depends on the network, the batch size and the data only, never on threads or processors. So every
-/// machine adds the same numbers in the same order.
+/// A plan depends only on the network, the batch size and the data. It doesn't depend on threads or processors, so
+/// every machine adds the same numbers in the same order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// The operations, in order.
     pub(super) ops: Vec<Op>,
-    /// The values before each operation, and at the end the scores.
+    /// Buffer sizes: one slot for the input of each operation, and a last one for the scores.
     pub(super) slots: Vec<SlotRoom>,
-    /// The operations between two meetings of all rows; each but the first begins with a `batch_norm`, which needs
-    /// the moments of the whole batch.
+    /// The operations in segments. Every segment except the first begins with a `batch_norm`. The groups synchronise
+    /// before it, because it needs the moments of the whole batch.
     pub(super) segments: Vec<Range<usize>>,
-    /// The first operation with parameters: nothing before it needs a gradient.
+    /// Index of the first operation with parameters. No value before it needs a gradient.
     pub(super) first: usize,
-    /// Number of groups of rows. One task processes each.
+    /// Number of groups of rows. One task processes one group.
     pub(super) groups: usize,
     /// Rows per group.
     pub(super) rows: usize,
-    /// Rows that pass the layers together.
+    /// Rows of a group that pass through the layers together.
     pub(super) chunk_rows: usize,
 }
 
-/// Memory for the values between two operations of a group, and for their gradients.
+/// Buffer sizes of a group for the values between two operations, and for their gradients.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct SlotRoom {
     pub value: Room,
     pub gradient: Room,
 }
 
-/// One operation of a pass through the network: some layers that are done as one.
+/// One operation of a pass through the network: a single layer, or several layers fused.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Op {
     pub kind: OpKind,
@@ -55,30 +57,30 @@ pub(super) struct Op {
     pub layers: Range<usize>,
     pub input: Shape,
     pub output: Shape,
-    /// Whether it hands a gradient on to what is before it.
+    /// Whether the backward pass computes the gradient of its input.
     pub has_dx: bool,
 }
 
-/// What an operation is; its shapes are those of the [`Op`].
+/// The kind of an operation. The [`Op`] holds its shapes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum OpKind {
     Dense,
-    /// A `dense` that skips what is 0 of the images, with any `flatten` before it.
+    /// A `dense` that reads the images and skips their zeros, with every `flatten` before it.
     SparseDense,
     Conv2d(Window),
-    /// `conv2d`, `relu` and `max_pool2d` of 2×2. The values in between are never stored.
+    /// `conv2d`, `relu` and `max_pool2d` of 2×2, fused. The values between these layers are never stored.
     ConvPool(Window),
     BatchNorm,
-    /// `batch_norm` and `relu`, and a `max_pool2d` after them with these squares.
+    /// `batch_norm` and `relu`, fused. With a window, the `max_pool2d` after them is fused as well.
     NormRelu(Option<Window>),
     Dropout(Dropout),
     Relu,
-    /// Any other layer: it is done as its file has it.
+    /// Any other layer. It has no fast path.
     Single(LayerKind),
 }
 
 impl OpKind {
-    /// What begins with the first of `layers`, and how many of them it stands for.
+    /// The operation that starts at the first of `layers`, and the number of layers that it covers.
     fn at(layers: &[LayerKind], is_sparse: bool) -> (Self, usize) {
         const RELU: LayerKind = LayerKind::Activation(Activation::Relu);
         if is_sparse {
@@ -98,11 +100,11 @@ impl OpKind {
             }
             [LayerKind::BatchNorm { .. }, RELU, ..] => (Self::NormRelu(None), 2),
             [layer, ..] => (Self::of(layer), 1),
-            [] => unreachable!("an operation stands for a layer"),
+            [] => unreachable!("an operation covers at least one layer"),
         }
     }
 
-    /// What a layer by itself is.
+    /// The operation of a layer that is not fused.
     fn of(layer: LayerKind) -> Self {
         match layer {
             LayerKind::Dense { .. } => Self::Dense,
@@ -120,8 +122,8 @@ impl OpKind {
 }
 
 impl Plan {
-    /// The plan for batches of up to `batch_size` rows, of which `nonzero_fraction` of the numbers are
-    /// not 0: `shapes` are those of the values between the `layers`.
+    /// The plan for batches of up to `batch_size` rows, in which a fraction `nonzero_fraction` of the values is not 0.
+    /// `shapes` contains the input shape of each layer, and the shape of the scores.
     pub fn new(layers: &[LayerKind], shapes: &[Shape], batch_size: usize, nonzero_fraction: f64) -> Self {
         let first = layers.iter().position(|layer| layer.has_parameters()).unwrap_or(layers.len());
         let is_input = layers[..first].iter().all(|&layer| layer == LayerKind::Flatten);
@@ -137,8 +139,8 @@ impl Plan {
             start += count;
         }
         let first = ops.iter().position(|op| op.layers.contains(&first)).unwrap_or(ops.len());
-        let meetings = ops.iter().enumerate().filter(|(_, op)| op.kind.begins_with_norm());
-        let starts: Vec<usize> = std::iter::once(0).chain(meetings.map(|(place, _)| place)).collect();
+        let norms = ops.iter().enumerate().filter(|(_, op)| op.kind.begins_with_norm());
+        let starts: Vec<usize> = std::iter::once(0).chain(norms.map(|(number, _)| number)).collect();
         let ends = starts.iter().skip(1).copied().chain([ops.len()]);
         let segments = starts.iter().zip(ends).map(|(&start, end)| start..end).collect();
 
@@ -159,16 +161,17 @@ impl Plan {
         plan
     }
 
-    /// Memory for `width` elements of each row of a chunk, or of the whole group.
+    /// The size of a buffer with `width` elements per row. If `is_kept`, it holds all rows of a group, otherwise those
+    /// of one chunk.
     pub(super) fn room(&self, width: usize, is_kept: bool) -> Room {
         Room { rows: if is_kept { self.rows } else { self.chunk_rows }, width, is_kept }
     }
 
-    /// The values number `slot`, and their gradient. A dense layer sums its gradient over all rows of a group at a time,
-    /// from its input and the gradient of its output.
+    /// The buffer sizes of slot `slot`. A dense layer computes the gradient of its weight from all rows of a group at
+    /// once. Its input and the gradient of its output are therefore kept for the whole group.
     fn slot(&self, slot: usize, shapes: &[Shape]) -> SlotRoom {
         let length = match self.ops.get(slot) {
-            // Its images are rows of another kind.
+            // A sparse layer stores the images itself.
             Some(Op { kind: OpKind::SparseDense, .. }) => 0,
             Some(op) => op.input.len(),
             None => shapes.last().map_or(0, |scores| scores.len()),
@@ -184,7 +187,7 @@ impl Plan {
         SlotRoom { value: self.room(length, self.is_kept(slot) || after == Some(OpKind::Dense)), gradient }
     }
 
-    /// Whether the values number `slot` are needed again after all rows have met.
+    /// Whether the values of slot `slot` are needed again after the groups have synchronised.
     pub(super) fn is_kept(&self, slot: usize) -> bool {
         let earlier = self.segments.split_last().map_or(&[][..], |(_, earlier)| earlier);
         earlier.iter().any(|ops| ops.clone().any(|op| op == slot || op + 1 == slot))
@@ -192,13 +195,15 @@ impl Plan {
             || self.is_gradient_kept(slot)
     }
 
-    /// Whether the gradient of the values number `slot` is: that of what comes out of a `batch_norm`.
+    /// Whether the gradient of slot `slot` is needed again after the groups have synchronised. This is the case for the
+    /// output of a `batch_norm`.
     fn is_gradient_kept(&self, slot: usize) -> bool {
         self.segments.iter().skip(1).any(|ops| ops.start + 1 == slot)
     }
 
-    /// Bytes that a workspace for this plan takes besides the gradients, with `states` tensors of the optimiser for each
-    /// weight that the workspace keeps. It is an `f64`, since a request can ask for more than an integer holds.
+    /// Bytes of memory of a workspace for this plan, without the gradients. `states` is the number of optimiser tensors
+    /// for each weight that the workspace keeps. The result is an `f64`, because a request can ask for so many bytes
+    /// that an integer overflows.
     pub fn bytes<T: Float>(&self, states: usize) -> f64 {
         let of_slot = |slot: &SlotRoom| slot.value.numbers() + slot.gradient.numbers();
         let of_group: f64 = self.slots.iter().map(of_slot).sum();

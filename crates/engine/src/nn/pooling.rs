@@ -5,11 +5,11 @@ use super::kernel::vectorized;
 use super::rows::{image, image_mut};
 use super::shape::{Shape, Window};
 
-/// Reduces each square of an image to one value, channel by channel. Rows and columns at the bottom and right
-/// that fill no square are ignored, as in PyTorch.
+/// Reduces each square of an image to one value, channel by channel. Rows and columns at the bottom and right that
+/// don't fill a square are ignored, as in PyTorch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pooling {
-    /// The function of a square.
+    /// The function that reduces a square to one value.
     pub kind: PoolingKind,
     pub(super) window: Window,
 }
@@ -115,5 +115,5 @@ impl Pooling {
     }
 }
 
-/// Channels processed together.
+/// Number of channels processed together.
 const CHANNELS: usize = 16;

@@ -6,18 +6,18 @@ use super::packed::{Packed, PackedDense, numbers_of_packed};
 use super::plan::SPARSE_MAX;
 use super::{Layer, Network, Pool, softmax};
 
-/// Largest number of values of a layer held at a time. The memory of a prediction doesn't grow with its
-/// images.
+/// Largest number of values of a layer that are held at once. The limit keeps the memory of a prediction from growing
+/// with the number of images.
 const NUMBERS: usize = 1 << 18;
 
-/// Largest number of images that pass the layers together.
+/// Largest number of images that pass through the layers together.
 const ROWS: usize = 64;
 
-/// Copies of an image that a convolution holds: with its border, and packed for a product.
+/// Number of copies of an image that a convolution holds: padded, and packed for a product.
 const CONVOLUTION_COPIES: usize = 3;
 
-/// A network prepared for inference: `batch_norm` is folded where possible, and the weights are packed once.
-/// It can be used by any number of threads.
+/// A network prepared for inference: `batch_norm` is folded into the layer before it if possible, and the weights are
+/// packed once. It can be used by any number of threads.
 #[derive(Debug)]
 pub struct Predictor {
     network: Network<f32>,
@@ -62,7 +62,7 @@ impl Predictor {
         self.folded.layers().iter().zip(&self.folded.shapes()[1..]).map(of_layer).sum()
     }
 
-    /// Upper bound of the bytes of values between the layers that `threads` hold at a time.
+    /// Upper bound of the bytes that `threads` threads need for the values between the layers.
     pub fn working_bytes(&self, images: usize, threads: usize) -> usize {
         let widest = self.folded.shapes().iter().map(|shape| shape.len()).max().unwrap_or(1);
         let parts = images.div_ceil(self.rows).clamp(1, threads);
@@ -70,8 +70,8 @@ impl Predictor {
         parts * (2 * images.min(self.rows) + CONVOLUTION_COPIES) * widest * size_of::<f32>()
     }
 
-    /// The probability of each class, with x (n, inputs) of values from 0 to 1 and a result of shape (n,
-    /// classes). An image gets the same bits alone and in a batch.
+    /// The probability of each class, of shape (n, classes). x (n, inputs) has values from 0 to 1. The result for an
+    /// image is the same bit for bit, alone or in a batch.
     pub fn probabilities(&self, x: ArrayView2<f32>) -> Array2<f32> {
         let mut probabilities = Array2::zeros((x.nrows(), self.network.outputs()));
         self.parts(&x, &mut probabilities).for_each(|(x, p)| self.write_probabilities(x, p));
@@ -88,7 +88,7 @@ impl Predictor {
         probabilities
     }
 
-    /// Images that pass the layers together, with the destination of their probabilities.
+    /// Parts of the images that pass through the layers together, each with the destination of its probabilities.
     fn parts<'a>(
         &self,
         x: &'a ArrayView2<f32>,
@@ -118,8 +118,8 @@ impl Predictor {
         x.into_owned()
     }
 
-    /// If skipping zeros is faster, the number of layers computed that way and their output. The bits are the
-    /// same.
+    /// Computes the first layers by skipping zeros, if that is faster. Returns the number of layers and their output,
+    /// which is the same bit for bit.
     fn sparse_start(&self, x: ArrayView2<f32>) -> Option<(usize, Array2<f32>)> {
         let first = self.folded.layers().iter().position(|layer| !matches!(layer, Layer::Flatten))?;
         let (Layer::Dense(dense), Packed::Dense(PackedDense { weight, .. })) =

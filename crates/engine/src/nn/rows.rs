@@ -2,7 +2,7 @@
 
 use ndarray::{ArrayView2, ArrayViewMut2, s};
 
-const ROW_ORDER: &str = "values are in row order";
+const ROW_ORDER: &str = "values are in row-major order";
 
 pub(super) fn image<'a, T>(values: &ArrayView2<'a, T>, row: usize) -> &'a [T] {
     values.slice_move(s![row, ..]).to_slice().expect(ROW_ORDER)
@@ -20,7 +20,7 @@ pub(super) fn all_mut<'a, T>(values: &'a mut ArrayViewMut2<T>) -> &'a mut [T] {
     values.as_slice_mut().expect(ROW_ORDER)
 }
 
-/// A matrix over values in row-major order.
+/// A matrix view of values in row-major order.
 pub(super) fn matrix<T>(values: &[T], columns: usize) -> ArrayView2<'_, T> {
     ArrayView2::from_shape((values.len() / columns, columns), values).expect(ROW_ORDER)
 }

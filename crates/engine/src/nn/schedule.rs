@@ -2,12 +2,12 @@ use std::f64::consts::PI;
 
 use serde::{Deserialize, Serialize};
 
-/// The learning rate as a function of the step. With `warmup_epochs`, it first rises linearly to the start of
-/// the schedule, and the schedule covers the remaining steps.
+/// The learning rate as a function of the step. With `warmup_epochs`, it first rises linearly to the first rate of the
+/// schedule. The schedule then covers the remaining steps.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Schedule {
-    /// The optimiser's learning rate throughout.
+    /// The optimiser's learning rate in every step.
     Constant {
         /// Epochs of warm-up.
         warmup_epochs: f64,
@@ -46,7 +46,7 @@ impl Schedule {
     pub const ONE_CYCLE: Self =
         Self::OneCycle { warmup_epochs: 0.0, pct_start: 0.3, div_factor: 25.0, final_div_factor: 1e4 };
 
-    /// The learning rate of step `step` of `steps`, starting at 0.
+    /// The learning rate of step `step` of `steps`. The first step is 0.
     pub fn rate(&self, base: f64, step: u64, steps: u64, steps_per_epoch: u64) -> f64 {
         let warmup = (self.warmup_epochs() * steps_per_epoch as f64).round().min(steps as f64);
         let step = step as f64;

@@ -13,7 +13,7 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// The shape of a vector, which has no rows and columns.
+    /// The shape of a vector: a single pixel with `length` channels.
     pub fn vector(length: usize) -> Self {
         Self { height: 1, width: 1, channels: length }
     }
@@ -44,11 +44,11 @@ impl std::fmt::Display for Shape {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Padding {
-    /// No padding: windows are inside the image.
+    /// No padding. Every window lies inside the image.
     #[default]
     Valid,
-    /// Zeros around the image, so that with a stride of 1 the output is as large as the input. If their
-    /// number is odd, the extra one is at the bottom or right.
+    /// Zeros around the image. With a stride of 1, the output is as large as the input. If the number of added rows or
+    /// columns is odd, the extra one is at the bottom or right.
     Same,
 }
 
@@ -57,13 +57,13 @@ pub enum Padding {
 pub struct Window {
     /// Shape of the image.
     pub input: Shape,
-    /// Side of the window.
+    /// Side of the window, in pixels.
     pub kernel: usize,
-    /// From one window to the next.
+    /// Distance from one window to the next, in pixels.
     pub stride: usize,
     /// Shape of the input with its border of zeros.
     pub padded: Shape,
-    /// Offset of the input within the padded image.
+    /// Offset of the input within the padded image, in elements.
     pub origin: usize,
     /// Rows of the output.
     pub height: usize,

@@ -6,11 +6,11 @@ use super::network::kinds;
 use super::packed::{Packed, numbers_of_packed};
 use super::{Draw, Float, Gradient, Layer, LayerKind, LayerSpec, Network, Shape};
 
-/// A pass through a network as it answers at inference, with all that every layer held, and all that
-/// flows back: what reverse accumulation writes down (Griewank, Walther, *Evaluating Derivatives*, 2008).
+/// A recorded pass through a network. It holds the values between the layers and, after a backward pass, all gradients.
+/// Reverse-mode differentiation calls such a record a tape (Griewank, Walther, *Evaluating Derivatives*, 2008).
 ///
-/// The layers are taken one by one. A `batch_norm` takes its running statistics, a `dropout` lets all through; only
-/// [`Tape::of_step`] has them as they are in a training step.
+/// Layers are never fused. They run as at inference: `batch_norm` uses its running statistics, and `dropout` does
+/// nothing. Only [`Tape::of_step`] runs them as in a training step.
 #[derive(Clone, Debug)]
 pub struct Tape<T> {
     /// The input of each layer, and the scores. Each has shape (rows, values).
@@ -22,13 +22,13 @@ pub struct Tape<T> {
     packed: Vec<Packed<T>>,
     /// Index of the first value whose error is needed.
     errors_from: usize,
-    /// The examples of a training step, and what is drawn for them; none at inference.
+    /// The examples of a training step, and the seed of their random numbers. `None` at inference.
     training: Option<(Vec<u32>, Draw)>,
 }
 
 impl<T: Float> Tape<T> {
-    /// A tape for passes through `network` with its present weights. `errors_from` is the index of the first
-    /// value whose error is needed. If it is out of range, there is no backward pass.
+    /// A tape for passes through `network` with its current weights. `errors_from` is the index of the first value
+    /// whose error is needed. If it is out of range, there is no backward pass.
     pub fn new(network: &Network<T>, errors_from: usize) -> Self {
         let packed = |(index, layer): (usize, &Layer<T>)| Packed::of(layer, index >= errors_from);
         Self {
@@ -48,9 +48,9 @@ impl<T: Float> Tape<T> {
         tape
     }
 
-    /// A pass as a training step makes it, layer by layer as the textbook has it: a `batch_norm` takes the moments of these
-    /// rows, a `dropout` draws for these examples. x (rows, inputs). What is done as one in a [`Plan`](super::Plan) comes to the
-    /// same but for rounding.
+    /// The forward pass of a training step, layer by layer, with x (rows, inputs). `batch_norm` uses the moments of
+    /// these rows, and `dropout` draws a mask for each of `examples`. The fused operations of a [`Plan`](super::Plan)
+    /// give the same values except for rounding.
     pub fn of_step(network: &Network<T>, x: Array2<T>, examples: &[u32], draw: Draw) -> Self {
         let mut tape = Self { training: Some((examples.to_vec(), draw)), ..Self::new(network, 0) };
         tape.pass(network, x);
@@ -77,7 +77,7 @@ impl<T: Float> Tape<T> {
 
     /// Recomputes the scores after the parameters of the layer at `index` have changed.
     pub fn forward_from(&mut self, network: &Network<T>, index: usize) -> ArrayView2<'_, T> {
-        // The former weights are freed before there are new ones.
+        // Frees the old packed weights before the new ones are allocated.
         self.packed[index] = Packed::None;
         self.packed[index] = Packed::of(&network.layers()[index], index >= self.errors_from);
         self.values.truncate(index + 1);
@@ -113,7 +113,7 @@ impl<T: Float> Tape<T> {
     /// # Panics
     /// Before the first pass.
     pub fn scores(&self) -> ArrayView2<'_, T> {
-        self.values.last().expect("a pass").view()
+        self.values.last().expect("a forward pass was recorded").view()
     }
 
     /// A backward pass from `dscores`, the gradient of the scores. It sets [`Self::errors`] and
@@ -168,8 +168,8 @@ fn row<T: Float>(image: &[T]) -> Array2<T> {
     ArrayView1::from(image).insert_axis(Axis(0)).to_owned()
 }
 
-/// Numbers that a [`Tape`] of `rows` rows holds besides the gradients of the parameters, before it is made: in `f64`, since
-/// layers can be asked for that no integer counts.
+/// Number of elements that a [`Tape`] of `rows` rows will hold, without the gradients of the parameters. The result is
+/// an `f64`, because a request can ask for layers so large that an integer overflows.
 pub fn numbers_of_a_tape(layers: &[LayerSpec], shapes: &[Shape], rows: usize, errors_from: usize) -> f64 {
     let kinds = kinds(layers, shapes);
     let packed = |(index, &layer)| numbers_of_packed(layer, index >= errors_from);

@@ -2,8 +2,9 @@ use super::{Batch, Float, Loss, Network, Optimizer, Pool, StepLoss, Workspace, c
 
 /// A network in training.
 ///
-/// A trainer borrows network and optimiser exclusively, since the newest weights are in the [`Workspace`],
-/// packed for products. They are written back to the network and the optimiser when the trainer is dropped.
+/// A trainer borrows the network and the optimiser exclusively. Meanwhile the newest weights are in the [`Workspace`],
+/// packed for products. Dropping the trainer writes the weights back to the network, and their state back to the
+/// optimiser.
 pub struct Trainer<'a, T: Float> {
     workspace: &'a mut Workspace<T>,
     network: &'a mut Network<T>,
@@ -25,7 +26,7 @@ impl<'a, T: Float> Trainer<'a, T> {
         Self { workspace, network, optimizer, is_ahead: false, is_watching: false }
     }
 
-    /// The network with its newest weights. Those of a sparse first layer have to be unpacked.
+    /// The network with its newest weights. The weights of a sparse first layer are unpacked first.
     pub fn network(&mut self) -> &Network<T> {
         if std::mem::take(&mut self.is_ahead) {
             self.workspace.unpack(self.network);
@@ -51,8 +52,8 @@ impl<'a, T: Float> Trainer<'a, T> {
         self.optimizer.steps()
     }
 
-    /// Takes a step of gradient descent on `batch`: forward, loss, backward, update. The norm of all
-    /// gradients together is clipped to `gradient_clip_norm`. Returns loss and accuracy before the update.
+    /// Takes a step of gradient descent on `batch`: forward, loss, backward, update. The joint norm of all gradients is
+    /// clipped to `gradient_clip_norm`. Returns the loss and accuracy before the update.
     pub fn step(
         &mut self,
         loss: &Loss,

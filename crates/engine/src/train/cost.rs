@@ -2,8 +2,8 @@ use super::TrainSpec;
 use crate::data::{Augment, DatasetShape};
 use crate::nn::{LayerKind, LayerSpec, Plan, Shape, kinds, shapes};
 
-/// What a job takes, estimated before it is accepted. The numbers are `f64`, since a request can ask for more
-/// than an integer holds.
+/// The cost of a job, estimated before the job is accepted. The numbers are `f64`, because a request can ask for so
+/// much that an integer overflows.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cost {
     /// Floating-point operations, counted as if all products were dense. Each weight costs 2 per position and
@@ -62,7 +62,7 @@ pub fn step_bytes(input: Shape, layers: &[LayerSpec], batch_size: usize, states:
     Plan::new(&kinds(layers, &shapes), &shapes, batch_size, 0.0).bytes::<f32>(states)
 }
 
-/// What a layer takes per image.
+/// The cost of a layer per image.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LayerCost {
     /// Number of trained parameters.
@@ -76,7 +76,7 @@ pub struct LayerCost {
 }
 
 impl LayerCost {
-    /// The cost of each of `layers`, where `shapes` are those of the values between them.
+    /// The cost of each of `layers`. `shapes` contains the input shape of each layer, and the shape of the scores.
     pub fn of_all(layers: &[LayerSpec], shapes: &[Shape]) -> Vec<Self> {
         let mut is_first = true;
         let cost = |(layer, pair): (&LayerSpec, &[Shape])| {
@@ -99,7 +99,8 @@ impl LayerCost {
     }
 }
 
-/// Per image: each pixel is interpolated from four, and two fields are smoothed along rows and columns.
+/// Operations of augmentation per image. Each pixel is interpolated from four, and two fields are smoothed along rows
+/// and columns.
 fn flops_of_augmentation(input: Shape, augment: &Augment) -> f64 {
     let taps = augment.elastic.map_or(0.0, |elastic| 2.0 * elastic.radius() as f64 + 1.0);
     input.len() as f64 * (FLOPS_PER_PIXEL + 2.0 * 2.0 * 2.0 * taps)

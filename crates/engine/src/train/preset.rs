@@ -21,7 +21,7 @@ impl Preset {
     /// Every preset.
     pub const ALL: [Self; 5] = [Self::Lesson, Self::Mlp, Self::CnnFast, Self::Cnn, Self::CnnBest];
 
-    /// Its name in a request.
+    /// The name of the preset in a request.
     pub fn name(self) -> &'static str {
         match self {
             Self::Lesson => "lesson",
@@ -162,7 +162,7 @@ fn five_convolutions(scores: LayerSpec) -> NetworkSpec {
 const LIGHT: Augment =
     Augment { shift_pixels: 1.0, rotate_degrees: 8.0, scale: 0.05, shear: 0.05, elastic: None };
 
-/// Changes such as handwriting has. They are too small to turn a digit into another one.
+/// Changes that also occur in handwriting. They are too small to turn a digit into another one.
 const AUGMENT: Augment =
     Augment { shift_pixels: 2.0, rotate_degrees: 12.0, scale: 0.1, shear: 0.15, elastic: None };
 

@@ -4,8 +4,8 @@ use super::{Cost, step_bytes};
 use crate::data::{Augment, DatasetShape};
 use crate::nn::{LayerSpec, LossKind, OptimizerSpec, Schedule, Shape};
 
-/// A validated training job with all defaults filled in. It is the whole input of [`run`](super::run) besides
-/// the data. Its JSON, sent as a request, asks for the same job.
+/// A validated training job with all defaults filled in. It is the whole input of [`run`](super::run) except the data.
+/// Its JSON is a valid request for the same job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainSpec {
     /// Name of the model to publish.
@@ -34,7 +34,7 @@ pub struct TrainSpec {
     pub augment: Option<Augment>,
     /// ε of label smoothing, from 0 to 1.
     pub label_smoothing: f64,
-    /// Largest norm of all gradients together. `None` means no clipping.
+    /// Largest joint norm of all gradients. `None` means no clipping.
     pub gradient_clip_norm: Option<f64>,
     /// Decay per step of an exponential moving average of the weights. If set, the average is validated,
     /// tested and published.
@@ -126,13 +126,13 @@ impl TrainSpec {
         self.training_samples(dataset_train).div_ceil(self.batch_size)
     }
 
-    /// Bytes that a step allocates besides parameters, gradients and optimiser state. The data is not known
-    /// yet, so this is for the plan that needs the most. It is 0 for layers that don't fit each other.
+    /// Bytes that a step allocates, without parameters, gradients and optimiser state. The data is not known yet, so
+    /// this assumes the plan that needs the most memory. It is 0 for layers that don't fit each other.
     pub fn workspace_bytes(&self, input: Shape) -> f64 {
         step_bytes(input, &self.network.layers, self.batch_size, 0)
     }
 
-    /// What the job takes.
+    /// The cost of the job.
     pub fn cost(&self, dataset: &DatasetShape) -> Cost {
         Cost::of(self, dataset)
     }

@@ -19,7 +19,8 @@ const TEST: usize = 10_000;
 /// Number of classes, the digits.
 const CLASSES: usize = 10;
 
-/// Embeds a file of `data/mnist`: a link to the repository's file, which a package of the crate contains in full.
+/// Embeds a file of `data/mnist`. In the repository it is a link to the actual file. A package of the crate contains
+/// the file itself.
 macro_rules! file {
     ($name:literal) => {
         include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/data/mnist/", $name))

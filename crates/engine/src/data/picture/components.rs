@@ -22,7 +22,7 @@ pub struct BoundingBox {
     pub bottom: u16,
 }
 
-/// Connected components of the ink, with all eight neighbours of a pixel as adjacent.
+/// Connected components of the ink. A pixel is connected to all its eight neighbours.
 struct Components {
     /// Indices of their pixels in the picture, component after component.
     pixels: Vec<u32>,
@@ -95,8 +95,8 @@ pub fn digit(ink: &mut Ink) -> Option<BoundingBox> {
     bounding_box(ink)
 }
 
-/// The components after frames are removed. `None` if there is no frame, or if almost nothing is left without
-/// it: then the frame is the digit.
+/// The components after frames are removed. `None` if there is no frame. Also `None` if almost nothing is left without
+/// it, because then the frame is the digit.
 fn without_frame(ink: &Ink, components: &Components) -> Option<Components> {
     let mut kept = vec![true; ink.values.len()];
     let mut inked = vec![false; ink.values.len()];

@@ -8,7 +8,7 @@ use super::{
 /// Largest number of scans in a JPEG. Common encoders write about ten.
 pub(super) const SCANS_MAX: u32 = 100;
 
-/// What it takes to turn a file into an image of 784 pixels.
+/// The cost of turning a file into an image of 784 pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PicturePrice {
     /// Width in pixels.
@@ -59,8 +59,8 @@ pub fn looks_like(bytes: &[u8]) -> Option<&'static str> {
     Format::of(bytes).map(Format::name)
 }
 
-/// What it takes to [`decode`] a picture and [`prepare`](super::prepare) it. Only the headers are read, and
-/// nothing is allocated in proportion to the number of pixels.
+/// The cost of decoding a picture with [`decode`] and preparing it with [`prepare`](super::prepare). Only the headers
+/// are read, and nothing is allocated in proportion to the number of pixels.
 ///
 /// # Errors
 /// If the bytes are not a picture, its headers are corrupt, or it exceeds the limits.
@@ -71,8 +71,8 @@ pub fn price(bytes: &[u8], limits: &PictureLimits) -> Result<PicturePrice, Pictu
 /// Decodes the grey levels of a PNG or JPEG, turned according to its Exif orientation. The format is detected
 /// from the content.
 ///
-/// Transparent pixels are put on white, or on black if the picture would show nothing on white. It allocates
-/// no more than its [`price`].
+/// Transparent pixels are put on white, or on black if the picture would show nothing on white. It allocates at most
+/// the memory that [`price`] reports.
 ///
 /// # Errors
 /// If the bytes are not a picture, are corrupt, or exceed the limits. The limits are checked before the
@@ -119,7 +119,7 @@ fn open(bytes: &[u8], limits: &PictureLimits) -> Result<(Opened, PictureHeader, 
     Ok((opened, header, PicturePrice { width, height, pixel_passes, memory_bytes }))
 }
 
-/// Upper bound of the bytes that [`prepare`](super::prepare) allocates, besides the picture.
+/// Upper bound of the bytes that [`prepare`](super::prepare) allocates, in addition to the picture.
 fn preparation_bytes(width: u32, height: u32) -> u64 {
     let (width, height) = ink::reduced(width as usize, height as usize);
     let pixels = width as u64 * height as u64;

@@ -49,9 +49,9 @@ pub fn fit(ink: &Ink, digit: BoundingBox) -> [u8; IMAGE_PIXELS] {
     image
 }
 
-/// The weights for each pixel that the `length` source pixels from `start` are scaled to, and for [`MARGIN`]
-/// more on both sides. A target pixel is the mean over `scale` source pixels, so that none is skipped. If the
-/// digit is enlarged, it is the mean over one source pixel, which interpolates.
+/// The weights for each pixel that the `length` source pixels from `start` are scaled to, and for [`MARGIN`] more on
+/// both sides. A target pixel is the mean over `scale` source pixels, so no source pixel is skipped. If the digit is
+/// enlarged, a target pixel is the mean over the width of one source pixel, which interpolates.
 fn weights(start: usize, length: usize, scale: f32, end: usize) -> Vec<Weights> {
     let count = box_pixels(length, scale);
     let reach = scale.max(1.0);
@@ -71,7 +71,7 @@ fn weights(start: usize, length: usize, scale: f32, end: usize) -> Vec<Weights> 
         .collect()
 }
 
-/// Number of target pixels that `length` source pixels take.
+/// Number of target pixels to which `length` source pixels are scaled.
 fn box_pixels(length: usize, scale: f32) -> usize {
     ((length as f32 / scale).ceil() as usize).clamp(1, BOX_SIDE)
 }

@@ -68,7 +68,7 @@ fn is_edge_line(ink: &Ink, bounds: BoundingBox) -> bool {
 /// One side of a box.
 struct FrameLine {
     walk: Walk,
-    /// For each step along the side, where the line begins and how thick it is there.
+    /// For each step along the side, the start and the thickness of the line. `None` if it has a gap there.
     runs: Vec<Option<(usize, usize)>>,
     thickness: usize,
 }
@@ -94,7 +94,7 @@ impl Walk {
 }
 
 impl FrameLine {
-    /// `None` if the side has a gap: then there is no box.
+    /// `None` if the side has a gap, because then there is no box.
     fn find(width: usize, bounds: BoundingBox, inked: &[bool], side: Side) -> Option<Self> {
         let (length, depth) = match side {
             Side::Left | Side::Right => (bounds.height(), bounds.width()),

@@ -2,7 +2,7 @@
 
 use image::GrayImage;
 
-/// A transparent picture with less contrast than this on white shows nothing there, and is put on black.
+/// A transparent picture with less contrast than this on white would show nothing, so it is put on black.
 const LEVELS_MIN: u8 = 16;
 
 /// The samples of a pixel, with 8 bits each.
@@ -14,9 +14,8 @@ pub enum Samples {
     Rgba,
 }
 
-/// The grey levels of a picture, row by row. For a transparent picture, only the whole picture tells whether
-/// it is to be seen on white or black. Until then the levels are those on black, and `paper` holds how much
-/// white would be added.
+/// The grey levels of a picture, row by row. Whether a transparent picture belongs on white or black is only known once
+/// it is complete. Until then, `on_black` holds the levels on black, and `paper` holds how much white would add.
 pub struct Levels {
     width: u32,
     height: u32,
@@ -90,7 +89,7 @@ pub fn luma(rgb: &[u8; 3]) -> u8 {
     ((2126 * red + 7152 * green + 722 * blue + 5_000) / 10_000) as u8
 }
 
-/// The level `grey` at opacity `alpha`. Rounding is such that adding the share of white gives at most 255.
+/// The level `grey` at opacity `alpha`. It is rounded so that adding the share of white gives at most 255.
 fn share(grey: u8, alpha: u8) -> u8 {
     ((u32::from(grey) * u32::from(alpha) + 127) / 255) as u8
 }

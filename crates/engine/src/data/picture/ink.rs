@@ -1,4 +1,4 @@
-//! Separates what is drawn from the background.
+//! Separates the drawing from the background.
 
 use std::ops::RangeInclusive;
 
@@ -6,8 +6,8 @@ use image::GrayImage;
 
 use super::paper;
 
-/// Larger pictures are reduced to at most this width and height by averaging. That leaves 50 pixels for each
-/// of the 20 to which a digit that fills the picture is scaled.
+/// Larger pictures are reduced to at most this width and height by averaging. A digit that fills the picture is later
+/// scaled to 20 pixels, so about 50 pixels remain for each of them.
 const SIDE_MAX: usize = 1024;
 
 /// Smallest contrast between background and ink, in grey levels.
@@ -16,7 +16,7 @@ const CONTRAST_MIN: f32 = 12.0;
 /// Smallest contrast between background and ink, in standard deviations of the background noise.
 const SIGNAL_TO_NOISE_MIN: f32 = 6.0;
 
-/// Fractions of dark pixels that alone don't decide whether the dark or the light ones are ink.
+/// If the fraction of dark pixels is in this range, it doesn't decide whether the dark or the light pixels are ink.
 const UNDECIDED: RangeInclusive<f32> = 0.4..=0.6;
 
 /// Smallest fraction of the contrast at which a pixel belongs to a stroke and not to the background.

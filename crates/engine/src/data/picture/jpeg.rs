@@ -1,6 +1,6 @@
-//! JPEG (ITU-T T.81, annex B): parses the markers before the decoder sees the file. The decoder accepts
-//! truncated files, passes over the pixels as often as the file says, and copies and sorts all other
-//! segments. This module checks for the first, limits the second, and removes the third.
+//! JPEG (ITU-T T.81, annex B): parses the markers before the decoder sees the file. The decoder accepts truncated
+//! files, passes over the pixels as often as the file says, and copies and sorts all other segments. This module
+//! rejects truncated files, limits the number of passes, and removes the other segments.
 
 use std::ops::Range;
 
@@ -47,7 +47,7 @@ const COLUMN_BYTES: u64 = 64;
 pub struct Markers {
     frame: Frame,
     orientation: Orientation,
-    /// Number of scans, each of which passes over all pixels.
+    /// Number of scans. Each one passes over all pixels.
     pub scans: u32,
     /// Whether the decoder holds all coefficients until the last scan.
     is_buffered: bool,
@@ -93,7 +93,7 @@ impl Markers {
         }
     }
 
-    /// The header of the picture, and what it takes to decode a file of `file_bytes`.
+    /// The header of the picture, and the cost of decoding a file of `file_bytes`.
     pub fn header(&self, file_bytes: usize) -> PictureHeader {
         let Frame { width, height, components, .. } = self.frame;
         let (width, height) = (u32::from(width), u32::from(height));
@@ -180,7 +180,7 @@ impl MarkerReader {
             return None;
         }
         if self.scans > SCANS_MAX {
-            // The file will be refused. The remaining scans are only counted, for the message.
+            // The file will be rejected. The remaining scans are only counted, for the message.
             return Some(());
         }
         match self.segments.last_mut() {

@@ -31,8 +31,7 @@ pub struct PictureLimits {
     pub width_max: u32,
     /// Largest height in pixels.
     pub height_max: u32,
-    /// Largest number of bytes allocated at one time while it is decoded and prepared. The file itself is not
-    /// counted.
+    /// Largest number of bytes allocated at one time while it is decoded and prepared. The file itself is not counted.
     pub alloc_bytes_max: u64,
 }
 
@@ -68,7 +67,7 @@ pub enum PictureError {
     /// The bytes are neither PNG nor JPEG.
     #[error("not a png or jpeg picture")]
     NotAPicture,
-    /// The picture exceeds a limit. Its headers alone show that.
+    /// The picture exceeds a limit. This is detected from its headers.
     #[error("a picture of {width}x{height} pixels is too large: {limit}")]
     TooLarge {
         /// Width in pixels.
@@ -105,7 +104,7 @@ impl fmt::Display for SizeLimit {
                 write!(f, "it has {scans} scans, each over all pixels, at most {max} are taken")
             }
             Self::Bytes { needed, max } => {
-                write!(f, "it takes {needed} bytes to decode, at most {max} are given")
+                write!(f, "decoding needs {needed} bytes, at most {max} are allowed")
             }
         }
     }
@@ -128,7 +127,7 @@ const PREPARED_FIXED_BYTES: u64 = 3 << 20;
 /// As described on the MNIST page by LeCun, Cortes and Burges, the digit's bounding box is scaled into 20x20
 /// pixels with its aspect ratio kept. Its centre of mass is put at the centre of 28x28 pixels.
 ///
-/// The digit is found first. Whatever covers most of the picture is the background, light or dark, and its
+/// The digit is found first. The background is what covers most of the picture. It may be light or dark, and its
 /// brightness is subtracted. Noise, specks and a frame around the digit are removed.
 ///
 /// # Errors

@@ -21,8 +21,8 @@ const CHUNK_TAIL: usize = 4;
 /// unfiltered.
 const FIXED_BYTES: u64 = 384 << 10;
 
-/// Number of rows held at a time: filtered, the previous one, as samples, and as grey levels. The decoder's
-/// buffer grows to twice the needed size.
+/// Number of rows held in memory: the filtered row, the previous row, the row as samples, and the row as grey levels.
+/// The decoder's buffer grows to twice the needed size.
 const ROWS: u64 = 8;
 
 /// Reads the headers of a file, without its pixels. `None` if it doesn't start like a PNG.
@@ -119,7 +119,7 @@ struct Chunk<'a> {
 }
 
 impl Chunk<'_> {
-    /// Whether decoding needs it (critical chunks, section 5.4), or it changes the look (`tRNS`).
+    /// Whether decoding needs the chunk (critical chunks, section 5.4), or the chunk changes the look (`tRNS`).
     fn is_of_the_pixels(&self) -> bool {
         self.name[0].is_ascii_uppercase() || self.name == *b"tRNS"
     }
@@ -148,8 +148,7 @@ impl<'a> Iterator for Chunks<'a> {
     }
 }
 
-/// A reader that skips chunks irrelevant to the pixels. After a truncated chunk it yields the remaining
-/// bytes.
+/// A reader that skips chunks that don't affect the pixels. After a truncated chunk it yields the remaining bytes.
 struct Pixels<'a> {
     current: &'a [u8],
     rest: &'a [u8],

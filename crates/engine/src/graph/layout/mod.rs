@@ -20,7 +20,7 @@ pub(super) struct Layout {
     pub(super) height: f64,
 }
 
-/// Something that takes room in a column.
+/// Something that takes up space in a column.
 pub(super) struct Item {
     pub(super) kind: Kind,
     pub(super) column: usize,

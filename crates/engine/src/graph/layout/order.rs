@@ -1,6 +1,6 @@
 use super::{Item, Link};
 
-/// Sweeps to the right and back.
+/// Number of sweeps to the right and back.
 const PASSES: usize = 12;
 
 /// Largest number of items for which neighbours are swapped.

@@ -6,7 +6,7 @@ const ROW_GAP: f64 = 8.0;
 /// Smallest and largest distance between columns, in px.
 const COLUMN_GAP: [f64; 2] = [16.0, 90.0];
 
-/// Sweeps to the right and back.
+/// Number of sweeps to the right and back.
 const PASSES: usize = 16;
 
 /// Weight that pulls a lane towards its mean height, where each neighbour has weight 1.

@@ -53,15 +53,15 @@ fn is_reserved(name: &str) -> bool {
 }
 
 fn reserved_words() -> String {
-    format!("{}, {LET} have a meaning of their own", function_names())
+    format!("reserved names are {}, {LET}", function_names())
 }
 
 fn function_names() -> String {
     Op::FUNCTIONS.map(Op::name).join(", ")
 }
 
-/// The known name that `name` is probably a typo of: at an edit distance of one, or of two if the longer word
-/// has at least five letters.
+/// The known name of which `name` is probably a typo. The edit distance is at most one, or two if the longer word has
+/// at least five letters.
 fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let length = name.chars().count();
     let near = known.filter_map(|known| {

@@ -25,7 +25,7 @@ pub(super) fn parse(
     Err(errors)
 }
 
-/// As [`parse`], but ignores invalid inputs.
+/// [`parse`], but ignores invalid inputs.
 fn read(expression: &str, inputs: &BTreeMap<String, f64>) -> Result<(Vec<Node>, usize), GraphError> {
     let mut parser = Parser::new(&errors::characters(expression)?);
     for (name, &value) in inputs.iter().filter(|(name, _)| errors::can_be_bound(name)) {

@@ -66,7 +66,7 @@ impl<'a> Labels<'a> {
         (self.op(id) != Op::Input && self.node(id).name.is_some()).then(|| self.name(id))
     }
 
-    /// The gradient of a node that no single edge shows.
+    /// The gradient of a node, if no single edge shows it.
     pub(super) fn gradient_below(&self, id: usize) -> Option<String> {
         let gradient = self.node(id).gradient?;
         let is_shown = self.op(id) == Op::Input || self.uses[id] > 1 && self.node(id).name.is_some();

@@ -42,8 +42,8 @@ const STYLE: &str = "\
 .chainrule-graph .node{fill:#1d232a;stroke:#e6e9ed}\
 .chainrule-graph .input{fill:#1c2d44;stroke:#6ea3dd}}";
 
-/// The drawing of a graph. Above each edge stands the value, which flows right; below it the gradient, which
-/// flows back.
+/// The drawing of a graph. The value, which flows right, is above each edge. The gradient, which flows back, is below
+/// it.
 pub(super) fn svg(graph: &Graph) -> String {
     let labels = Labels::new(graph);
     let port = |node: usize, place: usize| labels.port(node, place);

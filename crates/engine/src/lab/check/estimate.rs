@@ -22,7 +22,7 @@ impl CheckRequest {
         let plan = Plan::new(&kinds(layers, &shapes), &shapes, self.samples, 1.0);
         let costs = LayerCost::of_all(layers, &shapes);
         let parameters: f64 = costs.iter().map(|cost| cost.parameters + cost.buffers).sum();
-        // A part of the rows of a gradient is summed at a time.
+        // A gradient is summed in parts of a few rows.
         let columns = shapes.iter().skip(1).map(|shape| shape.channels).max().unwrap_or_default();
         let images = (self.samples * self.input.len()) as f64;
         let numbers = parameters + (SPAN * columns) as f64 + images + 6.0 * self.numbers(layers);

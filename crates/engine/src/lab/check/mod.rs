@@ -107,7 +107,7 @@ pub struct Check {
     pub backpropagation_seconds: f64,
     /// Mean seconds of the forward passes that give the derivative with respect to one parameter.
     pub numerical_seconds_per_parameter: f64,
-    /// Estimated seconds for the numerical derivatives of every parameter, from the time of those checked.
+    /// Estimated seconds for the numerical derivatives of all parameters, from the time for the checked ones.
     pub numerical_seconds: f64,
     /// `numerical_seconds / backpropagation_seconds`.
     pub ratio: f64,
@@ -122,10 +122,10 @@ pub struct LayerCheck {
     pub parameters: usize,
     /// Number of parameters that were checked.
     pub checked: usize,
-    /// Number of checked parameters at or close to a kink of relu or max-pooling, where no derivative exists
-    /// to compare with.
+    /// Number of checked parameters at or close to a kink of relu or max-pooling. They have no derivative to compare
+    /// with.
     pub kinks: usize,
-    /// The largest [`relative_error`] of the others.
+    /// The largest [`relative_error`] of the other checked parameters.
     pub max_relative_error: f64,
     /// The parameter with the largest error. `None` if all are at kinks.
     pub worst: Option<WorstParameter>,
@@ -158,8 +158,7 @@ impl CheckRequest {
         let layers = self.layers.as_deref().unwrap_or_default();
         let mut network = Network::new(self.input, layers, self.seed).map_err(misfit)?;
         for (_, bias) in network.layers_mut().iter_mut().filter_map(Layer::parameters_mut) {
-            // With a bias of 0, a relu is at its kink wherever the image is empty, and has no derivative
-            // there.
+            // With a bias of 0, a relu is at its kink wherever the image is empty. It has no derivative there.
             let start = chosen(BIASES, bias.len(), self.seed);
             bias.iter_mut().zip(start).for_each(|(bias, place)| {
                 *bias = 0.01 + 0.1 * place as f64 / BIASES as f64;
@@ -179,11 +178,11 @@ pub fn check_drawn(
     limits: &LabLimits,
 ) -> Result<Check, Vec<Fault>> {
     limits.check(request.cost(request.layers.as_deref().unwrap_or_default()))?;
-    Ok(check(request.draw()?, request, dataset, &|| true).expect("nobody stops it"))
+    Ok(check(request.draw()?, request, dataset, &|| true).expect("never stopped"))
 }
 
-/// Checks some parameters of `network` on `samples` training examples, chosen by the seed. The gradients are
-/// those of a training step. Before each pass it asks `go_on` whether to continue.
+/// Checks some parameters of `network` on `samples` training examples, chosen by the seed. The gradients are computed
+/// as in a training step. `go_on` is called before each pass, and the work stops if it returns false.
 ///
 /// # Errors
 /// If `go_on` returns false.

@@ -16,7 +16,7 @@ impl Check {
                 text += &format!("   {}[{}]: {}", worst.parameter, worst.index, both.join(", "));
             }
             if *kinks > 0 {
-                text += &format!("   ({kinks} on or too near a kink of relu or max-pooling left out)");
+                text += &format!("   ({kinks} left out, at or too close to a kink of relu or max-pooling)");
             }
             text.push('\n');
         }

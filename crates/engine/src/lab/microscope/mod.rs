@@ -39,7 +39,7 @@ pub struct Microscope {
     pub terms: Vec<Term>,
     /// The paths from the parameter to the loss with the largest products.
     pub paths: Vec<PathTrace>,
-    /// All of this as worked text.
+    /// The whole calculation as text.
     pub text: String,
 }
 
@@ -122,8 +122,9 @@ impl ParameterPlace {
             let more = if index.len() > AXES_SHOWN { ", …" } else { "" };
             let index: Vec<String> = index.iter().take(AXES_SHOWN).map(usize::to_string).collect();
             let index = index.join(", ");
-            let detail =
-                format!("[{index}{more}] is no place in the {tensor} of {name}, whose shape is {shape:?}");
+            let detail = format!(
+                "[{index}{more}] is not an index in the {tensor} of {name}, whose shape is {shape:?}"
+            );
             return Err(("index", detail));
         }
         Ok(Self { layer, is_bias, index })
@@ -135,7 +136,7 @@ impl ParameterPlace {
             (true, [column]) => (None, *column),
             (false, [channel]) => (Some(0), *channel),
             (_, index) => {
-                let (last, rest) = index.split_last().expect("as many places as axes");
+                let (last, rest) = index.split_last().expect("an index has one number per axis");
                 let row = rest.iter().zip(shape).fold(0, |row, (at, length)| row * length + at);
                 (Some(row), *last)
             }
@@ -171,11 +172,11 @@ pub fn microscope_cost(input: Shape, layers: &[LayerSpec], place: &ParameterPlac
     AnswerCost { flops, memory_bytes: held, answer_bytes: 0.0 }.then(AnswerCost::of_text(text))
 }
 
-/// Operations per edge to find the strongest paths, relative to those of a pass.
+/// Operations per edge to find the strongest paths, relative to the operations of a pass.
 const EDGE_FLOPS: f64 = 10.0;
 
-/// Works out the chain rule for the parameter at `place` on an image with values from 0 to 1, in `f64`.
-/// Before each pass it asks `go_on` whether to continue.
+/// Works out the chain rule for the parameter at `place` on an image with values from 0 to 1, in `f64`. `go_on` is
+/// called before each pass, and the work stops if it returns false.
 ///
 /// # Errors
 /// If `go_on` returns false.

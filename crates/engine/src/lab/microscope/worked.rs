@@ -20,7 +20,7 @@ impl Microscope {
                 number(numerical, DIGITS),
                 number(error, 1)
             ),
-            _ => "numerically there is no slope: it lies on a kink of relu or max-pooling, or too near one"
+            _ => "there is no numerical derivative: the value is at or too close to a kink of relu or max-pooling"
                 .to_owned(),
         });
         lines.extend(self.paths.iter().map(|path| path.worked(self.letter())));
@@ -52,15 +52,15 @@ impl Microscope {
         match (self.uses, self.terms.as_slice()) {
             (1, [term]) => {
                 let why = match (term.input == 0.0, term.error == 0.0) {
-                    (true, _) => ": the value that enters is 0",
-                    (_, true) => ": no error comes back, what lies behind lets nothing through",
+                    (true, _) => ": the input is 0",
+                    (_, true) => ": the error is 0, since the layers after it pass no gradient back",
                     _ => "",
                 };
                 format!("{enters}·∂L/∂y[{}] = {} = {gradient}{why}", place(&term.output), product(term))
             }
             (uses, _) if self.reached == 0 => {
                 format!(
-                    "Σ {enters}·∂L/∂y over {uses} places = 0: at each of them what enters or what comes back is 0"
+                    "Σ {enters}·∂L/∂y over {uses} places = 0: at each of them, the input or the error is 0"
                 )
             }
             (uses, terms) => {

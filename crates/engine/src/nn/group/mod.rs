@@ -18,38 +18,38 @@ pub(super) struct Pass<'a, T> {
     pub network: &'a Network<T>,
     pub loss: &'a Loss,
     pub batch: &'a Batch<'a, T>,
-    /// Whether a dropout draws.
+    /// Whether dropout is active.
     pub is_training: bool,
-    /// Whether the units of a relu are watched.
+    /// Whether each relu records which of its units are ever above 0.
     pub is_watching: bool,
 }
 
-/// Some rows that an operation is done for.
+/// The rows for which an operation runs.
 #[derive(Clone, Copy)]
 pub(super) struct Rows<'a> {
-    /// Number of their group.
+    /// Index of the group.
     pub group: usize,
-    /// The first of them in the batch.
+    /// Index of the first row in the batch.
     pub first: usize,
-    /// Which of the group they are.
+    /// The position of the rows in the group.
     pub chunk: Chunk,
     pub examples: &'a [u32],
 }
 
-/// What goes from one operation to the next, and the gradient that comes back.
+/// The values between two operations, and their gradient.
 struct Slot<T> {
     value: Values<T>,
     gradient: Values<T>,
 }
 
-/// Some rows of a batch on their way through the operations.
+/// Some rows of a batch, with the values between the operations.
 pub(super) struct Group<T> {
     number: usize,
     /// Index of its first row in the batch.
     first: usize,
     examples: Vec<u32>,
     labels: Vec<u16>,
-    /// Before each operation, and at the end the scores.
+    /// The input of each operation, and the scores last.
     slots: Vec<Slot<T>>,
     result: StepLoss,
 }
@@ -90,14 +90,14 @@ impl<T: Float> Group<T> {
         }
     }
 
-    /// The rows of a chunk, and the slots, which may be changed meanwhile.
+    /// The rows of a chunk, and the slots. They are borrowed together, so that the slots can be changed.
     fn rows(&mut self, chunk: Chunk) -> (Rows<'_>, &mut [Slot<T>]) {
         let examples = &self.examples[chunk.first..][..chunk.count];
         let rows = Rows { group: self.number, first: self.first + chunk.first, chunk, examples };
         (rows, &mut self.slots)
     }
 
-    /// Reads labels and images; a sparse layer has read the images already.
+    /// Reads the labels and images of a chunk. A sparse layer has already read the images.
     pub fn load(&mut self, pass: &Pass<T>, chunk: Chunk) {
         let examples = &self.examples[chunk.first..][..chunk.count];
         self.labels.extend(examples.iter().map(|&example| pass.batch.labels[example as usize]));
@@ -110,17 +110,17 @@ impl<T: Float> Group<T> {
         });
     }
 
-    /// The values of `operations`, one after the other.
+    /// The forward pass through `operations`.
     pub fn forward(&mut self, pass: &Pass<T>, operations: Range<usize>, chunk: Chunk) {
         let (rows, slots) = self.rows(chunk);
         for number in operations {
-            let [input, output] = &mut slots[number..number + 2] else { unreachable!("two of a slice") };
+            let [input, output] = &mut slots[number..number + 2] else { unreachable!("two slots") };
             let (x, y) = (input.value.of(chunk), output.value.of_mut(chunk));
             pass.operations[number].forward(pass, rows, x, y);
         }
     }
 
-    /// Adds loss and accuracy of the scores. With `backward`, computes their gradient as well.
+    /// Adds the loss and the number of correct answers. If `backward`, also computes the gradient of the scores.
     pub fn measure(&mut self, pass: &Pass<T>, chunk: Chunk, backward: bool) {
         let last = self.slots.len() - 1;
         let Slot { value, gradient } = &mut self.slots[last];
@@ -134,12 +134,12 @@ impl<T: Float> Group<T> {
         };
     }
 
-    /// The gradients of `operations`, the last first, to the first that is trained.
+    /// The backward pass through `operations`, down to the first operation with parameters.
     pub fn backward(&mut self, pass: &Pass<T>, operations: Range<usize>, chunk: Chunk) {
         let (rows, slots) = self.rows(chunk);
         for number in (operations.start.max(pass.plan.first)..operations.end).rev() {
             let [Slot { value, gradient }, output] = &mut slots[number..number + 2] else {
-                unreachable!("two of a slice")
+                unreachable!("two slots")
             };
             let dx = pass.plan.ops[number].has_dx.then(|| gradient.of_mut(chunk));
             let values = [value.of(chunk), output.value.of(chunk), output.gradient.of(chunk)];
@@ -147,13 +147,13 @@ impl<T: Float> Group<T> {
         }
     }
 
-    /// Adds some rows to the moments of the input of the `batch_norm` that is operation `number`.
+    /// Adds a chunk to the moments of x of operation `number`, which is a `batch_norm`.
     pub fn measure_norm(&mut self, pass: &Pass<T>, number: usize, chunk: Chunk) {
         let (rows, slots) = self.rows(chunk);
         pass.operations[number].norm().measure(rows, slots[number].value.of(chunk));
     }
 
-    /// Adds some rows to the sums of its gradient, once its dy is there.
+    /// Adds a chunk to the gradient sums of operation `number`, a `batch_norm`, after its dy is known.
     pub fn measure_gradient(&mut self, pass: &Pass<T>, number: usize, chunk: Chunk) {
         let (rows, slots) = self.rows(chunk);
         let (input, output) = (&slots[number], &slots[number + 1]);
@@ -161,7 +161,7 @@ impl<T: Float> Group<T> {
         pass.operations[number].norm().measure_gradient(rows, values);
     }
 
-    /// Ends the way back through `operations` for all rows of the group.
+    /// Ends the backward pass through `operations`, after all rows of the group.
     pub fn end_backward(&mut self, pass: &Pass<T>, operations: Range<usize>) {
         for number in operations {
             if let Operation::Dense(dense) = &pass.operations[number] {
@@ -170,12 +170,12 @@ impl<T: Float> Group<T> {
         }
     }
 
-    /// The columns `columns` of the input of the dense layer that is operation `number`.
+    /// Columns `columns` of the input of operation `number`, which is a dense layer.
     pub fn x(&self, number: usize, columns: Range<usize>) -> ArrayView2<'_, T> {
         self.slots[number].value.first(self.examples.len()).slice_move(s![.., columns])
     }
 
-    /// dy of the dense layer that is operation `number`, shape (rows, units).
+    /// dy of operation `number`, which is a dense layer. Shape (rows, units).
     pub fn dy(&self, number: usize) -> ArrayView2<'_, T> {
         self.slots[number + 1].gradient.first(self.examples.len())
     }

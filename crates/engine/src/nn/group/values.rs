@@ -11,17 +11,17 @@ pub(in crate::nn) struct Chunk {
     pub count: usize,
 }
 
-/// The size of [`Values`], before there are any.
+/// The size of [`Values`] that are not allocated yet.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(in crate::nn) struct Room {
     pub rows: usize,
     pub width: usize,
-    /// Whether the rows are those of the whole group.
+    /// Whether there are rows for the whole group. Otherwise there are rows for one chunk.
     pub is_kept: bool,
 }
 
 impl Room {
-    /// For nothing.
+    /// No memory.
     pub const NONE: Self = Self { rows: 0, width: 0, is_kept: false };
 
     pub fn numbers(self) -> f64 {
@@ -29,8 +29,7 @@ impl Room {
     }
 }
 
-/// Rows that go from operation to operation: those of one chunk, or those of the whole group if they are
-/// needed later.
+/// A buffer for rows. It holds the rows of one chunk, or of the whole group if they are needed later.
 pub(in crate::nn) struct Values<T> {
     array: Array2<T>,
     is_kept: bool,
@@ -57,7 +56,7 @@ impl<T: Float> Values<T> {
 
     /// The first `count` rows of a whole group.
     pub fn first(&self, count: usize) -> ArrayView2<'_, T> {
-        assert!(self.is_kept, "rows of a whole group");
+        assert!(self.is_kept, "the buffer must hold the whole group");
         self.array.slice(s![..count, ..])
     }
 }

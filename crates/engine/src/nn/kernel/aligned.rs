@@ -2,16 +2,16 @@ use std::ops::{Deref, DerefMut};
 
 use crate::nn::Float;
 
-/// Numbers of one line.
+/// Number of elements in a line: one cache line of `f32`, or two of `f64`.
 const LINE: usize = 16;
 
-/// Numbers that begin where a cache line does.
+/// Elements that start at a cache line.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[repr(C, align(64))]
 struct Line<T>([T; LINE]);
 
-/// A list of numbers whose first lies at a multiple of 64 bytes: a register that is loaded from a whole place of it
-/// crosses no cache line, whatever the allocator does.
+/// A slice that starts at a multiple of 64 bytes, whatever the allocator does. A register that is loaded from a
+/// multiple of its own size therefore never crosses a cache line.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Aligned<T> {
     lines: Vec<Line<T>>,

@@ -25,13 +25,13 @@ impl<T: Float> AliveLists<T> {
             capacity: outputs,
             entries: vec![
                 Alive::default();
-                filters.checked_mul(outputs).expect("lists that fit into memory")
+                filters.checked_mul(outputs).expect("the lists are too large for memory")
             ],
             counts: vec![0; filters],
         }
     }
 
-    /// Numbers of the size of a gradient that [`Self::with_capacity`] takes, about: an entry is two.
+    /// Approximate memory of [`Self::with_capacity`], in elements of the size of a gradient. An entry counts as two.
     pub fn numbers_of(filters: usize, outputs: usize) -> usize {
         2 * filters * outputs
     }
@@ -61,13 +61,13 @@ pub fn collect_alive<T: Float>(
     assert_eq!(
         (y.len(), dy.len(), route.len()),
         (windows.squares.len() * filters, y.len(), y.len()),
-        "outputs"
+        "lengths of y, dy and route"
     );
     assert!(
         lists.counts.iter().all(|count| count + windows.squares.len() <= lists.capacity),
-        "room for an image"
+        "the lists are full"
     );
-    assert_eq!(dbias.len(), filters, "a bias");
+    assert_eq!(dbias.len(), filters, "length of dbias");
     instructions.run(Collect { windows, gradient, image, lists, dbias });
 }
 
@@ -115,7 +115,7 @@ unsafe fn for_each_alive<T: Float, V: Simd<Number = T>>(
     let Routed { y, route, dy } = gradient;
     for part in (0..filters).step_by(V::LANES) {
         let width = V::LANES.min(filters - part);
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let mut alive = V::load_first(&y[first + part..first + part + width]).positive();
             while alive != 0 {
@@ -136,12 +136,12 @@ impl<T: Float> AliveLists<T> {
     /// If the shapes don't match, or this processor doesn't have `instructions`.
     pub fn add_outer(&self, instructions: Instructions, windows: &PooledWindows, x: &[T], dw: &mut [T]) {
         windows.check();
-        assert_eq!(dw.len(), self.counts.len() * windows.padded_filter(), "filters");
+        assert_eq!(dw.len(), self.counts.len() * windows.padded_filter(), "length of dw");
         let reach = (windows.kernel - 1) * windows.row + windows.padded_span();
         for (filter, &count) in self.counts.iter().enumerate() {
             let entries = &self.entries[filter * self.capacity..][..count];
             let last = entries.iter().map(|alive| alive.start).max().unwrap_or(0);
-            assert!(count == 0 || last as usize + reach <= x.len(), "windows inside their images");
+            assert!(count == 0 || last as usize + reach <= x.len(), "a window exceeds its images");
         }
         instructions.run(Outer { lists: self, windows, x, dw });
     }
@@ -222,8 +222,8 @@ impl<T: Float> Kernel<T> for Outer<'_, T> {
             }
             let entries = &entries[..count];
             for_blocks!(windows.kernel, windows.span.div_ceil(V::LANES), |u, register, U, R| {
-                // SAFETY: the caller guarantees the instructions. The windows are inside `x`, with a register
-                // beyond.
+                // SAFETY: the caller guarantees the instructions. The windows are inside `x`, which extends one
+                // register beyond them.
                 unsafe {
                     let x = x.as_ptr().add(u * windows.row + register * V::LANES);
                     let dw = dw.as_mut_ptr().add(u * windows.padded_span() + register * V::LANES);
@@ -246,7 +246,7 @@ unsafe fn add_windows<T: Float, V: Simd<Number = T>, const U: usize, const R: us
     dw: *mut T,
     dw_row: usize,
 ) {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let mut sums = [[V::splat(T::zero()); R]; U];
         for (u, sums) in sums.iter_mut().enumerate() {
@@ -287,9 +287,9 @@ pub fn add_input_gradient<T: Float>(
     assert_eq!(
         (y.len(), dy.len(), route.len()),
         (windows.squares.len() * filters, y.len(), y.len()),
-        "outputs"
+        "lengths of y, dy and route"
     );
-    assert!(dx.len() >= windows.room(), "an image");
+    assert!(dx.len() >= windows.room(), "dx is too small");
     instructions.run(Input { windows, gradient, weight, dx });
 }
 
@@ -314,12 +314,12 @@ impl<T: Float> Kernel<T> for Input<'_, T> {
                 let mut lists = [[Alive { start: 0, dy: T::zero() }; FILTERS]; POOL * POOL];
                 let mut counts = [0; POOL * POOL];
                 let width = FILTERS.min(filters - part);
-                // SAFETY: the caller's; a list has room for each filter of the part; a window lies
-                // inside `dx`, with a register beyond.
+                // SAFETY: the caller guarantees the instructions. A list has room for each filter of the part. The
+                // windows are inside `dx`, which extends one register beyond them.
                 unsafe {
                     for_each_alive::<T, V>(gradient, square * filters + part, width, |filter, route, dy| {
                         for corner in 0..windows.corners.len() {
-                            // Writes to every list, but only counts the right one. That avoids an
+                            // Writes the entry to every list, but increments only the right count. This avoids an
                             // unpredictable branch.
                             let start = ((part + filter) * length) as u32;
                             *lists[corner].get_unchecked_mut(counts[corner]) = Alive { start, dy };

@@ -1,9 +1,8 @@
 use super::simd::{Kernel, Portable};
 use crate::nn::Float;
 
-/// The instruction sets that kernels are compiled for, the best one last. All but [`Instructions::Portable`]
-/// round in the same way: every element is one chain of fused multiply-adds in the order of the inner
-/// dimension.
+/// The instruction sets for which kernels are compiled, the best one last. All but [`Instructions::Portable`] round in
+/// the same way: every element is one chain of fused multiply-adds in the order of the inner dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Instructions {
     /// The baseline of the architecture.
@@ -50,13 +49,13 @@ impl Instructions {
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = "avx2,fma,bmi1,popcnt")]
         unsafe fn avx2<T: Float>(kernel: impl Kernel<T>) {
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             unsafe { kernel.run::<T::Avx2>() }
         }
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = "avx2,avx512f,bmi1,popcnt")]
         unsafe fn avx512<T: Float>(kernel: impl Kernel<T>) {
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             unsafe { kernel.run::<T::Avx512>() }
         }
         assert!(self.is_available(), "{self:?} is not available");
@@ -143,7 +142,7 @@ pub fn prefetch(bytes: &[u8]) {
     #[cfg(target_arch = "x86_64")]
     for line in bytes.chunks(64) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: part of every x86-64; reads nothing.
+        // SAFETY: every x86-64 processor has the instruction. It can't fault.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]

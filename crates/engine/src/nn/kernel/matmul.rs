@@ -10,8 +10,8 @@ use crate::nn::Float;
 /// `c = start + Σ a · b` over `pairs`. Each `a` (m, k) may have any strides, so a transposed view costs
 /// nothing. Each `b` is (k, n), and k may differ between pairs. The rows of `c` (m, n) are contiguous.
 ///
-/// Every element is a separate sum, over the pairs in order and over k from first to last. Splitting m or n
-/// among threads therefore doesn't change a bit.
+/// Every element is a separate sum, over the pairs in order and over k from first to last. Splitting m or n among
+/// threads therefore doesn't change a single bit.
 pub fn matmul<'a, T: Float, B: Into<Right<'a, T>>>(
     pairs: impl IntoIterator<Item = (ArrayView2<'a, T>, B)>,
     c: &mut ArrayViewMut2<T>,
@@ -73,7 +73,7 @@ impl FromIterator<usize> for Offsets {
     /// # Panics
     /// If an offset is 2³² or more.
     fn from_iter<I: IntoIterator<Item = usize>>(places: I) -> Self {
-        let narrow = |place| u32::try_from(place).expect("a place below 2^32");
+        let narrow = |place| u32::try_from(place).expect("an offset below 2^32");
         let places: Vec<u32> = places.into_iter().map(narrow).collect();
         Self { largest: places.iter().copied().max().unwrap_or(0) as usize, places }
     }
@@ -92,7 +92,7 @@ pub fn matmul_windows<'a, T: Float>(
 ) {
     let Windows { values, rows, columns } = windows;
     let target = Target::of(c);
-    assert_eq!(rows.places.len(), target.rows, "a row of windows for each row of the product");
+    assert_eq!(rows.places.len(), target.rows, "rows of the windows and the product");
     let factors = factors.into_iter().map(|(start, b)| {
         let (along, columns) = match columns {
             Some(columns) => {
@@ -102,7 +102,7 @@ pub fn matmul_windows<'a, T: Float>(
             None => (b.rows().saturating_sub(1), Columns::Strided(1)),
         };
         let last = start.checked_add(rows.largest).and_then(|last| last.checked_add(along));
-        assert!(last.is_some_and(|last| last < values.len()), "windows inside their values");
+        assert!(last.is_some_and(|last| last < values.len()), "a window exceeds its values");
         Factors { a: values[start..].as_ptr(), rows: Rows::Places(&rows.places), columns, b }
     });
     // SAFETY: the furthest element of every factor lies inside `values`.
@@ -132,7 +132,7 @@ unsafe fn sum<'a, T: Float>(
         if count == 0 && matches!(start, Start::Target) {
             return;
         }
-        // SAFETY: the first `count` are initialised.
+        // SAFETY: the first `count` elements are initialised.
         let factors = unsafe { std::slice::from_raw_parts(list.as_ptr().cast(), count) };
         // SAFETY: the caller guarantees `a`, and `Right` guarantees `b`. The target is borrowed mutably, so
         // it doesn't overlap them.

@@ -1,9 +1,9 @@
 //! The inner loops (full and sparse products, pooled convolution, normalisation), and the threads that share
 //! them.
 //!
-//! The only module with `unsafe`. It uses raw pointers where a bounds check in the innermost loop would cost
-//! more than the arithmetic, and a pool whose tasks borrow from the caller's stack.
-#![expect(unsafe_code, reason = "the one room for it, see above")]
+//! This is the only module with `unsafe`. It uses raw pointers in innermost loops in which a bounds check would cost
+//! more than the arithmetic. The tasks of its thread pool borrow from the caller's stack.
+#![expect(unsafe_code, reason = "the only module with unsafe code, see above")]
 
 mod aligned;
 mod alive;

@@ -2,8 +2,8 @@ use super::simd::{Kernel, Simd};
 use super::{Instructions, Routed};
 use crate::nn::Float;
 
-/// The pooled squares of an image: the offset of each square, and the offsets of its pixels relative to that,
-/// starting with 0. Squares of one pixel mean no pooling.
+/// The pooled squares of an image: the offset of each square, and the offsets of its pixels relative to the start of
+/// the square. The first pixel has offset 0. Squares of one pixel mean no pooling.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Squares {
     starts: Vec<usize>,
@@ -13,20 +13,20 @@ pub struct Squares {
 }
 
 impl Squares {
-    /// Squares at offsets `starts`, with pixels at offsets `corners` relative to these.
+    /// Squares at offsets `starts`, with pixels at offsets `corners` relative to the start of a square.
     pub fn new(starts: Vec<usize>, corners: Vec<usize>) -> Self {
         let reach = starts.iter().max().unwrap_or(&0) + corners.iter().max().unwrap_or(&0);
         Self { starts, corners, reach }
     }
 
     fn check<T>(&self, image: &[T], outputs: &[T], channels: usize) {
-        assert!(self.reach + channels <= image.len(), "squares inside their image");
-        assert_eq!(outputs.len(), self.starts.len() * channels, "an output for each square and channel");
+        assert!(self.reach + channels <= image.len(), "a square exceeds its image");
+        assert_eq!(outputs.len(), self.starts.len() * channels, "outputs of all squares and channels");
     }
 }
 
-/// `y = max(0, max over the square of scale x + shift)` for each channel of one image, with x (pixels,
-/// channels) and y (squares, channels). `route` gets the corner of the square that each y comes from.
+/// `y = max(0, max over the square of scale x + shift)` for each channel of one image, with x (pixels, channels) and y
+/// (squares, channels). The number of the corner that each y comes from is written to `route`.
 ///
 /// # Panics
 /// If the shapes don't match, or this processor doesn't have `instructions`.
@@ -60,7 +60,7 @@ impl<T: Float> Kernel<T> for Forward<'_, T> {
         for first in (0..channels).step_by(V::LANES) {
             let lanes = first..channels.min(first + V::LANES);
             let width = lanes.len();
-            // SAFETY: the caller's; all slices are checked.
+            // SAFETY: the caller guarantees the instructions. All slices are checked.
             unsafe {
                 let (scale, shift) = (V::load_first(&scale[lanes.clone()]), V::load_first(&shift[lanes]));
                 let outputs = y.chunks_exact_mut(channels).zip(route.chunks_exact_mut(channels));
@@ -83,13 +83,13 @@ impl<T: Float> Kernel<T> for Forward<'_, T> {
 }
 
 impl<T: Float> Routed<'_, T> {
-    /// dy if y is above 0, else 0; and the route.
+    /// Loads dy, or 0 if y is not above 0. Also loads the route.
     ///
     /// # Safety
     /// See [`Simd`].
     #[inline(always)]
     unsafe fn alive<V: Simd<Number = T>>(&self, at: usize, width: usize) -> (V, V) {
-        // SAFETY: the caller's; the slices are checked.
+        // SAFETY: the caller guarantees the instructions. The slices are checked.
         unsafe {
             let zero = V::splat(T::zero());
             let y = V::load_first(&self.y[at..at + width]);
@@ -131,7 +131,7 @@ impl<T: Float, F: FnMut(usize, T, T)> Kernel<T> for Sums<'_, T, F> {
         let channels = mean.len();
         for first in (0..channels).step_by(V::LANES) {
             let width = V::LANES.min(channels - first);
-            // SAFETY: the caller's; all slices are checked.
+            // SAFETY: the caller guarantees the instructions. All slices are checked.
             let sums = unsafe {
                 let zero = V::splat(T::zero());
                 let minus_mean = zero.subtract(V::load_first(&mean[first..first + width]));
@@ -168,7 +168,10 @@ pub fn routed_backward<T: Float>(
     dx: &mut [T],
 ) {
     squares.check(x, routed.dy, scale.len());
-    assert!(slope.len() == scale.len() && offset.len() == scale.len() && dx.len() == x.len(), "shapes");
+    assert!(
+        slope.len() == scale.len() && offset.len() == scale.len() && dx.len() == x.len(),
+        "shapes of a normalisation"
+    );
     instructions.run(Backward { squares, x, scale, slope, offset, routed, dx });
 }
 
@@ -190,7 +193,7 @@ impl<T: Float> Kernel<T> for Backward<'_, T> {
         for first in (0..channels).step_by(V::LANES) {
             let lanes = first..channels.min(first + V::LANES);
             let width = lanes.len();
-            // SAFETY: the caller's; all slices are checked.
+            // SAFETY: the caller guarantees the instructions. All slices are checked.
             unsafe {
                 let zero = V::splat(T::zero());
                 let scale = V::load_first(&scale[lanes.clone()]);

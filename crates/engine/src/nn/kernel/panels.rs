@@ -10,7 +10,7 @@ pub const PANEL: usize = 32;
 /// A matrix of shape (rows, columns) packed for the right-hand side of a product. Its columns are in panels
 /// of [`PANEL`], each of which is stored row by row. The last panel is padded with elements that are ignored.
 ///
-/// A product reads it from front to back, whatever the number of columns.
+/// A product reads it from front to back, for any number of columns.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Panels<T> {
     rows: usize,
@@ -22,7 +22,7 @@ impl<T: Float> Panels<T> {
     /// A matrix of zeros.
     pub fn zeros(rows: usize, columns: usize) -> Self {
         let padded = columns.checked_next_multiple_of(PANEL).and_then(|padded| padded.checked_mul(rows));
-        let values = Aligned::zeros(padded.expect("a matrix that fits into memory"));
+        let values = Aligned::zeros(padded.expect("the matrix is too large for memory"));
         Self { rows, columns, values }
     }
 
@@ -33,8 +33,10 @@ impl<T: Float> Panels<T> {
         panels
     }
 
-    /// Packs `matrix`. It must have the same number of columns, and at most as many rows as there is memory
-    /// for.
+    /// Packs `matrix`, which must have the same number of columns.
+    ///
+    /// # Panics
+    /// If the number of columns differs, or there is not enough memory for the rows.
     pub fn fill(&mut self, matrix: ArrayView2<T>) {
         assert!(matrix.nrows() <= self.capacity() && matrix.ncols() == self.columns);
         self.rows = matrix.nrows();
@@ -46,7 +48,7 @@ impl<T: Float> Panels<T> {
     /// # Panics
     /// If there is no such element.
     pub fn set(&mut self, row: usize, column: usize, value: T) {
-        assert!(row < self.rows && column < self.columns, "a place of a matrix");
+        assert!(row < self.rows && column < self.columns, "the element is outside the matrix");
         self.values[(column / PANEL * self.rows + row) * PANEL + column % PANEL] = value;
     }
 
@@ -55,19 +57,19 @@ impl<T: Float> Panels<T> {
         self.values.len() / (self.panels() * PANEL).max(1)
     }
 
-    /// Sets `rows` rows to 0.
+    /// Sets the number of rows to `rows`, and all their elements to 0.
     pub fn clear(&mut self, rows: usize) {
-        assert!(rows <= self.capacity(), "room for rows");
+        assert!(rows <= self.capacity(), "not enough memory for the rows");
         self.rows = rows;
         self.values_mut().fill(T::zero());
     }
 
-    /// Packs the rows of `parts` below each other, `rows` in all.
+    /// Packs the rows of all `parts`, one part below the other. They must have `rows` rows in total.
     pub fn fill_rows<'a>(&mut self, rows: usize, parts: impl Iterator<Item = ArrayView2<'a, T>>)
     where
         T: 'a,
     {
-        assert!(rows <= self.capacity(), "room for rows");
+        assert!(rows <= self.capacity(), "not enough memory for the rows");
         self.rows = rows;
         let mut first = 0;
         for part in parts {
@@ -75,7 +77,7 @@ impl<T: Float> Panels<T> {
             fill_panels(self.view_mut().slice_move(s![.., first..end, ..]), part);
             first = end;
         }
-        assert_eq!(first, rows, "rows in all");
+        assert_eq!(first, rows, "the parts have a different number of rows in total");
     }
 
     /// Unpacks the rows starting at `first` to `matrix`, which has the same number of columns.
@@ -136,7 +138,7 @@ impl<T: Float> Panels<T> {
     fn view_mut(&mut self) -> ArrayViewMut3<'_, T> {
         let shape = (self.panels(), self.rows, PANEL);
         let values = &mut self.values[..shape.0 * shape.1 * PANEL];
-        ArrayViewMut3::from_shape(shape, values).expect("panel after panel")
+        ArrayViewMut3::from_shape(shape, values).expect("panels are contiguous")
     }
 
     /// This matrix as the right-hand side of a product.
@@ -154,7 +156,7 @@ impl<'a, T: Float> From<&'a Panels<T>> for Right<'a, T> {
 
 /// The right-hand side of a product, of shape (rows, columns).
 ///
-/// Row r of panel p starts at `r · stride + p · panel`. It consists of whole registers up to its last column.
+/// Row r of panel p starts at `r · stride + p · panel`. Each row consists of whole registers up to its last column.
 #[derive(Clone, Copy, Debug)]
 pub struct Right<'a, T> {
     values: &'a [T],
@@ -183,7 +185,7 @@ impl<'a, T: Float> Right<'a, T> {
     /// # Panics
     /// If there are fewer.
     pub fn slice(self, first: usize, count: usize) -> Self {
-        assert!(first <= self.rows && count <= self.rows - first, "rows of a factor");
+        assert!(first <= self.rows && count <= self.rows - first, "the rows exceed the factor");
         Self { values: &self.values[first * self.stride..], rows: count, ..self }
     }
 

@@ -3,8 +3,8 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};
 
-/// A value for each of some tasks that run at the same time. A task takes its own; between the loops, all are read
-/// or changed by whoever owns them.
+/// One value for each of several tasks that run at the same time. Each task takes its own value. Between the loops, the
+/// owner can read or change all of them.
 pub struct Parts<P>(Vec<Part<P>>);
 
 struct Part<P> {
@@ -12,7 +12,7 @@ struct Part<P> {
     value: UnsafeCell<P>,
 }
 
-// SAFETY: the value is reached through the one `Taken` that there is, or while all parts are borrowed mutably.
+// SAFETY: the value is accessed through the only `Taken` that exists, or while all parts are borrowed mutably.
 unsafe impl<P: Send + Sync> Sync for Part<P> {}
 
 impl<P> Parts<P> {
@@ -22,23 +22,23 @@ impl<P> Parts<P> {
         Self((0..count).map(part).collect())
     }
 
-    /// The value `number`, until the guard is dropped.
+    /// Takes the value at index `number` until the guard is dropped.
     ///
     /// # Panics
-    /// If it is taken already.
+    /// If it is already taken.
     #[inline]
     pub fn take(&self, number: usize) -> Taken<'_, P> {
         let part = &self.0[number];
-        assert!(!part.is_taken.swap(true, Acquire), "each task takes a part of its own");
+        assert!(!part.is_taken.swap(true, Acquire), "the part is already taken");
         Taken(part)
     }
 
-    /// How many there are.
+    /// Number of values.
     pub fn count(&self) -> usize {
         self.0.len()
     }
 
-    /// All values, to be read by many tasks.
+    /// All values, which many tasks can then read.
     pub fn all(&mut self) -> AllParts<'_, P> {
         AllParts(&self.0)
     }
@@ -49,7 +49,7 @@ impl<P> Parts<P> {
     }
 }
 
-/// The value of one task.
+/// Exclusive access to the value of one task.
 pub struct Taken<'a, P>(&'a Part<P>);
 
 impl<P> Deref for Taken<'_, P> {
@@ -57,7 +57,7 @@ impl<P> Deref for Taken<'_, P> {
 
     #[inline]
     fn deref(&self) -> &P {
-        // SAFETY: the flag lets one guard exist at a time.
+        // SAFETY: because of the flag, this is the only guard.
         unsafe { &*self.0.value.get() }
     }
 }
@@ -65,7 +65,7 @@ impl<P> Deref for Taken<'_, P> {
 impl<P> DerefMut for Taken<'_, P> {
     #[inline]
     fn deref_mut(&mut self) -> &mut P {
-        // SAFETY: the flag lets one guard exist at a time.
+        // SAFETY: because of the flag, this is the only guard.
         unsafe { &mut *self.0.value.get() }
     }
 }
@@ -77,7 +77,7 @@ impl<P> Drop for Taken<'_, P> {
     }
 }
 
-/// The values of all tasks.
+/// Shared access to the values of all tasks.
 pub struct AllParts<'a, P>(&'a [Part<P>]);
 
 impl<P> Clone for AllParts<'_, P> {
@@ -89,9 +89,9 @@ impl<P> Clone for AllParts<'_, P> {
 impl<P> Copy for AllParts<'_, P> {}
 
 impl<'a, P> AllParts<'a, P> {
-    /// In order.
+    /// The values, in order.
     pub fn iter(self) -> impl Iterator<Item = &'a P> + Clone {
-        // SAFETY: this was made from a `&mut Parts` that stays borrowed: no value is taken, or can be.
+        // SAFETY: this was created from a `&mut Parts` that stays borrowed, so no value is taken or can be taken.
         self.0.iter().map(|part| unsafe { &*part.value.get() })
     }
 }

@@ -4,10 +4,11 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering:
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-/// How often a waiting thread checks its condition before it yields (about five microseconds in all), and how
-/// often it yields before it sleeps. Waking a sleeping thread costs about ten microseconds. If the thread
-/// that it waits for has no core, yielding is the only thing that helps.
+/// How often a waiting thread checks its condition before it yields. This takes about five microseconds.
 const SPINS: u32 = 256;
+
+/// How often a waiting thread yields before it sleeps. Waking a sleeping thread costs about ten microseconds. If the
+/// thread that it waits for has no core, only yielding helps.
 const YIELDS: u32 = 32;
 
 /// A fixed set of threads that work on one loop at a time, including the caller's.
@@ -88,8 +89,8 @@ impl Pool {
         self.for_each_from_both_ends(std::iter::empty(), items, f);
     }
 
-    /// [`Self::for_each`] over `both` and then `rest`. Every other thread takes items of `both` from the
-    /// back. With two threads, each gets the same items in every loop, whose data are then in its cache.
+    /// [`Self::for_each`] over `both` and then `rest`. Threads with an odd index take items of `both` from the back.
+    /// With two threads, each thread gets the same items in every loop, so their data are in its cache.
     ///
     /// # Panics
     /// As for [`Self::for_each`].
@@ -112,15 +113,15 @@ impl Pool {
         });
     }
 
-    /// Calls `f` once for each thread with the index of the calling thread, and returns when all calls have
-    /// returned. A thread may also make the call of one that sleeps.
+    /// Calls `f` as many times as there are threads, each time with the index of the calling thread. Returns when all
+    /// calls have returned. A thread may also make the call of a sleeping thread.
     fn run<F: Fn(usize) + Sync>(&self, f: F) {
         if self.threads.is_empty() {
             f(0);
             return;
         }
         let tasks = self.threads();
-        assert!(u32::try_from(tasks).is_ok(), "{tasks} tasks are more than a loop counts");
+        assert!(u32::try_from(tasks).is_ok(), "{tasks} tasks are too many for one loop");
         let _one_loop_at_a_time = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = &*self.shared;
         unsafe fn call<F: Fn(usize)>(data: *const (), thread: usize) {

@@ -48,26 +48,26 @@ impl PooledWindows {
         let reach =
             self.kernel.checked_sub(1).and_then(|rows| rows.checked_mul(self.row)?.checked_add(self.span));
         let last = first.zip(reach).and_then(|(first, reach)| first.checked_add(reach));
-        assert!(self.span > 0 && last.is_some_and(|last| last <= self.length), "windows inside their image");
-        assert!(self.length < 1 << 32 && self.kernel < 1 << 16, "the size of an image");
+        assert!(self.span > 0 && last.is_some_and(|last| last <= self.length), "a window exceeds its image");
+        assert!(self.length < 1 << 32 && self.kernel < 1 << 16, "the image is too large");
     }
 }
 
-/// The output of relu and max-pool for one image, and its gradient. In the backward pass, the gradient goes
-/// to one corner of each square, or nowhere if y is 0.
+/// The output of relu and max-pool for one image, and its gradient. The backward pass sends the gradient to one corner
+/// of each square, or nowhere if y is 0.
 #[derive(Clone, Copy)]
 pub struct Routed<'a, T> {
     /// y, shape (squares, channels).
     pub y: &'a [T],
-    /// The corner of the square that each y comes from.
+    /// The number of the corner that each y comes from.
     pub route: &'a [T],
     /// ∂L/∂y.
     pub dy: &'a [T],
 }
 
-/// Convolution, bias, relu and max-pool of one image in one pass: `y = max(0, b + max over the square of x *
-/// w)`, with x ([`PooledWindows::room`]), weight (kernel · span, filters) and y (squares, filters). The
-/// outputs before pooling stay in registers. `route` gets the window of the square that each y comes from.
+/// Convolution, bias, relu and max-pool of one image in one pass: `y = max(0, b + max over the square of x * w)`, with
+/// x ([`PooledWindows::room`]), weight (kernel · span, filters) and y (squares, filters). The outputs before pooling
+/// stay in registers. The number of the window that each y comes from is written to `route`.
 ///
 /// # Panics
 /// If the shapes don't match, or this processor doesn't have `instructions`.
@@ -82,9 +82,13 @@ pub fn conv_relu_pool<T: Float>(
 ) {
     windows.check();
     let filters = bias.len();
-    assert_eq!((weight.rows(), weight.columns()), (windows.kernel * windows.span, filters), "a weight");
-    assert!(x.len() >= windows.length, "an image");
-    assert_eq!((y.len(), route.len()), (windows.squares.len() * filters, y.len()), "outputs");
+    assert_eq!(
+        (weight.rows(), weight.columns()),
+        (windows.kernel * windows.span, filters),
+        "shape of the weight"
+    );
+    assert!(x.len() >= windows.length, "the image is too small");
+    assert_eq!((y.len(), route.len()), (windows.squares.len() * filters, y.len()), "lengths of y and route");
     instructions.run(Forward { windows, x, weight, bias, y, route });
 }
 

@@ -4,7 +4,7 @@ use super::simd::{Kernel, Simd};
 use super::{Instructions, vectorized};
 use crate::nn::Float;
 
-/// Rows that are mostly 0: all values, and a bit for each that is set if it is not 0.
+/// Rows whose values are mostly 0. They store all values, and one bit per value, which is set if the value is not 0.
 ///
 /// The values are stored as floats or, if all of them are pixels, as bytes. The fewer bytes there are to
 /// read, the more of the other factor stays in a core's caches. A product that skips zeros equals the full
@@ -45,12 +45,12 @@ impl<T: Float> SparseRows<T> {
         }
     }
 
-    /// Numbers, and words of bits.
+    /// Number of values, and number of words of bits.
     fn lengths(rows: usize, columns: usize) -> [usize; 2] {
         [rows * columns, rows * columns.div_ceil(SPAN)]
     }
 
-    /// Bytes of [`Self::with_capacity`].
+    /// Number of bytes that [`Self::with_capacity`] allocates.
     pub fn bytes_of(rows: usize, columns: usize) -> f64 {
         let [numbers, words] = Self::lengths(rows, columns);
         ((size_of::<T>() + 1) * numbers + size_of::<u64>() * words) as f64
@@ -77,7 +77,7 @@ impl<T: Float> SparseRows<T> {
         are_bytes: bool,
     ) -> impl Iterator<Item = SparseChunk<'_, T>> + Send {
         let (chunk, columns, words) = (chunk.max(1), self.columns, self.columns.div_ceil(SPAN));
-        assert!(rows * columns <= self.numbers.len().min(self.bytes.len()), "room for rows");
+        assert!(rows * columns <= self.numbers.len().min(self.bytes.len()), "not enough memory for the rows");
         (self.rows, self.are_bytes) = (rows, are_bytes);
         let length = (chunk * columns).max(1);
         let numbers = self.numbers[..rows * columns].chunks_mut(length);
@@ -88,7 +88,7 @@ impl<T: Float> SparseRows<T> {
     }
 }
 
-/// Rows in the form that products read.
+/// A view of rows, for products.
 #[derive(Clone, Copy, Debug)]
 pub struct SparseView<'a, T> {
     pub(super) columns: usize,
@@ -139,7 +139,7 @@ impl NonzeroBits {
     /// If the last row is not complete.
     pub fn of<T: Float>(numbers: &[T], columns: usize) -> Self {
         let (words, rows) = (columns.div_ceil(SPAN), numbers.len() / columns.max(1));
-        assert_eq!(rows * columns, numbers.len(), "whole rows");
+        assert_eq!(rows * columns, numbers.len(), "the last row is not complete");
         let mut bits = vec![0; rows * words];
         for (values, bits) in numbers.chunks_exact(columns.max(1)).zip(bits.chunks_exact_mut(words.max(1))) {
             Instructions::best().run(Bits { values, bits });
@@ -158,12 +158,12 @@ impl NonzeroBits {
     /// If their number differs from the number of bits.
     pub fn rows_of<'a, T>(&'a self, numbers: &'a [T]) -> SparseView<'a, T> {
         let Self { columns, rows, .. } = *self;
-        assert_eq!(numbers.len(), rows * columns, "as many numbers as bits");
+        assert_eq!(numbers.len(), rows * columns, "number of values and bits");
         SparseView { columns, rows, numbers: Numbers::All(numbers), bits: &self.bits }
     }
 }
 
-/// Some of the rows, to be written.
+/// A chunk of rows to be written.
 pub struct SparseChunk<'a, T> {
     columns: usize,
     are_bytes: bool,
@@ -178,7 +178,7 @@ impl<T: Float> SparseChunk<'_, T> {
     /// # Panics
     /// If the rows are written as bytes.
     pub fn write(&mut self, row: usize, write: impl FnOnce(&mut [T])) {
-        assert!(!self.are_bytes, "rows of numbers");
+        assert!(!self.are_bytes, "the rows are written as bytes");
         let words = self.columns.div_ceil(SPAN);
         let values = &mut self.numbers[row * self.columns..][..self.columns];
         write(values);
@@ -188,9 +188,9 @@ impl<T: Float> SparseChunk<'_, T> {
     /// Writes a row of [`pixel`] bytes.
     ///
     /// # Panics
-    /// If the rows are written as floats, or the length is not that of a row.
+    /// If the rows are written as floats, or the number of bytes is not the number of columns.
     pub fn write_bytes(&mut self, row: usize, bytes: &[u8]) {
-        assert!(self.are_bytes, "rows of bytes");
+        assert!(self.are_bytes, "the rows are written as floats");
         let words = self.columns.div_ceil(SPAN);
         self.bytes[row * self.columns..][..self.columns].copy_from_slice(bytes);
         let bits = &mut self.bits[row * words..][..words];
@@ -217,7 +217,7 @@ impl<T: Float> Kernel<T> for BitsOfBytes<'_, T> {
                     &all
                 }
             };
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             *bits = unsafe { V::nonzero_bytes(bytes) };
         }
     }
@@ -235,14 +235,14 @@ impl<T: Float> Kernel<T> for Bits<'_, T> {
         for (bits, values) in self.bits.iter_mut().zip(self.values.chunks(SPAN)) {
             *bits = 0;
             for (index, some) in values.chunks(V::LANES).enumerate() {
-                // SAFETY: the caller's.
+                // SAFETY: guaranteed by the caller.
                 *bits |= unsafe { u64::from(V::load_first(some).nonzero()) } << (index * V::LANES);
             }
         }
     }
 }
 
-/// The nonzero values of some [`SparseRows`], column by column: a bit for each row.
+/// The nonzero values of some [`SparseRows`], column by column, with one bit per row.
 #[derive(Clone, Debug)]
 pub struct SparseColumns {
     spans: usize,
@@ -258,12 +258,12 @@ impl SparseColumns {
         Self { spans: columns.div_ceil(SPAN), words: 0, bits: vec![0; Self::length(rows, columns)] }
     }
 
-    /// Words of bits.
+    /// Number of words of bits.
     fn length(rows: usize, columns: usize) -> usize {
         columns.div_ceil(SPAN) * rows.div_ceil(SPAN) * SPAN
     }
 
-    /// Bytes of [`Self::with_capacity`].
+    /// Number of bytes that [`Self::with_capacity`] allocates.
     pub fn bytes_of(rows: usize, columns: usize) -> f64 {
         (size_of::<u64>() * Self::length(rows, columns)) as f64
     }

@@ -15,7 +15,7 @@ trait Source<T>: Copy {
 impl<T: Float> Source<T> for &[T] {
     #[inline(always)]
     unsafe fn at(self, place: usize) -> T {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { *self.get_unchecked(place) }
     }
 }
@@ -23,12 +23,12 @@ impl<T: Float> Source<T> for &[T] {
 impl<T: Float> Source<T> for (&[u8], &[T; 256]) {
     #[inline(always)]
     unsafe fn at(self, place: usize) -> T {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         self.1[usize::from(unsafe { *self.0.get_unchecked(place) })]
     }
 }
 
-/// A product that is computed some panels at a time.
+/// A product that is computed in groups of panels.
 trait InPanels<T> {
     /// Computes `NP` panels starting at `panel`, and returns their number.
     ///
@@ -38,8 +38,8 @@ trait InPanels<T> {
     -> usize;
 }
 
-/// Computes all `panels` of `product`, as many at a time as give eight registers of sums, which hide the
-/// latency of a multiply-add.
+/// Computes all `panels` of `product`. If possible, it combines so many panels that their sums fill eight registers,
+/// which hides the latency of a multiply-add.
 ///
 /// # Safety
 /// See [`Simd`]. The product must have these panels.
@@ -74,7 +74,7 @@ unsafe fn load<V: Simd, const NP: usize, const NR: usize>(
     next: usize,
 ) {
     for (p, sums) in sums.iter_mut().enumerate() {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         *sums = unsafe { V::load_all(from.add(p * next)) };
     }
 }
@@ -91,7 +91,7 @@ unsafe fn store<V: Simd, const NP: usize, const NR: usize>(
 ) {
     for (p, sums) in sums.into_iter().enumerate() {
         for (r, sum) in sums.into_iter().enumerate() {
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             unsafe { sum.store(to.add(p * next + r * V::LANES)) };
         }
     }
@@ -108,7 +108,7 @@ unsafe fn add_row<V: Simd, const NP: usize, const NR: usize>(
     starts: [*const V::Number; NP],
     row: usize,
 ) {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let value = V::splat(value);
         for (sums, start) in sums.iter_mut().zip(starts) {
@@ -159,7 +159,7 @@ struct Forward<'a, T, S> {
 impl<T: Float, S: Source<T>> Kernel<T> for Forward<'_, T, S> {
     #[inline(always)]
     unsafe fn run<V: Simd<Number = T>>(mut self) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { over_panels::<T, V>(self.b.panels(), &mut self) }
     }
 }
@@ -179,8 +179,8 @@ impl<T: Float, S: Source<T>> InPanels<T> for Forward<'_, T, S> {
             let starts: [*const T; NP] =
                 std::array::from_fn(|p| b.panel(panel + p).wrapping_add(span * SPAN * PANEL));
             for row in 0..a.rows {
-                // SAFETY: a set bit is that of a column. `b` has a row of whole panels for it, and the row of
-                // `a` has a value. `c` has a panel's registers for each row.
+                // SAFETY: each set bit belongs to a column. `b` has a row of whole panels for it, and the row of `a`
+                // has a value. `c` has a panel's registers for each row.
                 unsafe {
                     let mut bits = *a.bits.get_unchecked(row * words + span);
                     if bits == 0 {
@@ -258,14 +258,14 @@ impl<T: Float, S: Source<T>> Kernel<T> for Outer<'_, T, S> {
         }
         for words in (0..self.bits.len() / SPAN).step_by(WORDS) {
             self.words = words;
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             unsafe { over_panels::<T, V>(self.dy.panels(), &mut self) }
         }
     }
 }
 
 impl<T: Float, S: Source<T>> InPanels<T> for Outer<'_, T, S> {
-    /// Writes the sums over the rows of the first words, and adds those of later words.
+    /// Writes the sums over the rows of the first words. For later words, adds to the sums.
     #[inline(always)]
     unsafe fn panels<V: Simd<Number = T>, const NP: usize, const NR: usize>(
         &mut self,
@@ -282,8 +282,8 @@ impl<T: Float, S: Source<T>> InPanels<T> for Outer<'_, T, S> {
         });
         let c = &mut self.c[panel * self.width * PANEL..][..NP * self.width * PANEL];
         for column in 0..self.width {
-            // SAFETY: a set bit is that of a row. The row has a value in this column and one in each column
-            // of `dy`. `c` has a panel's registers for each column.
+            // SAFETY: each set bit belongs to a row. The row has a value in this column and one in each column of `dy`.
+            // `c` has a panel's registers for each column.
             unsafe {
                 let c = c.as_mut_ptr().add(column * PANEL);
                 let next = self.width * PANEL;

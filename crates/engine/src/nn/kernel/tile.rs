@@ -22,7 +22,7 @@ impl Rows<'_> {
     unsafe fn offset(self, row: usize) -> isize {
         match self {
             Self::Strided(stride) => row as isize * stride,
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             Self::Places(places) => unsafe { *places.get_unchecked(row) as isize },
         }
     }
@@ -37,7 +37,7 @@ pub(super) enum Columns<'a> {
     Places(&'a [u32]),
 }
 
-/// A pair of factors. `a` has as many columns as `b` has rows.
+/// The two factors of a product. `a` has as many columns as `b` has rows.
 #[derive(Clone, Copy)]
 pub(super) struct Factors<'a, T> {
     pub a: *const T,
@@ -57,7 +57,7 @@ pub(super) struct Target<'a, T> {
 
 impl<'a, T: Float> Target<'a, T> {
     pub fn of(c: &'a mut ArrayViewMut2<T>) -> Self {
-        assert!(c.ncols() <= 1 || c.strides()[1] == 1, "rows of a target are contiguous");
+        assert!(c.ncols() <= 1 || c.strides()[1] == 1, "the rows of the target must be contiguous");
         Self {
             rows: c.nrows(),
             columns: c.ncols(),
@@ -73,7 +73,7 @@ impl<'a, T: Float> Target<'a, T> {
 pub enum Start<'a, T> {
     /// Zero: the product replaces the target.
     Zero,
-    /// The present value of the target.
+    /// The current value of the target.
     Target,
     /// The same row for each row, with as many columns as the target.
     Row(&'a [T]),
@@ -92,7 +92,7 @@ impl<'a, T> Product<'a, T> {
     /// them.
     pub unsafe fn new(target: &'a Target<'a, T>, factors: &'a [Factors<'a, T>], start: Start<'a, T>) -> Self {
         if let Start::Row(row) = start {
-            assert_eq!(row.len(), target.columns, "a row of the target");
+            assert_eq!(row.len(), target.columns, "length of the initial row");
         }
         Self { target, factors, start }
     }
@@ -101,11 +101,10 @@ impl<'a, T> Product<'a, T> {
 /// With 32 registers, tiles of 8 rows and 2 registers keep 16 sums; with 16 registers, tiles of 6 rows keep
 /// 12.
 impl<T: Float> Kernel<T> for Product<'_, T> {
-    /// Besides the trait's: each `a` has its elements, each `b` the columns of the target, and the
-    /// target overlaps none, which [`Product::new`] was promised.
+    /// The conditions of the trait and of [`Product::new`] must hold.
     #[inline(always)]
     unsafe fn run<V: Simd<Number = T>>(self) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             match V::REGISTERS {
                 32 => self.tiles::<V, 8, 2>(),
@@ -255,7 +254,7 @@ unsafe fn add_column<T: Copy + Default, V: Simd<Number = T>, const MR: usize, co
     place: isize,
     b: *const T,
 ) {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let columns: [V; NR] = V::load_all(b);
         for (sums, a) in sums.iter_mut().zip(a) {

@@ -1,4 +1,4 @@
-//! A layer: as it is asked for, what it is, and with its parameters.
+//! Layers: [`LayerSpec`] as requested, [`LayerKind`] with its dimensions, and [`Layer`] with its parameters.
 
 mod spec;
 
@@ -53,12 +53,12 @@ impl<T: Float> Layer<T> {
             (LayerKind::Flatten, _) => Self::Flatten,
             (LayerKind::Activation(activation), _) => Self::Activation(activation),
             (LayerKind::Dense { .. } | LayerKind::Conv2d { .. }, _) => {
-                unreachable!("a kind is that of its spec")
+                unreachable!("a layer's kind matches its spec")
             }
         })
     }
 
-    /// What it is, without the numbers it has learned.
+    /// The kind of the layer, without the values of its parameters.
     pub fn kind(&self) -> LayerKind {
         match self {
             Self::Dense(dense) => {
@@ -84,7 +84,7 @@ impl<T: Float> Layer<T> {
         self.kind().name()
     }
 
-    /// The trained tensors: weight and bias.
+    /// The trained tensors: weight and bias. `None` if the layer has none.
     pub fn parameters(&self) -> Option<(&Array2<T>, &Array1<T>)> {
         match self {
             Self::Dense(Dense { weight, bias })
@@ -104,7 +104,7 @@ impl<T: Float> Layer<T> {
         }
     }
 
-    /// Parameters and buffers.
+    /// Parameters and buffers: weight, bias, running mean and running variance.
     pub(super) fn tensors(&self) -> [Option<&[T]>; 4] {
         let parameters = self.parameters();
         let buffers = match self {
@@ -136,7 +136,7 @@ impl<T: Float> Layer<T> {
         }
     }
 
-    /// Copies the tensors of a layer whose tensors have the same shapes.
+    /// Copies all tensors from a layer with tensors of the same shapes.
     pub(super) fn copy_from(&mut self, other: &Self) {
         for (to, from) in self.tensors_mut().into_iter().zip(other.tensors()) {
             if let (Some(to), Some(from)) = (to, from) {
@@ -173,10 +173,10 @@ impl<T: Float> Layer<T> {
     }
 }
 
-/// One layer, for any rows: forward as it answers at inference, and the chain rule through it. Each is written in the
-/// file of the layer.
+/// The forward and backward pass of a single layer at inference, for any number of rows. The formulas are in the file
+/// of each layer.
 impl<T: Float> Layer<T> {
-    /// `y = f(x)`: x (rows, inputs), y (rows, outputs).
+    /// `y = f(x)`, with x (rows, inputs) and y (rows, outputs).
     pub(super) fn forward(
         &self,
         packed: &Packed<T>,
@@ -203,7 +203,7 @@ impl<T: Float> Layer<T> {
         }
     }
 
-    /// What a convolution needs besides.
+    /// The scratch buffers of a convolution. `None` for any other layer.
     pub(super) fn conv_scratch(&self) -> Option<ConvScratch<T>> {
         match self {
             Self::Conv2d(conv) => Some(ConvScratch::new(conv.window(), conv.filters())),
@@ -244,8 +244,8 @@ impl<T: Float> Layer<T> {
         }
     }
 
-    /// Adds `dW` and `db`, if there are parameters, to `gradient`: x (rows, inputs), dy (rows, outputs). A `batch_norm` is
-    /// taken as it is at inference.
+    /// Adds `dW` and `db` to `gradient` if the layer has parameters, with x (rows, inputs) and dy (rows, outputs).
+    /// `batch_norm` is in inference mode.
     pub(super) fn backward_parameters(
         &self,
         x: ArrayView2<T>,
@@ -266,9 +266,9 @@ impl<T: Float> Layer<T> {
     }
 }
 
-const PACKED: &str = "a product has its weight packed";
+const PACKED: &str = "missing packed weight or scratch buffers";
 
-const ROW_ORDER: &str = "parameters and their gradients are made in row order and keep it";
+const ROW_ORDER: &str = "parameters and gradients are in row-major order";
 
 /// The elements of a parameter or gradient in row-major order.
 pub(super) fn values<T, D: Dimension>(tensor: &ndarray::Array<T, D>) -> &[T] {

@@ -18,23 +18,23 @@ pub enum LayerSpec {
     Conv2d {
         /// Number of output channels.
         filters: usize,
-        /// Side of a filter.
+        /// Side of a filter, in pixels.
         kernel: usize,
         /// Padding at the border.
         padding: Padding,
-        /// Step from one window to the next.
+        /// Distance from one window to the next, in pixels.
         stride: usize,
         /// Initialisation of the weights.
         init: Init,
     },
     /// The largest value of each square. See [`Pooling`].
     MaxPool2d {
-        /// Side of a square, and step from one to the next.
+        /// Side of a square, in pixels. It is also the distance from one square to the next.
         size: usize,
     },
     /// The mean of each square. See [`Pooling`].
     AvgPool2d {
-        /// Side of a square, and step from one to the next.
+        /// Side of a square, in pixels. It is also the distance from one square to the next.
         size: usize,
     },
     /// See [`BatchNorm`](crate::nn::BatchNorm).
@@ -87,10 +87,10 @@ impl LayerSpec {
         "tanh",
     ];
 
-    /// What it is for an input of shape `input`.
+    /// The kind of the layer for an input of shape `input`.
     ///
     /// # Errors
-    /// If `input` does not fit; the text names both shapes.
+    /// If the layer doesn't fit `input`. The message describes the layer and its input.
     pub fn kind(self, input: Shape) -> Result<LayerKind, String> {
         let window = |kernel, stride, padding| {
             if input.places() == 1 && kernel > 1 {
@@ -141,7 +141,7 @@ impl LayerSpec {
         }
     }
 
-    /// The shape of its output for an input of shape `input`.
+    /// The shape of the output for an input of shape `input`.
     ///
     /// # Errors
     /// See [`Self::kind`].
@@ -150,28 +150,28 @@ impl LayerSpec {
     }
 }
 
-/// What a layer is, without the numbers it has learned.
+/// The kind of a layer with its dimensions, but without the values of its parameters.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum LayerKind {
     /// See [`Dense`](crate::nn::Dense).
     Dense {
-        /// Values of its input.
+        /// Number of input values.
         inputs: usize,
-        /// Values of its output.
+        /// Number of output values.
         units: usize,
     },
     /// See [`Conv2d`](crate::nn::Conv2d).
     Conv2d {
-        /// How a filter moves over its input.
+        /// The windows over which a filter slides.
         window: Window,
-        /// Channels of the output.
+        /// Number of output channels.
         filters: usize,
     },
     /// See [`Pooling`].
     Pooling(Pooling),
     /// See [`BatchNorm`](crate::nn::BatchNorm).
     BatchNorm {
-        /// Values at each place.
+        /// Number of channels.
         channels: usize,
     },
     /// See [`Dropout`].
@@ -197,13 +197,13 @@ impl LayerKind {
         }
     }
 
-    /// Whether it has trained parameters.
+    /// Whether the layer has parameters.
     pub fn has_parameters(self) -> bool {
         !self.weight_shape().is_empty()
     }
 
-    /// The shape of the weight as the field has it: (inputs, units), (k, k, channels, filters), or
-    /// (channels); empty if there is none.
+    /// The shape of the weight: (inputs, units), (k, k, channels, filters), or (channels). Empty if the layer has no
+    /// weight.
     pub fn weight_shape(self) -> Vec<usize> {
         match self {
             Self::Dense { inputs, units } => vec![inputs, units],
@@ -215,7 +215,7 @@ impl LayerKind {
         }
     }
 
-    /// Trained numbers, in `f64`, since layers can be asked for that no integer counts.
+    /// Number of parameters. It is an `f64`, because a request can ask for layers so large that an integer overflows.
     pub fn parameters(self) -> f64 {
         let shape = self.weight_shape();
         let bias = shape.last().map_or(0.0, |&columns| columns as f64);
@@ -223,13 +223,13 @@ impl LayerKind {
         weight.unwrap_or(0.0) + bias
     }
 
-    /// The shape of the weight as a matrix with a column for each bias.
+    /// The shape of the weight as a matrix with one column per bias.
     pub(in crate::nn) fn weight_dim(self) -> Option<(usize, usize)> {
         let shape = self.weight_shape();
         shape.split_last().map(|(&columns, rows)| (rows.iter().product(), columns))
     }
 
-    /// The shape of its output for an input that fits.
+    /// The shape of the output for an input that fits.
     fn output(self, input: Shape) -> Shape {
         match self {
             Self::Dense { units, .. } => Shape::vector(units),

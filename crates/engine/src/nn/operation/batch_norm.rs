@@ -14,10 +14,10 @@ use crate::nn::rows::{all, all_mut, image, image_mut};
 use crate::nn::shape::Window;
 use crate::nn::{BatchNorm, Float, Layer, Network, Shape};
 
-/// A `batch_norm`, alone or as one with the relu, and the max-pool, after it.
+/// A `batch_norm`, alone or fused with the relu, or the relu and max-pool, after it.
 ///
-/// Before it and, on the way back, after it all rows of the batch meet: each group measures its rows, and what they come
-/// to together is settled from the groups in order.
+/// Both passes need sums over the whole batch: the moments of x in the forward pass, and the sums of dy in the backward
+/// pass. Each group first sums its own rows. The sums of the groups are then merged in order.
 pub(in crate::nn) struct NormOperation<T> {
     layer: usize,
     batch: BatchStatistics<T>,
@@ -25,7 +25,7 @@ pub(in crate::nn) struct NormOperation<T> {
     fused: Option<Fused<T>>,
 }
 
-/// Of the whole batch.
+/// Statistics of the whole batch.
 struct BatchStatistics<T> {
     moments: Moments,
     sums: NormSums,
@@ -37,13 +37,14 @@ struct BatchStatistics<T> {
     slopes: [Vec<T>; 3],
 }
 
-/// Of a group.
+/// The buffers of a group.
 struct NormPart<T> {
-    /// Of all rows so far, and of those of one chunk.
+    /// The moments of all rows so far.
     moments: Moments,
+    /// The moments of one chunk.
     chunk: Moments,
     sums: NormSums,
-    /// Where the largest of each square were.
+    /// The corner of each square that holds the largest value.
     route: Values<T>,
 }
 
@@ -115,7 +116,7 @@ impl<T: Float> NormOperation<T> {
         }
     }
 
-    /// Adds some rows to the moments of x.
+    /// Adds some rows of x to the moments of the group.
     pub fn measure(&self, rows: Rows, x: ArrayView2<T>) {
         let NormPart { moments, chunk, .. } = &mut *self.parts.take(rows.group);
         let x = all(&x);
@@ -123,7 +124,7 @@ impl<T: Float> NormOperation<T> {
         moments.merge(chunk);
     }
 
-    /// From the moments of the groups, in order.
+    /// Merges the moments of the groups in order, and computes scale and shift.
     pub fn settle(&mut self, network: &Network<T>) {
         let BatchStatistics { moments, scale, shift, mean, .. } = &mut self.batch;
         moments.clear();
@@ -132,7 +133,7 @@ impl<T: Float> NormOperation<T> {
         mean.iter_mut().zip(&moments.mean).for_each(|(to, &mean)| *to = T::of(mean));
     }
 
-    /// From the running statistics.
+    /// Computes scale and shift from the running statistics.
     pub fn settle_running(&mut self, network: &Network<T>) {
         let (scale, shift) = batch_norm(network, self.layer).affine();
         self.batch.scale.copy_from_slice(values(&scale));
@@ -155,7 +156,7 @@ impl<T: Float> NormOperation<T> {
         relu.watch(pass, rows, all_mut(&mut y));
     }
 
-    /// Adds some rows to the sums of dy, once it is there.
+    /// Adds some rows to the sums of the group, after their dy is known.
     pub fn measure_gradient(&self, rows: Rows, [x, y, dy]: [ArrayView2<T>; 3]) {
         let BatchStatistics { moments, mean, .. } = &self.batch;
         let NormPart { sums, route, .. } = &mut *self.parts.take(rows.group);
@@ -172,7 +173,7 @@ impl<T: Float> NormOperation<T> {
         }
     }
 
-    /// From the sums of the groups, in order.
+    /// Adds the sums of the groups in order, and computes the coefficients of the backward pass.
     pub fn settle_gradient(&mut self, network: &Network<T>) {
         let BatchStatistics { moments, sums, slopes, .. } = &mut self.batch;
         sums.clear();
@@ -180,7 +181,7 @@ impl<T: Float> NormOperation<T> {
         batch_norm(network, self.layer).slopes(moments, sums, slopes);
     }
 
-    /// dx, once the sums of all groups are there.
+    /// Computes dx, after [`Self::settle_gradient`].
     pub fn backward(&self, rows: Rows, [x, y, dy]: [ArrayView2<T>; 3], mut dx: ArrayViewMut2<T>) {
         let slopes = self.batch.slopes.each_ref().map(Vec::as_slice);
         let Some(Fused { squares, .. }) = &self.fused else {
@@ -197,21 +198,21 @@ impl<T: Float> NormOperation<T> {
         }
     }
 
-    /// Moves the running statistics towards those of the batch.
+    /// Moves the running statistics towards the moments of the batch.
     pub fn track(&self, network: &mut Network<T>) {
         let Layer::BatchNorm(norm) = &mut network.layers_mut()[self.layer] else {
-            panic!("layer {} is none that a workspace was made for", self.layer)
+            panic!("layer {} is not the batch_norm that the workspace was created for", self.layer)
         };
         norm.track(&self.batch.moments);
     }
 
-    /// What the gradient is: dγ = Σ dy x̂ and dβ = Σ dy.
+    /// The gradient: dγ = Σ dy x̂ and dβ = Σ dy.
     pub fn gradient(&mut self) -> GradientSum<'_, T> {
         GradientSum::BatchNorm(&self.batch.sums)
     }
 }
 
-/// The squares of an image of shape `input` that is pooled through `window`, or not pooled.
+/// The squares of an image of shape `input` that are pooled. Without a `window`, each pixel is a square.
 fn squares(input: Shape, window: Option<Window>) -> Squares {
     match window {
         Some(window) => Squares::new(window.places().collect(), window.taps().collect()),

@@ -10,16 +10,16 @@ use crate::nn::rows::{image, image_mut};
 use crate::nn::shape::Window;
 use crate::nn::{Float, Gradient, Network};
 
-/// A `conv2d` layer, image by image.
+/// A `conv2d` layer that is computed image by image.
 pub(in crate::nn) struct ConvOperation<T> {
     layer: usize,
     pub(in crate::nn) packed: PackedConv2d<T>,
     scratches: Parts<ConvScratch<T>>,
-    /// Summed over the rows of each group so far.
+    /// The gradient of each group, summed over its rows so far.
     gradients: Parts<Gradient<T>>,
 }
 
-/// The shape of the weight: the numbers of a window, and the filters.
+/// The shape of the weight: (elements of a window, filters).
 fn weight_dim(op: &Op, window: Window) -> (usize, usize) {
     (window.kernel * window.kernel * window.input.channels, op.output.channels)
 }
@@ -77,14 +77,14 @@ impl<T: Float> ConvOperation<T> {
         }
         if let Some(mut dx) = dx {
             let transposed =
-                self.packed.transposed.as_ref().expect("the transposes are packed where a dx is wanted");
+                self.packed.transposed.as_ref().expect("the transposes are packed if dx is needed");
             for row in 0..dy.nrows() {
                 conv.backward_input(image(&dy, row), transposed, scratch, image_mut(&mut dx, row));
             }
         }
     }
 
-    /// What the gradient is summed from.
+    /// The terms of the gradient.
     pub fn gradient(&mut self) -> GradientSum<'_, T> {
         GradientSum::Groups(self.gradients.all())
     }

@@ -14,41 +14,42 @@ use crate::nn::rows::{all, all_mut};
 use crate::nn::shape::Window;
 use crate::nn::{Float, Network};
 
-/// A `conv2d`, `relu` and max-pool of 2×2 as one. Of the four outputs of a square only the largest is used, and only if it
-/// is above 0. The others are never written. Their gradient is 0 and is never multiplied: the backward pass takes an eighth
-/// of the operations and has the same result.
+/// A `conv2d`, `relu` and max-pool of 2×2, fused. Only the largest of the four outputs of a square is used, and only if
+/// it is above 0. The others are never written. Their gradient is 0, and the backward pass skips it. This takes an
+/// eighth of the operations and has the same result.
 pub(in crate::nn) struct ConvPool<T> {
     layer: usize,
     windows: PooledWindows,
     /// w.
     pub(in crate::nn) weight: Panels<T>,
-    /// w by filter, each row of a window padded to whole registers, if an earlier layer needs `dx`.
+    /// w, filter by filter. Each row of a window is padded to whole registers. `None` if no earlier layer needs `dx`.
     pub(in crate::nn) by_filter: Option<Aligned<T>>,
     relu: Relu<T>,
     parts: Parts<PoolPart<T>>,
 }
 
-/// What a group needs.
+/// The buffers of a group.
 pub(in crate::nn) struct PoolPart<T> {
-    /// The images of a chunk with their borders.
+    /// The padded images of a chunk.
     x: Aligned<T>,
     dx: Aligned<T>,
     lists: AliveLists<T>,
-    /// The gradient summed so far, filter by filter, and that of the bias.
+    /// dw summed so far, filter by filter.
     dweight: Aligned<T>,
+    /// db summed so far.
     pub dbias: Aligned<T>,
-    /// Where the largest of each square were.
+    /// The corner of each square that holds the largest value.
     route: Values<T>,
 }
 
-/// How large its buffers are.
+/// The sizes of the buffers.
 struct PoolRoom {
     weight: PanelsRoom,
-    /// All filters, each row of a window padded to whole registers.
+    /// Elements of all filters. Each row of a window is padded to whole registers.
     filters: usize,
     x: usize,
     dx: usize,
-    /// Gradients of a filter that are alive, at most.
+    /// Largest number of nonzero gradients of a filter.
     alive: usize,
     dbias: usize,
     route: Room,
@@ -135,7 +136,7 @@ impl<T: Float> ConvPool<T> {
         }
     }
 
-    /// `y = max(0, b + max over the square of x * w)`: x (n, h · w · c), y (n, squares · filters).
+    /// `y = max(0, b + max over the square of x * w)`, with x (n, h · w · c) and y (n, squares · filters).
     pub fn forward(&self, pass: &Pass<T>, rows: Rows, x: ArrayView2<T>, mut y: ArrayViewMut2<T>) {
         let Self { windows, weight, .. } = self;
         let conv = conv2d(pass.network, self.layer);
@@ -152,7 +153,8 @@ impl<T: Float> ConvPool<T> {
         self.relu.watch(pass, rows, y);
     }
 
-    /// Adds to `dw = Σ dy · window` and `db = Σ dy`, and writes `dx[window] = Σ dy · w`, each over what is alive.
+    /// Adds to `dw = Σ dy · window` and `db = Σ dy`, and writes `dx[window] = Σ dy · w`. All sums are over the nonzero
+    /// gradients.
     pub fn backward(
         &self,
         network: &Network<T>,
@@ -174,7 +176,7 @@ impl<T: Float> ConvPool<T> {
         }
         lists.add_outer(conv.instructions(), windows, padded, dweight);
         if let Some(mut dx) = dx {
-            let weight = self.by_filter.as_ref().expect("w by filter is packed where a dx is wanted");
+            let weight = self.by_filter.as_ref().expect("w by filter is packed if dx is needed");
             for (dx, gradient) in all_mut(&mut dx).chunks_exact_mut(conv.input().len()).zip(gradients()) {
                 dpadded.fill(T::zero());
                 add_input_gradient(conv.instructions(), windows, gradient, weight, dpadded);
@@ -183,14 +185,14 @@ impl<T: Float> ConvPool<T> {
         }
     }
 
-    /// What the gradient is summed from.
+    /// The terms of the gradient.
     pub fn gradient(&mut self) -> GradientSum<'_, T> {
         GradientSum::ConvPool(&self.windows, self.parts.all())
     }
 }
 
 impl<T: Float> PoolPart<T> {
-    /// Rows starting at `first` of the gradient of the weight, of shape (rows, filters), summed over `parts`.
+    /// Writes the rows of dw that start at `first` to `dweight`, of shape (rows, filters). The sum is over `parts`.
     pub fn weight_gradient<'a>(
         windows: &PooledWindows,
         parts: impl Iterator<Item = &'a Self> + Clone,
@@ -209,12 +211,12 @@ impl<T: Float> PoolPart<T> {
     }
 }
 
-/// Where the number in `row` of the weight lies in a filter whose rows are padded to whole registers.
+/// Offset of row `row` of the weight in a filter whose rows are padded to whole registers.
 fn row_of_filter(windows: &PooledWindows, row: usize) -> usize {
     row / windows.span * windows.padded_span() + row % windows.span
 }
 
-/// One image after the other, each of `outputs` elements.
+/// Splits y, route and dy into images of `outputs` elements each.
 pub(super) fn routed<'a, T>(
     outputs: usize,
     y: &'a [T],

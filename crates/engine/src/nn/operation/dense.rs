@@ -6,12 +6,12 @@ use crate::nn::packed::{PackedDense, PanelsRoom, numbers_of_dense};
 use crate::nn::plan::{Op, Plan};
 use crate::nn::{Dense, Float, Network};
 
-/// A `dense` layer. Its gradient `dW = xᵀ dy` is one product over all rows of a group, a part of W at a time; so dy is
-/// laid out for it once the group is through.
+/// A `dense` layer. Its gradient `dW = xᵀ dy` is computed in parts of W. Each part is one product over all rows of a
+/// group, so dy is packed after the last row.
 pub(in crate::nn) struct DenseOperation<T> {
     layer: usize,
     pub(in crate::nn) packed: PackedDense<T>,
-    /// dy of all rows.
+    /// dy of all rows, packed.
     dys: Parts<Panels<T>>,
 }
 
@@ -46,17 +46,17 @@ impl<T: Float> DenseOperation<T> {
     }
 
     pub fn backward(&self, dy: ArrayView2<T>, dx: ArrayViewMut2<T>) {
-        let transposed = self.packed.transposed.as_ref().expect("Wᵀ is packed where a dx is wanted");
+        let transposed = self.packed.transposed.as_ref().expect("Wᵀ is packed if dx is needed");
         Dense::backward_input(dy, transposed, dx);
     }
 
-    /// Takes over dy of all rows of a group.
+    /// Packs dy of all rows of a group.
     pub fn keep_dy(&self, group: usize, dy: ArrayView2<T>) {
         let panels = &mut *self.dys.take(group);
         vectorized!(panels.fill(dy));
     }
 
-    /// The weight to lay out anew, and what the gradient is summed from.
+    /// The packed weight, and the terms of the gradient.
     pub fn trained(&mut self) -> (&mut PackedDense<T>, GradientSum<'_, T>) {
         (&mut self.packed, GradientSum::Dense(self.dys.all()))
     }

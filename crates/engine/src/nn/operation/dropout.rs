@@ -5,11 +5,11 @@ use crate::nn::kernel::Parts;
 use crate::nn::plan::Plan;
 use crate::nn::{Dropout, Float};
 
-/// A `dropout`, whose factors are drawn anew for each example and epoch.
+/// A `dropout`. It draws a new mask for each example and epoch.
 pub(in crate::nn) struct DropoutOperation<T> {
     layer: usize,
     dropout: Dropout,
-    /// The factors of the rows.
+    /// The masks of the rows.
     masks: Parts<Values<T>>,
 }
 
@@ -35,7 +35,7 @@ impl<T: Float> DropoutOperation<T> {
         let mut masks = self.masks.take(rows.group);
         let mut masks = masks.of_mut(rows.chunk);
         for (mut mask, &example) in masks.rows_mut().into_iter().zip(rows.examples) {
-            let mask = mask.as_slice_mut().expect("masks are in row order");
+            let mask = mask.as_slice_mut().expect("masks are in row-major order");
             self.dropout.mask(pass.batch.draw, self.layer, example, mask);
         }
         Zip::from(&mut y).and(x).and(&masks).for_each(|y, &x, &mask| *y = x * mask);

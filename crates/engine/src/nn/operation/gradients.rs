@@ -9,30 +9,31 @@ use crate::nn::packed::PackedDense;
 use crate::nn::rows::{all, matrix_mut};
 use crate::nn::{Float, Gradient};
 
-/// An operation with parameters, as the sums of its gradient and an update see it.
+/// The parts of an operation with parameters that its gradient and its update need.
 pub(in crate::nn) struct Trained<'a, T> {
-    /// Which of the operations it is.
+    /// Index of the operation.
     pub number: usize,
-    /// Its weight, if some rows of it at a time are to be laid out anew.
+    /// The packed weight, if the update packs it again in chunks of rows.
     pub packed: Option<&'a mut PackedDense<T>>,
-    /// None of a sparse layer, which sums the gradient of its weight by itself.
+    /// `None` for a sparse layer, which sums the gradient of its weight itself.
     pub sum: Option<GradientSum<'a, T>>,
 }
 
-/// What the gradient of a weight and its bias is summed from, over all groups, first to last.
+/// The terms of the gradient of a weight and its bias. They are summed over all groups, first to last.
 #[derive(Clone, Copy)]
 pub(in crate::nn) enum GradientSum<'a, T> {
-    /// dy of the groups; x is theirs.
+    /// dy of each group. The groups hold x.
     Dense(AllParts<'a, Panels<T>>),
-    /// What each group has summed.
+    /// The gradient of each group.
     Groups(AllParts<'a, Gradient<T>>),
     ConvPool(&'a PooledWindows, AllParts<'a, PoolPart<T>>),
-    /// Summed already.
+    /// The complete sums.
     BatchNorm(&'a NormSums),
 }
 
 impl<T: Float> GradientSum<'_, T> {
-    /// Rows from `first` on of `dW` of the operation `number`, `columns` wide.
+    /// Writes the rows of `dW` that start at `first` to `dweight`. `number` is the index of the operation, and
+    /// `columns` is the number of columns of `dW`.
     pub fn weight(self, groups: &[Group<T>], number: usize, first: usize, columns: usize, dweight: &mut [T]) {
         match self {
             Self::Dense(dys) => {
@@ -55,7 +56,7 @@ impl<T: Float> GradientSum<'_, T> {
     }
 }
 
-/// `db` of the operation `number`, whose weight's gradient is summed from `sum`.
+/// Writes `db` to `dbias`. `number` is the index of the operation, and `sum` holds the terms of its gradient.
 pub(in crate::nn) fn bias_gradient<T: Float>(
     sum: Option<GradientSum<T>>,
     groups: &[Group<T>],
@@ -87,7 +88,7 @@ fn add_up<'a, T: Float>(sum: &mut [T], parts: impl Iterator<Item = &'a [T]>) {
     });
 }
 
-/// The sparse layer at the front, if there is one, and all operations with parameters, in order.
+/// The sparse first layer, if there is one, and all operations with parameters, in order.
 pub(in crate::nn) fn trained<T: Float>(
     operations: &mut [Operation<T>],
 ) -> (Option<&mut SparseDense<T>>, impl Iterator<Item = Trained<'_, T>> + Send) {

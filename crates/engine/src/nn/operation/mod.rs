@@ -1,8 +1,8 @@
-//! The operations of a pass: each is the fast path of one layer, or of some layers as one.
+//! The operations of a pass. Each is the fast path of one layer, or of several fused layers.
 //!
-//! An operation is one value. It holds the weight as its products read it and, in [`Parts`], its buffers for each group
-//! of rows. Its file has its forward pass, its backward pass, and what its gradient is summed from. Its input and output
-//! belong to the group. The sizes of its buffers are written once: its constructor and `numbers_of` read the same.
+//! An operation holds its packed weight and, in [`Parts`], its buffers for each group of rows. The groups hold its
+//! input and output. Its file contains the forward pass, the backward pass and the terms of the gradient. The sizes of
+//! its buffers are defined in one place, which both the constructor and `numbers_of` use.
 //!
 //! [`Parts`]: super::kernel::Parts
 
@@ -32,7 +32,7 @@ use super::packed::PackedDense;
 use super::plan::{OpKind, Plan};
 use super::{BatchNorm, Conv2d, Dense, Float, Layer, Network};
 
-/// One of the operations that a [`Plan`] asks for.
+/// An operation of a [`Plan`].
 pub(super) enum Operation<T> {
     Dense(DenseOperation<T>),
     SparseDense(SparseDense<T>),
@@ -42,11 +42,12 @@ pub(super) enum Operation<T> {
     BatchNorm(NormOperation<T>),
     Dropout(DropoutOperation<T>),
     Relu(Relu<T>),
-    /// Any layer that has no operation of its own.
+    /// Any layer without an operation of its own.
     Single(SingleLayer<T>),
 }
 
-/// How many numbers [`Operation::new`] allocates. An operation that keeps the optimiser's state has `states` tensors of it.
+/// Number of elements that the operation holds. `states` is the number of optimiser tensors per weight, which only a
+/// sparse layer keeps.
 pub(super) fn numbers_of<T: Float>(plan: &Plan, number: usize, states: usize) -> f64 {
     let op = &plan.ops[number];
     match op.kind {
@@ -61,7 +62,7 @@ pub(super) fn numbers_of<T: Float>(plan: &Plan, number: usize, states: usize) ->
     }
 }
 
-/// What an update of a layer needs: see [`Operation::trained`].
+/// The packed weight and the terms of the gradient. See [`Operation::trained`].
 type WeightAndSum<'a, T> = (Option<&'a mut PackedDense<T>>, Option<GradientSum<'a, T>>);
 
 impl<T: Float> Operation<T> {
@@ -80,7 +81,7 @@ impl<T: Float> Operation<T> {
         }
     }
 
-    /// Lays the weight out as the products read it.
+    /// Packs the weight for the products.
     pub fn pack(&mut self, network: &Network<T>) {
         match self {
             Self::Dense(dense) => dense.pack(network),
@@ -91,7 +92,7 @@ impl<T: Float> Operation<T> {
         }
     }
 
-    /// [`Self::pack`] of the number of the weight in `row` and `column`.
+    /// [`Self::pack`] for a single element of the weight, at `row` and `column`.
     pub fn pack_one(&mut self, network: &Network<T>, row: usize, column: usize) {
         match self {
             Self::Dense(dense) => dense.pack_one(network, row, column),
@@ -102,14 +103,14 @@ impl<T: Float> Operation<T> {
         }
     }
 
-    /// [`Self::pack`] after an update, which has packed the weights of dense layers itself.
+    /// [`Self::pack`] after an update. The update itself packs the weights of dense layers.
     pub fn pack_after_update(&mut self, network: &Network<T>) {
         if let Self::Conv2d(_) | Self::ConvPool(_) = self {
             self.pack(network);
         }
     }
 
-    /// Begins a pass: what is summed over its rows starts at 0.
+    /// Begins a pass. Resets the sums over the rows to 0.
     pub fn begin(&mut self) {
         match self {
             Self::Conv2d(conv) => conv.begin(),
@@ -120,7 +121,7 @@ impl<T: Float> Operation<T> {
         }
     }
 
-    /// y of some rows of a group: x and y (rows, values).
+    /// The forward pass for some rows of a group, with x (rows, inputs) and y (rows, outputs).
     pub fn forward(&self, pass: &Pass<T>, rows: Rows, x: ArrayView2<T>, mut y: ArrayViewMut2<T>) {
         match self {
             Self::Dense(dense) => dense.forward(pass.network, x, y),
@@ -134,8 +135,8 @@ impl<T: Float> Operation<T> {
         }
     }
 
-    /// dx of some rows of a group, if it is wanted, and what these rows add to the gradient of the parameters: x and dx
-    /// (rows, inputs), y and dy (rows, outputs).
+    /// The backward pass for some rows of a group. Writes dx if it is given, and adds the rows to the gradient of the
+    /// parameters. x and dx have shape (rows, inputs), y and dy have shape (rows, outputs).
     pub fn backward(
         &self,
         pass: &Pass<T>,
@@ -152,15 +153,17 @@ impl<T: Float> Operation<T> {
                 None,
             ) => {}
             (Self::Dense(dense), Some(dx)) => dense.backward(dy, dx),
-            (Self::SparseDense(_), Some(_)) => unreachable!("nothing is trained before the images"),
+            (Self::SparseDense(_), Some(_)) => {
+                unreachable!("no layer before a sparse layer needs a gradient")
+            }
             (Self::BatchNorm(norm), Some(dx)) => norm.backward(rows, [x, y, dy], dx),
             (Self::Dropout(dropout), Some(dx)) => dropout.backward(rows, dy, dx),
             (Self::Relu(_), Some(dx)) => Relu::backward([x, y, dy], dx),
         }
     }
 
-    /// The weight, if some rows of it at a time are laid out anew in an update, and what the gradient is summed from;
-    /// nothing if there are no parameters. A sparse layer sums that of its weight by itself.
+    /// The packed weight, if an update packs it again in chunks of rows, and the terms of the gradient. `None` if the
+    /// operation has no parameters. A sparse layer sums the gradient of its weight itself.
     pub fn trained(&mut self) -> Option<WeightAndSum<'_, T>> {
         match self {
             Self::Dense(dense) => {
@@ -176,25 +179,25 @@ impl<T: Float> Operation<T> {
         }
     }
 
-    /// The `batch_norm` that this begins with.
+    /// The `batch_norm` that the operation begins with.
     ///
     /// # Panics
-    /// If it begins with another layer. All rows meet only before a `batch_norm`.
+    /// If it begins with another layer.
     pub fn norm(&self) -> &NormOperation<T> {
-        let Self::BatchNorm(norm) = self else { panic!("{MEETING}") };
+        let Self::BatchNorm(norm) = self else { panic!("{NORM}") };
         norm
     }
 
-    /// [`Self::norm`], to be changed.
+    /// Mutable [`Self::norm`].
     ///
     /// # Panics
-    /// As there.
+    /// As for [`Self::norm`].
     pub fn norm_mut(&mut self) -> &mut NormOperation<T> {
-        let Self::BatchNorm(norm) = self else { panic!("{MEETING}") };
+        let Self::BatchNorm(norm) = self else { panic!("{NORM}") };
         norm
     }
 
-    /// The relu that this is or has inside.
+    /// The relu that the operation is or contains.
     pub fn relu(&self) -> Option<&Relu<T>> {
         match self {
             Self::ConvPool(conv_pool) => Some(conv_pool.relu()),
@@ -215,29 +218,29 @@ impl<T: Float> Operation<T> {
     }
 }
 
-const MEETING: &str = "all rows meet before a batch_norm";
+const NORM: &str = "the operation must begin with a batch_norm";
 
-/// The dense layer at `index` of the network that a workspace was made for.
+/// The dense layer at `index` of the network that the workspace was created for.
 ///
 /// # Panics
-/// If it is a network of other layers; likewise the next two.
+/// If the layer is of another kind. The next two functions do the same.
 fn dense<T: Float>(network: &Network<T>, index: usize) -> &Dense<T> {
     match &network.layers()[index] {
         Layer::Dense(dense) => dense,
-        other => panic!("layer {index} is {}, a workspace was made for dense", other.name()),
+        other => panic!("layer {index} is {}, but the workspace was created for dense", other.name()),
     }
 }
 
 fn conv2d<T: Float>(network: &Network<T>, index: usize) -> &Conv2d<T> {
     match &network.layers()[index] {
         Layer::Conv2d(conv) => conv,
-        other => panic!("layer {index} is {}, a workspace was made for conv2d", other.name()),
+        other => panic!("layer {index} is {}, but the workspace was created for conv2d", other.name()),
     }
 }
 
 fn batch_norm<T: Float>(network: &Network<T>, index: usize) -> &BatchNorm<T> {
     match &network.layers()[index] {
         Layer::BatchNorm(norm) => norm,
-        other => panic!("layer {index} is {}, a workspace was made for batch_norm", other.name()),
+        other => panic!("layer {index} is {}, but the workspace was created for batch_norm", other.name()),
     }
 }

@@ -6,11 +6,11 @@ use crate::nn::plan::Plan;
 use crate::nn::rows::{all, all_mut};
 use crate::nn::{Activation, Float, Shape};
 
-/// A `relu`, of which it can be said which units are ever above 0.
+/// A `relu` that can record which of its units are ever above 0.
 pub(in crate::nn) struct Relu<T> {
-    /// Its place in the network.
+    /// Index of the layer in the network.
     pub layer: usize,
-    /// The largest output of each unit since the units are watched.
+    /// The largest output of each unit since recording began.
     largest: Parts<Vec<T>>,
 }
 
@@ -34,7 +34,7 @@ impl<T: Float> Relu<T> {
         vectorized!(Activation::Relu.backward(x, y, dy, dx));
     }
 
-    /// Keeps the largest value of each unit, if units are watched.
+    /// Records the largest value of each unit, if the units are watched.
     pub fn watch(&self, pass: &Pass<T>, rows: Rows, y: &[T]) {
         if pass.is_watching {
             let mut largest = self.largest.take(rows.group);
@@ -44,12 +44,12 @@ impl<T: Float> Relu<T> {
         }
     }
 
-    /// Begins to watch anew.
+    /// Discards all recorded values.
     pub fn forget_units(&mut self) {
         self.largest.iter_mut().for_each(|largest| largest.fill(T::zero()));
     }
 
-    /// Whether a unit was ever above 0 since the units are watched.
+    /// Whether a unit was ever above 0 since recording began.
     pub fn is_alive(&self, unit: usize) -> bool {
         (0..self.largest.count()).any(|group| self.largest.take(group)[unit] > T::zero())
     }

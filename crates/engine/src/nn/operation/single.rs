@@ -7,10 +7,10 @@ use crate::nn::packed::Packed;
 use crate::nn::plan::{Op, Plan};
 use crate::nn::{Float, Gradient, Layer, LayerKind, Network};
 
-/// A layer that has no operation of its own: it is done as its file has it.
+/// A layer without an operation of its own. It uses the passes of [`Layer`].
 pub(in crate::nn) struct SingleLayer<T> {
     layer: usize,
-    /// Summed over the rows of each group so far, if there are parameters.
+    /// The gradient of each group, summed over its rows so far. `None` without parameters.
     gradients: Option<Parts<Gradient<T>>>,
 }
 
@@ -53,7 +53,7 @@ impl<T: Float> SingleLayer<T> {
         }
     }
 
-    /// What the gradient is summed from, if there are parameters.
+    /// The terms of the gradient. `None` without parameters.
     pub fn gradient(&mut self) -> Option<GradientSum<'_, T>> {
         self.gradients.as_mut().map(|gradients| GradientSum::Groups(gradients.all()))
     }

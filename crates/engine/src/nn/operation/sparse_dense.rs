@@ -17,14 +17,14 @@ use crate::nn::{Batch, Float, Network};
 /// Number of units per task. Their weights fit in the L2 cache of a core.
 const UNITS: usize = 2 * PANEL;
 
-/// Number of images that a task converts.
+/// Number of images per task that converts images to sparse rows.
 const IMAGES: usize = 8;
 
-/// A `dense` layer that reads the images, on inputs of which most numbers are 0.
+/// A `dense` layer that reads the images, most of whose values are 0.
 ///
-/// Forward, gradient and update go from input to input that is not 0. A task takes care of some units
-/// and all rows of the batch, so that what belongs to a unit stays with one core from step to step, and
-/// the weights are kept as the products read them: while a network is trained, these are the true ones.
+/// The forward pass and the gradient visit only inputs that are not 0. One task processes a block of units for all rows
+/// of the batch, so the data of these units stay with one core from step to step. During training, the packed weights
+/// are the current ones, and the weights in the network are out of date.
 pub(in crate::nn) struct SparseDense<T> {
     layer: usize,
     rows: SparseRows<T>,
@@ -32,7 +32,7 @@ pub(in crate::nn) struct SparseDense<T> {
     blocks: Vec<Block<T>>,
 }
 
-/// Some units of the layer.
+/// A block of units of the layer.
 struct Block<T> {
     /// Index of the first unit.
     first: usize,
@@ -42,19 +42,19 @@ struct Block<T> {
     /// y, shape (rows, units).
     y: Panels<T>,
     dy: Panels<T>,
-    /// dW, if it is reported or clipped.
+    /// dW, in steps that report or clip it.
     gradient: Panels<T>,
-    /// dW of some inputs.
+    /// Scratch buffer for dW of some inputs.
     part: Aligned<T>,
 }
 
-/// Work on all rows of the batch, before these are divided into groups.
+/// A task on all rows of the batch, before they are divided into groups.
 enum StartPart<'a, T> {
     Block(&'a mut Block<T>),
     Span(SparseSpan<'a>),
 }
 
-/// How large the buffers of a block are.
+/// The sizes of the buffers of a block.
 struct BlockRoom {
     /// W, dW, and each state.
     weight: PanelsRoom,
@@ -64,7 +64,7 @@ struct BlockRoom {
 }
 
 impl BlockRoom {
-    /// Of `width` units.
+    /// The sizes for a block of `width` units.
     fn of(plan: &Plan, op: &Op, width: usize) -> Self {
         Self {
             weight: PanelsRoom(op.input.len(), width),
@@ -77,7 +77,7 @@ impl BlockRoom {
 pub(super) fn numbers_of<T: Float>(plan: &Plan, op: &Op, states: usize) -> f64 {
     let (rows, inputs) = (plan.groups * plan.rows, op.input.len());
     let bytes = SparseRows::<T>::bytes_of(rows, inputs) + SparseColumns::bytes_of(rows, inputs);
-    // A block is whole panels, so all of them together take what one of all units would.
+    // A block consists of whole panels, so all blocks together are as large as one block with all units.
     let BlockRoom { weight, rows, part } = BlockRoom::of(plan, op, op.output.len());
     let blocks = (2 + states) as f64 * weight.numbers() + 2.0 * rows.numbers() + part as f64;
     bytes / size_of::<T>() as f64 + blocks
@@ -107,7 +107,7 @@ impl<T: Float> SparseDense<T> {
         }
     }
 
-    /// Takes the weights over.
+    /// Packs the weights.
     pub fn pack(&mut self, network: &Network<T>) {
         let weight = dense(network, self.layer).weight.view();
         for block in &mut self.blocks {
@@ -123,7 +123,7 @@ impl<T: Float> SparseDense<T> {
         block.weight.set(row, column - block.first, value);
     }
 
-    /// Gives the weights back.
+    /// Unpacks the weights into `network`.
     pub fn unpack(&self, network: &mut Network<T>) {
         let (weight, _) = network.layers_mut()[self.layer].parameters_mut().expect("a dense layer");
         let mut weight = weight.view_mut();
@@ -163,7 +163,7 @@ impl<T: Float> SparseDense<T> {
         self.blocks.iter().map(|block| block.weight.columns()).sum()
     }
 
-    /// `y = x W + b` for all rows of `batch`; makes ready for the gradient with `backward`.
+    /// Computes `y = x W + b` for all rows of `batch`. If `backward`, also prepares the gradient.
     pub fn start(&mut self, network: &Network<T>, batch: &Batch<T>, backward: bool, pool: &Pool) {
         let bias = values(&dense(network, self.layer).bias);
         let size = batch.rows.len();
@@ -219,7 +219,7 @@ impl<T: Float> Block<T> {
     }
 }
 
-/// Some units in a step.
+/// A block of units during a step.
 pub(in crate::nn) struct BlockStep<'a, T> {
     rows: SparseView<'a, T>,
     columns: &'a SparseColumns,

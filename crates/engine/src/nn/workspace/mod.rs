@@ -9,12 +9,12 @@ use super::group::Group;
 use super::operation::Operation;
 use super::{Batch, Float, Layer, Loss, Network, Optimizer, Plan, Pool};
 
-/// Loss and accuracy of a batch.
+/// The sum of the losses of a batch, and the number of correct answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct StepLoss {
     /// Sum of the losses of all rows.
     pub loss_sum: f64,
-    /// Number of rows whose largest score is that of their label.
+    /// Number of rows whose label has the largest score.
     pub correct: usize,
 }
 
@@ -23,9 +23,9 @@ pub struct StepLoss {
 pub struct Gradient<T> {
     /// Index of the layer.
     pub layer: usize,
-    /// Has the shape of the weight.
+    /// ∂L/∂W, in the shape of the weight.
     pub weight: Array2<T>,
-    /// Has the shape of the bias.
+    /// ∂L/∂b, in the shape of the bias.
     pub bias: Array1<T>,
 }
 
@@ -45,11 +45,11 @@ impl<T: Float> Gradient<T> {
     }
 }
 
-/// All memory of a step besides the parameters, allocated once: the values that each layer keeps for its
-/// backward pass, the gradients, and the packed weights.
+/// All memory of a training step except the parameters. It is allocated once, and holds the values that the backward
+/// pass needs, the gradients, and the packed weights.
 ///
-/// The rows of a batch are divided into groups, with one task each. A sparse first layer is computed for all
-/// of them before that. The groups are independent of each other until they reach a `batch_norm`, where they
+/// The rows of a batch are divided into groups, and one task processes each group. A sparse first layer is computed for
+/// all rows before that. The groups are independent of each other until they reach a `batch_norm`, where they
 /// synchronise.
 pub struct Workspace<T> {
     plan: Plan,
@@ -65,7 +65,7 @@ impl<T: Float> Workspace<T> {
         Self::planned(network, Plan::new(&network.kinds(), network.shapes(), batch_size, 1.0))
     }
 
-    /// Memory for steps of `network` as decided by `plan`, which was made for it.
+    /// Memory for steps of `network` according to `plan`, which must be a plan for this network.
     pub fn planned(network: &Network<T>, plan: Plan) -> Self {
         let gradient = |(index, layer): (usize, &Layer<T>)| {
             let (weight, bias) = layer.parameters()?;
@@ -75,7 +75,7 @@ impl<T: Float> Workspace<T> {
         Self { gradients, ..Self::without_gradients(plan) }
     }
 
-    /// As [`Self::planned`], but without memory for all gradients at once. See [`Self::visit_gradients`].
+    /// [`Self::planned`] without memory for the gradients. See [`Self::visit_gradients`].
     pub(super) fn without_gradients(plan: Plan) -> Self {
         Self {
             operations: (0..plan.ops.len()).map(|number| Operation::new(&plan, number)).collect(),
@@ -86,13 +86,13 @@ impl<T: Float> Workspace<T> {
         }
     }
 
-    /// Bytes that it takes, besides the gradients.
+    /// Bytes of memory, without the gradients and the optimiser's state.
     pub fn memory_bytes(&self) -> usize {
         self.plan.bytes::<T>(0) as usize
     }
 
-    /// Forward, loss and backward for one batch. Sets [`Self::gradients`] to the gradients of the mean loss.
-    /// The order of the sums depends on the batch only.
+    /// Forward pass, loss and backward pass for one batch. Sets [`Self::gradients`] to the gradients of the mean loss.
+    /// The order of the sums depends only on the batch.
     pub fn backpropagate(
         &mut self,
         network: &Network<T>,
@@ -118,8 +118,8 @@ impl<T: Float> Workspace<T> {
         self.pass(network, loss, batch, false, pool)
     }
 
-    /// Loss and accuracy on a batch of any size, at inference. `None` if `go_on` returns false. It is called
-    /// every few hundred images.
+    /// Loss and accuracy on a batch of any size, at inference. `go_on` is called every few hundred images. If it
+    /// returns false, the result is `None`.
     pub fn evaluate(
         &mut self,
         network: &Network<T>,
@@ -179,9 +179,8 @@ impl<T: Float> Workspace<T> {
         }
     }
 
-    /// Fraction of the units of the relu at `index` that were 0 for every row of the watched steps. A unit of
-    /// an image is a channel at all its pixels, or at those that a fused pooling selects. `None` for any
-    /// other layer.
+    /// Fraction of the units of the relu at `index` that were 0 for every row of the watched steps. A unit of an image
+    /// is a channel at all pixels, or at the pixels that a fused max-pool selects. `None` for any other layer.
     pub fn dead_fraction(&self, network: &Network<T>, index: usize) -> Option<f64> {
         let relu = self.operations.iter().filter_map(Operation::relu).find(|relu| relu.layer == index)?;
         let units = network.shapes()[index].channels;
@@ -197,17 +196,17 @@ impl<T: Float> Workspace<T> {
     /// Packs a single weight of the layer at `index`.
     pub(super) fn pack_one(&mut self, network: &Network<T>, index: usize, row: usize, column: usize) {
         let number = self.plan.ops.iter().position(|op| op.layers.contains(&index));
-        self.operations[number.expect("an operation for each layer")].pack_one(network, row, column);
+        self.operations[number.expect("every layer belongs to an operation")].pack_one(network, row, column);
     }
 
-    /// Writes the weights back to `network` that only the workspace has kept up to date since [`Self::pack`].
+    /// Writes weights back to `network` if only the workspace has updated them since [`Self::pack`].
     pub(super) fn unpack(&self, network: &mut Network<T>) {
         if let Some(Operation::SparseDense(sparse)) = self.operations.first() {
             sparse.unpack(network);
         }
     }
 
-    /// Packs the optimiser's state for weights that only the workspace keeps up to date.
+    /// Packs the optimiser's state of weights that only the workspace updates.
     pub(super) fn pack_states(&mut self, optimizer: &mut Optimizer<T>) {
         if let Some(Operation::SparseDense(sparse)) = self.operations.first_mut() {
             sparse.pack_states(optimizer.first_state_mut());
@@ -222,7 +221,7 @@ impl<T: Float> Workspace<T> {
     }
 }
 
-/// Index of the largest value, the first one of equals.
+/// Index of the largest value. If several are equal, the first one.
 pub fn argmax<'a, T: Float>(values: impl Iterator<Item = &'a T>) -> usize {
     let mut best = (0, T::neg_infinity());
     for (index, &value) in values.enumerate() {

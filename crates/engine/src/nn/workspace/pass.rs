@@ -1,4 +1,4 @@
-//! Forward to the loss and back, from one meeting of all rows to the next.
+//! The forward and backward pass in segments, between which the groups synchronise.
 
 use super::{StepLoss, Workspace};
 use crate::nn::group::{Chunk, Group, Pass};
@@ -6,7 +6,8 @@ use crate::nn::operation::Operation;
 use crate::nn::{Batch, Float, Loss, Network, Pool};
 
 impl<T: Float> Workspace<T> {
-    /// Forward, and backward to what the gradients are summed from, with the weights as packed last.
+    /// The forward pass with the weights packed last. If `backward`, also the backward pass, up to the terms of the
+    /// gradients.
     pub(in crate::nn) fn pass(
         &mut self,
         network: &Network<T>,
@@ -23,7 +24,7 @@ impl<T: Float> Workspace<T> {
             self.operations[self.plan.segments[segment + 1].start].norm_mut().settle(network);
         }
         let (pass, groups) = self.pass_of(network, loss, &batch, true);
-        turn(&pass, groups, backward, pool);
+        last_segment(&pass, groups, backward, pool);
         if backward {
             for segment in (0..last).rev() {
                 self.operations[self.plan.segments[segment + 1].start].norm_mut().settle_gradient(network);
@@ -34,7 +35,8 @@ impl<T: Float> Workspace<T> {
         self.result()
     }
 
-    /// Gives each group its share of the rows, all as even as can be, and does what is done for all rows together.
+    /// Divides the rows evenly among the groups. Also starts the sparse first layer, which is computed for all rows
+    /// together.
     pub(super) fn begin(&mut self, network: &Network<T>, batch: &Batch<T>, backward: bool, pool: &Pool) {
         let rows = batch.rows;
         let each = rows.len().div_ceil(self.groups.len());
@@ -48,7 +50,7 @@ impl<T: Float> Workspace<T> {
         }
     }
 
-    /// What the groups read in a pass, and the groups.
+    /// The data that the groups read in a pass, and the groups.
     pub(super) fn pass_of<'a>(
         &'a mut self,
         network: &'a Network<T>,
@@ -69,7 +71,7 @@ impl<T: Float> Workspace<T> {
     }
 }
 
-/// Forward through a segment, and each group's share of the moments that the next one begins with.
+/// The forward pass through a segment. Also sums each group's moments for the `batch_norm` of the next segment.
 fn forward_to_norm<T: Float>(pass: &Pass<T>, groups: &mut [Group<T>], segment: usize, pool: &Pool) {
     let (operations, next) = (&pass.plan.segments[segment], pass.plan.segments[segment + 1].start);
     pool.for_each(groups, |group| {
@@ -83,8 +85,9 @@ fn forward_to_norm<T: Float>(pass: &Pass<T>, groups: &mut [Group<T>], segment: u
     });
 }
 
-/// Forward through the last segment, the loss, and with `backward` back through it, chunk by chunk.
-fn turn<T: Float>(pass: &Pass<T>, groups: &mut [Group<T>], backward: bool, pool: &Pool) {
+/// The forward pass through the last segment and the loss. If `backward`, also the backward pass through this segment.
+/// Each chunk takes both passes before the next chunk begins.
+fn last_segment<T: Float>(pass: &Pass<T>, groups: &mut [Group<T>], backward: bool, pool: &Pool) {
     let last = pass.plan.segments.len() - 1;
     let operations = &pass.plan.segments[last];
     pool.for_each(groups, |group| {
@@ -104,7 +107,7 @@ fn turn<T: Float>(pass: &Pass<T>, groups: &mut [Group<T>], backward: bool, pool:
     });
 }
 
-/// Backward from the `batch_norm` after a segment, whose sums are settled, through the segment.
+/// The backward pass through the `batch_norm` after a segment, whose sums must be complete, and through the segment.
 fn backward_from_norm<T: Float>(pass: &Pass<T>, groups: &mut [Group<T>], segment: usize, pool: &Pool) {
     let norm = pass.plan.segments[segment + 1].start;
     pool.for_each(groups, |group| {
@@ -116,7 +119,8 @@ fn backward_from_norm<T: Float>(pass: &Pass<T>, groups: &mut [Group<T>], segment
     });
 }
 
-/// Backward through a segment but for the `batch_norm` that it begins with, which gets its share of the sums.
+/// The backward pass through a segment, except for the `batch_norm` that it begins with. Adds to the sums of this
+/// `batch_norm` instead.
 fn backward_to_norm<T: Float>(pass: &Pass<T>, group: &mut Group<T>, segment: usize, chunk: Chunk) {
     let operations = pass.plan.segments[segment].clone();
     if segment == 0 {

@@ -3,7 +3,7 @@ use crate::nn::kernel::Panels;
 use crate::nn::operation::Operation;
 use crate::nn::{Init, LayerSpec, Network, Padding, Plan, Shape};
 
-/// The weight of an operation in each layout that it has; that of a sparse layer is unpacked instead.
+/// The packed weight of an operation in all its layouts. Empty for a sparse layer, whose weight is unpacked instead.
 fn packed(operation: &Operation<f64>) -> (Vec<&Panels<f64>>, &[f64]) {
     match operation {
         Operation::Dense(dense) => {

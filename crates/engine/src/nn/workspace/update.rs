@@ -13,7 +13,7 @@ use crate::nn::rows::matrix;
 use crate::nn::{Float, Layer, Network, Pool};
 
 impl<T: Float> Workspace<T> {
-    /// Sums the gradients of the batch from what the last [`Self::pass`] left in the groups.
+    /// Sums the gradients of the batch from the terms that the last [`Self::pass`] computed.
     pub(in crate::nn) fn sum_gradients(&mut self, pool: &Pool) {
         let Self { groups, operations, gradients, .. } = self;
         let (mut sparse, trained) = trained(operations);
@@ -32,8 +32,8 @@ impl<T: Float> Workspace<T> {
         }
     }
 
-    /// Calls `visit` with parts of the gradient, from what the last [`Self::pass`] left in the groups: the
-    /// index of the layer, whether the part belongs to the bias, its offset in row-major order, and its
+    /// Sums the gradients in parts, from the terms that the last [`Self::pass`] computed. Calls `visit` for each part
+    /// with the index of the layer, whether the part belongs to the bias, its offset in row-major order, and its
     /// elements. The first layer must not be sparse.
     pub(in crate::nn) fn visit_gradients(
         &mut self,
@@ -60,8 +60,8 @@ impl<T: Float> Workspace<T> {
         }
     }
 
-    /// Updates the weights and packs them again, some rows at a time, while they are in a core's cache. Sums
-    /// the gradients first, unless that is already done.
+    /// Updates the weights and packs them again, some rows at a time, while they are in a core's cache. Sums the
+    /// gradients first, unless `is_summed`.
     pub(in crate::nn) fn update<'a>(
         &mut self,
         network: &mut Network<T>,
@@ -114,12 +114,13 @@ enum UpdatePart<'a, 's, T> {
     Bias(BiasUpdate<'a, 's, T>),
 }
 
-/// dy of the sparse layer, which is the first operation, group after group.
+/// dy of the sparse layer, which is operation 0, group by group.
 fn dys<T: Float>(groups: &[Group<T>]) -> impl Iterator<Item = ArrayView2<'_, T>> {
     groups.iter().map(|group| group.dy(0))
 }
 
-/// Where [`SPAN`] rows of a weight at a time are laid out anew; without end.
+/// The packed weight in parts of [`SPAN`] rows. The iterator is infinite: it yields `None` after the last part, or
+/// always if the update doesn't pack the weight.
 fn packed_rows<'a, T: Float>(
     trained: Trained<'a, T>,
 ) -> impl Iterator<Item = Option<PackedRows<'a, T>>> + Send {
@@ -136,7 +137,7 @@ struct RowsUpdate<'a, 's, T> {
 }
 
 impl<T: Float> RowsUpdate<'_, '_, T> {
-    /// Moves the rows; their gradient is first summed from `groups`, if these are given.
+    /// Updates the rows. If `groups` are given, sums the gradient of the rows first.
     fn apply(self, rule: &Rule<T>, groups: Option<&[Group<T>]>) {
         let Self { mut gradient, weight, packed, states } = self;
         if let Some(groups) = groups {
@@ -184,7 +185,8 @@ struct GradientBias<'a, T> {
 }
 
 impl<T: Float> Gradient<T> {
-    /// The rows of the weight, none of a sparse layer, which has blocks of its own; and the bias.
+    /// The gradient of the weight in parts of [`SPAN`] rows, and the gradient of the bias. A sparse layer has no such
+    /// rows, because its blocks sum the gradient.
     fn parts_mut<'a>(
         &'a mut self,
         trained: &Trained<'a, T>,

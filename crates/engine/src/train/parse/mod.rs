@@ -136,8 +136,8 @@ fn train_spec(mut fields: Fields, datasets: &[DatasetShape], limits: &SpecLimits
     Some(spec)
 }
 
-/// The layers that the field `network` gives, by a preset's name or directly. Without the field, those of the
-/// default preset.
+/// The layers in the field `network`, which is the name of a preset or an object with layers. Without the field, the
+/// layers of the default preset.
 pub fn network_layers(
     fields: &mut Fields,
     dataset: &DatasetShape,
@@ -149,7 +149,7 @@ pub fn network_layers(
     (fields.faults.len() == faults).then_some(layers)
 }
 
-/// The preset, and the layers if the request gives its own.
+/// The preset, and the layers if the request contains its own.
 fn network(
     fields: &mut Fields,
     dataset: &DatasetShape,

@@ -18,7 +18,7 @@ pub(super) fn unmeasured(network: &Network<f32>) -> Vec<LayerMetrics> {
     (0..network.layers().len()).map(layer).collect()
 }
 
-/// The figures of a step that was watched, from the weights before it and after.
+/// Computes the metrics of a watched step from the weights before and after it.
 pub(super) fn measure(
     layers: &mut [LayerMetrics],
     before: &Network<f32>,

@@ -2,7 +2,7 @@ use crate::data::{Augment, Split};
 use crate::nn::kernel::{prefetch, vectorized};
 use crate::nn::{Draw, Images};
 
-/// Images that are changed anew in each epoch.
+/// Images that are augmented again in each epoch.
 pub(super) struct Augmented<'a> {
     pub augment: Augment,
     pub split: &'a Split,

@@ -37,7 +37,7 @@ pub enum Outcome {
         /// The state from which the run can resume.
         state: Box<TrainState>,
     },
-    /// The observer stopped the run during an evaluation, between two states from which it could resume.
+    /// The observer stopped the run during an evaluation, when there is no state from which it could resume.
     Interrupted,
 }
 
@@ -59,8 +59,8 @@ pub enum TrainError<E> {
 
 /// Trains from `state` to the end of `spec`.
 ///
-/// The result is a function of spec, data and state. Neither the number of threads of `pool` nor
-/// interruptions change a bit of it.
+/// The result is a function of spec, data and state. Neither the number of threads of `pool` nor interruptions change a
+/// single bit of it.
 ///
 /// # Errors
 /// If the loss becomes infinite or NaN, or the observer returns an error.
@@ -93,7 +93,7 @@ pub fn run<O: Observer>(
     Ok(run.finish(state, &|| observer.is_stopped())?)
 }
 
-/// The data of a run besides its state.
+/// The data of a run, without its state.
 struct Run<'a> {
     spec: &'a TrainSpec,
     dataset: &'a Dataset,
@@ -146,7 +146,7 @@ impl<'a> Run<'a> {
         observer: &mut O,
     ) -> Result<Option<f64>, TrainError<O::Error>> {
         let order = epoch_order(&self.partition.train, self.spec.seed, state.epoch);
-        // If that step is already taken, only the last one remains.
+        // If that step has already been taken, only the last step of the epoch remains.
         let measured = measured_step(order.len(), self.spec.batch_size).max(state.step);
         let mut learning_rate = 0.0;
         while state.step < self.steps_per_epoch {
@@ -271,7 +271,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// The learning rate of the step `number` of a job, from 1.
+/// The learning rate of step `number` of a job. The first step is 1.
 fn rate(spec: &TrainSpec, number: u64, steps_per_epoch: usize) -> f64 {
     let steps_per_epoch = steps_per_epoch as u64;
     let steps = steps_per_epoch * u64::from(spec.epochs);
@@ -298,7 +298,7 @@ impl<E> From<Diverged> for TrainError<E> {
     }
 }
 
-/// The last step has ruined the weights.
+/// The error for a validation or test loss that is infinite or NaN. It names the last step.
 fn diverged(state: &TrainState) -> Diverged {
     let step = state.optimizer.steps();
     Diverged { epoch: state.epoch + u32::from(state.step > 0), step }

@@ -13,13 +13,13 @@ pub struct TrainState {
     pub optimizer: Optimizer<f32>,
     /// Number of completed epochs.
     pub epoch: u32,
-    /// Number of steps already taken in the next epoch.
+    /// Number of steps already taken in the current epoch.
     pub step: usize,
-    /// Loss and accuracy of those steps.
+    /// Loss and accuracy of these steps.
     pub running: StepLoss,
     /// The lowest validation loss so far.
     pub best_validation_loss: Option<f64>,
-    /// Number of epochs since then.
+    /// Number of epochs since the lowest validation loss.
     pub stale_epochs: u32,
     /// Validation accuracy of the last epoch.
     pub validation_accuracy: Option<f64>,
@@ -29,7 +29,7 @@ impl TrainState {
     /// The state before the first step, for images of shape `input`.
     ///
     /// # Errors
-    /// If the layers don't fit each other, which a parsed spec rules out.
+    /// If the layers don't fit each other. This doesn't happen with a parsed spec.
     pub fn new(spec: &TrainSpec, input: Shape) -> Result<Self, ShapeError> {
         let network = Network::new(input, &spec.network.layers, spec.seed)?;
         let optimizer = Optimizer::new(spec.optimizer, &network);
@@ -46,7 +46,7 @@ impl TrainState {
         })
     }
 
-    /// Ends the epoch that has come to `metrics`.
+    /// Ends the epoch with these metrics.
     pub(super) fn end_epoch(&mut self, metrics: &EpochMetrics) {
         self.epoch += 1;
         self.step = 0;

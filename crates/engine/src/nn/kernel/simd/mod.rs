@@ -26,13 +26,13 @@ pub trait Kernel<T> {
 /// A register of numbers, of the width of an instruction set.
 ///
 /// # Safety
-/// All functions of an implementation for vector instructions may only run on a processor that has them,
+/// The functions of an implementation may only run on a processor that has its vector instructions. They must be
 /// inlined into a function with that target feature. Pointers must cover [`Simd::LANES`] numbers.
 pub unsafe trait Simd: Copy {
-    /// The type of its numbers.
+    /// The type of the numbers.
     type Number: Copy + Default + PartialOrd;
 
-    /// How many numbers it holds.
+    /// How many numbers a register holds.
     const LANES: usize;
 
     /// How many such registers the processor has.
@@ -48,7 +48,7 @@ pub unsafe trait Simd: Copy {
     unsafe fn add(self, other: Self) -> Self;
     /// `self − other`.
     unsafe fn subtract(self, other: Self) -> Self;
-    /// `a · b + self`, rounded once if the processor can.
+    /// `a · b + self`, rounded once if the processor supports it.
     unsafe fn add_product(self, a: Self, b: Self) -> Self;
     /// The larger number of each lane, or `other` if one is NaN.
     unsafe fn max(self, other: Self) -> Self;
@@ -59,7 +59,7 @@ pub unsafe trait Simd: Copy {
     /// A bit for each lane above 0. The first lane is the lowest bit.
     #[inline(always)]
     unsafe fn positive(self) -> u32 {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         let numbers = unsafe { self.numbers() };
         let bit = |lane: usize| u32::from(numbers[lane] > Self::Number::default()) << lane;
         (0..Self::LANES).map(bit).sum()
@@ -68,13 +68,13 @@ pub unsafe trait Simd: Copy {
     /// A bit for each lane that is not 0. The first lane is the lowest bit.
     #[inline(always)]
     unsafe fn nonzero(self) -> u32 {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         let numbers = unsafe { self.numbers() };
         let bit = |lane: usize| u32::from(numbers[lane] != Self::Number::default()) << lane;
         (0..Self::LANES).map(bit).sum()
     }
 
-    /// Its numbers, starting with the first lane.
+    /// The numbers in the lanes, starting with the first lane.
     #[inline(always)]
     unsafe fn numbers(self) -> [Self::Number; LANES_MAX] {
         let mut numbers = [Self::Number::default(); LANES_MAX];
@@ -93,7 +93,7 @@ pub unsafe trait Simd: Copy {
     /// iterator would be compiled without the vector instructions.
     #[inline(always)]
     unsafe fn load_all<const N: usize>(from: *const Self::Number) -> [Self; N] {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let mut registers = [Self::splat(Self::Number::default()); N];
             for (index, register) in registers.iter_mut().enumerate() {
@@ -123,7 +123,7 @@ pub unsafe trait Simd: Copy {
             // SAFETY: `to` covers the lanes.
             return unsafe { self.store(to.as_mut_ptr()) };
         }
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         let numbers = unsafe { self.numbers() };
         to.copy_from_slice(&numbers[..to.len()]);
     }
@@ -148,12 +148,12 @@ unsafe impl<T: Float> Simd for Portable<T> {
     }
     #[inline(always)]
     unsafe fn load(from: *const T) -> Self {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         Self(unsafe { from.cast::<[T; 8]>().read() })
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut T) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { to.cast::<[T; 8]>().write(self.0) }
     }
     #[inline(always)]
@@ -166,7 +166,7 @@ unsafe impl<T: Float> Simd for Portable<T> {
     }
     #[inline(always)]
     unsafe fn max(self, other: Self) -> Self {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.select_greater(other, self, other) }
     }
     #[inline(always)]

@@ -126,13 +126,13 @@ simd!(
     |bits| u32::from(bits)
 );
 
-/// Processes 32 bytes at a time, also on AVX-512, where more would gain little.
+/// Processes 32 bytes at a time. Even on AVX-512, more would gain little.
 ///
 /// # Safety
 /// The processor must have AVX2, and the caller must be compiled for it.
 #[inline(always)]
 unsafe fn nonzero_bytes(bytes: &[u8; 64]) -> u64 {
-    // SAFETY: the caller's; each load covers half of the bytes.
+    // SAFETY: the caller guarantees the instructions. Each load covers half of the bytes.
     unsafe {
         let (zero, from) = (_mm256_setzero_si256(), bytes.as_ptr().cast::<__m256i>());
         let low = _mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_loadu_si256(from), zero)) as u32;
