@@ -6,7 +6,7 @@
 # the empty program is removed as well: Cargo would consider it newer than the sources copied later.
 FROM rust:1.95-bookworm AS dependencies
 WORKDIR /build
-COPY Cargo.toml Cargo.lock build.rs ./
+COPY Cargo.toml Cargo.lock ./
 COPY crates/engine/Cargo.toml crates/engine/
 RUN sed -i '/^\[\[/,/^$/d' Cargo.toml crates/engine/Cargo.toml \
  && mkdir src crates/engine/src \

@@ -1,12 +1,11 @@
-use sqlx::FromRow;
-
+use super::sqlite::row;
 use super::{Claim, Store, StoreError, row_error, timestamp};
 use crate::blobs::Blob;
 use crate::fault::{self, Point};
 use crate::job::{Checkpoint, JobId};
 
 /// The row of a checkpoint.
-#[derive(Clone, Debug, PartialEq, FromRow)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct CheckpointRow {
     /// The epoch that the checkpoint was made in or after.
     pub epoch: i64,
@@ -22,6 +21,8 @@ pub struct CheckpointRow {
     pub validation_accuracy: Option<f64>,
     created_at: i64,
 }
+
+row!(CheckpointRow { epoch, step, blob_key, size_bytes, sha256, validation_accuracy, created_at });
 
 /// A checkpoint whose blob is written.
 #[derive(Clone, Debug)]

@@ -1,11 +1,9 @@
-use sqlx::FromRow;
-
+use super::sqlite::row;
 use super::{Store, StoreError, row_error};
 use crate::job::{EpochRecord, JobHistory, JobId};
 use crate::train::EpochMetrics;
 
 /// An epoch without its layer statistics, as in the index.
-#[derive(FromRow)]
 pub(super) struct CourseRow {
     epoch: i64,
     train_loss: f64,
@@ -14,6 +12,8 @@ pub(super) struct CourseRow {
     validation_accuracy: Option<f64>,
     learning_rate: f64,
 }
+
+row!(CourseRow { epoch, train_loss, train_accuracy, validation_loss, validation_accuracy, learning_rate });
 
 impl Store {
     /// Returns up to `limit` epochs of a job after epoch `after`.

@@ -1,5 +1,4 @@
-use sqlx::FromRow;
-
+use super::sqlite::row;
 use super::{Store, StoreError, format, row_error, timestamp};
 use crate::job::{Job, JobId, JobState};
 
@@ -15,7 +14,6 @@ pub struct JobFilter {
 }
 
 /// The row of a job.
-#[derive(FromRow)]
 pub(super) struct JobRow {
     pub(super) id: String,
     state: String,
@@ -31,6 +29,22 @@ pub(super) struct JobRow {
     started_at: Option<i64>,
     finished_at: Option<i64>,
 }
+
+row!(JobRow {
+    id,
+    state,
+    model,
+    spec,
+    attempt,
+    request_sha256,
+    progress,
+    metrics,
+    result,
+    error,
+    created_at,
+    started_at,
+    finished_at
+});
 
 impl TryFrom<JobRow> for Job {
     type Error = StoreError;

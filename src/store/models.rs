@@ -1,8 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use sqlx::FromRow;
-
+use super::sqlite::row;
 use super::{Store, StoreError, format, row_error, timestamp};
 use crate::blobs::Blob;
 use crate::fault::{self, Point};
@@ -44,7 +43,6 @@ pub struct PublishedModel {
     pub row: ModelVersion,
 }
 
-#[derive(FromRow)]
 pub(super) struct ModelRow {
     name: String,
     version: i64,
@@ -60,6 +58,22 @@ pub(super) struct ModelRow {
     sha256: String,
     created_at: i64,
 }
+
+row!(ModelRow {
+    name,
+    version,
+    source,
+    owner,
+    job_id,
+    test_accuracy,
+    parameters,
+    layers,
+    classes,
+    blob_key,
+    size_bytes,
+    sha256,
+    created_at
+});
 
 impl TryFrom<ModelRow> for PublishedModel {
     type Error = StoreError;

@@ -37,8 +37,7 @@ fn predict(threads: usize) -> Value {
     let pool = Pool::new(threads);
     let dense = |units| LayerSpec::Dense { units, init: Init::He };
     let layers = [dense(128), LayerSpec::Relu, dense(10)];
-    let predictor =
-        Predictor::new(Network::new(mnist::shape().input, &layers, 1).expect("layers that fit"));
+    let predictor = Predictor::new(Network::new(mnist::shape().input, &layers, 1).expect("layers that fit"));
     let test = &mnist::dataset().test;
     let images_per_second = |images: usize| {
         let x = Array2::from_shape_fn((images, mnist::shape().input.len()), |(row, pixel)| {

@@ -13,23 +13,24 @@ mod course;
 mod file;
 mod guard;
 mod jobs;
+mod migrations;
 mod models;
 mod queue;
 mod repair;
 mod retention;
+mod row;
 
 use std::path::Path;
 
-use sqlx::migrate::Migrator;
 use sqlx::{ConnectOptions, Connection, SqlitePool};
 
 pub(super) use self::connect::VERSION_LEAST;
 pub(super) use self::queue::NewRow;
+pub(super) use self::row::row;
 
 use self::connect::{READERS, connect, long_reading, options, pool, writing};
+use self::migrations::MIGRATIONS;
 use super::StoreError;
-
-static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// The connections to a database. Clones share them.
 #[derive(Clone, Debug)]

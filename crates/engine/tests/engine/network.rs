@@ -3,8 +3,8 @@
 use chainrule_engine::data::mnist;
 use chainrule_engine::nn::{
     Activation, Batch, Draw, GradientCheck, Init, Layer, LayerSpec, Loss, LossKind, Network, Optimizer,
-    OptimizerSpec, Padding, Plan, Pool, Predictor, Shape, Trainer, Workspace, clip_scale, gradient_check, shapes,
-    softmax,
+    OptimizerSpec, Padding, Plan, Pool, Predictor, Shape, Trainer, Workspace, clip_scale, gradient_check,
+    shapes, softmax,
 };
 use ndarray::{Array2, ArrayView2, arr2};
 use proptest::prelude::*;

@@ -4,8 +4,8 @@ use super::relu::{self, Relu};
 use super::{GradientSum, conv2d};
 use crate::nn::group::{Pass, Room, Rows, Values};
 use crate::nn::kernel::{
-    Aligned, AliveLists, POOL, Panels, Parts, PooledWindows, Routed, add_input_gradient,
-    collect_alive, conv_relu_pool,
+    Aligned, AliveLists, POOL, Panels, Parts, PooledWindows, Routed, add_input_gradient, collect_alive,
+    conv_relu_pool,
 };
 use crate::nn::layer::values;
 use crate::nn::packed::PanelsRoom;
