@@ -173,9 +173,9 @@ fn a_wrong_value_is_reported_with_the_valid_ones() {
     for (arguments, expected) in [
         (
             &["train", "--follow", "--job", "nosuch"][..],
-            "--job <ID>: \"nosuch\" is no job id; it must be a UUID",
+            "--job <ID>: \"nosuch\" is not a job id; it must be a UUID",
         ),
-        (&["jobs", "show", "nosuch"], "\"nosuch\" is no job id; it must be a UUID"),
+        (&["jobs", "show", "nosuch"], "\"nosuch\" is not a job id; it must be a UUID"),
         (&["jobs", "list", "--state", "runing"], "unknown state \"runing\", did you mean \"running\"?"),
         (&["jobs", "list", "--limit", "201"], "--limit <N> must be from 1 to 200, not 201"),
         (&["serve", "--workers", "x"], "--workers <N> must be a whole number, not \"x\""),
