@@ -1,4 +1,4 @@
-//! Bad input gets a clear error that names each fault. Nothing is stored and nothing breaks.
+//! Invalid input gets a clear error that names each fault. Nothing is stored and nothing breaks.
 
 use reqwest::Response;
 use serde_json::{Value, json};
