@@ -1,4 +1,4 @@
-//! A training step allocates nothing, and a job does not use more memory than its estimate.
+//! A training step allocates nothing, and the memory of a job is close to its estimate.
 #![expect(unsafe_code, reason = "an allocator that counts can't be written without")]
 
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -180,8 +180,8 @@ fn look(
     violations.extend(check_command(folder).err().map(|words| Violation { law: Law::Files, words }));
 }
 
-/// Counts the jobs that succeeded, including deleted jobs. Also counts the remaining jobs that took more than
-/// one attempt.
+/// Counts the jobs that succeeded, including deleted jobs. Of the succeeded jobs that still exist, also counts
+/// those that took more than one attempt.
 fn count_successes(seen: &Seen, shared: &Shared) {
     let told = shared.history.events().into_iter().filter_map(|event| match event.what {
         What::State { id, state, .. } if state == "succeeded" => Some(id),

@@ -407,7 +407,8 @@ fn shown(job: &Job) -> (JobState, u32, u64, Option<String>, Option<u32>) {
     (job.state, job.attempt, job.progress.step, error, job.result.as_ref().map(|result| result.version))
 }
 
-/// Returns a description of the difference if the results of a sequence of calls differ from the model's.
+/// Returns a shrunk sequence of calls whose results differ from the model's, and the difference. Returns `None`
+/// if there is none.
 pub(super) fn difference(
     make_rows: MakeRows,
     cases: u32,
@@ -438,8 +439,8 @@ pub(super) async fn run(
     Course::begin(make_rows(), twist, is_fenced).await.run(calls).await
 }
 
-/// Returns the sequence without the calls that it does not need. proptest simplifies calls before it removes
-/// others that depend on them, so some unneeded calls are left.
+/// Returns the sequence without the calls that it does not need. proptest may leave some, because it simplifies
+/// calls after it has removed others.
 pub(super) fn shortest(make_rows: MakeRows, calls: Vec<Call>, twist: Twist, is_fenced: bool) -> Vec<Call> {
     let runtime = Runtime::new().expect("a runtime");
     let (mut calls, mut place) = (calls, 0);
