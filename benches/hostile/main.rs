@@ -46,7 +46,7 @@ const FILES_MIN: u64 = 4_096;
 /// Attacks a release server and reports the results
 #[derive(Parser)]
 struct Flags {
-    /// The binary under test [default: that of this build]
+    /// The binary under test [default: the binary of this build]
     #[arg(long, value_name = "PATH")]
     binary: Option<PathBuf>,
 

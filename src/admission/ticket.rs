@@ -16,7 +16,7 @@ pub struct Ticket {
     is_instant: bool,
 }
 
-/// Tells running work whether it should stop or make way.
+/// Lets running work check whether it should stop or make way.
 #[derive(Debug)]
 pub struct Stop<'a> {
     /// Cancelled when nobody waits for the result any more. `None` for instant work, which is never

@@ -16,8 +16,7 @@ pub struct GraphRequest {
     pub inputs: Option<BTreeMap<String, f64>>,
 }
 
-/// An expression differentiated: its nodes, the gradient by each input, and the paths that the gradient comes
-/// from.
+/// A differentiated expression: its nodes, the gradient by each input, and the paths of the gradient.
 #[derive(Serialize, ToSchema)]
 pub struct Graph {
     /// The value of the expression.

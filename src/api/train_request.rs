@@ -40,7 +40,7 @@ pub struct JobRequest {
     /// How many examples to use, after a shuffle with the seed; by default all.
     #[schema(minimum = 1)]
     pub train_samples: Option<usize>,
-    /// Random changes of the training images; null removes those of a preset.
+    /// Random changes of the training images; null removes the changes of a preset.
     pub augment: Option<AugmentRequest>,
     /// ε of the targets `(1 − ε) onehot + ε / classes`.
     #[schema(minimum = 0, exclusive_maximum = 1, default = json!(0.0))]
@@ -49,7 +49,7 @@ pub struct JobRequest {
     #[schema(exclusive_minimum = 0)]
     pub gradient_clip_norm: Option<f64>,
     /// The decay of an exponential moving average of the weights, which is then validated, tested and published; null
-    /// removes that of a preset.
+    /// removes the average of a preset.
     #[schema(minimum = 0, maximum = 0.999999)]
     pub ema_decay: Option<f64>,
     /// The validation accuracy that ends the job; needs validation examples.
@@ -230,7 +230,7 @@ pub struct ScheduleRequest {
     /// The type of the schedule.
     #[serde(rename = "type")]
     pub kind: Option<ScheduleKind>,
-    /// Epochs in which the rate first rises to the start of the schedule; at most those of the job.
+    /// Epochs in which the rate first rises to the start of the schedule; at most the epochs of the job.
     #[schema(minimum = 0, default = json!(0.0))]
     pub warmup_epochs: Option<f64>,
     /// Epochs between two changes of the rate, of `step`; by default a third of the job's.

@@ -1,9 +1,8 @@
 //! Workers take jobs from the queue, train them, record their progress and publish their models.
 //!
-//! Each worker has one thread of its own and a pool of threads for training. All of them run at a lower
-//! priority than the threads that serve requests. While the worker trains, a task renews its lease on the job
-//! and learns whether the lease is lost (`lease`). A second thread writes epochs and checkpoints in order
-//! (`scribe`).
+//! Each worker has its own thread and its own pool of training threads. All of them run at a lower priority
+//! than the threads that serve requests. While the worker trains, a task renews its lease on the job and
+//! notices if the lease is lost (`lease`). A second thread writes epochs and checkpoints in order (`scribe`).
 
 mod lease;
 mod publish;
