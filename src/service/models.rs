@@ -120,7 +120,7 @@ impl Service {
         self.carry(caller, change).await
     }
 
-    /// Returns the error for a reference that no longer has a target. Another server may have deleted it.
+    /// Returns the error for a reference whose target is gone. Another server may have deleted it.
     async fn gone(&self, reference: ModelRef) -> OperationError {
         if let Err(error) = self.registry.refresh().await {
             return error.into();

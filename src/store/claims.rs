@@ -30,7 +30,7 @@ pub struct Recorded {
 pub struct Held {
     /// The job and its attempt.
     pub claim: Claim,
-    /// How often the lease was renewed.
+    /// How many times the lease was renewed.
     pub beat: i64,
 }
 

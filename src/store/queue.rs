@@ -93,7 +93,7 @@ impl Store {
         }))
     }
 
-    /// Cancels a job that has not ended. The worker of a running job stops when it notices.
+    /// Cancels a job that has not ended. The worker of a running job stops when it notices the change.
     ///
     /// # Errors
     /// Returns an error if the database fails.

@@ -93,7 +93,7 @@ impl WorkerError {
         matches!(self, Self::Store(StoreError::Fenced { .. }))
     }
 
-    /// Whether a later attempt may succeed, for example after a full disk or a locked database.
+    /// Returns whether a later attempt may succeed, for example after a full disk or a locked database.
     fn is_transient(&self) -> bool {
         match self {
             Self::Store(error) => error.is_transient(),
@@ -127,7 +127,7 @@ impl Workers {
     /// Starts one thread for each of `workers`, each with a pool of `threads` threads.
     ///
     /// # Errors
-    /// If the system cannot start a thread.
+    /// Returns an error if the system can't start a thread.
     pub fn start(workers: Vec<Worker>, threads: usize, runtime: &Handle) -> std::io::Result<Self> {
         let start = |worker: Worker| {
             let runtime = runtime.clone();
@@ -186,8 +186,8 @@ impl Worker {
     /// returns to the queue. Returns `None` if the queue is empty.
     ///
     /// # Errors
-    /// If the database or storage fails in a way that may pass. The job is then back in the queue, unless the
-    /// server stops first.
+    /// Returns an error if the database or storage fails temporarily. The job is then back in the queue,
+    /// unless the server stops first.
     pub fn run_next(&self, pool: &Pool, runtime: &Handle) -> Result<Option<Ran>, WorkerError> {
         let Some(job) = runtime.block_on(self.store.claim())? else { return Ok(None) };
         let claim = Claim { id: job.id, attempt: job.attempt };
