@@ -1,5 +1,5 @@
-//! Measures a long queue: the time of a claim, and `POST /v1/jobs` at a steady rate, compared with the time
-//! of one durable commit of SQLite.
+//! Measures a long queue: the time of a claim, and `POST /v1/jobs` at a steady rate. Both are compared with
+//! the time of one durable commit of SQLite.
 //!
 //! `cargo bench --bench queue [-- ROWS [RATE [SECONDS]]]`
 
@@ -137,7 +137,7 @@ async fn main() {
     let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / rate as f64));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
     for seed in 0..rate * seconds {
-        // Measured from the time at which the request was due, so that a late start counts.
+        // Latency is measured from the time at which the request was due, so that a late start counts.
         let due = ticks.tick().await;
         let request = http.post(&url).json(&json!({ "seed": seed, "model": format!("model-{}", seed % 50) }));
         answers.spawn(async move {

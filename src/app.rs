@@ -145,20 +145,20 @@ impl App {
         Ok(app)
     }
 
-    /// Puts the jobs of dead servers back in the queue and deletes orphaned files. Failures (a full disk,
-    /// say) are only logged, so that models are served anyway; the leases and the next upkeep do what is
-    /// left.
+    /// Puts the jobs of dead servers back in the queue and deletes orphaned files. A failure, such as a full
+    /// disk, is only logged, so the server starts and serves models anyway. The leases and the next upkeep
+    /// do the rest.
     async fn clear_up(&self) {
         let upkeep = self.upkeep();
         match upkeep.rescue_all().await {
             Ok(0) => {}
-            Ok(jobs) => tracing::info!(jobs, "jobs of an earlier run go on"),
-            Err(error) => tracing::error!(%error, "jobs of an earlier run wait for their leases to run out"),
+            Ok(jobs) => tracing::info!(jobs, "jobs of an earlier run are back in the queue"),
+            Err(error) => tracing::error!(%error, "jobs of an earlier run wait until their leases expire"),
         }
         match sweep(&self.shared.store, &self.shared.blobs, true).await {
             Ok(0) => {}
-            Ok(files) => tracing::info!(files, "files that no row names were removed"),
-            Err(error) => tracing::error!(%error, "the data folder was not swept"),
+            Ok(files) => tracing::info!(files, "orphaned files were removed"),
+            Err(error) => tracing::error!(%error, "orphaned files can't be removed"),
         }
     }
 
@@ -239,8 +239,8 @@ impl App {
         &self.shared.admission
     }
 
-    /// Checks whether the server is ready for work. The check writes to database and disk, at most once a
-    /// second however many clients ask.
+    /// Checks whether the server is ready for work. The check writes to the database and the disk, at most
+    /// once per second, however many clients ask.
     ///
     /// # Errors
     /// Returns the reason why the server is not ready.

@@ -12,7 +12,7 @@ use std::str::FromStr;
 pub enum Point {
     /// A job is not in the queue yet.
     BeforeInsert,
-    /// A job is in the queue, but its client has no answer yet.
+    /// A job is in the queue, but its client has no response yet.
     AfterInsert,
     /// A worker has claimed a job and has not begun it.
     AfterClaim,
@@ -28,7 +28,7 @@ pub enum Point {
     BeforeModelBlob,
     /// The file of a model is written, its row is not.
     AfterModelBlob,
-    /// The row of a model is written, but the registry does not serve it yet.
+    /// The row of a model is written, but the registry does not serve the model yet.
     AfterPublish,
     /// A job is released back to the queue.
     AfterRelease,

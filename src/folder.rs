@@ -1,4 +1,5 @@
-//! A data folder: its parts and its lock. Servers share it. A command uses it next to servers, or alone.
+//! A data folder: its parts and its lock. Several servers can share it. A command uses it next to running
+//! servers, or alone.
 
 use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
@@ -11,14 +12,13 @@ use crate::store::{Store, StoreError};
 /// The file of the database.
 pub const DATABASE: &str = "chainrule.db";
 
-/// The database of an unfinished restore. It is the first file that a restore creates and the last that it
-/// renames.
+/// The database of an unfinished restore. A restore creates this file first and renames it last.
 pub const DATABASE_PARTIAL: &str = "chainrule.db.partial";
 
 /// The folder of the blobs.
 pub const BLOBS: &str = "blobs";
 
-/// How long a process waits for another that has the whole folder, such as a server that starts.
+/// How long a process waits for another process that holds the whole folder, such as a starting server.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The pause between two tries.
@@ -37,8 +37,8 @@ pub struct Folder {
     pub lock: FolderLock,
 }
 
-/// A lock on the data folder itself, so that no lock file has to be written. Servers have a shared lock. A
-/// process that must be alone has an exclusive one. The lock is released on drop.
+/// A lock on the data folder itself, so no lock file has to be written. Servers hold a shared lock. A process
+/// that must be alone holds an exclusive lock. The lock is released on drop.
 #[derive(Debug)]
 pub struct FolderLock(File);
 
@@ -54,7 +54,7 @@ pub enum FolderError {
         missing: &'static str,
     },
     /// The database exists, but the blobs that it names do not.
-    #[error("{path} is missing or empty, and the database beside it names what was in it", path = .0.display())]
+    #[error("{path} is missing or empty, but rows of the database next to it name its files", path = .0.display())]
     Bytes(PathBuf),
     /// The folder can't be written.
     #[error("can't write the data folder {path}: {source}", path = .path.display())]
@@ -64,7 +64,7 @@ pub enum FolderError {
         /// The error of the system.
         source: std::io::Error,
     },
-    /// Another process has the whole folder.
+    /// Another process holds the whole folder.
     #[error("the data folder {path} is held by another chainrule process", path = .0.display())]
     Held(PathBuf),
     /// Other processes share the folder, so it can't be used alone.
@@ -90,7 +90,7 @@ pub enum FolderError {
 }
 
 impl FolderError {
-    /// Returns a function that makes a [`Self::Database`] for the folder at `path`.
+    /// Returns a function that wraps a [`StoreError`] in [`Self::Database`], for the folder at `path`.
     pub fn of_database(path: &Path) -> impl Fn(StoreError) -> Self {
         let path = path.join(DATABASE);
         move |source| Self::Database { path: path.clone(), source }
@@ -147,13 +147,13 @@ impl FolderError {
 }
 
 impl Folder {
-    /// Opens the folder at `path` for a server, and creates it if it is missing. Also returns whether no
-    /// other process uses it. Only then are migrations run, since a server of an earlier version could not
-    /// read what this one writes.
+    /// Opens the folder at `path` for a server, and creates it if it is missing. Also returns whether no other
+    /// process uses it. Migrations are run only then, because a running server of an earlier version could not
+    /// read the migrated rows.
     ///
     /// # Errors
-    /// Returns an error if another process has the whole folder, if others share it and it needs a migration,
-    /// or if it can't be used.
+    /// Returns an error if another process holds the whole folder, if other processes share it and it needs a
+    /// migration, or if it can't be used.
     pub async fn serve(path: &Path) -> Result<(Self, bool), FolderError> {
         let whole_or_shared = || match FolderLock::whole(path)? {
             Some(lock) => Ok(Some((lock, true))),
@@ -164,7 +164,7 @@ impl Folder {
             return Err(FolderError::CutRestore(path.to_owned()));
         }
         let bytes = path.join(BLOBS);
-        // Rows without blobs, as if a disk is not mounted: every blob would count as damaged.
+        // Rows without blobs: the disk of the blobs may not be mounted. Every blob would count as damaged.
         if path.join(DATABASE).exists() && !bytes.exists() {
             return Err(FolderError::Bytes(bytes));
         }
@@ -185,18 +185,18 @@ impl Folder {
         Ok((Self { path: path.to_owned(), store, blobs, lock }, is_alone))
     }
 
-    /// Opens the folder at `path`, which servers may use as well.
+    /// Opens the folder at `path`. Servers may use it at the same time.
     ///
     /// # Errors
-    /// Returns an error if there is no folder, if another process has the whole folder, or if it can't be
-    /// used.
+    /// Returns an error if there is no folder, if another process holds the whole folder, or if the folder
+    /// can't be used.
     pub async fn beside(path: &Path) -> Result<Self, FolderError> {
         is_there(path)?;
         let lock = patiently(path, || FolderLock::shared(path)).await?;
         Self::open(path, lock).await
     }
 
-    /// Opens the folder at `path` and locks out all others.
+    /// Opens the folder at `path` and locks out all other processes.
     ///
     /// # Errors
     /// Returns an error if there is no folder, if another process uses it, or if it can't be used.
@@ -220,7 +220,7 @@ impl Folder {
 }
 
 impl FolderLock {
-    /// Locks the whole folder, which is created if it is missing. Returns `None` if another process uses it.
+    /// Locks the whole folder, and creates it if it is missing. Returns `None` if another process uses it.
     ///
     /// # Errors
     /// Returns an error if the folder can't be used.
@@ -229,7 +229,8 @@ impl FolderLock {
         Self::take(folder, File::try_lock)
     }
 
-    /// Shares the folder, which must exist. Returns `None` if another process has the whole folder.
+    /// Takes a shared lock on the folder, which must exist. Returns `None` if another process holds the whole
+    /// folder.
     fn shared(folder: &Path) -> Result<Option<Self>, FolderError> {
         Self::take(folder, File::try_lock_shared)
     }
@@ -263,7 +264,7 @@ impl FolderLock {
     }
 }
 
-/// Tries until the lock is acquired or the time is over.
+/// Retries until the lock is acquired or the time has run out.
 async fn patiently<T>(
     path: &Path,
     take: impl Fn() -> Result<Option<T>, FolderError>,
@@ -292,7 +293,7 @@ fn is_there(path: &Path) -> Result<(), FolderError> {
     Ok(())
 }
 
-/// Opens the blobs of the folder at `path`. They must not be empty if rows name some.
+/// Opens the blobs of the folder at `path`. Returns an error if there are none although rows name some.
 async fn blobs_of(path: &Path, store: &Store) -> Result<Blobs, FolderError> {
     let bytes = path.join(BLOBS);
     let is_empty = std::fs::read_dir(&bytes).is_ok_and(|mut entries| entries.next().is_none());
@@ -310,7 +311,7 @@ fn make_folder(folder: &Path) -> std::io::Result<()> {
     folder.ancestors().skip(1).take(missing).try_for_each(sync_names)
 }
 
-/// Flushes a folder, so that files made, renamed or removed in it stay so after a power cut.
+/// Flushes a folder, so that files created, renamed or removed in it stay so after a power cut.
 ///
 /// # Errors
 /// Returns an error if the folder can't be opened or flushed.
@@ -319,7 +320,7 @@ pub fn sync_names(folder: &Path) -> std::io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Returns whether there is a file where a folder is needed.
+/// Returns whether the error means that a file is in the place of a folder.
 fn is_of_another_kind(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NotADirectory | ErrorKind::IsADirectory)
 }

@@ -7,8 +7,8 @@ use crate::fault::{self, Point};
 use crate::job::{BlobKey, JobId, JobState};
 use crate::store::{BlobRow, JobStanding, Store, StoreError};
 
-/// All stored files, and all rows that name some, at one moment. Files are listed before rows are read. A
-/// file that is about to get its row therefore belongs to a job that still runs.
+/// All stored files and all rows that name blobs, at one moment. Files are listed before rows are read. So
+/// a file whose row is not written yet belongs to a job that still runs.
 #[derive(Debug)]
 pub struct Inventory {
     /// The rows that name a blob.
@@ -55,7 +55,8 @@ impl Inventory {
         self.jobs.keys().copied()
     }
 
-    /// Returns every file that no row names, and its kind. `is_alone` says that no server uses the folder.
+    /// Returns every file that no row names, and its kind. `is_alone` means that no server uses the
+    /// folder.
     pub fn strays(&self, is_alone: bool) -> Vec<(&StoredFile, Stray)> {
         let named: HashSet<&str> = self.rows.iter().map(|row| row.key.as_str()).collect();
         let strays = self.files.iter().filter(|file| file.is_temporary || !named.contains(file.key.as_str()));
@@ -74,8 +75,8 @@ impl Inventory {
     }
 }
 
-/// Deletes every file that no row will ever name, and returns their number. `is_alone` says that no other
-/// server uses the folder.
+/// Deletes every file that no row will ever name, and returns the number of files. `is_alone` means that
+/// no other server uses the folder.
 ///
 /// # Errors
 /// Returns an error if the files or the rows can't be read.

@@ -33,9 +33,9 @@ impl fmt::Display for JobId {
     }
 }
 
-/// A text that is not a job id.
+/// The error of parsing a text that is not a job id.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no job id; it must be a UUID")]
+#[error("{0:?} is not a job id; it must be a UUID")]
 pub struct JobIdError(String);
 
 impl FromStr for JobId {
@@ -69,7 +69,7 @@ pub enum BlobKey {
         /// The attempt that wrote it.
         attempt: u32,
     },
-    /// A version of a model under its former key: `models/{job}-{attempt}.safetensors`.
+    /// The key of a model's version in earlier releases: `models/{job}-{attempt}.safetensors`.
     ModelOfJob {
         /// The job that trained it.
         job: JobId,
@@ -169,7 +169,7 @@ impl JobState {
         }
     }
 
-    /// Returns whether the state is final. Only a client's request leads out of a final state.
+    /// Returns whether the state is final. A job leaves a final state only if a client resumes it.
     pub fn is_ended(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
     }
@@ -261,8 +261,8 @@ pub struct Checkpoint {
     pub created_at: Timestamp,
 }
 
-/// Memory that a training step needs besides parameters, gradients and the optimiser's state: values, errors,
-/// and weights packed for products.
+/// Memory that a training step needs in addition to parameters, gradients and the optimiser's state: values,
+/// errors, and weights packed for products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepMemory {
     /// The estimate from the spec, in bytes.

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-/// glibc's allocator keeps arenas per thread, so with many threads the process grows although nothing leaks.
+/// Replaces glibc's allocator, which keeps arenas per thread. With many threads the process would grow
+/// although nothing leaks.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

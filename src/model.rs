@@ -31,9 +31,9 @@ pub enum Selector {
     Alias(String),
 }
 
-/// A text that is not a model reference.
+/// The error of parsing a text that is not a model reference.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no model reference: write name, name@version or name@alias")]
+#[error("{0:?} is not a model reference: write name, name@version or name@alias")]
 pub struct ModelRefError(String);
 
 impl FromStr for ModelRef {
@@ -130,8 +130,8 @@ pub struct ModelEntry {
     pub aliases: BTreeMap<String, u32>,
 }
 
-/// A place in the list of models, which has the last published model first. The place stays valid if that
-/// model is deleted or published again.
+/// A position in the list of models, which is ordered by the last publication, newest first. The position
+/// stays valid if its model is deleted or published again.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ModelPlace {
     /// When the newest version was published.
@@ -140,9 +140,9 @@ pub struct ModelPlace {
     pub name: String,
 }
 
-/// A text that is not a place in the list of models.
+/// The error of parsing a text that is not a position in the list of models.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no place in the list of models")]
+#[error("not a position in the list of models")]
 pub struct ModelPlaceError;
 
 impl fmt::Display for ModelPlace {

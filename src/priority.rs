@@ -1,6 +1,6 @@
 //! Priorities of threads: serving comes first, then long work, then training.
 
-/// The priority of a thread that does not serve, as the amount added to its nice value:
+/// The priority of a thread that does not serve requests. The number is added to its nice value:
 /// <https://man7.org/linux/man-pages/man7/sched.7.html>.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Priority {

@@ -14,11 +14,11 @@ use crate::config::Config;
 use crate::http;
 use crate::worker::Workers;
 
-/// How long workers have to save their jobs when the server stops. A step takes milliseconds. Only a step of
-/// a huge network takes longer; its job resumes from an earlier checkpoint.
+/// How long workers have to save their jobs when the server stops. A step usually takes milliseconds. If the
+/// step of a huge network takes longer, its job resumes from an earlier checkpoint.
 const STOP_WORKERS: Duration = Duration::from_secs(4);
 
-/// How long the database may take to close, since another process may hold it.
+/// How long closing the database may take. Another process may hold its lock.
 const CLOSE: Duration = Duration::from_secs(1);
 
 /// The pause before a background task restarts after a panic.

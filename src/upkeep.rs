@@ -1,4 +1,4 @@
-//! The periodic tasks of a server: rescuing jobs of workers that are gone, sweeping orphans, and retention.
+//! The periodic tasks of a server: rescuing jobs from dead workers, deleting orphaned files, and retention.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use crate::service::{Caller, OperationError, Service};
 use crate::store::{Claim, Ended, Held, OldVersions, Place, Store, StoreError};
 use crate::telemetry::Metrics;
 
-/// How many times per lease its beat is observed.
+/// How many times a lease is observed before it expires.
 const LOOKS: u32 = 10;
 
-/// The observation at which a worker without a beat is checked against the disk.
+/// The observation at which the server checks that the disk accepts writes, if the beat has not changed.
 const PROBE: u32 = 3;
 
 /// A handle to everything that the periodic tasks need.
@@ -37,7 +37,7 @@ pub struct Upkeep {
     pub metrics: Arc<Metrics>,
     /// How long a worker holds its job without a beat.
     pub lease: Duration,
-    /// Crashes of its server, without a new checkpoint in between, after which a job fails.
+    /// A job fails after its server has crashed this many times without a new checkpoint in between.
     pub crashes_max: u32,
     /// The time between two sweeps.
     pub every: Duration,
@@ -48,7 +48,8 @@ pub struct Upkeep {
 }
 
 impl Upkeep {
-    /// Puts the jobs of all workers back in the queue, when none can be alive. Returns their number.
+    /// Puts the jobs of all workers back in the queue. Called when no worker can be alive. Returns the number
+    /// of jobs.
     ///
     /// # Errors
     /// Returns an error if the database fails.
@@ -69,7 +70,7 @@ impl Upkeep {
     /// <https://pkg.go.dev/k8s.io/client-go/tools/leaderelection>.
     ///
     /// A full disk stops every beat. So a worker counts as gone only if a row could be written and two
-    /// renewals are missing since.
+    /// renewals are still missing after that.
     pub async fn watch_leases(&self) {
         let mut ticks = tokio::time::interval(self.lease / LOOKS);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -81,7 +82,7 @@ impl Upkeep {
             let held = match self.store.held().await {
                 Ok(held) => held,
                 Err(error) => {
-                    tracing::warn!(%error, "leases can't be looked at");
+                    tracing::warn!(%error, "leases can't be observed");
                     continue;
                 }
             };
@@ -119,8 +120,8 @@ impl Upkeep {
         }
     }
 
-    /// Runs retention and sweeps, now and then periodically. It may be dropped at any time; the next run
-    /// continues.
+    /// Runs retention and sweeps, once now and then periodically. The future may be dropped at any time. The
+    /// next run continues where it stopped.
     pub async fn run(&self) {
         loop {
             if let Err(error) = self.tidy().await {
@@ -147,7 +148,7 @@ impl Upkeep {
         Ok((self.remove_jobs().await?, self.remove_versions().await?))
     }
 
-    /// Each job is deleted in a commit of its own, so others can write in between.
+    /// Each job is deleted in its own commit, so that other writes can run in between.
     async fn remove_jobs(&self) -> Result<u64, InventoryError> {
         let mut removed = 0;
         let mut place = Place::default();
@@ -170,7 +171,7 @@ impl Upkeep {
         }
     }
 
-    /// The newest version of each model is kept, and so are those that an alias or a job needs.
+    /// Keeps the newest version of each model, and every version that an alias or a job needs.
     async fn remove_versions(&self) -> Result<u64, InventoryError> {
         let old = match self.keep_versions {
             Keep::All => return Ok(0),
@@ -180,7 +181,7 @@ impl Upkeep {
         let mut removed = 0;
         self.registry.refresh().await?;
         for (name, version) in self.store.old_versions(old).await? {
-            // The rows of the newer versions can't be read.
+            // The rows of the newer versions can't be read, so this is the newest version that works.
             if self.registry.newest(&name) == Some(version) {
                 continue;
             }
@@ -188,15 +189,15 @@ impl Upkeep {
                 Ok(()) => removed += 1,
                 Err(OperationError::Store(error)) => return Err(error.into()),
                 // The version is needed, or was deleted already.
-                Err(error) => tracing::debug!(%error, "a version stays"),
+                Err(error) => tracing::debug!(%error, "a version is kept"),
             }
         }
         Ok(removed)
     }
 }
 
-/// Returns the number of observations since the last one: 1. The known-bad twin computes it from the wall
-/// clock.
+/// Returns the number of observations since the last call, which is 1. The known-bad twin computes it from
+/// the wall clock.
 fn looks_since(last: &mut Timestamp, tick: Duration) -> u32 {
     if !fault::has(InjectedFault::WallClock) {
         return 1;

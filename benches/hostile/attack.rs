@@ -1,5 +1,5 @@
-//! The description of an attack, and the common ways to attack: repeat requests, hold connections, leave
-//! answers unread.
+//! The description of an attack, and common ways to attack: repeat requests, hold connections, leave
+//! responses unread.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -46,7 +46,7 @@ pub struct Attack {
     pub defence: &'static str,
     pub kind: Kind,
     pub scene: Scene,
-    /// Statuses that an attacker may get. Getting no answer is always allowed.
+    /// Statuses that an attacker may get. Getting no response is always allowed.
     pub expected: &'static [u16],
     /// The least duration of the attack in seconds, if its defence is a timeout.
     pub seconds_min: u64,
@@ -91,7 +91,8 @@ impl Target {
         Self { address, job, time, until: Arc::default(), got: Arc::default() }
     }
 
-    /// Returns the end of the attack. Its time starts at the first call, after the messages have been made.
+    /// Returns the end of the attack. Its time starts at the first call, after the messages have been
+    /// prepared.
     pub fn until(&self) -> Instant {
         *self.until.get_or_init(|| Instant::now() + self.time)
     }
@@ -145,12 +146,13 @@ pub fn attacker(index: usize, addresses: usize) -> u8 {
     10 + (index % addresses) as u8
 }
 
-/// Runs clients with distinct addresses. Each sends the next request as soon as the last is answered.
+/// Runs clients with distinct addresses. Each sends its next request as soon as it has the response to the
+/// last one.
 pub async fn hammer(target: Target, clients: usize, messages: Vec<Vec<u8>>) {
     hammer_from(target, clients, clients, messages).await;
 }
 
-/// The same for connections that share a smaller number of addresses.
+/// Like [`hammer`], for connections that share a smaller number of addresses.
 pub async fn hammer_from(target: Target, connections: usize, addresses: usize, messages: Vec<Vec<u8>>) {
     let messages: Arc<[Vec<u8>]> = messages.into();
     let mut attackers = JoinSet::new();
@@ -190,7 +192,7 @@ pub async fn ask_again(target: &Target, kept: &mut Option<Connection>, from: u8,
     outcome
 }
 
-/// Connections that send some bytes and are then held until the end of the attack.
+/// Connections that send some bytes and then stay open until the end of the attack.
 pub struct Hold {
     pub connections: usize,
     /// How many addresses the connections come from.
@@ -201,7 +203,7 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// Counts the answers and the connections that the server closes; the rest count as open at the end.
+    /// Counts the responses and the connections that the server closes. The others count as open at the end.
     pub async fn run(self, target: Target) {
         let says: Arc<[u8]> = self.says.into();
         let gate = Arc::new(tokio::sync::Semaphore::new(OPEN_AT_ONCE));
@@ -235,7 +237,7 @@ impl Hold {
     }
 }
 
-/// Connections that send requests and never read the answers.
+/// Connections that send requests and never read the responses.
 pub struct Unread {
     pub connections: usize,
     pub addresses: usize,
@@ -244,7 +246,7 @@ pub struct Unread {
     pub again: bool,
 }
 
-/// The kernel's receive buffer for an unread answer.
+/// The kernel's receive buffer for an unread response.
 const UNREAD_BUFFER_BYTES: u32 = 4096;
 
 impl Unread {

@@ -54,7 +54,7 @@ fn grey_png(side: u32, chunks: &[Vec<u8>], rows: &[u8]) -> Vec<u8> {
     file
 }
 
-/// Returns a colour profile of `inflated_bytes` zeros. In the file it takes about a thousandth of that.
+/// Returns a colour profile of `inflated_bytes` zeros. It takes about a thousandth of that in the file.
 pub fn colour_profile(inflated_bytes: u64) -> Vec<u8> {
     let mut profile = b"profile\0\0".to_vec();
     profile.extend(deflated(&mut io::repeat(0).take(inflated_bytes)));
@@ -79,10 +79,10 @@ fn deflated(from: &mut impl Read) -> Vec<u8> {
 }
 
 /// Returns a progressive JPEG (ITU-T T.81, annex G) of `side` × `side` pixels with `scans` refinements. Each
-/// scan visits every coefficient, and says in a hundred bytes that none of them changes.
+/// scan visits every coefficient. In a hundred bytes it says that none of them changes.
 pub fn jpeg(side: u16, scans: usize) -> Vec<u8> {
     const LAST_OF_BAND: u8 = 63;
-    /// Ends the band in the next 16,384 blocks and as many more as 14 bits say.
+    /// Ends the band in the next 16,384 blocks, plus the number in the following 14 bits.
     const END_OF_BAND_RUN_14: u8 = 0xe0;
     let blocks = usize::from(side).div_ceil(8).pow(2);
     let mut file = vec![0xff, 0xd8];

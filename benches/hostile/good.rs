@@ -1,4 +1,4 @@
-//! The good clients: predictions of one image at a steady pace, whatever the answers are.
+//! The good clients: predictions of one image at a steady pace, whatever the responses are.
 //!
 //! One client keeps its connection and sends a request every 10 ms. The other opens a new connection every
 //! 100 ms. A latency is measured from the time at which the request was due, so that a stalled server does
@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The results of a good client.
 #[derive(Clone, Debug, Default)]
 pub struct Figures {
-    /// Milliseconds from due time to answer, for requests answered with 200.
+    /// Milliseconds from due time to response, for requests that got a 200.
     milliseconds: Vec<f64>,
     /// How often each other result occurred.
     pub refusals: BTreeMap<String, u64>,
@@ -50,8 +50,8 @@ impl Figures {
         self.milliseconds.len() as u64 + self.refused_count()
     }
 
-    /// Returns the latency in milliseconds below which this fraction of all requests was answered, or
-    /// infinity if it was not reached.
+    /// Returns the latency in milliseconds within which this fraction of all requests got a 200. Returns
+    /// infinity if so many never did.
     pub fn quantile(&self, share: f64) -> f64 {
         let mut sorted = self.milliseconds.clone();
         sorted.sort_unstable_by(f64::total_cmp);
@@ -74,7 +74,7 @@ pub struct Good {
     pub newcomer: Figures,
 }
 
-/// The good clients, on a thread of their own so that the attackers can't delay them.
+/// The good clients. They have their own thread, so that the attackers can't delay them.
 pub struct Clients {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Result<Good>>,
@@ -131,7 +131,7 @@ async fn steady(address: SocketAddr, stop: &AtomicBool) -> Figures {
         ask(&mut connection, address, &message, asked, &mut figures).await;
         due += EVERY;
     }
-    // Requests that became due while one was slow.
+    // Skips the requests that became due while one was slow.
     while due < Instant::now() {
         figures.answered(due);
         due += EVERY;

@@ -1,10 +1,10 @@
-//! Attacks a release server with default limits, and reports what the attackers received, what the server
-//! used and how a good client fared meanwhile. The report is the Markdown of `docs/reliability.md`.
+//! Attacks a release server with default limits. Reports what the attackers received, what the server used,
+//! and how a good client fared during the attack. The report is the Markdown of `docs/reliability.md`.
 //!
 //! `cargo bench --bench hostile [-- --before BINARY] [--only NAME] [--seconds N] [--markdown FILE]`
 //!
-//! With `--before` each attack is also made on an older binary, in turns. Everything runs on one machine:
-//! attackers use 127.0.0.10 and up, on threads of low priority as if they ran elsewhere, and the good client
+//! With `--before`, each attack is also made on an older binary, in turns. Everything runs on one machine.
+//! Attackers use 127.0.0.10 and up, on threads of low priority, as if they ran elsewhere. The good client
 //! uses 127.0.0.9. The exit status is 1 if a defence of the binary under test did not hold.
 
 mod attack;
@@ -34,7 +34,7 @@ use tokio::runtime::Runtime;
 use crate::attack::{Attack, Scene};
 use crate::scene::Side;
 
-/// The name for `--only` and `--list` of the part without attacks.
+/// The name in `--only` and `--list` for the part without attacks.
 const WHO: &str = "who-may-ask";
 
 /// The amount added to the nice value of the attackers' threads.
@@ -46,7 +46,7 @@ const FILES_MIN: u64 = 4_096;
 /// Attacks a release server and reports the results
 #[derive(Parser)]
 struct Flags {
-    /// The binary under test [default: that of this build]
+    /// The binary under test [default: the binary of this build]
     #[arg(long, value_name = "PATH")]
     binary: Option<PathBuf>,
 
@@ -199,10 +199,11 @@ fn setting(flags: &Flags, files: &Rlimit) -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     format!(
         "Measured by `cargo bench --bench hostile` on {cores} cores, Linux {}, load {} at the start, {} s per attack and \
-         longer if it is about timeouts, default limits, {} open files for the server. Memory is the peak above what the \
-         idle server held: `VmHWM`, reset before the attack, and `VmRSS` every 10 ms. Latencies are those of single \
-         predictions of a client that sends a request every 10 ms, idle → during the attack, measured from when each was \
-         due. The newcomer opens a new connection for each request. Refused are the requests of both without a 200.\n\n",
+         longer for attacks on timeouts, default limits, {} open files for the server. Memory is the peak minus the memory \
+         of the idle server: the larger of `VmHWM`, reset before the attack, and `VmRSS`, read every 10 ms. Latencies \
+         (idle → during the attack) are of single predictions by a client that sends a request every 10 ms, measured from \
+         the time at which each was due. The newcomer opens a new connection for each request. Requests of either client \
+         without a 200 count as refused.\n\n",
         kernel.trim(),
         load.split(' ').next().unwrap_or_default(),
         flags.seconds,

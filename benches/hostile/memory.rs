@@ -1,7 +1,7 @@
 //! Measures the memory of a process, and its peak.
 //!
-//! The kernel's high-water mark (`VmHWM`, reset through `/proc/PID/clear_refs`) misses nothing but is lost
-//! with the process. `VmRSS` is therefore read every 10 ms as well, and the larger value counts.
+//! The kernel's high-water mark (`VmHWM`, reset through `/proc/PID/clear_refs`) misses nothing, but it is
+//! lost when the process ends. So `VmRSS` is read every 10 ms as well, and the larger value counts.
 
 use std::fs;
 use std::sync::Arc;
@@ -64,7 +64,7 @@ pub struct Seen {
     /// The peak in bytes.
     pub peak: u64,
     pub end: End,
-    /// Whether the kernel's high-water mark could be reset. Without it a peak of a few milliseconds may be
+    /// Whether the kernel's high-water mark could be reset. If not, a peak of a few milliseconds may be
     /// missed.
     pub has_high_water: bool,
 }

@@ -7,17 +7,17 @@ use std::io::{self, ErrorKind};
 /// How a request or a connection ended, as its client saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
-    /// A complete answer.
+    /// A complete response.
     Status(u16),
-    /// The status arrived, then the server closed the connection before the end of the answer.
+    /// The status arrived. Then the server closed the connection before the end of the response.
     Cut(u16),
-    /// The status arrived, but the answer was not complete at the end of the attack.
+    /// The status arrived, but the response was not complete at the end of the attack.
     Waiting(u16),
-    /// The server closed the connection without an answer.
+    /// The server closed the connection without a response.
     Closed,
-    /// The server reset the connection without an answer.
+    /// The server reset the connection without a response.
     Reset,
-    /// The connection was open at the end of the attack, without an answer.
+    /// The connection was open at the end of the attack, without a response.
     Open,
     /// The connection could not be opened.
     Refused,

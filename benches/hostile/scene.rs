@@ -104,7 +104,7 @@ fn data(folder: &TempDir) -> PathBuf {
     folder.path().join("data")
 }
 
-/// Sends one request and returns the answer.
+/// Sends one request and returns the response.
 pub async fn ask(address: SocketAddr, message: &[u8]) -> Result<(u16, Value)> {
     let mut connection = Connection::open(loopback(PREPARER), address).await?;
     let answer = connection.ask(message).await.map_err(|outcome| anyhow::anyhow!("{outcome}"))?;
@@ -162,7 +162,7 @@ async fn long_job(binary: &Path, models: &TempDir, files: &Rlimit) -> Result<(Te
     Ok((folder, job.into()))
 }
 
-/// Returns a folder with many rows like that of an ended job, as after years of use.
+/// Returns a folder with many copies of the row of an ended job, as after years of use.
 async fn many_jobs(models: &TempDir) -> Result<TempDir> {
     let folder = tempfile::tempdir()?;
     copy(&data(models), &data(&folder))?;

@@ -1,5 +1,5 @@
-//! Compares single predictions of two binaries, in turns: the cost of the limits for clients that respect
-//! them.
+//! Compares single predictions of two binaries, in turns. This is the cost of the limits for clients that
+//! respect them.
 
 use std::fs;
 use std::net::SocketAddr;

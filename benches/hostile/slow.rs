@@ -30,7 +30,7 @@ pub enum Mode {
 /// The program's judgement of the server.
 #[derive(Clone, Debug)]
 pub enum Verdict {
-    /// The number of probes that the server answered, and the number of all probes.
+    /// The number of probes that got a response, and the number of all probes.
     Available(usize, usize),
     /// Why the program did not run.
     Skipped(String),
@@ -160,7 +160,7 @@ fn wait(child: &mut Child, within: Duration) -> Option<()> {
     None
 }
 
-/// The last column of the report is 0 in each second in which the server did not answer a probe.
+/// The last column of the report is 0 in each second in which a probe got no response.
 fn available(report: &Path) -> Result<Verdict> {
     let text = fs::read_to_string(report).context("slowhttptest wrote no report")?;
     let mut lines = text.lines();

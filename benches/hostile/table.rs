@@ -15,7 +15,8 @@ const HEADER: &str = "\
 | --- | --- | --- | --- | --: | --: | --: | --: | --: | --: | --: |
 ";
 
-/// Returns the tables of attacks on memory and of attacks that starve others, then the meaning of each name.
+/// Returns the tables of the attacks on memory and of the attacks that starve others, each with the meaning
+/// of the names.
 pub fn of_attacks(rows: &[Row]) -> String {
     let mut text = String::new();
     for (kind, title) in [(Kind::Memory, "Memory"), (Kind::Starvation, "Starvation")] {
@@ -77,7 +78,7 @@ fn milliseconds(value: f64) -> String {
     }
 }
 
-/// Returns the table of single requests: the expected answer, and that of each side.
+/// Returns the table of single requests: the expected response, and the response of each side.
 pub fn of_cases(sides: &[(&'static str, Vec<(Case, Came)>)]) -> String {
     let Some((_, first)) = sides.first() else { return String::new() };
     let labels: Vec<&str> = sides.iter().map(|(label, _)| *label).collect();

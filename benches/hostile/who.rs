@@ -1,4 +1,5 @@
-//! Checks which hosts, sites and framings are accepted: single requests, each with its expected answer.
+//! Checks which hosts, sites and framings are accepted. Each check is a single request with its expected
+//! response.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use crate::wire::{Connection, get, loopback};
 const STRANGER: u8 = 7;
 const WITHIN: Duration = Duration::from_secs(10);
 
-/// A request and its expected answer.
+/// A request and its expected response.
 pub struct Case {
     pub what: String,
     pub status: u16,
@@ -42,7 +43,7 @@ fn shown(status: u16, code: &str) -> String {
     if code.is_empty() { status.to_string() } else { format!("{status} `{code}`") }
 }
 
-/// The answer that was received.
+/// The response that was received.
 #[derive(Clone, Debug)]
 pub struct Came {
     pub shown: String,
@@ -118,7 +119,7 @@ fn hosts(port: u16) -> Vec<Case> {
     ]
 }
 
-/// Requests that a page of another site can make a browser send. Those that change something come last.
+/// Requests that a page of another site can make a browser send. Requests that change something come last.
 fn other_sites(job: &str, port: u16) -> Vec<Case> {
     const JSON: &str = "Content-Type: application/json";
     let (delete, cancel) =

@@ -1,4 +1,4 @@
-//! HTTP/1.1 by hand: what an attacker writes to a socket, and what it receives.
+//! Hand-written HTTP/1.1: what an attacker writes to a socket, and what it receives.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -14,7 +14,7 @@ use crate::outcome::Outcome;
 /// How many bytes of a body are kept. The rest is read and discarded.
 const KEPT_BYTES: usize = 16 * 1024;
 
-/// The end of the status in the first line of an answer, `HTTP/1.1 200`.
+/// The end of the status in the first line of a response, `HTTP/1.1 200`.
 const STATUS_END: usize = 12;
 
 /// The largest head that is read, in bytes.
@@ -62,7 +62,7 @@ pub fn post(path: &str, body: &str) -> Vec<u8> {
     request("POST", path, &[("Content-Type", "application/json")], body.as_bytes())
 }
 
-/// A complete answer.
+/// A complete response.
 #[derive(Clone, Debug, Default)]
 pub struct Answer {
     pub status: u16,
@@ -91,7 +91,7 @@ pub struct Connection {
     stream: TcpStream,
     /// Bytes that were received and not parsed yet.
     received: Vec<u8>,
-    /// The status of the answer that is being read.
+    /// The status of the response that is being read.
     begun: Option<u16>,
 }
 
@@ -116,7 +116,7 @@ impl Connection {
         self.stream.write_all(bytes).await
     }
 
-    /// Sends a request and reads the answer, which may arrive before all is sent.
+    /// Sends a request and reads the response, which may arrive before the whole request is sent.
     pub async fn ask(&mut self, message: &[u8]) -> Result<Answer, Outcome> {
         self.begun = None;
         let is_sent = self.send_until_answered(message).await;
@@ -125,7 +125,7 @@ impl Connection {
         Ok(answer)
     }
 
-    /// Like [`Self::ask`], but returns the outcome, and whether the connection can take another request.
+    /// Like [`Self::ask`], but returns the outcome and whether the connection can take another request.
     pub async fn outcome(&mut self, message: &[u8]) -> (Outcome, bool) {
         match self.ask(message).await {
             Ok(answer) => (Outcome::Status(answer.status), !answer.closes),
@@ -133,7 +133,7 @@ impl Connection {
         }
     }
 
-    /// Returns whether everything was sent before an answer or the end arrived.
+    /// Returns whether everything was sent before a response or the end arrived.
     async fn send_until_answered(&mut self, message: &[u8]) -> bool {
         let (mut read, mut write) = self.stream.split();
         let mut sending = pin!(write.write_all(message));
@@ -148,7 +148,7 @@ impl Connection {
         }
     }
 
-    /// Reads one answer.
+    /// Reads one response.
     pub async fn answer(&mut self) -> Result<Answer, Outcome> {
         let head = self.take_head().await.map_err(|error| Outcome::of_error(&error))?;
         let mut lines = head.split("\r\n");
@@ -241,7 +241,7 @@ impl Connection {
         self.stream.read_buf(&mut self.received).await
     }
 
-    /// Returns the state of a connection on which nobody waits for an answer. Does not block.
+    /// Returns the state of a connection on which nobody waits for a response. Does not block.
     pub fn state(&mut self) -> Outcome {
         let mut piece = [0; 1024];
         let mut end = Outcome::Open;
@@ -267,9 +267,8 @@ impl Connection {
         if has_ended { Outcome::Cut(status) } else { Outcome::Waiting(status) }
     }
 
-    /// Returns whether the server has closed the connection, even if much would have to be read before the
-    /// close is seen. The kernel's table then lists the other end as not established (proc(5),
-    /// `/proc/net/tcp`).
+    /// Returns whether the server has closed the connection, without reading what it has sent. After the
+    /// close, the kernel's table lists the other end as not established (proc(5), `/proc/net/tcp`).
     fn has_server_ended(&self) -> Option<bool> {
         const ESTABLISHED: &str = "01";
         let (own, server) = (self.stream.local_addr().ok()?, self.stream.peer_addr().ok()?);
@@ -282,7 +281,7 @@ impl Connection {
         Some(state != Some(ESTABLISHED))
     }
 
-    /// Sends a byte each second until the server answers or closes the connection.
+    /// Sends a byte each second until the server responds or closes the connection.
     pub async fn drip(&mut self, byte: u8) -> Outcome {
         loop {
             if timeout(DRIP_EVERY, self.stream.readable()).await.is_ok() {

@@ -77,9 +77,9 @@ def several(server, server_of_many):
         together.append(rate(server_of_many, [job()] * JOBS_AT_ONCE, images))
     pairs = [both / one for one, both in zip(alone, together, strict=True)]
     return (
-        f"One job at a time trains {count(statistics.median(alone))} images/s, {JOBS_AT_ONCE} at once in sum "
-        f"{count(statistics.median(together))}: {statistics.median(pairs):.0%} of it, the median of {ROUNDS} pairs "
-        f"({min(pairs):.0%} – {max(pairs):.0%}). From request to result."
+        f"One job at a time trains {count(statistics.median(alone))} images/s. {JOBS_AT_ONCE} jobs in parallel "
+        f"train {count(statistics.median(together))} images/s together: {statistics.median(pairs):.0%} of that, the "
+        f"median of {ROUNDS} pairs ({min(pairs):.0%} – {max(pairs):.0%}). Times are from request to result."
     )
 
 
@@ -95,8 +95,8 @@ def beside_a_neighbour(server, server_of_one):
             finally:
                 neighbour.kill()
     return (
-        f"Two threads beside a process that eats one of two cores train {statistics.median(pairs):.2f} times as fast as "
-        f"one thread that has the machine for itself, the median of {ROUNDS} pairs ({min(pairs):.2f} – {max(pairs):.2f})."
+        f"Next to a process that uses up one of two cores, two threads train {statistics.median(pairs):.2f} times as fast "
+        f"as one thread alone on the machine, the median of {ROUNDS} pairs ({min(pairs):.2f} – {max(pairs):.2f})."
     )
 
 
@@ -128,7 +128,7 @@ def default_job(binary, folder):
         server.wait_until(server.submit({}), ("succeeded",), JOB_SECONDS)
         status = pathlib.Path(f"/proc/{server.process.pid}/status").read_text()
     line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
-    return f"The server at its peak, default job included: {int(line.split()[1]) * 1024 / 1e6:.0f} MB."
+    return f"Peak memory of the server, including the default job: {int(line.split()[1]) * 1024 / 1e6:.0f} MB."
 
 
 def many_images():
@@ -139,9 +139,9 @@ def many_images():
     found = json.loads(done.stdout)
     grown = found["bytes_most"] - found["bytes_before"]
     return (
-        f"MNIST a hundred times over through the library, {count(found['images'])} images, "
-        f"{found['data_bytes'] / 1e9:.2f} GB: an epoch of `mlp` takes {grown / 1e6:.0f} MB beside the data at its "
-        f"peak, {grown / found['data_bytes']:.1%} of it, at {count(found['images_per_second'])} images/s."
+        f"MNIST repeated a hundred times, through the library ({count(found['images'])} images, "
+        f"{found['data_bytes'] / 1e9:.2f} GB): an epoch of `mlp` takes {grown / 1e6:.0f} MB at its peak in addition to "
+        f"the data, {grown / found['data_bytes']:.1%} of its size, at {count(found['images_per_second'])} images/s."
     )
 
 

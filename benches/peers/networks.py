@@ -59,7 +59,7 @@ class Network:
 
     @property
     def is_plain(self):
-        """Whether it has neither batch-norm nor augmentation."""
+        """Whether the network has neither batch-norm nor augmentation."""
         return self.augment is None and NORM not in self.layers
 
     @property

@@ -1,4 +1,4 @@
-"""Other programs."""
+"""Runs other programs."""
 
 import os
 import subprocess

@@ -27,7 +27,7 @@ def opening(results, rounds, load, missing):
     today = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
     yield (
         f"Measured {today} by `benches/peers/run.py`: {versions}; {results.about['machine']}, load {load:.1f} "
-        f"at the start. Figures are medians of {rounds} rounds in turns, with the smallest and the largest in "
+        f"at the start. Figures are medians of {rounds} interleaved rounds, with the smallest and the largest in "
         "brackets."
     )
     if missing:
@@ -56,19 +56,19 @@ def summary(standings, peak):
     rivals = ["best PyTorch", "× PyTorch", "needed", "best JAX", "× JAX", "needed"]
     yield table(["network", "chainrule, images/s", *rivals, "met", "of peak"], rows)
     yield (
-        "Training on MNIST, cross-entropy; chainrule by the sum of its epochs, a rival at its best number of "
-        f"threads. `needed` is what we ask of chainrule on a machine with {machine.instructions()}."
+        "Training on MNIST with cross-entropy. The time of chainrule is the sum of its epochs; a rival runs with its "
+        f"best number of threads. `needed` is the lead that we require on a machine with {machine.instructions()}."
     )
     if peak:
         yield (
-            f"Peak: {peak.flops / 1e9:,.0f} GFLOP/s, the multiply-adds of {machine.CORES} cores as measured. "
-            "The share of it counts the operations of the dense mathematics, forward and backward, without "
-            "the gradient of the first layer's input; who skips products with zero can exceed it."
+            f"Peak: {peak.flops / 1e9:,.0f} GFLOP/s, the measured rate of multiply-adds on {machine.CORES} cores. "
+            "`of peak` counts the operations of the dense mathematics, forward and backward, without the "
+            "gradient of the first layer's input. Code that skips products with zero can exceed the peak."
         )
         yield "![roofline](docs/roofline.svg)"
         yield (
-            "Bytes are the least that a step moves: its images as float32, weights and the optimizer's moments "
-            "in and out once. Networks of one intensity stand side by side."
+            "Bytes are the least that a step must move: its images as float32, and the weights and the optimizer's "
+            "moments read and written once. Networks with equal intensity are drawn side by side."
         )
 
 
@@ -128,7 +128,7 @@ def server(results):
     yield (
         f"`wrk` with {serving.WRK_THREADS} threads and {serving.WRK_CONNECTIONS} connections for "
         f"{serving.WRK_SECONDS} s on the same machine; a prediction is one image of 784 bytes. `GET /healthz` "
-        "with the same settings is the yardstick."
+        "with the same settings is the reference."
     )
     rows = []
     for contender, runs in runs_of.items():
@@ -168,7 +168,7 @@ def check_place(path, name="measured"):
     except OSError as error:
         raise BenchError(f"{path} cannot be read: {error.strerror}") from error
     if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
-        raise BenchError(f"{path} needs one {begin} and, behind it, one {end}")
+        raise BenchError(f"{path} needs one {begin} and, after it, one {end}")
     return text
 
 

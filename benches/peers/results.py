@@ -27,7 +27,7 @@ class Results:
             self.runs = kept["runs"]
 
     def measure(self, subject, contender, turn, run):
-        """Adds the result of `run`, which gets the earlier runs, unless this round has a result already."""
+        """Adds the result of `run`, unless this round has a result already. `run` gets the earlier runs."""
         runs = self.runs.setdefault(subject, {}).setdefault(contender, [])
         if turn < len(runs):
             return

@@ -1,4 +1,4 @@
-"""The rivals: those that this machine has, and a run of each in its own process."""
+"""The rivals that this machine has. Each of them runs in its own process."""
 
 import functools
 import json
@@ -44,7 +44,7 @@ class Rivals:
             except BenchError:
                 if library == "PyTorch":
                     raise
-                self.missing.append(f"{library}: the Python that was given cannot import `{module}`")
+                self.missing.append(f"{library}: the given Python can't import `{module}`")
         if rust.is_file():
             lock = tomllib.loads((HERE / "rust/Cargo.lock").read_text())
             locked = {package["name"]: package["version"] for package in lock["package"]}

@@ -1,4 +1,4 @@
-"""chainrule and its rivals, on this machine.
+"""Compares chainrule with its rivals on this machine.
 
     cargo build --release --bins --examples
     cargo build --release --manifest-path benches/peers/rust/Cargo.toml
@@ -87,7 +87,7 @@ def measure(args, networks):
 
 
 def arguments():
-    parser = argparse.ArgumentParser(description="chainrule beside its rivals, on this machine.")
+    parser = argparse.ArgumentParser(description="Compares chainrule with its rivals on this machine.")
     parser.add_argument("--python", required=True, help="a Python that can import torch")
     parser.add_argument("--binary", type=pathlib.Path, default=ROOT / "target/release/chainrule")
     parser.add_argument("--rust", type=pathlib.Path, default=HERE / "rust/target/release/peers")
@@ -118,7 +118,7 @@ def main():
         if args.write:
             report.check_place(BENCHMARKS)
         if (load := os.getloadavg()[0]) > BUSY_LOAD:
-            say(f"warning: the machine is busy (load {load:.1f}), the rivals' threads suffer from that most")
+            say(f"warning: the machine is busy (load {load:.1f}), which slows down the rivals' threads most")
         results, missing = measure(args, networks)
         text = report.make(results, networks, args.rounds, load, missing)
         print(text)

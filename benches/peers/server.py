@@ -69,7 +69,7 @@ class Server:
             for line in text.split(b"\n")[:-1]:
                 if line.startswith(LINE_START):
                     return line.removeprefix(LINE_START).decode().strip()
-        raise BenchError(f"the server did not say where it listens; its log ends\n{self._log_tail()}")
+        raise BenchError(f"the server did not print its address; its log ends\n{self._log_tail()}")
 
     def _wait_until_ready(self, deadline):
         status = None
@@ -90,7 +90,7 @@ class Server:
         return os.pread(fd, LOG_TAIL_BYTES, begin).decode(errors="replace")
 
     def ask(self, method, path, body=None, media_type="application/json"):
-        """The status and the bytes of the answer."""
+        """The status and the bytes of the response."""
         connection = http.client.HTTPConnection(self.address, timeout=ANSWER_SECONDS)
         try:
             connection.request(method, path, body, {"Content-Type": media_type} if body else {})
@@ -100,7 +100,7 @@ class Server:
             connection.close()
 
     def json(self, method, path, body=None, media_type="application/json"):
-        """The answer as JSON. Any status but success is an error."""
+        """The response as JSON. Any status other than success is an error."""
         status, answer = self.ask(method, path, body, media_type)
         if not 200 <= status < 300:
             raise BenchError(f"{method} {path} answered {status}: {answer.decode(errors='replace')}")

@@ -1,4 +1,4 @@
-"""How fast the server starts, and how fast it answers the requests of `wrk`."""
+"""How fast the server starts, and how fast it responds to `wrk`."""
 
 import json
 import os
@@ -69,5 +69,5 @@ def measure_serving(results, server, rounds, image, folder):
         for turn in range(rounds):
             results.measure("serving", f"predict, {load}", turn, lambda _: wrk_once(server, PREDICT, body))
             results.measure("serving", f"healthz, {load}", turn, lambda _: wrk_once(server, HEALTH))
-    # Fails if the job has ended, because then it was no load until the end.
+    # Fails if the job has ended, because then part of the measurement ran without it.
     server.cancel(job_id, ours.JOB_SECONDS)

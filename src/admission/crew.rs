@@ -45,7 +45,8 @@ impl Crew {
         }
     }
 
-    /// Runs `task` and returns its result. A task whose caller is gone before it begins is skipped.
+    /// Runs `task` and returns its result. If the caller is gone before the task begins, the task
+    /// is skipped.
     ///
     /// # Errors
     /// Returns an error if the task panics or the crew has been dismissed.
@@ -78,7 +79,7 @@ fn work(tasks: &Mutex<Receiver<Task>>) {
     loop {
         let task = tasks.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(task) = task else { return };
-        // A panic drops the task's sender, which tells the caller that no result will come.
+        // A panic drops the task's sender, so the caller learns that no result will come.
         let _ = catch_unwind(AssertUnwindSafe(task));
     }
 }

@@ -41,7 +41,7 @@ impl Lane {
         }
     }
 
-    /// Returns whether the work of this lane takes so long that it runs on threads of lower priority.
+    /// Returns whether this lane's work takes so long that it runs on threads of lower priority.
     pub fn is_long(self) -> bool {
         match self {
             Self::Batch | Self::Pictures | Self::Lab | Self::Text => true,
@@ -118,7 +118,7 @@ struct Inner {
     state: Mutex<State>,
 }
 
-/// Invariant: no request waits that could begin. A place that becomes free is passed on at once.
+/// Invariant: no request that could run is left waiting. A place that becomes free is passed on at once.
 #[derive(Debug, Default)]
 struct State {
     running: usize,

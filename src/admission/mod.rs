@@ -90,8 +90,8 @@ pub struct AdmissionLimits {
 }
 
 impl AdmissionLimits {
-    /// Returns how many of `memory_bytes_max` bytes one request can be charged, besides its connection and a
-    /// small body. A request that needs more can never be admitted.
+    /// Returns how many of `memory_bytes_max` bytes one request can be charged, not counting its connection
+    /// and a small body. A request that needs more can never be admitted.
     pub fn charge_max(memory_bytes_max: usize) -> usize {
         Share::large_of_peer(memory_bytes_max) - 2 * SMALL_BYTES
     }
@@ -128,7 +128,7 @@ impl Admission {
             waits: Share::of_places(limits.waits_max),
             streams: Share::of_places(limits.streams_max),
             lanes: Arc::new(lanes),
-            // The extra thread compresses answers, so an answer never waits for long work to end.
+            // The extra thread compresses responses, so that a response never waits for long work to end.
             crew: Arc::new(Crew::start(threads + 1)?),
             turn: Arc::new(Semaphore::new(1)),
             charge_max: AdmissionLimits::charge_max(limits.memory_bytes_max),
@@ -142,7 +142,8 @@ impl Admission {
         self.connections.take(peer, 1)
     }
 
-    /// Returns whether `peer` has all its connections, or all the memory that it may have in small charges.
+    /// Returns whether `peer` has used up its share of connections, or its share of memory for small
+    /// charges.
     pub fn has_its_share(&self, peer: Peer) -> bool {
         self.connections.is_spent(peer, 1) || self.memory.is_spent(peer, SMALL_BYTES)
     }
@@ -150,8 +151,8 @@ impl Admission {
     /// Charges `bytes` of memory to `peer`.
     ///
     /// # Errors
-    /// Returns an error if all requests or those of this peer hold too much, or if no request can have
-    /// `bytes`.
+    /// Returns an error if all requests together or those of this peer hold too much, or if `bytes` is more
+    /// than any request can have.
     pub fn charge(&self, peer: Peer, bytes: usize) -> Result<Charge, Refusal> {
         self.can_be(bytes)?;
         self.memory.take(peer, bytes).ok_or(Refusal::Memory)
@@ -172,8 +173,8 @@ impl Admission {
         self.memory.nothing(peer, Purpose::Body)
     }
 
-    /// Waits until this body may read on. Long bodies take turns (first come, first served), and each turn
-    /// first lets other ready tasks run.
+    /// Waits until this body may be read further. Long bodies take turns, first come, first served. Each
+    /// turn lets other ready tasks run first.
     pub async fn turn(&self) {
         // The semaphore is never closed.
         let _turn = self.turn.acquire().await;
@@ -211,8 +212,8 @@ impl Admission {
     /// Waits until work of this price may begin.
     ///
     /// # Errors
-    /// Returns an error if the queue of the lane is full, if place and memory are not free in time, or if no
-    /// request can have so much memory.
+    /// Returns an error if the queue of the lane is full, if the place or the memory is not free in time, or
+    /// if the memory is more than any request can have.
     pub async fn admit(&self, price: Price, peer: Peer) -> Result<Ticket, Refusal> {
         self.can_be(price.memory_bytes)?;
         let ticket = |place: LanePlace, charge: Charge| {
@@ -242,8 +243,8 @@ impl Admission {
         tokio::time::timeout(queue.limits().wait, admitted).await.map_err(|_| lacks)
     }
 
-    /// Waits for a place for work that has begun and made way to others. It has no time limit and needs no
-    /// room in the queue.
+    /// Waits for a place for work that has begun and has made way for others. The wait has no time limit and
+    /// takes no seat in the queue.
     pub async fn again(&self, lane: Lane, peer: Peer, charge: Charge) -> Ticket {
         Ticket::new(self.lanes[lane as usize].wait(peer).await, charge, Arc::clone(&self.crew), false)
     }

@@ -5,7 +5,7 @@ use super::Lane;
 pub struct Price {
     /// The lane that the work runs in.
     pub lane: Lane,
-    /// Bytes held while the work runs, its answer included.
+    /// Bytes held while the work runs, including its result.
     pub memory_bytes: usize,
     /// Whether the work takes less time than handing it to another thread would.
     pub is_instant: bool,

@@ -6,18 +6,18 @@ use tokio::sync::futures::Notified;
 
 use super::Peer;
 
-/// The fraction of the memory that is reserved for small charges (one part in `RESERVE_OF`), so that large
-/// requests can't shut them out.
+/// One part in `RESERVE_OF` of the memory is reserved for small charges, so that large requests can't block
+/// small ones.
 const RESERVE_OF: usize = 4;
 
 /// The largest small charge, in bytes.
 pub const SMALL_BYTES: usize = 64 << 10;
 
-/// The fraction of the memory for large charges that bodies may take (one part in `BODIES_OF`), so that
-/// waiting bodies leave memory for the work on others.
+/// Bodies may take one part in `BODIES_OF` of the memory for large charges. So waiting bodies leave memory
+/// for the work on others.
 const BODIES_OF: usize = 3;
 
-/// The least number of bytes whose release wakes the requests that wait for memory.
+/// The least number of released bytes that wakes requests waiting for memory.
 const FREED_BYTES_MIN: usize = 16 << 10;
 
 /// A limited amount that all peers share. One peer can never have all of it.
@@ -93,8 +93,8 @@ pub struct Charge {
 
 impl Share {
     /// A share of `max` bytes. A quarter is reserved for charges of at most [`SMALL_BYTES`]. A large charge
-    /// is refused if its peer would then hold more than 9/16 of all bytes, a small one if its peer would hold
-    /// more than 7/8. Large bodies can have a third of what large charges can have.
+    /// is refused if its peer would then hold more than 9/16 of all bytes, and a small charge if its peer
+    /// would hold more than 7/8. Large bodies can have a third of the memory for large charges.
     pub fn of_bytes(max: usize) -> Arc<Self> {
         let large_max = Self::large(max);
         Arc::new(Self {
@@ -110,17 +110,17 @@ impl Share {
         })
     }
 
-    /// Returns what large charges together may take of `max` bytes.
+    /// Returns how many of `max` bytes all large charges together may take.
     fn large(max: usize) -> usize {
         max - max / RESERVE_OF
     }
 
-    /// Returns what the large charges of one peer may take of `max` bytes.
+    /// Returns how many of `max` bytes the large charges of one peer may take.
     pub fn large_of_peer(max: usize) -> usize {
         Self::large(max) - Self::large(max) / 4
     }
 
-    /// Returns what the large bodies of one peer may take of `max` bytes.
+    /// Returns how many of `max` bytes the large bodies of one peer may take.
     pub fn bodies_of_peer(max: usize) -> usize {
         Self::large_of_peer(max) / BODIES_OF
     }
@@ -156,7 +156,7 @@ impl Share {
         Charge { share: Arc::clone(self), peer, purpose, amount: 0 }
     }
 
-    /// Returns a future that completes at the next release of at least `FREED_BYTES_MIN`.
+    /// Returns a future that completes when at least `FREED_BYTES_MIN` are released.
     pub fn freed(&self) -> Notified<'_> {
         self.freed.notified()
     }
@@ -166,7 +166,7 @@ impl Share {
         self.lock().of_all.total
     }
 
-    /// Returns whether `more` would exceed what `peer` may have.
+    /// Returns whether `more` would exceed the share of `peer`.
     pub fn is_spent(&self, peer: Peer, more: usize) -> bool {
         self.lock().of_peers.get(&peer).is_some_and(|taken| taken.total + more > self.peer_max)
     }
@@ -216,7 +216,7 @@ impl Share {
 }
 
 impl Charge {
-    /// Changes the charge to `amount`. Returns `false` and leaves it as it is if there is no room.
+    /// Changes the charge to `amount`. Returns `false` and leaves the charge unchanged if there is no room.
     pub fn resize(&mut self, amount: usize) -> bool {
         let is_changed = self.share.change(self.peer, self.purpose, self.amount, amount);
         if is_changed {

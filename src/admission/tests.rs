@@ -165,7 +165,7 @@ async fn the_place_of_a_waiter_that_gave_up_goes_to_the_next() {
     assert!(place.is_wanted());
     drop(gone_before);
     drop(place);
-    // This request has been given the place, and ends without taking it.
+    // This request has been given the place, but ends without taking it.
     drop(gone_after);
     let place = stays.await;
     assert!(!place.is_wanted());

@@ -16,7 +16,7 @@ pub struct Ticket {
     is_instant: bool,
 }
 
-/// Tells running work whether it should stop or make way.
+/// Lets running work check whether it should stop or make way.
 #[derive(Debug)]
 pub struct Stop<'a> {
     /// Cancelled when nobody waits for the result any more. `None` for instant work, which is never
@@ -47,8 +47,8 @@ impl Stop<'_> {
         }
     }
 
-    /// Returns whether another peer waits for this place. Work that can continue later
-    /// ([`Admission::again`](super::Admission::again)) then makes way.
+    /// Returns whether another peer waits for this place. Work that can continue later then makes way, and
+    /// resumes with [`Admission::again`](super::Admission::again).
     pub fn is_place_wanted(&self) -> bool {
         self.place.is_wanted()
     }
@@ -90,8 +90,7 @@ impl Ticket {
         if is_long {
             crew.run(task);
         } else {
-            // The lane bounds the number of these tasks, so the pool of blocking threads is never exhausted by
-            // them.
+            // The lane bounds the number of these tasks, so they never exhaust the pool of blocking threads.
             drop(tokio::task::spawn_blocking(task));
         }
         receiver.await.map_err(|_| WorkError::Lost)

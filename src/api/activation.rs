@@ -54,9 +54,9 @@ pub struct CurvePoint {
 pub struct Saturation {
     /// The threshold, 0.01.
     pub threshold: f64,
-    /// It does so for all smaller `x`; null if it never does.
+    /// The derivative stays below the threshold for all smaller `x`; null if there is no such `x`.
     pub below: Option<f64>,
-    /// It does so for all greater `x`; null if it never does.
+    /// The derivative stays below the threshold for all greater `x`; null if there is no such `x`.
     pub above: Option<f64>,
 }
 

@@ -15,7 +15,7 @@ pub struct DatasetList {
 /// A data set in a list.
 #[derive(Serialize, ToSchema)]
 pub struct DatasetEntry {
-    /// Its name.
+    /// The name to use in requests and paths.
     pub name: String,
     /// Number of classes.
     pub classes: usize,
@@ -26,7 +26,7 @@ pub struct DatasetEntry {
 /// A data set with its statistics.
 #[derive(Serialize, ToSchema)]
 pub struct Dataset {
-    /// Its name.
+    /// The name to use in requests and paths.
     pub name: String,
     /// Names of the classes; a label is an index in this list.
     pub classes: Vec<String>,

@@ -16,7 +16,7 @@ pub struct GraphRequest {
     pub inputs: Option<BTreeMap<String, f64>>,
 }
 
-/// An expression differentiated: its nodes, the gradient by each input, and where it comes from.
+/// A differentiated expression: its nodes, the gradient by each input, and the paths of the gradient.
 #[derive(Serialize, ToSchema)]
 pub struct Graph {
     /// The value of the expression.
@@ -25,7 +25,7 @@ pub struct Graph {
     pub gradients: BTreeMap<String, f64>,
     /// Every node: the inputs in order of their names, then constants and operations as they are made.
     pub nodes: Vec<GraphNode>,
-    /// Id of the node whose value is that of the expression.
+    /// Id of the node whose value is the value of the expression.
     pub output: usize,
     /// The paths from each input to the output; empty if there are more than 1,000 or they are too long.
     pub paths: BTreeMap<String, Vec<GraphPath>>,
@@ -33,7 +33,8 @@ pub struct Graph {
     pub path_counts: BTreeMap<String, f64>,
     /// The derivative by each input as a central difference; null if no two step sizes agree.
     pub numerical: BTreeMap<String, Option<f64>>,
-    /// The largest `|a − n| / max(|a|, |n|, 10⁻⁴)` of a gradient and its central difference; null without one.
+    /// The largest `|a − n| / max(|a|, |n|, 10⁻⁴)` of a gradient and its central difference; null if there is
+    /// no central difference.
     pub max_relative_error: Option<f64>,
     /// The backward pass, one product after the other.
     pub steps: Vec<GraphStep>,
@@ -91,7 +92,7 @@ pub enum GraphOperation {
 pub struct GraphPath {
     /// The nodes of the path, from the input to the output.
     pub nodes: Vec<usize>,
-    /// The derivative of each node but the first by the one before it.
+    /// The derivative of each node by the node before it on the path, from the second node on.
     pub factors: Vec<f64>,
     /// The product of the factors; null if it overflows.
     pub product: Option<f64>,

@@ -20,7 +20,7 @@ pub struct TraceRequest {
     pub scale: Option<Scale>,
     /// An example of a data set. Send this or `image`.
     pub example: Option<ExampleRequest>,
-    /// The class that the model should predict; by default that of the example.
+    /// The class that the model should predict; by default the class of the example.
     #[schema(minimum = 0)]
     pub label: Option<usize>,
     /// Learning rate of the update `w ← w − rate · ∂L/∂w`.
@@ -42,7 +42,7 @@ pub struct MicroscopeRequest {
     pub scale: Option<Scale>,
     /// An example of a data set. Send this or `image`.
     pub example: Option<ExampleRequest>,
-    /// The class that the model should predict; by default that of the example.
+    /// The class that the model should predict; by default the class of the example.
     #[schema(minimum = 0)]
     pub label: Option<usize>,
     /// The loss to differentiate.
@@ -184,17 +184,17 @@ pub struct Microscope {
     pub gradient: f64,
     /// `(L(w + h) − L(w − h)) / 2h`; null at or near a kink of relu or max-pooling.
     pub numerical: Option<f64>,
-    /// `|a − n| / max(|a|, |n|, 10⁻⁴)` of the two; null without `numerical`.
+    /// `|a − n| / max(|a|, |n|, 10⁻⁴)` of the two gradients; null without `numerical`.
     pub relative_error: Option<f64>,
     /// The number of outputs that use the parameter.
     pub uses: usize,
-    /// The number of these whose input and error are not 0.
+    /// The number of these outputs whose input and error are not 0.
     pub reached: usize,
     /// The strongest uses, at least one.
     pub terms: Vec<Term>,
     /// The strongest paths from the parameter to the loss.
     pub paths: Vec<PathTrace>,
-    /// All of this as text.
+    /// The whole result as text.
     pub text: String,
 }
 
@@ -214,7 +214,7 @@ pub struct Term {
 /// A path from the parameter to the loss.
 #[derive(Serialize, ToSchema)]
 pub struct PathTrace {
-    /// The product of all local derivatives: this path's part of the gradient.
+    /// The product of all local derivatives, which is this path's part of the gradient.
     pub product: f64,
     /// The values on the path.
     pub steps: Vec<PathStep>,
@@ -270,7 +270,7 @@ pub struct Explanations {
     pub model: String,
     /// Version of the model.
     pub version: u32,
-    /// One per image, in order.
+    /// One explanation for each image, in order.
     pub explanations: Vec<Explanation>,
 }
 
@@ -296,15 +296,15 @@ pub struct Explanation {
 pub struct Completeness {
     /// `Σ integrated_gradients`.
     pub sum: f64,
-    /// The score minus that of a black image.
+    /// The score minus the score of a black image.
     pub difference: f64,
     /// `|sum − difference| / max(|sum|, |difference|, 10⁻⁴)`.
     pub relative_error: f64,
 }
 
-/// The model that an answer is about.
+/// The model that a response is about.
 pub struct About {
-    /// Its name.
+    /// Name of the model.
     pub model: String,
     /// Version of the model.
     pub version: u32,

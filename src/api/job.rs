@@ -76,7 +76,7 @@ pub struct Progress {
     pub elapsed_seconds: f64,
     /// Estimated working time left, in seconds.
     pub eta_seconds: Option<f64>,
-    /// Memory of a training step, once the first has begun.
+    /// Memory of a training step, once the first step has begun.
     #[serde(default)]
     pub memory: Option<StepMemory>,
     /// Whether the job waits for the disk to accept its writes.
@@ -85,7 +85,7 @@ pub struct Progress {
     pub waiting_for_disk: bool,
 }
 
-/// Memory of a training step besides parameters, gradients and the optimiser's state.
+/// Memory of a training step in addition to parameters, gradients and the optimiser's state.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
 pub struct StepMemory {
     /// The estimate from the spec, in bytes.

@@ -1,5 +1,6 @@
-//! The API's types of requests and answers with their schemas, one file per resource. They are separate from the program's own
-//! types and from those of the rows, so that renaming one does not change another.
+//! The types of requests and responses of the API with their OpenAPI schemas, one file per resource. They are separate
+//! from the domain types and from the types of the rows, so a field can be renamed in one place without a change in the
+//! others.
 
 mod activation;
 mod dataset;

@@ -27,7 +27,7 @@ pub struct ModelVersion {
     pub test_accuracy: Option<f64>,
     /// Number of weights and biases.
     pub parameters: usize,
-    /// Its layers.
+    /// The layers of its network.
     pub layers: Vec<Layer>,
     /// Names of the classes; a label is an index in this list.
     pub classes: Vec<String>,
@@ -50,7 +50,7 @@ pub enum ModelSource {
 }
 
 impl ModelSource {
-    /// The word for it in JSON.
+    /// Returns the source as a word in JSON.
     pub fn word(self) -> &'static str {
         match self {
             Self::Job => "job",
@@ -73,7 +73,7 @@ impl From<model::ModelSource> for ModelSource {
 /// A model with its newest version.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ModelEntry {
-    /// Its name.
+    /// The name to use in requests and paths.
     pub name: String,
     /// The newest version only.
     pub versions: Vec<ModelVersion>,
@@ -96,9 +96,10 @@ pub struct ModelList {
 /// A model with a page of its versions.
 #[derive(Serialize, ToSchema)]
 pub struct Model {
-    /// Its name.
+    /// The name to use in requests and paths.
     pub name: String,
-    /// The versions of the page, newest first. Only one if the reference has a version or an alias.
+    /// The versions of the page, newest first. If the reference has a version or an alias, only
+    /// that version.
     pub versions: Vec<ModelVersion>,
     /// The number of all versions of the model.
     #[schema(minimum = 1)]

@@ -54,7 +54,7 @@ pub struct NetworkSummary {
     pub input_bytes: usize,
     /// Bytes of all values between the layers for a batch, including the images. Backpropagation keeps these.
     pub kept_bytes: usize,
-    /// Bytes that the trainer needs for a step besides the parameters.
+    /// Bytes that the trainer needs for a step in addition to the parameters.
     pub workspace_bytes: f64,
 }
 
@@ -115,7 +115,7 @@ pub struct GradientCheck {
     pub max_relative_error: f64,
     /// Number of weights and biases.
     pub parameters: usize,
-    /// How many of them were checked.
+    /// How many parameters were checked.
     pub checked: usize,
     /// Seconds of a forward and backward pass, which gives the gradients of all parameters: the fastest of three.
     pub backpropagation_seconds: f64,
@@ -134,11 +134,12 @@ pub struct LayerCheck {
     pub layer: String,
     /// Number of weights and biases.
     pub parameters: usize,
-    /// How many of them were checked.
+    /// How many parameters were checked.
     pub checked: usize,
-    /// How many of these are at or near a kink of relu or max-pooling, where there is no derivative to compare with.
+    /// How many of the checked parameters are at or near a kink of relu or max-pooling, where there is no derivative
+    /// to compare with.
     pub kinks: usize,
-    /// The largest relative error of the rest.
+    /// The largest relative error of the other checked parameters.
     pub max_relative_error: f64,
     /// The parameter with this error; null if all are at kinks.
     pub worst: Option<WorstParameter>,

@@ -1,7 +1,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// A server that answers.
+/// The response of a server that is alive.
 #[derive(Serialize, ToSchema)]
 pub struct Health {
     /// `ok`.
@@ -10,7 +10,7 @@ pub struct Health {
     pub version: &'static str,
 }
 
-/// A server that is ready for work.
+/// The response of a server that is ready for work.
 #[derive(Serialize, ToSchema)]
 pub struct Ready {
     /// `ok`.

@@ -12,7 +12,7 @@ pub struct Predictions {
     /// Version of the model.
     #[schema(minimum = 1)]
     pub version: u32,
-    /// One per image, in order.
+    /// One prediction for each image, in order.
     pub predictions: Vec<Prediction>,
 }
 
@@ -26,7 +26,8 @@ pub struct Prediction {
     /// Probability of the class.
     #[schema(minimum = 0, maximum = 1)]
     pub confidence: f32,
-    /// Probabilities of all classes in order. With `top`, those of the most probable classes, best first.
+    /// Probabilities of all classes in order. With `top`, only those of the most probable classes, best
+    /// first.
     pub probabilities: Vec<f32>,
     /// With `top`, the classes of `probabilities`; otherwise absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]

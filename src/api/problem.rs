@@ -8,7 +8,8 @@ use crate::fields;
 /// An error (RFC 9457), sent as `application/problem+json`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
-    /// A URI reference for the kind of problem: `about:blank`, since `code` says which it is.
+    /// A URI reference for the kind of problem. Always `about:blank`, since `code` identifies the
+    /// kind.
     #[serde(rename = "type")]
     pub kind: String,
     /// The reason phrase of the status.
@@ -31,7 +32,8 @@ pub struct Problem {
 /// A fault of a request, and its place.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Fault {
-    /// JSON pointer (RFC 6901) of the field, or of the parameter as if the query were an object.
+    /// JSON pointer (RFC 6901) of the field. A parameter has the pointer it would have if the query
+    /// were an object.
     pub pointer: String,
     /// What is wrong.
     pub detail: String,
@@ -63,7 +65,7 @@ macro_rules! codes {
                 }
             }
 
-            /// The identifier in answers.
+            /// The identifier in responses.
             pub fn word(self) -> &'static str {
                 match self {
                     $($(Self::$name => $word,)*)*
@@ -145,7 +147,7 @@ codes! {
         InvalidRequest "invalid_request" "Fields of the body are invalid; errors lists each of them.",
         PictureTooLarge "picture_too_large" "The pictures have more pixels than the server accepts.",
         PredictionTooLarge "prediction_too_large" "The prediction needs more operations than one request can have.",
-        RequestTooLarge "request_too_large" "The answer needs more memory than one request can have.",
+        RequestTooLarge "request_too_large" "The request needs more memory than one request can have.",
         TooManyPictures "too_many_pictures" "The form has more pictures than the server accepts.",
     }
     429 {

@@ -41,7 +41,7 @@ pub struct AffineRequest {
     pub w: Tensor,
     /// The bias: (m,).
     pub b: Option<Tensor>,
-    /// `∂L/∂y`, with the shape of y. If given, the answer has gradients.
+    /// `∂L/∂y`, with the shape of y. If given, the response has gradients.
     pub dy: Option<Tensor>,
 }
 
@@ -93,7 +93,7 @@ pub struct ConvolutionRequest {
     pub filter: Tensor,
     /// The bias: (filters,).
     pub bias: Option<Tensor>,
-    /// `∂L/∂y`, with the shape of y. If given, the answer has gradients.
+    /// `∂L/∂y`, with the shape of y. If given, the response has gradients.
     pub dy: Option<Tensor>,
     /// Pixels from one window to the next.
     #[schema(minimum = 1, maximum = 64, default = 1)]
@@ -107,9 +107,9 @@ pub struct ConvolutionRequest {
 #[derive(ToSchema)]
 #[serde(untagged)]
 pub enum Border {
-    /// `valid` adds none. `same` adds so many that the output is as large as the image if the stride is 1.
+    /// `valid` adds none. `same` adds as many as make the output as large as the image if the stride is 1.
     Named(Padding),
-    /// Their number on each side.
+    /// The number of zeros on each side.
     Zeros(#[schema(inline)] u8),
 }
 

@@ -39,7 +39,7 @@ pub struct TrainSpec {
     /// ε of the targets `(1 − ε) onehot + ε / classes`.
     #[schema(minimum = 0, exclusive_maximum = 1)]
     pub label_smoothing: f64,
-    /// The norm to which the gradients of a step are clipped together; null does not clip.
+    /// The gradients of a step are clipped together to this norm; null does not clip.
     #[schema(exclusive_minimum = 0)]
     pub gradient_clip_norm: Option<f64>,
     /// The decay of an exponential moving average of the weights, which is then validated, tested and published; null
@@ -53,7 +53,7 @@ pub struct TrainSpec {
     pub early_stopping: Option<EarlyStopping>,
     /// When checkpoints are written, and how many are kept.
     pub checkpoint: CheckpointSpec,
-    /// The model whose weights the layers of the same shape start from, as `name@version`.
+    /// The model, as `name@version`, from which the job starts. Layers of the same shape take over its weights.
     pub initial_model: Option<String>,
     /// Jobs of a higher priority run first. The priority does not affect the result.
     #[schema(minimum = -100, maximum = 100)]
@@ -153,7 +153,7 @@ pub enum Padding {
     Same,
 }
 
-/// What is minimised. Both work on the softmax of the last layer's scores.
+/// The loss to minimise. Both kinds work on the softmax of the last layer's scores.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Loss {
@@ -271,9 +271,9 @@ pub enum Schedule {
         warmup_epochs: f64,
         /// Fraction of the steps in which the rate rises.
         pct_start: f64,
-        /// The highest rate divided by that of the first step.
+        /// The highest rate divided by the rate of the first step.
         div_factor: f64,
-        /// The rate of the first step divided by that of the last.
+        /// The rate of the first step divided by the rate of the last step.
         final_div_factor: f64,
     },
 }
@@ -302,7 +302,7 @@ pub struct Elastic {
     pub sigma: f64,
 }
 
-/// Ends a job whose validation loss does not improve any more.
+/// Ends a job whose validation loss no longer improves.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
 pub struct EarlyStopping {
     /// Epochs to wait for an improvement.

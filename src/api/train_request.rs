@@ -40,16 +40,16 @@ pub struct JobRequest {
     /// How many examples to use, after a shuffle with the seed; by default all.
     #[schema(minimum = 1)]
     pub train_samples: Option<usize>,
-    /// Random changes of the training images; null removes those of a preset.
+    /// Random changes of the training images; null removes the changes of a preset.
     pub augment: Option<AugmentRequest>,
     /// ε of the targets `(1 − ε) onehot + ε / classes`.
     #[schema(minimum = 0, exclusive_maximum = 1, default = json!(0.0))]
     pub label_smoothing: Option<f64>,
-    /// The norm to which the gradients of a step are clipped together.
+    /// The gradients of a step are clipped together to this norm.
     #[schema(exclusive_minimum = 0)]
     pub gradient_clip_norm: Option<f64>,
     /// The decay of an exponential moving average of the weights, which is then validated, tested and published; null
-    /// removes that of a preset.
+    /// removes the average of a preset.
     #[schema(minimum = 0, maximum = 0.999999)]
     pub ema_decay: Option<f64>,
     /// The validation accuracy that ends the job; needs validation examples.
@@ -59,7 +59,8 @@ pub struct JobRequest {
     pub early_stopping: Option<EarlyStoppingRequest>,
     /// When checkpoints are written, and how many are kept.
     pub checkpoint: Option<CheckpointRequest>,
-    /// The model whose weights the layers of the same shape start from: `name`, `name@3` or `name@alias`.
+    /// The model from which the job starts: `name`, `name@3` or `name@alias`. Layers of the same shape take over its
+    /// weights.
     pub initial_model: Option<String>,
     /// Jobs of a higher priority run first. The priority does not affect the result.
     #[schema(minimum = -100, maximum = 100, default = 0)]
@@ -229,7 +230,7 @@ pub struct ScheduleRequest {
     /// The type of the schedule.
     #[serde(rename = "type")]
     pub kind: Option<ScheduleKind>,
-    /// Epochs in which the rate first rises to the start of the schedule; at most those of the job.
+    /// Epochs in which the rate first rises to the start of the schedule; at most the epochs of the job.
     #[schema(minimum = 0, default = json!(0.0))]
     pub warmup_epochs: Option<f64>,
     /// Epochs between two changes of the rate, of `step`; by default a third of the job's.
@@ -241,10 +242,10 @@ pub struct ScheduleRequest {
     /// Fraction of the steps in which the rate rises, of `one_cycle`.
     #[schema(minimum = 0, maximum = 1, default = json!(0.3))]
     pub pct_start: Option<f64>,
-    /// The highest rate divided by that of the first step, of `one_cycle`.
+    /// The highest rate divided by the rate of the first step, of `one_cycle`.
     #[schema(minimum = 1, maximum = 1e12, default = json!(25.0))]
     pub div_factor: Option<f64>,
-    /// The rate of the first step divided by that of the last, of `one_cycle`.
+    /// The rate of the first step divided by the rate of the last step, of `one_cycle`.
     #[schema(minimum = 1, maximum = 1e12, default = json!(10000.0))]
     pub final_div_factor: Option<f64>,
 }
@@ -295,7 +296,7 @@ pub struct ElasticRequest {
     pub sigma: Option<f64>,
 }
 
-/// Ends a job whose validation loss does not improve any more.
+/// Ends a job whose validation loss no longer improves.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EarlyStoppingRequest {

@@ -1,9 +1,9 @@
-//! Backup and restore: a data folder as one tar file, which holds the database and every blob that its rows
-//! name.
+//! Backup and restore: a data folder as one tar file. The file holds the database and every blob that its
+//! rows name.
 //!
-//! The database is the last entry. Its SHA-256 stands in its header, as a keyword of the extended header of
-//! POSIX pax (<https://pubs.opengroup.org/onlinepubs/9799919799/utilities/pax.html>). A truncated file
-//! therefore has no database, or one whose digest differs.
+//! The database is the last entry. Its SHA-256 is in its header, as a keyword of the extended header of
+//! POSIX pax (<https://pubs.opengroup.org/onlinepubs/9799919799/utilities/pax.html>). So a truncated file
+//! has no database, or a database with another digest.
 
 mod pack;
 mod partial;
@@ -38,7 +38,7 @@ pub struct Contents {
 /// Why a backup or a restore failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
-    /// A file of this name exists, and `replace` was not given.
+    /// A file of this name exists and `replace` was not given.
     #[error("{} exists", .0.display())]
     Exists(PathBuf),
     /// The name belongs to something that is not a regular file.
@@ -53,12 +53,12 @@ pub enum BackupError {
     /// The file of a model is damaged or missing.
     #[error("{owner} can't be backed up: {source}")]
     Model {
-        /// The reference of the model.
+        /// The reference of the model, as `name@version`.
         owner: String,
         /// What is wrong with its file.
         source: BlobError,
     },
-    /// Each try was interrupted by the deletion of a model.
+    /// Every try was interrupted by the deletion of a model.
     #[error("models were deleted while they were copied, at each try")]
     Restless,
     /// The database or the restored folder does not pass its check.
@@ -77,7 +77,7 @@ pub enum BackupError {
         /// The first name found in it.
         name: String,
     },
-    /// The file is not a backup, or a truncated one.
+    /// The file is not a backup, or it is truncated.
     #[error("{path} is not a complete backup: {why}", path = .path.display())]
     NoBackup {
         /// The file to restore from.
@@ -112,19 +112,19 @@ pub enum BackupError {
     Folder(#[from] FolderError),
 }
 
-/// Returns a function that makes a [`BackupError::File`], for `map_err`.
+/// Returns a function that wraps an I/O error in [`BackupError::File`], for `map_err`.
 fn file_error(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> BackupError {
     let path = path.into();
     move |source| BackupError::File { what, path, source }
 }
 
-/// Flushes a folder, so that files made, renamed or removed in it stay so after a power cut.
+/// Flushes a folder, so that files created, renamed or removed in it stay so after a power cut.
 fn sync_folder(path: &Path) -> Result<(), BackupError> {
     sync_names(path).map_err(file_error("can't sync", path))
 }
 
 /// Checks that the closed database at `path` is one file. On a full disk SQLite leaves its write-ahead log
-/// beside it.
+/// next to it.
 fn be_one_file(path: &Path) -> Result<(), BackupError> {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");

@@ -18,19 +18,18 @@ const ROWS: [&str; 3] = [DATABASE, "chainrule.db-wal", "chainrule.db-shm"];
 /// A block of a tar, <https://pubs.opengroup.org/onlinepubs/9799919799/utilities/pax.html>.
 const PADDING: [u8; 512] = [0; 512];
 
-/// How often a backup is tried if models are deleted while it is written.
+/// How often a backup is tried if models are deleted while it is being written.
 const TRIES: u32 = 3;
 
-/// Writes a backup of `folder` to `file`. Servers may use the folder meanwhile. An existing file is replaced
-/// only if `replace` is set. Returns what the backup contains, and a line for each damaged checkpoint that it
-/// leaves out.
+/// Writes a backup of `folder` to `file`. Servers may use the folder at the same time. An existing file is
+/// replaced only if `replace` is set. Returns what the backup contains, and a line for each damaged
+/// checkpoint that was left out.
 ///
 /// The backup holds the rows of one moment and the blobs that they name. The row of a checkpoint is dropped
 /// from the backup if its blob was deleted meanwhile or is damaged.
 ///
-/// # Errors
 /// Returns an error if a model or the database is damaged, or a file can't be read or written. Then `file` is
-/// as it was before, except if only the last flush of the folder failed: then it is a whole backup.
+/// as it was before. Exception: if only the last flush of its folder failed, `file` is a complete backup.
 pub async fn backup(
     folder: &Folder,
     file: &Path,
@@ -58,7 +57,7 @@ fn is_part(folder: &Folder, file: &Path) -> bool {
         || is_of_the_rows && folder.path.canonicalize().is_ok_and(|path| path == place)
 }
 
-/// Writes all entries. Returns `None` if a model was deleted meanwhile.
+/// Writes all entries. Returns `None` if a model was deleted during that time.
 async fn pack(
     folder: &Folder,
     partial: &Partial,
@@ -117,7 +116,7 @@ async fn pack_blobs(folder: &Folder, rows: &Store, partial: &Partial) -> Result<
     Ok(Some((tar, counts, left_out)))
 }
 
-/// Appends a blob and verifies it against its row. A damaged blob is cut off again.
+/// Appends a blob and verifies it against its row. If it is damaged, truncates the tar to the state before.
 async fn append_blob(
     tar: &mut Builder<File>,
     blobs: &Blobs,
@@ -131,7 +130,7 @@ async fn append_blob(
     let name = format!("{BLOBS}/{}", row.key);
     let error = |source| file_error("can't copy", &name)(source);
     let begin = tar.get_mut().stream_position().map_err(error)?;
-    // Only the header. The bytes are written as they are read.
+    // Appends the header only. The bytes are written as they are read.
     append(tar, &name, blob.size_bytes, std::io::empty()).map_err(error)?;
     let mut digesting = Digesting::new(());
     while let Some(part) = bytes.next().await {

@@ -4,18 +4,19 @@ use std::path::{Path, PathBuf};
 
 use super::{BackupError, file_error, sync_folder};
 
-/// A file that is called `NAME.partial` until it is complete. It is removed on drop if it was not finished.
+/// A file that is called `NAME.partial` until it is complete. If it was not finished, it is removed on
+/// drop.
 pub(super) struct Partial {
     file: File,
     path: PathBuf,
     target: PathBuf,
-    /// A folder beside it for temporary files.
+    /// A folder next to the file, for temporary files.
     pub scratch: PathBuf,
     is_renamed: bool,
 }
 
 impl Partial {
-    /// Begins a file that will be renamed to `target`. Removes what a process that died has left.
+    /// Begins a file that will be renamed to `target`. Removes the remains of an earlier process that died.
     pub fn begin(target: &Path) -> Result<Self, BackupError> {
         let (path, scratch) = (beside(target, ".partial"), beside(target, ".partial-rows"));
         let error = |error| file_error("can't write", &path)(error);
@@ -50,7 +51,7 @@ impl Partial {
         }
     }
 
-    /// Returns another handle to the file, which is emptied.
+    /// Empties the file and returns another handle to it.
     pub fn writer(&self) -> Result<File, BackupError> {
         use std::io::Seek;
         let rewound = || {
@@ -67,7 +68,8 @@ impl Partial {
         self.file.sync_all().map_err(file_error("can't write", &self.path))?;
         let bytes = self.file.metadata().map_err(file_error("can't read", &self.path))?.len();
         may_be_written(&self.target, replace)?;
-        // Its content is in the file by now. It must be gone before the backup counts as finished.
+        // The content of the scratch folder is in the file by now. The folder must be gone before the
+        // backup counts as finished.
         std::fs::remove_dir_all(&self.scratch).map_err(file_error("can't remove", &self.scratch))?;
         std::fs::rename(&self.path, &self.target).map_err(file_error("can't write", &self.target))?;
         self.is_renamed = true;

@@ -11,7 +11,7 @@ use crate::folder::{BLOBS, DATABASE, DATABASE_PARTIAL, FolderError, FolderLock};
 use crate::integrity::{FolderCounts, check};
 use crate::store::Store;
 
-/// Names that may be in an empty folder. File systems put these into their root.
+/// Names that may exist in an empty folder. File systems create them in their root.
 const EMPTY: &[&str] = &["lost+found"];
 
 /// Names that an interrupted restore may have left.
@@ -26,12 +26,12 @@ const LEFT: &[&str] = &[
 /// Restores the backup `file` into `folder`, which is empty or doesn't exist, and checks the result. Returns
 /// what the backup contains.
 ///
-/// The database gets its name last; without it the folder is no data folder. A restore into the remains of an
-/// interrupted one starts from the beginning.
+/// The database gets its final name last. Without that name, the folder is not a data folder. A restore into
+/// the remains of an interrupted one starts from the beginning.
 ///
 /// # Errors
-/// Returns an error if the file is not a whole and sound backup, or if the folder is not empty, in use or not
-/// writable. Then the folder is as empty as before.
+/// Returns an error if the file is not a complete and sound backup, or if the folder is not empty, in use or
+/// not writable. Then the folder is as empty as before.
 pub async fn restore(file: &Path, folder: &Path) -> Result<Contents, BackupError> {
     let tar = File::open(file).map_err(file_error("can't read", file))?;
     let bytes = tar.metadata().map_err(file_error("can't read", file))?.len();
@@ -42,14 +42,14 @@ pub async fn restore(file: &Path, folder: &Path) -> Result<Contents, BackupError
     clear(folder)?;
     let restored = fill(tar, file, folder).await;
     if restored.is_err() {
-        // The first error is more useful than one of the cleanup.
+        // The first error is more useful than an error of the cleanup.
         let _ = take_back_name(folder).and_then(|()| clear(folder));
     }
     drop(lock);
     Ok(Contents { counts: restored?, bytes })
 }
 
-/// Checks that a folder holds nothing but what a restore may delete.
+/// Checks that a folder holds only files that a restore may delete.
 fn be_empty(folder: &Path) -> Result<(), BackupError> {
     let error = |source| file_error("can't read", folder)(source);
     let entries = match std::fs::read_dir(folder) {
@@ -68,7 +68,8 @@ fn be_empty(folder: &Path) -> Result<(), BackupError> {
     }
 }
 
-/// Takes the name away from a database that has it already. Without it the folder is no data folder.
+/// Renames a database that has its final name already back to its partial name. Then the folder is not a data
+/// folder.
 fn take_back_name(folder: &Path) -> Result<(), BackupError> {
     let (name, partial) = (folder.join(DATABASE), folder.join(DATABASE_PARTIAL));
     match std::fs::rename(&name, &partial) {
@@ -78,8 +79,8 @@ fn take_back_name(folder: &Path) -> Result<(), BackupError> {
     }
 }
 
-/// Deletes what a restore has written. The partial database goes last, because it marks the rest as a
-/// restore's.
+/// Deletes what a restore has written. The partial database goes last, because it marks the other files as
+/// belonging to a restore.
 fn clear(folder: &Path) -> Result<(), BackupError> {
     for name in LEFT.iter().filter(|name| **name != DATABASE_PARTIAL).chain([&DATABASE_PARTIAL]) {
         let path = folder.join(name);
@@ -100,7 +101,7 @@ async fn fill(tar: File, file: &Path, folder: &Path) -> Result<FolderCounts, Bac
     File::create(&rows).map_err(file_error("can't write", &rows))?;
     std::fs::create_dir(&blobs).map_err(file_error("can't make", &blobs))?;
     unpack(tar, file, folder)?;
-    // Opening it runs the migrations that an older backup needs.
+    // Opening the store runs the migrations that an older backup needs.
     let store = Store::open(&rows).await?;
     let checked = async {
         // The rows are a copy, so no worker holds any of their jobs.
@@ -131,7 +132,7 @@ fn unpack(tar: File, file: &Path, folder: &Path) -> Result<(), BackupError> {
     let mut has_rows = false;
     let unreadable = |error: std::io::Error| match error.raw_os_error() {
         Some(_) => refuse(error.to_string()),
-        // The message of the tar library quotes the file, perhaps bytes that must not reach a terminal.
+        // The tar library's message quotes the file. Its bytes may be unsafe to print on a terminal.
         None => refuse("it is not a tar, or it is damaged".to_owned()),
     };
     for entry in archive.entries().map_err(unreadable)? {
@@ -167,7 +168,7 @@ fn unpack(tar: File, file: &Path, folder: &Path) -> Result<(), BackupError> {
     folders.iter().try_for_each(|folder| sync_folder(folder))
 }
 
-/// Returns the name of an entry, if it is one that a backup may hold: the database or a file among the blobs.
+/// Returns the name of an entry, if a backup may hold it: the database, or a file among the blobs.
 fn name_of<R: Read>(entry: &Entry<R>) -> Result<PathBuf, String> {
     let name = entry.path().map_err(|error| error.to_string())?.into_owned();
     let mut parts = name.components();

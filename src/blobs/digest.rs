@@ -56,7 +56,7 @@ impl Blob {
         Err(BlobError::Size { key: self.key.clone(), found, expected: self.size_bytes })
     }
 
-    /// Compares a number of bytes and a digest with those of the blob.
+    /// Compares a number of bytes and a digest with the size and digest of the blob.
     ///
     /// # Errors
     /// Returns an error if they differ.

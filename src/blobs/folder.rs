@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{BlobError, StoredFile};
 
-/// The folder that contains the blobs, and the operations that only a folder has.
+/// The folder that contains the blobs, and the operations that only a folder supports.
 #[derive(Clone, Debug)]
 pub struct BlobFolder {
     path: Arc<Path>,
@@ -72,7 +72,7 @@ fn place(folder: &Path) -> std::io::Result<(u64, u64)> {
 fn walk(root: &Path, folder: &Path, found: &mut Vec<StoredFile>) -> std::io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
-        // The file was deleted meanwhile.
+        // The file was deleted during the listing.
         let Ok(metadata) = entry.metadata() else { continue };
         let path = entry.path();
         if metadata.is_dir() {

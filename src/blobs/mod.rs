@@ -1,5 +1,5 @@
-//! Blobs by key. Each is written completely or not at all, and its digest is known. Operations that only a
-//! folder has are those of [`Blobs::folder`].
+//! Blobs by key. Each blob is written completely or not at all, and its digest is known. [`Blobs::folder`]
+//! has the operations that only a folder supports.
 
 mod digest;
 mod folder;
@@ -58,7 +58,8 @@ pub struct Blob {
     pub sha256: String,
 }
 
-/// Why a blob can't be written or read. The message may contain paths, so it is for logs and not for clients.
+/// Why a blob can't be written or read. The message may contain paths, so it is for logs and is not sent to
+/// clients.
 #[derive(Debug, thiserror::Error)]
 pub enum BlobError {
     /// The object store failed.
@@ -105,7 +106,7 @@ impl Blobs {
     /// # Errors
     /// Returns an error if it can't be used.
     pub fn open(folder: &Path) -> Result<Self, BlobError> {
-        // Automatic cleanup deletes a folder with its last file.
+        // Automatic cleanup deletes the parent folder of the last file in it.
         let store = LocalFileSystem::new_with_prefix(folder)?.with_fsync(true).with_automatic_cleanup(true);
         Ok(Self { store: Arc::new(store), folder: Some(BlobFolder::open(folder)?) })
     }
@@ -158,19 +159,19 @@ impl Blobs {
         }
     }
 
-    /// Deletes blobs that no row names any more. Those that can't be deleted now are left to the sweep.
+    /// Deletes blobs that no row names any more. A blob that can't be deleted now is left to the sweep.
     pub async fn delete_dead(&self, keys: impl IntoIterator<Item = String>) {
         for key in keys {
             if let Err(error) = self.delete(&key).await {
-                tracing::warn!(key, %error, "bytes that no row names are left to be swept");
+                tracing::warn!(key, %error, "an orphaned blob is left to the sweep");
             }
         }
     }
 
-    /// Writes and deletes a small blob, to check that this is possible.
+    /// Checks that blobs can be written, by writing and deleting a small one.
     ///
     /// # Errors
-    /// Returns an error if it fails.
+    /// Returns an error if that fails.
     pub async fn probe(&self) -> Result<(), BlobError> {
         self.put(PROBE, Bytes::from_static(PROBE.as_bytes())).await?;
         self.delete(PROBE).await
@@ -194,7 +195,7 @@ impl Blobs {
 
     async fn files(&self, is_set_aside: bool) -> Result<Vec<StoredFile>, BlobError> {
         let mut found = match &self.folder {
-            // The folder may also contain unfinished writes, and files that others have put there.
+            // The folder may also contain unfinished writes, and files that other programs have put there.
             Some(folder) => folder.files().await?,
             None => {
                 let file = |found: object_store::ObjectMeta| StoredFile {
@@ -222,7 +223,7 @@ impl Blobs {
         }
     }
 
-    /// Moves the blob under `key`, if there is one, to where it is never read. Returns its new key.
+    /// Moves the blob under `key`, if there is one, to a place where it is never read. Returns its new key.
     ///
     /// # Errors
     /// Returns an error if it can't be moved.

@@ -25,8 +25,8 @@ impl Blobs {
         Ok(found.into_stream().boxed())
     }
 
-    /// Verifies the content of a blob without keeping it in memory. Stops if `go_on`, which is called after
-    /// each part, returns false.
+    /// Verifies the content of a blob without keeping it in memory. Calls `go_on` after each part and stops
+    /// if it returns false.
     ///
     /// # Errors
     /// Returns an error if the blob is missing or damaged, if it can't be read, or if the verification was

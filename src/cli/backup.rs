@@ -62,7 +62,7 @@ pub async fn run(args: BackupArgs, output: Output) -> Result<(), CliError> {
     print(format!("{}: {}", args.file.display(), told(&contents)))
 }
 
-/// Describes what a backup contains.
+/// Describes the contents of a backup.
 pub fn told(contents: &Contents) -> String {
     let counts = contents.counts;
     let parts = [("job", counts.jobs), ("model", counts.models), ("checkpoint", counts.checkpoints)];

@@ -44,7 +44,7 @@ async fn check(folder: &Folder, repair: bool, output: Output) -> Result<(), CliE
     if repair && !report.is_sound() {
         match integrity::repair(&folder.store, &folder.blobs, &report).await {
             Ok(sentences) => done = sentences,
-            // Nothing was repaired. The findings are printed and say why.
+            // Nothing was repaired. The printed findings say why.
             Err(RepairError::Database) => {}
             Err(error) => {
                 return Err(CliError::failed(format!("can't repair {}", folder.path.display()), error));
@@ -101,7 +101,8 @@ pub fn listed(parts: &[(&str, usize)]) -> String {
     counted.collect::<Vec<_>>().join(", ")
 }
 
-/// Makes the error of an unsound folder. Stray files alone put no data at risk, and get a milder message.
+/// Makes the error for a folder that is not sound. If there are only stray files, no data is at risk, and
+/// the message is milder.
 fn unsound(path: &Path, report: &Report) -> CliError {
     let is_stray = |finding: &&FolderFinding| matches!(finding, FolderFinding::Stray(_));
     let strays = report.faults().filter(is_stray).count();

@@ -12,7 +12,7 @@ use crate::job::JobId;
 /// How long a server may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a server may be silent within an answer. Event streams send something every ten seconds.
+/// How long a server may be silent within a response. Event streams send something every ten seconds.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A client of one server's HTTP API.
@@ -24,7 +24,7 @@ pub struct Client {
 /// One server-sent event.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ServerEvent {
-    /// The value to send as `Last-Event-ID` to continue after this event.
+    /// The value of `Last-Event-ID` to continue after this event.
     pub id: String,
     /// The event's type: `state`, `progress`, `epoch` or `end`.
     pub kind: String,
@@ -41,7 +41,7 @@ impl Client {
         };
         let url = reqwest::Url::parse(server).map_err(|error| {
             let why = if server.contains("://") { error.to_string() } else { "it lacks http://".to_owned() };
-            usage(format!("{server:?} is no address of a server: {why}"))
+            usage(format!("{server:?} is not the address of a server: {why}"))
         })?;
         if url.scheme() != "http" {
             return Err(usage(format!(
@@ -54,7 +54,7 @@ impl Client {
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(READ_TIMEOUT)
             .build()
-            .map_err(|error| CliError::failed("can't make a client", error))?;
+            .map_err(|error| CliError::failed("can't create a client", error))?;
         Ok(Self { http, server: server.trim_end_matches('/').to_owned() })
     }
 
@@ -63,10 +63,10 @@ impl Client {
         self.json(self.http.get(self.url(path))).await
     }
 
-    /// Sends `GET path` with those parameters of the query that have a value.
+    /// Sends `GET path` with the query parameters that have a value.
     pub async fn list(&self, path: &str, query: &[(&str, Option<String>)]) -> Result<Value, CliError> {
         let url = reqwest::Url::parse(&self.url(path));
-        let mut url = url.map_err(|error| CliError::failed("can't make a request", error))?;
+        let mut url = url.map_err(|error| CliError::failed("can't create a request", error))?;
         for (name, value) in query {
             if let Some(value) = value {
                 url.query_pairs_mut().append_pair(name, value);
@@ -100,7 +100,7 @@ impl Client {
         self.json(self.http.post(self.url(path)).header("Content-Type", media_type).body(body)).await
     }
 
-    /// Sends `POST path` with a JSON body and asks for an answer in plain text.
+    /// Sends `POST path` with a JSON body and asks for a response in plain text.
     pub async fn post_for_text(&self, path: &str, body: &Value) -> Result<String, CliError> {
         let request = self.http.post(self.url(path)).header("Accept", "text/plain").json(body);
         let response = self.send(request).await?;
@@ -166,28 +166,28 @@ impl Client {
     }
 }
 
-const UNREADABLE: &str = "the server's answer can't be read";
+const UNREADABLE: &str = "the server's response can't be read";
 
-/// Deserialises an answer.
+/// Deserialises a response.
 pub fn parsed<T: DeserializeOwned>(answer: Value) -> Result<T, CliError> {
     serde_json::from_value(answer).map_err(|error| CliError::failed(UNREADABLE, error))
 }
 
-/// The problem for an error answer without problem+json, which a chainrule server never sends.
+/// The problem for an error response without problem+json. A chainrule server never sends one.
 fn other_problem(status: StatusCode) -> Problem {
     Problem {
         kind: "about:blank".to_owned(),
         title: status.canonical_reason().unwrap_or("Error").to_owned(),
         status: status.as_u16(),
-        detail: "the answer is not one of a chainrule server".to_owned(),
+        detail: "the response is not from a chainrule server".to_owned(),
         code: "unknown".to_owned(),
         request_id: None,
         errors: Vec::new(),
     }
 }
 
-/// A parser of server-sent events (HTML standard, section 9.2). It knows what this server sends: the fields
-/// `event`, `id` and `data`, and comments.
+/// A parser of server-sent events (HTML standard, section 9.2). It handles the parts that this server
+/// sends: the fields `event`, `id` and `data`, and comments.
 #[derive(Default)]
 struct EventParser {
     rest: Vec<u8>,

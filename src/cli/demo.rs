@@ -71,7 +71,7 @@ pub async fn run(args: DemoArgs, output: Output) -> Result<(), CliError> {
         ..Defaults::parse_from(["chainrule"]).config
     };
     let server = Server::start(config).await?;
-    let address = server.address().map_err(|error| CliError::failed("can't tell the address", error))?;
+    let address = server.address().map_err(|error| CliError::failed("can't determine the address", error))?;
     let url = format!("http://{address}");
     let serving = tokio::spawn(server.run(stop.clone()));
 
@@ -90,8 +90,8 @@ pub async fn run(args: DemoArgs, output: Output) -> Result<(), CliError> {
     shown
 }
 
-/// Trains, reads the digits and prints the curl commands. `again` is the data folder if this server will
-/// stop; the curl commands are then for a new server on it.
+/// Trains, reads the digits and prints the curl commands. If this server will stop, `again` is the data
+/// folder, and the curl commands are for a new server on it.
 async fn show(
     url: &str,
     progress: ProgressChoice,
@@ -114,8 +114,9 @@ async fn show(
         let body = json!({ "image": example.image }).to_string();
         let answer: Predictions = client.post("/v1/models/digits/predict", "application/json", body).await?;
         let prediction = answer.predictions.into_iter().next();
-        let prediction = prediction
-            .ok_or_else(|| CliError::failed("the server's answer can't be read", "it holds no prediction"))?;
+        let prediction = prediction.ok_or_else(|| {
+            CliError::failed("the server's response can't be read", "it holds no prediction")
+        })?;
         read.push((example, prediction));
     }
     if output.json {
@@ -181,7 +182,7 @@ fn verdict(example: &Example, prediction: &Prediction, is_colored: bool) -> Stri
     format!("{}, {:.1} %, {verdict}", prediction.class, prediction.confidence * 100.0)
 }
 
-/// The text of [`verdict`], padded to the width of a drawn digit.
+/// Returns the text of [`verdict`], padded to the width of a drawn digit.
 fn caption(example: &Example, prediction: &Prediction, is_colored: bool) -> String {
     let is_right = is_right(example, prediction);
     let word = if is_right { "right" } else { "wrong" };

@@ -35,7 +35,7 @@ pub enum CliError {
         /// A `^` below the place.
         mark: String,
     },
-    /// There is no command.
+    /// The command line has no command.
     NoCommand,
     /// The server answered with a problem.
     Problem(Box<Problem>),
@@ -54,7 +54,7 @@ pub enum CliError {
     ReaderGone,
 }
 
-/// The message if there is no command.
+/// The message for a command line without a command.
 const WELCOME: &str = "\
 chainrule trains small image classifiers by backpropagation and serves their predictions
 
@@ -62,7 +62,7 @@ chainrule trains small image classifiers by backpropagation and serves their pre
   chainrule serve    run a server
   chainrule train    send a training job to it
 
-chainrule --help names all commands";
+chainrule --help lists all commands";
 
 impl CliError {
     /// A failure with a cause and no hint.
@@ -85,7 +85,7 @@ impl CliError {
     pub fn exit_status(&self) -> u8 {
         match self {
             Self::Failed { .. } => 1,
-            // Without a command nothing was done, so a script must not take it for success.
+            // Without a command nothing was done, so a script must not take this for success.
             Self::Usage { .. } | Self::UsageAt { .. } | Self::NoCommand => 2,
             Self::Problem(problem) if matches!(problem.status, 401 | 403) => 4,
             Self::Problem(_) => 1,

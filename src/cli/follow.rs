@@ -43,10 +43,10 @@ const BAR_WIDTH: usize = 14;
 /// How many epochs the sparkline shows.
 const SPARKLINE: usize = 8;
 
-/// Width of a terminal from which the step and the sparkline are shown, in columns.
+/// From this width of a terminal on, in columns, the step and the sparkline are shown.
 const COLUMNS_WIDE: u16 = 112;
 
-/// How often the text of a wait is updated.
+/// How often the line about a wait is updated.
 const WAIT_TICK: Duration = Duration::from_millis(250);
 
 /// Follows a job until it ends, and returns it. Reconnects to a server that restarts. With `--json` each
@@ -146,7 +146,7 @@ impl Display {
     fn new(choice: ProgressChoice, output: Output) -> Self {
         let (has_bar, is_plain) = match choice {
             ProgressChoice::Auto if std::io::stderr().is_terminal() => (true, false),
-            // Standard output has all events, so standard error is left to errors.
+            // All events go to standard output, so standard error is left for errors.
             ProgressChoice::Auto if output.json => (false, false),
             ProgressChoice::Auto | ProgressChoice::Plain => (false, true),
             ProgressChoice::Bar => (true, false),
@@ -178,7 +178,7 @@ impl Display {
         self.waiting.get_or_insert_with(|| (what, Instant::now()));
     }
 
-    /// Says what the job waits for, if nothing else was printed for a while.
+    /// Reports what the job waits for, if nothing else was printed for a while.
     fn tick(&mut self) {
         let Some((what, since)) = self.waiting else { return };
         let text = format!("waiting for {what}, {} s", since.elapsed().as_secs());

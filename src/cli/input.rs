@@ -33,8 +33,8 @@ pub fn is_standard(file: &Path) -> bool {
     file.as_os_str() == "-"
 }
 
-/// Runs `work` for each of `things`, in order. An error is printed and the next one is done, except if
-/// `is_last` says that the others would fail in the same way.
+/// Runs `work` for each of `things`, in order. If one fails, prints the error and continues with the
+/// next, unless `is_last` says that the others would fail in the same way.
 pub async fn each<T>(
     things: &[T],
     output: Output,
@@ -59,7 +59,7 @@ pub async fn each<T>(
     Err(CliError::Failed { what, why: None, hint: None })
 }
 
-/// Returns whether an error concerns the whole command and not just one of its inputs.
+/// Returns whether an error concerns the whole command and not only one of its inputs.
 fn is_of_all(error: &CliError) -> bool {
     match error {
         CliError::Problem(problem) => matches!(problem.status, 401 | 403),

@@ -163,7 +163,7 @@ fn epoch(job: &Job) -> String {
     format!("{}/{}", job.progress.epoch, job.progress.epochs)
 }
 
-/// Returns the test accuracy, or the validation accuracy until that is known.
+/// Returns the test accuracy, or the validation accuracy if there is no test accuracy yet.
 fn accuracy(job: &Job) -> String {
     let metrics = job.metrics.as_ref();
     let test = metrics.and_then(|metrics| metrics.test_accuracy).map(percent);

@@ -75,7 +75,7 @@ pub fn graph(args: &GraphArgs, output: Output) -> Result<(), CliError> {
 /// How many columns of an expression are shown around an error.
 const SHOWN: usize = 60;
 
-/// Makes an error with the expression and a mark below the place of the first fault.
+/// Makes an error with the expression and a mark below the position of the first fault.
 fn at_its_place(expression: &str, errors: &[GraphError]) -> CliError {
     let what = errors.iter().map(GraphError::to_string).collect::<Vec<_>>().join("; ");
     let column = errors.iter().find_map(|error| match error.location {
@@ -175,7 +175,7 @@ pub fn gradient_check(args: &GradientCheckArgs, output: Output) -> Result<(), Cl
     }
 }
 
-/// Makes the request for a network: a preset or layers, and the numbers that are given.
+/// Makes the request for a network, which is a preset or layers. Adds the numbers that are given.
 fn request<const N: usize>(network: &str, numbers: [(&str, Option<u64>); N]) -> Result<Value, CliError> {
     let network: Value = match network.trim_start().starts_with('{') {
         true => serde_json::from_str(network).map_err(|error| CliError::Usage {

@@ -79,8 +79,8 @@ struct Output {
 }
 
 impl Output {
-    /// Returns the flags of a command line that can't be parsed, so that its error is printed in the form
-    /// asked for.
+    /// Returns the output flags of a command line that can't be parsed, so that its error is printed in the
+    /// requested form.
     fn of_unread(arguments: &[OsString]) -> Self {
         let mut words =
             arguments.iter().filter_map(|argument| argument.to_str()).take_while(|word| *word != "--");
@@ -203,8 +203,8 @@ fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
     Cli::from_arg_matches(&with_negative_numbers(Cli::command()).try_get_matches_from(arguments)?)
 }
 
-/// Lets the values of all arguments be negative numbers. Otherwise clap takes -1 for an unknown flag; now the
-/// parser of the value refuses it and gives the reason.
+/// Lets the values of all arguments be negative numbers. Otherwise clap treats -1 as an unknown flag. With
+/// this, the parser of the value refuses it and gives the reason.
 fn with_negative_numbers(command: clap::Command) -> clap::Command {
     command
         .mut_args(|argument| {
@@ -262,7 +262,7 @@ fn print(line: impl std::fmt::Display) -> Result<(), CliError> {
     })
 }
 
-/// Prints a line to standard error. Failures are ignored, for instance after `2>&1 | head`.
+/// Prints a line to standard error. Ignores failures, which happen after `2>&1 | head` for example.
 fn say(line: impl std::fmt::Display) {
     use std::io::Write;
     let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());

@@ -183,7 +183,7 @@ fn show(answer: Value, output: Output) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Says how to get the next page.
+/// Prints how to get the next page.
 fn hint(next_cursor: Option<String>) {
     if let Some(cursor) = next_cursor {
         say(format!("there are more: --cursor {cursor}"));

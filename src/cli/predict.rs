@@ -18,7 +18,8 @@ Examples:
 A file is a PNG or JPEG picture of any size, or raw pixels, 784 bytes per image. A file that can't be
 read is reported and the next one is read; the exit status is then 1.";
 
-/// The most bytes that are read from a file. A server accepts less unless its --body-bytes-max is raised.
+/// The most bytes that are read from a file. A server accepts less, unless its --body-bytes-max is
+/// raised.
 const FILE_BYTES_MAX: usize = 1 << 30;
 
 /// Arguments of `chainrule predict`.
@@ -41,7 +42,7 @@ pub struct PredictArgs {
     files: Vec<PathBuf>,
 }
 
-/// Predicts each file with a request of its own.
+/// Predicts each file in a separate request.
 pub async fn run(args: PredictArgs, output: Output) -> Result<(), CliError> {
     if args.files.iter().filter(|file| is_standard(file)).count() > 1 {
         return Err(CliError::Usage {

@@ -31,7 +31,7 @@ pub async fn run(args: ServeArgs, output: Output) -> Result<(), CliError> {
         .map_err(|error| CliError::failed("can't set up the log", error))?;
     let stop = stop_signal()?;
     let server = Server::start(config).await?;
-    let address = server.address().map_err(|error| CliError::failed("can't tell the address", error))?;
+    let address = server.address().map_err(|error| CliError::failed("can't determine the address", error))?;
     if output.json {
         print_json(&serde_json::json!({ "event": "listening", "url": format!("http://{address}") }))?;
     } else {
@@ -41,8 +41,8 @@ pub async fn run(args: ServeArgs, output: Output) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Returns a token that the first SIGTERM or Ctrl-C cancels. The second one exits at once; running jobs then
-/// resume from their last checkpoints.
+/// Returns a token that the first SIGTERM or Ctrl-C cancels. A second one ends the process at once; running
+/// jobs then resume from their last checkpoints.
 pub fn stop_signal() -> Result<CancellationToken, CliError> {
     use tokio::signal::unix::{SignalKind, signal};
     let listen = |kind| signal(kind).map_err(|error| CliError::failed("can't listen for signals", error));

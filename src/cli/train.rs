@@ -19,8 +19,8 @@ Examples:
   echo '{\"network\": \"lesson\"}' | chainrule train -
   chainrule train --follow --job ID                  follow an existing job";
 
-/// The most bytes that are read of a request. A server accepts less unless its --job-request-bytes-max is
-/// raised.
+/// The most bytes of a request that are read. A server accepts less, unless its --job-request-bytes-max
+/// is raised.
 const REQUEST_BYTES_MAX: usize = 64 << 20;
 
 const REQUEST_HINT: &str =

@@ -64,7 +64,7 @@ pub struct Limits {
     )]
     pub connections_per_client_max: usize,
 
-    /// Time in which a client must take at least 16 KiB of an answer, in seconds
+    /// Time in which a client must read at least 16 KiB of a response, in seconds
     #[arg(
         long,
         env = "CHAINRULE_WRITE_TIMEOUT_SECONDS",
@@ -75,7 +75,7 @@ pub struct Limits {
     )]
     pub write_timeout_seconds: u32,
 
-    /// Memory that all requests together may hold, in bytes: connections, bodies, working memory, answers
+    /// Memory that all requests together may hold, in bytes: connections, bodies, working memory, responses
     #[arg(long, env = "CHAINRULE_MEMORY_BYTES_MAX", default_value_t = 320 << 20, value_name = "N", hide_short_help = true, value_parser = memory())]
     pub memory_bytes_max: usize,
 
@@ -290,7 +290,7 @@ pub struct Limits {
     )]
     pub predict_flops_max: f64,
 
-    /// Most floating-point operations of an answer of the lab
+    /// Most floating-point operations of a request to the lab
     #[arg(
         long,
         env = "CHAINRULE_LAB_FLOPS_MAX",
@@ -301,7 +301,7 @@ pub struct Limits {
     )]
     pub lab_flops_max: f64,
 
-    /// Memory of an answer of the lab, in bytes
+    /// Memory of a request to the lab, in bytes
     #[arg(
         long,
         env = "CHAINRULE_LAB_BYTES_MAX",
@@ -332,8 +332,8 @@ pub struct Limits {
     pub drain_seconds: f64,
 }
 
-/// Requests of one client that may read and change rows at the same time. All of them share the few
-/// connections to the database.
+/// Requests of one client that may read or change rows at the same time. All clients share the few connections to the
+/// database.
 const ROWS_PER_CLIENT: usize = 8;
 
 pub(super) fn cores() -> usize {
@@ -364,7 +364,7 @@ impl Limits {
         }
     }
 
-    /// The limits of one answer of the lab. Its memory is also bounded by what one request can be charged.
+    /// The limits of one request to the lab. Its memory is also bounded by what one request can be charged.
     pub fn lab(&self) -> LabLimits {
         LabLimits {
             spec: self.spec(),
@@ -391,7 +391,7 @@ impl Limits {
                 Lane::Batch | Lane::Pictures | Lane::Lab | Lane::Text => long_work,
             };
             let running_per_peer = match lane {
-                // Batches and pictures make way for other clients; predictions and texts are short.
+                // Batches and pictures make way for other clients. Predictions and texts are short.
                 Lane::Predict | Lane::Batch | Lane::Pictures | Lane::Text => running,
                 Lane::Lab => running.div_ceil(2),
                 Lane::Other => running.min(ROWS_PER_CLIENT),

@@ -34,7 +34,7 @@ pub struct Config {
     #[arg(long, env = "CHAINRULE_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS", value_parser = address)]
     pub listen: SocketAddr,
 
-    /// Host names that requests may be addressed to, such as example.org, besides IP addresses and localhost
+    /// Host names that requests may be addressed to, such as example.org; IP addresses and localhost are always allowed
     #[arg(long, env = "CHAINRULE_ALLOWED_HOSTS", value_name = "NAME", value_delimiter = ',', value_parser = host)]
     pub allowed_hosts: Vec<String>,
 
@@ -60,8 +60,8 @@ pub struct Config {
 
     /// Ended jobs to keep: the newest N, those younger than an age (30d, 12h, 30m, 90s), or all
     ///
-    /// A job keeps 3 checkpoints unless its request says otherwise. They take 7 MB with the preset mlp and 4
-    /// MB with cnn-best, so 1000 jobs of mlp take 7 GB.
+    /// A job keeps 3 checkpoints unless its request says otherwise. They take 7 MB with the preset mlp and 4 MB with
+    /// cnn-best, so 1000 jobs of mlp take 7 GB.
     #[arg(long, env = "CHAINRULE_KEEP_JOBS", default_value_t = Keep::Newest(1_000), value_name = "N|AGE|all")]
     pub keep_jobs: Keep,
 
@@ -113,7 +113,7 @@ impl Config {
         self.threads_or(cores())
     }
 
-    /// Returns the number of threads asked for, or `all` if that is 0.
+    /// Returns the number of threads asked for, or `all` if it is 0.
     fn threads_or(&self, all: usize) -> usize {
         match usize::from(self.threads) {
             0 => all,

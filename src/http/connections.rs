@@ -30,7 +30,7 @@ const BUFFER_BYTES: usize = 16 << 10;
 /// <https://man7.org/linux/man-pages/man7/socket.7.html>.
 const SEND_BUFFER_BYTES: usize = 128 << 10;
 
-/// The answer to a connection that is refused.
+/// The response to a connection that is refused.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n\
     Retry-After: 1\r\nConnection: close\r\nContent-Length: 181\r\n\r\n\
     {\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\"detail\":\"too many connections of this client, or of all, are open\",\"code\":\"too_many_connections\",\"request_id\":null}";
@@ -39,9 +39,9 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: applicat
 #[derive(Clone, Copy, Debug)]
 pub struct ClientAddress(pub IpAddr);
 
-/// Serves `listener` until `stop`, then lets open requests end within the configured time.
+/// Serves `listener` until `stop`. Then lets open requests end within the configured time.
 ///
-/// A connection is closed if it sends no request head in time, or if its client does not read the answer.
+/// A connection is closed if it sends no request head in time, or if its client does not read the response.
 pub async fn serve(listener: TcpListener, router: Router, app: App, stop: CancellationToken) {
     let guests = Guests::new(app.admission().clone());
     let mut connections = JoinSet::new();
@@ -54,16 +54,17 @@ pub async fn serve(listener: TcpListener, router: Router, app: App, stop: Cancel
         let (stream, address) = match accepted {
             Ok((stream, address)) => (stream, address.ip().to_canonical()),
             Err(error) => {
-                tracing::warn!(%error, "no connection was accepted");
+                tracing::warn!(%error, "can't accept a connection");
                 tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
                 continue;
             }
         };
         let Some(guest) = guests.let_in(Peer::new(address)) else {
-            // This does not wait. A client that can't be sent the answer at once sees the connection close.
+            // This does not wait. If the response can't be sent at once, the client only sees the
+            // connection close.
             let _ = stream.try_write(FULL);
             if app.metrics().refused("too_many_connections") {
-                tracing::warn!(client = %address, "a connection was not let in: too many are open");
+                tracing::warn!(client = %address, "a connection was refused: too many are open");
             }
             continue;
         };
@@ -73,7 +74,7 @@ pub async fn serve(listener: TcpListener, router: Router, app: App, stop: Cancel
     let drained = async { while connections.join_next().await.is_some() {} };
     let drain = Duration::from_secs_f64(app.config().limits.drain_seconds);
     if tokio::time::timeout(drain, drained).await.is_err() {
-        tracing::warn!("connections were cut that did not end in time");
+        tracing::warn!("connections that did not end in time were closed");
         connections.shutdown().await;
     }
 }
@@ -86,9 +87,10 @@ async fn answer(
     app: App,
     stop: CancellationToken,
 ) {
-    // Without it, small answers wait for an acknowledgement. If it fails, that is all that is lost.
+    // Without `TCP_NODELAY`, small responses wait for an acknowledgement. If setting it fails, responses
+    // are only slower.
     let _ = stream.set_nodelay(true);
-    // If it fails, the system buffers more of an unread answer.
+    // If this fails, the system only buffers more of an unread response.
     let _ = rustix::net::sockopt::set_socket_send_buffer_size(&stream, SEND_BUFFER_BYTES);
     let limits = &app.config().limits;
     let patience = Duration::from_secs(u64::from(limits.write_timeout_seconds));
@@ -118,13 +120,13 @@ async fn answer(
     };
     if let Err(error) = result {
         if is_stalled(&error) && app.metrics().refused("answer_not_taken") {
-            tracing::warn!(client = %address, "a connection was closed: its client does not take the answer");
+            tracing::warn!(client = %address, "a connection was closed: its client does not read the response");
         }
         tracing::debug!(client = %address, %error, "connection ended early");
     }
 }
 
-/// Returns whether a connection ended because its client did not read the answer; see [`Socket`].
+/// Returns whether a connection ended because its client did not read the response; see [`Socket`].
 fn is_stalled(error: &hyper::Error) -> bool {
     let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
     source.is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut)

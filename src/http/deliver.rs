@@ -1,4 +1,5 @@
-//! The way out of an answer: conditional requests, compression, and the charge until the client has read it.
+//! The last step of a response: conditional requests, compression, and the charge until the client has read
+//! it.
 
 use std::io::Write;
 use std::pin::Pin;
@@ -20,33 +21,33 @@ use super::accept::{accepts_gzip, etag_matches};
 use crate::admission::{Charge, Peer};
 use crate::app::App;
 
-/// Bytes of an answer that are handed to the connection at a time.
+/// Bytes of a response that are handed to the connection at a time.
 const PART_BYTES: usize = 16 << 10;
 
-/// The least length of an answer that is compressed, in bytes.
+/// The least length of a response that is compressed, in bytes.
 const PACKED_BYTES_MIN: usize = 1 << 10;
 
-/// Memory for the compression of an answer, in multiples of its length: the output buffer grows to at most
-/// twice the length.
+/// Memory to compress a response, as a multiple of its length. The output buffer grows to at most twice the
+/// length.
 const PACKING_TIMES: usize = 2;
 
-/// Longer answers than this many bytes are compressed and digested by the crew.
+/// Responses longer than this many bytes are compressed and digested by the crew.
 const QUICK_BYTES_MAX: usize = 32 << 10;
 
-/// Answers of the API run no scripts and may not be framed. SVG may have styles of its own.
+/// The API's responses run no scripts and may not be framed. SVG may contain its own styles.
 const POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 const POLICY_OF_DRAWINGS: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
 
-/// Marks an answer that is sent without buffering, because it is a stream or a static body.
+/// Marks a response that is sent without buffering, because it is a stream or a static body.
 #[derive(Clone, Copy)]
 pub struct Streamed;
 
-/// A charge that already covers the memory of an answer.
+/// A charge that already covers the memory of a response.
 #[derive(Clone)]
 pub struct Paid(Arc<Mutex<Option<Charge>>>);
 
 impl Paid {
-    /// Attaches `charge` to an answer.
+    /// Attaches `charge` to a response.
     pub fn new(charge: Charge) -> Self {
         Self(Arc::new(Mutex::new(Some(charge))))
     }
@@ -56,7 +57,7 @@ impl Paid {
     }
 }
 
-/// What the head of a request asks of its answer.
+/// What the head of a request asks of its response.
 pub struct Wants {
     is_read: bool,
     takes_gzip: bool,
@@ -78,7 +79,7 @@ impl Wants {
     }
 }
 
-/// Prepares an answer for sending. Returns it with the charge to hold until it is sent.
+/// Prepares a response for sending. Returns it with the charge to hold until it is sent.
 pub async fn deliver(
     app: &App,
     peer: Peer,
@@ -99,7 +100,7 @@ pub async fn deliver(
     let length = bytes.len();
     let mut charge = match paid.and_then(|mut paid| paid.resize(length).then_some(paid)) {
         Some(paid) => Some(paid),
-        // An answer that fits the connection's buffer is covered by the connection's charge.
+        // A response that fits in the connection's buffer is covered by the connection's charge.
         None if length <= PART_BYTES => None,
         None => match app.admission().charge(peer, length) {
             Ok(charge) => Some(charge),
@@ -107,7 +108,7 @@ pub async fn deliver(
         },
     };
     let may_be_packed = wants.takes_gzip && length >= PACKED_BYTES_MIN && is_text(&head.headers);
-    // Without memory for both forms the answer is not compressed.
+    // If there is no memory for both forms, the response is not compressed.
     let is_packed =
         may_be_packed && charge.as_mut().is_none_or(|charge| charge.resize(length + PACKING_TIMES * length));
     let has_tag = wants.is_read && head.status == StatusCode::OK;
@@ -125,7 +126,7 @@ pub async fn deliver(
     };
     let Sealed { bytes, is_packed, tag } = sealed;
     if let Some(tag) = tag {
-        // An `ETag` of the handler is kept.
+        // An `ETag` that the handler has set is kept.
         let tag = head.headers.entry(header::ETAG).or_insert(tag);
         if tag.to_str().is_ok_and(|tag| etag_matches(&wants.headers, tag)) {
             return (not_modified(head), None);
@@ -141,7 +142,7 @@ pub async fn deliver(
     (Response::from_parts(head, Body::from(bytes)), charge)
 }
 
-/// Turns an answer into 304.
+/// Turns a response into 304.
 fn not_modified(mut head: Parts) -> Response {
     head.status = StatusCode::NOT_MODIFIED;
     for name in [header::CONTENT_TYPE, header::CONTENT_LENGTH, header::CONTENT_DISPOSITION] {
@@ -186,7 +187,7 @@ fn is_text(headers: &HeaderMap) -> bool {
         && !headers.contains_key(header::CONTENT_ENCODING)
 }
 
-/// Sets the headers of every answer, except those that the handler has set.
+/// Sets the headers of every response, except those that the handler has set.
 fn complete_head(status: StatusCode, wants: &Wants, headers: &mut HeaderMap) {
     let is_drawing =
         headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes() == b"image/svg+xml");
@@ -240,8 +241,7 @@ impl<E: CountBytes + Unpin> HttpBody for Counted<E> {
             }
         }
         let length = self.part.len().min(PART_BYTES);
-        // This is a copy, because the connection's buffer must not keep the whole answer alive after its
-        // charge has ended.
+        // The part is a copy. A slice would keep the whole response in memory after its charge has ended.
         let part = Bytes::copy_from_slice(&self.part[..length]);
         self.part.advance(length);
         self.end.count(length);

@@ -1,5 +1,5 @@
-//! The progress of a job as server-sent events. They are derived from its rows, so nothing is lost with a
-//! connection or a server.
+//! The progress of a job as server-sent events. They are derived from its rows, so nothing is lost if a
+//! connection or a server dies.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -29,14 +29,14 @@ use crate::service::OperationError;
 /// How often a silent stream sends a comment, to show that it is alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// The `retry` time of a stream: how long a client waits before it reconnects.
+/// The `retry` time of a stream. A client waits this long before it reconnects.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Bytes that a stream uses besides its connection. It reads as many epochs at a time as fit, and reads more
-/// when the client has received them.
+/// Bytes that a stream uses in addition to its connection. It reads as many epochs at a time as fit, and
+/// reads more when the client has received them.
 const STREAM_BYTES: usize = 64 << 10;
 
-/// What a client has seen: attempt, phase, epochs and steps. It is the id of the last event that the client
+/// What a client has seen: attempt, phase, epochs and steps. This is the id of the last event that the client
 /// received. The next event follows from it and the rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Seen {
@@ -76,8 +76,9 @@ impl FromStr for Seen {
 
 /// Streams the progress of a job as server-sent events.
 ///
-/// The data of `state` is a `StateEvent`, that of `epoch` an `Epoch`, that of `progress` a `Progress`, and that of `end`, the
-/// last event, the `Job`. With the header `Last-Event-ID` the stream continues after that event without a gap.
+/// The data of a `state` event is a `StateEvent`, of `epoch` an `Epoch`, and of `progress` a `Progress`. The
+/// last event is `end`; its data is the `Job`. With the header `Last-Event-ID` the stream continues after
+/// that event without a gap.
 #[utoipa::path(
     get,
     path = "/v1/jobs/{id}/events",
@@ -104,7 +105,7 @@ pub async fn events(
     };
     let job = app.service().job(id).await?;
     if seen.phase == CLOSED {
-        // Tells an EventSource not to reconnect (HTML standard, section 9.2.3).
+        // 204 tells an EventSource not to reconnect (HTML standard, section 9.2.3).
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let permit = app.admission().stream(caller.peer()).ok_or_else(|| {
@@ -155,12 +156,12 @@ impl Follower {
             if self.seen.phase == CLOSED {
                 return None;
             }
-            // Like every request that reads rows, a stream waits for a place.
+            // A stream waits for a place, like every request that reads rows.
             let Ok(place) = self.app.admission().enter(Lane::Other, self.peer).await else { return None };
             let looked = self.look().await;
             drop(place);
             if let Err(error) = looked {
-                // The client reconnects with its `Last-Event-ID` and misses nothing.
+                // The client reconnects with its `Last-Event-ID`, so it misses nothing.
                 tracing::warn!(job = %self.id, %error, "event stream ended early");
                 return None;
             }

@@ -23,7 +23,7 @@ pub struct Json(Text);
 enum Text {
     /// A short body, which is parsed.
     Short(Charged<Value>),
-    /// A long body, to be parsed in the lane of texts.
+    /// A long body, which is parsed later in the lane of texts.
     Long { body: Body, app: App, caller: Caller, held: HeldPlace },
 }
 
@@ -72,7 +72,8 @@ impl Json {
         }
     }
 
-    /// Returns whether a short request has this field. The fields of a long one are known only after parsing.
+    /// Returns whether a short request has this field. The fields of a long request are known only after
+    /// parsing.
     pub fn has_at_hand(&self, field: &str) -> bool {
         matches!(&self.0, Text::Short(value) if value.get(field).is_some())
     }
@@ -97,8 +98,8 @@ impl FromRequest<App> for Json {
     }
 }
 
-/// Prices a long body in the lane of texts, then parses and reads it there in one step, so that parsed JSON
-/// never waits.
+/// Prices a long body in the lane of texts. Then parses and converts it there in one step, so that parsed
+/// JSON never waits.
 ///
 /// # Errors
 /// Returns the error of `read`, or an error if the body can't be parsed or there is no room for it.

@@ -1,4 +1,4 @@
-//! Access checks: the host that a request is for, the site it comes from, the framing of its body.
+//! Access checks: the host that a request is for, the site that it comes from, and the framing of its body.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -10,8 +10,8 @@ use crate::api::Code;
 
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
-/// Checks that a request is for this server and does not come from another site. `allowed_hosts` are the
-/// names of this server besides addresses and `localhost`.
+/// Checks that a request is for this server and does not come from another site. `allowed_hosts` are this
+/// server's names in addition to addresses and `localhost`.
 ///
 /// # Errors
 /// Returns 400 for an invalid host, 421 for a host that is not this server, 403 for a request from a page of
@@ -39,7 +39,7 @@ pub fn check(
     plain_framing(headers)
 }
 
-/// Returns the host of a request, of which there must be exactly one (RFC 9112, section 3.2).
+/// Returns the host of a request. There must be exactly one (RFC 9112, section 3.2).
 fn host(headers: &HeaderMap, version: Version) -> Result<Authority, Problem> {
     let malformed = |detail: &str| Problem::new(Code::InvalidHost, detail);
     let mut hosts = headers.get_all(header::HOST).iter();
@@ -52,7 +52,7 @@ fn host(headers: &HeaderMap, version: Version) -> Result<Authority, Problem> {
         .ok_or_else(|| malformed("the Host header names no host; it is a name or an address, and a port"))
 }
 
-/// Returns whether it is only a host and a port. User information is not allowed.
+/// Returns whether the authority is only a host and a port. User information is not allowed.
 fn is_plain(authority: &Authority) -> bool {
     match authority.as_str().strip_prefix(authority.host()) {
         Some("") => true,
@@ -63,8 +63,8 @@ fn is_plain(authority: &Authority) -> bool {
     }
 }
 
-/// Returns whether the host is an address, `localhost` or a name of this server. A page whose own name was
-/// made to resolve to this address sends that name, and is refused
+/// Returns whether the host is an address, `localhost` or a name of this server. If an attacker's domain
+/// resolves to this address, its pages send that domain as the host and are refused
 /// (<https://en.wikipedia.org/wiki/DNS_rebinding>).
 fn is_of_this_server(authority: &Authority, allowed_hosts: &[String]) -> bool {
     let host = authority.host();
@@ -79,8 +79,9 @@ fn is_of_this_server(authority: &Authority, allowed_hosts: &[String]) -> bool {
     }
 }
 
-/// Checks that no page of another site sends the request. Browsers say so in `Sec-Fetch-Site`
-/// (<https://www.w3.org/TR/fetch-metadata/>), older ones in `Origin` (RFC 6454). Other clients send neither.
+/// Checks that no page of another site has sent the request. Browsers report the site in `Sec-Fetch-Site`
+/// (<https://www.w3.org/TR/fetch-metadata/>), older browsers in `Origin` (RFC 6454). Other clients send
+/// neither.
 fn same_site(headers: &HeaderMap, host: &Authority) -> Result<(), Problem> {
     let mut sites = headers.get_all(SEC_FETCH_SITE).iter().peekable();
     let is_own = match sites.peek() {

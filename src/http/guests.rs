@@ -6,12 +6,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::{Admission, Charge, Peer};
 
-/// Bytes that a connection may use besides its request and answer: received bytes that are not parsed yet,
-/// and written bytes that are not sent yet. See [`super::connections`].
+/// Bytes that a connection may use in addition to its request and response: received bytes that are not
+/// parsed yet, and written bytes that are not sent yet. See [`super::connections`].
 const CONNECTION_BYTES: usize = 48 << 10;
 
-/// The open connections. If there is no place for a new one, the connection on whose client the server has
-/// waited longest is closed.
+/// The open connections. If there is no place for a new one, the server closes the connection on whose client
+/// it has waited longest.
 #[derive(Clone)]
 pub struct Guests {
     admission: Admission,
@@ -26,7 +26,7 @@ struct Open {
 
 struct Connection {
     peer: Peer,
-    /// Since when the server has waited for the client to send a request or more of a body. `None` while the
+    /// When the server began to wait for the client to send a request or more of a body. `None` while the
     /// client waits for the server.
     idle_since: Option<Instant>,
     /// Cancelled when the connection must close to make room.
@@ -58,8 +58,8 @@ impl Guests {
         Self { admission, open: Arc::default() }
     }
 
-    /// Admits a connection of `peer`. Closes another one if necessary, or returns `None` if that makes no
-    /// room.
+    /// Admits a connection of `peer`. If necessary, closes another connection. Returns `None` if that makes
+    /// no room.
     pub fn let_in(&self, peer: Peer) -> Option<Guest> {
         let (place, memory) = self.room_for(peer).or_else(|| {
             self.make_room_for(peer);
@@ -86,8 +86,8 @@ impl Guests {
         Some((place, self.admission.charge(peer, CONNECTION_BYTES).ok()?))
     }
 
-    /// Closes the connection on whose client the server has waited longest. If this peer is at its limit, the
-    /// connection must be one of its own, since closing another would make no room.
+    /// Closes the connection on whose client the server has waited longest. If this peer is at its limit,
+    /// closes one of the peer's own connections, because closing another one would make no room.
     fn make_room_for(&self, peer: Peer) {
         let is_of_peer = self.admission.has_its_share(peer);
         let mut open = self.lock();
@@ -112,7 +112,7 @@ impl Guests {
 }
 
 impl Busy {
-    /// Closes the connection on whose client the server has waited longest, to make room for this one of
+    /// Closes the connection on whose client the server has waited longest, to make room for a connection of
     /// `peer`.
     pub fn make_room(&self, peer: Peer) {
         self.guests.make_room_for(peer);

@@ -27,7 +27,7 @@ use crate::service::{Caller, LabelledImage, TraceRequest, Wanted};
 
 const PNG: &str = "image/png";
 
-/// Returns the part of an answer that names the model.
+/// Returns the part of a response that names the model.
 fn about(model: &Model) -> About {
     About { model: model.name.clone(), version: model.version }
 }

@@ -42,7 +42,7 @@ const KEY_BYTES_MAX: usize = 255;
     operation_id = "create_job",
     tag = "jobs",
     params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[ -~]*$",
-        description = "Makes it safe to repeat the request: if this client has used the key with the same body, the answer is the job that it created.")),
+        description = "Makes it safe to repeat the request: if this client has used the key with the same body, the response is the job that the first request created.")),
     request_body(content = api::JobRequest, examples(
         ("defaults" = (summary = "MNIST with the defaults", value = json!({}))),
         ("preset" = (summary = "a preset with a name and fewer epochs", value = json!({"network": "lesson", "model": "first", "epochs": 3}))),
@@ -119,7 +119,8 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     Ok(Some(key.to_owned()))
 }
 
-/// The largest size of a job as a row and as JSON, in bytes. It is bounded because layers are limited.
+/// The largest size of a job as a row and as JSON, in bytes. Jobs are bounded because their layers are
+/// limited.
 const JOB_BYTES: usize = 32 << 10;
 
 /// Query of [`list`].
@@ -221,7 +222,7 @@ pub async fn show(
                     format!("too many requests of this client, or {waits} of all, wait for a job already"),
                 )
             })?);
-            // A waiting request must not occupy a place of working ones.
+            // A request that waits must not take the place of a working one.
             place.leave();
         }
         tokio::select! {
@@ -244,14 +245,14 @@ pub async fn changed(changes: &mut tokio::sync::broadcast::Receiver<Option<JobId
 /// Epochs per page by default. Most jobs fit on one page.
 const EPOCHS_SHOWN: u32 = 200;
 
-/// Bytes per epoch of the whole job's metrics, which the findings need.
+/// Bytes for each epoch of the job's metrics. The findings need all epochs.
 const COURSE_BYTES: usize = 256;
 
-/// The parts of [`record_bytes`]: bytes per epoch, and per layer of an epoch.
+/// The parts of [`record_bytes`]: bytes for each epoch, and for each layer of an epoch.
 const EPOCH_BYTES: usize = 2 << 10;
 const LAYER_BYTES: usize = 1 << 10;
 
-/// The largest size of an epoch's record of this job as a row and as JSON, in bytes.
+/// The largest size of the record of one epoch of this job, as a row and as JSON, in bytes.
 pub fn record_bytes(job: &Job) -> usize {
     EPOCH_BYTES + job.spec.network.layers.len() * LAYER_BYTES
 }
@@ -294,7 +295,7 @@ async fn course(app: &App, job: Job, page: Page<u32>, wants_csv: bool) -> Result
     let (history, next) = app.service().course_page(&job, page.cursor.unwrap_or(0), limit).await?;
     if wants_csv {
         let csv = ([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], csv(&history.epochs));
-        // <https://www.rfc-editor.org/rfc/rfc8288>: the next page, with the same limit.
+        // The next page has the same limit: <https://www.rfc-editor.org/rfc/rfc8288>.
         let link = |next| format!("</v1/jobs/{id}/metrics?limit={limit}&cursor={next}>; rel=\"next\"");
         return Ok(match next {
             Some(next) => ([(header::LINK, link(next))], csv).into_response(),
@@ -424,7 +425,7 @@ const READ_BYTES: usize = 64 << 10;
 
 /// Downloads a checkpoint as safetensors.
 ///
-/// It is the newest one that was made in or after this epoch.
+/// The checkpoint is the newest one that was made in or after this epoch.
 #[utoipa::path(
     get,
     path = "/v1/jobs/{id}/checkpoints/{epoch}",

@@ -23,7 +23,7 @@ const SVG: &str = "image/svg+xml";
 const DOT: &str = "text/vnd.graphviz";
 pub const TEXT: &str = "text/plain";
 
-/// Makes an answer of a media type other than JSON.
+/// Makes a response with a media type other than JSON.
 pub fn answer_as(media_type: &'static str, body: impl IntoResponse) -> Response {
     let content_type = match media_type {
         SVG | "image/png" => media_type.to_owned(),

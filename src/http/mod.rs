@@ -1,8 +1,8 @@
-//! The HTTP API: routes, requests, answers. The only room that knows axum.
+//! The HTTP API: routes, requests, responses. The only room that knows axum.
 //!
-//! A request passes `observe` (its id, access checks, the log), the door of its route (`receive`: the body, a
-//! place in a lane), its handler, and `deliver` (caching, compression, and the charge until the answer is
-//! sent).
+//! A request passes through these steps: `observe` (its id, access checks, the log), the door of its route
+//! (`receive`: the body, a place in a lane), its handler, and `deliver` (caching, compression, and the charge
+//! until the response is sent).
 
 mod accept;
 mod connections;
@@ -44,7 +44,7 @@ use crate::admission::{Charge, Price, Stop};
 use crate::app::App;
 use crate::service::{Caller, OperationError};
 
-/// Builds the router. The door of each route says what body it accepts and which lane it works in.
+/// Builds the router. The door of each route determines which bodies it accepts and in which lane it works.
 pub fn router(app: App) -> Router {
     let door = |takes, works| {
         let door = Door { app: app.clone(), takes, works };
@@ -100,7 +100,7 @@ pub fn router(app: App) -> Router {
         .with_state(app)
 }
 
-/// Turns the result of an operation into an answer that holds its charge.
+/// Turns the result of an operation into a response that holds its charge.
 ///
 /// # Errors
 /// Returns the error of the operation.
@@ -114,7 +114,7 @@ fn client_gone() -> Problem {
     OperationError::ClientGone.into()
 }
 
-/// Makes an answer that holds `charge` until it is sent.
+/// Makes a response that holds `charge` until it is sent.
 fn paid(charge: Charge, answer: impl IntoResponse) -> Response {
     let mut response = answer.into_response();
     response.extensions_mut().insert(Paid::new(charge));
@@ -134,7 +134,7 @@ async fn worked<T: Send + 'static>(
     app.service().work(caller, price, work).await
 }
 
-/// Does work of this price and makes its result the answer, which holds the charge until it is sent.
+/// Does work of this price and makes its result the response, which holds the charge until it is sent.
 ///
 /// # Errors
 /// Returns the error of `work`, 503 if there is no room for it, or 500 if it panics.

@@ -14,8 +14,8 @@ use crate::model::{ModelPlace, ModelRef, Selector};
 use crate::service::Caller;
 use crate::train::is_name;
 
-/// The largest size of a model's row, in memory and as JSON, in bytes. It is bounded because layers and
-/// aliases are limited.
+/// The largest size of a model's row, in memory and as JSON, in bytes. Models are bounded because their
+/// layers and aliases are limited.
 const ROW_BYTES: usize = 32 << 10;
 
 /// Lists models with their newest version.
@@ -173,7 +173,7 @@ struct AliasParams {
     alias: String,
 }
 
-/// Makes the reference `name@alias`. An alias is a name that is not a number.
+/// Makes the reference `name@alias`. An alias can't be a number.
 fn alias_reference(name: &str, alias: &str) -> Result<ModelRef, Problem> {
     if !is_name(alias) || alias.parse::<u32>().is_ok() {
         let detail = format!(

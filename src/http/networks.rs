@@ -13,7 +13,7 @@ use crate::lab::{Check, CheckRequest, NetworkRequest, Summary};
 use crate::service::Caller;
 use crate::train::{self, Preset, SpecLimits};
 
-/// Presets are listed even if they exceed the limits of this server.
+/// No limits, because presets are listed even if they exceed the limits of this server.
 const UNLIMITED: SpecLimits = SpecLimits {
     epochs_max: u32::MAX,
     layers_max: usize::MAX,

@@ -31,7 +31,7 @@ const REQUEST_ID_BYTES_MAX: usize = 64;
 /// How many characters of a path are logged.
 const PATH_SHOWN: usize = 256;
 
-/// Gives a request its id, checks whether it may be served, and logs, counts and completes the answer. A
+/// Gives a request its id and checks whether it may be served. Logs, counts and completes the response. A
 /// panic becomes a 500.
 pub async fn observe(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
@@ -51,7 +51,7 @@ pub async fn observe(State(app): State<App>, mut request: Request, next: Next) -
     let response = match may_ask {
         Err(problem) => problem.into_response(),
         Ok(()) => {
-            // HEAD has the headers of GET; hyper leaves out the body.
+            // The response to HEAD has the headers of GET. hyper leaves out the body.
             if method == Method::HEAD {
                 *request.method_mut() = Method::GET;
                 request.extensions_mut().insert(IsHead);
@@ -82,8 +82,8 @@ pub async fn observe(State(app): State<App>, mut request: Request, next: Next) -
     response.map(|body| Body::new(Counted::new(body, end)))
 }
 
-/// Returns the code of an answer that refuses a request which others, or the same client later, could have
-/// had served.
+/// Returns the code of a response that refuses a request, by its status. These refusals are counted. Other
+/// errors, such as 400 or 422, are faults of the request itself and are not.
 fn refusal(response: &Response) -> Option<&'static str> {
     let is_refusal = matches!(
         response.status(),
@@ -98,14 +98,14 @@ fn refusal(response: &Response) -> Option<&'static str> {
     is_refusal.then(|| response.extensions().get::<Problem>().map(|problem| problem.code().word())).flatten()
 }
 
-/// Writes the body of a problem, which contains the request's id.
+/// Writes the body of a problem, including the request's id.
 fn named(mut response: Response, id: &str) -> Response {
     let Some(problem) = response.extensions_mut().remove::<Problem>() else { return response };
     let allow = response.headers().get(header::ALLOW).cloned();
     problem.with_allow(allow).into_response_for(id)
 }
 
-/// Marks a HEAD request, which is handled as GET, so that its answer gets no body.
+/// Marks a HEAD request. It is handled as GET, but its response gets no body.
 #[derive(Clone, Copy)]
 pub struct IsHead;
 
@@ -136,7 +136,7 @@ struct Line {
 struct End {
     line: Line,
     started: Instant,
-    /// Whether the line is left out, since another refusal for the same reason was just logged.
+    /// Whether no line is logged, because another refusal for the same reason was just logged.
     is_silent: bool,
     _held: (Option<Charge>, Option<Arc<Busy>>, UnderWay),
 }
@@ -176,7 +176,8 @@ fn request_id(headers: &HeaderMap) -> String {
     given.filter(is_plain).map_or_else(|| Uuid::now_v7().to_string(), str::to_owned)
 }
 
-/// Returns the method as a label of metrics. Clients can send any other method, so these share one label.
+/// Returns the method as a label of metrics. Unusual methods share one label, because clients can send any
+/// text.
 fn known_method(method: &Method) -> &'static str {
     ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"]
         .into_iter()

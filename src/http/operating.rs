@@ -12,7 +12,7 @@ use crate::app::{App, Unready};
 use crate::job::JobState;
 use crate::store::JobFilter;
 
-/// Jobs on the page: first the running ones, then the newest.
+/// Jobs on the page: the running ones first, then the newest.
 const JOBS_SHOWN: u32 = 10;
 
 /// Models on the page: those published last.
@@ -41,7 +41,7 @@ pub async fn healthz() -> Json<api::Health> {
     Json(api::Health { status: "ok", version: VERSION })
 }
 
-/// Tells whether the server is ready for work.
+/// Reports whether the server is ready for work.
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -90,8 +90,9 @@ pub async fn metrics(State(app): State<App>, headers: HeaderMap) -> Result<Respo
     Ok(([(header::CONTENT_TYPE, content_type)], text).into_response())
 }
 
-/// Converts OpenMetrics to the older format. There a counter is described under the name of its sample, and
-/// there are neither units nor an end marker: <https://prometheus.io/docs/instrumenting/exposition_formats/>.
+/// Converts OpenMetrics to the older text format. In that format a counter is described under the name of its
+/// sample, and there are no units and no end marker:
+/// <https://prometheus.io/docs/instrumenting/exposition_formats/>.
 fn plain(openmetrics: &str) -> String {
     let counter = |line: &str| Some(line.strip_prefix("# TYPE ")?.strip_suffix(" counter")?.to_owned());
     let counters: HashSet<String> = openmetrics.lines().filter_map(counter).collect();
@@ -185,14 +186,14 @@ fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// The answer for a path without a route.
+/// The response for a path without a route.
 pub async fn not_found(uri: axum::http::Uri) -> Problem {
     let path: String = uri.path().chars().take(128).collect();
     Problem::new(Code::UnknownPath, format!("there is nothing at {path}; GET / shows what there is"))
 }
 
-/// The answer for a path that has a route, but not for this method.
+/// The response for a path that has a route, but not for this method.
 pub async fn method_not_allowed(method: axum::http::Method) -> Problem {
-    let detail = format!("{method} is not offered here; the header Allow names what is");
+    let detail = format!("{method} is not supported here; the Allow header lists the supported methods");
     Problem::new(Code::MethodNotAllowed, detail)
 }

@@ -12,10 +12,10 @@ use crate::fields::shown;
 use crate::job::{JobId, JobIdError};
 use crate::model::ModelRef;
 
-/// The most characters of a path that are repeated in an error.
+/// The most characters of a path that an error repeats.
 const PATH_SHOWN_MAX: usize = 128;
 
-/// The parameters of the path: one text or a tuple of them.
+/// The parameters of the path: one text, or a tuple of texts.
 pub struct PathWords<T>(pub T);
 
 impl<T: DeserializeOwned + Send> FromRequestParts<App> for PathWords<T> {

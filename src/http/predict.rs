@@ -45,21 +45,21 @@ pub enum Prepare {
     None,
 }
 
-/// Pictures with at most this many bytes and pixels are prepared in the lane of predictions. Larger ones have
-/// their own lane.
+/// Pictures with at most this many bytes and pixels are prepared in the lane of predictions. Larger pictures
+/// have their own lane.
 const QUICK_PICTURE_BYTES: usize = 256 << 10;
 const QUICK_PIXELS: u64 = 1 << 16;
 
-/// Memory to copy the files out of a form, in multiples of its length.
+/// Memory to copy the files out of a form, as a multiple of its length.
 const FORM_COPIES: usize = 2;
 
 /// The images in the body of a request, before they are parsed.
 pub enum Input {
-    /// Images in JSON, and the largest number that the body can contain.
+    /// Images in JSON, and the most images that the body can contain.
     Json(Body, usize),
     /// A byte per pixel.
     Pixels(Body),
-    /// Pictures as files, and the owner of the charge for their memory.
+    /// Pictures as files, and the value that holds the charge for their memory.
     Pictures(Vec<Bytes>, Arc<dyn Send + Sync>),
     /// Parsed pixels from 0 to 1.
     Values(Vec<f32>),
@@ -109,7 +109,7 @@ pub async fn predict(
 }
 
 impl Input {
-    /// Takes the images out of the body of a request.
+    /// Extracts the images from the body of a request.
     ///
     /// # Errors
     /// Returns 400 or 422 for an invalid form.
@@ -145,8 +145,8 @@ impl Input {
         }
     }
 
-    /// Converts pictures to values, one piece of work per picture, so that a form of many large pictures does
-    /// not block other clients.
+    /// Converts pictures to values. Each picture is a separate piece of work, so that a form of many large
+    /// pictures does not block other clients.
     ///
     /// # Errors
     /// Returns 422 for an invalid picture, or an error if there is no room to decode it.
@@ -180,7 +180,7 @@ impl Input {
         let most = app.config().limits.pictures_pixels_max;
         if pixels > most {
             let detail =
-                format!("the pictures have {pixels} pixels to decode, at most {most} are taken at a time");
+                format!("the pictures have {pixels} pixels to decode; a request may have at most {most}");
             return Err(Problem::new(Code::PictureTooLarge, detail));
         }
         let is_quick = pixels <= QUICK_PIXELS && bytes <= QUICK_PICTURE_BYTES;
@@ -262,14 +262,14 @@ impl UnreadImages for Input {
             Self::Pictures(..) => return Err(Problem::internal()),
         };
         Array2::from_shape_vec((count, IMAGE_PIXELS), values).map_err(|error| {
-            tracing::error!(%error, side = IMAGE_SIDE, "images of another size were let through");
+            tracing::error!(%error, side = IMAGE_SIDE, "images of the wrong size were not refused earlier");
             Problem::internal()
         })
     }
 }
 
-/// Returns the largest number of images that a JSON body can contain. It has one number more than commas at
-/// most.
+/// Returns the most images that a JSON body can contain. The body has at most one number more than it has
+/// commas.
 fn images_at_most(body: &[u8]) -> usize {
     body.iter().filter(|&&byte| byte == b',').count() / IMAGE_PIXELS + 1
 }

@@ -73,7 +73,7 @@ impl Problem {
         self
     }
 
-    /// Adds the part of the request that the problem is about.
+    /// Adds the name of the part of the request that the problem is about.
     pub fn within(mut self, part: impl std::fmt::Display) -> Self {
         self.0.detail = format!("{part}: {}", self.0.detail);
         self
@@ -100,7 +100,7 @@ impl Problem {
         StatusCode::from_u16(self.0.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// Makes the answer to the request with this id.
+    /// Makes the response to the request with this id.
     pub fn into_response_for(self, request_id: &str) -> Response {
         let status = self.status();
         let Parts { code, detail, errors, retry_after_seconds, allow } = *self.0;
@@ -127,7 +127,7 @@ impl Problem {
     }
 }
 
-/// Makes an answer without a body. The layer that knows the request's id writes the body.
+/// Makes a response without a body. The layer that knows the request's id writes the body.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = self.status().into_response();
@@ -161,7 +161,8 @@ impl From<RegistryError> for Problem {
             RegistryError::UnknownAlias { .. } => Code::UnknownAlias,
             RegistryError::Damaged { name, version, .. } => {
                 tracing::error!(%error, "a model is damaged");
-                let detail = format!("the bytes of {name}@{version} are damaged or missing: it can't answer");
+                let detail =
+                    format!("the bytes of {name}@{version} are damaged or missing: it can't predict");
                 return Self::new(Code::ModelDamaged, detail);
             }
             RegistryError::InUse => return Self::new(Code::ModelsInUse, format!("{error}; try again")),
@@ -177,7 +178,7 @@ impl From<RegistryError> for Problem {
     }
 }
 
-/// `Retry-After` of a full queue in seconds: the value if no rate is measured, and the maximum.
+/// `Retry-After` of a full queue in seconds: the value if no rate has been measured, and the maximum.
 const RETRY_AFTER: (u32, u32) = (10, 3_600);
 
 impl From<OperationError> for Problem {
@@ -223,7 +224,7 @@ impl From<OperationError> for Problem {
             }
             Error::Refused(refusal) => refusal.into(),
             Error::Lost(_) => {
-                tracing::error!("work for a request is lost");
+                tracing::error!("work for a request was lost");
                 Self::internal()
             }
             Error::ClientGone => Self::new(Code::ClientGone, detail),
@@ -237,7 +238,7 @@ impl From<OperationError> for Problem {
     }
 }
 
-/// 503 if other requests hold the capacity now, 422 if no request can have so much.
+/// 503 if other requests hold the capacity now, 422 if the request exceeds what one request can have.
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         let code = match refusal {

@@ -1,4 +1,4 @@
-//! The entry of a request: its body as it arrives, then its place in a lane.
+//! The entry of a request: receives its body, then takes a place in a lane.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,7 +26,7 @@ use crate::service::{Caller, OperationError};
 /// The bodies that a route accepts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Takes {
-    /// None. A body is not read.
+    /// No body. If there is one, it is not read.
     Nothing,
     /// A request in JSON, with the smaller of the two limits.
     Json,
@@ -37,9 +37,9 @@ pub enum Takes {
 /// The lane in which a request runs once its body has arrived.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Works {
-    /// The lane of everything else. If the caller leaves, its change holds the place until it ends.
+    /// The lane for everything else. If the client leaves, its change holds the place until the change ends.
     Short,
-    /// The lane that the handler chooses from the price.
+    /// The lane that the handler chooses by the price.
     Priced,
 }
 
@@ -68,7 +68,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Returns the client of a request, or this machine if there is no connection, as in tests.
+    /// Returns the client of a request. If there is no connection, as in tests, the client is this machine.
     pub fn of(extensions: &axum::http::Extensions) -> Self {
         let address = extensions.get::<ClientAddress>().map_or(Ipv4Addr::LOCALHOST.into(), |client| client.0);
         Self { address, peer: Peer::new(address) }
@@ -112,7 +112,7 @@ impl<S: Sync> FromRequest<S> for Body {
     }
 }
 
-/// The place of a request in the lane of everything else. A handler that begins to wait returns it.
+/// The place of a request in the lane for everything else. A handler that begins to wait returns it.
 #[derive(Clone, Default)]
 pub struct HeldPlace(Arc<Mutex<Option<LanePlace>>>);
 
@@ -122,7 +122,7 @@ impl HeldPlace {
         drop(self.take());
     }
 
-    /// Returns the place while `work` waits in another lane, and takes one again afterwards.
+    /// Returns the place while `work` waits in another lane, and takes a place again afterwards.
     ///
     /// # Errors
     /// Returns the error of `work`, or 503 if no place becomes free again.
@@ -145,8 +145,8 @@ impl HeldPlace {
     }
 }
 
-/// Returns the caller of a request. If the request has a place, the caller holds it and the charge of the
-/// body until its changes have ended.
+/// Returns the caller of a request. If the request has a place, the caller holds the place and the charge of
+/// the body until its changes have finished.
 pub fn caller(extensions: &axum::http::Extensions) -> Caller {
     let caller = Caller::client(Client::of(extensions).peer);
     match extensions.get::<HeldPlace>() {
@@ -190,9 +190,9 @@ pub async fn enter(State(door): State<Door>, mut request: Request, next: Next) -
 /// Checks the head of a request and receives its body.
 ///
 /// # Errors
-/// Returns 415 for an unsupported media type, 413 for a body that is too large, 408 if it does not arrive in
-/// time, and 503 if there is no memory for it. If the head gives the length, the check of memory comes before
-/// the body.
+/// Returns 415 for an unsupported media type, 413 for a body that is too large, 408 if the body does not
+/// arrive in time, and 503 if there is no memory for it. If the head gives the length, memory is checked
+/// before the body is read.
 async fn take_in(app: &App, takes: Takes, peer: Peer, request: &mut Request) -> Result<Body, Problem> {
     let headers = request.headers();
     let media_type = media_type(headers);
@@ -218,7 +218,7 @@ async fn take_in(app: &App, takes: Takes, peer: Peer, request: &mut Request) -> 
     let bytes_in = request.extensions().get::<BytesIn>().cloned().unwrap_or_default();
     let busy = request.extensions_mut().remove::<Arc<Busy>>();
     let (admission, charge) = (app.admission().clone(), app.admission().body(peer));
-    // A client that announces a long body learns before sending it that there is no memory for it now.
+    // If there is no memory for a long body, the client learns it before sending the body.
     let long = announced.map(|announced| announced as usize).filter(|&announced| announced > SMALL_BYTES);
     if long.is_some_and(|long| !charge.could_be(bytes_to_receive(long))) {
         return Err(Refusal::Memory.into());
@@ -244,8 +244,8 @@ async fn take_in(app: &App, takes: Takes, peer: Peer, request: &mut Request) -> 
     Ok(Body { bytes, media_type, content_type, charge: Some(Arc::new(charge)) })
 }
 
-/// Checks that a request without a body has none of the media types that a form of any web page can send
-/// (<https://fetch.spec.whatwg.org/#cors-safelisted-request-header>).
+/// Checks the media type of a request without a body. The media types that a form of any web page can send
+/// are refused (<https://fetch.spec.whatwg.org/#cors-safelisted-request-header>).
 fn without_body(method: &Method, media_type: Option<String>) -> Result<Body, Problem> {
     match media_type {
         Some(found) if !method.is_safe() && found != "application/json" => {
@@ -263,13 +263,13 @@ fn media_type(headers: &HeaderMap) -> Option<String> {
     (!media_type.is_empty()).then(|| known_media_type(&media_type).to_owned())
 }
 
-/// Returns the length of the body in the head of a request.
+/// Returns the length of the body that the head of a request announces.
 fn announced(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// Returns the bytes of memory needed to receive a body of this length. A body of several parts is held twice
-/// while they are joined.
+/// Returns the bytes of memory needed to receive a body of this length. A body of several parts is in memory
+/// twice while they are joined.
 fn bytes_to_receive(length: usize) -> usize {
     if length > SMALL_BYTES { 2 * length } else { length }
 }
@@ -311,7 +311,7 @@ impl Arriving {
         self.joined().await
     }
 
-    /// Returns the next frame. Until it arrives, the connection may be closed to make room, like an idle one.
+    /// Returns the next frame. While it waits, the connection may be closed to make room, like an idle one.
     async fn next_of(&self, frames: &mut BodyDataStream) -> Result<Option<Bytes>, Problem> {
         let _waits = self.busy.as_deref().map(Busy::waits_for_client);
         let frame = frames.next().await.transpose().map_err(|error| {
@@ -345,7 +345,7 @@ impl Arriving {
         }
     }
 
-    /// Joins the parts. The crew does this for long bodies.
+    /// Joins the parts. For long bodies the crew does this.
     async fn joined(mut self) -> Result<(Bytes, Charge), Problem> {
         if self.parts.len() < 2 {
             return Ok((self.parts.pop().unwrap_or_default().into(), self.charge));
@@ -361,8 +361,8 @@ impl Arriving {
         Ok(admission.crew().done(join).await.map_err(OperationError::from)?)
     }
 
-    /// Charges this many bytes. For a small body that finds no memory, a connection that waits for its client
-    /// is closed.
+    /// Charges this many bytes. If there is no memory for a small body, closes a connection on whose client
+    /// the server waits.
     fn room_for(&mut self, bytes: usize) -> Result<(), Problem> {
         if self.charge.resize(bytes) {
             return Ok(());

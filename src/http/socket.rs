@@ -7,12 +7,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Bytes that a client must read within [`Socket`]'s patience. A slow client is served; one that reads a byte
-/// now and then is not.
+/// Bytes that a client must read within [`Socket`]'s patience. A slow client is served. A client that reads a
+/// byte now and then is not.
 const PROGRESS_BYTES: usize = 16 << 10;
 
-/// A connection whose client must keep reading. A write fails if it has waited longer than `patience` for the
-/// next 16 KiB to be read. Time in which nothing waits to be written does not count.
+/// A connection whose client must keep reading. A write fails after it has waited `patience` for the next 16
+/// KiB to be read. Only time in which bytes wait to be written counts.
 pub struct Socket {
     stream: TcpStream,
     patience: Duration,
@@ -56,7 +56,7 @@ impl Socket {
             Waiting { since, deadline: Box::pin(sleep_until(since + left)) }
         });
         ready!(waiting.deadline.as_mut().poll(context));
-        Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, "the client does not take the answer")))
+        Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, "the client does not read the response")))
     }
 }
 

@@ -90,7 +90,7 @@ async fn judged(
     }
 }
 
-/// Rebuilds the bytes of a model from a checkpoint at the end of its job: the same weights give the same
+/// Rebuilds the bytes of a model from a checkpoint at the end of its job. The same weights give the same
 /// bytes. Returns `None` if no checkpoint gives the digest in the model's row.
 pub(super) async fn rebuilt(
     store: &Store,

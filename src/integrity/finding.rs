@@ -11,7 +11,7 @@ pub enum FolderFinding {
     Pages(String),
     /// A row can't be parsed.
     Rows(String),
-    /// A blob can't be read, or the row of its job can't. Whether it is sound is unknown.
+    /// A blob or the row of its job can't be read, so it is unknown whether the blob is sound.
     Unreadable {
         /// The checkpoint or model that the blob belongs to.
         owner: BlobOwner,
@@ -39,7 +39,7 @@ pub enum FolderFinding {
         key: String,
         /// Aliases of this version.
         aliases: Vec<String>,
-        /// Whether a checkpoint gives the same bytes again.
+        /// Whether a checkpoint can reproduce the same bytes.
         can_be_rebuilt: bool,
         /// What is wrong with the blob.
         why: String,
@@ -68,12 +68,13 @@ impl FolderFinding {
         }
     }
 
-    /// Returns whether the folder is not sound. Other findings are only reported.
+    /// Returns whether the finding means that the folder is not sound. Other findings are only
+    /// reported.
     pub fn is_fault(&self) -> bool {
         !matches!(self, Self::Foreign(_) | Self::SetAside(_))
     }
 
-    /// Returns what a repair does about the finding, or `None` if it can do nothing.
+    /// Returns what a repair would do about the finding, or `None` if it can do nothing.
     pub fn remedy(&self) -> Option<String> {
         Some(match self {
             Self::Checkpoint { .. } => {

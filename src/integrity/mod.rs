@@ -17,7 +17,8 @@ use crate::blobs::{Blobs, StoredFile};
 use crate::inventory::{Inventory, InventoryError, Stray};
 use crate::store::{BlobOwner, BlobRow, Models, PublishedModel, Store, StoreError};
 
-/// How long to wait before confirming an orphan: a server deletes the row first and the file right after.
+/// How long to wait before an orphan is confirmed. A server deletes the row first and the file right
+/// after.
 const SECOND_LOOK: Duration = Duration::from_millis(200);
 
 /// The result of a check.
@@ -50,7 +51,7 @@ impl FolderCounts {
 }
 
 impl Report {
-    /// Returns the findings that mean the folder is not sound.
+    /// Returns the findings that mean that the folder is not sound.
     pub fn faults(&self) -> impl Iterator<Item = &FolderFinding> {
         self.findings.iter().filter(|finding| finding.is_fault())
     }
@@ -61,7 +62,7 @@ impl Report {
     }
 }
 
-/// Checks a folder, which servers may use meanwhile. `is_alone` says that none does.
+/// Checks a folder. Servers may use it at the same time. `is_alone` means that none does.
 ///
 /// # Errors
 /// Returns an error if the folder can't be read. Damaged rows are findings, not errors.
@@ -104,7 +105,7 @@ async fn look(
         }
     }
     if !suspects.is_empty() {
-        // A row that a server has deleted meanwhile is not a fault.
+        // A row that a server has deleted during the check is not a fault.
         let (now, _) = store.blob_rows().await?;
         suspects.retain(|(row, _)| now.contains(row));
     }
@@ -163,7 +164,7 @@ async fn strays(
         match stray {
             Stray::Foreign => report.findings.push(FolderFinding::Foreign(file.clone())),
             Stray::Dead => dead.push(file.clone()),
-            // No worker lives that could still name the file.
+            // No worker is alive that could still name the file.
             Stray::Alive if is_alone => dead.push(file.clone()),
             Stray::Alive => {}
         }

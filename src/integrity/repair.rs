@@ -18,11 +18,13 @@ pub enum RepairError {
     Blob(#[from] BlobError),
 }
 
-/// Repairs the faults of `report`. Nobody else may use the folder. Returns one sentence for each repair.
+/// Repairs the faults of `report`. No other process may use the folder. Returns one sentence for each
+/// repair.
 ///
 /// # Errors
-/// Returns an error if the pages or rows of the database are damaged; then nothing was changed. Also returns
-/// an error if a row or blob can't be written; a second repair then continues where this one stopped.
+/// Returns an error if the pages or rows of the database are damaged. In that case nothing was changed. Also
+/// returns an error if a row or blob can't be written. A second repair then continues where this one
+/// stopped.
 pub async fn repair(store: &Store, blobs: &Blobs, report: &Report) -> Result<Vec<String>, RepairError> {
     if report
         .findings
@@ -32,7 +34,7 @@ pub async fn repair(store: &Store, blobs: &Blobs, report: &Report) -> Result<Vec
         return Err(RepairError::Database);
     }
     let mut done = Vec::new();
-    // Models first: rebuilding one may need a checkpoint, which the second loop may drop.
+    // Models first: a rebuild may need a checkpoint that the second loop drops.
     for finding in &report.findings {
         if let FolderFinding::Model { name, version, key, .. } = finding {
             done.push(mend_model(store, blobs, name, *version, key).await?);
@@ -41,7 +43,7 @@ pub async fn repair(store: &Store, blobs: &Blobs, report: &Report) -> Result<Vec
     for finding in &report.findings {
         match finding {
             FolderFinding::Checkpoint { job, step, key, .. } => {
-                // The row is deleted last. Until then another repair finds the same fault.
+                // The row is deleted last. Until then, another repair finds the same fault.
                 let aside = blobs.set_aside(key).await?;
                 store.drop_checkpoint(*job, key).await?;
                 let owner = BlobOwner::Checkpoint { job: *job, step: *step };

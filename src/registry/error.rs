@@ -43,7 +43,7 @@ pub enum RegistryError {
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
     /// Models in use fill the memory for models.
-    #[error("models of other requests fill the memory for models")]
+    #[error("models that other requests use fill the memory for models")]
     InUse,
     /// The file is damaged or missing.
     #[error("the bytes of {name}@{version} are damaged: {source}")]
@@ -56,7 +56,7 @@ pub enum RegistryError {
         source: Box<RegistryError>,
     },
     /// Loading the model panicked.
-    #[error("reading a model panicked")]
+    #[error("loading a model panicked")]
     Panic,
 }
 

@@ -1,7 +1,7 @@
 //! Models in memory: a reference resolves to an `Arc` of weights that never change.
 //!
-//! The versions are known from the start. Weights are loaded on demand, and the least recently used are
-//! dropped beyond the limit. An `Arc` that is in use stays valid.
+//! All versions are known from the start. Weights are loaded on demand. Beyond the memory limit, the least
+//! recently used weights are dropped. An `Arc` that is in use stays valid.
 
 mod error;
 mod loaded;
@@ -43,22 +43,23 @@ struct Shared {
     /// The threads that share a prediction of many images.
     pool: Pool,
     threads: usize,
-    /// Held while a model is loaded, so that it is loaded once.
+    /// Held while a model is loaded, so that concurrent requests load it once.
     reading: tokio::sync::Mutex<()>,
     /// Held while rows are read, so that older rows never replace newer ones.
     refreshing: tokio::sync::Mutex<()>,
 }
 
-/// Bytes in memory per byte of a model's file: the weights as they are, folded, and packed for products.
+/// Bytes in memory per byte of a model's file: the original weights, the folded weights, and the weights
+/// packed for products.
 const BYTES_PER_BYTE: u64 = 3;
 
-/// How long to wait for requests to release models, so that there is memory for another, and the pause
-/// between two checks.
+/// How long to wait until requests release models and there is memory for another one, and the pause between
+/// two checks.
 const ROOM_WAIT: Duration = Duration::from_secs(5);
 const ROOM_PAUSE: Duration = Duration::from_millis(20);
 
-/// Starts the threads that share a prediction of many images. Small predictions don't wait for them, so they
-/// have a lower priority.
+/// Starts the threads that share a prediction of many images. They have a lower priority, since small
+/// predictions don't wait for them.
 fn long_pool(threads: usize) -> Pool {
     let start = || {
         // The pool's threads inherit the priority of the thread that starts them.
@@ -102,14 +103,14 @@ impl Registry {
     }
 
     /// Returns the probability of each class; see
-    /// [`Predictor::probabilities`](crate::nn::Predictor::probabilities). Threads share many images, for one
-    /// request at a time.
+    /// [`Predictor::probabilities`](crate::nn::Predictor::probabilities). For many images, threads share the
+    /// work, for one request at a time.
     pub fn probabilities(&self, model: &Model, x: ArrayView2<f32>) -> Array2<f32> {
         model.predictor.probabilities_on(&self.shared.pool, x)
     }
 
     /// Serves a model whose row is committed, with the weights that are still in memory. Later requests for
-    /// its name use it; requests in progress keep what they have. Without the row, the weights are loaded on
+    /// its name use it; requests in progress keep their model. Without the row, the weights are loaded on
     /// demand.
     ///
     /// # Errors
@@ -126,7 +127,7 @@ impl Registry {
         self.refresh().await
     }
 
-    /// Brings the registry up to date with the database. This is cheap if nothing has changed.
+    /// Updates the registry from the database. This is cheap if nothing has changed.
     ///
     /// # Errors
     /// Returns an error if the database can't be read.
@@ -156,7 +157,7 @@ impl Registry {
     }
 
     /// Returns the model that `reference` refers to, loading it if necessary. Loading continues even if the
-    /// client disconnects, so that several requests load a model once. `held` is dropped at its end.
+    /// client disconnects, so that several requests load a model once. `held` is dropped when loading ends.
     ///
     /// # Errors
     /// Returns an error if there is no such model, if its file can't be read, or if there is no memory for
@@ -239,7 +240,8 @@ impl Registry {
         found.map_err(|error| self.with_hint(error))
     }
 
-    /// Adds the name that is most similar to the unknown one. Names are compared without holding the lock.
+    /// Adds the most similar name to an error about an unknown one. Compares the names without holding the
+    /// lock.
     fn with_hint(&self, error: RegistryError) -> RegistryError {
         let nearest = |name: &str, known: Vec<String>| {
             let known: Vec<&str> = known.iter().map(String::as_str).collect();
@@ -259,7 +261,8 @@ impl Registry {
     }
 
     /// Returns the model of a reference with the version it refers to. For a bare name, returns up to `limit`
-    /// versions that are older than `before`, newest first, and the last of them if there are more.
+    /// versions older than `before`, newest first. If there are more, also returns the number of the last
+    /// one.
     ///
     /// # Errors
     /// Returns an error if there is no such model.
@@ -273,8 +276,8 @@ impl Registry {
         found.map_err(|error| self.with_hint(error))
     }
 
-    /// Returns a page of up to `limit` models after `after`, with their newest versions, last published
-    /// first, and the place of the last one if there are more.
+    /// Returns a page of up to `limit` models after `after` with their newest versions, last published first.
+    /// If there are more, also returns the place of the last one.
     pub fn page(&self, after: Option<&ModelPlace>, limit: usize) -> (Vec<ModelEntry>, Option<ModelPlace>) {
         let models = self.models();
         let end = after.map_or(Bound::Unbounded, Bound::Excluded);

@@ -1,4 +1,4 @@
-//! The table of all models, and of those in memory.
+//! The table of all models, and of the models in memory.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
@@ -8,7 +8,7 @@ use super::{DEFAULT_ALIAS, Model, RegistryError};
 use crate::model::{ModelEntry, ModelPlace, ModelRef, Selector};
 use crate::store::{ModelChanges, PublishedModel};
 
-/// How many names, the newest, are compared with an unknown name.
+/// An unknown name is compared with this many names, the newest ones.
 const NEAREST_AMONG: usize = 256;
 
 #[derive(Debug, Default)]
@@ -17,10 +17,11 @@ pub(super) struct Models {
     pub(super) by_name: BTreeMap<String, Versions>,
     /// The same models, ordered by the time of their newest version.
     pub(super) by_age: BTreeSet<ModelPlace>,
-    /// The revision of the rows that were read last.
+    /// The revision of the rows that were read most recently.
     pub(super) revision: Option<i64>,
     loaded: HashMap<(String, u32), Loaded>,
-    /// All loaded models that are still in use or in `loaded`, and their sizes in bytes.
+    /// All models in memory, whether `loaded` keeps them or only a request uses them, and their sizes in
+    /// bytes.
     alive: Vec<(Weak<Model>, u64)>,
     uses: u64,
 }
@@ -43,7 +44,7 @@ impl Versions {
         self.published.last_key_value().map(|(_, version)| version)
     }
 
-    /// Returns the place of the model called `name` in the list, if it has a version.
+    /// Returns the position of the model called `name` in the list, if it has a version.
     pub(super) fn place(&self, name: &str) -> Option<ModelPlace> {
         Some(ModelPlace { published_at: self.newest()?.row.created_at, name: name.to_owned() })
     }
@@ -142,12 +143,12 @@ impl Models {
             loaded.last_use = self.uses;
             return Some(Arc::clone(&loaded.model));
         }
-        // It may have been dropped from `loaded` while a request still uses it.
+        // A request may still use a model that was dropped from `loaded`.
         let mut alive = self.alive.iter().filter_map(|(model, _)| model.upgrade());
         alive.find(|model| model.name == name && model.version == version)
     }
 
-    /// Makes room for a model of `bytes` bytes by dropping the least recently used ones that no request uses.
+    /// Makes room for a model of `bytes` bytes. Drops the least recently used models that no request uses.
     /// Returns whether that was enough. A single model may exceed the limit.
     pub(super) fn make_room(&mut self, bytes: u64, bytes_max: u64) -> bool {
         // Dropping a model that a request uses would free no memory.
@@ -167,7 +168,7 @@ impl Models {
         true
     }
 
-    /// Keeps `model` in memory and drops the least recently used others beyond the limit.
+    /// Keeps `model` in memory. Drops the least recently used models that exceed the limit.
     pub(super) fn keep(&mut self, model: Arc<Model>, bytes_max: u64) {
         self.uses += 1;
         let key = (model.name.clone(), model.version);

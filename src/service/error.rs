@@ -38,7 +38,7 @@ pub enum OperationError {
         /// Queued or running.
         state: JobState,
     },
-    /// The queue is full, or the caller's share of it.
+    /// The queue is full, or the caller has used up its share of the queue.
     #[error("the queue takes {queue_max} jobs, {} of one client; try again later", queue_share(*queue_max))]
     QueueFull {
         /// The most jobs that may wait.
@@ -55,7 +55,7 @@ pub enum OperationError {
     /// The model that a job starts from does not exist.
     #[error("{0}")]
     InitialModelUnknown(RegistryError),
-    /// The model that a job starts from has no layer in common with its network, or another input.
+    /// The model that a job starts from has no layer in common with its network, or takes another input.
     #[error("{0}")]
     InitialModelMisfit(String),
     /// The version that a new job starts from was deleted just now.
@@ -85,7 +85,7 @@ pub enum OperationError {
         /// The epochs of its checkpoints.
         epochs: String,
     },
-    /// The job has replaced the checkpoint by a newer one.
+    /// The job has replaced the checkpoint with a newer one.
     #[error("job {id} keeps no checkpoint of epoch {epoch} any more")]
     CheckpointReplaced {
         /// Id of the job.
@@ -127,10 +127,10 @@ pub enum OperationError {
         /// The largest number.
         aliases_max: u32,
     },
-    /// The model has no such version to point an alias to.
+    /// An alias was to point to a version that the model does not have.
     #[error("{0}")]
     AliasedVersionUnknown(RegistryError),
-    /// The reference has no target any more.
+    /// The reference no longer refers to anything.
     #[error("there is no {0}")]
     ModelGone(ModelRef),
     /// The model is unknown or can't be loaded.
@@ -155,13 +155,13 @@ pub enum OperationError {
         images: usize,
         /// Floating-point operations that it needs.
         flops: f64,
-        /// Floating-point operations that one request can have.
+        /// Floating-point operations that one request may use.
         flops_max: f64,
     },
     /// The request is invalid. Each fault names its field.
     #[error("the request can't be answered")]
     Invalid(Vec<Fault>),
-    /// The network has no such layer. The text lists the layers.
+    /// The network has no such layer. The text lists its layers.
     #[error("{0}")]
     UnknownLayer(String),
     /// The layer has no parameters.
@@ -189,7 +189,7 @@ pub enum OperationError {
     Stopped,
 }
 
-/// Completes the sentence "job … " for this state.
+/// Completes the sentence "job … " with this state.
 fn standing(state: JobState) -> &'static str {
     match state {
         JobState::Queued => "waits in the queue",

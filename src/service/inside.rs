@@ -9,7 +9,7 @@ use crate::model::ModelRef;
 use crate::nn::{LayerSpec, LossKind, Network, Shape};
 use crate::registry::Model;
 
-/// A version of a published network to inspect, with the layers that determine the price of answers.
+/// A version of a published network to inspect, with its layers, which determine the price of a result.
 pub struct Inspected {
     wanted: Wanted,
     layers: Vec<LayerSpec>,
@@ -18,7 +18,7 @@ pub struct Inspected {
 }
 
 impl Inspected {
-    /// The model, which is not kept in memory.
+    /// Returns the model. It is not kept in memory.
     pub fn wanted(&self) -> &Wanted {
         &self.wanted
     }
@@ -29,7 +29,7 @@ impl Inspected {
     }
 }
 
-/// An image and its class, to which the loss compares the prediction.
+/// An image and the class that the loss compares the prediction with.
 pub struct LabelledImage {
     /// Pixels in row order, from 0 to 1.
     pub image: Vec<f32>,
@@ -118,7 +118,7 @@ impl Service {
     /// Works out the chain rule of one parameter. See [`answer`](Self::answer) for `render`.
     ///
     /// # Errors
-    /// Returns an error if the answer exceeds a limit, or if there is no room for it.
+    /// Returns an error if the result exceeds a limit, or if there is no room for it.
     pub async fn microscope<T: Send + 'static>(
         &self,
         caller: &Caller,
@@ -140,7 +140,7 @@ impl Service {
     /// Returns the weights of `layer`. See [`answer`](Self::answer) for `render`.
     ///
     /// # Errors
-    /// Returns an error if there is no such layer or it has no weights, if the answer exceeds a limit, or if
+    /// Returns an error if there is no such layer or it has no weights, if the result exceeds a limit, or if
     /// there is no room for it.
     pub async fn layer_weights<T: Send + 'static>(
         &self,
@@ -177,8 +177,8 @@ impl Service {
     }
 
     /// Explains which pixels of at most 16 images count for `class`, or for the predicted class. `render`
-    /// gets the images with their explanations. `is_picture` says whether it draws them, which has another
-    /// price.
+    /// gets the images and their explanations. `is_picture` says whether `render` draws them, because a
+    /// picture has another price.
     ///
     /// # Errors
     /// Returns an error if the images can't be parsed, if the explanations exceed a limit, or if there is no

@@ -15,7 +15,7 @@ use crate::train::{EpochMetrics, TrainSpec};
 pub struct Submission {
     /// The validated specification.
     pub spec: TrainSpec,
-    /// The idempotency key. A request of the same caller with the same key returns the same job.
+    /// The idempotency key. The same key from the same caller returns the same job.
     pub idempotency_key: Option<String>,
     /// SHA-256 of the request's canonical JSON, in hex.
     pub request_sha256: String,
@@ -24,7 +24,7 @@ pub struct Submission {
 /// The metrics of all epochs of a job.
 pub type Course = Vec<EpochMetrics>;
 
-/// A page of epochs, and the last epoch if there are more.
+/// A page of epochs. If there are more, also the number of its last epoch.
 pub type CoursePage = (JobHistory, Option<u32>);
 
 /// A checkpoint and the blob that contains it.
@@ -64,12 +64,12 @@ impl Service {
         }
     }
 
-    /// Accepts a job, which is on disk when this returns. A repeated request returns the job that the first
-    /// one created.
+    /// Accepts a job and returns when it is on disk. A repeated request returns the job that the first one
+    /// created.
     ///
     /// # Errors
-    /// Returns an error if the queue or the disk is full, if the model that it starts from does not fit, if
-    /// the key belongs to another request, or if the database can't be written.
+    /// Returns an error if the queue or the disk is full, if the initial model does not fit, if the key
+    /// belongs to another request, or if the database can't be written.
     pub async fn submit_job(&self, caller: &Caller, submission: Submission) -> Result<Job, OperationError> {
         let Submission { mut spec, idempotency_key, request_sha256 } = submission;
         let dataset = shape(&spec.dataset)?;
@@ -84,8 +84,8 @@ impl Service {
         };
         let client = caller.owner();
         let job = NewJob { client, progress, spec, idempotency_key, request_sha256 };
-        // The store runs the insert to its end. A caller that disconnects does not affect the other inserts
-        // of its commit.
+        // The store runs the insert to its end. So a caller that disconnects does not affect the other
+        // inserts of the same commit.
         let inserted = self.store.insert_job(job, self.limits.queue_max).await?;
         self.inserted(inserted).await
     }
@@ -114,13 +114,13 @@ impl Service {
             Ok(free) if free < least => Err(OperationError::DiskFull { free, least }),
             Ok(_) => Ok(()),
             Err(error) => {
-                tracing::warn!(%error, "the room on the disk is not known");
+                tracing::warn!(%error, "the free disk space is unknown");
                 Ok(())
             }
         }
     }
 
-    /// Resolves `reference` to `name@version`, because the start of a job must not change.
+    /// Resolves `reference` to `name@version`, because the initial model of a job must not change later.
     fn initial_model(
         &self,
         reference: &str,
@@ -139,8 +139,8 @@ impl Service {
         }
     }
 
-    /// Makes sure that the registry knows the models of these jobs, which another server may have published.
-    /// A client that sees a succeeded job can then use its model.
+    /// Makes sure that the registry knows the models of these jobs. Another server may have published them.
+    /// So a client that sees a succeeded job can use its model.
     async fn catch_up_with(&self, jobs: &[Job]) -> Result<(), OperationError> {
         let mut results = jobs.iter().filter_map(|job| job.result.as_ref());
         if !results.all(|result| self.registry.knows(result)) {
@@ -159,7 +159,7 @@ impl Service {
         Ok(job)
     }
 
-    /// Returns a page of jobs, newest first, and the id of the last one if there are more.
+    /// Returns a page of jobs, newest first. If there are more, also returns the id of the last one.
     ///
     /// # Errors
     /// Returns an error if the database can't be read.
@@ -191,7 +191,8 @@ impl Service {
         Ok(self.store.epochs(id, after, limit).await?)
     }
 
-    /// Returns a page of epochs with their sampled steps, and the last epoch if there are more.
+    /// Returns a page of epochs with their sampled steps. If there are more, also returns the number of the
+    /// last epoch.
     ///
     /// # Errors
     /// Returns an error if the database can't be read.
@@ -227,7 +228,7 @@ impl Service {
     ///
     /// # Errors
     /// Returns an error if there is no such job, if it is in another state, if the queue or the disk is full,
-    /// if the version that it starts from was deleted, or if the database can't be written.
+    /// if its initial version was deleted, or if the database can't be written.
     pub async fn resume_job(&self, caller: &Caller, id: JobId) -> Result<Job, OperationError> {
         self.has_room()?;
         let service = self.clone();
@@ -291,7 +292,8 @@ impl Service {
         }
     }
 
-    /// Verifies the file of a checkpoint, so that damage is noticed before the first byte is sent. Blocks.
+    /// Verifies the file of a checkpoint, so that damage is noticed before the first byte is sent. This
+    /// blocks the thread.
     ///
     /// # Errors
     /// Returns an error if the file can't be read or does not match its digest.
@@ -303,7 +305,7 @@ impl Service {
         self.runtime.block_on(self.blobs.verify(&checkpoint.blob, go_on))
     }
 
-    /// Streams the file of a checkpoint, whose verification by [`Self::read_through`] gave `verified`.
+    /// Streams the file of a checkpoint. `verified` is the result of [`Self::read_through`].
     ///
     /// # Errors
     /// Returns an error if the file can't be read or is damaged, or if the job has replaced the checkpoint.

@@ -8,15 +8,15 @@ use crate::model::{ModelRef, ModelRefError};
 use crate::nn::{LayerSpec, Network, Stopped};
 use crate::registry::Model;
 
-/// The rendered answer, and the charge for its memory.
+/// The rendered result, and the charge for its memory.
 pub type Rendered<T> = Result<(T, Charge), OperationError>;
 
 impl Service {
-    /// Answers a question of the lab. `render` converts the answer to the form that is sent. It runs on the
-    /// same thread and is part of the price.
+    /// Computes a result of the lab. `render` converts the result to the response. It runs on the same
+    /// thread and is part of the price.
     ///
     /// # Errors
-    /// Returns an error if there is no answer, if it exceeds a limit, or if there is no room for it.
+    /// Returns an error if there is no result, if it exceeds a limit, or if there is no room for it.
     pub async fn answer<Q: Question, T: Send + 'static>(
         &self,
         caller: &Caller,
@@ -90,7 +90,7 @@ impl Service {
         Ok((Wanted::new(&model), version.layers))
     }
 
-    /// Converts the cost of an answer of the lab to its price.
+    /// Converts the cost of a result of the lab to its price.
     ///
     /// # Errors
     /// Returns an error with the estimate if the cost exceeds a limit.

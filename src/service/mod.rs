@@ -1,8 +1,8 @@
 //! The operations on jobs, models and predictions: what each one commits, notifies and deletes. Adapters
 //! translate requests to calls of this room, and the upkeep makes the same calls.
 //!
-//! Every operation may be dropped at any await. An operation that changes something runs as a task of its
-//! own, so once started it is completed even if nobody waits for it.
+//! Every operation may be dropped at any await. An operation that changes something runs as its own task, so
+//! once started it completes even if nobody waits for it.
 
 mod datasets;
 mod error;
@@ -55,7 +55,7 @@ impl Caller {
         Self { client: None, _held: None }
     }
 
-    /// Adds a value that is dropped when the caller's changes have ended, such as its place in a lane.
+    /// Adds a value that is dropped when the caller's changes have finished, such as its place in a lane.
     #[must_use]
     pub fn holding(self, held: impl Send + Sync + 'static) -> Self {
         Self { _held: Some(Arc::new(held)), ..self }
@@ -66,7 +66,7 @@ impl Caller {
         self.client.map_or_else(|| "server".to_owned(), |client| client.to_string())
     }
 
-    /// Returns the peer that takes turns and is charged for the caller.
+    /// Returns the peer that takes turns and is charged on behalf of the caller.
     pub fn peer(&self) -> Peer {
         self.client.unwrap_or_else(|| Peer::new(Ipv4Addr::LOCALHOST.into()))
     }
@@ -85,7 +85,7 @@ pub struct ServiceLimits {
     pub images_max: usize,
     /// The most floating-point operations of a prediction.
     pub predict_flops_max: f64,
-    /// The limits of an answer of the lab.
+    /// The limits of one result of the lab.
     pub lab: LabLimits,
 }
 
@@ -98,13 +98,13 @@ pub struct Service {
     admission: Admission,
     metrics: Arc<Metrics>,
     tasks: TaskTracker,
-    /// The runtime that threads of long work use to read blobs.
+    /// The runtime on which threads of long work read blobs.
     runtime: Handle,
     limits: ServiceLimits,
 }
 
 impl Service {
-    /// Makes the operations on these rows, blobs and models. Work is admitted by `admission`. Changes run on
+    /// Creates the operations on these rows, blobs and models. `admission` admits their work. Changes run on
     /// `tasks`, which must be awaited before the store is closed.
     ///
     /// # Panics

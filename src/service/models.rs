@@ -2,12 +2,12 @@ use super::{Caller, OperationError, Service};
 use crate::model::{ModelEntry, ModelPlace, ModelRef, ModelVersion, Selector};
 use crate::store::{DeletedVersion, SetAlias};
 
-/// A model with some of its versions, and the last of these if there are more.
+/// A model with some of its versions. If there are more, also the number of the last one.
 pub type VersionPage = (ModelEntry, Option<u32>);
 
 impl Service {
-    /// Returns a page of models with their newest versions, last published first, and the place of the last
-    /// one if there are more.
+    /// Returns a page of models with their newest versions, last published first. If there are more, also
+    /// returns the place of the last one.
     pub fn models(&self, after: Option<&ModelPlace>, limit: usize) -> (Vec<ModelEntry>, Option<ModelPlace>) {
         self.registry.page(after, limit)
     }
@@ -33,7 +33,7 @@ impl Service {
         Ok(self.registry.version(reference)?)
     }
 
-    /// Deletes a version that has no alias and that no job needs which has not ended.
+    /// Deletes a version, unless it has an alias or an unfinished job needs it.
     ///
     /// # Errors
     /// Returns an error if there is no such version, if it is needed, or if the database can't be written.
@@ -120,7 +120,7 @@ impl Service {
         self.carry(caller, change).await
     }
 
-    /// Returns the error for a reference without a target, which another server may have deleted.
+    /// Returns the error for a reference whose target is gone. Another server may have deleted it.
     async fn gone(&self, reference: ModelRef) -> OperationError {
         if let Err(error) = self.registry.refresh().await {
             return error.into();

@@ -25,7 +25,8 @@ pub struct Prediction {
     pub class: String,
     /// Probability of the most probable class.
     pub confidence: f32,
-    /// Probabilities of all classes in order. With `top`, those of the most probable classes, best first.
+    /// Probabilities of all classes in order. With `top`, only those of the most probable classes, best
+    /// first.
     pub probabilities: Vec<f32>,
     /// With `top`, the classes of `probabilities`.
     pub labels: Option<Vec<usize>>,
@@ -42,7 +43,8 @@ pub trait UnreadImages: Send + 'static {
     /// Returns the number of bytes to parse.
     fn bytes(&self) -> usize;
 
-    /// Returns the bytes that parsing up to `images_max` images allocates, without the images themselves.
+    /// Returns how many bytes parsing up to `images_max` images allocates, not counting the images
+    /// themselves.
     fn parsed_bytes(&self, images_max: usize) -> usize;
 
     /// Parses the images to rows of values from 0 to 1, one value for each input of a network.
@@ -52,33 +54,35 @@ pub trait UnreadImages: Send + 'static {
     fn read(self, images_max: usize) -> Result<Array2<f32>, Self::Error>;
 }
 
-/// The most multiplications of a prediction in the lane of predictions. A longer one is a batch.
+/// The most multiplications of a prediction in the lane of predictions. A longer prediction counts as a
+/// batch.
 const QUICK_MULTIPLICATIONS: f64 = 1e8;
 
-/// The most multiplications of a prediction, and bytes of its request, that take a few tens of microseconds.
+/// The limits of an instant prediction, which takes a few tens of microseconds: multiplications, and bytes of
+/// the request.
 const INSTANT_MULTIPLICATIONS: f64 = 1e6;
 const INSTANT_BYTES: usize = 16 << 10;
 
-/// The largest weights, in bytes, of a model whose predictions are in the lane of predictions. A larger model
-/// is read from memory instead of a cache, and slows down other predictions.
+/// The largest weights, in bytes, of a model whose predictions use the lane of predictions. The weights of a
+/// larger model are read from memory instead of a cache, which slows down other predictions.
 const QUICK_MODEL_BYTES: usize = 16 << 20;
 
-/// The longest request, in bytes, that is parsed in the lane of predictions. A longer one takes longer to
-/// parse, whatever it contains.
+/// The longest request, in bytes, that is parsed in the lane of predictions. A longer request takes too long
+/// to parse, whatever it contains.
 pub const QUICK_BYTES: usize = 64 << 10;
 
-/// Bytes of JSON in the answer for an image, and for each of its classes.
+/// Bytes of JSON in the response for each image, and for each of its classes.
 const ANSWER_BYTES: usize = 256;
 const CLASS_BYTES: usize = 32;
 
-/// After this many multiplications or images, whichever comes first, a batch checks whether another client
-/// waits or its own is gone.
+/// A batch checks after this many multiplications or images, whichever comes first, whether another client
+/// waits or its own client is gone.
 const TURN_MULTIPLICATIONS: f64 = 5e9;
 const TURN_ROWS_MAX: usize = 1_024;
 
 impl Service {
     /// Predicts the classes of images, or the best `top` classes of each. `answer` converts the predictions
-    /// to the form that is sent, in the same place.
+    /// to the response, on the same thread.
     ///
     /// # Errors
     /// Returns an error if the images can't be parsed, if they exceed a limit, or if there is no room for
@@ -151,7 +155,7 @@ impl<I: UnreadImages> Batch<I> {
         Self { unread: Some(images), images_max, top, x, predictions: Vec::new() }
     }
 
-    /// Predicts until all images are done. Returns `None` if it has to make way for another client.
+    /// Predicts until all images are done. Returns `None` if it must make way for another client.
     fn go_on(
         &mut self,
         registry: &Registry,

@@ -1,4 +1,4 @@
-//! Work for callers. It is priced, waits for its turn, and runs on a thread that it may block.
+//! Work on behalf of callers. It has a price, waits for its turn, and runs on a thread that it may block.
 
 use std::sync::{Arc, Weak};
 
@@ -7,8 +7,8 @@ use crate::admission::{Charge, Lane, Price, Stop, Ticket};
 use crate::model::{ModelRef, Selector};
 use crate::registry::Model;
 
-/// A model that a request will need. A waiting request does not keep the model in memory; only those at work
-/// do, and they are few.
+/// A model that a request will need. A waiting request does not keep its model in memory. Only running
+/// requests do, and they are few.
 #[derive(Clone, Debug)]
 pub struct Wanted {
     reference: ModelRef,
@@ -25,7 +25,7 @@ impl Wanted {
 
 impl Service {
     /// Returns the model that `reference` refers to. If it is not in memory, it is loaded in a place of the
-    /// lane of batches.
+    /// batch lane.
     ///
     /// # Errors
     /// Returns an error if there is no such model, if there is no memory for it, or if its file is damaged.
@@ -37,7 +37,7 @@ impl Service {
         Ok(self.registry.get(reference, place).await?)
     }
 
-    /// Returns a wanted model, loading it again if it was dropped meanwhile.
+    /// Returns a wanted model. Loads it again if it has been dropped meanwhile.
     ///
     /// # Errors
     /// Returns an error if it was deleted, if there is no memory for it, or if its file is damaged.
@@ -87,8 +87,8 @@ impl Service {
         self.work_in_turns(caller, price, wanted, whole).await
     }
 
-    /// Like [`work`](Self::work), with a model and in turns: if `work` returns `None` it makes way for other
-    /// clients and is called again at its next turn.
+    /// Like [`work`](Self::work), with a model and in turns. If `work` returns `None`, it makes way for
+    /// other clients and is called again at its next turn.
     ///
     /// # Errors
     /// See [`work`](Self::work) and [`held`](Self::held).

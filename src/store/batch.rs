@@ -7,7 +7,7 @@ use super::{Inserted, NewJob, Store, StoreError};
 use crate::fault::{self, Point};
 use crate::job::JobId;
 
-/// The most jobs of one commit. Other writers wait for it.
+/// The most jobs in one commit. Other writers wait for the commit.
 const BATCH: usize = 128;
 
 /// Jobs that wait for a commit.
@@ -21,8 +21,8 @@ pub(super) struct Waiting {
 }
 
 impl Store {
-    /// Puts a job in the queue, unless `queue_max` jobs wait there already, or [`queue_share`](super::queue_share) of its client.
-    /// It is durable when this returns. Jobs that arrive while a commit is written share the next one.
+    /// Puts a job in the queue and returns when it is durable. The queue takes at most `queue_max` jobs, of which one
+    /// client can have [`queue_share`](super::queue_share). Jobs that arrive during a commit share the next commit.
     ///
     /// # Errors
     /// Returns an error if the database fails.
@@ -45,8 +45,7 @@ impl Store {
         self.tasks.spawn(self.clone().insert_pending());
     }
 
-    /// Inserts waiting jobs in the order of their arrival. A job that arrives at an empty list starts a new
-    /// task.
+    /// Inserts waiting jobs in the order of their arrival. The first job to arrive at an empty list starts a new task.
     async fn insert_pending(self) {
         let writer = self.database.writer().await;
         let (batch, is_last) = {
@@ -55,7 +54,7 @@ impl Store {
             (pending.drain(..count).collect::<Vec<_>>(), pending.is_empty())
         };
         if !is_last {
-            // The next task waits for the writer, whatever happens to this one.
+            // The next task waits for the writer, whatever happens to this task.
             self.spawn_insert();
         }
         fault::point(Point::BeforeInsert);
@@ -79,7 +78,7 @@ impl Store {
                         self.notify.changed(Some(job.id));
                         is_any_new = true;
                     }
-                    // A client that has disconnected can repeat its request with the same key.
+                    // The receiver is gone if the client has disconnected. It can repeat its request with the same key.
                     let _ = waiting.answer.send(inserted);
                 }
                 if is_any_new {

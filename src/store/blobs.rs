@@ -53,7 +53,7 @@ impl BlobRow {
     }
 }
 
-/// The state and attempt of a job, which decide what its files are for.
+/// The state and attempt of a job. They decide whether its files are still needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JobStanding {
     /// State of the job.

@@ -72,8 +72,8 @@ impl Store {
         self.database.checkpoints(id).await
     }
 
-    /// Deletes the rows of all checkpoints of a job but the newest `keep`. Returns the keys of their blobs,
-    /// which no row names any more. Deletes nothing if the job has another attempt.
+    /// Deletes the rows of all checkpoints of a job except the newest `keep`. Returns the keys of their
+    /// blobs, which no row names any more. Deletes nothing if the job has another attempt.
     ///
     /// # Errors
     /// Returns an error if the database fails.

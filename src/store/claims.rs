@@ -12,7 +12,7 @@ pub struct Claim {
     pub attempt: u32,
 }
 
-/// What a worker records of a job in one commit.
+/// Everything that a worker records about a job in one commit.
 #[derive(Clone, Debug, Default)]
 pub struct Recorded {
     /// Epochs that have ended.
@@ -30,12 +30,12 @@ pub struct Recorded {
 pub struct Held {
     /// The job and its attempt.
     pub claim: Claim,
-    /// How often the lease was renewed.
+    /// How many times the lease was renewed.
     pub beat: i64,
 }
 
 impl Store {
-    /// Claims the next job: the one with the highest priority, then by turns of the clients. Jobs of one
+    /// Claims the next job: the highest priority first, then by the turns of the clients. Jobs of the same
     /// model run one after the other, in order of submission.
     ///
     /// # Errors
@@ -52,7 +52,7 @@ impl Store {
         Ok(job)
     }
 
-    /// Returns SQLite's plan for the claim: <https://sqlite.org/eqp.html>.
+    /// Returns SQLite's query plan for the claim: <https://sqlite.org/eqp.html>.
     ///
     /// # Errors
     /// Returns an error if the database fails.
@@ -96,7 +96,7 @@ impl Store {
         Ok(())
     }
 
-    /// Puts a job back in the queue, because its worker can't continue or its server stops.
+    /// Puts a job back in the queue, because its worker can't continue or its server is stopping.
     ///
     /// # Errors
     /// Returns an error if the database fails, or if the job has another attempt.
@@ -107,7 +107,7 @@ impl Store {
         Ok(())
     }
 
-    /// Puts all jobs of this process back in the queue, without their workers.
+    /// Puts all jobs that this process holds back in the queue. Their workers take no part in it.
     ///
     /// # Errors
     /// Returns an error if the database fails for one of them.
@@ -122,9 +122,9 @@ impl Store {
         released
     }
 
-    /// Takes a job from a worker that is gone and puts it back in the queue. Fails the job instead if
-    /// `crashes_max` of its workers have gone without a new checkpoint in between. Returns `None` if the
-    /// lease was renewed since `held` was read.
+    /// Takes a job from a dead worker and puts it back in the queue. Fails the job instead if `crashes_max`
+    /// workers have died on it without a new checkpoint in between. Returns `None` if the lease was renewed
+    /// after `held` was read.
     ///
     /// # Errors
     /// Returns an error if the database fails.

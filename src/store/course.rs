@@ -24,8 +24,9 @@ impl Store {
         self.database.epochs(id, after, limit).await
     }
 
-    /// Returns up to `limit` recorded epochs of a job after epoch `after`, their sampled steps, and the last
-    /// of these epochs if there are more. The last page includes the steps of the running epoch.
+    /// Returns up to `limit` recorded epochs of a job after epoch `after`, and their sampled steps. If there
+    /// are more epochs, also returns the number of the last one. The last page includes the steps of the
+    /// running epoch.
     ///
     /// # Errors
     /// Returns an error if the database fails.
@@ -41,13 +42,13 @@ impl Store {
         epochs.truncate(limit as usize);
         let next = epochs.last().filter(|_| has_more).map(|epoch| epoch.metrics.epoch);
         let steps_of = |epoch: u32| u64::from(epoch).saturating_mul(steps_per_epoch);
-        // At most some thousand steps of a job are kept.
+        // A job keeps a few thousand steps at most.
         let steps = self.database.steps(id, steps_of(after), next.map_or(u64::MAX, steps_of)).await?;
         Ok((JobHistory { epochs, steps }, next))
     }
 
-    /// Returns the metrics of every epoch of a job. Only the newest has its layer statistics, since all of
-    /// them would be large.
+    /// Returns the metrics of every epoch of a job. Only the newest epoch has its layer statistics, because
+    /// those of all epochs would be large.
     ///
     /// # Errors
     /// Returns an error if the database fails.

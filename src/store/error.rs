@@ -11,7 +11,7 @@ pub enum StoreError {
     /// The database failed.
     #[error(transparent)]
     Database(#[from] sqlx::Error),
-    /// The database is of another program or version.
+    /// The database belongs to another program or version.
     #[error("migration: {0}")]
     Migration(#[source] MigrateError),
     /// A newer chainrule has written the database.
@@ -73,8 +73,8 @@ impl StoreError {
         matches!(self.code(), Some(code::PERM | code::READONLY | code::CANTOPEN))
     }
 
-    /// Returns whether the same statement may succeed later, because the disk is full or fails or the
-    /// database is locked.
+    /// Returns whether the same statement may succeed later: the disk is full or fails, or the database
+    /// is locked.
     pub fn is_transient(&self) -> bool {
         match self {
             _ if matches!(self.code(), Some(code::CORRUPT | code::NOTADB)) => false,

@@ -80,8 +80,8 @@ impl Store {
         Ok(row.map(Job::try_from).transpose()?.map(|job| self.live.on(job)))
     }
 
-    /// Returns up to `limit` jobs, newest first, and the last id that was read if there are more. A job whose
-    /// row can't be parsed is logged and left out.
+    /// Returns up to `limit` jobs, newest first. If there are more, also returns the id of the last job that
+    /// was read. A job whose row can't be parsed is logged and left out.
     ///
     /// # Errors
     /// Returns an error if the database fails.

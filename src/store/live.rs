@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::Claim;
 use crate::job::{Job, JobId, JobState, Progress};
 
-/// The progress of the jobs that run in this process. It is newer than their rows, and available even if the
+/// The progress of the jobs that run in this process. It is newer than their rows, and known even if the
 /// disk is full.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Live(Arc<Mutex<HashMap<JobId, (u32, Progress)>>>);
@@ -31,7 +31,7 @@ impl Live {
         self.jobs().get(&id).copied()
     }
 
-    /// Returns the job with the progress that is newer than its row.
+    /// Returns the job with its live progress, if that is newer than its row.
     pub fn on(&self, mut job: Job) -> Job {
         if job.state == JobState::Running
             && let Some((attempt, progress)) = self.jobs().get(&job.id)

@@ -3,8 +3,8 @@
 //!
 //! A change of state is one guarded statement, or a transaction that begins with one. A worker's write
 //! carries its attempt, and changes one row or nothing. Several processes of one machine may share the rows.
-//! What only one process remembers is in `batch` (jobs that wait for a commit), `live` (progress that is not
-//! written yet), `notify` and `pace`.
+//! These modules hold what only one process knows: `batch` (jobs that wait for a commit), `live` (progress
+//! that is not written yet), `notify` and `pace`.
 
 mod batch;
 mod blobs;
@@ -66,8 +66,8 @@ impl Store {
     /// Opens the database at `path`, creates it if it is missing, and runs the migrations.
     ///
     /// # Errors
-    /// Returns an error if the file can't be written, or if it is not a database of this program or is one of
-    /// a newer version.
+    /// Returns an error if the file can't be written, if it is not a database of this program, or if a newer
+    /// version has written it.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         Ok(Self::of(Database::open(path).await?))
     }
@@ -91,15 +91,15 @@ impl Store {
         }
     }
 
-    /// Closes every connection after the writes in progress.
+    /// Closes every connection after the pending writes have finished.
     pub async fn close(&self) {
         self.tasks.close();
         self.tasks.wait().await;
         self.database.close().await;
     }
 
-    /// Writes the database's log back while jobs arrive. SQLite would leave that to the commit that finds the
-    /// log long, which takes ten times as long and delays all that wait for it.
+    /// Writes the database's log back while jobs arrive. By default SQLite does this in the commit that finds
+    /// the log long. That commit takes ten times as long and delays every write that waits for it.
     pub async fn write_back(&self) {
         let mut queued = self.queued();
         while queued.changed().await.is_ok() {
@@ -110,7 +110,7 @@ impl Store {
         }
     }
 
-    /// Copies the rows of one moment to a new file at `path`. Others may read and write meanwhile.
+    /// Copies all rows, as of one moment, to a new file at `path`. Others may read and write meanwhile.
     ///
     /// # Errors
     /// Returns an error if the file exists or can't be written.
@@ -126,7 +126,7 @@ impl Store {
         self.database.integrity().await
     }
 
-    /// Returns free pages to the file system, a few at a time, so that others can write in between.
+    /// Returns free pages to the file system, a few at a time, so that other writes can run in between.
     ///
     /// # Errors
     /// Returns an error if the database fails.

@@ -134,9 +134,9 @@ pub struct ModelChanges {
 pub struct ModelChange {
     /// The numbers of all its versions.
     pub numbers: BTreeSet<u32>,
-    /// The versions published since.
+    /// The versions published since that revision.
     pub published: Vec<PublishedModel>,
-    /// All its aliases and their versions.
+    /// All its aliases, each with its version.
     pub aliases: BTreeMap<String, u32>,
 }
 
@@ -147,7 +147,7 @@ pub enum SetAlias {
     Set,
     /// There is no such version.
     Unknown,
-    /// The model has the largest number of aliases, and this would be a new one.
+    /// The alias is new, and the model has the largest number of aliases already.
     TooMany,
 }
 
@@ -156,7 +156,7 @@ pub enum SetAlias {
 pub enum OldVersions {
     /// All but the newest `n`.
     Beyond(u64),
-    /// Those that were published longer ago than this.
+    /// Versions that were published longer ago than this.
     For(Duration),
 }
 
@@ -174,8 +174,8 @@ pub enum DeletedVersion {
 }
 
 impl Store {
-    /// Returns the number of the next version of `name`. It is greater than those of all earlier versions,
-    /// including deleted ones.
+    /// Returns the number of the next version of `name`. It is greater than the number of every earlier
+    /// version, including deleted ones.
     ///
     /// # Errors
     /// Returns an error if the database fails.
@@ -216,7 +216,7 @@ impl Store {
         self.database.model_revision().await
     }
 
-    /// Points `alias` to a version, unless it is a new alias and the model has `aliases_max` already.
+    /// Points `alias` to a version. Refuses a new alias if the model already has `aliases_max`.
     ///
     /// # Errors
     /// Returns an error if the database fails.
@@ -250,7 +250,7 @@ impl Store {
         self.database.delete_alias(name, alias).await
     }
 
-    /// Deletes a version that has no alias and that no job needs which has not ended.
+    /// Deletes a version, unless it has an alias or an unfinished job needs it.
     ///
     /// # Errors
     /// Returns an error if the database fails.

@@ -6,10 +6,10 @@ use tokio::time::MissedTickBehavior;
 use super::{Claim, Store};
 use crate::job::{JobId, Progress};
 
-/// How many changes a listener may lag behind before it misses some.
+/// How many changes a listener may fall behind before it misses some.
 const CHANGES_KEPT: usize = 1_024;
 
-/// The time between two checks for writes of other processes.
+/// The interval between two checks for writes of other processes.
 const FOLLOW: Duration = Duration::from_millis(50);
 
 /// Wakes the tasks of this process that wait for a job to change or to enter the queue.
@@ -26,13 +26,13 @@ impl Default for Notify {
 }
 
 impl Notify {
-    /// Notifies that a job has changed, or with `None` that any may have.
+    /// Notifies listeners that a job has changed, or with `None` that any job may have changed.
     pub fn changed(&self, id: Option<JobId>) {
-        // It is no error if nobody listens.
+        // An error means that nobody listens.
         let _ = self.changes.send(id);
     }
 
-    /// Notifies that a job may have entered the queue or become the next of its model.
+    /// Notifies workers that a job may have entered the queue or become the next one of its model.
     pub fn queued(&self) {
         self.queued.send_replace(());
     }
@@ -49,7 +49,8 @@ impl Store {
         self.notify.queued.subscribe()
     }
 
-    /// When other processes have written, calls `changed` and then notifies the listeners.
+    /// Checks for writes of other processes. After each one, calls `changed` and then notifies the
+    /// listeners.
     pub async fn follow<F: Future<Output = ()>>(&self, changed: impl Fn() -> F) {
         let mut ticks = tokio::time::interval(FOLLOW);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -63,12 +64,12 @@ impl Store {
                     self.notify.queued();
                 }
                 Ok(_) => {}
-                Err(error) => tracing::debug!(%error, "other processes can't be followed"),
+                Err(error) => tracing::debug!(%error, "can't check for writes of other processes"),
             }
         }
     }
 
-    /// Returns the measured mean time between two jobs leaving the queue.
+    /// Returns the measured mean time between two jobs that leave the queue.
     pub fn queue_interval(&self) -> Option<Duration> {
         self.pace.interval()
     }
@@ -79,7 +80,7 @@ impl Store {
         self.notify.changed(Some(claim.id));
     }
 
-    /// Returns whether this process holds a job, so that its progress is known here.
+    /// Returns whether this process holds a job and publishes its progress.
     pub fn is_told(&self, claim: Claim) -> bool {
         self.live.of(claim.id).is_some_and(|(attempt, _)| attempt == claim.attempt)
     }
@@ -89,13 +90,13 @@ impl Store {
         self.live.forget(claim);
     }
 
-    /// Notifies that a job has entered the queue.
+    /// Notifies listeners and workers that a job has entered the queue.
     pub(super) fn enqueued(&self, id: JobId) {
         self.notify.changed(Some(id));
         self.notify.queued();
     }
 
-    /// Notifies that a job has ended, so that the next of its model may run.
+    /// Notifies listeners and workers that a job has ended, so that the next job of its model may run.
     pub(super) fn ended(&self, id: JobId) {
         self.pace.ended();
         self.enqueued(id);

@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How many ends are remembered.
+/// How many job ends are remembered.
 const ENDS: usize = 32;
 
 /// The rate at which jobs end.
@@ -19,8 +19,8 @@ impl Pace {
         ends.push_back(Instant::now());
     }
 
-    /// Returns the mean time between two ends, including the time since the last one. `None` if there was no
-    /// end yet.
+    /// Returns the mean time between two ends, including the time since the last one. Returns `None` before
+    /// the first end.
     pub fn interval(&self) -> Option<Duration> {
         let ends = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Some(ends.front()?.elapsed() / ends.len() as u32)

@@ -12,9 +12,9 @@ pub struct NewJob {
     pub progress: Progress,
     /// The client that owns the job. Clients take turns.
     pub client: String,
-    /// The client's key for this request. Keys of different clients are different.
+    /// The client's idempotency key for this request. Each client has its own keys.
     pub idempotency_key: Option<String>,
-    /// Digest of the request, which detects a key that is used for two requests.
+    /// Digest of the request. It shows whether a key is used for two different requests.
     pub request_sha256: String,
 }
 
@@ -25,11 +25,11 @@ pub enum Inserted {
     Accepted(Job),
     /// The same request was sent before.
     Repeated(Job),
-    /// The key belongs to another request.
+    /// The key belongs to a different request.
     OtherRequest,
     /// The queue is full.
     QueueFull,
-    /// The version that it starts from was deleted.
+    /// The version that the job starts from was deleted.
     InitialModelGone,
 }
 
@@ -38,7 +38,7 @@ pub enum Inserted {
 pub enum Cancelled {
     /// The job is cancelled.
     Accepted(Job),
-    /// The job had ended before.
+    /// The job had already ended.
     Ended(Job),
     /// There is no such job.
     Unknown,
@@ -53,7 +53,7 @@ pub enum Resumed {
     NotStopped(Job),
     /// The queue is full.
     QueueFull,
-    /// The version that it starts from was deleted.
+    /// The version that the job starts from was deleted.
     InitialModelGone,
     /// There is no such job.
     Unknown,
@@ -93,7 +93,7 @@ impl Store {
         }))
     }
 
-    /// Cancels a job that has not ended. The worker of a running job stops when it notices.
+    /// Cancels a job that has not ended. The worker of a running job stops when it notices the change.
     ///
     /// # Errors
     /// Returns an error if the database fails.
@@ -145,7 +145,7 @@ impl Store {
                 Some(_) if !self.takes_again(id, queue_max).await? => {
                     return Ok(Resumed::QueueFull);
                 }
-                // The job was stopped, or the queue got room, between the two statements.
+                // Between the two statements the job was stopped, or the queue got room.
                 Some(_) => {}
             }
         }
@@ -157,7 +157,7 @@ impl Store {
         row.map(Job::try_from).transpose()
     }
 
-    /// Returns whether the queue has room for another job of this job's client.
+    /// Returns whether the queue has room for one more job of this job's client.
     async fn takes_again(&self, id: JobId, queue_max: u32) -> Result<bool, StoreError> {
         let has_share = self.database.queued_of_client_of(id).await? < i64::from(queue_share(queue_max));
         Ok(has_share && self.queue_length().await? < u64::from(queue_max))

@@ -1,7 +1,7 @@
 use super::{Store, StoreError};
 use crate::job::JobId;
 
-/// What was deleted or broken with a version whose blob is lost.
+/// What was deleted with a version whose blob is lost, and which jobs can no longer start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dropped {
     /// Aliases of the version.
@@ -10,7 +10,7 @@ pub struct Dropped {
     pub needed_by: Vec<JobId>,
 }
 
-/// Repairs, for a process that is alone on the folder, so that no worker writes.
+/// Repairs. The process must be alone on the folder, so that no worker writes.
 impl Store {
     /// Deletes the row of a checkpoint whose blob is lost.
     ///

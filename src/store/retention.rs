@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::{Store, StoreError};
 use crate::job::JobId;
 
-/// A position in the order in which retention deletes ended jobs. The default is before all of them.
+/// A position in the order in which retention deletes ended jobs. The default is the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place {
     pub(super) finished_at: i64,
@@ -15,13 +15,13 @@ pub struct Place {
 pub struct Ended {
     /// Id of the job.
     pub id: JobId,
-    /// The position to continue after.
+    /// The position to continue from.
     pub place: Place,
 }
 
 impl Store {
-    /// Returns some of the ended jobs after `after` that are not among the newest `keep`, oldest first. Empty
-    /// if there are no more.
+    /// Returns some of the ended jobs after `after`, oldest first, except the newest `keep` jobs. Returns an
+    /// empty list if there are no more.
     ///
     /// # Errors
     /// Returns an error if the database fails.
@@ -29,8 +29,8 @@ impl Store {
         self.database.ended_beyond(keep, after).await
     }
 
-    /// Returns some of the jobs after `after` that ended longer ago than `age`, oldest first. Empty if there
-    /// are no more.
+    /// Returns some of the jobs after `after` that ended longer ago than `age`, oldest first. Returns an
+    /// empty list if there are no more.
     ///
     /// # Errors
     /// Returns an error if the database fails.

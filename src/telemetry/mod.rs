@@ -29,8 +29,8 @@ const REFUSALS_LOGGED_EVERY: Duration = Duration::from_secs(1);
 
 type FloatGauge = Gauge<f64, AtomicU64>;
 
-/// Every metric of the server. The values of labels come from closed sets (routes, methods, states, workers)
-/// and from the names of published models, so clients can't add series without limit.
+/// Every metric of the server. The values of labels are routes, methods, states, workers and names of
+/// published models. These sets are bounded, so clients can't add series without limit.
 pub struct Metrics {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
@@ -141,10 +141,10 @@ impl Default for Metrics {
 impl Metrics {
     fn register(&mut self) {
         let registry = &mut self.registry;
-        registry.register("http_requests", "Requests answered", self.requests.clone());
+        registry.register("http_requests", "Requests that got a response", self.requests.clone());
         registry.register_with_unit(
             "http_request_duration",
-            "Time until the head of the answer",
+            "Time until the response head was sent",
             Unit::Seconds,
             self.latency.clone(),
         );
@@ -167,7 +167,11 @@ impl Metrics {
             "Jobs taken from a worker that was gone",
             self.jobs_rescued.clone(),
         );
-        registry.register("requests_under_way", "Requests whose answer is not sent", self.under_way.clone());
+        registry.register(
+            "requests_under_way",
+            "Requests whose response is not sent yet",
+            self.under_way.clone(),
+        );
         registry.register("refusals", "Requests and connections refused", self.refusals.clone());
         registry.register(
             "open",
@@ -198,7 +202,7 @@ impl Metrics {
         }
     }
 
-    /// Counts an answered request. `duration` is the time until the head of the answer.
+    /// Counts a request that got a response. `duration` is the time until the response head was sent.
     pub fn request(&self, method: &str, route: &str, status: u16, duration: Duration) {
         let (method, route) = (method.to_owned(), route.to_owned());
         self.latency
@@ -244,7 +248,7 @@ impl Metrics {
         self.checkpoints_damaged.inc();
     }
 
-    /// Counts a job that was taken from a worker that was gone.
+    /// Counts a job that was taken from a dead worker.
     pub fn job_rescued(&self) {
         self.jobs_rescued.inc();
     }

@@ -45,7 +45,7 @@ impl Process {
     /// Reads `/proc`: <https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html>.
     fn now() -> Option<Self> {
         let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-        // The name of the program stands in parentheses and may contain any character, so parsing starts
+        // The name of the program is in parentheses and may contain any character, so parsing starts
         // after the last `)`.
         let fields: Vec<f64> =
             stat.rsplit_once(')')?.1.split_whitespace().map(|field| field.parse().unwrap_or(0.0)).collect();

@@ -1,9 +1,8 @@
-//! Workers: they take jobs from the queue, train them, record their progress and publish their models.
+//! Workers take jobs from the queue, train them, record their progress and publish their models.
 //!
-//! Each worker has one thread of its own and a pool of threads for training. All of them run at a lower
-//! priority than the threads that serve requests. While the worker trains, a task renews its lease on the job
-//! and learns whether the lease is lost (`lease`). A second thread writes epochs and checkpoints in order
-//! (`scribe`).
+//! Each worker has its own thread and its own pool of training threads. All of them run at a lower priority
+//! than the threads that serve requests. While the worker trains, a task renews its lease on the job and
+//! notices if the lease is lost (`lease`). A second thread writes epochs and checkpoints in order (`scribe`).
 
 mod lease;
 mod publish;
@@ -39,7 +38,7 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// A worker: it runs one job at a time.
 pub struct Worker {
-    /// The database, which holds the queue.
+    /// The database with the queue.
     pub store: Store,
     /// Storage for the bytes of checkpoints and models.
     pub blobs: Blobs,
@@ -85,7 +84,7 @@ pub enum WorkerError {
     #[error("the trainer panicked: {0}")]
     Panic(String),
     /// The scribe has stopped, so nothing can be recorded. The scribe's own error says why.
-    #[error("nobody writes the job's course")]
+    #[error("the thread that records the job has stopped")]
     ScribeGone,
 }
 
@@ -94,7 +93,7 @@ impl WorkerError {
         matches!(self, Self::Store(StoreError::Fenced { .. }))
     }
 
-    /// Whether a later attempt may succeed, for example after a full disk or a locked database.
+    /// Returns whether a later attempt may succeed, for example after a full disk or a locked database.
     fn is_transient(&self) -> bool {
         match self {
             Self::Store(error) => error.is_transient(),
@@ -110,12 +109,12 @@ impl WorkerError {
     }
 }
 
-/// The result of [`Worker::run_next`].
+/// The result of [`Worker::run_next`], for one job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ran {
     /// The job that was run.
     pub id: JobId,
-    /// The state the job was left in. `None` if it was cancelled or another worker has taken it.
+    /// The state that the job was left in. `None` if it was cancelled or another worker has taken it.
     pub state: Option<JobState>,
 }
 
@@ -128,7 +127,7 @@ impl Workers {
     /// Starts one thread for each of `workers`, each with a pool of `threads` threads.
     ///
     /// # Errors
-    /// If the system cannot start a thread.
+    /// Returns an error if the system can't start a thread.
     pub fn start(workers: Vec<Worker>, threads: usize, runtime: &Handle) -> std::io::Result<Self> {
         let start = |worker: Worker| {
             let runtime = runtime.clone();
@@ -187,8 +186,8 @@ impl Worker {
     /// returns to the queue. Returns `None` if the queue is empty.
     ///
     /// # Errors
-    /// If the database or storage fails in a way that may pass. The job is then back in the queue, unless the
-    /// server stopped first.
+    /// Returns an error if the database or storage fails temporarily. The job is then back in the queue,
+    /// unless the server stops first.
     pub fn run_next(&self, pool: &Pool, runtime: &Handle) -> Result<Option<Ran>, WorkerError> {
         let Some(job) = runtime.block_on(self.store.claim())? else { return Ok(None) };
         let claim = Claim { id: job.id, attempt: job.attempt };
@@ -216,8 +215,8 @@ impl Worker {
         left.map(|state| Some(Ran { id: job.id, state }))
     }
 
-    /// Retries until the end of the job is written, another attempt owns the job, or the server stops. In the
-    /// last case the next start of the server finds the job.
+    /// Retries until the end of the job is written, another attempt owns the job, or the server stops. If the
+    /// server stops, its next start rescues the job.
     async fn until_written<F: Future<Output = Result<(), StoreError>>>(&self, write: impl Fn() -> F) {
         while let Err(error) = write().await {
             if matches!(error, StoreError::Fenced { .. }) {
@@ -258,7 +257,8 @@ impl Worker {
             };
             let progress = recorder.finished();
             drop(recorder);
-            // Wait for the scribe: everything the trainer reported must be written before the job's end.
+            // Wait for the scribe: everything that the trainer reported must be written before the end of the
+            // job.
             scribe.join().map_err(WorkerError::of_panic)??;
             Ok::<_, WorkerError>((outcome?, progress))
         })?;
@@ -281,8 +281,8 @@ impl Worker {
         }
     }
 
-    /// The state a job continues from: its newest readable checkpoint, or else the beginning. Damaged
-    /// checkpoints are set aside.
+    /// Returns the state that a job continues from: its newest readable checkpoint, or else the beginning.
+    /// Sets damaged checkpoints aside.
     async fn state_of(&self, job: &Job, input: Shape, claim: Claim) -> Result<TrainState, WorkerError> {
         for checkpoint in self.store.checkpoints(job.id).await? {
             let key = &checkpoint.blob_key;
@@ -292,7 +292,7 @@ impl Worker {
                 .and_then(|bytes| Ok(read_checkpoint(&bytes, &job.spec, input)?));
             let error = match state {
                 Ok(state) => {
-                    tracing::info!(job = %job.id, epoch = state.epoch, step = state.step, "job goes on");
+                    tracing::info!(job = %job.id, epoch = state.epoch, step = state.step, "job resumes from a checkpoint");
                     return Ok(state);
                 }
                 Err(error) => error,
@@ -301,9 +301,10 @@ impl Worker {
                 WorkerError::Blob(error) => error.is_damage(),
                 error => matches!(error, WorkerError::Artifact(_)),
             };
-            tracing::error!(job = %job.id, step = checkpoint.step, %error, "checkpoint passed over");
+            tracing::error!(job = %job.id, step = checkpoint.step, %error, "checkpoint skipped");
             if !is_damaged {
-                // If the whole folder fails, return that error: the job must wait and not start over.
+                // If the whole folder fails, return that error. The job must wait and must not start from the
+                // beginning.
                 self.blobs.probe().await?;
             }
             if is_damaged && self.store.is_held(claim).await? {
@@ -316,12 +317,12 @@ impl Worker {
         let mut state = TrainState::new(&job.spec, input)?;
         if let Some(reference) = &job.spec.initial_model {
             let reference = reference.parse().map_err(|_| WorkerError::UnknownModel(reference.clone()))?;
-            // Another server may have published the model a moment ago.
+            // Another server may have published the model just now.
             self.registry.refresh().await?;
             let read = loop {
                 match self.registry.get(&reference, ()).await {
                     Err(RegistryError::InUse) => {
-                        tracing::info!(job = %job.id, "job waits for room for a model")
+                        tracing::info!(job = %job.id, "job waits for memory for a model")
                     }
                     read => break read,
                 }
@@ -338,7 +339,7 @@ impl Worker {
     }
 }
 
-/// The failure as the client sees it, without paths or SQL.
+/// Returns the failure as the client sees it, without paths or SQL.
 fn failure(error: &WorkerError) -> JobError {
     let (code, detail) = match error {
         WorkerError::Artifact(_) => (

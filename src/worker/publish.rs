@@ -20,8 +20,8 @@ enum Success {
 }
 
 impl Worker {
-    /// Writes the model's bytes, then its row together with the end of the job, then serves the model. If
-    /// another model takes the version meanwhile, this one is written again under the next version.
+    /// Writes the model's bytes, then its row together with the end of the job, and then serves the
+    /// model. If another model takes the version meanwhile, writes the model again as the next version.
     pub(super) async fn publish(
         &self,
         spec: &TrainSpec,
@@ -58,7 +58,7 @@ impl Worker {
         };
         let network = state.published().clone();
         if let Err(error) = self.registry.publish(published.as_ref(), network).await {
-            tracing::error!(%error, "a new model is served when the rows can be read again");
+            tracing::error!(%error, "a new model can't be served until the database can be read again");
         }
         self.store.succeeded(lease.claim);
         Ok(JobState::Succeeded)

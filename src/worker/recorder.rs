@@ -1,4 +1,4 @@
-//! Turns the reports of the trainer into entries for the scribe. It has the clock.
+//! Turns the reports of the trainer into entries for the scribe. The clock is here, since training has none.
 
 use std::time::Instant;
 
@@ -35,7 +35,7 @@ pub(super) struct Recorder<'a> {
     epoch_started: Instant,
     epoch_images: usize,
     checkpoint_told: Instant,
-    /// Whether an entry was dropped. Later entries would then leave a gap.
+    /// Whether an entry was dropped. A later entry would then leave a gap.
     is_cut: bool,
 }
 
@@ -91,13 +91,13 @@ impl<'a> Recorder<'a> {
         Progress { fraction: 1.0, elapsed_seconds, eta_seconds: Some(0.0), ..self.current() }
     }
 
-    /// Sends the state at which the job stops, to be resumed later.
+    /// Sends the state in which the job stops, so that it can be resumed later.
     pub fn pause(&mut self, state: Box<TrainState>) -> Result<(), WorkerError> {
         self.tell(None, Some(state))
     }
 
-    /// Waits only if the scribe is far behind. If the job must stop meanwhile, this entry and all later ones
-    /// are dropped.
+    /// Waits only if the scribe is far behind. If the job must stop meanwhile, drops this entry and all
+    /// later ones.
     fn tell(
         &mut self,
         epoch: Option<EpochRecord>,

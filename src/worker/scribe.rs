@@ -1,5 +1,5 @@
-//! Writes the trainer's reports on a thread of its own, so that training waits for the disk only if it falls
-//! far behind.
+//! Writes the trainer's reports on its own thread, so that training waits for the disk only if the disk
+//! falls far behind.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::job::{BlobKey, EpochRecord, Progress};
 use crate::store::{Claim, NewCheckpoint, Recorded};
 use crate::train::{StepMetrics, TrainState};
 
-/// The most entries that may wait. Beyond that, training waits as well.
+/// The most entries that may wait. When that many wait, training waits as well.
 pub(super) const ENTRIES: usize = 4;
 
 /// The first and the longest pause after a failed write.
@@ -112,17 +112,17 @@ impl Worker {
         Ok(NewCheckpoint { epoch, step, validation_accuracy, blob })
     }
 
-    /// Deletes the blobs that an attempt has written, if it no longer holds the job and no row will name
-    /// them.
+    /// Deletes the blobs that an attempt has written, if the attempt no longer holds the job and no row will
+    /// name them.
     pub(super) async fn take_back(&self, lease: &Lease, error: &WorkerError, key: &str) {
-        // A commit that was reported as failed may have named them.
+        // A commit that was reported as failed may still have named them.
         if (error.is_fenced() || lease.is_lost()) && matches!(self.store.is_named(key).await, Ok(false)) {
             self.blobs.delete_dead([key.to_owned()]).await;
         }
     }
 
-    /// Repeats a write until the disk accepts it, and reports that the job waits. Once the server stops, the
-    /// next failure is final.
+    /// Repeats a write until the disk accepts it. Meanwhile the job reports that it waits. Once the server
+    /// stops, the next failure is final.
     ///
     /// # Errors
     /// Returns an error if the job has another attempt, or if the server stops.
@@ -136,7 +136,7 @@ impl Worker {
             let error = match write().await {
                 Ok(written) => {
                     if lease.is_waiting.swap(false, Ordering::Relaxed) {
-                        tracing::info!(job = %lease.claim.id, "the disk takes the job's data again");
+                        tracing::info!(job = %lease.claim.id, "the disk accepts the job's data again");
                     }
                     return Ok(written);
                 }

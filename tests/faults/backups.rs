@@ -1,5 +1,5 @@
-//! Backups and restores during which the disk refuses an operation or the process dies. Whatever counts as
-//! finished is complete, and the next try succeeds.
+//! Backups and restores during which the disk refuses an operation or the process dies. A result that exists
+//! is complete, and the next try succeeds.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ enum Fault {
     Refusal(Failure),
 }
 
-/// Which command runs. Its result must not exist before it is complete.
+/// The command to run. Its result must not exist before it is complete.
 #[derive(Clone, Copy, Debug)]
 enum Attempt {
     Backup,
@@ -121,7 +121,8 @@ impl Site {
     }
 }
 
-/// Runs the command with a fault at operation `at`, and checks what it leaves. Returns whether it failed.
+/// Runs the command with a fault at operation `at`, and checks what the command leaves. Returns whether it
+/// failed.
 fn fails(attempt: Attempt, fault: Fault, at: i64) -> bool {
     let words = format!("{attempt:?}, {fault:?} at operation {at}");
     let site = Site::new();
@@ -137,7 +138,7 @@ fn fails(attempt: Attempt, fault: Fault, at: i64) -> bool {
     if has_failed {
         let is_told = matches!(fault, Fault::Death) || output.stderr.starts_with(b"error: ");
         assert!(is_told, "{words}: {output:?}");
-        // After a failed flush of its name the result may be there, and complete.
+        // If the flush of its name failed, the result may exist. Then it must be complete.
         if !made.exists() {
             site.succeeds(attempt, &words);
         }

@@ -1,4 +1,4 @@
-//! Files whose bytes are not those that were written.
+//! Files whose bytes differ from the bytes that were written.
 
 mod damage;
 
@@ -120,7 +120,7 @@ fn assert_repaired(folder: &Path, case: &str) {
     assert_eq!(status, Some(0), "{case}: --repair wrote: {repaired}\nand then check: {said}");
 }
 
-/// Asserts that a prediction is answered with 5xx and a problem whose code is more specific than `internal`.
+/// Asserts that a prediction gets a 5xx with a problem whose code is more specific than `internal`.
 fn assert_refused(server: &Server, model: &str, case: &str) {
     let answer = server.client().predict(model).expect("an answer");
     let kind = answer.header("content-type").unwrap_or_default();
@@ -158,13 +158,13 @@ fn model_is_damaged(damage: Damage, seed: u64) {
         Damage::Swap => assert_refused(&server, "other", &case),
         _ => assert_served(&server, "other", &case),
     }
-    // The same after the undamaged model has been read.
+    // The same must hold after the undamaged model has been read.
     assert_refused(&server, "good@1", &case);
     server.terminate(ENDS_WITHIN);
     assert_repaired(folder.path(), &case);
 }
 
-/// A damaged newest checkpoint is skipped: the job resumes from the one before, and its weights are right.
+/// A damaged newest checkpoint is skipped. The job resumes from the one before, and its weights are right.
 fn checkpoint_is_damaged(damage: Damage, seed: u64) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let before = before();
@@ -242,8 +242,8 @@ fn an_undamaged_folder_is_sound() {
     assert_eq!(status, Some(0), "{said}");
 }
 
-/// Damages the database. Either the server refuses to start with a message, or every answer is an error or
-/// the same as before.
+/// Damages the database. The server must refuse to start with a message, or every response must be an error
+/// or the same as before.
 fn database_is_damaged(seed: u64) -> &'static str {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let folder = copy_of(before().folder.path());

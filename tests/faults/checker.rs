@@ -1,8 +1,8 @@
-//! Checks what a server answered against its final state and its folder.
+//! Compares the responses of a server with its final state and its folder.
 //!
-//! Clients append each request and its answer to a [`History`]. [`observe`] reads the final state of the
-//! server and its folder. [`check`] describes every contradiction between the two. A request without an
-//! answer may have been carried out or not; only what contradicts both is a violation.
+//! Clients append each request and its response to a [`History`]. [`observe`] reads the final state of the
+//! server and its folder. [`check`] describes every contradiction between the two. A request without a
+//! response may or may not have been carried out. Only what contradicts both cases is a violation.
 
 mod laws;
 mod observe;
@@ -19,20 +19,20 @@ pub use self::laws::check;
 pub use self::observe::{all_ended, check_command, files_under, observe, settled};
 pub use self::sha256::sha256;
 
-/// The time of an answer that never came.
+/// The time of a response that never came.
 pub const NEVER: u64 = u64::MAX;
 
-/// A request of a client, and its answer.
+/// A request of a client, and its response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
-    /// `POST /v1/jobs` with the body called `spec`, answered with 202 and `id`, or `None` if there was no
-    /// answer.
+    /// `POST /v1/jobs` with the body called `spec`. `id` is the job of a 202, or `None` if there was no
+    /// response.
     Posted { key: String, spec: String, id: Option<String> },
-    /// An answer that contains a job, such as that of `GET`.
+    /// A response that contains a job, for example to `GET`.
     State { id: String, state: String, version: Option<u64> },
     /// 404 for a job.
     Missing { id: String },
-    /// 202 for a cancellation. The job has ended with it.
+    /// 202 for a cancellation. The job has ended.
     Cancelled { id: String },
     /// 202 for a resumption.
     Resumed { id: String },
@@ -46,7 +46,7 @@ pub enum What {
     Predicted { model: String, version: u64, answer: String },
 }
 
-/// The logical times of a request and of its answer, which may be [`NEVER`].
+/// The logical times of a request and of its response, which may be [`NEVER`].
 #[derive(Clone, Debug)]
 pub struct Event {
     pub asked: u64,
@@ -54,7 +54,7 @@ pub struct Event {
     pub what: What,
 }
 
-/// All requests and answers, shared by the threads of a test.
+/// All requests and responses, shared by the threads of a test.
 #[derive(Debug, Default)]
 pub struct History {
     clock: AtomicU64,
@@ -78,18 +78,18 @@ impl History {
         self.clock.fetch_add(1, Ordering::SeqCst)
     }
 
-    /// Records the answer, which just came, to the request of time `asked`.
+    /// Records the response, which has just arrived, to the request sent at time `asked`.
     pub fn told(&self, asked: u64, what: What) {
         let told = self.now();
         self.append(Event { asked, told, what });
     }
 
-    /// Records a request that will not be answered. The server may still carry it out later.
+    /// Records a request that will get no response. The server may still carry it out later.
     pub fn unanswered(&self, asked: u64, what: What) {
         self.append(Event { asked, told: NEVER, what });
     }
 
-    /// Records the job in an answer: its state and, once there is one, its version.
+    /// Records the job in a response: its state and, once there is one, its version.
     pub fn told_job(&self, asked: u64, job: &serde_json::Value) {
         let seen = JobSeen::from_json(job);
         self.told(asked, What::State { id: seen.id, state: seen.state, version: seen.version });
@@ -186,13 +186,13 @@ pub struct Rules {
 /// The properties that are checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Law {
-    /// What was acknowledged exists.
+    /// Everything that was acknowledged exists.
     Lost,
     /// One request creates one job, and one job publishes one version.
     Doubled,
     /// Final states are final, and versions never change.
     Changed,
-    /// Every job ends, and does not fail.
+    /// Every job ends, and no job fails.
     Unended,
     /// The weights equal those of an undisturbed run.
     Weights,

@@ -40,7 +40,7 @@ fn is_running(job: &Value) -> bool {
     job["state"] == "running" || has_ended(job)
 }
 
-/// Watches all jobs for a while for one that was taken from a living worker.
+/// Watches all jobs for a while. Returns a job that was taken from a living worker, if there is one.
 fn taken(client: &Client, within: Duration) -> Option<Value> {
     let end = Instant::now() + within;
     let seen = poll(within + LEASE, || {
@@ -135,10 +135,10 @@ fn a_server_that_trusts_the_wall_clock_is_found() {
     let history = History::new();
     let id = accepted(&victim.client(), &history, &slow("one", 10_000), "one");
     victim.client().until(&id, ENDED_WITHIN, is_running).expect("a job that runs");
-    // Only now, so that the job runs on the victim: no server takes a job from itself.
+    // The thief starts only now, so that the job runs on the victim. No server takes a job from itself.
     let thief = serve(&shim, "1", &["--fault", "wall-clock"]);
     nobody_takes(&thief.client(), LEASE, "no clock has jumped");
-    // A beat written at the moment of an observation hides the jump from that observation.
+    // If a beat is written at the moment of an observation, that observation misses the jump.
     let end = Instant::now() + TAKEN_WITHIN;
     let mut found = None;
     for jump in (1..).take_while(|_| Instant::now() < end) {

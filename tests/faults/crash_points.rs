@@ -1,4 +1,4 @@
-//! The process dies at each of its fail points, and no client can tell afterwards.
+//! The process dies at each of its fail points, and afterwards no client can notice it.
 
 mod scenario;
 
@@ -17,8 +17,8 @@ use crate::workload::{SOON, specs, weights};
 /// The number of SIGKILL.
 const KILLED: i32 = 9;
 
-/// How long after the end of the scenario the process may still die, for points in a release on SIGTERM or in
-/// a sweep.
+/// The process may still die this long after the end of the scenario. Some points are in a release on SIGTERM
+/// or in a sweep.
 const DIES_WITHIN: Duration = Duration::from_secs(30);
 
 /// How often the scenario is tried for one point. On a busy machine a job may end before it can be released.
@@ -95,7 +95,7 @@ fn ends_well(folder: &Path, history: &History, retention: &[&str]) -> Result<(),
     if violations.is_empty() { Ok(()) } else { Err(in_words(&violations)) }
 }
 
-/// Returns whether retention has deleted all it should. Versions with aliases are kept as well.
+/// Returns whether retention has deleted everything it should. Versions with aliases are kept.
 fn is_tidied(client: &Client) -> bool {
     let models = client.all("/v1/models", "models").expect("models");
     let is_kept_to = |model: &Value| {

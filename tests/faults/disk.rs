@@ -22,11 +22,11 @@ const LASTING: i64 = -1;
 /// The most renewals of a lease in a second.
 const RENEWALS: usize = 4;
 
-/// A floor of free space so low that the small file system stays above it.
+/// A minimum of free space that is so low that the small file system stays above it.
 const FLOOR: [&str; 2] = ["--min-free-bytes", "100000"];
 
-/// A short job whose model is served throughout, a job that trains while the disk fails, and one that is
-/// posted then.
+/// A short job whose model is served all the time, a job that trains while the disk fails, and a job that is
+/// posted during the failure.
 fn specs() -> Vec<Value> {
     vec![spec("first", 1, 1), spec("long", 200, 2), spec("late", 1, 3)]
 }
@@ -105,8 +105,8 @@ impl Working {
         }
     }
 
-    /// Asserts that after the fault the job continues by itself, jobs are accepted, and all of them end as in
-    /// an undisturbed run.
+    /// Asserts that after the fault the job continues by itself, jobs are accepted, and all jobs end as in an
+    /// undisturbed run.
     fn recovers(mut self, words: &str) {
         self.trains_on();
         let after = post(&self.client, &self.history, &specs()[2], "after");
@@ -150,7 +150,7 @@ fn fails_so_often(failure: Failure) {
     let working = Working::begin(shim.serve(&shim.folder.join("data")));
     shim.fail(failure);
     working.posts(&words, &[500, 503, 507], true);
-    // The job may end before it has written often enough.
+    // The job may end before it has written that often.
     let has_ended = || working.client.job(&working.long).is_some_and(|job| has_ended(&job));
     let all =
         poll(NOTICED_WITHIN, || (shim.get(Number::Refused) >= failure.shots || has_ended()).then_some(()));
@@ -169,7 +169,7 @@ fn a_job_waits_for_a_full_disk_and_continues() {
     let working = Working::begin(shim.serve(&shim.folder.join("data")));
     shim.set(Number::Quota, 10_000);
     working.waits("a quota");
-    // Space that the job freed when its write failed may still fit a row. A few more jobs fill it.
+    // The failed write of the job freed some space, and a row may still fit in it. A few more jobs fill it.
     let refused = poll(NOTICED_WITHIN, || {
         let number = working.history.now();
         let (key, spec) = (format!("fill-{number}"), &specs()[2]);
@@ -189,7 +189,8 @@ fn a_job_waits_for_a_full_disk_and_continues() {
     working.recovers("a quota");
 }
 
-/// Another server on the same folder can't write either, and must not take that for the worker's death.
+/// Another server on the same folder can't write either. It must not conclude from this that the worker is
+/// dead.
 #[test]
 fn a_job_that_waits_for_the_disk_is_not_taken_by_another_server() {
     let (folder, aside) = (scratch(), scratch());
@@ -210,7 +211,7 @@ fn a_job_waits_for_a_read_only_disk_and_continues() {
     fails_for_a_while(lasting(EROFS, WRITES | CREATES | REMOVES, Place::Anywhere));
 }
 
-/// SQLite opens a read-only file for reading, and does not try again to write while it is open.
+/// SQLite opens a read-only file for reading, and does not try again to write while the file is open.
 #[test]
 fn a_disk_that_was_read_only_for_a_moment_is_written_again() {
     for shots in [2, 3, 4] {
@@ -267,7 +268,7 @@ fn below_the_floor_a_job_is_refused() {
     assert_eq!(server.client().jobs().expect("jobs"), Vec::<Value>::new());
 }
 
-/// What a job could not write before its server stopped is trained again, and nothing is missing.
+/// The epochs that a job could not write before its server stopped are trained again, so none is missing.
 #[test]
 fn a_job_that_waits_for_the_disk_while_its_server_stops_loses_no_epoch() {
     let (folder, aside) = (scratch(), scratch());
@@ -275,7 +276,7 @@ fn a_job_that_waits_for_the_disk_while_its_server_stops_loses_no_epoch() {
     let working = Working::begin(shim.serve(&shim.folder.join("data")));
     shim.fail(lasting(ENOSPC, WRITES | CREATES, Place::Anywhere));
     working.waits("a full disk");
-    // By then the training itself has to wait.
+    // By then, the training itself must wait.
     working.outlasts_a_lease(2);
     shim.heal();
     let Working { mut server, history, .. } = working;
@@ -286,7 +287,7 @@ fn a_job_that_waits_for_the_disk_while_its_server_stops_loses_no_epoch() {
     assert!(violations.is_empty(), "{}", checker::in_words(&violations));
 }
 
-/// The known-bad twin: a disk that loses what it acknowledged.
+/// The known-bad twin: a disk that loses what it has acknowledged.
 #[test]
 fn the_checks_find_a_job_that_was_accepted_and_not_written() {
     let folder = scratch();

@@ -11,7 +11,7 @@ use crate::random::Random;
 /// How many random networks are tested.
 const NETWORKS: u64 = 60;
 
-/// How often a check is repeated. The fastest run counts, since other processes may use the machine.
+/// How often a check is repeated. The fastest run counts, because other processes may use the machine too.
 const RUNS: usize = 5;
 
 /// The largest allowed ratio between estimate and measurement.

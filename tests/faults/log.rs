@@ -1,4 +1,4 @@
-//! The log of the shim: the operations of a server on its folder, and its answers to clients, in order.
+//! The log of the shim: the operations of a server on its folder and its responses to clients, in order.
 
 /// One operation. Paths are relative to the watched folder; "" is the folder itself.
 #[derive(Debug, Clone)]
@@ -38,7 +38,7 @@ pub enum Operation {
         path: String,
         to: String,
     },
-    /// Bytes of a 2xx answer that is about to be sent on a connection.
+    /// Bytes of a 2xx response that is about to be sent on a connection.
     Answer {
         connection: u64,
         data: Vec<u8>,

@@ -72,7 +72,8 @@ fn record(seed: u64) -> Recording {
     Recording { seed, operations: log::operations(&log), log, rules }
 }
 
-/// Asserts that the log leads to the same folder as the real run. Otherwise the shim missed an operation.
+/// Asserts that the log leads to the same folder as the real run. If it does not, the shim missed an
+/// operation.
 fn assert_tells_all(day: &load::Day) {
     let mut disk = Disk::new(all);
     for operation in log::operations(&day.log) {
@@ -87,8 +88,8 @@ fn assert_tells_all(day: &load::Day) {
 }
 
 impl Recording {
-    /// Returns `count` cuts in order. Half of them come right after an answer or right before a sync, the
-    /// rest anywhere.
+    /// Returns `count` cuts in order. Half of them come right after a response or right before a sync, the
+    /// others anywhere.
     fn cuts(&self, count: usize, ended_one_in: usize) -> Vec<Cut> {
         let mut random = Random::new(self.seed);
         let sharp = |at: &usize| {
@@ -148,7 +149,7 @@ impl Recording {
         broken.into_inner().expect("a lock")
     }
 
-    /// Starts a server on the folder that the cut left, and returns the promises that it broke.
+    /// Starts a server on the folder that the cut has left, and returns the broken promises.
     fn violations(&self, folder: &Path, cut: Cut) -> Vec<Violation> {
         let lost = |words: String| vec![Violation { law: Law::Lost, words }];
         let history = promises::history(&self.operations[..cut.prefix]);
@@ -253,7 +254,7 @@ fn after_a_power_cut_everything_promised_is_there() {
     recording.assert_none(&recording.try_all(&cuts, all));
 }
 
-/// The known-bad twins: servers that omit a sync, on a disk that keeps nothing unsynced.
+/// The known-bad twins: servers that omit a sync, on a disk that loses everything unsynced.
 #[test]
 fn the_checks_find_a_server_that_does_not_sync() {
     let recording = recorded();

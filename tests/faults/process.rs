@@ -94,7 +94,8 @@ impl Serve {
                 }
                 Err(mpsc::RecvTimeoutError::Disconnected) => {
                     let status = server.wait(START_WITHIN);
-                    // The thread that reads standard error shares it until the end of the stream.
+                    // The thread that reads standard error holds a second reference until the end of the
+                    // stream.
                     poll(START_WITHIN, || (Arc::strong_count(&server.errors) == 1).then_some(()));
                     return Err(format!("it ended with {status:?}: {}", server.errors()));
                 }
@@ -174,7 +175,7 @@ impl Drop for Server {
     }
 }
 
-/// An answer of a server.
+/// A response of a server.
 #[derive(Debug, Clone)]
 pub struct Answer {
     pub status: u16,
@@ -206,10 +207,10 @@ pub struct Client {
 }
 
 impl Client {
-    /// Sends a request and reads the whole answer.
+    /// Sends a request and reads the whole response.
     ///
     /// # Errors
-    /// Returns an error if the answer is not complete in time.
+    /// Returns an error if the response is not complete in time.
     pub fn request(
         &self,
         method: &str,
@@ -229,7 +230,7 @@ impl Client {
         message.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
         let mut message = message.into_bytes();
         message.extend_from_slice(body);
-        // A refusal may come before the whole request is sent. The answer can be read all the same.
+        // A refusal may come before the whole request is sent. The response can be read all the same.
         let sent = stream.write_all(&message);
         let received = read_to_end(&mut stream, deadline)?;
         parse(&received).ok_or_else(|| {
@@ -238,13 +239,13 @@ impl Client {
     }
 
     /// # Errors
-    /// Returns an error if the answer is not complete in time.
+    /// Returns an error if the response is not complete in time.
     pub fn get(&self, path: &str) -> io::Result<Answer> {
         self.request("GET", path, &[], b"")
     }
 
     /// # Errors
-    /// Returns an error if the answer is not complete in time.
+    /// Returns an error if the response is not complete in time.
     pub fn send_json(&self, method: &str, path: &str, body: &Value) -> io::Result<Answer> {
         self.request(method, path, &[("Content-Type", "application/json")], body.to_string().as_bytes())
     }
@@ -252,7 +253,7 @@ impl Client {
     /// Posts a job, with an idempotency key if there is one.
     ///
     /// # Errors
-    /// Returns an error if the answer is not complete in time.
+    /// Returns an error if the response is not complete in time.
     pub fn post_job(&self, spec: &Value, key: Option<&str>) -> io::Result<Answer> {
         let mut headers = vec![("Content-Type", "application/json")];
         headers.extend(key.map(|key| ("Idempotency-Key", key)));
@@ -260,13 +261,13 @@ impl Client {
     }
 
     /// # Errors
-    /// Returns an error if the answer is not complete in time.
+    /// Returns an error if the response is not complete in time.
     pub fn cancel(&self, id: &str) -> io::Result<Answer> {
         self.request("POST", &format!("/v1/jobs/{id}/cancel"), &[], b"")
     }
 
     /// # Errors
-    /// Returns an error if the answer is not complete in time.
+    /// Returns an error if the response is not complete in time.
     pub fn delete(&self, path: &str) -> io::Result<Answer> {
         self.request("DELETE", path, &[], b"")
     }
@@ -274,13 +275,13 @@ impl Client {
     /// Predicts a blank image.
     ///
     /// # Errors
-    /// Returns an error if the answer is not complete in time.
+    /// Returns an error if the response is not complete in time.
     pub fn predict(&self, model: &str) -> io::Result<Answer> {
         let headers = [("Content-Type", "application/octet-stream")];
         self.request("POST", &format!("/v1/models/{model}/predict"), &headers, &[0; 784])
     }
 
-    /// Returns the job, or `None` without a 200 answer.
+    /// Returns the job, or `None` without a 200 response.
     pub fn job(&self, id: &str) -> Option<Value> {
         let answer = self.get(&format!("/v1/jobs/{id}")).ok()?;
         (answer.status == 200).then(|| answer.json())
@@ -289,7 +290,7 @@ impl Client {
     /// Returns the jobs of all pages.
     ///
     /// # Errors
-    /// Returns an error if a 200 answer is not complete in time.
+    /// Returns an error if a 200 response is not complete in time.
     pub fn jobs(&self) -> io::Result<Vec<Value>> {
         self.all("/v1/jobs", "jobs")
     }
@@ -297,7 +298,7 @@ impl Client {
     /// Returns all models with all their versions. A model that is deleted meanwhile has no versions.
     ///
     /// # Errors
-    /// Returns an error if a 200 answer is not complete in time.
+    /// Returns an error if a 200 response is not complete in time.
     pub fn models(&self) -> io::Result<Vec<Value>> {
         let mut models = self.all("/v1/models", "models")?;
         for model in &mut models {
@@ -313,7 +314,7 @@ impl Client {
     /// Returns the rows of all pages of a list.
     ///
     /// # Errors
-    /// Returns an error if a 200 answer is not complete in time.
+    /// Returns an error if a 200 response is not complete in time.
     pub fn all(&self, list: &str, name: &str) -> io::Result<Vec<Value>> {
         let mut rows = Vec::new();
         let mut path = format!("{list}?limit=200");
@@ -372,14 +373,15 @@ fn read_to_end(stream: &mut TcpStream, deadline: Instant) -> io::Result<Vec<u8>>
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 return Err(io::ErrorKind::TimedOut.into());
             }
-            // The connection to a killed server is reset. What was received may still be complete.
+            // The connection to a killed server is reset. The bytes received before may still be a complete
+            // response.
             Err(error) if received.is_empty() => return Err(error),
             Err(_) => return Ok(received),
         }
     }
 }
 
-/// Parses an answer, or returns `None` if it is incomplete.
+/// Parses a response, or returns `None` if it is incomplete.
 fn parse(received: &[u8]) -> Option<Answer> {
     let split = received.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&received[..split]).ok()?;
@@ -417,7 +419,7 @@ fn unchunked(mut rest: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// Returns the lines of standard output. It is read until its end, so the pipe never fills up.
+/// Returns the lines of standard output. Reads to the end, so that the pipe never fills up.
 fn lines_of(stdout: impl Read + Send + 'static) -> mpsc::Receiver<String> {
     let (sender, lines) = mpsc::channel();
     thread::spawn(move || {

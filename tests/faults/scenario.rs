@@ -10,13 +10,14 @@ use crate::checker::{self, History, Law, Rules, Violation, What};
 use crate::jobs::{ENDED_WITHIN, by_text, spec, undisturbed};
 use crate::process::{Answer, Client, Serve, Server};
 
-/// One training thread. The server may crash any number of times, because the test kills it and not the job.
+/// One training thread, and almost no limit on crashes: the test kills the server, and the job is not at
+/// fault.
 pub const PATIENT: [&str; 4] = ["--threads", "1", "--crashes-max", "1000"];
 
 /// The time limit for a server to stop on SIGTERM.
 pub const STOPPED_WITHIN: Duration = Duration::from_secs(20);
 
-/// The server no longer answers.
+/// The server no longer responds.
 pub struct Gone;
 
 /// The specs of the two jobs. One is awaited and deleted, the other is cancelled.
@@ -47,8 +48,8 @@ pub fn live(client: &Client, history: &History) -> Result<(), Gone> {
     Ok(())
 }
 
-/// Kills a server after it has accepted a job, and removes the rows that only its write-ahead log holds, as
-/// a disk does that acknowledges writes and loses them.
+/// Kills a server after it has accepted a job. Removes the rows that are only in its write-ahead log, like a
+/// disk that acknowledges writes and loses them.
 pub fn lose_an_accepted_job(data: &Path, history: &History) {
     let mut first = Serve::new(data).args(&PATIENT).start();
     let status = first.terminate(STOPPED_WITHIN);
@@ -114,7 +115,7 @@ fn awaited(client: &Client, history: &History, id: &str) -> Result<(), Gone> {
     }
 }
 
-/// Starts a server without faults on `data`, repeats the requests without an answer, waits until all jobs
+/// Starts a server without faults on `data`, repeats the requests without a response, waits until all jobs
 /// have ended, and returns the violations.
 pub fn aftermath(data: &Path, history: &History) -> Vec<Violation> {
     match Serve::new(data).args(&PATIENT).try_start() {
@@ -123,7 +124,7 @@ pub fn aftermath(data: &Path, history: &History) -> Vec<Violation> {
     }
 }
 
-/// Repeats the requests without an answer, waits until all jobs have ended, stops the server and returns the
+/// Repeats the requests without a response, waits until all jobs have ended, stops the server and returns the
 /// violations.
 pub fn settled(mut server: Server, history: &History, specs: &[Value]) -> Vec<Violation> {
     let client = server.client();
@@ -151,7 +152,7 @@ pub fn settled(mut server: Server, history: &History, specs: &[Value]) -> Vec<Vi
     violations
 }
 
-/// Returns key and spec of each job that was posted and never accepted.
+/// Returns key and spec of each job that was posted but never accepted.
 fn asked_in_vain(history: &History) -> Vec<(String, String)> {
     let mut open: Vec<(String, String)> = Vec::new();
     for event in history.events() {

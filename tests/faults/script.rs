@@ -1,4 +1,4 @@
-//! A client that sends one request after the other and records the answers.
+//! A client that sends one request after the other and records the responses.
 
 use serde_json::Value;
 
@@ -13,7 +13,7 @@ pub struct Script<'a> {
 }
 
 impl Script<'_> {
-    /// Sends a request that changes something. Returns `None` if there is no answer; the request may have
+    /// Sends a request that changes something. Returns `None` if there is no response; the request may have
     /// been carried out or not.
     fn change(&self, method: &str, path: &str, body: &[u8], done: u16, what: What) -> Option<Answer> {
         let asked = self.history.now();

@@ -1,9 +1,9 @@
-// Preloaded between the server and its folder to inject the faults that a control file asks for.
+// Preloaded between the server and its folder, to inject the faults that a control file asks for.
 //
-// Loaded by LD_PRELOAD. For files below SHIM_FOLDER it counts the durable operations, appends them in order
-// to SHIM_LOG, kills the process before one of them, or fails them with an errno. It shifts the clock. It
-// logs requests and acknowledgements, so that the log shows what clients had been promised at a power cut.
-// Calls that could change a file without being logged fail as on a kernel that lacks them.
+// Loaded by LD_PRELOAD. For files below SHIM_FOLDER it counts the durable operations and appends them in order to
+// SHIM_LOG. It can kill the process before one of them, or fail them with an errno. It can shift the clock. It logs
+// requests and acknowledgements, so that the log shows what clients had been promised before a power cut. Calls that
+// could change a file without being logged fail as on a kernel that lacks them.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -73,8 +73,8 @@ __attribute__((constructor)) static void load(void) {
 
 // ---- where ----
 
-// Returns the path relative to the folder, "" for the folder itself. NULL outside of it, and for the -shm file,
-// which is shared memory and needs no storage.
+// Returns the path relative to the folder, and "" for the folder itself. Returns NULL outside of it, and for the -shm
+// file, which is shared memory and needs no storage.
 static const char *beneath(const char *path) {
     if (!control || strncmp(path, folder, folder_length) != 0) return NULL;
     const char *rest = path + folder_length;
@@ -211,7 +211,7 @@ int creat64(const char *path, mode_t mode) { return creat(path, mode); }
 
 // ---- write ----
 
-// Returns how many of `size` bytes fit into the quota. Bytes within the file need nothing.
+// Returns how many of `size` bytes fit into the quota. Overwriting bytes of the file takes no quota.
 static size_t that_fit(int file, off_t offset, size_t size) {
     struct stat found;
     if (control->quota < 0 || fstat(file, &found) != 0) return size;
@@ -248,7 +248,7 @@ static ssize_t write_at(int file, const char *path, const void *data, size_t siz
     return done(written);
 }
 
-// Logs the beginning of a successful answer before the client can receive it.
+// Logs the beginning of a successful response before the client can receive it.
 static void note_answer(int file, const void *data, size_t size) {
     if (!control || size < 10 || memcmp(data, "HTTP/1.1 2", 10) != 0) return;
     // Only a kill can happen here.

@@ -1,4 +1,4 @@
-//! The library that is preloaded between a server and its folder (`shim.c`), and the numbers that control it.
+//! The library that is preloaded between a server and its folder (`shim.c`), and the control file's numbers.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;

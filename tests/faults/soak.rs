@@ -1,4 +1,4 @@
-//! A load that repeats what servers do in hours, to show that nothing grows.
+//! Repeats in minutes what servers do in hours, to show that nothing grows.
 
 mod gauge;
 
@@ -69,7 +69,7 @@ impl Clerk<'_> {
         add(&mut self.done.lock().expect("a lock"));
     }
 
-    /// Sends a request. Answers of a broken server are recorded.
+    /// Sends a request. Records the responses that show a broken server.
     fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Option<(u16, Value)> {
         match self.client.request(method, path, headers, body) {
             Ok(answer) if answer.status < 500 => return Some((answer.status, answer.json())),
@@ -128,7 +128,7 @@ impl Clerk<'_> {
         stream.set_read_timeout(Some(Duration::from_millis(200))).expect("a timeout");
         let wanted = self.rng.random_range(1..4_000);
         let mut bytes = vec![0; wanted];
-        // What was read does not matter, only that the stream is closed half-way.
+        // The content does not matter, only that the stream is closed half-way.
         let _ = stream.write_all(request.as_bytes()).and_then(|()| stream.read_exact(&mut bytes));
         self.count(|done| done.streams += 1);
     }
@@ -203,7 +203,8 @@ fn nothing_grows() {
     crate::checker::all_ended(&client, SOON).expect("an end");
     let jobs = client.jobs().expect("jobs");
     assert!(jobs.iter().all(has_ended), "a job has not ended");
-    // Retention takes a while to delete the rest. It keeps some versions of each model and one with an alias.
+    // Retention takes a while to delete the rest. It keeps some versions of each model, and a version with an
+    // alias.
     let kept = poll(SOON, || {
         Sample::of(pid, &client, folder.path())?
             .has_at_most(JOBS_KEPT, MODELS.len() * (VERSIONS_KEPT + 1))

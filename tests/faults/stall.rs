@@ -21,7 +21,7 @@ const FLAGS: [&str; 6] = ["--threads", "1", "--lease-seconds", "1", "--checkpoin
 /// The time limit for a server to end on SIGTERM.
 const ENDS_WITHIN: Duration = Duration::from_secs(30);
 
-/// The time limit for another server to take the job of a stopped one, which does not hold the database's
+/// The time limit for another server to take the job of a stopped server that does not hold the database's
 /// lock.
 const TAKEN_WITHIN: Duration = Duration::from_secs(20);
 
@@ -57,7 +57,7 @@ fn spec() -> Value {
         "network": {"layers": [{"type": "dense", "units": 16}, {"type": "relu"}, {"type": "dense", "units": 10}]}})
 }
 
-/// A job of another model. When the stale server has run it, its worker has left the lost job.
+/// A job of another model. The stale server runs it only after its worker has left the lost job.
 fn next_spec() -> Value {
     json!({"epochs": 1, "train_samples": 200, "seed": 8, "model": "next",
         "network": {"layers": [{"type": "dense", "units": 8}, {"type": "relu"}, {"type": "dense", "units": 10}]}})
@@ -138,7 +138,8 @@ fn stands_still(server: &Server) -> bool {
     stat.is_ok_and(|stat| stat.contains(") T "))
 }
 
-/// Returns all that may not change: the job's row, metrics and checkpoints, its version, and their files.
+/// Returns everything that must not change: the job's row, metrics and checkpoints, its version, and their
+/// files.
 fn everything(client: &Client, folder: &Path, id: &str) -> BTreeMap<String, String> {
     let get = |path: String| client.get(&path).expect("an answer").json().to_string();
     let mut all = BTreeMap::new();
@@ -215,7 +216,7 @@ fn stall(moment: Moment, faults: &[&str], patience: Duration) -> Stalled {
     let before = everything(&client, folder, &id);
     stale.signal("CONT");
     other.terminate(ENDS_WITHIN);
-    // The stale server, now alone, runs the next job once it has left the lost one.
+    // The stale server, which is alone now, runs the next job after it has left the lost one.
     let next = post(&stale.client(), &next_spec());
     match stale.client().ended(&next, patience) {
         Ok(job) if job["state"] == "succeeded" => {}
@@ -237,7 +238,7 @@ fn stall(moment: Moment, faults: &[&str], patience: Duration) -> Stalled {
         Ok(seen) => {
             let mut violations = check(&history, &seen, &rules);
             if came == Came::HeldTheLock {
-                // The request without an answer may have been carried out.
+                // The request without a response may have been carried out.
                 violations.retain(|violation| !violation.words.contains("nobody was told"));
             }
             wrong.extend((!violations.is_empty()).then(|| in_words(&violations)));
@@ -320,8 +321,8 @@ fn a_stale_server_changes_nothing_at_many_moments() {
     assert_all("stall_long", 100, 40);
 }
 
-/// Stops a server at `point`, lets another one finish its job, and continues the first. Returns `None` if the
-/// server was stopped while it held the database's lock, such as during a renewal.
+/// Stops a server at `point`, lets another server finish its job, and continues the first. Returns `None` if
+/// the stopped server held the database's lock, for example during a renewal.
 fn stands_still_at(point: &str) -> Option<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let fault = format!("stop@{point}");
@@ -341,7 +342,7 @@ fn stands_still_at(point: &str) -> Option<()> {
     Some(())
 }
 
-/// A stale server deletes the checkpoint or model that it wrote if it may not write the row any more.
+/// A stale server deletes the checkpoint or model that it wrote if it may no longer write the row.
 #[test]
 fn a_stale_server_leaves_no_file() {
     for point in ["after-checkpoint-blob", "after-model-blob"] {

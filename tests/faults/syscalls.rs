@@ -106,8 +106,8 @@ fn a_death_that_loses_acknowledged_writes_is_found() {
 fn a_death_at_each_operation_loses_nothing() {
     let all = operations();
     let (mut at, mut deaths) = (1, 0);
-    // The number of operations varies with timing. The loop ends with the first scenario that survives beyond
-    // them all.
+    // The number of operations varies with timing. The loop ends at the first operation that no scenario
+    // reaches.
     loop {
         let life = life(at, None, &[]);
         assert_sound(&life, &format!("died at operation {at} of {all}"));

@@ -64,7 +64,7 @@ pub fn weights() -> &'static HashMap<String, String> {
     WEIGHTS.get_or_init(|| measured(specs()))
 }
 
-/// Measures the digests of undisturbed runs of `specs` on a server of their own.
+/// Measures the digests of undisturbed runs of `specs` on a separate server.
 pub fn measured(specs: &HashMap<String, Value>) -> HashMap<String, String> {
     let folder = tempfile::tempdir().expect("a folder");
     let server = Serve::new(folder.path()).args(&THREADS).start();

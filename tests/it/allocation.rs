@@ -1,4 +1,4 @@
-//! A training step allocates nothing, and a job uses the memory that was estimated for it.
+//! A training step allocates nothing, and the memory of a job is close to its estimate.
 #![expect(unsafe_code, reason = "an allocator that counts can't be written without")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -49,8 +49,7 @@ fn allocations(work: impl FnOnce()) -> usize {
     ALLOCATIONS.get() - before
 }
 
-/// Returns by how many bytes the memory of this thread grew at most while `work` ran, and the result of
-/// `work`.
+/// Returns the largest growth of this thread's memory while `work` ran, in bytes, and the result of `work`.
 pub fn most_held<T>(work: impl FnOnce() -> T) -> (usize, T) {
     let before = HELD.get();
     MOST_HELD.set(before);
@@ -74,7 +73,7 @@ fn a_training_step_allocates_nothing() {
     let (train, nonzero_fraction) = (&dataset.train, dataset.statistics().nonzero_fraction);
     let pixels = train.images().view();
     let rows: Vec<u32> = (0..128).collect();
-    // With one thread all work of a step runs on this thread, whose allocations are counted.
+    // With one thread, all work of a step runs on this thread, which counts its allocations.
     let pool = Pool::new(1);
     let jobs = OptimizerSpec::NAMES.map(|optimizer| json!({ "optimizer": { "type": optimizer } }));
     let others = [json!({ "network": "cnn-fast" }), json!({ "network": "cnn-best" }), normalised()];

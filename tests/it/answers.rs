@@ -1,4 +1,4 @@
-//! How answers are sent: media types, compression, conditional requests.
+//! How responses are sent: media types, compression, conditional requests.
 
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, IF_NONE_MATCH};
 use reqwest::{Method, Response, StatusCode};

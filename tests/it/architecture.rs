@@ -1,9 +1,9 @@
-//! Checks which room imports which, by the `use` lines and paths in the source.
+//! Checks which rooms each room imports, by the `use` lines and paths in the source.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// Returns the rooms in ARCHITECTURE.md and what each may import.
+/// Returns the rooms in ARCHITECTURE.md, and the rooms that each of them may import.
 fn arrows() -> BTreeMap<String, BTreeSet<String>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md");
     let text = std::fs::read_to_string(path).expect("a file");
@@ -182,7 +182,7 @@ fn the_arrows_between_rooms_are_those_of_the_table() {
     assert!(unused.is_empty(), "in the table, not in the source: {unused:?}");
 }
 
-/// Words that only SQLite knows. They are only in the files that a second database would replace.
+/// These words are specific to SQLite. They occur only in the files that a second database would replace.
 #[test]
 fn statements_are_in_the_folder_of_their_database_alone() {
     for (room, file, code) in rooms() {

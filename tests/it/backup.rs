@@ -172,7 +172,8 @@ async fn a_restore_finds_a_flipped_bit_or_a_truncation_of_the_backup_and_leaves_
         assert!(found.chars().all(is_plain), "{found:?}");
         assert!(names(&restored).is_empty(), "nothing is left");
     };
-    // In the first blob, and in the database, which comes before the 1,024 bytes that end a tar.
+    // One cut is in the first blob, the other in the database, which comes before the 1,024 bytes that end a
+    // tar.
     for (at, why) in
         [(4_096, "has the digest"), (bytes.len() - 1_024 - 2_048, "digest that it was written with")]
     {
@@ -288,7 +289,7 @@ fn a_job_whose_newest_checkpoint_is_damaged_resumes_from_the_one_before_after_a_
     let mut process = Process::serve(folder.path());
     let id = process.post_job(LONG)["id"].as_str().expect("an id").to_owned();
     process.in_epoch(&id, 4);
-    // If the server were killed, it could leave a checkpoint without a row.
+    // A killed server could leave a checkpoint without a row.
     process.signal("TERM");
     process.wait();
     let checkpoints = names(&folder.path().join("blobs/jobs").join(&id)).len();
@@ -517,7 +518,7 @@ fn check_and_gradient_check_are_two_commands() {
     assert!(beside.status.success(), "{}", text(&beside.stderr));
 }
 
-/// The copy was not a crash of the job.
+/// The interruption by the backup does not count as a crash of the job.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_ran_during_the_backup_resumes_after_the_restore() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -1,4 +1,4 @@
-//! Bad input gets a clear error that names each fault. Nothing is stored and nothing breaks.
+//! Invalid input gets a clear error that names each fault. Nothing is stored and nothing breaks.
 
 use reqwest::Response;
 use serde_json::{Value, json};
@@ -234,7 +234,7 @@ async fn a_query_is_refused_with_the_name_of_each_parameter_at_fault() {
     let (state, _) = detail(server.get("/v1/jobs?state=runing").await).await;
     assert_eq!(state, "unknown state \"runing\", did you mean \"running\"?");
     let (cursor, _) = detail(server.get("/v1/jobs?cursor=x%20y").await).await;
-    assert_eq!(cursor, "cursor must be the next_cursor of an answer, not \"x y\"");
+    assert_eq!(cursor, "cursor must be the next_cursor of a response, not \"x y\"");
     let (none, _) = detail(server.post("/v1/jobs?epochs=3", "application/json", "{}").await).await;
     assert_eq!(none, "unknown parameter \"epochs\", there are none here");
     server.stop().await;

@@ -1,4 +1,4 @@
-//! An HTTP client that validates every answer against the OpenAPI document.
+//! An HTTP client that validates every response against the OpenAPI document.
 
 use std::io::Read;
 
@@ -70,10 +70,10 @@ impl Request {
         Self(self.0.multipart(form))
     }
 
-    /// Sends the request and returns the answer.
+    /// Sends the request and returns the response.
     ///
     /// # Panics
-    /// Panics if the answer does not match the document.
+    /// Panics if the response does not match the document.
     pub async fn send(self) -> reqwest::Result<Response> {
         let (client, request) = self.0.build_split();
         let request = request?;

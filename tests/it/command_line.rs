@@ -173,9 +173,9 @@ fn a_wrong_value_is_reported_with_the_valid_ones() {
     for (arguments, expected) in [
         (
             &["train", "--follow", "--job", "nosuch"][..],
-            "--job <ID>: \"nosuch\" is no job id; it must be a UUID",
+            "--job <ID>: \"nosuch\" is not a job id; it must be a UUID",
         ),
-        (&["jobs", "show", "nosuch"], "\"nosuch\" is no job id; it must be a UUID"),
+        (&["jobs", "show", "nosuch"], "\"nosuch\" is not a job id; it must be a UUID"),
         (&["jobs", "list", "--state", "runing"], "unknown state \"runing\", did you mean \"running\"?"),
         (&["jobs", "list", "--limit", "201"], "--limit <N> must be from 1 to 200, not 201"),
         (&["serve", "--workers", "x"], "--workers <N> must be a whole number, not \"x\""),
@@ -205,7 +205,7 @@ fn without_a_command_the_program_says_how_to_begin() {
     }
 }
 
-/// Returns the exit status of a command and its one error in JSON.
+/// Returns the exit status of a command and its only error, in JSON.
 fn json_error(arguments: &[&str]) -> (Option<i32>, Value) {
     let output = output(arguments);
     let mut lines = json_lines(&output.stderr);
@@ -335,7 +335,8 @@ fn help_teaches_by_example_and_completions_are_written() {
     }
 }
 
-/// Returns the error of a server that can't start: exit status 1, at most three lines, no backtrace.
+/// Returns the error of a server that can't start. Asserts exit status 1, at most three lines and no
+/// backtrace.
 fn refusal(arguments: &[&str]) -> String {
     let output = output(arguments);
     let error = text(&output.stderr).to_owned();
@@ -365,7 +366,8 @@ fn a_server_that_can_not_start_says_why_and_what_to_try() {
         "{error}"
     );
 
-    // Root can write anywhere, so the user nobody runs a copy of the binary in a folder it can read.
+    // Root can write anywhere. So the user nobody runs a copy of the binary, in a folder that nobody can
+    // read.
     let open = tempfile::tempdir().expect("a folder");
     let (binary, locked) = (open.path().join("chainrule"), open.path().join("locked"));
     std::fs::set_permissions(open.path(), Permissions::from_mode(0o755)).expect("a folder of ours");
@@ -377,8 +379,8 @@ fn a_server_that_can_not_start_says_why_and_what_to_try() {
     if rustix::process::getuid().is_root() {
         command.uid(65_534);
     }
-    // If another test forks at this moment, its child holds the copy open for writing until it executes its
-    // own program.
+    // Another test may fork at this moment. Until its child has executed its own program, the child keeps the
+    // copy open for writing.
     let output = loop {
         match command.output() {
             Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => std::thread::yield_now(),

@@ -1,4 +1,4 @@
-//! Everything that grows with use is limited, returned in pages and deleted in the end.
+//! Everything that grows with use has a limit, is returned in pages, and is deleted eventually.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -89,7 +89,7 @@ async fn the_versions_of_a_model_are_paged_newest_first() {
     assert_eq!((&one["versions"][0]["version"], &one["next_cursor"]), (&json!(7), &Value::Null));
     assert_eq!(one["version_count"], 120);
 
-    // A list continues after a version that was deleted meanwhile.
+    // The list continues after a version that was deleted in between.
     assert_eq!(server.delete("/v1/models/a@71").await.status(), StatusCode::NO_CONTENT);
     let next = server.get_json("/v1/models/a?limit=1&cursor=71").await;
     assert_eq!(next["versions"][0]["version"], 70);
@@ -151,7 +151,7 @@ async fn a_model_has_a_limited_number_of_aliases_and_each_can_be_moved() {
     assert_eq!(put("z", 1).await.status(), StatusCode::OK);
     server.stop().await;
 
-    // If a model already has more aliases, none is lost and each can be moved.
+    // A model that already has more aliases loses none, and each can be moved.
     let server = TestServer::start_in(folder.path(), &["--aliases-max", "1"]).await;
     let path = |alias: &str| format!("/v1/models/a/aliases/{alias}");
     let moved: Value = server.put(&path("z"), json!({ "version": 2 })).await.json().await.expect("JSON");
@@ -249,7 +249,7 @@ async fn ended_jobs_are_deleted_oldest_first_in_any_number_of_batches() {
         let (folder, newest) = with_model().await;
         let mut connection = rows(folder.path()).await;
         execute(&mut connection, "UPDATE jobs SET sequence = 1000").await;
-        // Some rows in the middle can't be read. They are deleted like others.
+        // Some rows in the middle can't be parsed. They are deleted like the others.
         execute(
             &mut connection,
             "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 350)

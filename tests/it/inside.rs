@@ -222,8 +222,8 @@ fn saliency_is_the_derivative_of_the_score() {
         let x = Array2::from_shape_vec((1, x.len()), x).expect("a row");
         Tape::forward(&wide, x).scores()[[0, found.label]]
     };
-    // Next to a pixel of an empty area two pooling windows are equal, and which of them is larger has no
-    // derivative.
+    // Next to a pixel of an empty area, two values of a pooling window are equal. Which of them is larger has
+    // no derivative.
     let of_digit = |pixel: &usize| image[*pixel] > 0.3;
     for pixel in (0..image.len()).filter(of_digit).step_by(5) {
         let numerical = (score(pixel, 1e-6) - score(pixel, -1e-6)) / 2e-6;
@@ -233,7 +233,7 @@ fn saliency_is_the_derivative_of_the_score() {
             "{pixel}: {saliency} {numerical}"
         );
     }
-    // Known bad: the derivative of another class's score differs.
+    // Known bad: the derivative of the score of another class.
     let other = lab::explain(&network, &[&image], Some((found.label + 1) % 10), &|| true)
         .expect("nobody stops it")
         .remove(0);

@@ -1,4 +1,4 @@
-//! The cost of an answer of the lab is known before the work begins, and the work stops when asked to.
+//! The cost of a lab result is known before the work begins, and the work stops on request.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -23,14 +23,15 @@ fn most_held<T>(work: impl FnOnce() -> T) -> (f64, T) {
     (held as f64, found)
 }
 
-/// Bytes by which the price of a small answer may be too high.
+/// The price of a small result may be this many bytes too high.
 const SMALL: f64 = 100_000.0;
 
-/// The largest allowed ratio of price and use. Pictures are compressed, most numbers are shorter than the
-/// longest, and buffers are not always at their worst.
+/// The largest allowed ratio of price to use. Pictures are compressed, most numbers are shorter than the
+/// longest, and buffers do not always reach their worst case.
 const TIMES_MAX: f64 = 6.0;
 
-/// Asserts that `cost` covers the bytes that `answer` holds and returns, and is not far above them.
+/// Asserts that `cost` covers the bytes that `answer` allocates and returns, and that it is not far above
+/// them.
 fn priced(what: &str, cost: AnswerCost, answer: impl FnOnce() -> Vec<u8>) {
     let (held, body) = most_held(answer);
     let (memory, length) = (cost.memory_bytes, body.len() as f64);
@@ -50,7 +51,7 @@ fn matrix(rows: usize, columns: usize) -> Value {
 
 fn question<Q: Question>(parsed: Result<Q, Vec<Fault>>) {
     let question = parsed.expect("a request that fits");
-    // The request is held already and counts as well.
+    // The parsed request is already in memory, and it counts as well.
     priced(std::any::type_name::<Q>(), question.cost(), || {
         json_of(question.answer().expect("finite numbers"))
     });
@@ -80,7 +81,8 @@ fn a_single_layer_takes_the_memory_of_its_price() {
     question(SoftmaxRequest::parse(&json!({ "logits": matrix(500, 30), "target": vec![3; 500] })));
 }
 
-/// This request once ended the process: half a megabyte asks for two billion numbers.
+/// Half a megabyte of request asks for two billion numbers. Without the check, the process would run out of
+/// memory.
 #[tokio::test]
 async fn single_layers_that_are_too_expensive_are_refused_before_memory_is_allocated() {
     let (x, w) = (json!(vec![[1]; 32_500]), json!([vec![1; 64_500]]));
@@ -222,7 +224,7 @@ fn a_gradient_check_takes_the_estimated_passes_and_bytes() {
     }
 }
 
-/// The largest job that is allowed. Its weights are held twice and its gradient in parts.
+/// The largest layer that is allowed. The check holds its weights twice and its gradient in parts.
 #[test]
 fn a_check_of_the_widest_layer_fits_into_the_default_limits() {
     let network = json!({ "layers": [{ "type": "dense", "units": 16_384 }, { "type": "relu" }, { "type": "dense", "units": 10 }] });
@@ -245,7 +247,7 @@ fn large_seeds_choose_different_examples_and_parameters() {
     }
 }
 
-/// Returns true a number of times, and counts the calls.
+/// Returns true a given number of times, and counts the calls.
 struct Patience {
     left: Cell<usize>,
     asked: Cell<usize>,
@@ -264,7 +266,7 @@ impl Patience {
     }
 }
 
-/// Asserts that `work` stops at the first false, whenever it comes, and otherwise finishes.
+/// Asserts that `work` stops at the first false, whenever it comes, and otherwise completes.
 fn stops<T>(what: &str, least: usize, work: impl Fn(&dyn Fn() -> bool) -> Result<T, Stopped>) {
     let all = Patience::of(usize::MAX);
     assert!(work(&|| all.goes_on()).is_ok(), "{what}");
@@ -292,7 +294,7 @@ fn long_work_stops_when_it_is_first_asked_to() {
     stops("a gradient check", 20, |go_on| lab::check(drawn.clone(), &request, &mnist::dataset(), go_on));
 }
 
-/// Expressions that produce the most output from few characters.
+/// Expressions that produce the most output for their length.
 #[test]
 fn an_expression_takes_no_more_than_its_bounds() {
     let many = |unit: &str, times: usize, between: &str| vec![unit; times].join(between);

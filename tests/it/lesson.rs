@@ -1,4 +1,5 @@
-//! The documents of the lesson: each command in them is run in order and must give the answer shown below it.
+//! The documents of the lesson. Their commands are run in order, and each must print the output shown below
+//! it.
 
 use std::path::Path;
 use std::str::Lines;
@@ -14,21 +15,20 @@ const ENGLISH: &str = include_str!("../../docs/lesson/en.md");
 const KOREAN: &str = include_str!("../../docs/lesson/ko.md");
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/lesson");
 
-/// The address of the server in the documents. [`JOB_ID`] stands for the id of the newest job, [`ANYTHING`]
-/// for any text.
+/// The address of the server in the documents. [`JOB_ID`] stands for the id of the newest job, and
+/// [`ANYTHING`] for any text.
 const SERVER: &str = "http://127.0.0.1:8080";
 const JOB_ID: &str = "JOB_ID";
 const ANYTHING: &str = "…";
 
-/// A command of a document and the answer shown below it.
+/// A command of a document and the output shown below it.
 #[derive(Debug, PartialEq)]
 struct Step {
     command: String,
     answer: Answer,
 }
 
-/// An answer in JSON or text. The flag says whether its numbers are exact or depend on the processor or the
-/// clock.
+/// JSON or text. The flag says whether its numbers are exact, or depend on the processor or the clock.
 #[derive(Debug, PartialEq)]
 enum Answer {
     Json(Value, bool),
@@ -64,7 +64,7 @@ fn block(lines: &mut Lines) -> Result<String, String> {
     }
 }
 
-/// Returns the answer shown for a command.
+/// Returns the output shown for a command.
 fn answer(command: &str, lines: &mut Lines) -> Result<Answer, String> {
     let line = lines.find(|line| !line.is_empty()).unwrap_or_default();
     let words = words(command)?;
@@ -87,8 +87,8 @@ fn said(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 
-/// Splits a command into words as a shell does. Single quotes and a backslash at the end of a line have a
-/// meaning, nothing else does.
+/// Splits a command into words as a shell does. Only single quotes and a backslash at the end of a line have
+/// a special meaning.
 fn words(command: &str) -> Result<Vec<String>, String> {
     let command = command.replace("\\\n", " ");
     let pieces: Vec<&str> = command.split('\'').collect();
@@ -116,7 +116,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// Runs a step and compares the answer.
+    /// Runs a step and compares the output.
     async fn follow(&self, step: &Step) -> Result<(), String> {
         let mut words = words(&step.command)?;
         for word in words.iter_mut().filter(|word| word.contains(JOB_ID)) {
@@ -132,7 +132,7 @@ impl Reader {
         }
     }
 
-    /// Returns what `curl` prints or writes with these flags. With `wait_seconds` it waits until the job has
+    /// Returns what `curl` prints or writes with these flags. With `wait_seconds`, waits until the job has
     /// ended.
     async fn curl(&self, words: &[&str]) -> Result<Vec<u8>, String> {
         let (mut url, mut body, mut file) = (None, None, None);
@@ -192,7 +192,7 @@ impl Reader {
     }
 }
 
-/// Compares an answer with the one in the document.
+/// Compares an output with the one in the document.
 fn compare(answer: &Answer, found: &[u8]) -> Result<(), String> {
     match answer {
         Answer::Json(expected, is_exact) => {
@@ -253,7 +253,8 @@ fn is_text(expected: &str, found: &str, is_exact: bool) -> bool {
     is_alike(&lines(expected), &lines(found), |line| line == &[Part::Anything], is_line)
 }
 
-/// Returns whether `found` equals `expected`, in which `is_anything` matches any number of elements.
+/// Returns whether `found` equals `expected`. An element for which `is_anything` is true matches any number
+/// of elements.
 fn is_alike<T>(
     expected: &[T],
     found: &[T],

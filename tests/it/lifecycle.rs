@@ -1,4 +1,4 @@
-//! What can be done with an ended job, its checkpoints and its models.
+//! What clients can do with an ended job, its checkpoints and its models.
 
 use std::path::Path;
 use std::time::Duration;
@@ -242,8 +242,8 @@ async fn a_committed_change_takes_effect_although_the_client_is_gone() {
         let head = format!("{request} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n");
         let message = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
         stream.write_all(message.as_bytes()).await.expect("sent");
-        // The first hundred answers give the server time to begin this request, the next hundred to notice
-        // that its client is gone.
+        // The server has time to begin this request during the first hundred responses, and to notice that
+        // its client is gone during the next hundred.
         for _ in 0..100 {
             assert_eq!(server.get("/healthz").await.status(), StatusCode::OK);
         }
@@ -277,7 +277,7 @@ async fn a_job_whose_row_can_not_be_read_is_deleted_like_others() {
         .await
         .expect("a row");
 
-    // No list shows the job, and each list continues with older ones.
+    // No list shows the job. Each list continues with the older jobs.
     let server = TestServer::start_in(folder.path(), &[]).await;
     let page = server.get_json("/v1/jobs?limit=1").await;
     assert_eq!(count(&page, "jobs"), 0, "{page}");
@@ -324,7 +324,7 @@ async fn events_end_when_their_job_is_gone() {
     server.stop().await;
 }
 
-/// As if a disk was unmounted: nothing counts as damaged, and nothing is written to the mount point.
+/// As if a disk had been unmounted: nothing counts as damaged, and nothing is written to the mount point.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_checkpoint_is_lost_if_the_folder_of_blobs_is_missing_for_a_while() {
     let folder = tempfile::tempdir().expect("a folder");

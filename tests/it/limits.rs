@@ -1,4 +1,4 @@
-//! Limits hold: no request starves others or keeps what was charged to it.
+//! The limits hold: no request starves others or keeps what was charged to it.
 
 use reqwest::StatusCode;
 use serde_json::json;
@@ -63,7 +63,7 @@ async fn one_client_can_not_have_all_the_memory() {
             "POST /v1/models/digits/predict HTTP/1.1\r\n{HEAD}Content-Type: application/octet-stream\r\nContent-Length: 2097152\r\n\r\n"
         );
         connection.write_all(head.as_bytes()).await.expect("sent");
-        // The server may refuse the request before all is sent.
+        // The server may refuse the request before the client has sent all of it.
         let _ = connection.write_all(&vec![0; 3 << 19]).await;
         connections.push(connection);
     }
@@ -103,7 +103,7 @@ async fn the_connection_that_was_idle_longest_is_closed_for_a_new_one() {
     let mut first = connect_from(&server, [127, 0, 0, 2]).await;
     let mut second = connect_from(&server, [127, 0, 0, 2]).await;
     until_metric(&server, "chainrule_open{kind=\"connections\"}", |count| count >= 3).await;
-    // A request makes the first connection the one that was used last.
+    // This request makes the first connection the most recently used one.
     let request = format!("GET /healthz HTTP/1.1\r\n{HEAD}\r\n");
     first.write_all(request.as_bytes()).await.expect("sent");
     assert!(first.read(&mut [0; 4096]).await.expect("an answer") > 0);
@@ -117,7 +117,7 @@ async fn the_connection_that_was_idle_longest_is_closed_for_a_new_one() {
     server.stop().await;
 }
 
-/// A connection whose body stalls makes room as well, before one that was just used.
+/// A connection whose body stalls is closed before a connection that was just used.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_whose_body_stalls_is_closed_for_a_new_one() {
     let server = TestServer::start(&["--connections-per-client-max", "3"]).await;
@@ -184,7 +184,7 @@ async fn an_answer_that_is_not_taken_ends_its_connection() {
         most = most.max(metric(&server, "chainrule_memory_charged_bytes").await);
     }
     assert!(most > 500_000, "{most} bytes are charged for an answer that is not taken");
-    // The charge of a few connections remains. It is smaller than the answer.
+    // The charge of a few connections remains. It is smaller than the response.
     until_metric(&server, "chainrule_memory_charged_bytes", |charged| charged < 400_000).await;
     let taken = server.get("/v1/activations/sigmoid?points=10000").await.bytes().await;
     assert!(taken.expect("whoever takes it gets all of it").len() > 500_000);
@@ -247,7 +247,7 @@ async fn each_kind_of_work_has_its_own_places_and_a_disconnect_stops_the_work() 
     server.stop().await;
 }
 
-/// Two batches of two clients share a lane of one place. Each gets the answer for all its images.
+/// Two clients send two batches to a lane with one place. Each batch gets the predictions for all its images.
 #[tokio::test(flavor = "multi_thread")]
 async fn batches_of_several_clients_take_turns_and_get_the_same_answers_as_alone() {
     let server = TestServer::start(&["--long-work-max", "1"]).await;

@@ -1,4 +1,4 @@
-//! Databases of earlier versions are migrated, and one of a later version is refused.
+//! Databases of earlier versions are migrated. A database of a later version is refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -46,9 +46,9 @@ fn numbers(folder: &Path) -> BTreeSet<u32> {
     std::fs::read_dir(folder).expect("a folder").filter_map(number).collect()
 }
 
-/// Each new migration needs a data folder that the version before it wrote. To make one: `chainrule serve` on
-/// a new folder, some jobs in every state, `kill -9`, then `sqlite3 chainrule.db 'PRAGMA
-/// wal_checkpoint(TRUNCATE)'`.
+/// Each new migration needs a data folder that was written by the version before it. To make one, run
+/// `chainrule serve` on a new folder, create jobs in every state, `kill -9` the server, and run `sqlite3
+/// chainrule.db 'PRAGMA wal_checkpoint(TRUNCATE)'`.
 #[test]
 fn there_is_a_database_of_every_earlier_version() {
     let mut earlier = numbers(&root().join("migrations"));
@@ -92,8 +92,8 @@ async fn the_rows_of_version_1_are_as_they_were() {
     let epochs = store.epochs(interrupted, 0, 100).await.expect("rows");
     assert_eq!(epochs.iter().map(|epoch| epoch.metrics.epoch).collect::<Vec<_>>(), [1, 2]);
 
-    // The two queued jobs have the same model: the earlier one runs first, and the other not at the same
-    // time.
+    // The two queued jobs have the same model. The earlier one runs first, and the other one does not run at
+    // the same time.
     assert_eq!(store.claim().await.expect("rows").map(|job| job.id), Some(interrupted));
     assert_eq!(store.claim().await.expect("rows"), None);
     store.close().await;
@@ -149,8 +149,9 @@ async fn a_server_continues_after_the_kill_of_version_1() {
     server.stop().await;
 }
 
-/// The data folder of a killed server of version 2: three jobs of `digits` had succeeded, whose second
-/// version was then deleted, and one of `tuned`. One job was running, one was cancelled and one was queued.
+/// The data folder of a killed server of version 2. Three jobs of `digits` had succeeded, and the second
+/// version was deleted after that. One job of `tuned` had succeeded. One job was running, one was cancelled
+/// and one was queued.
 const RUNNING_OF_2: &str = "01a22115-ca33-75d5-be74-c00c5fb6f54c";
 const WAITING_OF_2: &str = "01a22115-ca4a-7189-ae98-7edfe02f9e43";
 
@@ -161,14 +162,14 @@ async fn the_rows_of_version_2_are_as_they_were() {
     let counts = store.counts().await.expect("rows");
     assert_eq!(counts, JobState::ALL.into_iter().zip([1, 1, 4, 0, 1]).collect::<Vec<_>>());
 
-    // Without a known state everything counts as changed; with the current state nothing does.
+    // Without a known revision, everything counts as changed. With the current revision, nothing does.
     let changes = store.model_changes(-1).await.expect("rows");
     let digits = &changes.models["digits"];
     assert_eq!(digits.published.iter().map(|model| model.row.version).collect::<Vec<_>>(), [1, 3]);
     assert_eq!(digits.aliases, BTreeMap::from([("default".to_owned(), 1), ("champion".to_owned(), 3)]));
     assert_eq!(changes.models["tuned"].numbers, BTreeSet::from([1]));
     assert_eq!(store.model_changes(changes.revision).await.expect("rows").models.len(), 0);
-    // A change concerns its model alone and no version that is already known.
+    // A change returns its model only, and no version that is already known.
     let set = store.set_alias("tuned", "best", 1, 1).await.expect("rows");
     assert_eq!(set, SetAlias::Set);
     let changed = store.model_changes(changes.revision).await.expect("rows").models;
@@ -255,7 +256,7 @@ async fn versions_of_version_4_are_of_jobs_and_keep_their_aliases_and_revisions(
     assert_eq!(models.versions[0].row.job_id.map(|id| id.to_string()).as_deref(), Some(DIGITS_OF_4));
     assert_eq!(models.aliases, [("digits".to_owned(), "champion".to_owned(), 1)]);
     assert_eq!(store.integrity().await.expect("a check"), Vec::<String>::new());
-    // An alias still keeps its version, and each change still counts.
+    // An alias still protects its version, and each change still raises the revision.
     assert_eq!(
         store.delete_version("digits", 1).await.expect("rows"),
         DeletedVersion::Aliased("champion".to_owned())
@@ -297,14 +298,14 @@ async fn a_server_goes_on_where_version_4_was_killed() {
         let answer = server.post(&format!("/v1/models/{reference}/predict"), "image/png", png.clone()).await;
         assert!(answer.status().is_success(), "{reference}: {answer:?}");
     }
-    // The earlier file keeps its key. That of the newer one has model and version in it.
+    // The earlier file keeps its key. The key of the newer file contains model and version.
     let file = |name: String| folder.path().join("blobs/models").join(name).exists();
     assert!(file(format!("{DIGITS_OF_4}-1.safetensors")));
     assert!(file(format!("digits/2-{DIGITS_WAITING_OF_4}-1.safetensors")));
     server.stop().await;
 }
 
-/// The newer server does not wait. A server that uses the folder could not read what it would write.
+/// The newer server does not wait. A server that uses the folder could not read what the newer one writes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_is_brought_up_to_date_by_a_server_that_is_alone() {
     for version in [1, 2, 3, 4] {

@@ -256,7 +256,7 @@ async fn a_new_version_answers_at_once_and_the_old_one_stays_reachable() {
     server.stop().await;
 }
 
-/// Requests may hold any number of models at a time, but never more memory than models may take.
+/// Requests may ask for any number of models, but models never take more memory than they may.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_model_is_loaded_while_models_in_use_fill_the_memory() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -269,7 +269,7 @@ async fn no_model_is_loaded_while_models_in_use_fill_the_memory() {
     server.stop().await;
     let store = Store::open(&folder.path().join("chainrule.db")).await.expect("rows");
     let blobs = Blobs::open(&folder.path().join("blobs")).expect("bytes");
-    // There is room for one of them.
+    // There is memory for one of them.
     let registry = Registry::open(store.clone(), blobs, 2_000_000, 1).await.expect("models");
     let of = |name: &str| name.parse::<ModelRef>().expect("a reference");
     let held = registry.get(&of("a"), ()).await.expect("a model");

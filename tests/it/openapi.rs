@@ -1,4 +1,4 @@
-//! The OpenAPI document agrees with the router, the parsers and the answers of all tests, and with the README and `docs/api.md`.
+//! The OpenAPI document agrees with the router, the parsers and the responses of all tests, and with the README and `docs/api.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -240,7 +240,7 @@ async fn every_example_of_a_body_is_accepted() {
     server.stop().await;
 }
 
-/// A field that no parser knows, and that resembles none that it knows.
+/// A field that no parser knows and that resembles no known field.
 const STRANGE: &str = "zzzzzzzz";
 
 /// Returns the fields that the parser of `path` accepts in the object at `pointer` of `body`. Its error for an unknown field lists
@@ -329,7 +329,7 @@ fn words(schema: &str) -> Vec<String> {
     }
 }
 
-/// The values that a parser accepts are listed in its error for another one.
+/// A parser lists the values it accepts in its error for any other value.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_values_of_a_field_are_those_that_its_parser_accepts() {
     let server = TestServer::start(&[]).await;
@@ -363,7 +363,7 @@ async fn the_values_of_a_field_are_those_that_its_parser_accepts() {
     server.stop().await;
 }
 
-/// The defaults of a schema and of those it refers to, as far as they are part of a spec.
+/// Compares the defaults of a schema and of the schemas it refers to, as far as they are part of a spec.
 #[tokio::test(flavor = "multi_thread")]
 async fn defaults_and_limits_are_those_of_the_parser() {
     let server = TestServer::start(&[]).await;
@@ -412,7 +412,7 @@ fn limits(schema: &Value) -> Vec<Limit> {
     };
     let steps = [("minimum", -1e-9), ("exclusiveMinimum", 0.0), ("maximum", 1e-9), ("exclusiveMaximum", 0.0)];
     let found = steps.iter().filter_map(|(name, by)| Some((schema.get(*name)?, *by)));
-    // JSON has no integer beyond the largest seed.
+    // JSON has no integer larger than the largest seed.
     let found = found.filter(|(limit, by)| *by <= 0.0 || limit.as_i64() != Some(i64::MAX));
     found.map(|(limit, by)| Limit { beyond: beyond(limit, by) }).collect()
 }

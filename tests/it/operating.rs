@@ -1,4 +1,4 @@
-//! What operators see of a server.
+//! The routes for operators.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The price of a picture or of JSON is known before it is parsed, and never below the memory it takes.
+//! The price of a picture or of JSON is known before it is parsed, and never below the memory that it takes.
 
 use chainrule::data::picture::{self, PictureLimits};
 use chainrule::fields::{json, json_price};
@@ -80,8 +80,8 @@ fn a_picture_of_any_kind_takes_no_more_memory_than_its_price() {
     }
 }
 
-/// Every fourth pixel inside a box is a connected component of its own. There are slightly more of them than
-/// fit a list that has grown to 2^17.
+/// Every fourth pixel inside a box is a separate connected component. There are slightly more of them than
+/// fit in a list that has grown to 2^17.
 #[test]
 fn the_price_of_a_picture_is_not_much_more_than_the_worst_case() {
     let dots = GrayImage::from_fn(780, 780, |x, y| {

@@ -61,7 +61,7 @@ impl Process {
         Self { child, url }
     }
 
-    /// Sends a request written by hand. Returns the answer.
+    /// Sends a request written by hand. Returns the response.
     pub fn ask(&self, request: &str) -> String {
         answer(&self.url, request).expect("an answer")
     }
@@ -70,7 +70,7 @@ impl Process {
         request(&self.url, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
     }
 
-    /// Returns whether the server answers that it is ready.
+    /// Returns whether the server reports that it is ready.
     pub fn is_ready(&self) -> bool {
         let request = "GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
         answer(&self.url, request).is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
@@ -87,7 +87,7 @@ impl Process {
         try_request(&self.url, &head)
     }
 
-    /// Posts a job. Returns the status and the answer.
+    /// Posts a job. Returns the status and the response.
     pub fn try_post_job(&self, body: &str) -> (u16, Value) {
         let head = "POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n";
         try_request(&self.url, &format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()))
@@ -103,7 +103,7 @@ impl Process {
         }
     }
 
-    /// Waits until a job is in this epoch. The job must not end before.
+    /// Waits until a job is in this epoch. Panics if the job ends before.
     pub fn in_epoch(&self, id: &str, epoch: u64) -> Value {
         loop {
             let job = self.get(&format!("/v1/jobs/{id}"));

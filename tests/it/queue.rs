@@ -13,7 +13,7 @@ fn id(job: &Value) -> String {
     job["id"].as_str().expect("an id").to_owned()
 }
 
-/// Returns the ids of all jobs but `first`, in the order in which they started.
+/// Returns the ids of all jobs except `first`, in the order in which they started.
 async fn order_of_start(server: &TestServer, first: &str) -> Vec<String> {
     let jobs = server.get_json("/v1/jobs?limit=200").await;
     let mut started: Vec<(String, String)> = jobs["jobs"]

@@ -1,4 +1,4 @@
-//! Requests written by hand that client libraries don't send.
+//! Hand-written requests that client libraries would not send.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,7 +8,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use crate::schema;
 use crate::server::TestServer;
 
-/// An answer before it is parsed.
+/// A response before it is parsed.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -23,14 +23,14 @@ pub async fn connect(server: &TestServer) -> TcpStream {
 /// Connects from another address of this machine.
 pub async fn connect_from(server: &TestServer, address: [u8; 4]) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
-    // With a small window, an answer that is not read stays at the server.
+    // With a small window, a response that is not read stays at the server.
     socket.set_recv_buffer_size(8 << 10).expect("a buffer");
     socket.bind(SocketAddr::new(IpAddr::from(address), 0)).expect("an address");
     let to = server.url.strip_prefix("http://").expect("a URL").parse().expect("an address");
     socket.connect(to).await.expect("a connection")
 }
 
-/// Returns the answer to `request`, read until the server closes the connection.
+/// Returns the response to `request`, read until the server closes the connection.
 pub async fn ask(server: &TestServer, request: &str) -> Answer {
     let mut connection = connect(server).await;
     connection.write_all(request.as_bytes()).await.expect("sent");
@@ -42,7 +42,7 @@ pub async fn ask(server: &TestServer, request: &str) -> Answer {
 /// Reads until the server closes the connection.
 pub async fn read(connection: &mut TcpStream) -> Answer {
     let mut bytes = Vec::new();
-    // A reset after the answer also ends the connection.
+    // A reset after the response also ends the connection.
     let _ = connection.read_to_end(&mut bytes).await;
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let status = text.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
@@ -50,7 +50,8 @@ pub async fn read(connection: &mut TcpStream) -> Answer {
 }
 
 impl Answer {
-    /// Holds it against the document, if it is the one answer to this request and its body came in one piece.
+    /// Validates the response against the document, if it is the only response to this request and its body
+    /// came in one piece.
     fn check(&self, request: &str) {
         let mut words = request.split(' ');
         let (Some(method), Some(path)) = (words.next(), words.next()) else { return };
@@ -63,7 +64,7 @@ impl Answer {
             return;
         }
         if body.is_empty() {
-            // What is no HTTP is refused before it is a request.
+            // Input that is not HTTP is refused before it counts as a request.
             return;
         }
         let media_type = field("content-type").and_then(|value| value.split(';').next());

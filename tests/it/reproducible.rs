@@ -1,4 +1,4 @@
-//! The weights depend on the spec alone, not on threads, interruptions or repetitions.
+//! The weights depend only on the spec, and not on threads, interruptions or repetitions.
 
 use std::convert::Infallible;
 
@@ -33,7 +33,8 @@ fn small(optimizer: &str, gradient_clip_norm: Option<f64>) -> TrainSpec {
     }))
 }
 
-/// A small convolutional job with everything that uses randomness or has state besides the weights.
+/// A small convolutional job that uses every source of randomness and every kind of state besides the
+/// weights.
 fn convolutional() -> TrainSpec {
     spec(json!({
         "train_samples": 300, "epochs": 2, "batch_size": 64, "ema_decay": 0.9,
@@ -206,8 +207,8 @@ fn course(spec: &TrainSpec, state: TrainState, steps: u64) -> (Course, Outcome) 
     (course, outcome.expect("a run that converges"))
 }
 
-/// A relu with few units. A single image leaves about half of them at 0, a batch hardly any. Trains
-/// on `images` images, since half of twice as many are kept for validation.
+/// A relu with few units. A single image leaves about half of its outputs at 0, a batch hardly any. The job
+/// trains on `images` images: it uses twice as many, and half of them are kept for validation.
 fn of_batches(images: usize, batch_size: usize) -> TrainSpec {
     let batch_size = batch_size.min(images);
     spec(json!({
@@ -235,7 +236,7 @@ fn the_layer_statistics_of_an_epoch_are_those_of_its_last_whole_batch() {
     assert!(course.figures[0].layers[1].dead_fraction > Some(0.2), "{:?}", course.figures[0]);
 }
 
-/// Also if it resumes between the last whole batch and the rest of the epoch.
+/// This holds even if the run resumes between the last whole batch and the rest of the epoch.
 #[test]
 fn a_run_resumed_anywhere_has_the_metrics_of_an_undisturbed_run() {
     for spec in [of_batches(64 * 3 + 1, 64), of_batches(64 * 2, 64), of_batches(50, 64), convolutional()] {

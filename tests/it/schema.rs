@@ -1,4 +1,4 @@
-//! Validates answers against the OpenAPI document. Anything that the document does not have is a fault.
+//! Validates responses against the OpenAPI document. Anything that the document does not have is a fault.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -7,15 +7,16 @@ use chainrule::http::openapi;
 use jsonschema::Validator;
 use serde_json::{Map, Value, json};
 
-/// The document, changed so that objects may not have fields that their schemas do not name. Later versions may add fields, but
-/// this one must not.
+/// The document, changed so that objects may only have the fields that their schemas name. Later versions may
+/// add fields, but this version must not.
 static SEALED: LazyLock<Value> = LazyLock::new(|| {
     let mut document = openapi::document().clone();
     seal(&mut document["components"]["schemas"]);
     document
 });
 
-/// Statuses and codes of requests without an operation: they have no route, or were refused before routing.
+/// Statuses and codes of requests without an operation. Such a request has no route, or was refused before
+/// routing.
 const UNROUTED: [&str; 8] = [
     "cross_site",
     "internal",
@@ -58,7 +59,7 @@ fn matches(template: &str, path: &str) -> bool {
     wanted.len() == found.len() && wanted.iter().zip(&found).all(fits)
 }
 
-/// The parts of an answer that the document describes.
+/// The parts of a response that the document describes.
 pub struct Answer<'a> {
     pub status: u16,
     /// The media type without parameters, or `None` without a body.
@@ -67,10 +68,10 @@ pub struct Answer<'a> {
     pub body: Option<&'a [u8]>,
 }
 
-/// Validates an answer against the document.
+/// Validates a response against the document.
 ///
 /// # Errors
-/// Returns an error if the document does not allow this answer of the operation.
+/// Returns an error if the document does not allow this response for the operation.
 pub fn check(method: &str, path: &str, answer: &Answer) -> Result<(), String> {
     let Answer { status, media_type, body } = *answer;
     let Some(operation) = operation(method, path) else { return unrouted(body) };
@@ -91,7 +92,7 @@ pub fn check(method: &str, path: &str, answer: &Answer) -> Result<(), String> {
     }
 }
 
-/// Validates the answer to a request without an operation.
+/// Validates the response to a request without an operation.
 fn unrouted(body: Option<&[u8]>) -> Result<(), String> {
     let Some(body) = body else { return Ok(()) };
     let problem = parsed(body)?;

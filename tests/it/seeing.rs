@@ -1,4 +1,4 @@
-//! What operators see of requests: the log, the metrics, readiness.
+//! What operators see of requests: the log, the metrics and the readiness.
 
 use std::io::Read;
 use std::path::Path;
@@ -42,7 +42,7 @@ fn a_request_is_logged_in_a_line_with_its_client_and_its_bytes() {
     assert!(line["elapsed_seconds"].as_f64() > Some(0.0) && line["request_id"].is_string(), "{line}");
 }
 
-/// However many refusals there are, one line of each kind is logged per second.
+/// However many refusals there are, the log has one line per second for each kind.
 #[test]
 fn refusals_are_logged_as_few_warnings() {
     let refused = 200;

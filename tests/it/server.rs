@@ -30,7 +30,7 @@ pub struct TestServer {
     _folder: Option<TempDir>,
 }
 
-/// Returns a configuration as the command line would make it, on a free port.
+/// Returns the configuration that the command line would make, with a free port.
 pub fn config(folder: &Path, flags: &[&str]) -> Config {
     let folder = folder.to_str().expect("a path in UTF-8");
     let fixed = ["chainrule", "--listen", "127.0.0.1:0", "--data-dir", folder];
@@ -167,7 +167,7 @@ pub fn endless() -> Value {
     json!({ "epochs": 10_000, "network": { "layers": [{ "type": "dense", "units": 64 }, { "type": "relu" }, { "type": "dense", "units": 10 }] } })
 }
 
-/// Asserts that an answer is a problem (RFC 9457) with this status and code.
+/// Asserts that a response is a problem (RFC 9457) with this status and code.
 pub async fn problem(response: Response, status: u16, code: &str) -> Value {
     let found = response.status().as_u16();
     let media_type = response.headers().get("content-type").cloned();

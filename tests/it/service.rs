@@ -1,4 +1,4 @@
-//! Operations without HTTP: the promises to every adapter.
+//! Operations without HTTP. The promises hold for every adapter.
 
 use std::future::Future;
 use std::net::Ipv4Addr;

@@ -57,7 +57,7 @@ fn a_change_through_one_server_is_visible_on_all_of_them() {
 #[test]
 fn a_server_that_stops_hands_its_job_to_another_at_once() {
     let folder = tempfile::tempdir().expect("a folder");
-    // The lease is an hour, so a server that waited for it would exceed every time limit.
+    // The lease is an hour, so waiting for it would exceed every time limit.
     let (mut first, second, id) = two(folder.path(), &["--lease-seconds", "3600"], 3);
     first.signal("TERM");
     assert!(first.wait().success());
@@ -83,7 +83,7 @@ fn a_second_sigterm_ends_a_server_at_once_and_its_job_resumes_from_a_checkpoint(
     let id = id(&first.post_job(&job(5)));
     first.until(&id, |job| job["progress"]["step"].as_u64() >= Some(1_000));
     first.signal("TERM");
-    // Two signals at the same moment would be delivered as one.
+    // Two identical signals at the same moment would be delivered as one.
     while first.is_ready() {
         std::thread::yield_now();
     }
@@ -94,7 +94,7 @@ fn a_second_sigterm_ends_a_server_at_once_and_its_job_resumes_from_a_checkpoint(
     assert_eq!((&job["state"], &job["attempt"]), (&json!("succeeded"), &json!(2)), "{job}");
 }
 
-/// If a worker died between jobs, nobody would serve the queue.
+/// If a panic between two jobs ended the worker, nobody would serve the queue.
 #[test]
 fn a_panic_outside_training_costs_no_worker() {
     let folder = tempfile::tempdir().expect("a folder");

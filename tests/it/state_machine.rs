@@ -1,5 +1,5 @@
-//! Compares the queue with a model of it. For calls in any order and from any number of threads, the answers
-//! are those of one queue that handles one call after the other.
+//! Compares the queue with a model of it. Calls come in any order and from any number of threads. Their
+//! results must be the results of one queue that handles one call after the other.
 
 mod controls;
 mod fairness;
@@ -31,7 +31,7 @@ static SPEC: LazyLock<TrainSpec> = LazyLock::new(|| {
     parse(&small, &data::shapes(), &SpecLimits::default()).expect("a spec")
 });
 
-/// Rows that a test has for itself, in one of the databases that there are.
+/// Rows that only one test uses, in one of the supported databases.
 enum Rows {
     Sqlite(TempDir),
 }
@@ -39,18 +39,19 @@ enum Rows {
 /// Makes [`Rows`] without a job.
 type MakeRows = fn() -> Rows;
 
-/// Every database that the tests are run over.
+/// Every database that the tests run on.
 const DATABASES: [MakeRows; 1] = [Rows::sqlite];
 
 impl Rows {
-    /// In memory where the system has a folder there: what is tested here is order, not the disk.
+    /// Creates the rows in memory if the system has a folder there, because these tests are about order and
+    /// not about the disk.
     fn sqlite() -> Self {
         let memory = Path::new("/dev/shm");
         let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
         Self::Sqlite(folder.expect("a folder"))
     }
 
-    /// A store on these rows, as of a process of its own.
+    /// Opens a store on these rows, as a separate process would.
     async fn open(&self) -> Store {
         let Self::Sqlite(folder) = self;
         Store::open(&folder.path().join("chainrule.db")).await.expect("a store")
@@ -167,8 +168,8 @@ fn failure() -> JobError {
 /// The calls of workers, with any claim that they once got.
 struct WorkerSide {
     store: Store,
-    /// If false, every write carries the attempt that the row has now: the known-bad twin of a queue with
-    /// fencing.
+    /// If false, every write carries the attempt that the row has now. This is the known-bad twin of a queue
+    /// with fencing.
     is_fenced: bool,
 }
 

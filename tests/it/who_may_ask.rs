@@ -1,4 +1,4 @@
-//! Which hosts and sites may send requests, and in which framing.
+//! Which hosts and sites may send requests, and with which framing.
 
 use serde_json::{Value, json};
 

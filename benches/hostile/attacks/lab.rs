@@ -1,4 +1,4 @@
-//! Requests to the lab that are short to send and expensive to answer.
+//! Requests to the lab that are short to send and expensive to compute.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use crate::attack::{Attack, Kind, Scene, Target, attacker, hammer, hammer_from};
 use crate::wire::{post, request};
 
-/// Time for three answers, one after the other. The attack ends with the last.
+/// Time for three responses, one after the other. The attack ends with the last one.
 const AFFINE_SECONDS: u64 = 30;
 
 pub fn attacks() -> Vec<Attack> {
@@ -26,7 +26,7 @@ pub fn attacks() -> Vec<Attack> {
         Attack {
             name: "convolution-border",
             what: "16 clients post `/v1/convolution`, 64 filters and padding of 64 zeros",
-            defence: "priced by the bytes of its answer; runs in the lane of the lab",
+            defence: "priced by the bytes of its response; runs in the lane of the lab",
             kind: Kind::Memory,
             scene: Scene::Models,
             expected: &[200, 422, 503],
@@ -99,7 +99,7 @@ pub fn attacks() -> Vec<Attack> {
     ]
 }
 
-/// Without an estimate each of the three would allocate 17 GB.
+/// Without an estimate, each of the three requests would allocate 17 GB.
 async fn affine_outer(target: Target) {
     let (x, w) = (vec!["[0]"; 32_500].join(","), vec!["0"; 64_500].join(","));
     let message = post("/v1/affine", &format!("{{\"x\":[{x}],\"w\":[[{w}]]}}"));

@@ -17,7 +17,7 @@ pub fn all() -> Vec<Attack> {
     all.extend(sockets::attacks());
     all.extend(growth::attacks());
     all.extend(slow::attacks());
-    // Attacks on memory come first. The order within each kind stays.
+    // Attacks on memory come first. Within each kind the order stays the same.
     all.sort_by_key(|attack| attack.kind as u8);
     all
 }

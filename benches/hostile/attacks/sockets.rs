@@ -13,7 +13,7 @@ use crate::wire::{Connection, get, head, loopback, post};
 const BODY_BYTES_MAX: usize = 16 << 20;
 const HEAD_BYTES: usize = 300 << 10;
 
-/// Time after which a timeout must have taken effect, in seconds: of a write, a body or a silent connection.
+/// A timeout of a write, a body or a silent connection must have taken effect after this many seconds.
 const PATIENCE: u64 = 35;
 
 const PIXELS: [(&str, &str); 1] = [("Content-Type", "application/octet-stream")];
@@ -52,14 +52,14 @@ fn unread() -> Vec<Attack> {
         attack(
             "unread-checkpoints",
             "60 connections ask for a checkpoint of 39 MB and read nothing",
-            "answers are streamed; a write without progress for 20 s closes the connection",
+            "responses are streamed; a write without progress for 20 s closes the connection",
             &[200, 408, 429, 503],
             |target| Box::pin(unread_checkpoints(target)),
         ),
         attack(
             "unread-lab",
             "16 connections ask for all arrays of a trace of a layer of 4,096 units and read nothing",
-            "an answer is charged until its last byte is sent; the same timeout of 20 s",
+            "a response is charged until its last byte is sent; the same timeout of 20 s",
             &[200, 408, 422, 429, 503],
             |target| {
                 let message = post("/v1/models/wide/trace?arrays=true", "{\"example\":{\"index\":0}}");
@@ -70,7 +70,7 @@ fn unread() -> Vec<Attack> {
         attack(
             "pipelined",
             "64 connections send one request after the other and read nothing",
-            "a request is read after the previous answer was sent",
+            "a request is read after the previous response was sent",
             &[200, 408, 422, 429, 503],
             |target| {
                 let message = get("/v1/activations/relu?points=10000").repeat(100);
@@ -182,7 +182,7 @@ fn waiting() -> Vec<Attack> {
         ),
         attack(
             "silent-lab",
-            "64 clients ask the lab for large answers and disconnect at once, repeatedly",
+            "64 clients ask the lab for large responses and disconnect at once, repeatedly",
             "work of a disconnected client is stopped",
             Scene::Models,
             |target| Box::pin(hang_up(target)),
@@ -196,7 +196,7 @@ async fn of_job(target: Target, asks: &str, connections: usize) {
     Hold { connections, addresses: 1, says, drips: None }.run(target).await;
 }
 
-/// The clients do not wait for an answer, so answers are not counted.
+/// The clients do not wait for a response, so responses are not counted.
 async fn hang_up(target: Target) {
     let message: Arc<[u8]> = post("/v1/gradient-check", "{\"network\":\"cnn-best\"}").into();
     let mut attackers = JoinSet::new();

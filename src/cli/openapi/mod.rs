@@ -8,7 +8,7 @@ use crate::http::openapi::document;
 /// Arguments of `chainrule openapi`.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  chainrule openapi > openapi.json     the answer to GET /openapi.json\n  chainrule openapi --markdown         the same for people, as in docs/api.md"
+    after_help = "Examples:\n  chainrule openapi > openapi.json     the response to GET /openapi.json\n  chainrule openapi --markdown         the same for people, as in docs/api.md"
 )]
 pub struct OpenapiArgs {
     /// Print Markdown instead of JSON

@@ -1,4 +1,4 @@
-//! Content negotiation and conditional requests: the headers that choose the form of an answer.
+//! Content negotiation and conditional requests: the headers that choose the form of a response.
 
 use axum::http::header::HeaderName;
 use axum::http::{HeaderMap, header};
@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, header};
 #[cfg(test)]
 mod tests;
 
-/// The default media type of an answer.
+/// The default media type of a response.
 const JSON: &str = "application/json";
 
 /// The most entries of a header that are parsed. Browsers send fewer than ten.
@@ -25,10 +25,10 @@ pub fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
 /// Returns the media type, of `default` and `others`, to which `Accept` gives the most weight (RFC 9110,
 /// section 12.5.1).
 ///
-/// A type has the weight of the most specific range that contains it. Among equal weights the one with the
-/// more specific range wins, then the one whose range comes first, then `default`; so `*/*` selects
-/// `default`. If nothing is acceptable the result is `default` as well, which is more useful to a client than
-/// a refusal. Parameters other than `q` are not compared.
+/// Each type has the weight of the most specific range that contains it. Among equal weights, the type with
+/// the more specific range wins, then the type whose range comes first, then `default`. So `*/*` selects
+/// `default`. If nothing is acceptable, the result is `default` as well, which is more useful to a client
+/// than a refusal. Parameters other than `q` are not compared.
 pub fn preferred<'a>(headers: &HeaderMap, default: &'a str, others: &[&'a str]) -> &'a str {
     let ranges: Vec<Entry> = entries(headers, &header::ACCEPT).collect();
     let mut best = (default, Match::of(default, &ranges));
@@ -49,7 +49,7 @@ struct Match {
     place: usize,
 }
 
-/// How specific the range is that contains a media type.
+/// How specific a range is that contains a media type.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Specificity {
     Any,
@@ -101,7 +101,7 @@ pub fn accepts_gzip(headers: &HeaderMap) -> bool {
     gzip > 0 && gzip >= weight(&["identity"]).unwrap_or(0)
 }
 
-/// Returns whether the body of a request is not encoded: `Content-Encoding` is absent, empty or `identity`.
+/// Returns whether the body of a request has no encoding: `Content-Encoding` is absent, empty or `identity`.
 pub fn is_identity(headers: &HeaderMap) -> bool {
     headers.get_all(header::CONTENT_ENCODING).iter().all(|line| {
         let is_plain =
@@ -110,7 +110,7 @@ pub fn is_identity(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Returns the registered name of a media type that many clients call by another.
+/// Returns the registered name of a media type that many clients send under another name.
 pub fn known_media_type(media_type: &str) -> &str {
     match media_type {
         "image/jpg" | "image/pjpeg" => "image/jpeg",
@@ -152,7 +152,7 @@ fn lines<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = 
     headers.get_all(name).iter().filter_map(|line| line.to_str().ok())
 }
 
-/// Splits a header at separators that are not in quotes.
+/// Splits a header at separators outside of quotes.
 fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let mut is_quoted = false;
     text.split(move |c| {

@@ -1,4 +1,4 @@
-//! A visitor for any kind of JSON. Values that are not needed are skipped and not allocated.
+//! A visitor for any kind of JSON. Values that are not needed are skipped without allocating them.
 
 use std::fmt;
 

@@ -81,7 +81,8 @@ pub fn from_value(image: &Value, scale: Option<&Value>) -> Result<Vec<f32>, Vec<
 
 /// Returns the most bytes that [`parse`] allocates for a body of `body_bytes`.
 pub fn price(body_bytes: usize, images_max: usize) -> usize {
-    // A name whose characters are all escaped is unescaped into a buffer that grows.
+    // In the worst case, every character of a name is escaped. The name is then unescaped into a buffer that
+    // grows.
     images_at_most(body_bytes, images_max) * IMAGE_PIXELS * size_of::<f32>() + 3 * body_bytes
 }
 
@@ -105,8 +106,8 @@ fn likely_scale(body: &[u8]) -> Scale {
     if end.windows(6).any(|word| word == b"\"unit\"") { Scale::Unit } else { Scale::Byte }
 }
 
-/// Parses the images of a body. Unless their scale comes before them, it is taken to be `assumed`. Returns
-/// the images if that was right, and the real scale.
+/// Parses the images of a body. Assumes the scale `assumed` unless the scale comes before the images. Returns
+/// the real scale, and the images if the assumption was right.
 fn read_as(body: &[u8], images_max: usize, assumed: Scale) -> Option<(Option<Images>, Scale)> {
     let mut text = serde_json::Deserializer::from_slice(body);
     let room = images_at_most(body.len(), images_max);

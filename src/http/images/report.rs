@@ -60,7 +60,7 @@ struct Report {
 enum Told {
     Nothing,
     Known(Scale),
-    /// An unknown scale, as it is shown in the fault.
+    /// An unknown scale, as the fault shows it.
     Unknown(String),
 }
 
@@ -252,7 +252,7 @@ impl Shape for ListShape<'_> {
         Ok(())
     }
     fn other(self, kind: &'static str) {
-        // Then the number of images is not reported as a fault as well.
+        // `images` counts as absent, so the number of images is not reported as a second fault.
         self.0.has_images = false;
         self.0.name("/images".to_owned(), format!("must be an array of images, not {kind}"));
     }

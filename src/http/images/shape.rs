@@ -50,7 +50,7 @@ impl<'a> Image<'a> {
     }
 
     fn fault(&mut self, place: std::fmt::Arguments, detail: std::fmt::Arguments) {
-        // One more than is reported, so that the report can say that there are more.
+        // Keeps one fault more than is reported, so that the report can say that there are more.
         if self.faults.len() <= FAULTS_MAX {
             let pointer = format!("{}{place}", self.pointer);
             self.faults.push(Fault { pointer, detail: detail.to_string() });

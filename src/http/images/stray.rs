@@ -45,8 +45,8 @@ impl Strays {
         (self.least, self.most) = (self.least.min(other.least), self.most.max(other.most));
     }
 
-    /// Returns a fault for each number out of range if they are few, or else one fault of the field
-    /// `pointer`.
+    /// Returns one fault for each number out of range if they are few. Otherwise returns one fault
+    /// of the field `pointer`.
     pub fn faults(&self, pointer: &str) -> Vec<Fault> {
         let end = self.scale.most();
         if self.outside <= TOLD_MAX {
@@ -68,7 +68,7 @@ impl Strays {
         vec![Fault { pointer: pointer.to_owned(), detail }]
     }
 
-    /// Returns what to do with such numbers.
+    /// Returns advice on how to send such numbers.
     fn advice(&self) -> String {
         let (least, most) = (self.least, self.most);
         let range = format!("they lie from {least} to {most}");

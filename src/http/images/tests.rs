@@ -10,7 +10,7 @@ fn found(body: &str) -> Result<Images, Vec<Fault>> {
     parse(body.as_bytes(), IMAGES_MAX).expect("JSON")
 }
 
-/// The faults as `pointer: detail`.
+/// Returns the faults as `pointer: detail`.
 fn faults(body: impl ToString) -> Vec<String> {
     let faults = found(&body.to_string()).expect_err("faults");
     faults.iter().map(|fault| format!("{}: {}", fault.pointer, fault.detail)).collect()
@@ -203,7 +203,7 @@ fn what_is_wrong_with_the_shape_is_told_with_its_place() {
     assert_eq!(both.iter().map(|fault| &*fault.pointer).collect::<Vec<_>>(), ["/scale", "/image/3"]);
 }
 
-/// Something that could be in a request, wrong or not.
+/// Generates a body that may or may not be a valid request.
 fn any_request() -> impl Strategy<Value = String> {
     let cell = prop_oneof![
         20 => (0..=255_u32).prop_map(|byte| byte.to_string()),
@@ -232,7 +232,7 @@ fn any_request() -> impl Strategy<Value = String> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// What is not taken has a fault, and what has a fault is not taken.
+    /// A body is refused exactly if it has faults.
     #[test]
     fn what_can_not_be_taken_has_faults_and_nothing_else_has(body in any_request()) {
         let faults = report::faults(body.as_bytes(), IMAGES_MAX).unwrap();
@@ -246,7 +246,7 @@ proptest! {
         }
     }
 
-    /// Bytes cut out of a request are taken for no JSON as `serde_json` does.
+    /// If a byte is cut out of a request, it is refused with the same error as by `serde_json`.
     #[test]
     fn what_is_no_json_is_told_so(body in any_request(), at in any::<prop::sample::Index>()) {
         let at = at.index(body.len());

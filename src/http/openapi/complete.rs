@@ -1,5 +1,5 @@
-//! Adds what the handlers don't declare: the problems that every route can answer with, and which fields of
-//! answers are always present.
+//! Adds what the handlers don't declare: the problems that every route can return, and which response
+//! fields are always present.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ const CODES: &str = "x-codes";
 /// Statuses with a `Retry-After` header.
 const RETRIED: [u16; 2] = [429, 503];
 
-/// Codes of any request, even before its route is known.
+/// Codes that any request can get, even before its route is known.
 const ANY: &[Code] = &[
     Code::InvalidHost,
     Code::UnknownHost,
@@ -57,16 +57,16 @@ pub fn complete(mut document: Value) -> Value {
             add_problems(operation, &codes);
             if method == "get" && operation["responses"].get("204").is_none() {
                 operation["responses"]["304"] =
-                    json!({ "description": "The client has this answer already (`If-None-Match`)." });
+                    json!({ "description": "The client already has this response (`If-None-Match`)." });
             }
             let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
             for kind in parameters.into_iter().flatten().filter_map(|each| each.pointer_mut("/schema/type")) {
-                // An optional parameter is left out; it is never null.
+                // An optional parameter may be absent, but it is never null.
                 if let Some([wanted, _]) = kind.as_array_mut().map(Vec::as_mut_slice) {
                     *kind = wanted.take();
                 }
             }
-            // The doc comment is a sentence; the summary has no full stop.
+            // The doc comment is a sentence. The summary has no full stop.
             if let Some(summary) =
                 operation["summary"].as_str().map(|text| text.trim_end_matches('.').to_owned())
             {
@@ -107,7 +107,7 @@ fn lift_descriptions(part: &mut Value) {
     }
 }
 
-/// Returns every code of an operation: those that it lists, and those that depend on its kind.
+/// Returns every code of an operation: the codes that it lists, and the codes that depend on its kind.
 fn codes(path: &str, method: &str, operation: &mut Value) -> BTreeSet<Code> {
     let mut codes = BTreeSet::from_iter(ANY.iter().copied());
     let own = operation.as_object_mut().and_then(|operation| operation.remove(CODES));
@@ -147,7 +147,7 @@ fn add_named(codes: &mut BTreeSet<Code>, named: &Value) {
     }
 }
 
-/// Adds an answer for each status of the codes.
+/// Adds a response for each status of the codes.
 fn add_problems(operation: &mut Value, codes: &BTreeSet<Code>) {
     let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
     for &code in codes {
@@ -161,7 +161,7 @@ fn add_problems(operation: &mut Value, codes: &BTreeSet<Code>) {
     }
 }
 
-/// Describes the answer with one of these codes, which share a status.
+/// Describes the response with one of these codes, which share a status.
 fn problem(codes: &[Code]) -> Value {
     let status = codes[0].status();
     let words: Vec<&str> = codes.iter().map(|code| code.word()).collect();
@@ -180,7 +180,7 @@ fn problem(codes: &[Code]) -> Value {
     problem
 }
 
-/// Returns the names of all schemas that answers use.
+/// Returns the names of all schemas that responses use.
 fn answers(document: &Value) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for methods in document["paths"].as_object().into_iter().flat_map(Map::values) {
@@ -212,7 +212,7 @@ fn collect(document: &Value, part: &Value, found: &mut BTreeSet<String>) {
     }
 }
 
-/// Marks the variants of a request as without further fields, as parsers refuse them.
+/// Marks the variants of a request as closed, because the parsers refuse unknown fields.
 fn close_variants(schema: &mut Value) {
     let variants = schema.get_mut("oneOf").and_then(Value::as_array_mut);
     for variant in variants.into_iter().flatten().filter(|variant| variant.get("properties").is_some()) {
@@ -220,7 +220,8 @@ fn close_variants(schema: &mut Value) {
     }
 }
 
-/// Marks nullable fields as required. Answers write them as null; fields that are left out are never null.
+/// Marks nullable fields as required. Responses write them as null. A field that may be absent is never
+/// null.
 fn require_nullable(schema: &mut Value) {
     let variants = schema.get_mut("oneOf").and_then(Value::as_array_mut);
     variants.into_iter().flatten().for_each(require_nullable);

@@ -1,4 +1,5 @@
-//! The OpenAPI document: generated from the handlers, and completed with what holds for every route.
+//! The OpenAPI document. It is generated from the handlers, and completed with what is common to all
+//! routes.
 
 mod complete;
 
@@ -99,8 +100,8 @@ static SENT: LazyLock<Sent> = LazyLock::new(|| {
     Sent { plain: seal(text.clone(), false, true), packed: seal(text, true, true) }
 });
 
-/// Answers a request for the document. Its bytes are static, so the request charges nothing and waits for
-/// nothing.
+/// Responds to a request for the document. The bytes are static, so the request is charged nothing and
+/// waits for nothing.
 pub fn answer(headers: &HeaderMap) -> Response {
     let Sealed { bytes, is_packed, tag } = if accepts_gzip(headers) { &SENT.packed } else { &SENT.plain };
     let tag = tag.clone().unwrap_or_else(|| HeaderValue::from_static("\"0\""));

@@ -1,4 +1,4 @@
-//! Query parameters, parsed like the fields of a body: every fault is reported with its name.
+//! Query parameters, parsed like the fields of a body. Every fault is reported with the parameter's name.
 
 #[cfg(test)]
 mod tests;
@@ -23,7 +23,7 @@ use crate::service::Caller;
 /// The most faults of a query that are reported.
 const FAULTS_MAX: usize = 8;
 
-/// The parameters of a path that has none.
+/// The query of a path that takes no parameters.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NoParams {}
@@ -35,7 +35,7 @@ impl<T: DeserializeOwned> FromRequestParts<App> for Params<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
-        // Strings always parse: invalid UTF-8 is replaced.
+        // This never fails: keys and values are strings, and invalid UTF-8 is replaced.
         let pairs = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri);
         let Query(pairs) = pairs.map_err(|rejection| invalid(rejection.body_text()))?;
         read(&pairs).map(Self).map_err(Problem::invalid_query)
@@ -47,7 +47,7 @@ pub fn invalid(detail: impl Into<String>) -> Problem {
     Problem::new(Code::InvalidQuery, detail)
 }
 
-/// Parses the parameters to a `T`.
+/// Parses the parameters into a `T`.
 ///
 /// # Errors
 /// Returns a fault for every parameter that is unknown, given twice or invalid.
@@ -86,7 +86,7 @@ impl<'de> Deserializer<'de> for Parameters<'de> {
         visitor.visit_map(MapDeserializer::new(pairs))
     }
 
-    /// Refuses unknown parameters. A derived `deny_unknown_fields` would do so with a different message.
+    /// Refuses unknown parameters. A derived `deny_unknown_fields` would have another message.
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _: &'static str,
@@ -168,13 +168,13 @@ impl<C: std::str::FromStr> Page<C> {
         }
         let cursor = cursor.map(|cursor| {
             cursor.parse().map_err(|_| {
-                invalid(format!("cursor must be the next_cursor of an answer, not {:?}", shown(cursor)))
+                invalid(format!("cursor must be the next_cursor of a response, not {:?}", shown(cursor)))
             })
         });
         Ok(Self { limit, cursor: cursor.transpose()? })
     }
 
-    /// Answers with the result of `read`, which reads and writes rows of at most `row_bytes` each in the lane
+    /// Responds with the result of `read`, which reads or writes rows of at most `row_bytes` each in the lane
     /// of texts.
     ///
     /// # Errors

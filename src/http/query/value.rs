@@ -77,7 +77,7 @@ impl<'de> Deserializer<'de> for Text<'de> {
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Faults> {
         let read: Result<V::Value, Faults> = visitor.visit_str(self.text);
         read.map_err(|Faults(found)| {
-            // The errors of a type's own parser don't name the parameter.
+            // The errors of a type's own parser don't name the parameter, so it is added.
             let named = |found: Fault| fault(self.name, format!("{}: {}", self.name, found.detail));
             Faults(found.into_iter().map(named).collect())
         })

@@ -1,10 +1,10 @@
 //! The JSON in columns. These types belong to the rows. They are converted to and from the program's own
-//! types field by field, so that a change of those does not change what can be read.
+//! types field by field, so a change of the program's types does not change which rows can be read.
 //!
-//! Each value has the number of its format. Values from before formats were numbered have none and are of
-//! format 1. A format never changes: a new one is added next to it, and the earlier ones stay readable. The
-//! paths that statements and indexes of the migrations read from a value (`$.train_loss`) are part of its
-//! format.
+//! Each value has the number of its format. Values written before formats were numbered have no number and
+//! count as format 1. A format never changes: a new format is added next to it, and the earlier ones stay
+//! readable. Some statements and indexes of the migrations read a path of a value, such as `$.train_loss`.
+//! These paths are part of the format.
 
 mod course;
 mod model;
@@ -56,7 +56,7 @@ struct Numbered<T> {
 pub(super) fn read<T: Column>(id: impl Display, text: &str) -> Result<T, StoreError> {
     let error = |why: &dyn Display| row_error(T::NAME, &id.to_string(), why);
     let format = match text.starts_with('[') {
-        // A bare list has no place for a number.
+        // A bare list can't hold a number, so it is format 1.
         true => first(),
         false => serde_json::from_str::<Format>(text).map_err(|why| error(&why))?.format,
     };
@@ -64,7 +64,7 @@ pub(super) fn read<T: Column>(id: impl Display, text: &str) -> Result<T, StoreEr
     read.map_err(|why| error(&why))
 }
 
-/// The same for a column that may be NULL.
+/// Like [`read`], for a column that may be NULL.
 pub(super) fn read_optional<T: Column>(
     id: impl Display,
     text: Option<String>,
@@ -78,7 +78,7 @@ pub(super) fn write<T: Column>(id: impl Display, value: &T) -> Result<String, St
     serde_json::to_string(&numbered).map_err(|why| row_error(T::NAME, &id.to_string(), &why))
 }
 
-/// A type of the rows, and the program's type that it stands for.
+/// A type of the rows, and the program's type that it represents.
 trait Stored {
     type Meaning;
 
@@ -133,8 +133,8 @@ impl<T: Stored> Stored for Vec<T> {
     }
 }
 
-/// Defines a stored type and its conversions. If a field of the program's type is renamed, this does not
-/// compile. `#[serde(rename)]` then keeps the name in the rows, which the tests check.
+/// Defines a stored type and its conversions. If a field of the program's type is renamed, the code no
+/// longer compiles. `#[serde(rename)]` then keeps the old name in the rows, which tests check.
 macro_rules! stored {
     (
         $(#[$meta:meta])*

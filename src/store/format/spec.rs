@@ -28,7 +28,7 @@ stored! {
         early_stopping: Option<EarlyStopping1>,
         checkpoint: Checkpoint1,
         initial_model: Option<String>,
-        /// Jobs of the first version had none.
+        /// Jobs of the first version had no priority.
         #[serde(default)]
         priority: i32,
     }

@@ -9,7 +9,7 @@ pub const FULL: i32 = 13;
 pub const CANTOPEN: i32 = 14;
 pub const NOTADB: i32 = 26;
 
-/// Returns the primary code of an error of the database, without its extension.
+/// Returns the primary result code of a database error, without its extension.
 pub fn primary(error: &sqlx::Error) -> Option<i32> {
     let extended: i32 = error.as_database_error()?.code()?.parse().ok()?;
     Some(extended & 0xff)

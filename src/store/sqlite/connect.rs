@@ -15,8 +15,8 @@ pub const VERSION_LEAST: (u32, u32, u32) = (3, 51, 3);
 /// Connections for short reads, and connections for pages of rows.
 pub(super) const READERS: u32 = 4;
 
-/// Instructions of SQLite's virtual machine after which a thread that reads pages yields to the threads that
-/// serve.
+/// A thread that reads pages yields to the serving threads after this many instructions of SQLite's virtual
+/// machine.
 const LONG_READ_STEPS: i32 = 1_000;
 
 /// How long a statement waits for another process that has the database locked.
@@ -31,20 +31,19 @@ pub(super) fn options(path: &Path) -> SqliteConnectOptions {
         .busy_timeout(BUSY_TIMEOUT)
 }
 
-/// SQLite opens a read-only file for reading, and does not try again to write while it is open. Setting
-/// `auto_vacuum` begins a write, so such a connection fails at once and is opened again later.
+/// If a file is read-only, SQLite opens it for reading and does not try to write again while it is open.
+/// Setting `auto_vacuum` begins a write, so such a connection fails at once and is opened again later.
 pub(super) fn writing(path: &Path) -> SqliteConnectOptions {
     options(path).auto_vacuum(SqliteAutoVacuum::Incremental)
 }
 
-/// A connection to a file never goes stale. It needs no test before each use, and is not replaced after a
-/// while.
+/// A connection to a file never goes stale. It is neither tested before each use nor replaced after a while.
 pub(super) fn pool(connections: u32) -> SqlitePoolOptions {
     let pool = SqlitePoolOptions::new().max_connections(connections).test_before_acquire(false);
     pool.idle_timeout(None).max_lifetime(None)
 }
 
-/// Lowers the priority of each connection's own thread. Only SQLite's callbacks can run code there.
+/// Lowers the priority of each connection's own thread. Only SQLite's callbacks can run code on that thread.
 pub(super) fn long_reading(pool: SqlitePoolOptions) -> SqlitePoolOptions {
     pool.after_connect(|connection, _| {
         Box::pin(async move {
@@ -63,8 +62,8 @@ pub(super) fn long_reading(pool: SqlitePoolOptions) -> SqlitePoolOptions {
 /// Returns the connection that writes.
 pub(super) async fn connect(options: SqliteConnectOptions) -> Result<SqlitePool, StoreError> {
     let writer = pool(1)
-        // When a disk fails, SQLite rolls back by itself and then refuses sqlx's rollback. sqlx would take
-        // the connection to be in a transaction for ever, so it is replaced:
+        // When a disk fails, SQLite rolls back by itself and then refuses sqlx's rollback. sqlx would
+        // consider the connection in a transaction for ever, so the connection is replaced:
         // <https://sqlite.org/lang_transaction.html>, section 3.2.
         .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
         .connect_with(options)

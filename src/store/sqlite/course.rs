@@ -4,7 +4,7 @@ use crate::store::course::CourseRow;
 use crate::store::{StoreError, format};
 use crate::train::StepMetrics;
 
-/// One index covers these columns, so no record is read.
+/// One index covers these columns, so SQLite reads no `record`.
 const COURSE: &str = "\
 SELECT epoch, record ->> '$.train_loss' AS train_loss, record ->> '$.train_accuracy' AS train_accuracy,
        record ->> '$.validation_loss' AS validation_loss, record ->> '$.validation_accuracy' AS validation_accuracy,

@@ -4,12 +4,13 @@ use std::time::Duration;
 use super::Database;
 use crate::store::StoreError;
 
-/// How many pages are returned to the file system at a time, and the pause in which others can write.
+/// How many pages are returned to the file system at a time, and the pause in which other writes can
+/// run.
 const SHRINK_PAGES: u32 = 64;
 const SHRINK_PAUSE: Duration = Duration::from_millis(20);
 
 impl Database {
-    /// Writes back as much of the log as it can without waiting:
+    /// Writes back as much of the log as possible without waiting:
     /// <https://sqlite.org/pragma.html#pragma_wal_checkpoint>.
     pub async fn write_back(&self) -> Result<(), StoreError> {
         sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").fetch_all(&self.keeper).await?;
@@ -17,7 +18,7 @@ impl Database {
     }
 
     /// Returns a number that changes with every commit of another process. It counts the commits of all
-    /// connections but the one that asks, which is the only writer of this process:
+    /// other connections. The connection that asks is the only writer of this process:
     /// <https://sqlite.org/pragma.html#pragma_data_version>.
     pub async fn foreign_commits(&self) -> Result<i64, StoreError> {
         Ok(sqlx::query_scalar("PRAGMA data_version").fetch_one(&self.writer).await?)
@@ -47,7 +48,7 @@ impl Database {
         let mut free = i64::MAX;
         loop {
             let left: i64 = sqlx::query_scalar("PRAGMA freelist_count").fetch_one(&self.writer).await?;
-            // If others free as many pages meanwhile, the next call returns the rest.
+            // If other processes have freed as many pages meanwhile, the next call returns them.
             if left == 0 || left >= free {
                 return Ok(());
             }

@@ -2,14 +2,14 @@ use sqlx::SqlSafeStr;
 
 use crate::store::{Claim, StoreError};
 
-/// Marks a worker's statement, which contains the guard that the job still has its attempt: `$1` is the job,
-/// `$2` the attempt.
+/// Marks a worker's statement. The statement must contain the guard that the job still has its attempt: `$1`
+/// is the job, `$2` the attempt.
 #[cfg(not(debug_assertions))]
 pub(super) fn guarded(statement: &'static str) -> impl SqlSafeStr {
     statement
 }
 
-/// Returns the guarded statement, or the statement without its guard for the known-bad twin of fencing.
+/// Returns the guarded statement. For the known-bad twin of fencing, returns it without its guard.
 #[cfg(debug_assertions)]
 pub(super) fn guarded(statement: &'static str) -> impl SqlSafeStr {
     const GUARD: &str = "attempt = $2 AND state = 'running'";

@@ -3,11 +3,11 @@ use crate::job::{JobId, JobState};
 use crate::store::jobs::JobRow;
 use crate::store::{JobFilter, StoreError};
 
-/// The start of a list. It is greater than every id, since ids are lower-case hex.
+/// The cursor for the start of a list. It is greater than every id, since ids are lower-case hex.
 const ABOVE_ALL_IDS: &str = "g";
 
-/// The statement of a list, which reads the rows in the order of an index. The state is a literal,
-/// because otherwise its partial index could not be used: <https://sqlite.org/partialindex.html>.
+/// The statement of a list. It reads the rows in the order of an index. The state is a literal,
+/// because SQLite can use the partial index only then: <https://sqlite.org/partialindex.html>.
 macro_rules! list {
     ($from_where:literal) => {
         concat!("SELECT * FROM jobs ", $from_where, " AND id < $2 ORDER BY id DESC LIMIT $3")
@@ -22,7 +22,7 @@ fn list_of(state: Option<JobState>, of_model: bool) -> &'static str {
         (None, true) => list!("WHERE model = $1"),
         (Some(Queued), false) => list!("WHERE $1 IS NULL AND finished_at IS NULL AND state = 'queued'"),
         (Some(Queued), true) => list!("WHERE finished_at IS NULL AND state = 'queued' AND model = $1"),
-        // There are as many running jobs as workers, so they can be sorted.
+        // There are only as many running jobs as workers, so sorting them is cheap.
         (Some(Running), false) => list!("INDEXED BY jobs_running WHERE $1 IS NULL AND state = 'running'"),
         (Some(Running), true) => list!("INDEXED BY jobs_running WHERE state = 'running' AND model = $1"),
         (Some(Succeeded), false) => {

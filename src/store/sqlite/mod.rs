@@ -1,6 +1,6 @@
 //! Everything that is specific to SQLite, one file per subject: statements, transactions, pragmas, codes,
-//! `VACUUM INTO`. A method of [`Database`] is one statement or one transaction, in terms of the program's own
-//! types. What a process remembers belongs to the store.
+//! `VACUUM INTO`. A method of [`Database`] is one statement or one transaction, and uses the program's own
+//! types. State that only one process knows belongs to the store.
 //!
 //! One connection writes, another writes the log back, several read.
 
@@ -46,8 +46,8 @@ pub(super) struct Database {
 impl Database {
     /// Opens the database at `path`, creates it if it is missing, and runs the migrations.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        // The file is not created by the pool: if it was deleted later, the pool would hide that with an
-        // empty one.
+        // The pool must not create the file. If the file was deleted later, the pool would hide that by
+        // creating an empty one.
         writing(path).create_if_missing(true).connect().await?.close().await?;
         let writer = connect(writing(path)).await?;
         if let Some(found) = version_of_rows(&writer).await?.filter(|found| *found > known()) {
@@ -113,10 +113,10 @@ async fn version_of_rows(pool: &SqlitePool) -> Result<Option<i64>, StoreError> {
     Ok(sqlx::query_scalar("SELECT MAX(version) FROM _sqlx_migrations WHERE success").fetch_one(pool).await?)
 }
 
-/// Returns the row that a statement has changed, if it changed one, after the change is committed.
+/// Returns the row that a statement has changed, if any, after the change is committed.
 ///
 /// A statement that returns rows commits when it is stepped past its last row. `fetch_optional` would stop at
-/// the first row, and a failure of the commit would go unnoticed.
+/// the first row, so a failed commit would go unnoticed.
 async fn committed<T>(
     rows: impl Future<Output = Result<Vec<T>, sqlx::Error>>,
 ) -> Result<Option<T>, sqlx::Error> {

@@ -101,7 +101,7 @@ impl Database {
     }
 
     /// Points an alias to a version, if the version exists and there is room for the alias. Returns whether
-    /// it did.
+    /// the alias was set.
     pub async fn set_alias(
         &self,
         name: &str,
@@ -184,7 +184,7 @@ impl Database {
 }
 
 impl NewModel {
-    /// Inserts a version if its number is still the next one of its name, or returns `None`.
+    /// Inserts a version. Returns `None` if its number is no longer the next one of its name.
     pub(super) async fn insert(
         &self,
         transaction: &mut Transaction<'_, Sqlite>,

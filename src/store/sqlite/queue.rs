@@ -10,7 +10,7 @@ use crate::job::{JobId, JobState};
 use crate::store::jobs::JobRow;
 use crate::store::{Deleted, Inserted, NewJob, StoreError, format, now, queue_share, row_error};
 
-/// A job to be inserted. What [`INSERT`] reads is computed before the job waits for its commit.
+/// A job to be inserted. The parameters of [`INSERT`] are computed before the job waits for its commit.
 #[derive(Debug)]
 pub struct NewRow {
     id: JobId,
@@ -70,7 +70,7 @@ impl Writer {
     }
 }
 
-/// Inserts all rows with one statement, except those that start from a version that is gone.
+/// Inserts all rows with one statement, except jobs whose initial version is gone.
 async fn insert_but(
     writer: &mut SqliteConnection,
     batch: &[&NewRow],
@@ -101,7 +101,7 @@ async fn insert_but(
     Ok(inserted)
 }
 
-/// A job of a batch, as [`INSERT`] reads it.
+/// A job of a batch, as the parameter of [`INSERT`].
 #[derive(Serialize)]
 struct Given<'a> {
     id: JobId,
@@ -119,10 +119,10 @@ struct Given<'a> {
 
 /// Clients take turns by start-time fair queueing (Goyal, Vin, Cheng: "Start-time Fair Queuing", SIGCOMM
 /// 1996). The jobs of one priority run in the order of their turns. A client's next job gets the turn after
-/// its last one in the queue. If the client has none there, it gets the turn after the last one that a worker
-/// claimed, so clients that keep posting never overtake one that waits.
+/// the client's last one in the queue. If the client has none there, the job gets the turn after the last one
+/// that a worker claimed. So clients that keep posting never overtake one that waits.
 ///
-/// The statement sees the rows of `jobs` before the batch; `ROW_NUMBER` counts those of the batch itself.
+/// The statement sees the rows of `jobs` before the batch. `ROW_NUMBER` counts the jobs of the batch itself.
 const INSERT: &str = "
     WITH given AS (
         SELECT key AS place,
@@ -184,12 +184,12 @@ async fn earlier(
     .transpose()
 }
 
-/// An idempotency key as it is in the rows.
+/// An idempotency key as it is stored in the rows.
 #[derive(Clone, Debug)]
 struct Key {
-    /// The key together with its client, separated by a character that neither contains.
+    /// The key together with its client, separated by a character that neither of them contains.
     own: String,
-    /// The key alone, as in rows from before keys belonged to clients.
+    /// The key alone, as in rows that were written before keys belonged to clients.
     bare: String,
 }
 
@@ -215,7 +215,7 @@ impl Database {
         earlier(&mut *self.reader.acquire().await?, &Key::new(client, key), request_sha256).await
     }
 
-    /// Cancels a job that has not ended. `live` has the attempt that runs in this process, and its progress,
+    /// Cancels a job that has not ended. `live` is the attempt that runs in this process and its progress,
     /// which is newer than the row's.
     pub async fn cancel(&self, id: JobId, live: Option<(u32, String)>) -> Result<Option<JobRow>, StoreError> {
         let (attempt, progress) = live.unzip();
@@ -235,7 +235,7 @@ impl Database {
         .await?)
     }
 
-    /// Puts a stopped job back in the queue, if there is room and the version that it starts from exists.
+    /// Puts a stopped job back in the queue, if there is room and its initial version exists.
     pub async fn resume(&self, id: JobId, queue_max: u32) -> Result<Option<JobRow>, StoreError> {
         let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         let initial_model: Option<String> =
@@ -287,7 +287,7 @@ impl Database {
 
     pub async fn delete_job(&self, id: JobId) -> Result<Deleted, StoreError> {
         let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        // No more than this is needed to delete a row that can't be parsed.
+        // Only the state is read, so a job can be deleted even if its row can't be parsed.
         let state: Option<String> = sqlx::query_scalar("SELECT state FROM jobs WHERE id = $1")
             .bind(id.to_string())
             .fetch_optional(&mut *transaction)

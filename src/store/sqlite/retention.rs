@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::Database;
 use crate::store::{Ended, Place, StoreError, ago, row_error};
 
-/// How many jobs are looked up at a time.
+/// How many jobs one query returns.
 const AT_A_TIME: u32 = 100;
 
 impl Database {

@@ -30,7 +30,7 @@ const RENEWALS: u32 = 3;
 pub(super) struct Lease {
     pub claim: Claim,
     pub progress: Arc<watch::Sender<Progress>>,
-    /// Cancelled when the job must stop, because it is lost or the server stops.
+    /// Cancelled when the job must stop, because another attempt has it or the server stops.
     pub halt: CancellationToken,
     /// Whether the job waits for the disk.
     pub is_waiting: Arc<AtomicBool>,
@@ -41,7 +41,7 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// Holds `claim`, which was just made. `stop` is cancelled when the server stops.
+    /// Holds `claim`, which was just made. The server cancels `stop` when it stops.
     pub fn start(
         store: Store,
         claim: Claim,
@@ -77,7 +77,7 @@ impl Lease {
     /// Stops the renewals.
     pub async fn end(mut self) {
         self.ended.cancel();
-        // The task ends early only by a panic, which has been reported already.
+        // The task ends early only if it panics, and the panic has been reported already.
         let _ = (&mut self.renewing).await;
     }
 }
@@ -88,8 +88,8 @@ impl Drop for Lease {
     }
 }
 
-/// Publishes the progress of a job within this process until it is dropped. While it does, the upkeep does
-/// not rescue the job.
+/// Publishes the progress of a job within this process until it is dropped. During that time the upkeep
+/// does not rescue the job.
 struct Teller {
     store: Store,
     claim: Claim,

@@ -10,10 +10,10 @@ use crate::job::Progress;
 use crate::store::{Claim, NewJob, Store};
 use crate::train::{SpecLimits, parse};
 
-/// Far more than it takes.
+/// Far longer than any step of these tests takes.
 const SOON: Duration = Duration::from_secs(30);
 
-/// A job that is held: the lease of another would end by itself.
+/// Claims a job and returns the claim. The lease of a job that is not held would end by itself.
 async fn claimed(store: &Store) -> Claim {
     let spec = parse(&serde_json::json!({}), &data::shapes(), &SpecLimits::default()).expect("a spec");
     let (client, progress) = ("x".to_owned(), Progress::default());
@@ -23,7 +23,8 @@ async fn claimed(store: &Store) -> Claim {
     Claim { id: job.id, attempt: job.attempt }
 }
 
-/// A job that this process tells of is taken from nobody: one that was forgotten would run for ever.
+/// While this process publishes the progress of a job, it does not rescue the job. So if the
+/// progress of a dead worker's job stayed published, the job would never run again.
 #[tokio::test]
 async fn nothing_is_told_of_a_job_whose_worker_has_panicked() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -31,7 +31,7 @@ pub enum Damage {
     Longer,
     /// The file is deleted.
     Gone,
-    /// The file is swapped with another, which the caller does.
+    /// The file is swapped with another file. The caller does this.
     Swap,
     /// Some bytes of a page of the database are changed.
     Page,

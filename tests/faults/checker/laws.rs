@@ -54,7 +54,8 @@ struct Facts<'a> {
     posted: HashMap<String, Posted>,
     /// The keys that were posted and never acknowledged.
     unanswered: BTreeSet<String>,
-    /// The jobs that clients asked to delete: when first asked, and when first acknowledged (or never).
+    /// The jobs that clients asked to delete: when it was first asked, and when it was first acknowledged (or
+    /// never).
     deleted: HashMap<String, (u64, u64)>,
     /// The jobs that clients asked to resume.
     resumed: BTreeSet<String>,
@@ -162,7 +163,7 @@ fn one_job_for_a_request(facts: &Facts, report: Report) {
     }
     let unknown = facts.seen.jobs.iter().filter(|job| !facts.posted.contains_key(&job.id));
     let unknown: Vec<&str> = unknown.map(|job| job.id.as_str()).collect();
-    // Each post without an answer may have created one job.
+    // Each post without a response may have created one job.
     for id in unknown.iter().skip(facts.unanswered.len()) {
         report(Law::Doubled, format!("nobody was told of job {id}: it is another's double"));
     }
@@ -259,7 +260,7 @@ fn files_are_owned(facts: &Facts, report: Report) {
 fn versions_in_order(facts: &Facts, report: Report) {
     let mut models: BTreeMap<&str, Vec<(u64, &str, &Posted)>> = BTreeMap::new();
     for version in &facts.seen.versions {
-        // A resumed job comes after those that were posted meanwhile.
+        // A resumed job comes after the jobs that were posted before the resumption.
         if let Some(posted) = facts.posted.get(&version.job_id)
             && !facts.resumed.contains(&version.job_id)
         {

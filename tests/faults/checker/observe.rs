@@ -10,13 +10,13 @@ use serde_json::Value;
 use super::{History, JobSeen, NEVER, Seen, VersionSeen, What, sha256};
 use crate::process::{Client, output, poll};
 
-/// The time limit for the sweep after a start.
+/// The time limit for the sweep at a start.
 const SWEPT_WITHIN: Duration = Duration::from_secs(10);
 
 /// Waits until no job is queued or running.
 ///
 /// # Errors
-/// Returns the jobs that remained after `within`, or why the server could not be asked.
+/// Returns the jobs that have not ended after `within`, or the error of the connection.
 pub fn all_ended(client: &Client, within: Duration) -> Result<(), String> {
     let deadline = Instant::now() + within;
     let mut last = String::new();
@@ -33,7 +33,7 @@ pub fn all_ended(client: &Client, within: Duration) -> Result<(), String> {
                     return None;
                 }
             };
-            // A long poll of one job saves polling the whole list.
+            // One long poll of a job replaces many polls of the whole list.
             let left = deadline.saturating_duration_since(Instant::now()).as_secs_f64().clamp(0.0, 5.0);
             let waited = client.get(&format!("/v1/jobs/{id}?wait_seconds={left:.1}"));
             last = waited.map_or_else(|error| error.to_string(), |answer| answer.text());
@@ -44,7 +44,7 @@ pub fn all_ended(client: &Client, within: Duration) -> Result<(), String> {
     ended.ok_or(format!("jobs have not ended within {within:?}: {last}"))
 }
 
-/// Waits until all jobs have ended, and observes.
+/// Waits until all jobs have ended. Then observes.
 ///
 /// # Errors
 /// Returns what could not be awaited or read.
@@ -60,10 +60,10 @@ pub fn settled(
 }
 
 /// Reads all jobs, models, aliases and files. Posts each key of `history` whose job exists once more, with
-/// the spec of its name in `specs`.
+/// the spec that `specs` has under the key's spec name.
 ///
 /// # Errors
-/// Returns an error if the server does not answer.
+/// Returns an error if the server does not respond.
 pub fn observe(
     client: &Client,
     folder: &Path,
@@ -119,8 +119,8 @@ pub fn check_command(folder: &Path) -> Result<(), String> {
     Err(format!("chainrule check: {}\n{stdout}{stderr}", output.status))
 }
 
-/// Returns the paths of all files under `folder`, relative to it and sorted. A folder that is deleted
-/// meanwhile is skipped.
+/// Returns the paths of all files under `folder`, relative to it and sorted. Skips a folder that is deleted
+/// meanwhile.
 ///
 /// # Errors
 /// Returns an error if a folder can't be read.
@@ -189,7 +189,7 @@ fn files_by_job(folder: &Path) -> io::Result<BTreeMap<String, Vec<String>>> {
     Ok(files)
 }
 
-/// Describes temporary files, files of no job or version, and missing files of checkpoints.
+/// Describes temporary files, files that belong to no job or version, and missing files of checkpoints.
 fn stray_files(client: &Client, folder: &Path, seen: &Seen) -> io::Result<Vec<String>> {
     let blobs = folder.join("blobs");
     let jobs: BTreeSet<&str> = seen.jobs.iter().map(|job| job.id.as_str()).collect();
@@ -226,8 +226,8 @@ fn stray_files(client: &Client, folder: &Path, seen: &Seen) -> io::Result<Vec<St
     Ok(strays)
 }
 
-/// Returns the job that each key returns now. A key whose job was deleted or never acknowledged would create
-/// a new job and is skipped.
+/// Returns the job that each key returns now. Skips a key whose job was deleted or never acknowledged,
+/// because it would create a new job.
 fn keys(
     client: &Client,
     history: &History,

@@ -1,4 +1,4 @@
-//! Histories made by hand. Each kind of violation is found, and a good history has none.
+//! Hand-made histories. Each kind of violation is found, and a good history has none.
 
 use super::*;
 

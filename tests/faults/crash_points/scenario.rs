@@ -13,7 +13,7 @@ use crate::workload::{SOON, specs};
 pub const KEEP_JOBS: usize = 2;
 pub const KEEP_VERSIONS: usize = 1;
 
-/// Deletes ended jobs and versions while the scenario runs. Less can then be known for certain.
+/// Deletes ended jobs and versions while the scenario runs, so the checks can be less strict.
 pub const RETENTION: [&str; 4] = ["--keep-jobs", "2", "--keep-versions", "1"];
 
 /// Two workers, so that two jobs are claimed, released and rescued.
@@ -32,7 +32,7 @@ pub const FLAGS: [&str; 12] = [
     "1000",
 ];
 
-/// A step that neither of two jobs of 1,200 steps can have finished with.
+/// Neither of two jobs of 1,200 steps can have ended at this step.
 const DIES_BETWEEN: &str = "kill@step:1000";
 
 /// A folder whose server was killed while it ran two jobs, with some orphaned files.
@@ -41,7 +41,7 @@ pub struct Before {
     pub events: Vec<Event>,
 }
 
-/// Returns the folder, which is made once.
+/// Returns the folder, which is created once.
 pub fn before() -> &'static Before {
     static BEFORE: OnceLock<Before> = OnceLock::new();
     BEFORE.get_or_init(|| {
@@ -52,7 +52,7 @@ pub fn before() -> &'static Before {
         let script = Script { client: server.client(), history: &history };
         let first = post(&script, "before-0", "a0").expect("an answer");
         script.until(&first, has_ended).expect("an answer");
-        // The server may die before it answers the second request.
+        // The server may die before it responds to the second request.
         for (key, spec) in [("before-1", "a3"), ("before-2", "b3")] {
             post(&script, key, spec);
         }
@@ -93,7 +93,7 @@ const POSTS: [(&str, &str); 13] = [
     ("released-too", "b3"),
 ];
 
-/// Plays the scenario. Returns `None` if the server was gone before its end.
+/// Plays the scenario. Returns `None` if the server died before the end.
 pub fn play(client: &Client, history: &History) -> Option<()> {
     let script = &Script { client: *client, history };
     let post = |key: &str| {
@@ -126,8 +126,8 @@ pub fn play(client: &Client, history: &History) -> Option<()> {
     Some(())
 }
 
-/// Sets two aliases and deletes two versions. If retention has deleted a version or a job already, the next
-/// is used.
+/// Sets two aliases and deletes two versions. If retention has deleted a version or a job already, uses the
+/// next one.
 fn aliases_and_versions(script: &Script, post: &dyn Fn(&str) -> Option<String>) -> Option<()> {
     let version_of = |key: &str| -> Option<Option<u64>> {
         let id = post(key)?;
@@ -146,7 +146,7 @@ fn aliases_and_versions(script: &Script, post: &dyn Fn(&str) -> Option<String>) 
     Some(())
 }
 
-/// Repeats the requests without an answer.
+/// Repeats the requests without a response.
 pub fn finish(client: &Client, history: &History) {
     let script = Script { client: *client, history };
     let events = history.events();

@@ -1,7 +1,8 @@
 //! What a disk may contain after a power cut, with no more guarantees than POSIX gives.
 //!
-//! Data is durable once its file was synced, a name once its folder was. Of later changes any part may have
-//! reached the disk: any pages of a write, a page up to any sector, the changes of names up to any point.
+//! The data of a file is durable once the file was synced, and a name once its folder was synced. Any part of
+//! the later changes may have reached the disk: any pages of a write, a page up to any sector, the changes of
+//! names up to any point.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -254,7 +255,7 @@ fn write(bytes: &mut Vec<u8>, offset: usize, data: &[u8]) {
     bytes[offset..offset + data.len()].copy_from_slice(data);
 }
 
-/// Writes some of the pages of `data`, some of them only up to a sector or from one on.
+/// Writes some of the pages of `data`. Writes some pages only up to a sector, or only from a sector on.
 fn write_some(bytes: &mut Vec<u8>, offset: usize, data: &[u8], random: &mut Random) {
     let mut start = offset;
     let end = offset + data.len();

@@ -15,7 +15,7 @@ use crate::shim::{Shim, scratch};
 /// The time limit for a server to stop on SIGTERM.
 const STOPPED_WITHIN: Duration = Duration::from_secs(20);
 
-/// The specs that are posted: short ones, and one that outlives two servers.
+/// The specs that are posted: short ones, and one that outlasts two servers.
 pub fn specs() -> Vec<Value> {
     vec![spec("a", 2, 1), spec("a", 3, 2), spec("b", 2, 3), spec("long", 60, 4)]
 }
@@ -94,7 +94,7 @@ fn at_once(client: &Client, specs: &[Value], key: &str) {
     });
 }
 
-/// Asserts that there is an answer, perhaps a refusal.
+/// Asserts that there is a response. It may be a refusal.
 fn told(answer: &std::io::Result<crate::process::Answer>) {
     let answer = answer.as_ref().expect("an answer");
     assert!(answer.status < 500, "{}", answer.text());

@@ -1,4 +1,4 @@
-//! What clients had been told before the power cut, from the requests and answers in the log.
+//! What the server had promised to clients before the power cut, from the requests and responses in the log.
 
 use std::collections::HashMap;
 

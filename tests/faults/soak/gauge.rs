@@ -35,7 +35,7 @@ impl Sample {
         self.jobs <= jobs as f64 && self.versions <= versions as f64
     }
 
-    /// Returns `None` if the server can't be asked at this moment.
+    /// Returns `None` if the server does not respond now.
     pub fn of(pid: u32, client: &Client, folder: &Path) -> Option<Self> {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         let field = |name: &str| -> Option<f64> {
@@ -57,12 +57,11 @@ impl Sample {
     }
 }
 
-/// The limit of a figure: its name, its value in a sample, and the factor and the amount by which it may
-/// grow.
+/// The limit of a figure: its name, its value in a sample, and the factor and amount by which it may grow.
 type Limit = (&'static str, fn(&Sample) -> f64, f64, f64);
 
-/// Asserts that the mean of the last quarter does not exceed that of the third by more than a limit. Numbers
-/// of rows are not compared, since they follow the pace of the clients.
+/// Asserts that the mean of the last quarter does not exceed the mean of the third quarter by more than a
+/// limit. Numbers of rows are not compared, because they follow the pace of the clients.
 pub fn assert_flat(samples: &[Sample]) {
     let quarter = samples.len() / 4;
     assert!(quarter > 0, "{} samples are too few", samples.len());
@@ -109,7 +108,7 @@ mod tests {
         assert_flat(&growing_by(0.0));
     }
 
-    /// The known-bad twin.
+    /// The known-bad twin: the memory of this server grows.
     #[test]
     #[should_panic(expected = "memory_bytes grew")]
     fn a_server_that_grows_is_found() {

@@ -1,4 +1,4 @@
-//! Clients that continue whatever happens to the servers, and record the answers.
+//! Clients that carry on whatever happens to the servers, and record the responses.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -19,7 +19,7 @@ use crate::workload::{self, MODELS};
 /// A client posts no more jobs while this many of its own have not ended.
 const PENDING_MAX: usize = 4;
 
-/// How long a client waits for an answer: less than a job takes, longer than any other request.
+/// How long a client waits for a response: less than a job takes, longer than any other request.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
 /// The pause between two tries while no server listens.
@@ -28,7 +28,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(10);
 /// What the clients and the killing thread share.
 #[derive(Default)]
 pub struct Shared {
-    /// The addresses of the servers, which may just have died.
+    /// The addresses of the servers, some of which may just have died.
     pub addresses: Mutex<Vec<SocketAddr>>,
     pub stop: AtomicBool,
     /// Whether no server will be started again.
@@ -36,7 +36,7 @@ pub struct Shared {
     pub history: History,
     /// How often each thing was done.
     pub tally: Mutex<BTreeMap<&'static str, u64>>,
-    /// Answers that no fault explains.
+    /// Responses that no fault explains.
     pub strange: Mutex<Vec<String>>,
     /// The known-bad client: it uses a new key for each try.
     pub forgets_keys: bool,
@@ -103,7 +103,7 @@ impl<'a> Clerk<'a> {
         Some(Client { address: addresses[at], within: ANSWER_WITHIN })
     }
 
-    /// Sends a request to one of the servers. Returns an error if there is no answer.
+    /// Sends a request to one of the servers. Returns an error if there is no response.
     fn ask(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<Answer> {
         let Some(client) = self.client() else { return Err(io::ErrorKind::NotConnected.into()) };
         let answer = client.request(method, path, headers, body);
@@ -112,7 +112,7 @@ impl<'a> Clerk<'a> {
                 self.shared.count("unanswered");
                 thread::sleep(RETRY_AFTER);
             }
-            // A server answers 503 while it starts, stops or is overloaded.
+            // A server sends 503 while it starts, stops or is overloaded.
             Ok(answer) if answer.status >= 500 && answer.status != 503 => {
                 let words = format!("{method} {path}: {} {}", answer.status, answer.text());
                 self.shared.strange.lock().unwrap_or_else(PoisonError::into_inner).push(words);
@@ -122,8 +122,8 @@ impl<'a> Clerk<'a> {
         answer
     }
 
-    /// Posts a job and repeats the request with the same key until there is an answer, even after the stop:
-    /// servers run until the clients have ended.
+    /// Posts a job and repeats the request with the same key until there is a response. It does so even after
+    /// the stop, because servers run until the clients have ended.
     fn post(&mut self) {
         self.jobs.retain(|job| !is_end(&job.state) || self.rng.random_bool(0.98));
         if self.jobs.iter().filter(|job| !is_end(&job.state)).count() >= PENDING_MAX {
@@ -142,7 +142,7 @@ impl<'a> Clerk<'a> {
             let headers = [("Content-Type", "application/json"), ("Idempotency-Key", sent.as_str())];
             let asked = self.shared.history.now();
             let posted = |id| What::Posted { key: key.clone(), spec: name.to_owned(), id };
-            // Some clients disconnect before the answer and ask again.
+            // Some clients disconnect before the response arrives, and send the request again.
             if attempt == 1 && self.rng.random_bool(0.2) {
                 self.hang_up(&headers, body.as_bytes());
                 self.shared.history.unanswered(asked, posted(None));
@@ -174,7 +174,7 @@ impl<'a> Clerk<'a> {
         }
     }
 
-    /// Sends a request and closes the connection without waiting for the answer.
+    /// Sends a request and closes the connection without waiting for the response.
     fn hang_up(&mut self, headers: &[(&str, &str)], body: &[u8]) {
         let Some(client) = self.client() else { return };
         let mut message = "POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\n".to_owned();
@@ -216,7 +216,7 @@ impl<'a> Clerk<'a> {
         known.version = job["result"]["version"].as_u64();
     }
 
-    /// Sends a request that changes something, and records whether there was an answer.
+    /// Sends a request that changes something, and records whether there was a response.
     fn change(&mut self, method: &str, path: &str, body: &[u8], done: u16, what: What) -> Option<Answer> {
         let asked = self.shared.history.now();
         let headers = [("Content-Type", "application/json")];

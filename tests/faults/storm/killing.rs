@@ -79,7 +79,7 @@ impl Storm {
                     scope.spawn(|| clerk.run())
                 })
                 .collect();
-            // Otherwise the clients would try forever if no server starts.
+            // Without this, the clients would retry for ever if no server starts.
             let abandoned = Abandon(&shared);
             let servers = self.kill(folder.path(), &shared, seed);
             std::mem::forget(abandoned);
@@ -102,7 +102,7 @@ impl Storm {
         let mut servers: Vec<Server> = (0..self.servers).map(|_| start(folder)).collect();
         for kill in 0..self.kills {
             announce(shared, &servers);
-            // The lives are distributed exponentially, since faults have no memory.
+            // Lives are distributed exponentially, because faults have no memory.
             let life = -self.mean_life * (1.0 - rng.random::<f64>()).ln();
             thread::sleep(Duration::from_secs_f64(life.min(LIFE_MAX)));
             let at = rng.random_range(0..servers.len());
@@ -148,7 +148,7 @@ impl Storm {
     }
 }
 
-/// Waits until all jobs have ended, and checks; then checks again on a new server that runs alone.
+/// Waits until all jobs have ended, and checks. Then checks again on a new server that runs alone.
 fn look(
     servers: Vec<Server>,
     folder: &Path,
@@ -180,8 +180,8 @@ fn look(
     violations.extend(check_command(folder).err().map(|words| Violation { law: Law::Files, words }));
 }
 
-/// Counts the jobs that succeeded, deleted ones included, and those of the remaining ones that took more than
-/// one attempt.
+/// Counts the jobs that succeeded, including deleted jobs. Of the succeeded jobs that still exist, also counts
+/// those that took more than one attempt.
 fn count_successes(seen: &Seen, shared: &Shared) {
     let told = shared.history.events().into_iter().filter_map(|event| match event.what {
         What::State { id, state, .. } if state == "succeeded" => Some(id),

@@ -1,4 +1,4 @@
-//! Known-bad twins that the comparison with a model and the search for an order must detect.
+//! Known-bad twins. The comparison with a model and the search for an order must detect them.
 
 use chainrule::job::JobState;
 
@@ -94,7 +94,7 @@ async fn a_queue_without_fencing_has_no_order_that_explains_it() {
     }
 }
 
-/// Returns another answer to the same call that can't be true as well.
+/// Returns a different result of the same call that can't be true as well.
 fn forged(told: Told) -> Told {
     match told {
         Told::Inserted => Told::Deleted(Answer::Done, None),

@@ -27,7 +27,7 @@ struct Service {
     store: Store,
     submitted: usize,
     claims: usize,
-    /// The client of each job, and the number of the claim by which it must have been returned.
+    /// The client of each job, and the number of the claim that must have returned the job at the latest.
     due: HashMap<JobId, (usize, usize)>,
 }
 
@@ -99,7 +99,7 @@ async fn a_client_with_few_jobs_does_not_wait_for_all_jobs_of_another() {
     }
 }
 
-/// Two clients who each send a new job when their last one has ended. One of them always has a job in the
+/// Two clients send a new job each time their last job has ended, so one of them always has a job in the
 /// queue.
 #[tokio::test]
 async fn a_client_with_two_jobs_does_not_wait_for_clients_who_keep_posting() {

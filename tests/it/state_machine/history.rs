@@ -1,5 +1,5 @@
-//! Decides whether overlapping calls about one job can have happened one after the other. This is Wing and
-//! Gong's search ("Testing and Verifying Concurrent Objects", JPDC 1993) with Lowe's cache of visited states
+//! Decides whether overlapping calls about one job can have happened one after the other. Uses the search of
+//! Wing and Gong ("Testing and Verifying Concurrent Objects", JPDC 1993) with Lowe's cache of visited states
 //! ("Testing for linearizability", 2017).
 
 use std::collections::HashSet;
@@ -8,7 +8,7 @@ use chainrule::job::JobState;
 
 use super::model::Answer;
 
-/// A call and its answer. `attempt` is the attempt that the caller held.
+/// A call and its result. `attempt` is the attempt that the caller held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Told {
     Inserted,
@@ -41,7 +41,7 @@ pub(super) enum Told {
         beat: i64,
         state: Option<JobState>,
     },
-    /// The state that came with the answer.
+    /// The result, and the state that came with it.
     Cancelled(Answer, Option<JobState>),
     Resumed(Answer, Option<JobState>),
     Deleted(Answer, Option<JobState>),
@@ -69,7 +69,7 @@ pub(super) struct OneJob {
 
 pub(super) const CRASHES_MAX: u32 = 3;
 
-/// Returns the job after a call, or `Err` if the answer was not possible in this state.
+/// Returns the job after a call, or `Err` if the result was not possible in this state.
 pub(super) fn after(before: Option<OneJob>, told: Told) -> Result<Option<OneJob>, ()> {
     let holds = |attempt: u32| before.filter(|job| job.state == JobState::Running && job.attempt == attempt);
     let unless_taken = |is_taken: bool| if is_taken { Err(()) } else { Ok(before) };
@@ -147,8 +147,8 @@ fn is_stopped(state: JobState) -> bool {
     matches!(state, JobState::Failed | JobState::Cancelled)
 }
 
-/// Returns an order of the events that explains every answer. If there is none, the error is the longest
-/// prefix of one.
+/// Returns an order of the events that explains every result. If there is none, the error is the longest
+/// explainable prefix.
 pub(super) fn linearize(events: &[Event]) -> Result<Vec<usize>, Vec<usize>> {
     let mut by_begin: Vec<usize> = (0..events.len()).collect();
     by_begin.sort_unstable_by_key(|&place| events[place].begin);
@@ -196,7 +196,7 @@ impl Search<'_> {
         false
     }
 
-    /// Returns the events that began before any of the remaining ones ended.
+    /// Returns the events that began before the end of every remaining event.
     fn candidates(&self) -> Vec<usize> {
         let mut first_end = u64::MAX;
         let mut found = Vec::new();

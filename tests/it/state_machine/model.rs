@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chainrule::job::JobState;
 use chainrule::store::SetAlias;
 
-/// A defect of the model. The store must differ from each model but the first.
+/// A defect of the model. The store must differ from every model that has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Twist {
     None,
@@ -81,8 +81,8 @@ impl Queue {
         self.jobs.iter().find(|(_, job)| job.key.as_deref() == Some(key)).map(|(&number, _)| number)
     }
 
-    /// Returns the turn of a client's next job: one after its last job in the queue, or else one after the
-    /// current turn of the priority.
+    /// Returns the turn of a client's next job. It is one after the client's last job in the queue. If the
+    /// client has none there, it is one after the current turn of the priority.
     fn next_turn(&self, client: &str, priority: i32) -> i64 {
         if self.twist == Twist::ClientsTakeNoTurns {
             return 0;
@@ -103,7 +103,7 @@ impl Queue {
         job.starts_from.as_ref().is_none_or(is_there)
     }
 
-    /// Returns whether the queue accepts one more job of this client, who may have half of it.
+    /// Returns whether the queue accepts one more job of this client. A client may have half of the queue.
     fn has_room(&self, client: &str, queue_max: u32) -> bool {
         let waiting = self.jobs.values().filter(|job| job.state == JobState::Queued && job.client == client);
         self.count(JobState::Queued) < u64::from(queue_max)

@@ -1,4 +1,4 @@
-//! SQLite answers the queries of the queue without scanning all jobs: <https://sqlite.org/eqp.html>.
+//! SQLite runs the queries of the queue without scanning all jobs: <https://sqlite.org/eqp.html>.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -18,10 +18,10 @@ use crate::process::{chainrule, output, text};
 
 const ROWS: u32 = 100_000;
 
-/// The sweep compares files with all jobs, at a time of its own choosing.
+/// The sweep compares files with all jobs. It runs rarely and nothing waits for it.
 const OF_ALL_JOBS: &str = "SELECT id, state, attempt FROM jobs";
 
-/// There are as many running jobs as workers, so any index of states will do.
+/// There are only as many running jobs as workers, so any index on the state is good enough.
 const OF_WORKERS: &str = "WHERE state = 'running'";
 
 async fn open(folder: &Path) -> Store {
@@ -59,8 +59,8 @@ const OF_THE_KEPT: &str = "INDEX jobs_ended";
 /// The tables that grow with every job.
 const TABLES: [&str; 4] = ["jobs", "job_epochs", "job_steps", "models"];
 
-/// Returns the faults of a plan: a scan of all jobs or of all jobs in a state, and a sort of more than the
-/// jobs that are inserted together or running.
+/// Returns the faults of a plan: a scan of all jobs or of all jobs in a state, and a sort of more rows than
+/// the jobs that are running or inserted together.
 fn faults(plan: &[String]) -> Vec<&String> {
     let is_of_a_batch = plan.iter().any(|line| line.starts_with("SCAN json_each"));
     let is_of_workers =
@@ -94,8 +94,8 @@ async fn the_claim_reads_the_first_row_of_its_index_however_many_jobs_there_are(
     store.close().await;
 }
 
-/// Returns every statement in the log of a server with `flags` that accepts a job, trains it, publishes its
-/// model and lists everything.
+/// Returns every statement in the log of a server with `flags`. The server accepts a job, trains it,
+/// publishes its model and lists everything.
 async fn statements(folder: &Path, flags: &[&str]) -> BTreeSet<String> {
     let log = folder.join("log");
     let path = folder.to_str().expect("UTF-8");
@@ -195,7 +195,7 @@ async fn no_statement_on_the_way_of_a_job_or_of_a_list_looks_at_every_job_or_sor
     connection.close().await.expect("closed");
 }
 
-/// The plan of a trigger can't be shown, so its query is tested.
+/// SQLite does not show the plan of a trigger, so the test uses its query.
 #[tokio::test]
 async fn the_next_job_of_a_model_is_found_by_its_index() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -1,4 +1,5 @@
-//! One call after the other, through two stores on the same rows as two processes have them: each answer is the model's.
+//! Makes one call after the other, through two stores on the same rows, like two processes. Each result must
+//! be the model's.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,8 +24,8 @@ const ALIASES: [&str; 2] = ["best", "default"];
 const ALIASES_MAX: u32 = 1;
 const CALLS_MAX: usize = 60;
 
-/// A call. Its subject is chosen among what exists by then, from the newest, so that a sequence stays valid
-/// when calls are removed.
+/// A call. It chooses its subject among the existing ones, counted from the newest. So a sequence stays valid
+/// if calls are removed.
 #[derive(Clone, Debug)]
 pub(super) enum Call {
     Insert { model: usize, client: usize, priority: i32 },
@@ -92,7 +93,7 @@ struct Course {
     seen: Vec<(usize, Held)>,
     states: BTreeMap<usize, JobState>,
     revision: i64,
-    /// What a server that reads only changes knows of the models.
+    /// The versions that a server knows which only reads changes.
     versions: BTreeSet<(String, u32)>,
     aliases: BTreeMap<(String, String), u32>,
     _rows: Rows,
@@ -210,7 +211,7 @@ impl Course {
         }
     }
 
-    /// A write with a claim that a worker once got.
+    /// Makes a write with a claim that a worker was once given.
     async fn write(&mut self, call: &Call, number: usize, attempt: u32, step: u64) -> Result<(), String> {
         let worker = &self.workers[self.calls % 2];
         let claim = Claim { id: self.ids[number], attempt };
@@ -406,7 +407,8 @@ fn shown(job: &Job) -> (JobState, u32, u64, Option<String>, Option<u32>) {
     (job.state, job.attempt, job.progress.step, error, job.result.as_ref().map(|result| result.version))
 }
 
-/// A sequence of calls whose answers are not the model's, and how they differ.
+/// Returns a shrunk sequence of calls whose results differ from the model's, and the difference. Returns `None`
+/// if there is none.
 pub(super) fn difference(
     make_rows: MakeRows,
     cases: u32,
@@ -415,7 +417,7 @@ pub(super) fn difference(
 ) -> Option<(String, Vec<Call>)> {
     let runtime = Runtime::new().expect("a runtime");
     let sequences = prop::collection::vec(call(), 1..CALLS_MAX);
-    // For a queue without fencing the sequence need not be shortened.
+    // For a queue without fencing, the sequence need not be shortened.
     let shrinks = if is_fenced { config(cases, SEED).max_shrink_iters } else { 0 };
     let config = ProptestConfig { max_shrink_iters: shrinks, ..config(cases, SEED) };
     let ran = TestRunner::new(config).run(&sequences, |calls| {
@@ -437,7 +439,8 @@ pub(super) async fn run(
     Course::begin(make_rows(), twist, is_fenced).await.run(calls).await
 }
 
-/// The sequence without the calls it does not need: proptest has made those simpler that others stood for.
+/// Returns the sequence without the calls that it does not need. proptest may leave some, because it simplifies
+/// calls after it has removed others.
 pub(super) fn shortest(make_rows: MakeRows, calls: Vec<Call>, twist: Twist, is_fenced: bool) -> Vec<Call> {
     let runtime = Runtime::new().expect("a runtime");
     let (mut calls, mut place) = (calls, 0);

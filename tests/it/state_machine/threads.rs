@@ -1,5 +1,5 @@
-//! Many threads at once. For each job there is an order of its calls, each between its begin and end, in
-//! which every answer is right.
+//! Many threads at once. For each job there must be an order of its calls in which every result is right.
+//! Each call takes effect between its begin and its end.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -13,14 +13,15 @@ use super::traffic::{Record, traffic};
 const THREADS: usize = 6;
 const CALLS: usize = 100;
 
-/// When an attempt certainly ran: from the end of its claim to the beginning of the call that ended it.
+/// When an attempt was certainly running: from the end of its claim to the beginning of the call that ended
+/// it.
 struct Ran {
     attempt: u32,
     from: u64,
     to: u64,
 }
 
-/// What an order of the calls says about a job.
+/// What an order of the calls implies for a job.
 struct Course {
     state: Option<JobState>,
     ran: Vec<Ran>,
@@ -42,10 +43,10 @@ fn course(events: &[Event], order: &[usize]) -> Course {
     Course { state: job.map(|job| job.state), ran }
 }
 
-/// The calls about a job, and an order of them that explains every answer.
+/// The calls about a job, and an order of them that explains every result.
 type Explained = (Vec<Event>, Vec<usize>);
 
-/// Returns an order for every job, or an error if the calls about one have none.
+/// Returns an order for every job, or an error if the calls about one job have none.
 pub(super) fn courses(record: &Record) -> Result<BTreeMap<JobId, Explained>, String> {
     let histories = record.histories();
     let order = |(id, events): (JobId, Vec<Event>)| match linearize(&events) {
@@ -80,7 +81,7 @@ fn assert_one_of_a_model_runs(record: &Record, courses: &BTreeMap<JobId, Course>
 }
 
 /// Asserts that each success published one version, that the versions of a model are 1, 2, 3 …, and that
-/// later ones are higher.
+/// later successes have higher versions.
 async fn assert_versions(record: &Record, histories: &BTreeMap<JobId, Vec<Event>>, store: &Store) {
     let mut published: HashMap<&str, Vec<(u32, JobId, Event)>> = HashMap::new();
     for (id, events) in histories {

@@ -17,7 +17,7 @@ const MODELS: [&str; 3] = ["a", "b", "c"];
 const JOBS_AT_FIRST: usize = 4;
 const JOBS_MAX: usize = 9;
 
-/// The calls and their answers.
+/// The calls and their results.
 #[derive(Default)]
 pub(super) struct Record {
     pub models: BTreeMap<JobId, String>,
@@ -43,7 +43,7 @@ impl Record {
     }
 }
 
-/// What the threads share: ids, claims and observed beats, which all of them use repeatedly.
+/// What the threads share: ids, claims and observed beats. All threads use them repeatedly.
 #[derive(Default)]
 struct Known {
     record: Record,
@@ -105,7 +105,7 @@ impl Caller {
         self.rng.next_u32() as usize % limit
     }
 
-    /// Picks one of the newest.
+    /// Picks one of the newest items.
     fn pick<T: Copy>(&mut self, of: impl Fn(&Known) -> &Vec<T>) -> Option<T> {
         let place = self.below(4);
         let known = self.known();
@@ -208,7 +208,7 @@ impl Caller {
             }
             8 => Told::Held { attempt, is_held: self.worker.is_held(claim).await },
             _ => {
-                // A claim may be known before the answer to the insertion.
+                // Another thread may know the claim before this thread has the result of the insertion.
                 let Some(model) = model else { return };
                 Told::Succeeded { attempt, step, version: self.worker.succeed(claim, &model, step).await }
             }
@@ -216,7 +216,7 @@ impl Caller {
         self.told(claim.id, begin, told);
     }
 
-    /// A request of a client.
+    /// Makes a request of a client.
     async fn wish(&mut self, choice: usize, id: JobId) {
         let state = |job: Job| Some(job.state);
         let store = self.worker.store.clone();

@@ -26,7 +26,7 @@ pub struct Training {
     images: Tensor<2>,
     labels: Tensor<1, Int>,
     test: Split,
-    /// None only within a step, which takes it and puts it back.
+    /// `None` only within a step, which takes the network and puts it back.
     network: Option<Network>,
     loss: CrossEntropyLoss,
     optimizer: ModuleOptimizer,

@@ -1,15 +1,15 @@
-//! Every job ends, and a final state is final.
+//! Every job ends, and a final state never changes.
 
 use std::collections::BTreeMap;
 
 use super::{Facts, Report};
 use crate::checker::{JobSeen, Law, NEVER, What, is_end};
 
-/// When a state was asked for and answered, and the state.
+/// A state in a response: when it was asked for, when the response came, the state, and the version.
 type Told<'a> = (u64, u64, &'a str, Option<u64>);
 
-/// Every answer after the end of a job has the same final state, unless a client has asked to resume it.
-/// After its deletion no answer has the job.
+/// Every response after the end of a job has the same final state, unless a client has asked to resume it.
+/// After its deletion no response has the job.
 pub fn last(facts: &Facts, report: Report) {
     let mut states: BTreeMap<&str, Vec<Told>> = BTreeMap::new();
     for event in facts.events.iter().filter(|event| event.told != NEVER) {
@@ -55,7 +55,7 @@ fn is_resumed_between(facts: &Facts, job: &str, after: u64, before: u64) -> bool
         })
 }
 
-/// Every job has ended, and only with failures that the scenario allows.
+/// Every job has ended, and if it failed, the scenario allows that failure.
 pub fn are_reached(facts: &Facts, report: Report) {
     for JobSeen { id, state, error, .. } in &facts.seen.jobs {
         match (state.as_str(), error) {

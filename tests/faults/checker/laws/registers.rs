@@ -8,7 +8,7 @@ use crate::checker::{Event, Law, NEVER, What};
 /// A request that set an alias, and the version it was set to.
 type Write<'a> = (&'a Event, Option<u64>);
 
-/// An alias refers to the version of the last request, or of one that may have come after it.
+/// An alias refers to the version of the last request, or of a request that may have come after it.
 pub fn aliases_mean_the_last(facts: &Facts, report: Report) {
     let mut writes: BTreeMap<(String, String), Vec<Write>> = BTreeMap::new();
     for event in &facts.events {
