@@ -1,5 +1,3 @@
-use std::collections::HashSet;
-
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
@@ -11,6 +9,7 @@ use crate::api::{self, Code};
 use crate::app::{App, Unready};
 use crate::job::JobState;
 use crate::store::JobFilter;
+use crate::telemetry::MetricsFormat;
 
 /// Jobs on the page: the running ones first, then the newest.
 const JOBS_SHOWN: u32 = 10;
@@ -21,11 +20,7 @@ const MODELS_SHOWN: usize = 50;
 /// The page runs no scripts and loads no resources.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
 
-/// <https://prometheus.io/docs/specs/om/open_metrics_spec/>.
 const OPENMETRICS: &str = "application/openmetrics-text";
-
-/// <https://prometheus.io/docs/instrumenting/exposition_formats/>.
-const PLAIN: &str = "text/plain";
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -78,37 +73,17 @@ pub async fn readyz(State(app): State<App>) -> Result<Json<api::Ready>, Problem>
 )]
 pub async fn metrics(State(app): State<App>, headers: HeaderMap) -> Result<Response, Problem> {
     let counts = app.store().counts().await?;
-    let text = app.metrics().render(&counts, app.admission()).map_err(|error| {
+    let (format, content_type) = match preferred(&headers, "text/plain", &[OPENMETRICS]) {
+        OPENMETRICS => {
+            (MetricsFormat::OpenMetrics, "application/openmetrics-text; version=1.0.0; charset=utf-8")
+        }
+        _ => (MetricsFormat::Prometheus, "text/plain; version=0.0.4; charset=utf-8"),
+    };
+    let text = app.metrics().render(format, &counts, app.admission()).map_err(|error| {
         tracing::error!(%error, "the metrics could not be written");
         Problem::internal()
     })?;
-    let (content_type, text) = if preferred(&headers, PLAIN, &[OPENMETRICS]) == OPENMETRICS {
-        ("application/openmetrics-text; version=1.0.0; charset=utf-8", text)
-    } else {
-        ("text/plain; version=0.0.4; charset=utf-8", plain(&text))
-    };
     Ok(([(header::CONTENT_TYPE, content_type)], text).into_response())
-}
-
-/// Converts OpenMetrics to the older text format. In that format a counter is described under the name of its
-/// sample, and there are no units and no end marker:
-/// <https://prometheus.io/docs/instrumenting/exposition_formats/>.
-fn plain(openmetrics: &str) -> String {
-    let counter = |line: &str| Some(line.strip_prefix("# TYPE ")?.strip_suffix(" counter")?.to_owned());
-    let counters: HashSet<String> = openmetrics.lines().filter_map(counter).collect();
-    let mut text = String::with_capacity(openmetrics.len());
-    for line in openmetrics.lines() {
-        let mut words = line.splitn(4, ' ');
-        match (words.next(), words.next(), words.next(), words.next()) {
-            (Some("#"), Some("UNIT" | "EOF"), ..) => continue,
-            (Some("#"), Some(kind), Some(name), Some(rest)) if counters.contains(name) => {
-                text.extend(["# ", kind, " ", name, "_total ", rest]);
-            }
-            _ => text.push_str(line),
-        }
-        text.push('\n');
-    }
-    text
 }
 
 /// Describes every route (OpenAPI 3.1).

@@ -1,20 +1,22 @@
 //! What the server reports about itself: metrics for Prometheus, and logs for people or machines.
 
+mod openmetrics;
 mod process;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use prometheus_client::encoding::{EncodeLabelSet, text};
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::{Registry, Unit};
-use tracing_subscriber::EnvFilter;
+use prometheus::core::Collector;
+use prometheus::{
+    GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::admission::Admission;
 use crate::config::LogFormat;
@@ -27,37 +29,44 @@ const LATENCY_BUCKETS: [f64; 12] =
 /// The shortest time between two log lines about refusals for the same reason.
 const REFUSALS_LOGGED_EVERY: Duration = Duration::from_secs(1);
 
-type FloatGauge = Gauge<f64, AtomicU64>;
+/// The formats in which metrics are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricsFormat {
+    /// Prometheus text 0.0.4: <https://prometheus.io/docs/instrumenting/exposition_formats/>.
+    Prometheus,
+    /// OpenMetrics 1.0: <https://prometheus.io/docs/specs/om/open_metrics_spec/>.
+    OpenMetrics,
+}
 
 /// Every metric of the server. The values of labels are routes, methods, states, workers and names of
 /// published models. These sets are bounded, so clients can't add series without limit.
 pub struct Metrics {
-    registry: Registry,
-    requests: Family<RequestLabels, Counter>,
-    latency: Family<RouteLabels, Histogram>,
-    predictions: Family<ModelLabels, Counter>,
-    jobs: Family<StateLabels, Gauge>,
-    queue_length: Gauge,
-    images_per_second: Family<WorkerLabels, FloatGauge>,
-    epochs: Counter,
-    train_loss: Family<WorkerLabels, FloatGauge>,
-    train_accuracy: Family<WorkerLabels, FloatGauge>,
-    validation_loss: Family<WorkerLabels, FloatGauge>,
-    validation_accuracy: Family<WorkerLabels, FloatGauge>,
-    checkpoints_damaged: Counter,
-    jobs_rescued: Counter,
-    under_way: Gauge,
-    refusals: Family<ReasonLabels, Counter>,
+    requests: IntCounterVec,
+    latency: HistogramVec,
+    predictions: IntCounterVec,
+    jobs: IntGaugeVec,
+    queue_length: IntGauge,
+    images_per_second: GaugeVec,
+    epochs: IntCounter,
+    train_loss: GaugeVec,
+    train_accuracy: GaugeVec,
+    validation_loss: GaugeVec,
+    validation_accuracy: GaugeVec,
+    checkpoints_damaged: IntCounter,
+    jobs_rescued: IntCounter,
+    under_way: IntGauge,
+    refusals: IntCounterVec,
     /// When a refusal was last logged, by reason.
     refusals_logged: Mutex<HashMap<String, Instant>>,
-    open: Family<KindLabels, Gauge>,
-    lanes_running: Family<LaneLabels, Gauge>,
-    lanes_waiting: Family<LaneLabels, Gauge>,
-    memory_charged: Gauge,
+    open: IntGaugeVec,
+    lanes_running: IntGaugeVec,
+    lanes_waiting: IntGaugeVec,
+    memory_charged: IntGauge,
+    registry: Registry,
 }
 
 /// Counts one request as under way until it is dropped.
-pub struct UnderWay(Gauge);
+pub struct UnderWay(IntGauge);
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
@@ -65,150 +74,68 @@ impl Drop for UnderWay {
     }
 }
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct RequestLabels {
-    method: String,
-    route: String,
-    status: u16,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct RouteLabels {
-    method: String,
-    route: String,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ModelLabels {
-    model: String,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct StateLabels {
-    state: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ReasonLabels {
-    reason: String,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct KindLabels {
-    kind: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct LaneLabels {
-    lane: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct WorkerLabels {
-    worker: u64,
-}
-
 impl Default for Metrics {
     fn default() -> Self {
-        let mut metrics = Self {
-            registry: Registry::with_prefix("chainrule"),
-            requests: Family::default(),
-            latency: Family::new_with_constructor(|| Histogram::new(LATENCY_BUCKETS)),
-            predictions: Family::default(),
-            jobs: Family::default(),
-            queue_length: Gauge::default(),
-            images_per_second: Family::default(),
-            epochs: Counter::default(),
-            train_loss: Family::default(),
-            train_accuracy: Family::default(),
-            validation_loss: Family::default(),
-            validation_accuracy: Family::default(),
-            checkpoints_damaged: Counter::default(),
-            jobs_rescued: Counter::default(),
-            under_way: Gauge::default(),
-            refusals: Family::default(),
-            refusals_logged: Mutex::default(),
-            open: Family::default(),
-            lanes_running: Family::default(),
-            lanes_waiting: Family::default(),
-            memory_charged: Gauge::default(),
-        };
-        metrics.register();
-        metrics
+        Self::new().expect("valid names, each used once")
     }
 }
 
 impl Metrics {
-    fn register(&mut self) {
-        let registry = &mut self.registry;
-        registry.register("http_requests", "Requests that got a response", self.requests.clone());
-        registry.register_with_unit(
-            "http_request_duration",
-            "Time until the response head was sent",
-            Unit::Seconds,
-            self.latency.clone(),
-        );
-        registry.register("predictions", "Images read", self.predictions.clone());
-        registry.register("jobs", "Jobs by state", self.jobs.clone());
-        registry.register("queue_length", "Jobs that wait for a worker", self.queue_length.clone());
-        registry.register(
-            "training_images_per_second",
-            "Training rate of the running job, 0 when idle",
-            self.images_per_second.clone(),
-        );
-        registry.register("training_epochs", "Epochs completed", self.epochs.clone());
-        registry.register(
-            "checkpoints_damaged",
-            "Checkpoints that were set aside because their bytes had changed",
-            self.checkpoints_damaged.clone(),
-        );
-        registry.register(
-            "jobs_rescued",
-            "Jobs taken from a worker that was gone",
-            self.jobs_rescued.clone(),
-        );
-        registry.register(
-            "requests_under_way",
-            "Requests whose response is not sent yet",
-            self.under_way.clone(),
-        );
-        registry.register("refusals", "Requests and connections refused", self.refusals.clone());
-        registry.register(
-            "open",
-            "Connections, long polls and event streams that are open",
-            self.open.clone(),
-        );
-        registry.register("lane_running", "Requests in a place of a lane", self.lanes_running.clone());
-        registry.register("lane_waiting", "Requests that wait for a place", self.lanes_waiting.clone());
-        registry.register_with_unit(
-            "memory_charged",
-            "Memory that is charged to requests",
-            Unit::Bytes,
-            self.memory_charged.clone(),
-        );
-        let build = vec![("version", env!("CARGO_PKG_VERSION")), ("target", std::env::consts::ARCH)];
-        registry.register("build", "The program", Info::new(build));
-        for (name, help, gauge) in [
-            ("epoch_train_loss", "Mean training loss of the newest epoch", &self.train_loss),
-            ("epoch_train_accuracy", "Training accuracy of the newest epoch", &self.train_accuracy),
-            ("epoch_validation_loss", "Mean validation loss of the newest epoch", &self.validation_loss),
-            (
+    fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new_custom(Some("chainrule".to_owned()), None)?;
+        let counter = |name, help| registered(&registry, IntCounter::new(name, help));
+        let counters = |name, help, labels: &[&str]| {
+            registered(&registry, IntCounterVec::new(Opts::new(name, help), labels))
+        };
+        let gauge = |name, help| registered(&registry, IntGauge::new(name, help));
+        let gauges =
+            |name, help, label| registered(&registry, IntGaugeVec::new(Opts::new(name, help), &[label]));
+        let of_worker = |name, help| registered(&registry, GaugeVec::new(Opts::new(name, help), &["worker"]));
+        let latency =
+            HistogramOpts::new("http_request_duration_seconds", "Time until the response head was sent.")
+                .buckets(LATENCY_BUCKETS.to_vec());
+        let build = Opts::new("build_info", "The program.")
+            .const_label("version", env!("CARGO_PKG_VERSION"))
+            .const_label("target", std::env::consts::ARCH);
+        registered(&registry, IntGauge::with_opts(build))?.set(1);
+        Ok(Self {
+            requests: counters("http_requests_total", "Requests that got a response.", &["method", "route", "status"])?,
+            latency: registered(&registry, HistogramVec::new(latency, &["method", "route"]))?,
+            predictions: counters("predictions_total", "Images read.", &["model"])?,
+            jobs: gauges("jobs", "Jobs by state.", "state")?,
+            queue_length: gauge("queue_length", "Jobs that wait for a worker.")?,
+            images_per_second: of_worker(
+                "training_images_per_second",
+                "Training rate of the running job, 0 when idle.",
+            )?,
+            epochs: counter("training_epochs_total", "Epochs completed.")?,
+            train_loss: of_worker("epoch_train_loss", "Mean training loss of the newest epoch.")?,
+            train_accuracy: of_worker("epoch_train_accuracy", "Training accuracy of the newest epoch.")?,
+            validation_loss: of_worker("epoch_validation_loss", "Mean validation loss of the newest epoch.")?,
+            validation_accuracy: of_worker(
                 "epoch_validation_accuracy",
-                "Validation accuracy of the newest epoch",
-                &self.validation_accuracy,
-            ),
-        ] {
-            registry.register(name, help, gauge.clone());
-        }
+                "Validation accuracy of the newest epoch.",
+            )?,
+            checkpoints_damaged: counter(
+                "checkpoints_damaged_total",
+                "Checkpoints that were set aside because their bytes had changed.",
+            )?,
+            jobs_rescued: counter("jobs_rescued_total", "Jobs taken from a worker that was gone.")?,
+            under_way: gauge("requests_under_way", "Requests whose response is not sent yet.")?,
+            refusals: counters("refusals_total", "Requests and connections refused.", &["reason"])?,
+            refusals_logged: Mutex::default(),
+            open: gauges("open", "Connections, long polls and event streams that are open.", "kind")?,
+            lanes_running: gauges("lane_running", "Requests in a place of a lane.", "lane")?,
+            lanes_waiting: gauges("lane_waiting", "Requests that wait for a place.", "lane")?,
+            memory_charged: gauge("memory_charged_bytes", "Memory that is charged to requests.")?,
+            registry,
+        })
     }
 
     /// Counts a request that got a response. `duration` is the time until the response head was sent.
     pub fn request(&self, method: &str, route: &str, status: u16, duration: Duration) {
-        let (method, route) = (method.to_owned(), route.to_owned());
-        self.latency
-            .get_or_create(&RouteLabels { method: method.clone(), route: route.clone() })
-            .observe(duration.as_secs_f64());
-        self.requests.get_or_create(&RequestLabels { method, route, status }).inc();
+        self.latency.with_label_values(&[method, route]).observe(duration.as_secs_f64());
+        self.requests.with_label_values(&[method, route, &status.to_string()]).inc();
     }
 
     /// Counts a request as under way until the returned value is dropped.
@@ -219,7 +146,7 @@ impl Metrics {
 
     /// Counts a refusal. Returns whether to log it: once a second for each reason.
     pub fn refused(&self, reason: &str) -> bool {
-        self.refusals.get_or_create(&ReasonLabels { reason: reason.to_owned() }).inc();
+        self.refusals.with_label_values(&[reason]).inc();
         let mut logged = self.refusals_logged.lock().unwrap_or_else(PoisonError::into_inner);
         let is_due = logged.get(reason).is_none_or(|last| last.elapsed() >= REFUSALS_LOGGED_EVERY);
         if is_due {
@@ -230,17 +157,18 @@ impl Metrics {
 
     /// Counts images that a model has classified.
     pub fn predictions(&self, model: &str, images: usize) {
-        self.predictions.get_or_create(&ModelLabels { model: model.to_owned() }).inc_by(images as u64);
+        self.predictions.with_label_values(&[model]).inc_by(images as u64);
     }
 
     /// Removes the series of a deleted model.
     pub fn forget_model(&self, model: &str) {
-        self.predictions.remove(&ModelLabels { model: model.to_owned() });
+        // A model that was never asked has none.
+        let _ = self.predictions.remove_label_values(&[model]);
     }
 
     /// Sets the training rate of a worker; 0 means idle.
     pub fn training_images_per_second(&self, worker: usize, rate: f64) {
-        self.images_per_second.get_or_create(&labels(worker)).set(rate);
+        self.images_per_second.with_label_values(&[worker.to_string()]).set(rate);
     }
 
     /// Counts a checkpoint that was set aside as damaged.
@@ -264,42 +192,53 @@ impl Metrics {
             (&self.validation_loss, metrics.validation_loss),
             (&self.validation_accuracy, metrics.validation_accuracy),
         ] {
-            gauge.get_or_create(&labels(worker)).set(value.unwrap_or(f64::NAN));
+            gauge.with_label_values(&[worker.to_string()]).set(value.unwrap_or(f64::NAN));
         }
     }
 
-    /// Returns the metrics as OpenMetrics text, with the given counts of jobs and the current use of
-    /// `admission`.
+    /// Returns the metrics as text, with the given counts of jobs and the current use of `admission`.
     ///
     /// # Errors
     /// Returns an error if a metric can't be encoded.
-    pub fn render(&self, jobs: &[(JobState, u64)], admission: &Admission) -> Result<String, std::fmt::Error> {
+    pub fn render(
+        &self,
+        format: MetricsFormat,
+        jobs: &[(JobState, u64)],
+        admission: &Admission,
+    ) -> prometheus::Result<String> {
         for &(state, count) in jobs {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
-            self.jobs.get_or_create(&StateLabels { state: state.as_str() }).set(count);
+            self.jobs.with_label_values(&[state.as_str()]).set(count);
             if state == JobState::Queued {
                 self.queue_length.set(count);
             }
         }
         for (kind, count) in admission.open() {
-            self.open.get_or_create(&KindLabels { kind }).set(count as i64);
+            self.open.with_label_values(&[kind]).set(count as i64);
         }
         for lane in admission.lanes() {
-            let labels = LaneLabels { lane: lane.lane.name() };
-            self.lanes_running.get_or_create(&labels).set(lane.running as i64);
-            self.lanes_waiting.get_or_create(&labels).set(lane.waiting as i64);
+            let name = lane.lane.name();
+            self.lanes_running.with_label_values(&[name]).set(lane.running as i64);
+            self.lanes_waiting.with_label_values(&[name]).set(lane.waiting as i64);
         }
         self.memory_charged.set(admission.memory_bytes() as i64);
-        let mut text = String::new();
-        text::encode_registry(&mut text, &self.registry)?;
-        text::encode_registry(&mut text, &process::registry())?;
-        text::encode_eof(&mut text)?;
-        Ok(text)
+        let mut families = self.registry.gather();
+        families.extend(process::families()?);
+        match format {
+            MetricsFormat::Prometheus => TextEncoder::new().encode_to_string(&families),
+            MetricsFormat::OpenMetrics => Ok(openmetrics::encode(&families)),
+        }
     }
 }
 
-fn labels(worker: usize) -> WorkerLabels {
-    WorkerLabels { worker: worker as u64 }
+/// Adds a metric to the registry.
+fn registered<M: Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: prometheus::Result<M>,
+) -> prometheus::Result<M> {
+    let metric = metric?;
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
 }
 
 /// Sends logs that pass `filter` (such as `info` or `chainrule=debug,warn`) to standard error.
@@ -307,12 +246,11 @@ fn labels(worker: usize) -> WorkerLabels {
 /// # Errors
 /// Returns an error if `filter` can't be parsed, or a logger is set already.
 pub fn log(format: LogFormat, filter: &str, is_colored: bool) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(filter)?;
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_colored);
-    let result = match format {
-        LogFormat::Human => builder.with_target(false).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    let filter: Targets = filter.parse()?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(is_colored);
+    let lines = match format {
+        LogFormat::Human => lines.with_target(false).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
-    result.map_err(|error| anyhow::anyhow!(error))
+    Ok(tracing_subscriber::registry().with(lines.with_filter(filter)).try_init()?)
 }

@@ -1,34 +1,34 @@
 //! Metrics of the process, under the names that every Prometheus client uses:
 //! <https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics>.
 
-use std::sync::atomic::AtomicU64;
+use prometheus::core::Collector;
+use prometheus::proto::MetricFamily;
+use prometheus::{Counter, Gauge};
 
-use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
-
-/// Returns a registry with the current values. It is empty on systems without `/proc`.
-pub fn registry() -> Registry {
-    let mut registry = Registry::default();
-    let Some(process) = Process::now() else { return registry };
-    let gauge = |value: f64| {
-        let gauge = Gauge::<f64, AtomicU64>::default();
-        gauge.set(value);
-        gauge
-    };
+/// Returns the current values. There are none on systems without `/proc`.
+pub fn families() -> prometheus::Result<Vec<MetricFamily>> {
+    let mut families = Vec::new();
+    let Some(process) = Process::now() else { return Ok(families) };
     for (name, help, value) in [
-        ("process_resident_memory_bytes", "Resident memory in bytes", process.resident_bytes),
-        ("process_virtual_memory_bytes", "Virtual memory in bytes", process.virtual_bytes),
-        ("process_threads", "Threads", process.threads),
-        ("process_open_fds", "Open file descriptors", process.open_files),
-        ("process_max_fds", "Open file descriptors at most", process.open_files_max),
-        ("process_start_time_seconds", "Start of the process since 1970 in seconds", process.started_seconds),
+        ("process_resident_memory_bytes", "Resident memory in bytes.", process.resident_bytes),
+        ("process_virtual_memory_bytes", "Virtual memory in bytes.", process.virtual_bytes),
+        ("process_threads", "Threads.", process.threads),
+        ("process_open_fds", "Open file descriptors.", process.open_files),
+        ("process_max_fds", "Open file descriptors at most.", process.open_files_max),
+        (
+            "process_start_time_seconds",
+            "Start of the process since 1970 in seconds.",
+            process.started_seconds,
+        ),
     ] {
-        registry.register(name, help, gauge(value));
+        let gauge = Gauge::new(name, help)?;
+        gauge.set(value);
+        families.extend(gauge.collect());
     }
-    let cpu = ConstCounter::new(process.cpu_seconds);
-    registry.register("process_cpu_seconds", "User and system time spent in seconds", cpu);
-    registry
+    let cpu = Counter::new("process_cpu_seconds_total", "User and system time spent in seconds.")?;
+    cpu.inc_by(process.cpu_seconds);
+    families.extend(cpu.collect());
+    Ok(families)
 }
 
 struct Process {

@@ -31,7 +31,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("object_store", &["blobs"]),
     ("reqwest", &["cli"]),
     ("clap", &["cli", "config"]),
-    ("prometheus_client", &["telemetry"]),
+    ("prometheus", &["telemetry"]),
     ("flate2", &["data", "http"]),
     ("tar", &["backup"]),
     ("utoipa", &["api", "http"]),
