@@ -54,7 +54,7 @@ pub enum FolderError {
         missing: &'static str,
     },
     /// The database exists, but the blobs that it names do not.
-    #[error("{path} is missing or empty, but rows of the database next to it name its files", path = .0.display())]
+    #[error("{path} is missing or empty, and the database beside it names what was in it", path = .0.display())]
     Bytes(PathBuf),
     /// The folder can't be written.
     #[error("can't write the data folder {path}: {source}", path = .path.display())]

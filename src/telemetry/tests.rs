@@ -36,12 +36,12 @@ fn both_formats_have_the_same_metrics_and_each_its_own_spelling() {
         "chainrule_queue_length 2",
     ];
     let prometheus = [
-        "# HELP chainrule_http_requests_total Requests answered.",
+        "# HELP chainrule_http_requests_total Requests that got a response.",
         "# TYPE chainrule_http_requests_total counter",
         r#"chainrule_http_request_duration_seconds_bucket{method="GET",route="/v1/jobs",le="1"} 1"#,
     ];
     let openmetrics = [
-        "# HELP chainrule_http_requests Requests answered.",
+        "# HELP chainrule_http_requests Requests that got a response.",
         "# TYPE chainrule_http_requests counter",
         r#"chainrule_http_request_duration_seconds_bucket{method="GET",route="/v1/jobs",le="1.0"} 1"#,
     ];

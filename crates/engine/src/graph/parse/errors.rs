@@ -53,7 +53,7 @@ fn is_reserved(name: &str) -> bool {
 }
 
 fn reserved_words() -> String {
-    format!("reserved names are {}, {LET}", function_names())
+    format!("{}, {LET} have a meaning of their own", function_names())
 }
 
 fn function_names() -> String {
