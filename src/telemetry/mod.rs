@@ -99,7 +99,11 @@ impl Metrics {
             .const_label("target", std::env::consts::ARCH);
         registered(&registry, IntGauge::with_opts(build))?.set(1);
         Ok(Self {
-            requests: counters("http_requests_total", "Requests that got a response.", &["method", "route", "status"])?,
+            requests: counters(
+                "http_requests_total",
+                "Requests that got a response.",
+                &["method", "route", "status"],
+            )?,
             latency: registered(&registry, HistogramVec::new(latency, &["method", "route"]))?,
             predictions: counters("predictions_total", "Images read.", &["model"])?,
             jobs: gauges("jobs", "Jobs by state.", "state")?,
