@@ -105,7 +105,8 @@ impl FolderError {
         match self {
             Self::Missing { .. } => Some("name the data folder of a server with --data-dir".to_owned()),
             Self::Bytes(path) => Some(format!(
-                "mount it or put it back; or create it empty, and see what is lost: mkdir -p {}/models; chainrule check --repair",
+                "mount it or put it back; if it is lost, create it empty with mkdir -p {}/models: chainrule check then lists what \
+                 is missing, and chainrule check --repair deletes the rows of it",
                 path.display()
             )),
             Self::Unusable { path, source } if source.kind() == ErrorKind::ReadOnlyFilesystem => {

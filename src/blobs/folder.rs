@@ -45,7 +45,8 @@ impl BlobFolder {
         Ok(listed.await.map_err(object_store::Error::from)??)
     }
 
-    /// Deletes a file if it still exists, and its parent folder if that is empty.
+    /// Deletes a file if it still exists. Also deletes its parent folder if that is now empty, except the folder
+    /// itself and the folders directly in it.
     pub(super) async fn remove(&self, file: &StoredFile) -> Result<(), BlobError> {
         let path = self.path.join(&file.key);
         let folder = Arc::clone(&self.path);
@@ -54,7 +55,8 @@ impl BlobFolder {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
-            if let Some(parent) = path.parent().filter(|parent| parent.parent() != Some(&folder)) {
+            let is_kept = |parent: &Path| parent == &*folder || parent.parent() == Some(&folder);
+            if let Some(parent) = path.parent().filter(|parent| !is_kept(parent)) {
                 // This fails if the folder is not empty, as intended.
                 let _ = std::fs::remove_dir(parent);
             }

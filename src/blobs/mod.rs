@@ -18,7 +18,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 
 pub use digest::{Digesting, digest, digest_of};
 pub use folder::BlobFolder;
-pub use stream::ByteStream;
+pub use stream::{ByteStream, VERIFY_BYTES};
 
 use self::digest::digested;
 use crate::fault::{self, InjectedFault};

@@ -10,6 +10,9 @@ use crate::fault::{self, InjectedFault};
 /// The content of a blob, in parts.
 pub type ByteStream = BoxStream<'static, object_store::Result<Bytes>>;
 
+/// The memory for verifying a blob, in bytes.
+pub const VERIFY_BYTES: usize = PART as usize;
+
 /// How many bytes of a blob are read at a time to verify it.
 const PART: u64 = 1 << 20;
 

@@ -78,6 +78,11 @@ async fn a_folder_alone_holds_more_than_blobs_and_has_room_that_is_known() {
     let half = StoredFile { key: "jobs/1-2#7".to_owned(), size_bytes: 4, is_temporary: true };
     assert_eq!(found, [half]);
     blobs.remove(&found[0]).await.expect("removed");
+    std::fs::remove_dir(folder.path().join("jobs")).expect("it is kept, and empty");
+    std::fs::write(folder.path().join("probe#1"), b"half").expect("a file");
+    blobs.remove(&blobs.list().await.expect("a list")[0]).await.expect("removed");
+    blobs.put("models/a/1-x", of("weights")).await.expect("the folder is still there");
+    blobs.delete("models/a/1-x").await.expect("deleted");
     assert_eq!(blobs.list().await.expect("a list"), []);
 }
 

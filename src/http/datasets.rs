@@ -7,7 +7,7 @@ use super::Problem;
 use super::extract::{ListParams, NoParams, Page, Params, PathWords, accepts};
 use crate::api::{self, Code};
 use crate::app::App;
-use crate::data::{self, IMAGE_SIDE, SplitName, picture};
+use crate::data::{self, IMAGE_SIDE, picture};
 
 /// Lists data sets.
 #[utoipa::path(
@@ -71,31 +71,19 @@ pub async fn example(
     Params(NoParams {}): Params<NoParams>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let wants_picture = accepts(&headers, "image/png");
-    let answer = app.service().with_dataset(name, move |dataset| {
-        let split: SplitName = split
-            .parse()
-            .map_err(|_| Problem::new(Code::UnknownSplit, "there are the splits train and test"))?;
-        let examples = dataset.split(split);
-        let count = examples.labels().len();
-        let index: usize = index.parse().ok().filter(|&index| index < count).ok_or_else(|| {
-            Problem::new(Code::UnknownExample, format!("split {split} has the examples 0 to {}", count - 1))
-        })?;
-        let pixels = examples.image(index);
-        if wants_picture {
-            let png = picture::to_png(pixels);
-            return Ok(([(header::CONTENT_TYPE, "image/png")], png).into_response());
-        }
-        let label = examples.labels()[index];
-        Ok(Json(api::Example {
-            dataset: dataset.name.clone(),
-            split: split.into(),
-            index,
-            label,
-            class: dataset.classes[usize::from(label)].clone(),
-            image: pixels.chunks(IMAGE_SIDE).map(<[u8]>::to_vec).collect(),
-        })
-        .into_response())
-    });
-    answer.await?
+    let example = app.service().example(name, &split, &index).await?;
+    let pixels = example.pixels();
+    if accepts(&headers, "image/png") {
+        return Ok(([(header::CONTENT_TYPE, "image/png")], picture::to_png(pixels)).into_response());
+    }
+    let label = example.label();
+    Ok(Json(api::Example {
+        dataset: example.dataset.name.clone(),
+        split: example.split.into(),
+        index: example.index,
+        label,
+        class: example.dataset.classes[usize::from(label)].clone(),
+        image: pixels.chunks(IMAGE_SIDE).map(<[u8]>::to_vec).collect(),
+    })
+    .into_response())
 }

@@ -22,13 +22,12 @@ use super::{Problem, worked};
 use crate::admission::{Lane, Price, Stop};
 use crate::api::{self, Code};
 use crate::app::App;
-use crate::blobs::digest;
+use crate::blobs::{VERIFY_BYTES, digest};
 use crate::data;
 use crate::job::{EpochRecord, Job, JobHistory, JobId};
-use crate::lab;
 use crate::service::{Caller, Submission};
 use crate::store::JobFilter;
-use crate::train::{self, EpochMetrics};
+use crate::train;
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
@@ -86,18 +85,8 @@ pub async fn create(
         Ok((digest(request.to_string().as_bytes()), spec))
     };
     let (request_sha256, spec) = request.read(read).await?;
-    let service = app.service();
-    let earlier = match &idempotency_key {
-        Some(key) => service.job_of_key(&caller, key, &request_sha256).await?,
-        None => None,
-    };
-    let job = match earlier {
-        Some(job) => job,
-        None => {
-            let spec = spec.map_err(Problem::invalid)?;
-            service.submit_job(&caller, Submission { spec, idempotency_key, request_sha256 }).await?
-        }
-    };
+    let submission = Submission { spec, idempotency_key, request_sha256 };
+    let job = app.service().submit_job(&caller, submission).await?;
     let location = format!("/v1/jobs/{}", job.id);
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], JsonResponse(api::Job::from(job)))
         .into_response())
@@ -302,13 +291,7 @@ async fn course(app: &App, job: Job, page: Page<u32>, wants_csv: bool) -> Result
             None => csv.into_response(),
         });
     }
-    let course = app.service().course(id).await?;
-    let course: Vec<&EpochMetrics> = course.iter().collect();
-    let has_diverged = job.error.is_some_and(|error| error.code == "diverged");
-    let shapes = data::shapes();
-    let examples = shapes.iter().find(|shape| shape.name == job.spec.dataset).map_or(0, |shape| shape.train);
-    let validation = job.spec.validation_samples(examples);
-    let findings = lab::findings(&job.spec, validation, &course, has_diverged);
+    let findings = app.service().findings(&job).await?;
     let JobHistory { epochs, steps } = history;
     let history = api::JobHistory {
         epochs: epochs.into_iter().map(Into::into).collect(),
@@ -420,9 +403,6 @@ pub async fn checkpoints(
     Ok(JsonResponse(api::CheckpointList { checkpoints }))
 }
 
-/// The read buffer for verifying a file, in bytes.
-const READ_BYTES: usize = 64 << 10;
-
 /// Downloads a checkpoint as safetensors.
 ///
 /// The checkpoint is the newest one that was made in or after this epoch.
@@ -464,7 +444,7 @@ pub async fn checkpoint(
         let (service, found) = (app.service().clone(), found.clone());
         move |stop: &Stop| Ok(service.read_through(&found, &|| !stop.is_set()))
     };
-    let (verified, _) = worked(&app, &caller, Price::new(Lane::Batch, READ_BYTES), read_through).await?;
+    let (verified, _) = worked(&app, &caller, Price::new(Lane::Batch, VERIFY_BYTES), read_through).await?;
     let bytes = app.service().checkpoint_bytes(&found, verified).await?;
     Ok((head, Extension(Streamed), Body::from_stream(bytes)).into_response())
 }

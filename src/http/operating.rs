@@ -72,7 +72,7 @@ pub async fn readyz(State(app): State<App>) -> Result<Json<api::Ready>, Problem>
     extensions(("x-codes" = json!([Code::TooManyBytes, Code::ROWS])))
 )]
 pub async fn metrics(State(app): State<App>, headers: HeaderMap) -> Result<Response, Problem> {
-    let counts = app.store().counts().await?;
+    let counts = app.service().job_counts().await?;
     let (format, content_type) = match preferred(&headers, "text/plain", &[OPENMETRICS]) {
         OPENMETRICS => {
             (MetricsFormat::OpenMetrics, "application/openmetrics-text; version=1.0.0; charset=utf-8")

@@ -233,6 +233,8 @@ impl From<OperationError> for Problem {
             Error::UnknownLayer(_) => Self::new(Code::UnknownLayer, detail),
             Error::NoParameters(_) => Self::new(Code::NoParameters, detail),
             Error::UnknownDataset { .. } => Self::new(Code::UnknownDataset, detail),
+            Error::UnknownSplit => Self::new(Code::UnknownSplit, detail),
+            Error::UnknownExample { .. } => Self::new(Code::UnknownExample, detail),
             Error::Stopped => Self::internal(),
         }
     }

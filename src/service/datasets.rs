@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::{OperationError, Service};
 use crate::admission::WorkError;
-use crate::data::{self, Dataset, DatasetShape};
+use crate::data::{self, Dataset, DatasetShape, SplitName};
 use crate::fields::{nearest, shown};
 
 impl Service {
@@ -13,6 +13,25 @@ impl Service {
     /// Returns an error if there is no such data set.
     pub async fn dataset(&self, name: String) -> Result<Arc<Dataset>, OperationError> {
         self.with_dataset(name, Arc::clone).await
+    }
+
+    /// Returns the example at `index` in `split` of the data set called `name`.
+    ///
+    /// # Errors
+    /// Returns an error if there is no such data set, split or example.
+    pub async fn example(
+        &self,
+        name: String,
+        split: &str,
+        index: &str,
+    ) -> Result<DatasetExample, OperationError> {
+        let dataset = self.dataset(name).await?;
+        let split: SplitName = split.parse().map_err(|_| OperationError::UnknownSplit)?;
+        let count = dataset.split(split).labels().len();
+        match index.parse().ok().filter(|&index| index < count) {
+            Some(index) => Ok(DatasetExample { dataset, split, index }),
+            None => Err(OperationError::UnknownExample { split, last: count.saturating_sub(1) }),
+        }
     }
 
     /// Runs `read` with the data set called `name`, on a blocking thread.
@@ -32,6 +51,29 @@ impl Service {
             })
         };
         tokio::task::spawn_blocking(read).await.map_err(|_| OperationError::Lost(WorkError::Lost))?
+    }
+}
+
+/// An example of a data set.
+#[derive(Clone, Debug)]
+pub struct DatasetExample {
+    /// The data set.
+    pub dataset: Arc<Dataset>,
+    /// The split that has the example.
+    pub split: SplitName,
+    /// The index in the split, from 0.
+    pub index: usize,
+}
+
+impl DatasetExample {
+    /// The pixels of the example, row by row.
+    pub fn pixels(&self) -> &[u8] {
+        self.dataset.split(self.split).image(self.index)
+    }
+
+    /// The class of the example.
+    pub fn label(&self) -> u16 {
+        self.dataset.split(self.split).labels()[self.index]
     }
 }
 

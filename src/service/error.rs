@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use crate::admission::{Refusal, WorkError};
 use crate::blobs::BlobError;
+use crate::data::SplitName;
 use crate::fields::Fault;
 use crate::job::{JobId, JobState};
 use crate::model::{ModelRef, ModelRefError};
@@ -177,6 +178,17 @@ pub enum OperationError {
         name: String,
         /// The most similar name of a data set.
         nearest: Option<String>,
+    },
+    /// There is no split of this name.
+    #[error("there are the splits train and test")]
+    UnknownSplit,
+    /// The split has no example at this index.
+    #[error("split {split} has the examples 0 to {last}")]
+    UnknownExample {
+        /// The split.
+        split: SplitName,
+        /// The index of its last example.
+        last: usize,
     },
     /// The database can't be read or written.
     #[error(transparent)]

@@ -3,8 +3,10 @@ use tokio::sync::broadcast;
 use super::datasets::shape;
 use super::{Caller, OperationError, Service};
 use crate::blobs::{Blob, BlobError, ByteStream};
-use crate::data::DatasetShape;
-use crate::job::{Checkpoint, EpochRecord, Job, JobHistory, JobId, Progress};
+use crate::data::{self, DatasetShape};
+use crate::fields::Fault;
+use crate::job::{Checkpoint, EpochRecord, Job, JobHistory, JobId, JobState, Progress};
+use crate::lab;
 use crate::model::ModelRef;
 use crate::nn::fitting_layers;
 use crate::store::{Cancelled, Deleted, Inserted, JobFilter, NewJob, Resumed};
@@ -13,16 +15,13 @@ use crate::train::{EpochMetrics, TrainSpec};
 /// A request for a job.
 #[derive(Clone, Debug)]
 pub struct Submission {
-    /// The validated specification.
-    pub spec: TrainSpec,
+    /// The validated specification, or what is wrong with the request.
+    pub spec: Result<TrainSpec, Vec<Fault>>,
     /// The idempotency key. The same key from the same caller returns the same job.
     pub idempotency_key: Option<String>,
     /// SHA-256 of the request's canonical JSON, in hex.
     pub request_sha256: String,
 }
-
-/// The metrics of all epochs of a job.
-pub type Course = Vec<EpochMetrics>;
 
 /// A page of epochs. If there are more, also the number of its last epoch.
 pub type CoursePage = (JobHistory, Option<u32>);
@@ -48,30 +47,20 @@ impl StoredCheckpoint {
 }
 
 impl Service {
-    /// Returns the job that this caller created with this key.
+    /// Accepts a job and returns when it is on disk. A request with the key of an earlier one returns the job
+    /// that the earlier request created, even if this server would not accept that request any more.
     ///
     /// # Errors
-    /// Returns an error if the key belongs to another request, or if the database can't be read.
-    pub async fn job_of_key(
-        &self,
-        caller: &Caller,
-        key: &str,
-        request_sha256: &str,
-    ) -> Result<Option<Job>, OperationError> {
-        match self.store.by_key(&caller.owner(), key, request_sha256).await? {
-            None => Ok(None),
-            Some(inserted) => self.inserted(inserted).await.map(Some),
-        }
-    }
-
-    /// Accepts a job and returns when it is on disk. A repeated request returns the job that the first one
-    /// created.
-    ///
-    /// # Errors
-    /// Returns an error if the queue or the disk is full, if the initial model does not fit, if the key
-    /// belongs to another request, or if the database can't be written.
+    /// Returns an error if the request is invalid, if the queue or the disk is full, if the initial model does
+    /// not fit, if the key belongs to another request, or if the database can't be written.
     pub async fn submit_job(&self, caller: &Caller, submission: Submission) -> Result<Job, OperationError> {
-        let Submission { mut spec, idempotency_key, request_sha256 } = submission;
+        let Submission { spec, idempotency_key, request_sha256 } = submission;
+        if let Some(key) = &idempotency_key
+            && let Some(inserted) = self.store.by_key(&caller.owner(), key, &request_sha256).await?
+        {
+            return self.inserted(inserted).await;
+        }
+        let mut spec = spec.map_err(OperationError::Invalid)?;
         let dataset = shape(&spec.dataset)?;
         if let Some(reference) = &spec.initial_model {
             spec.initial_model = Some(self.initial_model(reference, &spec, &dataset)?);
@@ -200,12 +189,25 @@ impl Service {
         Ok(self.store.history(job.id, after, limit, job.progress.steps_per_epoch()).await?)
     }
 
-    /// Returns the metrics of all epochs of a job.
+    /// Returns what the metrics of all epochs of a job say about its training.
     ///
     /// # Errors
     /// Returns an error if the database can't be read.
-    pub async fn course(&self, id: JobId) -> Result<Course, OperationError> {
-        Ok(self.store.course(id).await?)
+    pub async fn findings(&self, job: &Job) -> Result<Vec<lab::Finding>, OperationError> {
+        let course = self.store.course(job.id).await?;
+        let course: Vec<&EpochMetrics> = course.iter().collect();
+        let has_diverged = job.error.as_ref().is_some_and(|error| error.code == "diverged");
+        let examples = data::shape(&job.spec.dataset).map_or(0, |dataset| dataset.train);
+        let validation = job.spec.validation_samples(examples);
+        Ok(lab::findings(&job.spec, validation, &course, has_diverged))
+    }
+
+    /// Returns the number of jobs in each state.
+    ///
+    /// # Errors
+    /// Returns an error if the database can't be read.
+    pub async fn job_counts(&self) -> Result<Vec<(JobState, u64)>, OperationError> {
+        Ok(self.store.counts().await?)
     }
 
     /// Cancels a job that has not ended.

@@ -22,9 +22,10 @@ use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+pub use self::datasets::DatasetExample;
 pub use self::error::OperationError;
 pub use self::inside::{Inspected, LabelledImage, TraceRequest};
-pub use self::jobs::{Course, CoursePage, StoredCheckpoint, Submission};
+pub use self::jobs::{CoursePage, StoredCheckpoint, Submission};
 pub use self::models::VersionPage;
 pub use self::predictions::{Prediction, Predictions, QUICK_BYTES, UnreadImages};
 pub use self::work::Wanted;
