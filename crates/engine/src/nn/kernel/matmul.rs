@@ -113,7 +113,7 @@ pub fn matmul_windows<'a, T: Float>(
 const FACTORS_MAX: usize = 32;
 
 /// # Safety
-/// Each `a` must have the target's rows × the rows of its `b` elements, at its row and column offsets.
+/// Each `a` must be readable at the offset of every row of the target plus the offset of every row of its `b`.
 unsafe fn sum<'a, T: Float>(
     instructions: Instructions,
     factors: impl Iterator<Item = Factors<'a, T>>,
