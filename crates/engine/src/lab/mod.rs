@@ -1,8 +1,8 @@
 //! Shows backpropagation in detail: single layers on small arrays, and one image in a whole network.
 //!
 //! Layers, losses and products are those of [`nn`](crate::nn), as in training. Expressions are those of
-//! [`graph`](crate::graph). A gradient check runs the passes of a training step. Traces, explanations and the microscope
-//! run a [`Tape`](crate::nn::Tape) layer by layer.
+//! [`graph`](crate::graph). A gradient check runs the passes of a training step. Traces, explanations and the
+//! microscope run a [`Tape`](crate::nn::Tape) layer by layer.
 
 mod activation;
 mod affine;

@@ -48,6 +48,25 @@ impl Loss {
         rows(&z).zip(labels).map(|(z, &label)| vectorized!(self.row(z, label))).sum()
     }
 
+    /// `dz = ∂L/∂z` for some rows of a batch of n = `batch_size`, through the softmax, whose Jacobian is `∂p_c/∂z_k =
+    /// p_c (δ_ck − p_k)`:
+    ///
+    /// cross-entropy `(p − t) / n`; mean squared error `p ⊙ (q − q·p)` with `q = 2 (p − t) / (n C)`.
+    ///
+    /// Returns the same as [`Self::forward`].
+    pub fn backward<T: Float>(
+        &self,
+        z: ArrayView2<T>,
+        labels: &[u16],
+        batch_size: usize,
+        mut dz: ArrayViewMut2<T>,
+    ) -> f64 {
+        let n = T::of(batch_size as f64);
+        let scores = rows(&z).zip(labels);
+        let rows = rows_mut(&mut dz).zip(scores);
+        rows.map(|(dz, (z, &label))| vectorized!(self.row_backward(z, dz, label, n))).sum()
+    }
+
     #[inline(always)]
     fn row<T: Float>(&self, z: &[T], label: u16) -> f64 {
         let max = largest(z);
@@ -78,25 +97,6 @@ impl Loss {
                     / classes
             }
         }
-    }
-
-    /// `dz = ∂L/∂z` for some rows of a batch of n = `batch_size`, through the softmax, whose Jacobian is `∂p_c/∂z_k =
-    /// p_c (δ_ck − p_k)`:
-    ///
-    /// cross-entropy `(p − t) / n`; mean squared error `p ⊙ (q − q·p)` with `q = 2 (p − t) / (n C)`.
-    ///
-    /// Returns the same as [`Self::forward`].
-    pub fn backward<T: Float>(
-        &self,
-        z: ArrayView2<T>,
-        labels: &[u16],
-        batch_size: usize,
-        mut dz: ArrayViewMut2<T>,
-    ) -> f64 {
-        let n = T::of(batch_size as f64);
-        let scores = rows(&z).zip(labels);
-        let rows = rows_mut(&mut dz).zip(scores);
-        rows.map(|(dz, (z, &label))| vectorized!(self.row_backward(z, dz, label, n))).sum()
     }
 
     /// Writes the gradient of one row of scores and returns its loss.

@@ -64,8 +64,8 @@ fn set<T>(field: &mut T, value: Option<T>) {
 
 const SCHEDULE_TYPES: [&str; 4] = ["constant", "step", "cosine", "one_cycle"];
 
-/// The schedule that the request names, with its defaults, or the schedule of the preset if it names none. Fields of the
-/// request override either.
+/// The schedule that the request names, with its defaults, or the schedule of the preset if it names none. Fields of
+/// the request override either.
 pub(super) fn schedule(fields: &mut Fields, preset: Schedule, epochs: u32) -> Schedule {
     let Some(mut fields) = fields.object("schedule") else { return preset };
     let none = 0.0;
