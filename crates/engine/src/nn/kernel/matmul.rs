@@ -113,7 +113,8 @@ pub fn matmul_windows<'a, T: Float>(
 const FACTORS_MAX: usize = 32;
 
 /// # Safety
-/// Each `a` must be readable at the offset of every row of the target plus the offset of every row of its `b`.
+/// Each `a` must be readable at the sum of each of its row offsets and each of its column offsets. It has as many rows
+/// as the target, and as many columns as its `b` has rows.
 unsafe fn sum<'a, T: Float>(
     instructions: Instructions,
     factors: impl Iterator<Item = Factors<'a, T>>,

@@ -88,8 +88,9 @@ pub(super) struct Product<'a, T> {
 
 impl<'a, T> Product<'a, T> {
     /// # Safety
-    /// Each `a` must be readable at the offset of every row of the target plus the offset of every row of its `b`. Each
-    /// `b` must have the columns of the target. The target must not overlap `a` or `b`.
+    /// Each `a` must be readable at the sum of each of its row offsets and each of its column offsets. It has as many
+    /// rows as the target, and as many columns as its `b` has rows. Each `b` must have the columns of the target. The
+    /// target must not overlap `a` or `b`.
     pub unsafe fn new(target: &'a Target<'a, T>, factors: &'a [Factors<'a, T>], start: Start<'a, T>) -> Self {
         if let Start::Row(row) = start {
             assert_eq!(row.len(), target.columns, "length of the initial row");
