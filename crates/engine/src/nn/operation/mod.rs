@@ -231,7 +231,7 @@ fn dense<T: Float>(network: &Network<T>, index: usize) -> &Dense<T> {
     }
 }
 
-/// The convolution at `index`, under the conditions of [`dense`].
+/// The convolution at `index`, under the conditions of [`dense()`].
 fn conv2d<T: Float>(network: &Network<T>, index: usize) -> &Conv2d<T> {
     match &network.layers()[index] {
         Layer::Conv2d(conv) => conv,
@@ -239,7 +239,7 @@ fn conv2d<T: Float>(network: &Network<T>, index: usize) -> &Conv2d<T> {
     }
 }
 
-/// The `batch_norm` at `index`, under the conditions of [`dense`].
+/// The `batch_norm` at `index`, under the conditions of [`dense()`].
 fn batch_norm<T: Float>(network: &Network<T>, index: usize) -> &BatchNorm<T> {
     match &network.layers()[index] {
         Layer::BatchNorm(norm) => norm,
