@@ -1,8 +1,8 @@
 //! Backpropagation for small image classifiers: exact, fast on a CPU, and open to inspection.
 //!
-//! This is the engine of the chainrule server. It needs no async runtime, no database, no files and no clock. Its
-//! functions take arrays and return arrays. The same request and the same data give the same weights, byte for byte, at
-//! any number of threads.
+//! This is the engine of the chainrule server. It needs no async runtime, no database and no files. It reads no clock,
+//! except that the gradient check measures how long it takes. Its functions take arrays and return arrays. The same
+//! request and the same data give the same weights, byte for byte, at any number of threads.
 //!
 //! Training a network on the built-in MNIST, and reading a digit with it:
 //!
@@ -38,9 +38,9 @@
 //!
 //! PyTorch, candle and burn train any network on any device. This crate trains small dense and convolutional
 //! classifiers on a CPU only, but several times as fast. `BENCHMARKS.md` in the repository contains the figures and
-//! describes how they were measured. Each layer has its derivative as a formula next to its forward pass, instead of a
-//! tape of operations. The code therefore reads like a textbook, but it can't differentiate a layer that it doesn't
-//! know.
+//! describes how they were measured. Each layer has its derivative as a formula next to its forward pass. Elementary
+//! operations are not recorded and differentiated automatically. The code therefore reads like a textbook, but it can't
+//! differentiate a layer that it doesn't know.
 
 pub mod artifact;
 pub mod data;

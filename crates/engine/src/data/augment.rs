@@ -8,7 +8,7 @@ use super::{IMAGE_PIXELS, IMAGE_SIDE};
 /// Mixed into the seed, so that augmentation has its own random streams.
 const SEED_OF_AUGMENT: u64 = 0xA0C3_5E1D_77B2_9F46;
 
-/// Small random changes, drawn separately for each image and epoch. They are too small to turn a 6 into a 9.
+/// Random changes of the images, drawn separately for each image and epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Augment {
     /// Largest shift along each axis, in pixels.

@@ -89,7 +89,7 @@ pub fn json(body: &[u8]) -> Result<Value, JsonError> {
     value.and_then(|value| text.end().map(|()| value)).map_err(|error| trail.error(error))
 }
 
-/// Whether the text is valid JSON except for a number that is too large for an `f64`.
+/// Whether parsing stopped at a number that is too large for an `f64`.
 pub fn is_out_of_range(error: &serde_json::Error) -> bool {
     // The kind of the error is private. This is the text of `ErrorCode::NumberOutOfRange`.
     error.is_syntax() && error.to_string().starts_with("number out of range")

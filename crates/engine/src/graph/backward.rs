@@ -27,8 +27,8 @@ pub struct BackwardStep {
 /// `∂f/∂x` for every node `x`, with the node `output` as `f`. It is 1 for `f` itself. From last to first,
 /// each node passes its gradient times its local derivatives on to its operands.
 ///
-/// A derivative that doesn't exist is an error if an input needs it. Otherwise it is left out, and so is the
-/// gradient of the constants that it would flow to.
+/// A derivative that doesn't exist is an error if an input needs it. Otherwise it is left out, and the constants
+/// that it would reach have no gradient.
 pub(super) fn backward(nodes: &mut [Node], output: usize) -> Result<Vec<BackwardStep>, GraphError> {
     let reaches = reaching(nodes, output);
     let varies = made_from(nodes, |node| node.op == Op::Input);

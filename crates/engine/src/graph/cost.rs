@@ -20,7 +20,7 @@ const OPERATIONS: f64 = 200.0;
 /// Bytes per character, for a node with its drawing.
 const NODE_BYTES: f64 = 1_000.0;
 
-/// Bytes per pair of characters, if one is in a name that the other repeats.
+/// Bytes per pair of characters. A long name can be repeated by many short operations.
 const NAME_BYTES: f64 = 0.5;
 
 /// Bytes of a node on a path, in memory and in JSON.

@@ -149,7 +149,7 @@ impl Curve {
             Activation::Sigmoid => {
                 "the derivative is 0.25 at most: through n layers at most 0.25ⁿ flows back"
             }
-            Activation::Tanh => "the derivative is 1 at 0 and falls to both sides",
+            Activation::Tanh => "the derivative is 1 at 0 and falls off on both sides",
         };
         Self {
             activation,
@@ -172,8 +172,7 @@ fn point(activation: Activation, x: f64) -> CurvePoint {
     CurvePoint { x, value: value[0], derivative: derivative[0] }
 }
 
-/// The point farthest from 0 in this direction at which the function is not saturated. `None` if it never
-/// saturates.
+/// The point nearest to 0 in this direction from which on the function is saturated. `None` if it never saturates.
 fn outermost(activation: Activation, direction: f64) -> Option<f64> {
     let is_saturated =
         |steps: u32| point(activation, direction * f64::from(steps) * STEP).derivative.abs() < SATURATED;

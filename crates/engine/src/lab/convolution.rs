@@ -64,7 +64,7 @@ impl ConvolutionRequest {
             }
         }
         if filter.shape[0] != filter.shape[1] {
-            fields.fault("filter", format!("must be as high as wide, its shape is {filter}"));
+            fields.fault("filter", format!("must be square, but its shape is {filter}"));
             is_fit = false;
         }
         let request = Self { input, filter, bias, dy, stride, padding };

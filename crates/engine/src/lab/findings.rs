@@ -26,7 +26,7 @@ pub struct Finding {
 /// in the last layer.
 const VANISHED: f64 = 0.01;
 
-/// Units count as dead if this fraction of a layer is 0 for a whole batch.
+/// A layer is reported if at least this fraction of its units is 0 for a whole batch.
 const DEAD: f64 = 0.5;
 
 /// Smaller batches are not examined for dead units.
@@ -172,7 +172,7 @@ fn rate_too_high(spec: &TrainSpec, epochs: &[&EpochMetrics], has_diverged: bool)
     Some(Finding {
         code: "learning_rate_too_high".to_owned(),
         detail: format!(
-            "the training loss rose to {times} times its lowest so far (at first, the loss of guessing), at a learning rate of {rate:.1e}: the steps \
+            "the training loss rose to {times} times its lowest value so far (the loss of guessing counts as the first), at a learning rate of {rate:.1e}: the steps \
              overshoot the minimum. Try a third of the learning rate, a schedule that lowers it, or gradient_clip_norm"
         ),
         layer: None,

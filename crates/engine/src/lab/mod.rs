@@ -1,7 +1,8 @@
 //! Shows backpropagation in detail: single layers on small arrays, and one image in a whole network.
 //!
-//! All numbers come from [`nn`](crate::nn), with the same layers, losses and products as in training. A gradient check
-//! runs the passes of a training step. Everything else runs a [`Tape`](crate::nn::Tape) layer by layer.
+//! Layers, losses and products are those of [`nn`](crate::nn), as in training. Expressions are those of
+//! [`graph`](crate::graph). A gradient check runs the passes of a training step. Traces, explanations and the
+//! microscope run a [`Tape`](crate::nn::Tape) layer by layer.
 
 mod activation;
 mod affine;

@@ -38,7 +38,7 @@ const SUM_ERROR_MAX: f64 = 1e-6;
 /// Operations per score. Most of them are for about three exponentials.
 const FLOPS_PER_SCORE: f64 = 60.0;
 
-/// Largest number of classes, since a label is a byte.
+/// Largest number of classes in a request.
 const CLASSES_MAX: usize = 256;
 
 impl SoftmaxRequest {

@@ -76,7 +76,7 @@ impl Tensor {
                             format!("has {} elements, but those before it have {length}", values.len());
                         return fault(place, detail);
                     }
-                    None => return fault(place, "must be a number, as those before it".to_owned()),
+                    None => return fault(place, "must be a number, like those before it".to_owned()),
                 }
                 for (index, value) in values.iter().enumerate() {
                     let length = place.len();
@@ -93,7 +93,7 @@ impl Tensor {
                 }
                 _ => fault(place, format!("{number} is beyond what f64 holds")),
             },
-            Value::Number(_) => fault(place, "must be an array, as those before it".to_owned()),
+            Value::Number(_) => fault(place, "must be an array, like those before it".to_owned()),
             Value::Array(_) => fault(place, format!("must have {AXES_MAX} axes at most")),
             other => fault(place, format!("must be numbers, not {}", kind(other))),
         }

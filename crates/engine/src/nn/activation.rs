@@ -13,8 +13,9 @@ pub enum Activation {
     Relu,
     /// `x if x > 0, else 0.01 x` (Maas et al., *Rectifier Nonlinearities*, 2013).
     LeakyRelu,
-    /// `x Φ(x)`, with the normal distribution `Φ(x) = (1 + erf(x / √2)) / 2` (Hendrycks, Gimpel, *Gaussian
-    /// Error Linear Units*, 2016). This is the exact form, not the approximation by tanh.
+    /// `x Φ(x)`, where `Φ(x) = (1 + erf(x / √2)) / 2` is the cumulative distribution function of the standard normal
+    /// distribution (Hendrycks, Gimpel, *Gaussian Error Linear Units*, 2016). This is the exact form, not the
+    /// approximation by tanh.
     Gelu,
     /// `1 / (1 + e^−x)`.
     Sigmoid,

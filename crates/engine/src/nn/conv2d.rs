@@ -11,7 +11,7 @@ use super::{Float, Gradient};
 /// of k × k × c: `y[i, j, f] = b[f] + Σ_{u,v,c} x[i s + u, j s + v, c] w[u, v, c, f]`.
 ///
 /// If the windows are the rows of a matrix X (outputs, k k c), the layer is the affine function `y = X W + b`. Its
-/// gradients are therefore `dW = Xᵀ dy`, `db = Σ dy` and `dX = dy Wᵀ`. Each row of dX is added to dx at the position of
+/// gradients are therefore `dX = dy Wᵀ`, `dW = Xᵀ dy` and `db = Σ dy`. Each row of dX is added to dx at the position of
 /// its window (LeCun et al., *Gradient-Based Learning Applied to Document Recognition*, 1998).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Conv2d<T> {
@@ -125,33 +125,6 @@ impl<T: Float> Conv2d<T> {
         matmul_windows(self.instructions(), windows, [(0, weight.right())], &mut y, start);
     }
 
-    /// `dw += Xᵀ dy` and `db += Σ dy` for one image, with dy (outputs · filters).
-    #[inline(always)]
-    pub(super) fn backward_parameters(
-        &self,
-        x: &[T],
-        dy: &[T],
-        scratch: &mut ConvScratch<T>,
-        gradient: &mut Gradient<T>,
-    ) {
-        let filters = self.filters();
-        let dbias = values_mut(&mut gradient.bias);
-        for dy in dy.chunks_exact(filters) {
-            dbias.iter_mut().zip(dy).for_each(|(sum, &dy)| *sum += dy);
-        }
-        let dy = match &mut scratch.dy {
-            Some(panels) => {
-                panels.fill(matrix(dy, filters));
-                panels.right()
-            }
-            None => Right::row_major(dy, filters).expect("without panels, dy fills whole registers"),
-        };
-        let mut dweight = gradient.weight.view_mut();
-        let values = self.pad(x, &mut scratch.padded);
-        let windows = Windows { values, rows: &self.taps, columns: Some(&self.places) };
-        matmul_windows(self.instructions(), windows, [(0, dy)], &mut dweight, Start::Target);
-    }
-
     /// `dx[i s + u, j s + v, c] = Σ dy[i, j, f] w[u, v, c, f]` for one image, with dy (outputs · filters) and
     /// dx (h · w · c). `transposed` holds the weight of each (u, v), of shape (filters, c), packed into
     /// panels.
@@ -188,6 +161,33 @@ impl<T: Float> Conv2d<T> {
         if padded != input {
             self.read_padded(&scratch.dpadded, dx);
         }
+    }
+
+    /// `dw += Xᵀ dy` and `db += Σ dy` for one image, with dy (outputs · filters).
+    #[inline(always)]
+    pub(super) fn backward_parameters(
+        &self,
+        x: &[T],
+        dy: &[T],
+        scratch: &mut ConvScratch<T>,
+        gradient: &mut Gradient<T>,
+    ) {
+        let filters = self.filters();
+        let dbias = values_mut(&mut gradient.bias);
+        for dy in dy.chunks_exact(filters) {
+            dbias.iter_mut().zip(dy).for_each(|(sum, &dy)| *sum += dy);
+        }
+        let dy = match &mut scratch.dy {
+            Some(panels) => {
+                panels.fill(matrix(dy, filters));
+                panels.right()
+            }
+            None => Right::row_major(dy, filters).expect("without panels, dy fills whole registers"),
+        };
+        let mut dweight = gradient.weight.view_mut();
+        let values = self.pad(x, &mut scratch.padded);
+        let windows = Windows { values, rows: &self.taps, columns: Some(&self.places) };
+        matmul_windows(self.instructions(), windows, [(0, dy)], &mut dweight, Start::Target);
     }
 
     /// Packs the weight of each tap, transposed for [`Self::backward_input`].

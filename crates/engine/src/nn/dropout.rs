@@ -5,7 +5,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use super::Float;
 
 /// During training, sets each value to 0 with probability `rate` and multiplies the others by `1 / (1 −
-/// rate)`. At inference it does nothing (Srivastava et al., *Dropout*, 2014).
+/// rate)` (Srivastava et al., *Dropout*, 2014). At inference, a [`Layer`](super::Layer) copies x to y and dy to dx.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dropout {
     /// Probability of setting a value to 0, in [0, 1).
@@ -63,5 +63,5 @@ impl Dropout {
     }
 }
 
-/// The fractional part of the golden ratio as a fraction of 2⁶⁴. Multiples of it are far apart.
+/// 2⁶⁴ divided by the golden ratio, rounded to an odd number. Multiples of it are far apart.
 const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;

@@ -14,11 +14,11 @@ pub trait Float: ndarray::NdFloat + Default + Vectors {
     /// The value as `f64`.
     fn wide(self) -> f64;
 
-    /// `e^x`, with the same bits on every system. For `f32` it is accurate to one unit in the last place and
-    /// vectorises in a loop.
+    /// `e^x`, with the same bits on every system. For `f32` it vectorises in a loop. It is accurate to one unit in the
+    /// last place from −87 on, and 0 below.
     fn e_to_the(self) -> Self;
 
-    /// `tanh x`, with the same guarantees.
+    /// `tanh x`, with the same bits on every system. For `f32` it vectorises in a loop.
     fn hyperbolic_tangent(self) -> Self;
 
     /// The complementary error function, `1 − 2/√π ∫₀ˣ e^(−t²) dt`.

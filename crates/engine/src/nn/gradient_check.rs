@@ -1,5 +1,5 @@
 use super::layer::values_mut;
-use super::{Batch, Loss, Network, Plan, Pool, Tensor, Workspace};
+use super::{Batch, Loss, NamedTensor, Network, Plan, Pool, Workspace};
 
 /// First step of a central difference: close to the cube root of the `f64` rounding unit, where truncation
 /// and rounding errors are about equal (Press et al., *Numerical Recipes*, section 5.7).
@@ -11,7 +11,7 @@ const CUTS: u32 = 4;
 /// Largest difference between the one-sided slopes of a smooth function, relative to the slope.
 const APART_MAX: f64 = 1e-6;
 
-/// A smaller slope counts as this size. See [`relative_error`].
+/// Lower bound of the magnitude by which an error is divided. See [`relative_error`].
 const SLOPE_MIN: f64 = 1e-4;
 
 /// Rounding error of the difference of two losses, in units in the last place.
@@ -33,9 +33,9 @@ pub fn relative_error(a: f64, n: f64) -> f64 {
 /// the input of a relu is 0 or two values of a pooled square are equal. It is also `None` so close to a kink that
 /// rounding hides the slope.
 ///
-/// If the slopes on both sides are equal, the function is smooth. Otherwise the step is divided by ten. If the function
-/// is smooth, the new slopes differ less, and their mean stays the same. If only the larger step reached across a
-/// nearby kink, the new slopes are equal. At a kink, they differ as before.
+/// If the slopes on both sides agree, the result is their mean. Otherwise the step is divided by ten, up to four times.
+/// For a smooth function, the slopes then differ less, and their mean stays the same. If only the larger step reached
+/// across a nearby kink, the new slopes agree. At a kink, they differ as before.
 pub fn central_difference(at: f64, mut f: impl FnMut(f64) -> f64) -> Option<f64> {
     let mut wider: Option<Slopes> = None;
     for cut in 0..=CUTS {
@@ -93,7 +93,7 @@ pub fn gradient_check(
     batch: Batch<f64>,
     pool: &Pool,
 ) -> Vec<GradientCheck> {
-    let check = |(parameter, _, values): Tensor<f64>| GradientCheck {
+    let check = |(parameter, _, values): NamedTensor<f64>| GradientCheck {
         parameter,
         analytic: vec![0.0; values.len()],
         numerical: vec![None; values.len()],

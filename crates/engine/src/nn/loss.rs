@@ -24,9 +24,10 @@ impl LossKind {
         [("cross_entropy", Self::CrossEntropy), ("mean_squared_error", Self::MeanSquaredError)];
 }
 
-/// The mean loss of a batch, for scores z (n, classes) and labels, with `p = softmax(z)` and the target `t =
+/// The loss of a batch, for scores z (rows, classes) and labels, with `p = softmax(z)` and the target `t =
 /// (1 − ε) onehot(label) + ε/C` (label smoothing: Szegedy et al., *Rethinking the Inception Architecture*,
-/// 2016).
+/// 2016). L is the mean over the n rows of the batch. The functions return sums, because the rows of a batch may be
+/// divided into groups.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Loss {
     /// The loss function.
@@ -45,6 +46,25 @@ impl Loss {
     /// scores.
     pub fn forward<T: Float>(&self, z: ArrayView2<T>, labels: &[u16]) -> f64 {
         rows(&z).zip(labels).map(|(z, &label)| vectorized!(self.row(z, label))).sum()
+    }
+
+    /// `dz = ∂L/∂z` for some rows of a batch of n = `batch_size`, through the softmax, whose Jacobian is `∂p_c/∂z_k =
+    /// p_c (δ_ck − p_k)`:
+    ///
+    /// cross-entropy `(p − t) / n`; mean squared error `p ⊙ (q − q·p)` with `q = 2 (p − t) / (n C)`.
+    ///
+    /// Returns the same as [`Self::forward`].
+    pub fn backward<T: Float>(
+        &self,
+        z: ArrayView2<T>,
+        labels: &[u16],
+        batch_size: usize,
+        mut dz: ArrayViewMut2<T>,
+    ) -> f64 {
+        let n = T::of(batch_size as f64);
+        let scores = rows(&z).zip(labels);
+        let rows = rows_mut(&mut dz).zip(scores);
+        rows.map(|(dz, (z, &label))| vectorized!(self.row_backward(z, dz, label, n))).sum()
     }
 
     #[inline(always)]
@@ -77,25 +97,6 @@ impl Loss {
                     / classes
             }
         }
-    }
-
-    /// `dz = ∂L/∂z` for rows of a batch of `batch_size`, through the softmax, whose Jacobian is `∂p_c/∂z_k =
-    /// p_c (δ_ck − p_k)`:
-    ///
-    /// cross-entropy `(p − t) / n`; mean squared error `p ⊙ (q − q·p)` with `q = 2 (p − t) / (n C)`.
-    ///
-    /// Returns the same as [`Self::forward`].
-    pub fn backward<T: Float>(
-        &self,
-        z: ArrayView2<T>,
-        labels: &[u16],
-        batch_size: usize,
-        mut dz: ArrayViewMut2<T>,
-    ) -> f64 {
-        let n = T::of(batch_size as f64);
-        let scores = rows(&z).zip(labels);
-        let rows = rows_mut(&mut dz).zip(scores);
-        rows.map(|(dz, (z, &label))| vectorized!(self.row_backward(z, dz, label, n))).sum()
     }
 
     /// Writes the gradient of one row of scores and returns its loss.

@@ -1,6 +1,6 @@
 //! The mathematics: layers and their gradients, losses, initialisers, optimisers, schedules.
 //!
-//! A network computes `y = f_L(… f_2(f_1(x)))` and a loss `L(y)`. Backpropagation applies the chain rule from the last
+//! A network computes `y = f_n(… f_2(f_1(x)))` and a loss `L(y)`. Backpropagation applies the chain rule from the last
 //! layer to the first. Each layer turns `dy = ∂L/∂y` into `dx = ∂L/∂x` and the gradients of its own parameters, using
 //! values that its forward pass stored (Rumelhart, Hinton, Williams, *Learning representations by back-propagating
 //! errors*, Nature 323, 1986).
@@ -55,7 +55,7 @@ pub use init::Init;
 pub use kernel::Pool;
 pub use layer::{Layer, LayerKind, LayerSpec};
 pub use loss::{Loss, LossKind, softmax};
-pub use network::{LengthError, Network, ShapeError, Tensor, fitting_layers, kinds, shapes};
+pub use network::{LengthError, NamedTensor, Network, ShapeError, fitting_layers, kinds, shapes};
 pub use optimizer::{Optimizer, OptimizerSpec, clip_scale, square_sum};
 pub use paths::{UnitPath, strongest_paths};
 pub use plan::Plan;

@@ -32,7 +32,7 @@ pub struct LengthError {
 }
 
 /// A tensor of a network: its name as in PyTorch (`0.weight`), its shape, and its values in row-major order.
-pub type Tensor<'a, T> = (String, Vec<usize>, &'a [T]);
+pub type NamedTensor<'a, T> = (String, Vec<usize>, &'a [T]);
 
 /// The input shape of each of `layers`, and the output shape of the last one.
 ///
@@ -101,7 +101,7 @@ impl<T: Float> Network<T> {
     }
 
     /// The trained tensors: weight and bias of each layer that has them.
-    pub fn parameters(&self) -> impl Iterator<Item = Tensor<'_, T>> {
+    pub fn parameters(&self) -> impl Iterator<Item = NamedTensor<'_, T>> {
         self.layers.iter().enumerate().flat_map(|(index, layer)| {
             layer.parameters().into_iter().flat_map(move |(weight, bias)| {
                 [
@@ -113,7 +113,7 @@ impl<T: Float> Network<T> {
     }
 
     /// Tensors that are stored but not trained: the running statistics of `batch_norm`.
-    pub fn buffers(&self) -> impl Iterator<Item = Tensor<'_, T>> {
+    pub fn buffers(&self) -> impl Iterator<Item = NamedTensor<'_, T>> {
         self.layers.iter().enumerate().flat_map(|(index, layer)| {
             let [_, _, mean, variance] = layer.tensors();
             [("running_mean", mean), ("running_var", variance)].into_iter().filter_map(
@@ -123,7 +123,7 @@ impl<T: Float> Network<T> {
     }
 
     /// Parameters and buffers, which together determine the network's function.
-    pub fn tensors(&self) -> impl Iterator<Item = Tensor<'_, T>> {
+    pub fn tensors(&self) -> impl Iterator<Item = NamedTensor<'_, T>> {
         self.parameters().chain(self.buffers())
     }
 
@@ -171,7 +171,7 @@ impl<T: Float> Network<T> {
         }
     }
 
-    /// Copies the parameters of the layers of `other` that fit. See [`fitting_layers`].
+    /// Copies parameters and buffers from each layer of `other` that fits. See [`fitting_layers`].
     pub fn adopt(&mut self, other: &Self) {
         for (to, from) in self.layers.iter_mut().zip(&other.layers) {
             if fit(&(to.name(), to.weight_shape()), &(from.name(), from.weight_shape())) {

@@ -97,7 +97,7 @@ impl OptimizerSpec {
     pub const NAMES: [&'static str; 7] =
         ["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"];
 
-    /// The rule with this name and PyTorch's defaults, except for a momentum of 0.9 instead of 0.
+    /// The rule with this name and PyTorch's defaults, except that `momentum` and `nesterov` have a momentum of 0.9.
     pub fn named(name: &str) -> Option<Self> {
         let (learning_rate, weight_decay) = (1e-3, 0.0);
         let (momentum, betas) = (0.9, [0.9, 0.999]);

@@ -4,7 +4,7 @@ use super::kernel::{PANEL, Panels, fill_panels};
 use super::shape::Window;
 use super::{Conv2d, Dense, Float, Layer, LayerKind};
 
-/// Numbers of rows and columns of [`Panels`] that are not allocated yet.
+/// The numbers of rows and columns of [`Panels`], before they are allocated.
 #[derive(Clone, Copy)]
 pub(super) struct PanelsRoom(pub usize, pub usize);
 

@@ -9,10 +9,10 @@ use super::{Activation, Dropout, Float, LayerKind, PoolingKind, Shape};
 /// If the fraction of nonzero values is below this, a product that skips zeros is faster than a full product.
 pub(super) const SPARSE_MAX: f64 = 0.4;
 
-/// Rows per group of a network without convolution and pooling.
+/// Largest number of rows per group of a network without convolution or pooling.
 const GROUP_ROWS: usize = 64;
 
-/// Groups per batch of images.
+/// Largest number of groups per batch of a network with convolution or pooling.
 const IMAGE_GROUPS: usize = 8;
 
 /// Images that pass through the layers together. There are so few that the values between two layers stay in a core's

@@ -73,6 +73,7 @@ impl Pooling {
                 PoolingKind::Max => {
                     for first in (0..channels).step_by(CHANNELS) {
                         let width = CHANNELS.min(channels - first);
+                        // dy, until the first largest value of the square has received it. Then 0.
                         let mut rest = [T::zero(); CHANNELS];
                         rest[..width].copy_from_slice(&dy[first..first + width]);
                         let y = &y[first..first + width];

@@ -6,8 +6,7 @@ use super::packed::{Packed, PackedDense, numbers_of_packed};
 use super::plan::SPARSE_MAX;
 use super::{Layer, Network, Pool, softmax};
 
-/// Largest number of values of a layer that are held at once. The limit keeps the memory of a prediction from growing
-/// with the number of images.
+/// Limits how many values of a layer are in memory at once, so that memory does not grow with the number of images.
 const NUMBERS: usize = 1 << 18;
 
 /// Largest number of images that pass through the layers together.

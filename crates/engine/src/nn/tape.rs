@@ -117,7 +117,8 @@ impl<T: Float> Tape<T> {
     }
 
     /// A backward pass from `dscores`, the gradient of the scores. It sets [`Self::errors`] and
-    /// [`Self::gradients`]. The tape must record the output error of every layer with parameters.
+    /// [`Self::gradients`]. The `errors_from` of the tape must be at most the index of the first layer with parameters,
+    /// plus one.
     pub fn backward(&mut self, network: &Network<T>, dscores: Array2<T>) {
         self.backward_errors(network, dscores);
         let ends = self.values.iter().zip(&self.errors[1..]).enumerate();

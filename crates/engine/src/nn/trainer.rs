@@ -2,14 +2,14 @@ use super::{Batch, Float, Loss, Network, Optimizer, Pool, StepLoss, Workspace, c
 
 /// A network in training.
 ///
-/// A trainer borrows the network and the optimiser exclusively. Meanwhile the newest weights are in the [`Workspace`],
-/// packed for products. Dropping the trainer writes the weights back to the network, and their state back to the
-/// optimiser.
+/// A trainer borrows the network and the optimiser exclusively. While it exists, the newest weights of a sparse first
+/// layer are only in the [`Workspace`], packed for products. All other layers are updated in the network. Dropping the
+/// trainer writes the weights of the sparse layer back to the network, and their state back to the optimiser.
 pub struct Trainer<'a, T: Float> {
     workspace: &'a mut Workspace<T>,
     network: &'a mut Network<T>,
     optimizer: &'a mut Optimizer<T>,
-    /// Whether the workspace has newer weights than the network.
+    /// Whether a step was taken since the weights were last unpacked.
     is_ahead: bool,
     is_watching: bool,
 }

@@ -7,9 +7,9 @@ use crate::nn::{LayerKind, LayerSpec, Plan, Shape, kinds, shapes};
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cost {
     /// Floating-point operations, counted as if all products were dense. Each weight costs 2 per position and
-    /// image forward, 2 for its gradient, and 2 for the gradient of its input unless that is the image.
-    /// Activations, parameter updates and augmented pixels cost extra. Validation and test are forward passes
-    /// only.
+    /// image forward and 2 for its gradient. It costs 2 for the gradient of its input, except in the first layer
+    /// with parameters. Activations, parameter updates and augmented pixels cost extra. Validation and test are
+    /// forward passes only.
     pub flops: f64,
     /// Bytes of parameters, gradients, optimiser state, and the values of one batch.
     pub memory_bytes: f64,

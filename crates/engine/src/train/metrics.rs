@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 pub struct EpochMetrics {
     /// Number of the epoch, starting at 1.
     pub epoch: u32,
-    /// Mean loss of the training examples, each at the step that trained on it.
+    /// Mean loss of the training examples. Each is measured in its own step, before the update.
     pub train_loss: f64,
-    /// Accuracy on the training examples, each at the step that trained on it.
+    /// Accuracy on the training examples. Each is measured in its own step, before the update.
     pub train_accuracy: f64,
     /// Mean loss of the validation examples after the epoch.
     pub validation_loss: Option<f64>,
@@ -30,7 +30,7 @@ pub struct LayerMetrics {
     pub weight_norm: Option<f64>,
     /// ‖ΔW‖ / ‖W‖.
     pub update_ratio: Option<f64>,
-    /// Fraction of a relu's outputs that were 0 for the whole batch.
+    /// Fraction of a relu's units that were 0 for the whole batch. In an image, a unit is a channel.
     pub dead_fraction: Option<f64>,
 }
 

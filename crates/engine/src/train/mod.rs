@@ -1,7 +1,7 @@
 //! Turns a request into trained weights: the spec, presets, cost, and the training loop.
 //!
-//! Nothing here reads a clock, a disk or the network. [`run`] is a function of the spec, the data and the
-//! initial state, and reports its progress to an [`Observer`].
+//! Nothing here reads a clock or does I/O. [`run`] is a function of the spec, the data and the initial state, and
+//! reports its progress to an [`Observer`].
 
 mod cost;
 mod metrics;

@@ -2,7 +2,7 @@ use super::{CheckpointSpec, NetworkSpec, TrainSpec};
 use crate::data::Augment;
 use crate::nn::{Init, LayerSpec, LossKind, OptimizerSpec, Padding, Schedule};
 
-/// A named network with all its training parameters.
+/// A named network with all its hyperparameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preset {
     /// A small sigmoid network with plain gradient descent, as in the lesson.
@@ -158,7 +158,7 @@ fn five_convolutions(scores: LayerSpec) -> NetworkSpec {
     NetworkSpec { layers }
 }
 
-/// At most half of [`AUGMENT`], for few epochs.
+/// A weaker [`AUGMENT`], for few epochs.
 const LIGHT: Augment =
     Augment { shift_pixels: 1.0, rotate_degrees: 8.0, scale: 0.05, shear: 0.05, elastic: None };
 

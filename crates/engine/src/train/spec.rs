@@ -4,8 +4,8 @@ use super::{Cost, step_bytes};
 use crate::data::{Augment, DatasetShape};
 use crate::nn::{LayerSpec, LossKind, OptimizerSpec, Schedule, Shape};
 
-/// A validated training job with all defaults filled in. It is the whole input of [`run`](super::run) except the data.
-/// Its JSON is a valid request for the same job.
+/// A validated training job with all defaults filled in. With the data and the initial state, it determines the result
+/// of [`run`](super::run). Its JSON is a valid request for the same job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainSpec {
     /// Name of the model to publish.
@@ -32,7 +32,7 @@ pub struct TrainSpec {
     pub train_samples: Option<usize>,
     /// Random changes of the training images.
     pub augment: Option<Augment>,
-    /// ε of label smoothing, from 0 to 1.
+    /// ε of label smoothing, in [0, 1).
     pub label_smoothing: f64,
     /// Largest joint norm of all gradients. `None` means no clipping.
     pub gradient_clip_norm: Option<f64>,

@@ -9,8 +9,8 @@ const SPECK: f32 = 0.03;
 /// A component without a pixel of at least this much ink is noise.
 const SOLID: f32 = 0.5;
 
-/// Pixels of at least this much ink determine the digit's bounding box; fainter ones are blur. It is the
-/// middle of a blurred edge. With this value, 98 % of MNIST's digits span 20 pixels.
+/// Pixels of at least this much ink determine the digit's bounding box; fainter ones are blur. The value lies in
+/// the middle of a blurred edge. With it, 98 % of MNIST's digits span 20 pixels.
 const REACH: f32 = 0.5;
 
 /// A rectangle of pixels, given by its first and last column and row.

@@ -49,8 +49,8 @@ pub fn fit(ink: &Ink, digit: BoundingBox) -> [u8; IMAGE_PIXELS] {
     image
 }
 
-/// The weights for each pixel that the `length` source pixels from `start` are scaled to, and for [`MARGIN`] more on
-/// both sides. A target pixel is the mean over `scale` source pixels, so no source pixel is skipped. If the digit is
+/// Scales the `length` source pixels from `start`. Returns the weights of each target pixel, and of [`MARGIN`] more on
+/// each side. A target pixel is the mean over `scale` source pixels, so no source pixel is skipped. If the digit is
 /// enlarged, a target pixel is the mean over the width of one source pixel, which interpolates.
 fn weights(start: usize, length: usize, scale: f32, end: usize) -> Vec<Weights> {
     let count = box_pixels(length, scale);

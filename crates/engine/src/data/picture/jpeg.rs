@@ -1,6 +1,6 @@
 //! JPEG (ITU-T T.81, annex B): parses the markers before the decoder sees the file. The decoder accepts truncated
-//! files, passes over the pixels as often as the file says, and copies and sorts all other segments. This module
-//! rejects truncated files, limits the number of passes, and removes the other segments.
+//! files, passes over the pixels as often as the file says, and copies and sorts segments that have nothing to do with
+//! pixels. This module rejects truncated files, limits the number of passes, and removes these segments.
 
 use std::ops::Range;
 

@@ -13,7 +13,7 @@ const UNEVEN: f32 = 3.0;
 
 /// Removes uneven light from the grey levels.
 ///
-/// An evenly lit picture is not changed. Neither is one whose variation no smooth surface explains.
+/// An evenly lit picture is not changed. If no smooth surface fits the variation, the picture is not changed either.
 pub fn level(values: &mut [f32], width: usize) {
     let height = values.len() / width;
     let step = (values.len() as f64 / SAMPLES as f64).sqrt().ceil().max(1.0) as usize;

@@ -1,7 +1,7 @@
 use super::super::node::Node;
 
-/// The level of each node, counted from the left. A node is to the right of all its operands. A tree that is used once
-/// moves right, next to its use, because that makes no other edge longer.
+/// The level of each node, counted from the left. A node is to the right of all its operands. A tree moves
+/// right, next to the first use of its root. The edges inside it keep their lengths, and those out of it get shorter.
 pub(super) fn levels(nodes: &[Node]) -> Vec<usize> {
     let mut uses = vec![0usize; nodes.len()];
     nodes.iter().flat_map(|node| &node.inputs).for_each(|&input| uses[input] += 1);

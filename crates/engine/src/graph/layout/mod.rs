@@ -25,7 +25,7 @@ pub(super) struct Item {
     pub(super) kind: Kind,
     pub(super) column: usize,
     pub(super) size: Size,
-    /// Vertical middle of the item. Its horizontal middle is that of its column.
+    /// Vertical middle of the item. Horizontally, an item is centred in its column.
     pub(super) y: f64,
 }
 

@@ -123,7 +123,7 @@ impl Parser {
     pub(super) fn unknown(&self, name: &str) -> GraphError {
         let short = shown(name);
         if self.binding.as_deref() == Some(name) {
-            return self.error(format!("{short} is bound by itself: such a cycle has no value"));
+            return self.error(format!("{short} is defined in terms of itself: such a cycle has no value"));
         }
         if name == LET {
             return self.error("let may only stand at the start of a part");

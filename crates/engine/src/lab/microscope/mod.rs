@@ -9,8 +9,8 @@ use crate::nn::{
     relative_error, strongest_paths,
 };
 
-/// The chain rule for one parameter of a network on one image. `∂L/∂w` is its input times the error of its
-/// output, summed over every use of the parameter.
+/// The chain rule for one parameter of a network on one image. Each use of the parameter contributes the product of its
+/// input and the error of its output. `∂L/∂w` is the sum of these products.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Microscope {
     /// The layer, such as `0.dense`.
@@ -157,7 +157,7 @@ fn unravelled(mut flat: usize, shape: &[usize]) -> Vec<usize> {
 /// Largest number of passes of a central difference.
 const PASSES_MAX: f64 = 10.0;
 
-/// Bytes per value of the list of its strongest paths, whose capacity is a power of two.
+/// Bytes per value for its list of strongest paths. The capacity of a list is a power of two.
 const PATH_LIST_BYTES: f64 = 24.0 + 32.0 * PATHS_SHOWN.next_power_of_two() as f64;
 
 /// The cost of [`microscope`].

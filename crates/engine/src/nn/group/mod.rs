@@ -147,13 +147,13 @@ impl<T: Float> Group<T> {
         }
     }
 
-    /// Adds a chunk to the moments of x of operation `number`, which is a `batch_norm`.
+    /// Adds the inputs of a chunk to the moments of the `batch_norm` at `number`.
     pub fn measure_norm(&mut self, pass: &Pass<T>, number: usize, chunk: Chunk) {
         let (rows, slots) = self.rows(chunk);
         pass.operations[number].norm().measure(rows, slots[number].value.of(chunk));
     }
 
-    /// Adds a chunk to the gradient sums of operation `number`, a `batch_norm`, after its dy is known.
+    /// Adds a chunk to the gradient sums of the `batch_norm` at `number`. Its dy must be known.
     pub fn measure_gradient(&mut self, pass: &Pass<T>, number: usize, chunk: Chunk) {
         let (rows, slots) = self.rows(chunk);
         let (input, output) = (&slots[number], &slots[number + 1]);

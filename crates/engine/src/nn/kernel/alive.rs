@@ -10,7 +10,7 @@ struct Alive<T> {
     dy: T,
 }
 
-/// For each filter, the nonzero gradients of some images.
+/// For each filter, the nonzero gradients of some images. A gradient is alive if it is not 0.
 #[derive(Clone, Debug)]
 pub struct AliveLists<T> {
     capacity: usize,

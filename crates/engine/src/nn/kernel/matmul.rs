@@ -113,7 +113,8 @@ pub fn matmul_windows<'a, T: Float>(
 const FACTORS_MAX: usize = 32;
 
 /// # Safety
-/// Each `a` must have the target's rows × the rows of its `b` elements, at its row and column offsets.
+/// Each `a` must be readable at the sum of each of its row offsets and each of its column offsets. It has as many rows
+/// as the target, and as many columns as its `b` has rows.
 unsafe fn sum<'a, T: Float>(
     instructions: Instructions,
     factors: impl Iterator<Item = Factors<'a, T>>,

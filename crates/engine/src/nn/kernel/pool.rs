@@ -4,14 +4,14 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering:
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-/// How often a waiting thread checks its condition before it yields. This takes about five microseconds.
+/// How many times a waiting thread checks its condition before it yields. This takes about five microseconds.
 const SPINS: u32 = 256;
 
-/// How often a waiting thread yields before it sleeps. Waking a sleeping thread costs about ten microseconds. If the
-/// thread that it waits for has no core, only yielding helps.
+/// How many times a waiting thread yields before it sleeps. Waking a sleeping thread costs about ten microseconds. If
+/// the thread that it waits for has no core, only yielding helps.
 const YIELDS: u32 = 32;
 
-/// A fixed set of threads that work on one loop at a time, including the caller's.
+/// A fixed set of threads, the caller's among them, that work on one loop at a time.
 ///
 /// Tasks are claimed one by one from a counter, so a thread that the system has suspended doesn't hold up the
 /// others. Which thread runs a task doesn't affect the result. Between loops the threads spin briefly and

@@ -38,7 +38,7 @@ trait InPanels<T> {
     -> usize;
 }
 
-/// Computes all `panels` of `product`. If possible, it combines so many panels that their sums fill eight registers,
+/// Computes all `panels` of `product`. If possible, it computes enough panels at once to keep eight registers of sums,
 /// which hides the latency of a multiply-add.
 ///
 /// # Safety

@@ -75,7 +75,7 @@ pub enum Start<'a, T> {
     Zero,
     /// The current value of the target.
     Target,
-    /// The same row for each row, with as many columns as the target.
+    /// This row, for every row of the target. Its length is the number of columns.
     Row(&'a [T]),
 }
 
@@ -88,8 +88,9 @@ pub(super) struct Product<'a, T> {
 
 impl<'a, T> Product<'a, T> {
     /// # Safety
-    /// Each `a` must have its elements, each `b` the columns of the target, and the target must not overlap
-    /// them.
+    /// Each `a` must be readable at the sum of each of its row offsets and each of its column offsets. It has as many
+    /// rows as the target, and as many columns as its `b` has rows. Each `b` must have the columns of the target. The
+    /// target must not overlap `a` or `b`.
     pub unsafe fn new(target: &'a Target<'a, T>, factors: &'a [Factors<'a, T>], start: Start<'a, T>) -> Self {
         if let Start::Row(row) = start {
             assert_eq!(row.len(), target.columns, "length of the initial row");

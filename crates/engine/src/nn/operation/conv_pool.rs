@@ -15,8 +15,8 @@ use crate::nn::shape::Window;
 use crate::nn::{Float, Network};
 
 /// A `conv2d`, `relu` and max-pool of 2×2, fused. Only the largest of the four outputs of a square is used, and only if
-/// it is above 0. The others are never written. Their gradient is 0, and the backward pass skips it. This takes an
-/// eighth of the operations and has the same result.
+/// it is above 0. The others are never written. Their gradient is 0, and the backward pass skips it. This takes
+/// about an eighth of its operations and has the same result.
 pub(in crate::nn) struct ConvPool<T> {
     layer: usize,
     windows: PooledWindows,

@@ -9,7 +9,7 @@ use crate::nn::packed::PackedDense;
 use crate::nn::rows::{all, matrix_mut};
 use crate::nn::{Float, Gradient};
 
-/// The parts of an operation with parameters that its gradient and its update need.
+/// What the gradient sum and the update need from an operation with parameters.
 pub(in crate::nn) struct Trained<'a, T> {
     /// Index of the operation.
     pub number: usize,

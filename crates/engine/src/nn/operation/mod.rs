@@ -46,8 +46,8 @@ pub(super) enum Operation<T> {
     Single(SingleLayer<T>),
 }
 
-/// Number of elements that the operation holds. `states` is the number of optimiser tensors per weight, which only a
-/// sparse layer keeps.
+/// Number of elements that the operation holds. `states` is the number of optimiser tensors per weight. Only a sparse
+/// layer keeps them itself.
 pub(super) fn numbers_of<T: Float>(plan: &Plan, number: usize, states: usize) -> f64 {
     let op = &plan.ops[number];
     match op.kind {
@@ -223,7 +223,7 @@ const NORM: &str = "the operation must begin with a batch_norm";
 /// The dense layer at `index` of the network that the workspace was created for.
 ///
 /// # Panics
-/// If the layer is of another kind. The next two functions do the same.
+/// If the layer is of another kind.
 fn dense<T: Float>(network: &Network<T>, index: usize) -> &Dense<T> {
     match &network.layers()[index] {
         Layer::Dense(dense) => dense,
@@ -231,6 +231,7 @@ fn dense<T: Float>(network: &Network<T>, index: usize) -> &Dense<T> {
     }
 }
 
+/// The convolution at `index`, under the conditions of [`dense()`].
 fn conv2d<T: Float>(network: &Network<T>, index: usize) -> &Conv2d<T> {
     match &network.layers()[index] {
         Layer::Conv2d(conv) => conv,
@@ -238,6 +239,7 @@ fn conv2d<T: Float>(network: &Network<T>, index: usize) -> &Conv2d<T> {
     }
 }
 
+/// The `batch_norm` at `index`, under the conditions of [`dense()`].
 fn batch_norm<T: Float>(network: &Network<T>, index: usize) -> &BatchNorm<T> {
     match &network.layers()[index] {
         Layer::BatchNorm(norm) => norm,

@@ -118,8 +118,8 @@ impl<T: Float> Workspace<T> {
         self.pass(network, loss, batch, false, pool)
     }
 
-    /// Loss and accuracy on a batch of any size, at inference. `go_on` is called every few hundred images. If it
-    /// returns false, the result is `None`.
+    /// Loss and accuracy on a batch of any size, at inference. `go_on` is called before every part of the size that the
+    /// workspace is planned for. If it returns false, the result is `None`.
     pub fn evaluate(
         &mut self,
         network: &Network<T>,
@@ -199,21 +199,21 @@ impl<T: Float> Workspace<T> {
         self.operations[number.expect("every layer belongs to an operation")].pack_one(network, row, column);
     }
 
-    /// Writes weights back to `network` if only the workspace has updated them since [`Self::pack`].
+    /// Writes the weights of a sparse first layer back to `network`.
     pub(super) fn unpack(&self, network: &mut Network<T>) {
         if let Some(Operation::SparseDense(sparse)) = self.operations.first() {
             sparse.unpack(network);
         }
     }
 
-    /// Packs the optimiser's state of weights that only the workspace updates.
+    /// Packs the optimiser's state for the weights of a sparse first layer.
     pub(super) fn pack_states(&mut self, optimizer: &mut Optimizer<T>) {
         if let Some(Operation::SparseDense(sparse)) = self.operations.first_mut() {
             sparse.pack_states(optimizer.first_state_mut());
         }
     }
 
-    /// Unpacks the optimiser's state.
+    /// Writes the optimiser's state for these weights back to `optimizer`.
     pub(super) fn unpack_states(&self, optimizer: &mut Optimizer<T>) {
         if let Some(Operation::SparseDense(sparse)) = self.operations.first() {
             sparse.unpack_states(optimizer.first_state_mut());

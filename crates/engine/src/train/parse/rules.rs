@@ -5,8 +5,8 @@ use crate::nn::{OptimizerSpec, Schedule};
 /// ε must not become 0 in `f32`.
 const EPS: Interval = Interval::from(f32::MIN_POSITIVE as f64).to(1.0);
 
-/// The optimiser that the request names, with its defaults. If it names none, the optimiser of the preset. Fields of
-/// the request override both.
+/// The optimiser that the request names, with its defaults, or the optimiser of the preset if it names none. Fields of
+/// the request override either.
 pub(super) fn optimizer(fields: &mut Fields, preset: OptimizerSpec) -> OptimizerSpec {
     let Some(mut fields) = fields.object("optimizer") else { return preset };
     let default = match fields.string("type") {
@@ -64,8 +64,8 @@ fn set<T>(field: &mut T, value: Option<T>) {
 
 const SCHEDULE_TYPES: [&str; 4] = ["constant", "step", "cosine", "one_cycle"];
 
-/// The schedule that the request names, with its defaults. If it names none, the schedule of the preset. Fields of the
-/// request override both.
+/// The schedule that the request names, with its defaults, or the schedule of the preset if it names none. Fields of
+/// the request override either.
 pub(super) fn schedule(fields: &mut Fields, preset: Schedule, epochs: u32) -> Schedule {
     let Some(mut fields) = fields.object("schedule") else { return preset };
     let none = 0.0;
@@ -101,8 +101,8 @@ pub(super) fn schedule(fields: &mut Fields, preset: Schedule, epochs: u32) -> Sc
     schedule
 }
 
-/// The augmentation in the request. Absent fields in it mean no change. If `augment` itself is absent, the augmentation
-/// of the preset. If it is null, none.
+/// The augmentation in the request. Absent fields in it mean no change. Without `augment`, the result is the
+/// augmentation of the preset. If `augment` is null, the result is `None`.
 pub(super) fn augment(fields: &mut Fields, preset: Option<Augment>) -> Option<Augment> {
     let is_null = fields.is_null("augment");
     let Some(mut fields) = fields.object("augment") else { return if is_null { None } else { preset } };

@@ -11,13 +11,15 @@ pub trait Observer {
     /// Called before the first step, with the bytes that the workspace of a step allocates.
     fn begin(&mut self, _workspace_bytes: usize) {}
 
-    /// Called after every step. Returning `false` stops the run.
+    /// Called after every step. Returning `false` stops the run if it can resume from this step. It can't once the
+    /// layer metrics of the epoch have been computed. The answer is then ignored, until the first step of the next
+    /// epoch.
     fn step(&mut self, _report: &StepReport) -> bool {
         true
     }
 
-    /// Called after every step except the last of an epoch. Returning `true` requests a call of
-    /// [`Self::checkpoint`].
+    /// Called after every step that doesn't stop the run. Returning `true` requests a call of [`Self::checkpoint`]. It
+    /// is ignored once the layer metrics of the epoch have been computed.
     fn is_checkpoint_due(&self) -> bool {
         false
     }

@@ -23,7 +23,7 @@ pub trait Kernel<T> {
     unsafe fn run<V: Simd<Number = T>>(self);
 }
 
-/// A register of numbers, of the width of an instruction set.
+/// A vector register, as wide as its instruction set allows.
 ///
 /// # Safety
 /// The functions of an implementation may only run on a processor that has its vector instructions. They must be
