@@ -194,7 +194,7 @@ impl App {
         }
     }
 
-    /// Returns the operations on jobs, models and predictions.
+    /// Returns the operations on jobs, models, predictions, data sets and the lab.
     pub fn service(&self) -> &Service {
         &self.shared.service
     }

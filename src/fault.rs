@@ -2,7 +2,7 @@
 //! without debug assertions have none.
 //!
 //! There is a point before or after each step that must survive a crash. Tests arm one by name, start the
-//! server again and check that nothing is lost. The idea is that of <https://docs.rs/fail>.
+//! server again and check that nothing is lost. The idea comes from <https://docs.rs/fail>.
 
 use std::str::FromStr;
 

@@ -128,8 +128,7 @@ impl FolderError {
             Self::CutRestore(_) => Some("run chainrule restore again: it starts over".to_owned()),
             Self::Database { source: StoreError::Newer { .. } | StoreError::Older, .. } => None,
             Self::Database { source, .. } if source.is_busy() => Some(
-                "a process that is stopped, or another program, has it locked: continue it or end it"
-                    .to_owned(),
+                "a suspended process or another program has it locked; resume or end that process".to_owned(),
             ),
             Self::Database { path, source } if source.is_denied() && !path.is_dir() => {
                 Some(ownership_hint(path))
@@ -139,7 +138,7 @@ impl FolderError {
                 path.display()
             )),
             Self::Database { path, .. } => Some(format!(
-                "if {} is no chainrule database, move it away or name another folder with --data-dir",
+                "if {} is not a chainrule database, move it away or name another folder with --data-dir",
                 path.display()
             )),
             Self::Shared(_) | Self::Blobs(_) => None,
@@ -312,7 +311,7 @@ fn make_folder(folder: &Path) -> std::io::Result<()> {
     folder.ancestors().skip(1).take(missing).try_for_each(sync_names)
 }
 
-/// Flushes a folder, so that files created, renamed or removed in it stay so after a power cut.
+/// Flushes a folder, so that names created, changed or removed in it survive a power cut.
 ///
 /// # Errors
 /// Returns an error if the folder can't be opened or flushed.

@@ -7,8 +7,8 @@ use crate::fault::{self, Point};
 use crate::job::{BlobKey, JobId, JobState};
 use crate::store::{BlobRow, JobStanding, Store, StoreError};
 
-/// All stored files and all rows that name blobs, at one moment. Files are listed before rows are read. So
-/// a file whose row is not written yet belongs to a job that still runs.
+/// The stored files, and the rows that name blobs. The files are listed before the rows are read. So a file
+/// whose row is not written yet belongs to a job that is still running.
 #[derive(Debug)]
 pub struct Inventory {
     /// The rows that name a blob.
@@ -79,7 +79,7 @@ impl Inventory {
 /// no other server uses the folder.
 ///
 /// # Errors
-/// Returns an error if the files or the rows can't be read.
+/// Returns an error if the files or the rows can't be read, or if a file can't be deleted.
 pub async fn sweep(store: &Store, blobs: &Blobs, is_alone: bool) -> Result<u64, InventoryError> {
     let inventory = Inventory::take(store, blobs).await?;
     let mut swept = 0;

@@ -192,7 +192,7 @@ pub struct Job {
     pub model: String,
     /// The validated specification.
     pub spec: TrainSpec,
-    /// How often a worker has claimed the job. Every write of a worker carries its attempt.
+    /// How many times workers have claimed the job. Every write of a worker carries its attempt.
     pub attempt: u32,
     /// The progress at the last write of a worker.
     pub progress: Progress,
@@ -247,7 +247,7 @@ impl Progress {
 /// A state of training that a job can resume from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Checkpoint {
-    /// The epoch that the checkpoint was made in or after.
+    /// The epoch during which, or at whose end, the checkpoint was made.
     pub epoch: u32,
     /// Training steps that it contains.
     pub step: u64,

@@ -74,7 +74,7 @@ pub enum ModelSource {
     Job,
     /// A client uploaded it.
     Upload,
-    /// It was copied from another server.
+    /// It was imported from another server or framework.
     Import,
 }
 

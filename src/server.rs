@@ -42,7 +42,7 @@ impl Server {
         let address = config.listen;
         raise_file_limit();
         if let Some(exposure) = config.exposure() {
-            tracing::warn!("{exposure}; see docs/reliability.md, who may ask");
+            tracing::warn!("{exposure}; see \"Who may ask\" in docs/reliability.md");
         }
         let listener =
             TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })?;

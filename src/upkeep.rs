@@ -165,7 +165,7 @@ impl Upkeep {
                     Ok(()) => removed += 1,
                     Err(OperationError::UnknownJob(_) | OperationError::JobNotEnded { .. }) => {}
                     Err(OperationError::Store(error)) if error.is_transient() => return Err(error.into()),
-                    Err(error) => tracing::error!(job = %id, %error, "a job is kept that can't be read"),
+                    Err(error) => tracing::error!(job = %id, %error, "a job that can't be read is kept"),
                 }
             }
         }
@@ -196,8 +196,7 @@ impl Upkeep {
     }
 }
 
-/// Returns the number of observations since the last call, which is 1. The known-bad twin computes it from
-/// the wall clock.
+/// Returns how many observations to count: 1. The known-bad twin computes the number from the wall clock.
 fn looks_since(last: &mut Timestamp, tick: Duration) -> u32 {
     if !fault::has(InjectedFault::WallClock) {
         return 1;

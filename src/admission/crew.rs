@@ -40,7 +40,7 @@ impl Crew {
     pub fn run(&self, task: impl FnOnce() + Send + 'static) {
         let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(tasks) = &*tasks {
-            // Sending fails only if all threads have ended, which `dismiss` alone causes.
+            // Sending can't fail: the threads end only after `dismiss` has taken the sender.
             let _ = tasks.send(Box::new(task));
         }
     }

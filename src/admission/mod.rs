@@ -63,7 +63,7 @@ pub enum Refusal {
     #[error("no place in the lane {0} became free in time")]
     LaneSlow(Lane),
     /// The request needs more memory than one request can ever have.
-    #[error("it would take {bytes} bytes of memory, this server gives {max} to one request")]
+    #[error("the request needs {bytes} bytes of memory; the limit of a request is {max}")]
     TooLarge {
         /// Bytes that the request needs.
         bytes: usize,

@@ -156,7 +156,8 @@ impl Share {
         Charge { share: Arc::clone(self), peer, purpose, amount: 0 }
     }
 
-    /// Returns a future that completes when at least `FREED_BYTES_MIN` are released.
+    /// Returns a future that completes at the next single release of at least `FREED_BYTES_MIN`. Smaller
+    /// releases do not add up.
     pub fn freed(&self) -> Notified<'_> {
         self.freed.notified()
     }

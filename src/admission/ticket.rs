@@ -29,7 +29,7 @@ pub struct Stop<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WorkError {
     /// The work panicked, or the server is stopping.
-    #[error("the work panicked, or the server stops")]
+    #[error("the work panicked, or the server is stopping")]
     Lost,
 }
 

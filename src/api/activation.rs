@@ -34,7 +34,7 @@ pub struct ActivationCurve {
     pub points: Vec<CurvePoint>,
     /// Where the derivative is close to 0, so that almost no gradient flows back.
     pub saturation: Saturation,
-    /// A remark on the function, or null.
+    /// A remark on the function.
     pub note: &'static str,
 }
 

@@ -16,12 +16,12 @@ pub struct GraphRequest {
     pub inputs: Option<BTreeMap<String, f64>>,
 }
 
-/// A differentiated expression: its nodes, the gradient by each input, and the paths of the gradient.
+/// A differentiated expression: its nodes, its gradient, and the paths of the gradient.
 #[derive(Serialize, ToSchema)]
 pub struct Graph {
     /// The value of the expression.
     pub value: f64,
-    /// The derivative of the value by each input.
+    /// The derivative of the value with respect to each input.
     pub gradients: BTreeMap<String, f64>,
     /// Every node: the inputs in order of their names, then constants and operations as they are made.
     pub nodes: Vec<GraphNode>,
@@ -31,7 +31,7 @@ pub struct Graph {
     pub paths: BTreeMap<String, Vec<GraphPath>>,
     /// The number of paths from each input.
     pub path_counts: BTreeMap<String, f64>,
-    /// The derivative by each input as a central difference; null if no two step sizes agree.
+    /// The derivative with respect to each input, as a central difference; null if no two step sizes agree.
     pub numerical: BTreeMap<String, Option<f64>>,
     /// The largest `|a − n| / max(|a|, |n|, 10⁻⁴)` of a gradient and its central difference; null if there is
     /// no central difference.
@@ -55,9 +55,11 @@ pub struct GraphNode {
     pub inputs: Vec<usize>,
     /// The value.
     pub value: f64,
-    /// The derivative of the expression by this value; null if it does not exist and is not needed.
+    /// The derivative of the expression with respect to this value; null if it does not exist and is not
+    /// needed.
     pub gradient: Option<f64>,
-    /// The derivative of this value by each of `inputs`; null if it does not exist and is not needed.
+    /// The derivative of this value with respect to each of `inputs`; null if it does not exist and is not
+    /// needed.
     pub local: Vec<Option<f64>>,
 }
 
@@ -92,7 +94,7 @@ pub enum GraphOperation {
 pub struct GraphPath {
     /// The nodes of the path, from the input to the output.
     pub nodes: Vec<usize>,
-    /// The derivative of each node by the node before it on the path, from the second node on.
+    /// From the second node of the path: the derivative of each node with respect to the node before it.
     pub factors: Vec<f64>,
     /// The product of the factors; null if it overflows.
     pub product: Option<f64>,
@@ -103,11 +105,11 @@ pub struct GraphPath {
 pub struct GraphStep {
     /// The node whose gradient flows back.
     pub node: usize,
-    /// The derivative of the expression by that node.
+    /// The derivative of the expression with respect to that node.
     pub upstream: f64,
     /// The operand that receives the product.
     pub input: usize,
-    /// The derivative of the node by that operand.
+    /// The derivative of the node with respect to that operand.
     pub local: f64,
     /// `upstream · local`.
     pub product: f64,

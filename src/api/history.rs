@@ -95,7 +95,7 @@ pub struct Finding {
 /// The data of an event called `state`: a change of the job's state.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub struct StateEvent {
-    /// How often a worker had claimed the job.
+    /// How many times workers had claimed the job.
     pub attempt: u32,
     /// The new state.
     pub state: JobState,

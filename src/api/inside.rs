@@ -229,7 +229,7 @@ pub struct PathStep {
     pub unit: Vec<usize>,
     /// The value.
     pub value: f64,
-    /// The derivative of the value by the previous value on the path.
+    /// The derivative of the value with respect to the previous value on the path.
     pub local: f64,
 }
 

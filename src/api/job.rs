@@ -17,7 +17,7 @@ pub struct Job {
     pub model: String,
     /// The specification, with all defaults filled in.
     pub spec: TrainSpec,
-    /// How often a worker has claimed the job.
+    /// How many times workers have claimed the job.
     pub attempt: u32,
     /// Progress of the job.
     pub progress: Progress,
@@ -153,7 +153,7 @@ pub struct JobList {
 /// A state of training that a job can resume from.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Checkpoint {
-    /// The epoch that the checkpoint was made in or after.
+    /// The epoch during which, or at whose end, the checkpoint was made.
     pub epoch: u32,
     /// Training steps that it contains.
     pub step: u64,

@@ -17,7 +17,7 @@ pub struct Ready {
     pub status: &'static str,
     /// The version of the server.
     pub version: &'static str,
-    /// A warning for the operator, or null.
+    /// A warning for the operator. It is absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub warning: Option<String>,

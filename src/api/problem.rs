@@ -88,7 +88,7 @@ codes! {
         EmptyBody "empty_body" "The body is empty.",
         InvalidAlias "invalid_alias" "The alias in the path is not a valid name.",
         InvalidHost "invalid_host" "The Host header is missing, repeated or invalid.",
-        InvalidIdempotencyKey "invalid_idempotency_key" "Idempotency-Key is repeated, or is not 1 to 255 visible ASCII characters.",
+        InvalidIdempotencyKey "invalid_idempotency_key" "Idempotency-Key is repeated, or is not 1 to 255 printable ASCII characters.",
         InvalidJobId "invalid_job_id" "The job id in the path is not a UUID.",
         InvalidJson "invalid_json" "The body is not JSON.",
         InvalidLastEventId "invalid_last_event_id" "Last-Event-ID is not the id of an event of this job.",
@@ -126,7 +126,7 @@ codes! {
         JobNotStopped "job_not_stopped" "The job neither failed nor was cancelled.",
         ModelAliased "model_aliased" "An alias refers to this version.",
         ModelNeeded "model_needed" "A job that has not ended starts from this version.",
-        TooManyAliases "too_many_aliases" "The model has the largest number of aliases.",
+        TooManyAliases "too_many_aliases" "The model already has the maximum number of aliases.",
     }
     413 {
         BodyTooLarge "body_too_large" "The body is larger than the server accepts.",
@@ -141,7 +141,7 @@ codes! {
     422 {
         BlankPicture "blank_picture" "The picture is blank.",
         IdempotencyKeyReused "idempotency_key_reused" "This client has sent the Idempotency-Key with another body.",
-        InvalidImageSize "invalid_image_size" "The length of the body is not that of whole images, or there are too many.",
+        InvalidImageSize "invalid_image_size" "The body is not a whole number of images, or has too many.",
         InvalidPicture "invalid_picture" "The picture can't be decoded, or does not have the required size.",
         InvalidQuery "invalid_query" "A parameter of the query is unknown, repeated or invalid.",
         InvalidRequest "invalid_request" "Fields of the body are invalid; errors lists each of them.",
@@ -174,10 +174,10 @@ codes! {
         TooManyBytes "too_many_bytes" "Other requests hold too much of the memory.",
         TooManyConnections "too_many_connections" "This client, or all clients together, have too many connections.",
         TooManyStreams "too_many_streams" "This client, or all clients together, have too many event streams.",
-        TooManyWaits "too_many_waits" "Too many requests of this client, or of all clients, wait for jobs.",
+        TooManyWaits "too_many_waits" "This client, or all clients together, have too many requests that wait for jobs.",
     }
     507 {
-        DiskFull "disk_full" "The disk of the server is full, read-only or fails.",
+        DiskFull "disk_full" "The disk of the server is full, read-only or failing.",
     }
 }
 

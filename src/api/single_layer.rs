@@ -107,7 +107,7 @@ pub struct ConvolutionRequest {
 #[derive(ToSchema)]
 #[serde(untagged)]
 pub enum Border {
-    /// `valid` adds none. `same` adds as many as make the output as large as the image if the stride is 1.
+    /// `valid` adds none. With `same` and a stride of 1, the output is as large as the image.
     Named(Padding),
     /// The number of zeros on each side.
     Zeros(#[schema(inline)] u8),

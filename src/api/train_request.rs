@@ -194,7 +194,7 @@ pub struct OptimizerRequest {
     /// α of `rmsprop`.
     #[schema(minimum = 0, exclusive_maximum = 1, default = json!(0.99))]
     pub alpha: Option<f64>,
-    /// Of `rmsprop`: whether to use the variance instead of the mean square.
+    /// For `rmsprop`: whether to use the variance instead of the mean square.
     #[schema(default = false)]
     pub centered: Option<bool>,
     /// β₁, β₂ of `adam` and `adamw`, each at least 0 and below 1.
@@ -214,7 +214,7 @@ pub enum OptimizerKind {
     Nesterov,
     /// `s ← s + g²`, `w ← w − η / (1 + (t − 1) δ) · g / (√s + ε)`.
     Adagrad,
-    /// `s ← α s + (1 − α) g²`, `w ← w − η g / (√s + ε)`.
+    /// `s ← α s + (1 − α) g²`, `u = g / (√s + ε)`, `v ← μ v + u`, `w ← w − η v`.
     Rmsprop,
     /// Running means of the gradient and of its square.
     Adam,
@@ -233,19 +233,19 @@ pub struct ScheduleRequest {
     /// Epochs in which the rate first rises to the start of the schedule; at most the epochs of the job.
     #[schema(minimum = 0, default = json!(0.0))]
     pub warmup_epochs: Option<f64>,
-    /// Epochs between two changes of the rate, of `step`; by default a third of the job's.
+    /// For `step`: epochs between two changes of the rate; by default a third of the epochs of the job.
     #[schema(minimum = 1, maximum = 4_294_967_295u32)]
     pub step_size: Option<u32>,
-    /// Factor from one rate to the next, of `step`.
+    /// For `step`: the factor from one rate to the next.
     #[schema(exclusive_minimum = 0, maximum = 1, default = json!(0.1))]
     pub gamma: Option<f64>,
-    /// Fraction of the steps in which the rate rises, of `one_cycle`.
+    /// For `one_cycle`: the fraction of the steps in which the rate rises.
     #[schema(minimum = 0, maximum = 1, default = json!(0.3))]
     pub pct_start: Option<f64>,
-    /// The highest rate divided by the rate of the first step, of `one_cycle`.
+    /// For `one_cycle`: the highest rate divided by the rate of the first step.
     #[schema(minimum = 1, maximum = 1e12, default = json!(25.0))]
     pub div_factor: Option<f64>,
-    /// The rate of the first step divided by the rate of the last step, of `one_cycle`.
+    /// For `one_cycle`: the rate of the first step divided by the rate of the last step.
     #[schema(minimum = 1, maximum = 1e12, default = json!(10000.0))]
     pub final_div_factor: Option<f64>,
 }

@@ -48,7 +48,7 @@ pub enum BackupError {
     #[error("{} is part of the data folder", .0.display())]
     Own(PathBuf),
     /// Another process is writing this backup.
-    #[error("another backup writes {}", .0.display())]
+    #[error("another backup is writing {}", .0.display())]
     UnderWay(PathBuf),
     /// The file of a model is damaged or missing.
     #[error("{owner} can't be backed up: {source}")]
@@ -59,7 +59,7 @@ pub enum BackupError {
         source: BlobError,
     },
     /// Every try was interrupted by the deletion of a model.
-    #[error("models were deleted while they were copied, at each try")]
+    #[error("models were deleted during every attempt to copy them")]
     Restless,
     /// The database or the restored folder does not pass its check.
     #[error("{what} is not sound: {finding}")]
@@ -118,7 +118,7 @@ fn file_error(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::
     move |source| BackupError::File { what, path, source }
 }
 
-/// Flushes a folder, so that files created, renamed or removed in it stay so after a power cut.
+/// Flushes a folder, so that names created, changed or removed in it survive a power cut.
 fn sync_folder(path: &Path) -> Result<(), BackupError> {
     sync_names(path).map_err(file_error("can't sync", path))
 }

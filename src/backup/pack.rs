@@ -18,7 +18,7 @@ const ROWS: [&str; 3] = [DATABASE, "chainrule.db-wal", "chainrule.db-shm"];
 /// A block of a tar, <https://pubs.opengroup.org/onlinepubs/9799919799/utilities/pax.html>.
 const PADDING: [u8; 512] = [0; 512];
 
-/// How often a backup is tried if models are deleted while it is being written.
+/// How many times a backup is tried if models are deleted while it is being written.
 const TRIES: u32 = 3;
 
 /// Writes a backup of `folder` to `file`. Servers may use the folder at the same time. An existing file is

@@ -68,8 +68,8 @@ fn be_empty(folder: &Path) -> Result<(), BackupError> {
     }
 }
 
-/// Renames a database that has its final name already back to its partial name. Then the folder is not a data
-/// folder.
+/// Renames the database back to its partial name, if it already has its final one. Then the folder is not a
+/// data folder.
 fn take_back_name(folder: &Path) -> Result<(), BackupError> {
     let (name, partial) = (folder.join(DATABASE), folder.join(DATABASE_PARTIAL));
     match std::fs::rename(&name, &partial) {

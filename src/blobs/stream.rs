@@ -43,7 +43,7 @@ impl Blobs {
             let part = begin..blob.size_bytes.min(begin + PART);
             digesting.update(&self.store.get_range(&key, part).await.map_err(unreadable)?);
             if !go_on() {
-                return Err(std::io::Error::other("it was not read to its end").into());
+                return Err(std::io::Error::other("the verification was stopped").into());
             }
         }
         match blob.compare(digesting.finish()) {

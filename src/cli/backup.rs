@@ -39,7 +39,8 @@ pub async fn run(args: BackupArgs, output: Output) -> Result<(), CliError> {
     if args.file.as_os_str() == "-" {
         return Err(CliError::Usage {
             what: "a backup can't be written to standard output".to_owned(),
-            hint: "name a file: it gets its name once it is whole, and a pipe can be cut".to_owned(),
+            hint: "name a file: it is renamed into place once it is complete, but a pipe can end early"
+                .to_owned(),
         });
     }
     let folder = Folder::beside(&args.folder.data_dir).await?;

@@ -182,7 +182,7 @@ fn verdict(example: &Example, prediction: &Prediction, is_colored: bool) -> Stri
     format!("{}, {:.1} %, {verdict}", prediction.class, prediction.confidence * 100.0)
 }
 
-/// Returns the text of [`verdict`], padded to the width of a drawn digit.
+/// Returns a short form of [`verdict`], padded to the width of a drawn digit.
 fn caption(example: &Example, prediction: &Prediction, is_colored: bool) -> String {
     let is_right = is_right(example, prediction);
     let word = if is_right { "right" } else { "wrong" };

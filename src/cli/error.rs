@@ -180,7 +180,7 @@ impl CliError {
 
 const NO_SERVER_HINT: &str = "start one with: chainrule serve; or name another with --server URL";
 
-/// Converts clap's paragraphs about a command line that can't be parsed to two lines.
+/// Shortens clap's message about an invalid command line to two lines.
 impl From<clap::Error> for CliError {
     fn from(error: clap::Error) -> Self {
         let text = error.render().to_string();
@@ -202,7 +202,8 @@ fn wrong_value(error: &clap::Error) -> Option<String> {
     let source = std::error::Error::source(error)?;
     if let Some(number) = source.downcast_ref::<ParseIntError>() {
         let wanted = match number.kind() {
-            IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "a whole number that is not as large",
+            IntErrorKind::PosOverflow => "a smaller whole number",
+            IntErrorKind::NegOverflow => "a larger whole number",
             _ => "a whole number",
         };
         return Some(format!("{argument} must be {wanted}, not {value:?}"));

@@ -40,8 +40,8 @@ impl From<BackupError> for CliError {
     }
 }
 
-const SHARED_HINT: &str = "stop the servers on it first, since a repair must be alone; a check without --repair can run next to them";
+const SHARED_HINT: &str = "stop the servers on it first: a repair needs the folder to itself; a check without --repair can run next to them";
 
 const UNSOUND_HINT: &str = "see what can be done with: chainrule check --data-dir FOLDER";
 
-const NOT_EMPTY_HINT: &str = "restore into a new folder, or move what is in it away";
+const NOT_EMPTY_HINT: &str = "restore into a new folder, or move its contents elsewhere";

@@ -43,7 +43,7 @@ const BAR_WIDTH: usize = 14;
 /// How many epochs the sparkline shows.
 const SPARKLINE: usize = 8;
 
-/// From this width of a terminal on, in columns, the step and the sparkline are shown.
+/// The least width of a terminal, in columns, at which the step and the sparkline are shown.
 const COLUMNS_WIDE: u16 = 112;
 
 /// How often the line about a wait is updated.

@@ -39,9 +39,9 @@ pub struct GraphArgs {
 }
 
 fn input(text: &str) -> Result<(String, f64), String> {
-    let (name, value) = text.split_once('=').ok_or("must be NAME=VALUE, as a=-1")?;
+    let (name, value) = text.split_once('=').ok_or("must be NAME=VALUE, such as a=-1")?;
     let number: f64 =
-        value.trim().replace('−', "-").parse().map_err(|_| format!("{value:?} is no number"))?;
+        value.trim().replace('−', "-").parse().map_err(|_| format!("{value:?} is not a number"))?;
     if !number.is_finite() {
         return Err(format!("{value} is beyond what f64 holds"));
     }
@@ -219,7 +219,7 @@ pub struct TraceArgs {
     #[arg(long, default_value = "digits", value_name = "REF")]
     model: ModelRef,
 
-    /// Data set whose test images INDEX counts
+    /// Data set that contains the test image INDEX
     #[arg(long, default_value = "mnist", value_name = "NAME")]
     dataset: String,
 

@@ -79,7 +79,7 @@ struct Entry {
     name: String,
     versions: Vec<ModelVersion>,
     aliases: BTreeMap<String, u32>,
-    /// The number of all versions. Absent if `versions` has all of them.
+    /// The number of all versions.
     version_count: Option<u64>,
     next_cursor: Option<String>,
 }
@@ -94,7 +94,7 @@ pub async fn run(args: ModelsArgs, output: Output) -> Result<(), CliError> {
         ModelsCommand::Alias { model, alias } => set_alias(&client, &model, &alias, output).await,
         ModelsCommand::Unalias { alias } => {
             let Selector::Alias(word) = &alias.selector else {
-                return Err(needs(&alias, "is no alias", "NAME@ALIAS, as digits@champion"));
+                return Err(needs(&alias, "is not an alias", "NAME@ALIAS, such as digits@champion"));
             };
             client.delete(&format!("/v1/models/{}/aliases/{word}", alias.name)).await?;
             deleted(&alias, output)
@@ -105,7 +105,7 @@ pub async fn run(args: ModelsArgs, output: Output) -> Result<(), CliError> {
 
 async fn set_alias(client: &Client, model: &ModelRef, alias: &str, output: Output) -> Result<(), CliError> {
     let Selector::Version(version) = model.selector else {
-        return Err(needs(model, "is no version", "NAME@VERSION, as digits@2"));
+        return Err(needs(model, "is not a version", "NAME@VERSION, such as digits@2"));
     };
     let path = format!("/v1/models/{}/aliases/{alias}", model.name);
     let answer: Value = client.put(&path, &json!({ "version": version })).await?;

@@ -97,7 +97,7 @@ fn media_type(file: &Path, bytes: &[u8]) -> Result<&'static str, CliError> {
         count if count.is_multiple_of(IMAGE_PIXELS) => Ok("application/octet-stream"),
         count => refused(
             format!("{} is neither PNG nor JPEG, nor raw pixels", named(file)),
-            Some(format!("it has {count} bytes; raw pixels come in {IMAGE_PIXELS} bytes an image")),
+            Some(format!("it has {count} bytes; raw pixels take {IMAGE_PIXELS} bytes per image")),
         ),
     }
 }

@@ -24,7 +24,7 @@ Examples:
 const REQUEST_BYTES_MAX: usize = 64 << 20;
 
 const REQUEST_HINT: &str =
-    "give a request as JSON, as '{\"epochs\": 2}', a file that holds it, or - for standard input";
+    "give a request as JSON ('{\"epochs\": 2}'), a file that contains it, or - for standard input";
 
 /// Arguments of `chainrule train`.
 #[derive(Args)]
@@ -109,7 +109,7 @@ fn request(argument: Option<&str>) -> Result<Value, CliError> {
         }
     };
     if text.is_empty() {
-        return Err(CliError::failed(format!("{name} is empty"), "{} is the least there can be"));
+        return Err(CliError::failed(format!("{name} is empty"), "send at least {}"));
     }
     serde_json::from_slice(&text).map_err(|error| CliError::failed(format!("{name} is not JSON"), error))
 }

@@ -2,7 +2,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// How many ended jobs or old versions are kept.
+/// Which ended jobs or old versions are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
     /// Everything.
@@ -17,7 +17,7 @@ impl FromStr for Keep {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const WANTED: &str = "must be a number, as 1000, an age, as 90s, 30m, 12h or 30d, or all";
+        const WANTED: &str = "must be a count (1000), an age (90s, 30m, 12h or 30d) or all";
         if text == "all" {
             return Ok(Self::All);
         }

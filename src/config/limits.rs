@@ -32,7 +32,7 @@ pub struct Limits {
     )]
     pub body_timeout_seconds: u32,
 
-    /// Longest silence of a connection before and between requests, in seconds
+    /// Longest time for the head of a request to arrive, including the idle time before it, in seconds
     #[arg(
         long,
         env = "CHAINRULE_HEADER_TIMEOUT_SECONDS",
@@ -42,7 +42,7 @@ pub struct Limits {
     )]
     pub header_timeout_seconds: u32,
 
-    /// Most open connections
+    /// Maximum number of open connections
     #[arg(
         long,
         env = "CHAINRULE_CONNECTIONS_MAX",
@@ -53,7 +53,8 @@ pub struct Limits {
     )]
     pub connections_max: usize,
 
-    /// Most open connections of one client: an IPv4 address, or the first 64 bits of an IPv6 address
+    /// Maximum number of open connections of one client: an IPv4 address, or the first 64 bits of an IPv6
+    /// address
     #[arg(
         long,
         env = "CHAINRULE_CONNECTIONS_PER_CLIENT_MAX",
@@ -79,7 +80,7 @@ pub struct Limits {
     #[arg(long, env = "CHAINRULE_MEMORY_BYTES_MAX", default_value_t = 320 << 20, value_name = "N", hide_short_help = true, value_parser = memory())]
     pub memory_bytes_max: usize,
 
-    /// Most requests that read or change rows at the same time
+    /// Maximum number of requests that read or change rows at the same time
     #[arg(
         long,
         env = "CHAINRULE_REQUESTS_MAX",
@@ -90,7 +91,7 @@ pub struct Limits {
     )]
     pub requests_max: usize,
 
-    /// Most requests that wait for a place, for each kind of work
+    /// Maximum number of requests that wait for a place, for each kind of work
     #[arg(
         long,
         env = "CHAINRULE_WAITING_MAX",
@@ -105,7 +106,7 @@ pub struct Limits {
     #[arg(long, env = "CHAINRULE_WAITING_SECONDS_MAX", default_value_t = 5.0, value_name = "N", hide_short_help = true, value_parser = seconds)]
     pub waiting_seconds_max: f64,
 
-    /// Most requests that wait because of wait_seconds
+    /// Maximum number of requests that wait because of wait_seconds
     #[arg(
         long,
         env = "CHAINRULE_WAITS_MAX",
@@ -116,7 +117,7 @@ pub struct Limits {
     )]
     pub waits_max: usize,
 
-    /// Most open event streams
+    /// Maximum number of open event streams
     #[arg(
         long,
         env = "CHAINRULE_STREAMS_MAX",
@@ -137,7 +138,7 @@ pub struct Limits {
     )]
     pub wait_seconds_max: u32,
 
-    /// Most jobs that wait for a worker
+    /// Maximum number of jobs that wait for a worker
     #[arg(
         long,
         env = "CHAINRULE_QUEUE_MAX",
@@ -147,7 +148,7 @@ pub struct Limits {
     )]
     pub queue_max: u32,
 
-    /// Most images of a prediction
+    /// Maximum number of images of a prediction
     #[arg(
         long,
         env = "CHAINRULE_IMAGES_MAX",
@@ -158,7 +159,7 @@ pub struct Limits {
     )]
     pub images_max: usize,
 
-    /// Most pictures of a form
+    /// Maximum number of pictures of a form
     #[arg(
         long,
         env = "CHAINRULE_PICTURES_MAX",
@@ -179,7 +180,7 @@ pub struct Limits {
     )]
     pub picture_side_max: u32,
 
-    /// Most pixels of all pictures of a request together
+    /// Maximum number of pixels of all pictures of a request together
     #[arg(long, env = "CHAINRULE_PICTURES_PIXELS_MAX", default_value_t = 1 << 27, value_name = "N", hide_short_help = true)]
     pub pictures_pixels_max: u64,
 
@@ -187,7 +188,7 @@ pub struct Limits {
     #[arg(long, env = "CHAINRULE_PICTURE_BYTES_MAX", default_value_t = 192 << 20, value_name = "N", hide_short_help = true)]
     pub picture_bytes_max: u64,
 
-    /// Most predictions of one or a few images at the same time
+    /// Maximum number of predictions of one or a few images at the same time
     #[arg(
         long,
         env = "CHAINRULE_PREDICTIONS_MAX",
@@ -198,8 +199,8 @@ pub struct Limits {
     )]
     pub predictions_max: usize,
 
-    /// Most pieces of long work at the same time, for each kind (batches of images, pictures, the lab, long
-    /// JSON); 0 takes half of the cores, at least 2
+    /// Maximum number of pieces of long work at the same time, for each kind (batches of images, pictures, the
+    /// lab, long JSON); 0 takes half of the cores, at least 2
     #[arg(
         long,
         env = "CHAINRULE_LONG_WORK_MAX",
@@ -214,7 +215,7 @@ pub struct Limits {
     #[arg(long, env = "CHAINRULE_MODEL_BYTES_MAX", default_value_t = 256 << 20, value_name = "N", hide_short_help = true)]
     pub model_bytes_max: u64,
 
-    /// Most aliases of a model
+    /// Maximum number of aliases of a model
     #[arg(
         long,
         env = "CHAINRULE_ALIASES_MAX",
@@ -225,7 +226,7 @@ pub struct Limits {
     )]
     pub aliases_max: u32,
 
-    /// Most epochs of a job
+    /// Maximum number of epochs of a job
     #[arg(
         long,
         env = "CHAINRULE_EPOCHS_MAX",
@@ -235,7 +236,7 @@ pub struct Limits {
     )]
     pub epochs_max: u32,
 
-    /// Most layers of a network
+    /// Maximum number of layers of a network
     #[arg(
         long,
         env = "CHAINRULE_LAYERS_MAX",
@@ -246,7 +247,7 @@ pub struct Limits {
     )]
     pub layers_max: usize,
 
-    /// Most units of a layer
+    /// Maximum number of units of a layer
     #[arg(
         long,
         env = "CHAINRULE_UNITS_MAX",
@@ -257,7 +258,7 @@ pub struct Limits {
     )]
     pub units_max: usize,
 
-    /// Most floating-point operations of a job
+    /// Maximum number of floating-point operations of a job
     #[arg(
         long,
         env = "CHAINRULE_JOB_FLOPS_MAX",
@@ -279,7 +280,7 @@ pub struct Limits {
     )]
     pub job_bytes_max: f64,
 
-    /// Most floating-point operations of a prediction, all its images together
+    /// Maximum number of floating-point operations of a prediction, all its images together
     #[arg(
         long,
         env = "CHAINRULE_PREDICT_FLOPS_MAX",
@@ -290,7 +291,7 @@ pub struct Limits {
     )]
     pub predict_flops_max: f64,
 
-    /// Most floating-point operations of a request to the lab
+    /// Maximum number of floating-point operations of a request to the lab
     #[arg(
         long,
         env = "CHAINRULE_LAB_FLOPS_MAX",

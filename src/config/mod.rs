@@ -1,4 +1,4 @@
-//! The settings of a server: the only reader of flags and environment variables.
+//! The settings of a server, from flags and environment variables.
 
 mod color;
 mod keep;
@@ -42,11 +42,12 @@ pub struct Config {
     #[arg(long, env = "CHAINRULE_DATA_DIR", default_value = "./chainrule-data", value_name = "FOLDER")]
     pub data_dir: PathBuf,
 
-    /// Most jobs that train at the same time
+    /// Maximum number of jobs that train at the same time
     #[arg(long, env = "CHAINRULE_WORKERS", default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub workers: u16,
 
-    /// Threads of each job; 0 divides all cores among the workers
+    /// Threads of each job, and of a prediction of many images; 0 divides all cores among the workers, and
+    /// gives such a prediction all of them
     #[arg(long, env = "CHAINRULE_THREADS", default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=256))]
     pub threads: u16,
 
@@ -77,7 +78,7 @@ pub struct Config {
     #[arg(long, env = "CHAINRULE_LEASE_SECONDS", default_value_t = 30.0, value_name = "N", hide_short_help = true, value_parser = lease_seconds)]
     pub lease_seconds: f64,
 
-    /// Time between two searches for orphaned files and expired jobs, in seconds
+    /// Time between two runs of retention and of the search for orphaned files, in seconds
     #[arg(long, env = "CHAINRULE_UPKEEP_SECONDS", default_value_t = 3600.0, value_name = "N", hide_short_help = true, value_parser = upkeep_seconds)]
     pub upkeep_seconds: f64,
 

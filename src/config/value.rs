@@ -5,14 +5,15 @@ use std::net::SocketAddr;
 use clap::builder::RangedU64ValueParser;
 
 pub fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "must be an IP address and a port, as 127.0.0.1:8080 or [::1]:8080".to_owned())
+    text.parse()
+        .map_err(|_| "must be an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080".to_owned())
 }
 
 /// Returns the name of a host in lower case (RFC 9110, section 4.2.3).
 pub fn host(text: &str) -> Result<String, String> {
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
     if text.is_empty() || !text.bytes().all(is_name) {
-        return Err("must be the name of a host without port, as example.org".to_owned());
+        return Err("must be the name of a host without a port, such as example.org".to_owned());
     }
     Ok(text.to_ascii_lowercase())
 }

@@ -32,8 +32,8 @@ const SEND_BUFFER_BYTES: usize = 128 << 10;
 
 /// The response to a connection that is refused.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n\
-    Retry-After: 1\r\nConnection: close\r\nContent-Length: 181\r\n\r\n\
-    {\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\"detail\":\"too many connections of this client, or of all, are open\",\"code\":\"too_many_connections\",\"request_id\":null}";
+    Retry-After: 1\r\nConnection: close\r\nContent-Length: 193\r\n\r\n\
+    {\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\"detail\":\"this client, or all clients together, have too many open connections\",\"code\":\"too_many_connections\",\"request_id\":null}";
 
 /// The address that a request came from, as an extension of the request.
 #[derive(Clone, Copy, Debug)]

@@ -1,5 +1,4 @@
-//! The last step of a response: conditional requests, compression, and the charge until the client has read
-//! it.
+//! The last step of a response: conditional requests, compression, and the charge until the response is sent.
 
 use std::io::Write;
 use std::pin::Pin;

@@ -76,9 +76,9 @@ impl FromStr for Seen {
 
 /// Streams the progress of a job as server-sent events.
 ///
-/// The data of a `state` event is a `StateEvent`, of `epoch` an `Epoch`, and of `progress` a `Progress`. The
-/// last event is `end`; its data is the `Job`. With the header `Last-Event-ID` the stream continues after
-/// that event without a gap.
+/// The data of an event depends on its type: a `StateEvent` for `state`, an `Epoch` for `epoch`, and a
+/// `Progress` for `progress`. The last event is `end`; its data is the `Job`. With the header `Last-Event-ID`
+/// the stream continues after that event without a gap.
 #[utoipa::path(
     get,
     path = "/v1/jobs/{id}/events",
@@ -100,7 +100,7 @@ pub async fn events(
     let seen = match headers.get("last-event-id") {
         None => Seen::default(),
         Some(value) => value.to_str().ok().and_then(|value| value.parse().ok()).ok_or_else(|| {
-            Problem::new(Code::InvalidLastEventId, "Last-Event-ID is none of this job's events")
+            Problem::new(Code::InvalidLastEventId, "Last-Event-ID is not the id of an event of this job")
         })?,
     };
     let job = app.service().job(id).await?;
@@ -110,7 +110,8 @@ pub async fn events(
     }
     let permit = app.admission().stream(caller.peer()).ok_or_else(|| {
         let streams = app.config().limits.streams_max;
-        let detail = format!("too many event streams of this client, or {streams} of all, are open already");
+        let detail =
+            format!("this client has too many open event streams, or all clients together have {streams}");
         Problem::new(Code::TooManyStreams, detail)
     })?;
     let memory = app.admission().charge(caller.peer(), STREAM_BYTES)?;

@@ -48,8 +48,9 @@ fn host(headers: &HeaderMap, version: Version) -> Result<Authority, Problem> {
         return Err(malformed("more than one Host header"));
     }
     let host = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok());
-    host.filter(is_plain)
-        .ok_or_else(|| malformed("the Host header names no host; it is a name or an address, and a port"))
+    host.filter(is_plain).ok_or_else(|| {
+        malformed("the Host header is invalid; it must be a name or an address, optionally with a port")
+    })
 }
 
 /// Returns whether the authority is only a host and a port. User information is not allowed.

@@ -10,8 +10,8 @@ use crate::admission::{Admission, Charge, Peer};
 /// parsed yet, and written bytes that are not sent yet. See [`super::connections`].
 const CONNECTION_BYTES: usize = 48 << 10;
 
-/// The open connections. If there is no place for a new one, the server closes the connection on whose client
-/// it has waited longest.
+/// The open connections. If there is no place for a new one, the server closes the connection whose client
+/// has kept it waiting longest.
 #[derive(Clone)]
 pub struct Guests {
     admission: Admission,
@@ -86,7 +86,7 @@ impl Guests {
         Some((place, self.admission.charge(peer, CONNECTION_BYTES).ok()?))
     }
 
-    /// Closes the connection on whose client the server has waited longest. If this peer is at its limit,
+    /// Closes the connection whose client has kept the server waiting longest. If this peer is at its limit,
     /// closes one of the peer's own connections, because closing another one would make no room.
     fn make_room_for(&self, peer: Peer) {
         let is_of_peer = self.admission.has_its_share(peer);
@@ -112,7 +112,7 @@ impl Guests {
 }
 
 impl Busy {
-    /// Closes the connection on whose client the server has waited longest, to make room for a connection of
+    /// Closes the connection whose client has kept the server waiting longest, to make room for a connection of
     /// `peer`.
     pub fn make_room(&self, peer: Peer) {
         self.guests.make_room_for(peer);

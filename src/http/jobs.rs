@@ -100,10 +100,10 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     if keys.next().is_some() {
         return Err(invalid("more than one Idempotency-Key".to_owned()));
     }
-    let is_visible = |key: &&str| key.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
+    let is_printable = |key: &&str| key.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
     let key = key.to_str().ok().filter(|key| !key.is_empty() && key.len() <= KEY_BYTES_MAX);
-    let key = key.filter(is_visible).ok_or_else(|| {
-        invalid(format!("Idempotency-Key must be 1 to {KEY_BYTES_MAX} visible ASCII characters"))
+    let key = key.filter(is_printable).ok_or_else(|| {
+        invalid(format!("Idempotency-Key must be 1 to {KEY_BYTES_MAX} printable ASCII characters"))
     })?;
     Ok(Some(key.to_owned()))
 }
@@ -208,7 +208,10 @@ pub async fn show(
             seat = Some(app.admission().wait(caller.peer()).ok_or_else(|| {
                 Problem::new(
                     Code::TooManyWaits,
-                    format!("too many requests of this client, or {waits} of all, wait for a job already"),
+                    format!(
+                        "this client has too many requests that wait for jobs, or all clients together have \
+                         {waits}"
+                    ),
                 )
             })?);
             // A request that waits must not take the place of a working one.
@@ -405,7 +408,7 @@ pub async fn checkpoints(
 
 /// Downloads a checkpoint as safetensors.
 ///
-/// The checkpoint is the newest one that was made in or after this epoch.
+/// The file is the newest checkpoint that was made during this epoch or at its end.
 #[utoipa::path(
     get,
     path = "/v1/jobs/{id}/checkpoints/{epoch}",

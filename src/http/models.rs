@@ -95,7 +95,7 @@ pub async fn delete(
         return Err(Problem::new(
             Code::InvalidModelReference,
             format!(
-                "{reference} can mean another version tomorrow; name the one to delete, as {}@1",
+                "{reference} can refer to another version later; name the version to delete, such as {}@1",
                 reference.name
             ),
         ));
@@ -133,7 +133,7 @@ fn meant_version(request: &Value) -> Result<u32, Vec<Fault>> {
     parsed(request, |mut fields| {
         let version = fields.integer("version", 1..=u64::from(u32::MAX));
         if version.is_none() && fields.faults.is_empty() {
-            fields.fault("version", "is missing: the number of the version to be meant".to_owned());
+            fields.fault("version", "is missing; send the number of the version".to_owned());
         }
         fields.refuse_unknown();
         version.map(|version| version as u32)

@@ -52,7 +52,7 @@ impl Problem {
         Self::new(Code::InvalidRequest, detail).with_errors(errors)
     }
 
-    /// 400 for invalid query parameters. A pointer names a parameter as if the query were an object.
+    /// 422 for invalid query parameters. A pointer names a parameter as if the query were an object.
     pub fn invalid_query(errors: Vec<Fault>) -> Self {
         let details: Vec<&str> = errors.iter().map(|fault| fault.detail.as_str()).collect();
         Self::new(Code::InvalidQuery, details.join("; ")).with_errors(errors)
@@ -63,7 +63,7 @@ impl Problem {
         Self::new(Code::Internal, "the server failed; its log names the cause under this request_id")
     }
 
-    /// 507: the disk has no room for what the client sent.
+    /// 507: the disk can't store what the client sent.
     pub fn disk_full(detail: impl Into<String>) -> Self {
         Self::new(Code::DiskFull, detail)
     }
@@ -140,7 +140,9 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         tracing::error!(%error, "the store failed");
         if error.is_of_disk() {
-            return Self::disk_full("the disk of the server is full, read-only or fails; its log says which");
+            return Self::disk_full(
+                "the disk of the server is full, read-only or failing; the log of the server says which",
+            );
         }
         if !error.is_transient() {
             return Self::internal();

@@ -37,7 +37,7 @@ pub enum Takes {
 /// The lane in which a request runs once its body has arrived.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Works {
-    /// The lane for everything else. If the client leaves, its change holds the place until the change ends.
+    /// The lane `other`. A change keeps its place until it ends, even if the client disconnects.
     Short,
     /// The lane that the handler chooses by the price.
     Priced,
@@ -361,8 +361,8 @@ impl Arriving {
         Ok(admission.crew().done(join).await.map_err(OperationError::from)?)
     }
 
-    /// Charges this many bytes. If there is no memory for a small body, closes a connection on whose client
-    /// the server waits.
+    /// Charges this many bytes. If there is no memory for a small body, closes a connection whose client
+    /// keeps the server waiting.
     fn room_for(&mut self, bytes: usize) -> Result<(), Problem> {
         if self.charge.resize(bytes) {
             return Ok(());

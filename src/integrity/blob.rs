@@ -50,7 +50,7 @@ pub(super) async fn examine(
                 if found == step {
                     Ok(())
                 } else {
-                    Err(format!("it is of step {found}, its row says {step}"))
+                    Err(format!("it is from step {found}, but its row says {step}"))
                 }
             })
             .await)

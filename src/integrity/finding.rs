@@ -78,7 +78,7 @@ impl FolderFinding {
     pub fn remedy(&self) -> Option<String> {
         Some(match self {
             Self::Checkpoint { .. } => {
-                "sets it aside: its job goes on from the checkpoint before, or begins again".to_owned()
+                "sets it aside; its job resumes from the previous checkpoint or starts over".to_owned()
             }
             Self::Model { can_be_rebuilt: true, .. } => {
                 "writes it again from the last checkpoint of its job".to_owned()

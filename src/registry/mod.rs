@@ -110,8 +110,8 @@ impl Registry {
     }
 
     /// Serves a model whose row is committed, with the weights that are still in memory. Later requests for
-    /// its name use it; requests in progress keep their model. Without the row, the weights are loaded on
-    /// demand.
+    /// its name use it; requests in progress keep their model. If `published` is `None`, this only refreshes
+    /// the registry, and the weights are loaded on demand.
     ///
     /// # Errors
     /// Returns an error if the database can't be read. The model is then served after the next

@@ -40,11 +40,15 @@ pub enum OperationError {
         state: JobState,
     },
     /// The queue is full, or the caller has used up its share of the queue.
-    #[error("the queue takes {queue_max} jobs, {} of one client; try again later", queue_share(*queue_max))]
+    #[error(
+        "the queue is full, or has too many jobs of this client: it holds at most {queue_max} jobs, and at \
+         most {} of one client; try again later",
+        queue_share(*queue_max)
+    )]
     QueueFull {
         /// The most jobs that may wait.
         queue_max: u32,
-        /// The recently measured time between two jobs leaving the queue.
+        /// The recently measured time between the ends of two jobs.
         interval: Option<Duration>,
     },
     /// The caller has used the key for another request.
@@ -75,7 +79,7 @@ pub enum OperationError {
     },
     /// The job has no checkpoint of that epoch.
     #[error(
-        "job {id} keeps no checkpoint of epoch {epoch}; of these it does: {}",
+        "job {id} has no checkpoint of epoch {epoch}; epochs with a checkpoint: {}",
         if epochs.is_empty() { "none" } else { epochs }
     )]
     UnknownCheckpoint {
@@ -87,7 +91,7 @@ pub enum OperationError {
         epochs: String,
     },
     /// The job has replaced the checkpoint with a newer one.
-    #[error("job {id} keeps no checkpoint of epoch {epoch} any more")]
+    #[error("job {id} no longer has a checkpoint of epoch {epoch}")]
     CheckpointReplaced {
         /// Id of the job.
         id: JobId,
@@ -120,7 +124,7 @@ pub enum OperationError {
         /// Id of the job.
         job: JobId,
     },
-    /// The model has the largest number of aliases.
+    /// The model already has the maximum number of aliases.
     #[error("model {name} has {aliases_max} aliases, which is the limit; move or delete one of them")]
     TooManyAliases {
         /// Name of the model.
@@ -148,8 +152,8 @@ pub enum OperationError {
     ClientGone,
     /// The prediction needs more operations than one request can have.
     #[error(
-        "reading {images} images takes about {flops:.1e} floating-point operations, this server gives {flops_max:.1e}; \
-         send fewer at a time"
+        "predicting {images} images takes about {flops:.1e} floating-point operations; the limit of a request \
+         is {flops_max:.1e}; send fewer images at a time"
     )]
     PredictionTooLarge {
         /// The most images that the request can contain.
@@ -197,7 +201,7 @@ pub enum OperationError {
     #[error(transparent)]
     Blob(#[from] BlobError),
     /// The server stopped before the operation was complete.
-    #[error("the server stops")]
+    #[error("the server is stopping")]
     Stopped,
 }
 

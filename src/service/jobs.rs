@@ -40,7 +40,7 @@ impl StoredCheckpoint {
         &self.blob
     }
 
-    /// The epoch that the checkpoint was made in or after.
+    /// The epoch during which, or at whose end, the checkpoint was made.
     pub fn epoch(&self) -> u32 {
         self.epoch
     }
@@ -122,7 +122,7 @@ impl Service {
         match fitting_layers(dataset.input, &spec.network.layers, &version.layers) {
             Err(error) => Err(OperationError::InitialModelMisfit(error.to_string())),
             Ok(0) => Err(OperationError::InitialModelMisfit(format!(
-                "no layer of {name} fits this network: none has the place, kind and shape of another"
+                "no layer of {name} has the same position, type and shape as a layer of this network"
             ))),
             Ok(_) => Ok(name),
         }
@@ -275,7 +275,7 @@ impl Service {
         Ok(rows.iter().map(|row| row.shown()).collect::<Result<_, _>>()?)
     }
 
-    /// Returns the newest checkpoint of a job that was made in or after this epoch.
+    /// Returns the newest checkpoint of a job that was made during this epoch or at its end.
     ///
     /// # Errors
     /// Returns an error if there is no such job or checkpoint, or if the database can't be read.

@@ -84,7 +84,8 @@ impl Service {
         let version = self.registry.version(&reference).map_err(|error| invalid(error.to_string()))?;
         let model = self.loaded(caller, &reference).await?;
         if model.classes.len() != classes {
-            let detail = format!("it has {} classes, the dataset has {classes}", model.classes.len());
+            let detail =
+                format!("the model has {} classes, but the data set has {classes}", model.classes.len());
             return Err(invalid(detail));
         }
         Ok((Wanted::new(&model), version.layers))

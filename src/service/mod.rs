@@ -1,5 +1,6 @@
-//! The operations on jobs, models and predictions: what each one commits, notifies and deletes. Adapters
-//! translate requests to calls of this room, and the upkeep makes the same calls.
+//! The operations on jobs, models, predictions, data sets and the lab: what each one commits, whom it
+//! notifies, and what it deletes. Adapters translate requests to calls of this room, and the upkeep makes the
+//! same calls.
 //!
 //! Every operation may be dropped at any await. An operation that changes something runs as its own task, so
 //! once started it completes even if nobody waits for it.

@@ -7,7 +7,7 @@ use crate::job::{Checkpoint, JobId};
 /// The row of a checkpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CheckpointRow {
-    /// The epoch that the checkpoint was made in or after.
+    /// The epoch during which, or at whose end, the checkpoint was made.
     pub epoch: i64,
     /// Training steps that it contains.
     pub step: i64,
@@ -27,7 +27,7 @@ row!(CheckpointRow { epoch, step, blob_key, size_bytes, sha256, validation_accur
 /// A checkpoint whose blob is written.
 #[derive(Clone, Debug)]
 pub struct NewCheckpoint {
-    /// The epoch that the checkpoint was made in or after.
+    /// The epoch during which, or at whose end, the checkpoint was made.
     pub epoch: u32,
     /// Training steps that it contains.
     pub step: u64,

@@ -107,7 +107,7 @@ impl Store {
         Ok(())
     }
 
-    /// Puts all jobs that this process holds back in the queue. Their workers take no part in it.
+    /// Puts all jobs that this process holds back in the queue. Does not wait for their workers.
     ///
     /// # Errors
     /// Returns an error if the database fails for one of them.
@@ -132,7 +132,7 @@ impl Store {
         let error = JobError {
             code: "crash_loop".to_owned(),
             detail: format!(
-                "its worker was gone {crashes_max} times while this job ran, with no checkpoint between"
+                "the worker of this job was lost {crashes_max} times, with no new checkpoint in between"
             ),
         };
         let state = self.database.rescue(held, crashes_max, &error).await?;

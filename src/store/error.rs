@@ -23,7 +23,7 @@ pub enum StoreError {
         known: i64,
     },
     /// An older chainrule has written the database, and it may not be migrated now.
-    #[error("an older chainrule has written it; start the server on it once, which brings it up to date")]
+    #[error("an older chainrule has written it; start a server on this folder once to migrate it")]
     Older,
     /// The commit of a batch that this write was part of failed.
     #[error(transparent)]
@@ -37,7 +37,7 @@ pub enum StoreError {
         /// The version that is linked.
         found: String,
     },
-    /// A row that no version of this program could have written.
+    /// A value of a row that this version can't read or write.
     #[error("{what} of {id} can't be read: {why}")]
     Row {
         /// The column.
@@ -58,7 +58,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Returns whether the disk refuses writes: it is full, read-only or fails.
+    /// Returns whether the disk refuses writes: it is full, read-only or failing.
     pub fn is_of_disk(&self) -> bool {
         matches!(self.code(), Some(code::FULL | code::READONLY | code::IOERR | code::CANTOPEN))
     }
@@ -73,8 +73,8 @@ impl StoreError {
         matches!(self.code(), Some(code::PERM | code::READONLY | code::CANTOPEN))
     }
 
-    /// Returns whether the same statement may succeed later: the disk is full or fails, or the database
-    /// is locked.
+    /// Returns whether the same statement may succeed later: the disk is full or failing, or the
+    /// database is locked.
     pub fn is_transient(&self) -> bool {
         match self {
             _ if matches!(self.code(), Some(code::CORRUPT | code::NOTADB)) => false,

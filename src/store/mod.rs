@@ -2,7 +2,7 @@
 //! which is in `sqlite/`.
 //!
 //! A change of state is one guarded statement, or a transaction that begins with one. A worker's write
-//! carries its attempt, and changes one row or nothing. Several processes of one machine may share the rows.
+//! carries its attempt, and changes one row or nothing. Several processes on one machine may share the rows.
 //! These modules hold what only one process knows: `batch` (jobs that wait for a commit), `live` (progress
 //! that is not written yet), `notify` and `pace`.
 

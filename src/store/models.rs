@@ -147,7 +147,7 @@ pub enum SetAlias {
     Set,
     /// There is no such version.
     Unknown,
-    /// The alias is new, and the model has the largest number of aliases already.
+    /// The alias is new, and the model already has the maximum number of aliases.
     TooMany,
 }
 

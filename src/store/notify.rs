@@ -69,7 +69,7 @@ impl Store {
         }
     }
 
-    /// Returns the measured mean time between two jobs that leave the queue.
+    /// Returns the measured mean time between the ends of two jobs.
     pub fn queue_interval(&self) -> Option<Duration> {
         self.pace.interval()
     }

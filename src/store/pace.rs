@@ -10,7 +10,7 @@ const ENDS: usize = 32;
 pub(super) struct Pace(Mutex<VecDeque<Instant>>);
 
 impl Pace {
-    /// Records that a job has left the queue or its worker.
+    /// Records that a job has ended.
     pub fn ended(&self) {
         let mut ends = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if ends.len() == ENDS {

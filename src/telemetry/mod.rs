@@ -38,8 +38,9 @@ pub enum MetricsFormat {
     OpenMetrics,
 }
 
-/// Every metric of the server. The values of labels are routes, methods, states, workers and names of
-/// published models. These sets are bounded, so clients can't add series without limit.
+/// Every metric of the server. The values of labels come from fixed sets, such as routes, methods, states and
+/// workers. Only `predictions_total` grows with use: it has a series for each published model that has
+/// predicted, until the last version of the model is deleted.
 pub struct Metrics {
     requests: IntCounterVec,
     latency: HistogramVec,
@@ -91,9 +92,11 @@ impl Metrics {
         let gauges =
             |name, help, label| registered(&registry, IntGaugeVec::new(Opts::new(name, help), &[label]));
         let of_worker = |name, help| registered(&registry, GaugeVec::new(Opts::new(name, help), &["worker"]));
-        let latency =
-            HistogramOpts::new("http_request_duration_seconds", "Time until the response head was sent.")
-                .buckets(LATENCY_BUCKETS.to_vec());
+        let latency = HistogramOpts::new(
+            "http_request_duration_seconds",
+            "Time until the response was ready to be sent.",
+        )
+        .buckets(LATENCY_BUCKETS.to_vec());
         let build = Opts::new("build_info", "The program.")
             .const_label("version", env!("CARGO_PKG_VERSION"))
             .const_label("target", std::env::consts::ARCH);
@@ -136,7 +139,8 @@ impl Metrics {
         })
     }
 
-    /// Counts a request that got a response. `duration` is the time until the response head was sent.
+    /// Counts a request that got a response. `duration` is the time until the response was ready to be
+    /// sent.
     pub fn request(&self, method: &str, route: &str, status: u16, duration: Duration) {
         self.latency.with_label_values(&[method, route]).observe(duration.as_secs_f64());
         self.requests.with_label_values(&[method, route, &status.to_string()]).inc();

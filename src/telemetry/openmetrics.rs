@@ -28,7 +28,7 @@ pub fn encode(families: &[MetricFamily]) -> String {
                 MetricType::HISTOGRAM => {
                     let histogram = metric.get_histogram();
                     for bucket in histogram.get_bucket() {
-                        // A bound is written as a float, also if it is whole.
+                        // A bound is written as a float, even if it is whole.
                         let bound = format!("{:?}", bucket.upper_bound());
                         sample("_bucket", Some(&bound), bucket.cumulative_count() as f64);
                     }

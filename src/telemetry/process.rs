@@ -10,14 +10,14 @@ pub fn families() -> prometheus::Result<Vec<MetricFamily>> {
     let mut families = Vec::new();
     let Some(process) = Process::now() else { return Ok(families) };
     for (name, help, value) in [
-        ("process_resident_memory_bytes", "Resident memory in bytes.", process.resident_bytes),
-        ("process_virtual_memory_bytes", "Virtual memory in bytes.", process.virtual_bytes),
+        ("process_resident_memory_bytes", "Resident memory size in bytes.", process.resident_bytes),
+        ("process_virtual_memory_bytes", "Virtual memory size in bytes.", process.virtual_bytes),
         ("process_threads", "Threads.", process.threads),
-        ("process_open_fds", "Open file descriptors.", process.open_files),
-        ("process_max_fds", "Open file descriptors at most.", process.open_files_max),
+        ("process_open_fds", "Number of open file descriptors.", process.open_files),
+        ("process_max_fds", "Maximum number of open file descriptors.", process.open_files_max),
         (
             "process_start_time_seconds",
-            "Start of the process since 1970 in seconds.",
+            "Start time of the process since unix epoch in seconds.",
             process.started_seconds,
         ),
     ] {

@@ -112,10 +112,9 @@ impl Worker {
         Ok(NewCheckpoint { epoch, step, validation_accuracy, blob })
     }
 
-    /// Deletes the blobs that an attempt has written, if the attempt no longer holds the job and no row will
-    /// name them.
+    /// Deletes a blob that this attempt wrote, if the attempt has lost the job and no row names the blob.
     pub(super) async fn take_back(&self, lease: &Lease, error: &WorkerError, key: &str) {
-        // A commit that was reported as failed may still have named them.
+        // A commit that was reported as failed may have named it.
         if (error.is_fenced() || lease.is_lost()) && matches!(self.store.is_named(key).await, Ok(false)) {
             self.blobs.delete_dead([key.to_owned()]).await;
         }

@@ -238,12 +238,16 @@ impl Client {
         })
     }
 
+    /// Sends `GET path`.
+    ///
     /// # Errors
     /// Returns an error if the response is not complete in time.
     pub fn get(&self, path: &str) -> io::Result<Answer> {
         self.request("GET", path, &[], b"")
     }
 
+    /// Sends `body` as JSON.
+    ///
     /// # Errors
     /// Returns an error if the response is not complete in time.
     pub fn send_json(&self, method: &str, path: &str, body: &Value) -> io::Result<Answer> {
@@ -260,12 +264,16 @@ impl Client {
         self.request("POST", "/v1/jobs", &headers, spec.to_string().as_bytes())
     }
 
+    /// Cancels a job.
+    ///
     /// # Errors
     /// Returns an error if the response is not complete in time.
     pub fn cancel(&self, id: &str) -> io::Result<Answer> {
         self.request("POST", &format!("/v1/jobs/{id}/cancel"), &[], b"")
     }
 
+    /// Sends `DELETE path`.
+    ///
     /// # Errors
     /// Returns an error if the response is not complete in time.
     pub fn delete(&self, path: &str) -> io::Result<Answer> {

@@ -222,8 +222,8 @@ fn saliency_is_the_derivative_of_the_score() {
         let x = Array2::from_shape_vec((1, x.len()), x).expect("a row");
         Tape::forward(&wide, x).scores()[[0, found.label]]
     };
-    // Next to a pixel of an empty area, two values of a pooling window are equal. Which of them is larger has
-    // no derivative.
+    // Next to a pixel of an empty area, two values of a pooling window are equal. There the maximum has a kink
+    // and no derivative.
     let of_digit = |pixel: &usize| image[*pixel] > 0.3;
     for pixel in (0..image.len()).filter(of_digit).step_by(5) {
         let numerical = (score(pixel, 1e-6) - score(pixel, -1e-6)) / 2e-6;

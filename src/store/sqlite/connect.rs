@@ -12,7 +12,7 @@ use crate::store::StoreError;
 /// In WAL mode, older versions can lose committed rows: <https://sqlite.org/wal.html#walresetbug>.
 pub const VERSION_LEAST: (u32, u32, u32) = (3, 51, 3);
 
-/// Connections for short reads, and connections for pages of rows.
+/// Connections in each of the two pools that read: one for short reads, one for pages of rows.
 pub(super) const READERS: u32 = 4;
 
 /// A thread that reads pages yields to the serving threads after this many instructions of SQLite's virtual

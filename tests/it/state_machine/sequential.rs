@@ -93,7 +93,7 @@ struct Course {
     seen: Vec<(usize, Held)>,
     states: BTreeMap<usize, JobState>,
     revision: i64,
-    /// The versions that a server knows which only reads changes.
+    /// The versions known to a server that only reads changes.
     versions: BTreeSet<(String, u32)>,
     aliases: BTreeMap<(String, String), u32>,
     _rows: Rows,
