@@ -80,7 +80,7 @@ struct Entry {
     versions: Vec<ModelVersion>,
     aliases: BTreeMap<String, u32>,
     /// The number of all versions.
-    version_count: Option<u64>,
+    version_count: u64,
     next_cursor: Option<String>,
 }
 
@@ -145,7 +145,7 @@ fn row(model: &Entry) -> [String; 7] {
     [
         model.name.clone(),
         of_newest(|newest| newest.version.to_string()),
-        model.version_count.unwrap_or(model.versions.len() as u64).to_string(),
+        model.version_count.to_string(),
         of_newest(|newest| or_dash(newest.test_accuracy.map(percent))),
         of_newest(|newest| newest.parameters.to_string()),
         of_newest(|newest| moment(newest.created_at)),

@@ -85,16 +85,10 @@ impl Store {
                     self.notify.queued();
                 }
             }
-            Err(StoreError::Database(error)) => {
+            Err(error) => {
                 let error = Arc::new(error);
                 for waiting in batch {
                     let _ = waiting.answer.send(Err(StoreError::Commit(Arc::clone(&error))));
-                }
-            }
-            Err(error) => {
-                tracing::error!(%error, "jobs were not inserted");
-                for waiting in batch {
-                    let _ = waiting.answer.send(Err(StoreError::Closed));
                 }
             }
         }

@@ -27,7 +27,7 @@ pub enum StoreError {
     Older,
     /// The commit of a batch that this write was part of failed.
     #[error(transparent)]
-    Commit(Arc<sqlx::Error>),
+    Commit(Arc<StoreError>),
     /// The store is closed.
     #[error("the store is closed")]
     Closed,
@@ -82,7 +82,8 @@ impl StoreError {
                 matches!(error.kind(), sqlx::error::ErrorKind::Other)
             }
             Self::Database(sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)) => false,
-            Self::Database(_) | Self::Commit(_) | Self::Closed => true,
+            Self::Commit(error) => error.is_transient(),
+            Self::Database(_) | Self::Closed => true,
             _ => false,
         }
     }
@@ -90,7 +91,7 @@ impl StoreError {
     fn code(&self) -> Option<i32> {
         match self {
             Self::Database(error) | Self::Migration(MigrateError::Execute(error)) => code::primary(error),
-            Self::Commit(error) => code::primary(error),
+            Self::Commit(error) => error.code(),
             _ => None,
         }
     }
