@@ -1,6 +1,6 @@
 use super::kernel::PANEL;
 use super::plan::Plan;
-use super::{Activation, LayerKind, LayerSpec, Shape};
+use super::{LayerSpec, Shape};
 
 // Costs of a forward pass. The unit is the time of one operation of a convolution's product in `f64`. The factors were
 // fitted to gradient checks of about 600 random networks, with 1 to 256 rows on one thread.
@@ -10,15 +10,15 @@ const DENSE: f64 = 1.4;
 /// One value read or written.
 const VALUE: f64 = 22.0;
 /// One exponential.
-const EXPONENTIAL: f64 = 125.0;
+pub(super) const EXPONENTIAL: f64 = 125.0;
 /// One normalised value.
-const NORMALISED: f64 = 32.0;
+pub(super) const NORMALISED: f64 = 32.0;
 /// One random value.
-const DRAWN: f64 = 125.0;
+pub(super) const DRAWN: f64 = 125.0;
 /// [`COLUMNS`] outputs of a convolution, which are summed together.
 const WINDOW: f64 = 73.0;
 /// One pixel of a pooled output.
-const POOLED: f64 = 560.0;
+pub(super) const POOLED: f64 = 560.0;
 /// One operation of the plan, for one chunk of rows.
 const STEP: f64 = 1_200.0;
 
@@ -36,7 +36,7 @@ const GRADIENT: f64 = 73.0;
 /// Columns of a product that are processed together.
 const COLUMNS: usize = 4;
 /// Channels of a normalisation that are processed together.
-const CHANNELS: usize = 8;
+pub(super) const CHANNELS: usize = 8;
 
 /// The cost of a pass in operations that all take the same time. Memory-bound work is included.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -76,7 +76,7 @@ impl PassOperations {
                     rows * (products + WINDOW * windows + VALUE * outputs)
                 }
                 layer => {
-                    rows * layer.kind(input).map_or(0.0, |kind| operations_of_values(kind, input, output))
+                    rows * layer.kind(input).map_or(0.0, |kind| kind.operations_of_values(input, output))
                 }
             };
             forward += of_layer + STEP * chunks;
@@ -84,23 +84,5 @@ impl PassOperations {
         let steps = plan.ops.len() as f64 * chunks;
         let backward = BACKWARD * forward + STEP_BACK * steps + GRADIENT * parameters;
         Self { forward, both: forward + backward }
-    }
-}
-
-/// The cost of one row in a layer without a product.
-fn operations_of_values(layer: LayerKind, input: Shape, output: Shape) -> f64 {
-    use Activation::{Gelu, LeakyRelu, Relu, Sigmoid, Tanh};
-    let values = input.len() as f64;
-    match layer {
-        LayerKind::Pooling(_) => POOLED * output.places() as f64,
-        LayerKind::BatchNorm { .. } => {
-            NORMALISED * (input.places() * input.channels.next_multiple_of(CHANNELS)) as f64
-        }
-        LayerKind::Dropout(_) => DRAWN * values,
-        LayerKind::Activation(Gelu | Sigmoid) => EXPONENTIAL * values,
-        // tanh computes two exponentials.
-        LayerKind::Activation(Tanh) => 2.0 * EXPONENTIAL * values,
-        LayerKind::Activation(Relu | LeakyRelu) | LayerKind::Flatten => 0.0,
-        LayerKind::Dense { .. } | LayerKind::Conv2d { .. } => 0.0,
     }
 }

@@ -229,3 +229,40 @@ impl<T: Float> Conv2d<T> {
         self.window
     }
 }
+
+impl<T: Float> Conv2d<T> {
+    /// Calls `work(input, output)` for each output pixel whose window multiplies the weights of `row` with a pixel of
+    /// the image.
+    pub(super) fn for_each_window(&self, row: usize, mut work: impl FnMut(usize, usize)) {
+        let window = self.window();
+        let channels = window.input.channels;
+        let (tap, channel) = (row / channels, row % channels);
+        let (u, v) = (tap / window.kernel, tap % window.kernel);
+        for place in 0..window.height * window.width {
+            let (i, j) = (place / window.width, place % window.width);
+            if let Some(input) = input_at(window, i * window.stride + u, j * window.stride + v) {
+                work(input + channel, place);
+            }
+        }
+    }
+
+    /// Calls `work(input, output, row, filter)` for each product of the convolution with a pixel of the
+    /// image.
+    pub(super) fn for_each_weight(&self, mut work: impl FnMut(usize, usize, usize, usize)) {
+        let filters = self.filters();
+        for row in 0..self.weight.nrows() {
+            self.for_each_window(row, |input, place| {
+                (0..filters).for_each(|filter| work(input, place * filters + filter, row, filter));
+            });
+        }
+    }
+}
+
+/// Offset in the image of the pixel (y, x) of the padded image. `None` if it is in the border.
+fn input_at(window: Window, y: usize, x: usize) -> Option<usize> {
+    let border = window.origin / window.padded.channels;
+    let (top, left) = (border / window.padded.width, border % window.padded.width);
+    let (y, x) = (y.checked_sub(top)?, x.checked_sub(left)?);
+    let is_inside = y < window.input.height && x < window.input.width;
+    is_inside.then(|| (y * window.input.width + x) * window.input.channels)
+}

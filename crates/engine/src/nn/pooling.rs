@@ -118,3 +118,15 @@ impl Pooling {
 
 /// Number of channels processed together.
 const CHANNELS: usize = 16;
+
+impl Pooling {
+    /// Calls `work` with each input and the output of its square.
+    pub(super) fn for_each_pair(&self, mut work: impl FnMut(usize, usize)) {
+        let channels = self.window.input.channels;
+        for (square, start) in self.window.places().enumerate() {
+            for tap in self.window.taps() {
+                (0..channels).for_each(|channel| work(start + tap + channel, square * channels + channel));
+            }
+        }
+    }
+}

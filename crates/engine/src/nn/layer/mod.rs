@@ -1,5 +1,6 @@
 //! Layers: [`LayerSpec`] as requested, [`LayerKind`] with its dimensions, and [`Layer`] with its parameters.
 
+mod inspect;
 mod spec;
 
 use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, Dimension};
