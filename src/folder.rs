@@ -12,6 +12,9 @@ use crate::store::{Store, StoreError};
 /// The file of the database.
 pub const DATABASE: &str = "chainrule.db";
 
+/// The write-ahead log of the database.
+pub const DATABASE_WAL: &str = "chainrule.db-wal";
+
 /// The database of an unfinished restore. A restore creates this file first and renames it last.
 pub const DATABASE_PARTIAL: &str = "chainrule.db.partial";
 
@@ -56,6 +59,9 @@ pub enum FolderError {
     /// The database exists, but the blobs that it names do not.
     #[error("{path} is missing or empty, and the database beside it names what was in it", path = .0.display())]
     Bytes(PathBuf),
+    /// The blobs exist, but not the database that names them.
+    #[error("{path} is missing or empty, and there are files in {BLOBS} beside it that only it can name", path = .0.display())]
+    Rows(PathBuf),
     /// The folder can't be written.
     #[error("can't write the data folder {path}: {source}", path = .path.display())]
     Unusable {
@@ -108,6 +114,10 @@ impl FolderError {
                 "mount it or put it back; if it is lost, create it empty with mkdir -p {}/models: chainrule check then lists what \
                  is missing, and chainrule check --repair deletes the rows of it",
                 path.display()
+            )),
+            Self::Rows(path) => Some(format!(
+                "put it back, or restore a backup into another folder; to begin anew, move {} away",
+                path.with_file_name(BLOBS).display()
             )),
             Self::Unusable { path, source } if source.kind() == ErrorKind::ReadOnlyFilesystem => {
                 Some(format!(
@@ -167,6 +177,10 @@ impl Folder {
         // Rows without blobs: the disk of the blobs may not be mounted. Every blob would count as damaged.
         if path.join(DATABASE).exists() && !bytes.exists() {
             return Err(FolderError::Bytes(bytes));
+        }
+        // Blobs without rows: no row names them, so they would be deleted as orphans.
+        if is_new(path) && has_blobs(&bytes) {
+            return Err(FolderError::Rows(path.join(DATABASE)));
         }
         make_folder(&bytes)
             .and_then(|()| rustix::fs::access(&bytes, rustix::fs::Access::WRITE_OK).map_err(Into::into))
@@ -291,6 +305,19 @@ fn is_there(path: &Path) -> Result<(), FolderError> {
         }
     }
     Ok(())
+}
+
+/// Returns whether the database has no content yet, neither in its file nor in its write-ahead log.
+fn is_new(path: &Path) -> bool {
+    let is_empty = |file: &str| std::fs::metadata(path.join(file)).map_or(0, |file| file.len()) == 0;
+    is_empty(DATABASE) && is_empty(DATABASE_WAL)
+}
+
+/// Returns whether there are checkpoints or models.
+fn has_blobs(bytes: &Path) -> bool {
+    let has_entries =
+        |folder| std::fs::read_dir(bytes.join(folder)).is_ok_and(|mut found| found.next().is_some());
+    has_entries("jobs") || has_entries("models")
 }
 
 /// Opens the blobs of the folder at `path`. Returns an error if there are none although rows name some.

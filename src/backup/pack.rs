@@ -8,12 +8,12 @@ use tar::{Builder, Header};
 use super::partial::{Partial, may_be_written, parent};
 use super::{BackupError, Contents, DIGEST, be_one_file, file_error};
 use crate::blobs::{BlobError, Blobs, Digesting, digest_of};
-use crate::folder::{BLOBS, DATABASE, Folder};
+use crate::folder::{BLOBS, DATABASE, DATABASE_WAL, Folder};
 use crate::integrity::FolderCounts;
 use crate::store::{BlobOwner, BlobRow, Store};
 
 /// The files of a SQLite database: <https://sqlite.org/tempfiles.html>.
-const ROWS: [&str; 3] = [DATABASE, "chainrule.db-wal", "chainrule.db-shm"];
+const ROWS: [&str; 3] = [DATABASE, DATABASE_WAL, "chainrule.db-shm"];
 
 /// A block of a tar, <https://pubs.opengroup.org/onlinepubs/9799919799/utilities/pax.html>.
 const PADDING: [u8; 512] = [0; 512];

@@ -254,7 +254,8 @@ fn registered<M: Collector + Clone + 'static>(
 /// # Errors
 /// Returns an error if `filter` can't be parsed, or a logger is set already.
 pub fn log(format: LogFormat, filter: &str, is_colored: bool) -> anyhow::Result<()> {
-    let filter: Targets = filter.parse()?;
+    let directives: Vec<&str> = filter.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
+    let filter: Targets = directives.join(",").parse()?;
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(is_colored);
     let lines = match format {
         LogFormat::Human => lines.with_target(false).boxed(),

@@ -399,6 +399,19 @@ fn a_server_that_can_not_start_says_why_and_what_to_try() {
     let error = serve("127.0.0.1:0", unmounted.path().to_str().expect("UTF-8"));
     assert!(error.contains("blobs is missing or empty, and the database beside it names"), "{error}");
     assert!(!unmounted.path().join("blobs").exists());
+    let lost = tempfile::tempdir().expect("a folder");
+    let model = lost.path().join("blobs/models/digits/1-a-1.safetensors");
+    std::fs::create_dir_all(model.parent().expect("a folder")).expect("folders");
+    for database in [None, Some("")] {
+        std::fs::write(&model, "weights").expect("a file");
+        if let Some(bytes) = database {
+            std::fs::write(lost.path().join("chainrule.db"), bytes).expect("a file");
+        }
+        let error = serve("127.0.0.1:0", lost.path().to_str().expect("UTF-8"));
+        assert!(error.contains("chainrule.db is missing or empty, and there are files in blobs"), "{error}");
+        assert!(error.contains("put it back, or restore a backup"), "{error}");
+        assert!(model.exists());
+    }
     let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/databases/1/chainrule.db");
     std::fs::copy(fixture, unmounted.path().join("chainrule.db")).expect("a copy");
     std::fs::create_dir(unmounted.path().join("blobs")).expect("a folder");
