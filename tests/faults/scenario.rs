@@ -48,15 +48,19 @@ pub fn live(client: &Client, history: &History) -> Result<(), Gone> {
     Ok(())
 }
 
-/// Kills a server after it has accepted a job. Removes the rows that are only in its write-ahead log, like a
-/// disk that acknowledges writes and loses them.
+/// Kills a server after it has accepted a job. Puts back the database from before the job, like a disk that
+/// acknowledges writes and loses them.
 pub fn lose_an_accepted_job(data: &Path, history: &History) {
     let mut first = Serve::new(data).args(&PATIENT).start();
     let status = first.terminate(STOPPED_WITHIN);
     assert!(status.success(), "{status}: {}", first.errors());
+    // A server that ends writes its log back, so this file is the whole database.
+    let database = data.join("chainrule.db");
+    let before = std::fs::read(&database).expect("a database");
     let mut server = Serve::new(data).args(&PATIENT).start();
     assert!(post(&server.client(), history, &specs()[2], "late").is_ok());
     server.kill();
+    std::fs::write(&database, before).expect("written");
     for end in ["wal", "shm"] {
         std::fs::remove_file(data.join(format!("chainrule.db-{end}"))).expect("a file");
     }
