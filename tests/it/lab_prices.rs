@@ -19,7 +19,7 @@ use crate::server::TestServer;
 
 /// Returns the most bytes that this thread held while `work` ran, and the result of `work`.
 fn most_held<T>(work: impl FnOnce() -> T) -> (f64, T) {
-    let (held, found) = crate::allocation::most_held(work);
+    let (held, found) = crate::counting::most_held(work);
     (held as f64, found)
 }
 

@@ -120,7 +120,9 @@ async fn the_connection_that_was_idle_longest_is_closed_for_a_new_one() {
 /// A connection whose body stalls is closed before a connection that was just used.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_whose_body_stalls_is_closed_for_a_new_one() {
-    let server = TestServer::start(&["--connections-per-client-max", "3"]).await;
+    // No body is late, however busy the machine is.
+    let server =
+        TestServer::start(&["--connections-per-client-max", "3", "--body-timeout-seconds", "600"]).await;
     server.with_model().await;
     let head = format!(
         "POST /v1/models/digits/predict HTTP/1.1\r\n{HEAD}Content-Type: application/octet-stream\r\nContent-Length: 784\r\n\r\n"

@@ -1,7 +1,6 @@
 //! The promises of chainrule, tested through its public surface.
 
 mod accuracy;
-mod allocation;
 mod answers;
 mod architecture;
 mod backup;
@@ -10,6 +9,8 @@ mod client;
 #[path = "../common/command.rs"]
 mod command;
 mod command_line;
+#[path = "../../crates/engine/tests/engine/counting.rs"]
+mod counting;
 #[path = "../common/folders.rs"]
 mod folders;
 mod growth;

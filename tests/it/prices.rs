@@ -5,7 +5,7 @@ use chainrule::fields::{json, json_price};
 use image::codecs::jpeg::JpegEncoder;
 use image::{DynamicImage, GrayImage, ImageFormat, Luma};
 
-use crate::allocation::most_held;
+use crate::counting::most_held;
 
 const LIMITS: PictureLimits = PictureLimits { width_max: 4_096, height_max: 4_096, alloc_bytes_max: 1 << 30 };
 

@@ -85,9 +85,9 @@ async fn the_metrics_cover_the_process_its_connections_lanes_memory_and_refusals
         assert_eq!(value(&format!("chainrule_lane_running{{lane=\"{lane}\"}}")), 0.0);
         assert_eq!(value(&format!("chainrule_lane_waiting{{lane=\"{lane}\"}}")), 0.0);
     }
-    let version = format!("version=\"{}\"", env!("CARGO_PKG_VERSION"));
-    let is_build = |line: &str| line.starts_with("chainrule_build_info{") && line.contains(&version);
-    assert!(text.lines().any(is_build), "{text}");
+    let (target, version) = (std::env::consts::ARCH, env!("CARGO_PKG_VERSION"));
+    let build = format!("chainrule_build_info{{target=\"{target}\",version=\"{version}\"}} 1");
+    assert!(text.lines().any(|line| line == build), "{text}");
     server.stop().await;
 }
 

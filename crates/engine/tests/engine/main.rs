@@ -1,7 +1,9 @@
 //! What the engine promises, tested through its public surface.
 
 mod aligned;
+mod allocation;
 mod classes;
+mod counting;
 mod graph;
 mod inlined;
 mod kernels;

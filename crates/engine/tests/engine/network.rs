@@ -3,8 +3,8 @@
 use chainrule_engine::data::mnist;
 use chainrule_engine::nn::{
     Activation, Batch, Draw, GradientCheck, Init, Layer, LayerSpec, Loss, LossKind, Network, Optimizer,
-    OptimizerSpec, Padding, Plan, Pool, Predictor, Shape, Trainer, Workspace, clip_scale, gradient_check,
-    shapes, softmax,
+    OptimizerSpec, Padding, Plan, Pool, Predictor, Shape, Tape, Trainer, Workspace, clip_scale,
+    gradient_check, shapes, softmax,
 };
 use ndarray::{Array2, ArrayView2, arr2};
 use proptest::prelude::*;
@@ -189,9 +189,12 @@ proptest! {
         let scores = Array2::from_shape_vec((1, expected.len()), expected).expect("a row").dot(&head.weight) + &head.bias;
         let mut expected = scores;
         softmax(expected.view_mut());
-        let found = Predictor::new(network.converted()).probabilities(x.mapv(|x| x as f32).view());
-        for (&found, expected) in found.iter().zip(&expected) {
-            prop_assert!((f64::from(found) - expected).abs() < 1e-5, "{found} {expected}");
+        let predicted = Predictor::new(network.converted()).probabilities(x.mapv(|x| x as f32).view());
+        let mut found = Tape::forward(&network, x).scores().to_owned();
+        softmax(found.view_mut());
+        for ((found, &predicted), expected) in found.iter().zip(&predicted).zip(&expected) {
+            prop_assert!((found - expected).abs() < 1e-12, "{found} {expected}");
+            prop_assert!((f64::from(predicted) - expected).abs() < 1e-5, "{predicted} {expected}");
         }
     }
 }
@@ -271,12 +274,16 @@ fn at_inference_a_normalisation_folds_away_and_dropout_does_nothing() {
     }
     let folded = network.folded();
     assert!(folded.layers().len() == with.len() - 1 && network.layers().len() == with.len());
-    let probabilities = Predictor::new(network.converted()).probabilities(x.mapv(|x| x as f32).view());
-    let loss_of = |p: ArrayView2<f32>| -> f64 {
-        p.rows().into_iter().zip(&labels).map(|(p, &label)| -f64::from(p[usize::from(label)]).ln()).sum()
+    let predicted = Predictor::new(network.converted()).probabilities(x.mapv(|x| x as f32).view());
+    let mut probabilities = Tape::forward(&folded, x.clone()).scores().to_owned();
+    softmax(probabilities.view_mut());
+    let loss_of = |p: ArrayView2<f64>| -> f64 {
+        p.rows().into_iter().zip(&labels).map(|(p, &label)| -p[usize::from(label)].ln()).sum()
     };
     let evaluated = workspace.evaluate(&network, &loss, batch, &pool, || true).expect("measured").loss_sum;
-    assert!((loss_of(probabilities.view()) - evaluated).abs() < 1e-5 * evaluated.abs().max(1.0));
+    assert!((loss_of(probabilities.view()) - evaluated).abs() < 1e-12 * evaluated.abs().max(1.0));
+    let predicted = loss_of(predicted.mapv(f64::from).view());
+    assert!((predicted - evaluated).abs() < 1e-5 * evaluated.abs().max(1.0));
 }
 
 /// Images that are mostly 0, among others without zeros. Alone, the two kinds take different paths.
