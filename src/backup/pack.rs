@@ -28,6 +28,7 @@ const TRIES: u32 = 3;
 /// The backup holds the rows of one moment and the blobs that they name. The row of a checkpoint is dropped
 /// from the backup if its blob was deleted meanwhile or is damaged.
 ///
+/// # Errors
 /// Returns an error if a model or the database is damaged, or a file can't be read or written. Then `file` is
 /// as it was before. Exception: if only the last flush of its folder failed, `file` is a complete backup.
 pub async fn backup(

@@ -4,25 +4,25 @@ use crate::blobs::Blob;
 use crate::fault::{self, Point};
 use crate::job::{Checkpoint, JobId};
 
-/// The row of a checkpoint.
-#[derive(Clone, Debug, PartialEq)]
-pub struct CheckpointRow {
-    /// The epoch during which, or at whose end, the checkpoint was made.
-    pub epoch: i64,
-    /// Training steps that it contains.
-    pub step: i64,
-    /// Key of the blob.
-    pub blob_key: String,
-    /// Size in bytes.
-    pub size_bytes: i64,
-    /// SHA-256 in hex.
-    pub sha256: String,
-    /// Validation accuracy of the epoch, if it has ended.
-    pub validation_accuracy: Option<f64>,
-    created_at: i64,
+row! {
+    /// The row of a checkpoint.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct CheckpointRow {
+        /// The epoch during which, or at whose end, the checkpoint was made.
+        pub epoch: i64,
+        /// Training steps that it contains.
+        pub step: i64,
+        /// Key of the blob.
+        pub blob_key: String,
+        /// Size in bytes.
+        pub size_bytes: i64,
+        /// SHA-256 in hex.
+        pub sha256: String,
+        /// Validation accuracy of the epoch, if it has ended.
+        pub validation_accuracy: Option<f64>,
+        created_at: i64,
+    }
 }
-
-row!(CheckpointRow { epoch, step, blob_key, size_bytes, sha256, validation_accuracy, created_at });
 
 /// A checkpoint whose blob is written.
 #[derive(Clone, Debug)]

@@ -3,17 +3,17 @@ use super::{Store, StoreError, row_error};
 use crate::job::{EpochRecord, JobHistory, JobId};
 use crate::train::EpochMetrics;
 
-/// An epoch without its layer statistics, as in the index.
-pub(super) struct CourseRow {
-    epoch: i64,
-    train_loss: f64,
-    train_accuracy: f64,
-    validation_loss: Option<f64>,
-    validation_accuracy: Option<f64>,
-    learning_rate: f64,
+row! {
+    /// An epoch without its layer statistics, as in the index.
+    pub(super) struct CourseRow {
+        epoch: i64,
+        train_loss: f64,
+        train_accuracy: f64,
+        validation_loss: Option<f64>,
+        validation_accuracy: Option<f64>,
+        learning_rate: f64,
+    }
 }
-
-row!(CourseRow { epoch, train_loss, train_accuracy, validation_loss, validation_accuracy, learning_rate });
 
 impl Store {
     /// Returns up to `limit` epochs of a job after epoch `after`.

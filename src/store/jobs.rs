@@ -13,38 +13,24 @@ pub struct JobFilter {
     pub before: Option<JobId>,
 }
 
-/// The row of a job.
-pub(super) struct JobRow {
-    pub(super) id: String,
-    state: String,
-    model: String,
-    spec: String,
-    attempt: i64,
-    pub(super) request_sha256: String,
-    progress: String,
-    metrics: Option<String>,
-    result: Option<String>,
-    error: Option<String>,
-    created_at: i64,
-    started_at: Option<i64>,
-    finished_at: Option<i64>,
+row! {
+    /// The row of a job.
+    pub(super) struct JobRow {
+        pub(super) id: String,
+        state: String,
+        model: String,
+        spec: String,
+        attempt: i64,
+        pub(super) request_sha256: String,
+        progress: String,
+        metrics: Option<String>,
+        result: Option<String>,
+        error: Option<String>,
+        created_at: i64,
+        started_at: Option<i64>,
+        finished_at: Option<i64>,
+    }
 }
-
-row!(JobRow {
-    id,
-    state,
-    model,
-    spec,
-    attempt,
-    request_sha256,
-    progress,
-    metrics,
-    result,
-    error,
-    created_at,
-    started_at,
-    finished_at
-});
 
 impl TryFrom<JobRow> for Job {
     type Error = StoreError;

@@ -43,37 +43,23 @@ pub struct PublishedModel {
     pub row: ModelVersion,
 }
 
-pub(super) struct ModelRow {
-    name: String,
-    version: i64,
-    source: String,
-    owner: String,
-    job_id: Option<String>,
-    test_accuracy: Option<f64>,
-    parameters: i64,
-    layers: String,
-    classes: String,
-    blob_key: String,
-    size_bytes: i64,
-    sha256: String,
-    created_at: i64,
+row! {
+    pub(super) struct ModelRow {
+        name: String,
+        version: i64,
+        source: String,
+        owner: String,
+        job_id: Option<String>,
+        test_accuracy: Option<f64>,
+        parameters: i64,
+        layers: String,
+        classes: String,
+        blob_key: String,
+        size_bytes: i64,
+        sha256: String,
+        created_at: i64,
+    }
 }
-
-row!(ModelRow {
-    name,
-    version,
-    source,
-    owner,
-    job_id,
-    test_accuracy,
-    parameters,
-    layers,
-    classes,
-    blob_key,
-    size_bytes,
-    sha256,
-    created_at
-});
 
 impl TryFrom<ModelRow> for PublishedModel {
     type Error = StoreError;

@@ -228,9 +228,7 @@ impl<T: Float> Conv2d<T> {
     pub(super) fn window(&self) -> Window {
         self.window
     }
-}
 
-impl<T: Float> Conv2d<T> {
     /// Calls `work(input, output)` for each output pixel whose window multiplies the weights of `row` with a pixel of
     /// the image.
     pub(super) fn for_each_window(&self, row: usize, mut work: impl FnMut(usize, usize)) {

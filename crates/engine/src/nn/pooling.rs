@@ -114,12 +114,7 @@ impl Pooling {
             vectorized!(self.backward(x, y, dy, image_mut(&mut dx, row)));
         }
     }
-}
 
-/// Number of channels processed together.
-const CHANNELS: usize = 16;
-
-impl Pooling {
     /// Calls `work` with each input and the output of its square.
     pub(super) fn for_each_pair(&self, mut work: impl FnMut(usize, usize)) {
         let channels = self.window.input.channels;
@@ -130,3 +125,6 @@ impl Pooling {
         }
     }
 }
+
+/// Number of channels processed together.
+const CHANNELS: usize = 16;
