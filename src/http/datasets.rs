@@ -7,7 +7,7 @@ use super::Problem;
 use super::extract::{ListParams, NoParams, Page, Params, PathWords, accepts};
 use crate::api::{self, Code};
 use crate::app::App;
-use crate::data::{self, IMAGE_SIDE, picture};
+use crate::data::picture;
 
 /// Lists data sets.
 #[utoipa::path(
@@ -18,13 +18,18 @@ use crate::data::{self, IMAGE_SIDE, picture};
     params(ListParams),
     responses((status = 200, description = "A page of data sets.", body = api::DatasetList))
 )]
-pub async fn list(Params(params): Params<ListParams>) -> Result<Json<api::DatasetList>, Problem> {
+pub async fn list(
+    State(app): State<App>,
+    Params(params): Params<ListParams>,
+) -> Result<Json<api::DatasetList>, Problem> {
     let page: Page<String> = params.page()?;
-    let behind = |name: &String| page.cursor.as_ref().is_none_or(|cursor| name > cursor);
-    let entries = data::shapes().into_iter().filter(|shape| behind(&shape.name)).map(|shape| {
-        api::DatasetEntry { name: shape.name, classes: shape.classes, train_examples: shape.train }
+    let (shapes, next_cursor) = app.service().datasets(page.cursor.as_deref(), page.limit);
+    let datasets = shapes.into_iter().map(|shape| api::DatasetEntry {
+        name: shape.name,
+        classes: shape.classes,
+        train_examples: shape.train,
     });
-    Ok(Json(api::DatasetList { datasets: entries.take(page.limit as usize).collect(), next_cursor: None }))
+    Ok(Json(api::DatasetList { datasets: datasets.collect(), next_cursor }))
 }
 
 /// Shows the size and statistics of a data set.
@@ -43,8 +48,8 @@ pub async fn show(
     Params(NoParams {}): Params<NoParams>,
 ) -> Result<Json<api::Dataset>, Problem> {
     let details = app.service().with_dataset(name, |dataset| {
-        let (name, classes) = (dataset.name.clone(), dataset.classes.clone());
-        api::Dataset::new(name, classes, [IMAGE_SIDE, IMAGE_SIDE], dataset.statistics().clone())
+        let (name, classes, input) = (dataset.name.clone(), dataset.classes.clone(), dataset.shape().input);
+        api::Dataset::new(name, classes, [input.height, input.width], dataset.statistics().clone())
     });
     Ok(Json(details.await?))
 }
@@ -83,7 +88,7 @@ pub async fn example(
         index: example.index,
         label,
         class: example.dataset.classes[usize::from(label)].clone(),
-        image: pixels.chunks(IMAGE_SIDE).map(<[u8]>::to_vec).collect(),
+        image: pixels.chunks(example.dataset.shape().input.width).map(<[u8]>::to_vec).collect(),
     })
     .into_response())
 }

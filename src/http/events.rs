@@ -13,18 +13,16 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::Serialize;
-use tokio::sync::broadcast;
 
 use super::Problem;
 use super::deliver::Streamed;
 use super::extract::{JobParam, JobPath};
-use super::jobs::{changed, record_bytes};
+use super::jobs::record_bytes;
 use crate::admission::{Charge, Lane, Peer};
 use crate::api::{self, Code};
 use crate::app::App;
 use crate::job::{Job, JobId, JobState};
-use crate::service::Caller;
-use crate::service::OperationError;
+use crate::service::{Caller, JobChanges, OperationError};
 
 /// How often a silent stream sends a comment, to show that it is alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -140,7 +138,7 @@ struct Follower {
     app: App,
     id: JobId,
     seen: Seen,
-    changes: broadcast::Receiver<Option<JobId>>,
+    changes: JobChanges,
     waiting: VecDeque<Event>,
     epochs_at_a_time: u32,
     peer: Peer,
@@ -168,7 +166,7 @@ impl Follower {
             }
             if self.waiting.is_empty() && self.seen.phase != CLOSED {
                 tokio::select! {
-                    () = changed(&mut self.changes, self.id) => {}
+                    () = self.changes.of(self.id) => {}
                     () = self.app.draining().cancelled() => return None,
                 }
             }

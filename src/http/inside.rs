@@ -12,7 +12,7 @@ use super::extract::{
     Json, ModelParam, ModelPath, NoParams, Params, PathWords, accepts, asked_for, invalid, path_text,
 };
 use super::lab::{TEXT, answer_as};
-use super::predict::{self, Input, Prepare};
+use super::predict::{Input, Prepare};
 use super::receive::Body;
 use super::{Problem, images, paid, rendered};
 use crate::api::{self, About, Code};
@@ -21,7 +21,7 @@ use crate::data::{self, SplitName};
 use crate::fields::{Fault, Fields, Interval, parsed};
 use crate::lab::{self, Explanation, LayerWeights, Microscope, ParameterPlace, Trace};
 use crate::model::ModelRef;
-use crate::nn::{LossKind, Network};
+use crate::nn::{LossKind, Network, Shape};
 use crate::registry::Model;
 use crate::service::{Caller, LabelledImage, TraceRequest, Wanted};
 
@@ -246,7 +246,10 @@ pub async fn explain(
         let detail = format!("class must be from 0 to {}", classes - 1);
         return Err(invalid(detail));
     }
-    let input = Input::of(&app, &caller, body).await?.prepared(&app, &caller, params.prepare).await?;
+    let input = Input::of(&app, &caller, inspected.input(), body)
+        .await?
+        .prepared(&app, &caller, params.prepare)
+        .await?;
     let render = move |model: &Model, images: &[&[f32]], explanations: Vec<Explanation>| match wants_picture {
         true => answer_as(PNG, lab::pictures(images, &explanations)),
         false => JsonResponse(api::Explanations::new(about(model), explanations)).into_response(),
@@ -284,7 +287,9 @@ fn shown<T>(
                 fields.fault("", "send image or example, not both".to_owned());
                 None
             }
-            (Some(image), Ok(None)) => own_image(image, scale, fields.faults),
+            (Some(image), Ok(None)) => {
+                own_image(image, scale, model.predictor.network().input(), fields.faults)
+            }
             (None, Ok(Some((pixels, own)))) => {
                 if scale.is_some() {
                     fields.fault("scale", "belongs to image; an example has its own".to_owned());
@@ -307,9 +312,14 @@ fn shown<T>(
     })
 }
 
-/// Parses an image of the request itself, in the forms that [`predict`](predict::predict) accepts.
-fn own_image(image: &Value, scale: Option<&Value>, faults: &mut Vec<Fault>) -> Option<Vec<f32>> {
-    images::from_value(image, scale).map_err(|found| faults.extend(found)).ok()
+/// Parses an image of the request itself, in the forms that [`predict`](super::predict::predict) accepts.
+fn own_image(
+    image: &Value,
+    scale: Option<&Value>,
+    shape: Shape,
+    faults: &mut Vec<Fault>,
+) -> Option<Vec<f32>> {
+    images::from_value(image, scale, shape.into()).map_err(|found| faults.extend(found)).ok()
 }
 
 /// Parses an example such as `{"dataset": "mnist", "split": "test", "index": 0}`. Returns its pixels and
@@ -336,5 +346,5 @@ fn example(fields: &mut Fields) -> Result<Option<(Vec<f32>, u16)>, ()> {
     }
     example.refuse_unknown();
     let index = index.ok_or(())? as usize;
-    Ok(Some((predict::from_pixels(examples.image(index)).collect(), examples.labels()[index])))
+    Ok(Some((data::to_unit(examples.image(index)).collect(), examples.labels()[index])))
 }

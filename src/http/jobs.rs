@@ -191,47 +191,9 @@ pub async fn show(
         return Err(invalid(detail));
     }
     let deadline = Instant::now() + Duration::from_secs_f64(wait);
-    let mut changes = app.service().changes();
-    let mut seat = None;
-    loop {
-        let look = match &seat {
-            Some(_) => Some(app.admission().enter(Lane::Other, caller.peer()).await?),
-            None => None,
-        };
-        let job = app.service().job(id).await?;
-        drop(look);
-        if job.state.is_ended() || Instant::now() >= deadline || app.draining().is_cancelled() {
-            return Ok(JsonResponse(job.into()));
-        }
-        if seat.is_none() {
-            let waits = app.config().limits.waits_max;
-            seat = Some(app.admission().wait(caller.peer()).ok_or_else(|| {
-                Problem::new(
-                    Code::TooManyWaits,
-                    format!(
-                        "this client has too many requests that wait for jobs, or all clients together have \
-                         {waits}"
-                    ),
-                )
-            })?);
-            // A request that waits must not take the place of a working one.
-            place.leave();
-        }
-        tokio::select! {
-            () = tokio::time::sleep_until(deadline) => {}
-            () = app.draining().cancelled() => {}
-            () = changed(&mut changes, id) => {}
-        }
-    }
-}
-
-/// Waits until job `id` has changed, or may have changed because a notification was missed.
-pub async fn changed(changes: &mut tokio::sync::broadcast::Receiver<Option<JobId>>, id: JobId) {
-    while let Ok(other) = changes.recv().await {
-        if other.is_none_or(|other| other == id) {
-            return;
-        }
-    }
+    // A request that waits must not take the place of a working one.
+    let job = app.service().ended_job(&caller, id, deadline, app.draining(), || place.leave()).await?;
+    Ok(JsonResponse(job.into()))
 }
 
 /// Epochs per page by default. Most jobs fit on one page.

@@ -73,12 +73,6 @@ impl Problem {
         self
     }
 
-    /// Adds the name of the part of the request that the problem is about.
-    pub fn within(mut self, part: impl std::fmt::Display) -> Self {
-        self.0.detail = format!("{part}: {}", self.0.detail);
-        self
-    }
-
     /// Sets `Retry-After`, in seconds.
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.0.retry_after_seconds = Some(seconds);
@@ -231,6 +225,9 @@ impl From<OperationError> for Problem {
             }
             Error::ClientGone => Self::new(Code::ClientGone, detail),
             Error::PredictionTooLarge { .. } => Self::new(Code::PredictionTooLarge, detail),
+            Error::Picture { source, .. } => Self::new(code_of_picture(&source), detail),
+            Error::PicturesTooLarge { .. } => Self::new(Code::PictureTooLarge, detail),
+            Error::TooManyWaits { .. } => Self::new(Code::TooManyWaits, detail),
             Error::Invalid(faults) => Self::invalid(faults),
             Error::UnknownLayer(_) => Self::new(Code::UnknownLayer, detail),
             Error::NoParameters(_) => Self::new(Code::NoParameters, detail),
@@ -263,15 +260,13 @@ impl From<ModelRefError> for Problem {
     }
 }
 
-impl From<PictureError> for Problem {
-    fn from(error: PictureError) -> Self {
-        let code = match &error {
-            PictureError::Blank => Code::BlankPicture,
-            PictureError::TooLarge { .. } => Code::PictureTooLarge,
-            PictureError::NotAPicture | PictureError::Damaged { .. } | PictureError::WrongSize { .. } => {
-                Code::InvalidPicture
-            }
-        };
-        Self::new(code, error.to_string())
+/// Returns the code of an invalid picture.
+fn code_of_picture(error: &PictureError) -> Code {
+    match error {
+        PictureError::Blank => Code::BlankPicture,
+        PictureError::TooLarge { .. } => Code::PictureTooLarge,
+        PictureError::NotAPicture | PictureError::Damaged { .. } | PictureError::WrongSize { .. } => {
+            Code::InvalidPicture
+        }
     }
 }

@@ -6,6 +6,17 @@ use crate::data::{self, Dataset, DatasetShape, SplitName};
 use crate::fields::{nearest, shown};
 
 impl Service {
+    /// Returns a page of data sets by name, after the name `after`. If there are more, also returns the name of
+    /// the last one.
+    pub fn datasets(&self, after: Option<&str>, limit: u32) -> (Vec<DatasetShape>, Option<String>) {
+        let mut shapes = data::shapes();
+        shapes.retain(|shape| after.is_none_or(|after| shape.name.as_str() > after));
+        let has_more = shapes.len() > limit as usize;
+        shapes.truncate(limit as usize);
+        let next = shapes.last().filter(|_| has_more).map(|shape| shape.name.clone());
+        (shapes, next)
+    }
+
     /// Returns the data set called `name`. It is loaded on a blocking thread, because the first use of MNIST
     /// inflates 55 MB.
     ///

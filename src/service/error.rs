@@ -3,6 +3,7 @@ use std::time::Duration;
 use crate::admission::{Refusal, WorkError};
 use crate::blobs::BlobError;
 use crate::data::SplitName;
+use crate::data::picture::PictureError;
 use crate::fields::Fault;
 use crate::job::{JobId, JobState};
 use crate::model::{ModelRef, ModelRefError};
@@ -163,6 +164,30 @@ pub enum OperationError {
         /// Floating-point operations that one request may use.
         flops_max: f64,
     },
+    /// A picture can't be turned into an image.
+    #[error("{}{source}", place_of_picture(*index, *count))]
+    Picture {
+        /// Index of the picture in the request.
+        index: usize,
+        /// Number of pictures in the request.
+        count: usize,
+        /// Why it can't be turned into an image.
+        source: PictureError,
+    },
+    /// The pictures of a request have too many pixels.
+    #[error("the pictures have {pixels} pixels to decode; a request may have at most {pixels_max}")]
+    PicturesTooLarge {
+        /// Pixels to decode.
+        pixels: u64,
+        /// The most pixels that one request may have.
+        pixels_max: u64,
+    },
+    /// Too many callers wait for the end of a job.
+    #[error("this client has too many requests that wait for jobs, or all clients together have {waits_max}")]
+    TooManyWaits {
+        /// The most callers that may wait.
+        waits_max: usize,
+    },
     /// The request is invalid. Each fault names its field.
     #[error("the request can't be answered")]
     Invalid(Vec<Fault>),
@@ -203,6 +228,11 @@ pub enum OperationError {
     /// The server stopped before the operation was complete.
     #[error("the server is stopping")]
     Stopped,
+}
+
+/// Names the picture if there are several.
+fn place_of_picture(index: usize, count: usize) -> String {
+    if count == 1 { String::new() } else { format!("picture {} of {count}: ", index + 1) }
 }
 
 /// Completes the sentence "job … " with this state.

@@ -23,6 +23,11 @@ impl Inspected {
         &self.wanted
     }
 
+    /// Returns the shape of the input.
+    pub fn input(&self) -> Shape {
+        self.input
+    }
+
     /// Returns the number of classes.
     pub fn classes(&self) -> usize {
         self.classes

@@ -1,5 +1,3 @@
-use tokio::sync::broadcast;
-
 use super::datasets::shape;
 use super::{Caller, OperationError, Service};
 use crate::blobs::{Blob, BlobError, ByteStream};
@@ -160,11 +158,6 @@ impl Service {
         let (jobs, next) = self.store.jobs(filter, limit).await?;
         self.catch_up_with(&jobs).await?;
         Ok((jobs, next))
-    }
-
-    /// Subscribes to changes of jobs. `None` means that any job may have changed.
-    pub fn changes(&self) -> broadcast::Receiver<Option<JobId>> {
-        self.store.changes()
     }
 
     /// Returns up to `limit` epochs of a job after epoch `after`.

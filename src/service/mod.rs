@@ -11,7 +11,9 @@ mod inside;
 mod jobs;
 mod lab;
 mod models;
+mod pictures;
 mod predictions;
+mod waiting;
 mod work;
 
 use std::any::Any;
@@ -28,11 +30,14 @@ pub use self::error::OperationError;
 pub use self::inside::{Inspected, LabelledImage, TraceRequest};
 pub use self::jobs::{CoursePage, StoredCheckpoint, Submission};
 pub use self::models::VersionPage;
+pub use self::pictures::{Pictures, QUICK_PICTURE_BYTES};
 pub use self::predictions::{Prediction, Predictions, QUICK_BYTES, UnreadImages};
+pub use self::waiting::JobChanges;
 pub use self::work::Wanted;
 
 use crate::admission::{Admission, Peer};
 use crate::blobs::Blobs;
+use crate::data::picture::PictureLimits;
 use crate::lab::LabLimits;
 use crate::registry::Registry;
 use crate::store::Store;
@@ -83,6 +88,12 @@ pub struct ServiceLimits {
     pub aliases_max: u32,
     /// The least free disk space for a new job, in bytes.
     pub min_free_bytes: u64,
+    /// The most callers that wait for the end of a job.
+    pub waits_max: usize,
+    /// The limits of one picture.
+    pub picture: PictureLimits,
+    /// The most pixels of all pictures of one request.
+    pub pictures_pixels_max: u64,
     /// The most images of a prediction.
     pub images_max: usize,
     /// The most floating-point operations of a prediction.

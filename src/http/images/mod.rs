@@ -1,4 +1,4 @@
-//! Images as JSON: 28 rows of 28 numbers, or 784 numbers, parsed directly to the values of a network's input.
+//! Images as JSON: rows of numbers, or all numbers in one list, parsed directly to the values of a network's input.
 //! If that fails, the text is parsed again to report all faults.
 
 mod any;
@@ -15,14 +15,37 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 use serde_json::Value;
 
 use self::pixels::{ImageSeed, ListSeed};
-use crate::data::IMAGE_PIXELS;
 use crate::fields::Fault;
+use crate::nn::Shape;
 
-/// The least length of an image in JSON, in bytes: a digit and a comma or bracket for each number.
-const IMAGE_BYTES_MIN: usize = 2 * IMAGE_PIXELS;
+/// The least length of a number in JSON, in bytes: a digit, and a comma or bracket.
+const NUMBER_BYTES_MIN: usize = 2;
 
-/// The images of a request: 784 values from 0 to 1 each.
-#[derive(Debug, PartialEq)]
+/// The size of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImageSize {
+    /// Number of rows.
+    pub rows: usize,
+    /// Numbers in a row.
+    pub columns: usize,
+}
+
+impl ImageSize {
+    /// Returns the number of numbers in an image.
+    pub fn numbers(self) -> usize {
+        self.rows * self.columns
+    }
+}
+
+impl From<Shape> for ImageSize {
+    /// The values of a pixel stand next to each other.
+    fn from(input: Shape) -> Self {
+        Self { rows: input.height, columns: input.width * input.channels }
+    }
+}
+
+/// The images of a request, with values from 0 to 1.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Images {
     /// The values of all images, one image after the other.
     pub values: Vec<f32>,
@@ -59,10 +82,14 @@ impl Scale {
 ///
 /// # Errors
 /// Returns `Ok(Err(faults))` for JSON of the wrong shape, and `Err` for a syntax error.
-pub fn parse(body: &[u8], images_max: usize) -> Result<Result<Images, Vec<Fault>>, serde_json::Error> {
-    match read(body, images_max) {
+pub fn parse(
+    body: &[u8],
+    size: ImageSize,
+    images_max: usize,
+) -> Result<Result<Images, Vec<Fault>>, serde_json::Error> {
+    match read(body, size, images_max) {
         Some(images) => Ok(Ok(images)),
-        None => report::faults(body, images_max).map(Err),
+        None => report::faults(body, size, images_max).map(Err),
     }
 }
 
@@ -70,34 +97,34 @@ pub fn parse(body: &[u8], images_max: usize) -> Result<Result<Images, Vec<Fault>
 ///
 /// # Errors
 /// Returns all faults, with pointers to `/image` and `/scale`.
-pub fn from_value(image: &Value, scale: Option<&Value>) -> Result<Vec<f32>, Vec<Fault>> {
+pub fn from_value(image: &Value, scale: Option<&Value>, size: ImageSize) -> Result<Vec<f32>, Vec<Fault>> {
     let known = scale.map_or(Some(Scale::Byte), |scale| Scale::named(scale.as_str()?));
     let mut values = Vec::new();
-    match known.map(|scale| ImageSeed { values: &mut values, scale }.deserialize(image)) {
+    match known.map(|scale| ImageSeed { values: &mut values, scale, size }.deserialize(image)) {
         Some(Ok(())) => Ok(values),
-        _ => Err(report::faults_of_value(image, scale)),
+        _ => Err(report::faults_of_value(image, scale, size)),
     }
 }
 
 /// Returns the most bytes that [`parse`] allocates for a body of `body_bytes`.
-pub fn price(body_bytes: usize, images_max: usize) -> usize {
+pub fn price(body_bytes: usize, size: ImageSize, images_max: usize) -> usize {
     // In the worst case, every character of a name is escaped. The name is then unescaped into a buffer that
     // grows.
-    images_at_most(body_bytes, images_max) * IMAGE_PIXELS * size_of::<f32>() + 3 * body_bytes
+    images_at_most(body_bytes, size, images_max) * size.numbers() * size_of::<f32>() + 3 * body_bytes
 }
 
-fn images_at_most(body_bytes: usize, images_max: usize) -> usize {
-    images_max.min(body_bytes / IMAGE_BYTES_MIN + 1)
+fn images_at_most(body_bytes: usize, size: ImageSize, images_max: usize) -> usize {
+    images_max.min(body_bytes / (NUMBER_BYTES_MIN * size.numbers()) + 1)
 }
 
 /// Parses the images of a body without faults.
-fn read(body: &[u8], images_max: usize) -> Option<Images> {
-    let (images, told) = read_as(body, images_max, likely_scale(body))?;
+fn read(body: &[u8], size: ImageSize, images_max: usize) -> Option<Images> {
+    let (images, told) = read_as(body, size, images_max, likely_scale(body))?;
     if let Some(images) = images {
         return Some(images);
     }
     // The scale came after the images and differs from the guess.
-    read_as(body, images_max, told)?.0
+    read_as(body, size, images_max, told)?.0
 }
 
 /// Guesses the scale from the end of a body, since it may come after the images.
@@ -108,15 +135,20 @@ fn likely_scale(body: &[u8]) -> Scale {
 
 /// Parses the images of a body. Assumes the scale `assumed` unless the scale comes before the images. Returns
 /// the real scale, and the images if the assumption was right.
-fn read_as(body: &[u8], images_max: usize, assumed: Scale) -> Option<(Option<Images>, Scale)> {
+fn read_as(
+    body: &[u8],
+    size: ImageSize,
+    images_max: usize,
+    assumed: Scale,
+) -> Option<(Option<Images>, Scale)> {
     let mut text = serde_json::Deserializer::from_slice(body);
-    let room = images_at_most(body.len(), images_max);
-    let mut request = Request { scale: assumed, told: None, values: None, room };
+    let room = images_at_most(body.len(), size, images_max);
+    let mut request = Request { scale: assumed, told: None, values: None, room, size };
     (&mut request).deserialize(&mut text).ok()?;
     text.end().ok()?;
     let told = request.told.unwrap_or(Scale::Byte);
     let values = request.values?;
-    let count = values.len() / IMAGE_PIXELS;
+    let count = values.len() / size.numbers();
     Some(((told == request.scale).then_some(Images { values, count }), told))
 }
 
@@ -128,6 +160,7 @@ struct Request {
     values: Option<Vec<f32>>,
     /// The most images that are accepted.
     room: usize,
+    size: ImageSize,
 }
 
 /// The fields of a request.
@@ -158,11 +191,16 @@ impl<'de> Visitor<'de> for &mut Request {
                 Name::Image | Name::Images if self.values.is_some() => return Err(A::Error::custom("")),
                 Name::Image => {
                     let mut values = Vec::new();
-                    map.next_value_seed(ImageSeed { values: &mut values, scale: self.scale })?;
+                    map.next_value_seed(ImageSeed {
+                        values: &mut values,
+                        scale: self.scale,
+                        size: self.size,
+                    })?;
                     self.values = Some(values);
                 }
                 Name::Images => {
-                    self.values = Some(map.next_value_seed(ListSeed { room: self.room, scale: self.scale })?);
+                    let Request { room, scale, size, .. } = *self;
+                    self.values = Some(map.next_value_seed(ListSeed { room, scale, size })?);
                 }
                 Name::Scale if self.told.is_some() => return Err(A::Error::custom("")),
                 Name::Scale => {

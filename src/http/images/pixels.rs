@@ -5,8 +5,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
 
-use super::Scale;
-use crate::data::{IMAGE_PIXELS, IMAGE_SIDE};
+use super::{ImageSize, Scale};
 
 /// The value of each byte.
 static OF_BYTES: [f32; 256] = {
@@ -24,6 +23,7 @@ pub struct ListSeed {
     /// The most images that are accepted.
     pub room: usize,
     pub scale: Scale,
+    pub size: ImageSize,
 }
 
 impl<'de> DeserializeSeed<'de> for ListSeed {
@@ -42,9 +42,11 @@ impl<'de> Visitor<'de> for ListSeed {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<f32>, A::Error> {
-        let mut values = Vec::with_capacity(self.room * IMAGE_PIXELS);
-        while values.len() < self.room * IMAGE_PIXELS {
-            if seq.next_element_seed(ImageSeed { values: &mut values, scale: self.scale })?.is_none() {
+        let Self { room, scale, size } = self;
+        let numbers_max = room * size.numbers();
+        let mut values = Vec::with_capacity(numbers_max);
+        while values.len() < numbers_max {
+            if seq.next_element_seed(ImageSeed { values: &mut values, scale, size })?.is_none() {
                 return if values.is_empty() { Err(A::Error::custom("")) } else { Ok(values) };
             }
         }
@@ -59,6 +61,7 @@ impl<'de> Visitor<'de> for ListSeed {
 pub struct ImageSeed<'a> {
     pub values: &'a mut Vec<f32>,
     pub scale: Scale,
+    pub size: ImageSize,
 }
 
 impl<'de> DeserializeSeed<'de> for ImageSeed<'_> {
@@ -77,35 +80,36 @@ impl<'de> Visitor<'de> for ImageSeed<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let Self { values, scale } = self;
-        values.reserve_exact(IMAGE_PIXELS);
+        let Self { values, scale, size: ImageSize { rows, columns } } = self;
+        let numbers = rows * columns;
+        values.reserve_exact(numbers);
         let start = values.len();
-        let Some(first) = seq.next_element_seed(Element { values: &mut *values, scale })? else {
+        let Some(first) = seq.next_element_seed(Element { values: &mut *values, scale, columns })? else {
             return Err(A::Error::custom(""));
         };
         match first {
             Some(value) => {
                 values.push(value);
                 while let Some(value) = seq.next_element_seed(Pixel(scale))? {
-                    if values.len() - start == IMAGE_PIXELS {
+                    if values.len() - start == numbers {
                         return Err(A::Error::custom(""));
                     }
                     values.push(value);
                 }
             }
             None => {
-                let mut rows = 1;
-                while rows < IMAGE_SIDE
-                    && seq.next_element_seed(Row { values: &mut *values, scale })?.is_some()
+                let mut found = 1;
+                while found < rows
+                    && seq.next_element_seed(Row { values: &mut *values, scale, columns })?.is_some()
                 {
-                    rows += 1;
+                    found += 1;
                 }
                 if seq.next_element::<IgnoredAny>()?.is_some() {
                     return Err(A::Error::custom(""));
                 }
             }
         }
-        if values.len() - start == IMAGE_PIXELS { Ok(()) } else { Err(A::Error::custom("")) }
+        if values.len() - start == numbers { Ok(()) } else { Err(A::Error::custom("")) }
     }
 }
 
@@ -113,6 +117,7 @@ impl<'de> Visitor<'de> for ImageSeed<'_> {
 struct Element<'a> {
     values: &'a mut Vec<f32>,
     scale: Scale,
+    columns: usize,
 }
 
 impl<'de> DeserializeSeed<'de> for Element<'_> {
@@ -131,7 +136,7 @@ impl<'de> Visitor<'de> for Element<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Option<f32>, A::Error> {
-        Row { values: self.values, scale: self.scale }.visit_seq(seq).map(|()| None)
+        Row { values: self.values, scale: self.scale, columns: self.columns }.visit_seq(seq).map(|()| None)
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<Option<f32>, E> {
@@ -147,6 +152,7 @@ impl<'de> Visitor<'de> for Element<'_> {
 struct Row<'a> {
     values: &'a mut Vec<f32>,
     scale: Scale,
+    columns: usize,
 }
 
 impl<'de> DeserializeSeed<'de> for Row<'_> {
@@ -165,7 +171,7 @@ impl<'de> Visitor<'de> for Row<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        for _ in 0..IMAGE_SIDE {
+        for _ in 0..self.columns {
             let value = seq.next_element_seed(Pixel(self.scale))?;
             self.values.push(value.ok_or_else(|| A::Error::custom(""))?);
         }

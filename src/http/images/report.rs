@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::any::{Any, Shape};
 use super::shape::{Image, ImageShape, Place};
 use super::stray::Strays;
-use super::{Name, Scale};
+use super::{ImageSize, Name, Scale};
 use crate::fields::{Fault, JsonError, is_out_of_range, shown, token};
 
 /// The most faults that are reported.
@@ -16,8 +16,8 @@ pub const FAULTS_MAX: usize = 20;
 ///
 /// # Errors
 /// Returns an error for a syntax error.
-pub fn faults(body: &[u8], images_max: usize) -> Result<Vec<Fault>, serde_json::Error> {
-    let mut report = Report::new(images_max);
+pub fn faults(body: &[u8], size: ImageSize, images_max: usize) -> Result<Vec<Fault>, serde_json::Error> {
+    let mut report = Report::new(size, images_max);
     let mut text = serde_json::Deserializer::from_slice(body);
     match Any(RequestShape(&mut report)).deserialize(&mut text).and_then(|()| text.end()) {
         Ok(()) => Ok(report.finish()),
@@ -27,8 +27,8 @@ pub fn faults(body: &[u8], images_max: usize) -> Result<Vec<Fault>, serde_json::
 }
 
 /// Returns the faults of an image that could not be converted, or of its scale.
-pub fn faults_of_value(image: &Value, scale: Option<&Value>) -> Vec<Fault> {
-    let mut report = Report::new(1);
+pub fn faults_of_value(image: &Value, scale: Option<&Value>, size: ImageSize) -> Vec<Fault> {
+    let mut report = Report::new(size, 1);
     report.has_image = true;
     if let Some(Ok(told)) = scale.map(|scale| Any(ScaleShape).deserialize(scale)) {
         report.scale = told;
@@ -41,6 +41,7 @@ pub fn faults_of_value(image: &Value, scale: Option<&Value>) -> Vec<Fault> {
 
 /// The faults found so far.
 struct Report {
+    size: ImageSize,
     images_max: usize,
     /// Faults of field names, and of values that are not lists.
     names: Vec<Fault>,
@@ -65,8 +66,9 @@ enum Told {
 }
 
 impl Report {
-    fn new(images_max: usize) -> Self {
+    fn new(size: ImageSize, images_max: usize) -> Self {
         Self {
+            size,
             images_max,
             names: Vec::new(),
             scale: Told::Nothing,
@@ -92,7 +94,7 @@ impl Report {
         read: impl FnOnce(Any<ImageShape<'_, '_>>) -> Result<(), E>,
     ) -> Result<(), E> {
         self.place.enter(pointer);
-        let mut image = Image::new(pointer, &mut self.place);
+        let mut image = Image::new(pointer, self.size, &mut self.place);
         read(Any(ImageShape(&mut image)))?;
         let Image { faults, strays, .. } = image;
         if faults.is_empty() {

@@ -2,11 +2,10 @@
 
 use serde::de::{IgnoredAny, SeqAccess};
 
-use super::Scale;
 use super::any::{Any, Shape};
 use super::report::FAULTS_MAX;
 use super::stray::Strays;
-use crate::data::{IMAGE_PIXELS, IMAGE_SIDE};
+use super::{ImageSize, Scale};
 use crate::fields::Fault;
 
 /// The current position in a request.
@@ -34,6 +33,7 @@ impl Place {
 /// What was found in an image.
 pub struct Image<'a> {
     pointer: &'a str,
+    size: ImageSize,
     /// How many elements are not rows; `rows` counts the rows.
     numbers: usize,
     rows: usize,
@@ -44,9 +44,9 @@ pub struct Image<'a> {
 }
 
 impl<'a> Image<'a> {
-    pub fn new(pointer: &'a str, place: &'a mut Place) -> Self {
+    pub fn new(pointer: &'a str, size: ImageSize, place: &'a mut Place) -> Self {
         let strays = [Scale::Byte, Scale::Unit].map(Strays::of);
-        Self { pointer, numbers: 0, rows: 0, faults: Vec::new(), strays, place }
+        Self { pointer, size, numbers: 0, rows: 0, faults: Vec::new(), strays, place }
     }
 
     fn fault(&mut self, place: std::fmt::Arguments, detail: std::fmt::Arguments) {
@@ -64,16 +64,19 @@ impl<'a> Image<'a> {
 
     /// Adds a fault if the image has the wrong number of rows or numbers.
     fn check_size(&mut self) {
+        let ImageSize { rows, columns } = self.size;
+        let numbers = self.size.numbers();
+        if [(0, rows), (numbers, 0)].contains(&(self.numbers, self.rows)) {
+            return;
+        }
         let found = match (self.numbers, self.rows) {
-            (0, IMAGE_SIDE) | (IMAGE_PIXELS, 0) => return,
             (0, rows) if rows > 0 => format!("{rows} rows"),
             (numbers, 0) => format!("{numbers} numbers"),
             (numbers, rows) => format!("{rows} rows and {numbers} numbers"),
         };
-        let (side, pixels) = (IMAGE_SIDE, IMAGE_PIXELS);
         self.fault(
             format_args!(""),
-            format_args!("must be {side} rows of {side} numbers or {pixels} numbers, not {found}"),
+            format_args!("must be {rows} rows of {columns} numbers or {numbers} numbers, not {found}"),
         );
     }
 }
@@ -126,7 +129,7 @@ impl Shape for ElementShape<'_, '_> {
             while seq.next_element::<IgnoredAny>()?.is_some() {}
             return Ok(Element::Other("an array"));
         }
-        let row = image.rows;
+        let (row, columns) = (image.rows, image.size.columns);
         let (mut length, mut others) = (0, Vec::new());
         loop {
             image.place.cell = Some(length);
@@ -136,14 +139,14 @@ impl Shape for ElementShape<'_, '_> {
                 Err(kind) => others.push((length, kind)),
             }
             length += 1;
-            if length > IMAGE_SIDE {
+            if length > columns {
                 while seq.next_element::<IgnoredAny>()?.is_some() {}
                 break;
             }
         }
-        if length != IMAGE_SIDE {
-            let found = if length > IMAGE_SIDE { "more".to_owned() } else { length.to_string() };
-            image.fault(format_args!("/{row}"), format_args!("must be {IMAGE_SIDE} numbers, not {found}"));
+        if length != columns {
+            let found = if length > columns { "more".to_owned() } else { length.to_string() };
+            image.fault(format_args!("/{row}"), format_args!("must be {columns} numbers, not {found}"));
         } else {
             for (column, kind) in others {
                 image.fault(format_args!("/{row}/{column}"), format_args!("must be a number, not {kind}"));

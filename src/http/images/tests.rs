@@ -2,12 +2,14 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::data::IMAGE_SIDE;
+use crate::data::{IMAGE_PIXELS, IMAGE_SIDE};
 
 const IMAGES_MAX: usize = 3;
 
+const SIZE: ImageSize = ImageSize { rows: IMAGE_SIDE, columns: IMAGE_SIDE };
+
 fn found(body: &str) -> Result<Images, Vec<Fault>> {
-    parse(body.as_bytes(), IMAGES_MAX).expect("JSON")
+    parse(body.as_bytes(), SIZE, IMAGES_MAX).expect("JSON")
 }
 
 /// Returns the faults as `pointer: detail`.
@@ -36,8 +38,8 @@ fn numbers_become_what_they_are_of_the_brightest() {
         ] {
             assert_eq!(found(&body).unwrap().values, expected);
         }
-        assert_eq!(from_value(image, None).unwrap(), expected);
-        assert_eq!(from_value(image, Some(&json!("byte"))).unwrap(), expected);
+        assert_eq!(from_value(image, None, SIZE).unwrap(), expected);
+        assert_eq!(from_value(image, Some(&json!("byte")), SIZE).unwrap(), expected);
         let several = found(&json!({ "images": [image, image, image] }).to_string()).unwrap();
         assert_eq!((several.count, several.values), (3, expected.repeat(3)));
     }
@@ -109,8 +111,8 @@ fn a_number_that_nothing_holds_is_a_fault_with_its_place() {
     );
     assert!(faults("{\"scale\":1e309}")[0].starts_with("/scale: the number at"));
     assert!(faults("1e309")[0].starts_with(": the number at"));
-    assert!(parse(b"{\"image\":[1e309x", 1).is_ok(), "what follows is not read");
-    assert!(parse(b"{\"image\":[1e308x", 1).is_err());
+    assert!(parse(b"{\"image\":[1e309x", SIZE, 1).is_ok(), "what follows is not read");
+    assert!(parse(b"{\"image\":[1e308x", SIZE, 1).is_err());
 }
 
 #[test]
@@ -198,8 +200,8 @@ fn what_is_wrong_with_the_shape_is_told_with_its_place() {
     for (body, expected) in cases {
         assert_eq!(faults(&body)[0], expected, "{body}");
     }
-    assert_eq!(from_value(&json!(7), None).unwrap_err()[0].pointer, "/image");
-    let both = from_value(&with(3, json!(-1)), Some(&json!("percent"))).unwrap_err();
+    assert_eq!(from_value(&json!(7), None, SIZE).unwrap_err()[0].pointer, "/image");
+    let both = from_value(&with(3, json!(-1)), Some(&json!("percent")), SIZE).unwrap_err();
     assert_eq!(both.iter().map(|fault| &*fault.pointer).collect::<Vec<_>>(), ["/scale", "/image/3"]);
 }
 
@@ -235,8 +237,8 @@ proptest! {
     /// A body is refused exactly if it has faults.
     #[test]
     fn what_can_not_be_taken_has_faults_and_nothing_else_has(body in any_request()) {
-        let faults = report::faults(body.as_bytes(), IMAGES_MAX).unwrap();
-        match read(body.as_bytes(), IMAGES_MAX) {
+        let faults = report::faults(body.as_bytes(), SIZE, IMAGES_MAX).unwrap();
+        match read(body.as_bytes(), SIZE, IMAGES_MAX) {
             Some(images) => {
                 prop_assert_eq!(faults, []);
                 prop_assert_eq!(images.values.len(), images.count * IMAGE_PIXELS);
@@ -252,7 +254,22 @@ proptest! {
         let at = at.index(body.len());
         let cut = [&body[..at], &body[at + 1..]].concat();
         let expected = serde_json::from_str::<Value>(&cut).map(drop).map_err(|error| error.to_string());
-        let found = parse(cut.as_bytes(), IMAGES_MAX).map(drop).map_err(|error| error.to_string());
+        let found = parse(cut.as_bytes(), SIZE, IMAGES_MAX).map(drop).map_err(|error| error.to_string());
         prop_assert_eq!(found, expected);
     }
+}
+
+#[test]
+fn the_size_of_an_image_is_that_of_the_network() {
+    let size = ImageSize { rows: 2, columns: 3 };
+    let expected = Images { values: vec![0.0, 1.0, 0.0, 1.0, 0.0, 1.0], count: 1 };
+    for image in [json!([[0, 255, 0], [255, 0, 255]]), json!([0, 255, 0, 255, 0, 255])] {
+        let body = json!({ "image": image }).to_string();
+        assert_eq!(parse(body.as_bytes(), size, 1).expect("JSON"), Ok(expected.clone()));
+    }
+    let faults =
+        parse(br#"{"image": [[0, 255], [255, 0, 255]]}"#, size, 1).expect("JSON").expect_err("faults");
+    assert_eq!(faults[0].detail, "must be 3 numbers, not 2");
+    let faults = parse(br#"{"image": [0, 255]}"#, size, 1).expect("JSON").expect_err("faults");
+    assert_eq!(faults[0].detail, "must be 2 rows of 3 numbers or 6 numbers, not 2 numbers");
 }

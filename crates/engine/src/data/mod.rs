@@ -112,6 +112,11 @@ pub struct DatasetShape {
     pub test: usize,
 }
 
+/// Converts pixels from 0–255 to values from 0 to 1.
+pub fn to_unit(pixels: &[u8]) -> impl Iterator<Item = f32> {
+    pixels.iter().map(|&pixel| f32::from(pixel) / 255.0)
+}
+
 /// The shapes of all built-in data sets, sorted by name.
 pub fn shapes() -> Vec<DatasetShape> {
     vec![mnist::shape()]

@@ -35,6 +35,15 @@ pub struct PictureLimits {
     pub alloc_bytes_max: u64,
 }
 
+/// The way from a decoded picture to an image of 784 pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preparation {
+    /// [`prepare`]: cropped, scaled and centred as in MNIST.
+    Mnist,
+    /// [`as_is`]: the pixels of a 28x28 picture, unchanged.
+    AsIs,
+}
+
 /// The limit that a picture exceeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SizeLimit {
@@ -121,6 +130,22 @@ const PREPARED_PIXEL_BYTES: u64 = 28;
 
 /// Bytes allocated regardless of the size: the samples for the paper's brightness, rows and weights.
 const PREPARED_FIXED_BYTES: u64 = 3 << 20;
+
+/// Decodes a picture and prepares it: 784 pixels, row by row, with 0 as background.
+///
+/// # Errors
+/// See [`decode`], [`prepare`] and [`as_is`].
+pub fn read(
+    bytes: &[u8],
+    preparation: Preparation,
+    limits: &PictureLimits,
+) -> Result<[u8; IMAGE_PIXELS], PictureError> {
+    let picture = decode(bytes, limits)?;
+    match preparation {
+        Preparation::Mnist => prepare(&picture),
+        Preparation::AsIs => as_is(&picture),
+    }
+}
 
 /// Brings a picture into the form of MNIST: 784 pixels, row by row, with 0 as background.
 ///
