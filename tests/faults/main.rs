@@ -1,8 +1,8 @@
 //! Tests of the promises that hold under faults: crashes at each step, power cuts, full and failing disks,
 //! stalls, damaged bytes, wrong clocks.
 //!
-//! The short tests run with `cargo test`. The long ones run with `cargo test --test faults -- --ignored
-//! --nocapture --test-threads 1`, which also prints their figures.
+//! The short ones take two minutes and run with `cargo test --test faults`. The long ones take hours and run with
+//! `cargo test --test faults -- --ignored --nocapture --test-threads 1`, which also prints their figures.
 
 mod backups;
 mod bit_rot;

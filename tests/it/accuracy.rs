@@ -21,12 +21,20 @@ fn train(spec: &TrainSpec) -> (TrainState, f64) {
     }
 }
 
+fn reaches_97_5_percent(seed: u64) {
+    let (_, accuracy) = train(&spec(json!({ "seed": seed })));
+    assert!(accuracy >= 0.975, "seed {seed}: {accuracy}");
+}
+
 #[test]
-fn the_default_job_reaches_97_5_percent_for_each_of_five_seeds() {
-    for seed in 1..=5 {
-        let (_, accuracy) = train(&spec(json!({ "seed": seed })));
-        assert!(accuracy >= 0.975, "seed {seed}: {accuracy}");
-    }
+fn the_default_job_reaches_97_5_percent() {
+    reaches_97_5_percent(1);
+}
+
+#[test]
+#[ignore = "trains four more default jobs, which takes half a minute"]
+fn the_default_job_reaches_97_5_percent_for_four_other_seeds() {
+    (2..=5).for_each(reaches_97_5_percent);
 }
 
 #[test]

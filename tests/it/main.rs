@@ -27,6 +27,7 @@ mod openapi;
 mod operating;
 mod prices;
 mod process;
+mod proofs;
 mod queue;
 mod raw;
 mod reproducible;
