@@ -98,7 +98,7 @@ impl Config {
         let is_reachable = !self.listen.ip().to_canonical().is_loopback();
         is_reachable.then(|| {
             format!(
-                "whoever reaches {} may train, predict, cancel and delete: there is no authentication",
+                "anyone who reaches {} may train, predict, cancel and delete: there is no authentication",
                 self.listen
             )
         })

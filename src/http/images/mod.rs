@@ -119,12 +119,12 @@ fn images_at_most(body_bytes: usize, size: ImageSize, images_max: usize) -> usiz
 
 /// Parses the images of a body without faults.
 fn read(body: &[u8], size: ImageSize, images_max: usize) -> Option<Images> {
-    let (images, told) = read_as(body, size, images_max, likely_scale(body))?;
+    let (images, given) = read_as(body, size, images_max, likely_scale(body))?;
     if let Some(images) = images {
         return Some(images);
     }
     // The scale came after the images and differs from the guess.
-    read_as(body, size, images_max, told)?.0
+    read_as(body, size, images_max, given)?.0
 }
 
 /// Guesses the scale from the end of a body, since it may come after the images.
@@ -143,20 +143,20 @@ fn read_as(
 ) -> Option<(Option<Images>, Scale)> {
     let mut text = serde_json::Deserializer::from_slice(body);
     let room = images_at_most(body.len(), size, images_max);
-    let mut request = Request { scale: assumed, told: None, values: None, room, size };
+    let mut request = Request { scale: assumed, given: None, values: None, room, size };
     (&mut request).deserialize(&mut text).ok()?;
     text.end().ok()?;
-    let told = request.told.unwrap_or(Scale::Byte);
+    let given = request.given.unwrap_or(Scale::Byte);
     let values = request.values?;
     let count = values.len() / size.numbers();
-    Some(((told == request.scale).then_some(Images { values, count }), told))
+    Some(((given == request.scale).then_some(Images { values, count }), given))
 }
 
 /// The parsed part of a request.
 struct Request {
     /// The scale with which images are parsed.
     scale: Scale,
-    told: Option<Scale>,
+    given: Option<Scale>,
     values: Option<Vec<f32>>,
     /// The most images that are accepted.
     room: usize,
@@ -202,12 +202,12 @@ impl<'de> Visitor<'de> for &mut Request {
                     let Request { room, scale, size, .. } = *self;
                     self.values = Some(map.next_value_seed(ListSeed { room, scale, size })?);
                 }
-                Name::Scale if self.told.is_some() => return Err(A::Error::custom("")),
+                Name::Scale if self.given.is_some() => return Err(A::Error::custom("")),
                 Name::Scale => {
-                    let told = map.next_value_seed(Word(Scale::named))?;
-                    self.told = Some(told);
+                    let given = map.next_value_seed(Word(Scale::named))?;
+                    self.given = Some(given);
                     if self.values.is_none() {
-                        self.scale = told;
+                        self.scale = given;
                     }
                 }
             }

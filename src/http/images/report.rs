@@ -30,8 +30,8 @@ pub fn faults(body: &[u8], size: ImageSize, images_max: usize) -> Result<Vec<Fau
 pub fn faults_of_value(image: &Value, scale: Option<&Value>, size: ImageSize) -> Vec<Fault> {
     let mut report = Report::new(size, 1);
     report.has_image = true;
-    if let Some(Ok(told)) = scale.map(|scale| Any(ScaleShape).deserialize(scale)) {
-        report.scale = told;
+    if let Some(Ok(given)) = scale.map(|scale| Any(ScaleShape).deserialize(scale)) {
+        report.scale = given;
     }
     match report.image("/image", |shape| shape.deserialize(image)) {
         Ok(()) => report.finish(),
@@ -45,7 +45,7 @@ struct Report {
     images_max: usize,
     /// Faults of field names, and of values that are not lists.
     names: Vec<Fault>,
-    scale: Told,
+    scale: GivenScale,
     /// How many images the list has.
     count: usize,
     has_image: bool,
@@ -58,7 +58,7 @@ struct Report {
 }
 
 /// The scale given in a request.
-enum Told {
+enum GivenScale {
     Nothing,
     Known(Scale),
     /// An unknown scale, as the fault shows it.
@@ -71,7 +71,7 @@ impl Report {
             size,
             images_max,
             names: Vec::new(),
-            scale: Told::Nothing,
+            scale: GivenScale::Nothing,
             count: 0,
             has_image: false,
             has_images: false,
@@ -107,18 +107,18 @@ impl Report {
     /// Returns the faults of a request that was read to its end.
     fn finish(self) -> Vec<Fault> {
         let mut faults = self.names;
-        let told = |pointer: &str, detail: String| Fault { pointer: pointer.to_owned(), detail };
-        if let Told::Unknown(found) = &self.scale {
-            faults.push(told("/scale", format!("must be \"byte\" or \"unit\", not {found}")));
+        let fault = |pointer: &str, detail: String| Fault { pointer: pointer.to_owned(), detail };
+        if let GivenScale::Unknown(found) = &self.scale {
+            faults.push(fault("/scale", format!("must be \"byte\" or \"unit\", not {found}")));
         }
         let field = match (self.has_image, self.has_images) {
             (true, true) => {
-                faults.push(told("", "send image or images, not both".to_owned()));
+                faults.push(fault("", "send image or images, not both".to_owned()));
                 return cut(faults);
             }
             (false, false) => {
                 if faults.is_empty() {
-                    faults.push(told("/image", "is missing; send image or images".to_owned()));
+                    faults.push(fault("/image", "is missing; send image or images".to_owned()));
                 }
                 return cut(faults);
             }
@@ -127,11 +127,11 @@ impl Report {
         };
         if self.has_images && !(1..=self.images_max).contains(&self.count) {
             let (most, count) = (self.images_max, self.count);
-            faults.push(told(field, format!("must hold 1 to {most} images, not {count}")));
+            faults.push(fault(field, format!("must hold 1 to {most} images, not {count}")));
         }
         faults.extend(self.shapes);
         let [byte, unit] = &self.strays;
-        let strays = if matches!(self.scale, Told::Known(Scale::Unit)) { unit } else { byte };
+        let strays = if matches!(self.scale, GivenScale::Known(Scale::Unit)) { unit } else { byte };
         faults.extend(strays.faults(field));
         cut(faults)
     }
@@ -175,7 +175,7 @@ impl Shape for RequestShape<'_> {
             let is_second = match name {
                 Ok(Name::Image) => std::mem::replace(&mut report.has_image, true),
                 Ok(Name::Images) => std::mem::replace(&mut report.has_images, true),
-                Ok(Name::Scale) => !matches!(report.scale, Told::Nothing),
+                Ok(Name::Scale) => !matches!(report.scale, GivenScale::Nothing),
                 Err(_) => false,
             };
             match name {
@@ -216,17 +216,17 @@ impl Shape for NameShape {
 struct ScaleShape;
 
 impl Shape for ScaleShape {
-    type Value = Told;
+    type Value = GivenScale;
 
-    fn number(self, value: f64) -> Told {
-        Told::Unknown(value.to_string())
+    fn number(self, value: f64) -> GivenScale {
+        GivenScale::Unknown(value.to_string())
     }
-    fn string(self, name: &str) -> Told {
-        let unknown = || Told::Unknown(Value::String(shown(name)).to_string());
-        Scale::named(name).map_or_else(unknown, Told::Known)
+    fn string(self, name: &str) -> GivenScale {
+        let unknown = || GivenScale::Unknown(Value::String(shown(name)).to_string());
+        Scale::named(name).map_or_else(unknown, GivenScale::Known)
     }
-    fn other(self, kind: &'static str) -> Told {
-        Told::Unknown(kind.to_owned())
+    fn other(self, kind: &'static str) -> GivenScale {
+        GivenScale::Unknown(kind.to_owned())
     }
 }
 
