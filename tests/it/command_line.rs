@@ -397,7 +397,7 @@ fn a_server_that_can_not_start_says_why_and_what_to_try() {
     let unmounted = tempfile::tempdir().expect("a folder");
     std::fs::write(unmounted.path().join("chainrule.db"), "").expect("a file");
     let error = serve("127.0.0.1:0", unmounted.path().to_str().expect("UTF-8"));
-    assert!(error.contains("blobs is missing or empty, and the database beside it names"), "{error}");
+    assert!(error.contains("blobs is missing or has no blobs, and the database beside it names"), "{error}");
     assert!(!unmounted.path().join("blobs").exists());
     let lost = tempfile::tempdir().expect("a folder");
     let model = lost.path().join("blobs/models/digits/1-a-1.safetensors");
@@ -414,9 +414,14 @@ fn a_server_that_can_not_start_says_why_and_what_to_try() {
     }
     let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/databases/1/chainrule.db");
     std::fs::copy(fixture, unmounted.path().join("chainrule.db")).expect("a copy");
-    std::fs::create_dir(unmounted.path().join("blobs")).expect("a folder");
-    let error = serve("127.0.0.1:0", unmounted.path().to_str().expect("UTF-8"));
-    assert!(error.contains("blobs is missing or empty, and the database beside it names"), "{error}");
+    // An empty disk is mounted there.
+    std::fs::create_dir_all(unmounted.path().join("blobs/lost+found")).expect("a folder");
+    std::fs::write(unmounted.path().join("blobs/probe#1"), "probe").expect("a file");
+    for _ in 0..2 {
+        let error = serve("127.0.0.1:0", unmounted.path().to_str().expect("UTF-8"));
+        let expected = "blobs is missing or has no blobs, and the database beside it names";
+        assert!(error.contains(expected), "{error}");
+    }
     let error = serve("127.0.0.1:0", "Cargo.toml");
     assert!(error.contains("is not a folder"), "{error}");
 
