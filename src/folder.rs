@@ -3,6 +3,7 @@
 
 use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -366,11 +367,21 @@ fn is_of_another_kind(error: &std::io::Error) -> bool {
 
 /// Returns a hint on how this user can be allowed to write to `path`.
 fn ownership_hint(path: &Path) -> String {
-    let user = rustix::process::getuid().as_raw();
+    let user = rustix::process::getuid();
     let path = path.ancestors().find(|path| path.exists()).unwrap_or(path);
-    format!(
-        "make it writable for this user (id {user}): sudo chown -R {user} {path} \
-         (in a container: the host's folder that is mounted there); or name another with --data-dir",
-        path = path.display(),
-    )
+    let is_owner = std::fs::metadata(path).is_ok_and(|found| found.uid() == user.as_raw());
+    let (user, path) = (user.as_raw(), path.display());
+    let what = match user {
+        0 => {
+            return format!(
+                "the file system of {path} does not allow it; name another folder with --data-dir"
+            );
+        }
+        _ if is_owner => format!("let its owner write: chmod -R u+w {path}"),
+        _ => format!(
+            "make it writable for this user (id {user}): sudo chown -R {user} {path} \
+             (in a container: the host's folder that is mounted there)"
+        ),
+    };
+    format!("{what}; or name another with --data-dir")
 }
