@@ -22,6 +22,7 @@ use super::jobs::{changed, record_bytes};
 use crate::admission::{Charge, Lane, Peer};
 use crate::api::{self, Code};
 use crate::app::App;
+use crate::fields::as_printed;
 use crate::job::{Job, JobId, JobState};
 use crate::service::Caller;
 use crate::service::OperationError;
@@ -99,7 +100,7 @@ pub async fn events(
 ) -> Result<Response, Problem> {
     let seen = match headers.get("last-event-id") {
         None => Seen::default(),
-        Some(value) => value.to_str().ok().and_then(|value| value.parse().ok()).ok_or_else(|| {
+        Some(value) => value.to_str().ok().and_then(as_printed).ok_or_else(|| {
             Problem::new(Code::InvalidLastEventId, "Last-Event-ID is not the id of an event of this job")
         })?,
     };

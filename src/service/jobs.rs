@@ -4,7 +4,7 @@ use super::datasets::shape;
 use super::{Caller, OperationError, Service};
 use crate::blobs::{Blob, BlobError, ByteStream};
 use crate::data::{self, DatasetShape};
-use crate::fields::Fault;
+use crate::fields::{Fault, as_printed};
 use crate::job::{Checkpoint, EpochRecord, Job, JobHistory, JobId, JobState, Progress};
 use crate::lab;
 use crate::model::ModelRef;
@@ -282,7 +282,7 @@ impl Service {
     pub async fn checkpoint(&self, id: JobId, epoch: &str) -> Result<StoredCheckpoint, OperationError> {
         self.job(id).await?;
         let rows = self.store.checkpoints(id).await?;
-        let asked: Option<u32> = epoch.parse().ok();
+        let asked: Option<u32> = as_printed(epoch);
         let found = rows.iter().find(|row| asked.is_some_and(|asked| i64::from(asked) == row.epoch));
         match (found, asked) {
             (Some(row), Some(epoch)) => Ok(StoredCheckpoint { job: id, epoch, blob: row.blob() }),

@@ -129,8 +129,9 @@ async fn mnist_is_listed_with_its_figures_and_examples() {
     }
     problem(server.get("/v1/datasets/mnits").await, 404, "unknown_dataset").await;
     problem(server.get("/v1/datasets/mnist/dev/0").await, 404, "unknown_split").await;
-    problem(server.get("/v1/datasets/mnist/test/10000").await, 404, "unknown_example").await;
-    problem(server.get("/v1/datasets/mnist/test/-1").await, 404, "unknown_example").await;
+    for index in ["10000", "-1", "+1", "01", "00"] {
+        problem(server.get(&format!("/v1/datasets/mnist/test/{index}")).await, 404, "unknown_example").await;
+    }
     server.stop().await;
 }
 
