@@ -17,7 +17,7 @@ use tokio::sync::broadcast;
 
 use super::Problem;
 use super::deliver::Streamed;
-use super::extract::{JobParam, JobPath};
+use super::extract::{JobParam, JobPath, NoParams, Params};
 use super::jobs::{changed, record_bytes};
 use crate::admission::{Charge, Lane, Peer};
 use crate::api::{self, Code};
@@ -96,6 +96,7 @@ pub async fn events(
     State(app): State<App>,
     caller: Caller,
     JobPath(id): JobPath,
+    Params(NoParams {}): Params<NoParams>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let seen = match headers.get("last-event-id") {

@@ -96,7 +96,10 @@ impl Service {
     }
 
     /// Checks that the disk has enough free space for a job.
-    fn has_room(&self) -> Result<(), OperationError> {
+    ///
+    /// # Errors
+    /// Returns an error if it has less than [`min_free_bytes`](super::ServiceLimits::min_free_bytes).
+    pub fn has_room(&self) -> Result<(), OperationError> {
         let least = self.limits.min_free_bytes;
         let Some(folder) = self.blobs.folder() else { return Ok(()) };
         match folder.free_bytes() {

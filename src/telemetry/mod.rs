@@ -40,7 +40,7 @@ pub enum MetricsFormat {
 
 /// Every metric of the server. The values of labels come from fixed sets, such as routes, methods, states and
 /// workers. Only `predictions_total` grows with use: it has a series for each published model that has
-/// predicted, until the last version of the model is deleted.
+/// predicted. Before they are shown, and every hour, the series of models without a version are removed.
 pub struct Metrics {
     requests: IntCounterVec,
     latency: HistogramVec,
@@ -168,10 +168,17 @@ impl Metrics {
         self.predictions.with_label_values(&[model]).inc_by(images as u64);
     }
 
-    /// Removes the series of a deleted model.
-    pub fn forget_model(&self, model: &str) {
-        // A model that was never asked has none.
-        let _ = self.predictions.remove_label_values(&[model]);
+    /// Removes the series of the models for which `is_known` is false.
+    pub fn retain_models(&self, is_known: impl Fn(&str) -> bool) {
+        for family in self.predictions.collect() {
+            for series in family.get_metric() {
+                let labels: Vec<&str> = series.get_label().iter().map(|label| label.value()).collect();
+                if !labels.iter().all(|name| is_known(name)) {
+                    // It fails if another thread has removed the series.
+                    let _ = self.predictions.remove_label_values(&labels);
+                }
+            }
+        }
     }
 
     /// Sets the training rate of a worker; 0 means idle.

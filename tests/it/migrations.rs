@@ -281,6 +281,8 @@ async fn versions_of_version_4_are_of_jobs_and_keep_their_aliases_and_revisions(
 async fn a_server_goes_on_where_version_4_was_killed() {
     let folder = of_version(4);
     let server = TestServer::start_in(folder.path(), &[]).await;
+    let metrics = server.get("/metrics").await.text().await.expect("text");
+    assert!(metrics.contains("\nchainrule_jobs_rescued_total 1\n"), "{metrics}");
     server.post(&format!("/v1/jobs/{RUNNING_OF_4}/cancel"), "", "").await;
     assert_eq!(server.ended(TUNED_OF_4).await["state"], "succeeded");
     let again = server.ended(DIGITS_WAITING_OF_4).await;
