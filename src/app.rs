@@ -55,6 +55,8 @@ pub enum Unready {
     Database,
     /// The disk can't be written.
     Disk,
+    /// The disk has too little free space for a job.
+    Space,
     /// The queue of jobs is full.
     Queue,
     /// Predictions would be refused.
@@ -269,6 +271,10 @@ impl App {
         self.blobs().probe().await.map_err(|error| {
             tracing::warn!(%error, "the disk is not ready");
             Unready::Disk
+        })?;
+        self.service().has_room().map_err(|error| {
+            tracing::warn!(%error, "the disk is not ready");
+            Unready::Space
         })?;
         let queued = self.store().queue_length().await.map_err(database)?;
         if queued >= u64::from(self.config().limits.queue_max) { Err(Unready::Queue) } else { Ok(()) }

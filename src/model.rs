@@ -7,6 +7,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::fields::as_printed;
 use crate::job::JobId;
 use crate::nn::LayerSpec;
 use crate::train::is_name;
@@ -43,10 +44,10 @@ impl FromStr for ModelRef {
         let error = || ModelRefError(text.chars().take(64).collect());
         let (name, selector) = match text.split_once('@') {
             None => (text, Selector::Default),
-            Some((name, selector)) => match selector.parse() {
-                Ok(version) => (name, Selector::Version(version)),
-                Err(_) if is_name(selector) => (name, Selector::Alias(selector.to_owned())),
-                Err(_) => return Err(error()),
+            Some((name, selector)) => match as_printed(selector) {
+                Some(version) => (name, Selector::Version(version)),
+                None if is_alias(selector) => (name, Selector::Alias(selector.to_owned())),
+                None => return Err(error()),
             },
         };
         if !is_name(name) {
@@ -54,6 +55,11 @@ impl FromStr for ModelRef {
         }
         Ok(Self { name: name.to_owned(), selector })
     }
+}
+
+/// Returns whether an alias can have this name. Digits alone are the number of a version.
+pub fn is_alias(text: &str) -> bool {
+    is_name(text) && !text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 impl fmt::Display for ModelRef {

@@ -54,11 +54,14 @@ impl Upkeep {
     /// # Errors
     /// Returns an error if the database fails.
     pub async fn rescue_all(&self) -> Result<usize, StoreError> {
-        let held = self.store.held().await?;
-        for &held in &held {
-            self.store.rescue(held, self.crashes_max).await?;
+        let mut rescued = 0;
+        for held in self.store.held().await? {
+            if self.store.rescue(held, self.crashes_max).await?.is_some() {
+                self.metrics.job_rescued();
+                rescued += 1;
+            }
         }
-        Ok(held.len())
+        Ok(rescued)
     }
 
     /// Rescues jobs from workers whose lease has expired.
@@ -135,6 +138,7 @@ impl Upkeep {
     async fn tidy(&self) -> Result<(), InventoryError> {
         let removed = self.remove().await;
         self.registry.refresh().await?;
+        self.service.forget_deleted_models();
         let files = sweep(&self.store, &self.blobs, false).await?;
         let (jobs, versions) = removed?;
         self.store.shrink().await?;

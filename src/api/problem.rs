@@ -165,7 +165,7 @@ codes! {
         ClientGone "client_gone" "The client closed its connection; nobody reads this.",
         Database "database" "Not ready: the database does not answer.",
         DatabaseUnavailable "database_unavailable" "The database could not be read or written.",
-        Disk "disk" "Not ready: the data folder can't be written.",
+        Disk "disk" "Not ready: the data folder can't be written, or has less free space than --min-free-bytes.",
         Draining "draining" "Not ready: the server is stopping.",
         LaneFull "lane_full" "The queue for this kind of work is full, or the request waited too long.",
         ModelsInUse "models_in_use" "Models in use fill the memory for models.",

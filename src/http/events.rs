@@ -16,11 +16,12 @@ use serde::Serialize;
 
 use super::Problem;
 use super::deliver::Streamed;
-use super::extract::{JobParam, JobPath};
+use super::extract::{JobParam, JobPath, NoParams, Params};
 use super::jobs::record_bytes;
 use crate::admission::{Charge, Lane, Peer};
 use crate::api::{self, Code};
 use crate::app::App;
+use crate::fields::as_printed;
 use crate::job::{Job, JobId, JobState};
 use crate::service::{Caller, JobChanges, OperationError};
 
@@ -93,11 +94,12 @@ pub async fn events(
     State(app): State<App>,
     caller: Caller,
     JobPath(id): JobPath,
+    Params(NoParams {}): Params<NoParams>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let seen = match headers.get("last-event-id") {
         None => Seen::default(),
-        Some(value) => value.to_str().ok().and_then(|value| value.parse().ok()).ok_or_else(|| {
+        Some(value) => value.to_str().ok().and_then(as_printed).ok_or_else(|| {
             Problem::new(Code::InvalidLastEventId, "Last-Event-ID is not the id of an event of this job")
         })?,
     };

@@ -10,9 +10,8 @@ use super::extract::{self, ListParams, ModelParam, ModelPath, NoParams, Page, Pa
 use crate::api::{self, Code};
 use crate::app::App;
 use crate::fields::{Fault, parsed};
-use crate::model::{ModelPlace, ModelRef, Selector};
+use crate::model::{ModelPlace, ModelRef, Selector, is_alias};
 use crate::service::Caller;
-use crate::train::is_name;
 
 /// The largest size of a model's row, in memory and as JSON, in bytes. Models are bounded because their
 /// layers and aliases are limited.
@@ -168,17 +167,17 @@ pub async fn delete_alias(
 struct AliasParams {
     /// Name of the model.
     name: String,
-    /// Name of the alias, which must not be a number.
+    /// Name of the alias, which must not be digits only.
     #[param(pattern = "^[a-z0-9][a-z0-9._-]{0,63}$")]
     alias: String,
 }
 
-/// Makes the reference `name@alias`. An alias can't be a number.
+/// Makes the reference `name@alias`.
 fn alias_reference(name: &str, alias: &str) -> Result<ModelRef, Problem> {
-    if !is_name(alias) || alias.parse::<u32>().is_ok() {
+    if !is_alias(alias) {
         let detail = format!(
             "{:?} can't be an alias: 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit, \
-             and not a number",
+             and not only digits",
             path_text(alias)
         );
         return Err(Problem::new(Code::InvalidAlias, detail));

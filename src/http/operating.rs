@@ -54,6 +54,7 @@ pub async fn readyz(State(app): State<App>) -> Result<Json<api::Ready>, Problem>
         Err(Unready::Draining) => (Code::Draining, "the server is stopping"),
         Err(Unready::Database) => (Code::Database, "the database does not answer"),
         Err(Unready::Disk) => (Code::Disk, "the data folder can't be written"),
+        Err(Unready::Space) => (Code::Disk, "the data folder has less free space than --min-free-bytes"),
         Err(Unready::Queue) => (Code::Queue, "the queue is full"),
         Err(Unready::Predictions) => (Code::Predictions, "predictions are refused: there is too much to do"),
     };
@@ -79,6 +80,7 @@ pub async fn metrics(State(app): State<App>, headers: HeaderMap) -> Result<Respo
         }
         _ => (MetricsFormat::Prometheus, "text/plain; version=0.0.4; charset=utf-8"),
     };
+    app.service().forget_deleted_models();
     let text = app.metrics().render(format, &counts, app.admission()).map_err(|error| {
         tracing::error!(%error, "the metrics could not be written");
         Problem::internal()

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::{OperationError, Service};
 use crate::admission::WorkError;
 use crate::data::{self, Dataset, DatasetShape, SplitName};
-use crate::fields::{nearest, shown};
+use crate::fields::{as_printed, nearest, shown};
 
 impl Service {
     /// Returns a page of data sets by name, after the name `after`. If there are more, also returns the name of
@@ -39,7 +39,7 @@ impl Service {
         let dataset = self.dataset(name).await?;
         let split: SplitName = split.parse().map_err(|_| OperationError::UnknownSplit)?;
         let count = dataset.split(split).labels().len();
-        match index.parse().ok().filter(|&index| index < count) {
+        match as_printed(index).filter(|&index| index < count) {
             Some(index) => Ok(DatasetExample { dataset, split, index }),
             None => Err(OperationError::UnknownExample { split, last: count.saturating_sub(1) }),
         }

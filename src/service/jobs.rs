@@ -2,7 +2,7 @@ use super::datasets::shape;
 use super::{Caller, OperationError, Service};
 use crate::blobs::{Blob, BlobError, ByteStream};
 use crate::data::{self, DatasetShape};
-use crate::fields::Fault;
+use crate::fields::{Fault, as_printed};
 use crate::job::{Checkpoint, EpochRecord, Job, JobHistory, JobId, JobState, Progress};
 use crate::lab;
 use crate::model::ModelRef;
@@ -94,7 +94,10 @@ impl Service {
     }
 
     /// Checks that the disk has enough free space for a job.
-    fn has_room(&self) -> Result<(), OperationError> {
+    ///
+    /// # Errors
+    /// Returns an error if it has less than [`min_free_bytes`](super::ServiceLimits::min_free_bytes).
+    pub fn has_room(&self) -> Result<(), OperationError> {
         let least = self.limits.min_free_bytes;
         let Some(folder) = self.blobs.folder() else { return Ok(()) };
         match folder.free_bytes() {
@@ -275,7 +278,7 @@ impl Service {
     pub async fn checkpoint(&self, id: JobId, epoch: &str) -> Result<StoredCheckpoint, OperationError> {
         self.job(id).await?;
         let rows = self.store.checkpoints(id).await?;
-        let asked: Option<u32> = epoch.parse().ok();
+        let asked: Option<u32> = as_printed(epoch);
         let found = rows.iter().find(|row| asked.is_some_and(|asked| i64::from(asked) == row.epoch));
         match (found, asked) {
             (Some(row), Some(epoch)) => Ok(StoredCheckpoint { job: id, epoch, blob: row.blob() }),

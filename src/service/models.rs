@@ -49,9 +49,6 @@ impl Service {
             match service.store.delete_version(&reference.name, version).await? {
                 DeletedVersion::Gone(key) => {
                     service.registry.refresh().await?;
-                    if service.registry.newest(&reference.name).is_none() {
-                        service.metrics.forget_model(&reference.name);
-                    }
                     service.blobs.delete_dead([key]).await;
                     Ok(())
                 }
@@ -61,6 +58,12 @@ impl Service {
             }
         };
         self.carry(caller, change).await
+    }
+
+    /// Removes the series of models without a version. Another server may have deleted the last one, and a prediction
+    /// that ends later makes its series again.
+    pub fn forget_deleted_models(&self) {
+        self.metrics.retain_models(|name| self.registry.newest(name).is_some());
     }
 
     /// Points an alias to a version of a model.

@@ -72,6 +72,14 @@ impl Store {
         Ok(Self::of(Database::open(path).await?))
     }
 
+    /// Returns whether there are no tables at `path`, or not even a file. Changes nothing.
+    ///
+    /// # Errors
+    /// Returns an error if the file can't be read.
+    pub async fn is_empty(path: &Path) -> Result<bool, StoreError> {
+        Database::is_empty(path).await
+    }
+
     /// Opens the database at `path` without migrations.
     ///
     /// # Errors

@@ -40,7 +40,7 @@ pub enum MetricsFormat {
 
 /// Every metric of the server. The values of labels come from fixed sets, such as routes, methods, states and
 /// workers. Only `predictions_total` grows with use: it has a series for each published model that has
-/// predicted, until the last version of the model is deleted.
+/// predicted. Before they are shown, and every hour, the series of models without a version are removed.
 pub struct Metrics {
     requests: IntCounterVec,
     latency: HistogramVec,
@@ -168,10 +168,17 @@ impl Metrics {
         self.predictions.with_label_values(&[model]).inc_by(images as u64);
     }
 
-    /// Removes the series of a deleted model.
-    pub fn forget_model(&self, model: &str) {
-        // A model that was never asked has none.
-        let _ = self.predictions.remove_label_values(&[model]);
+    /// Removes the series of the models for which `is_known` is false.
+    pub fn retain_models(&self, is_known: impl Fn(&str) -> bool) {
+        for family in self.predictions.collect() {
+            for series in family.get_metric() {
+                let labels: Vec<&str> = series.get_label().iter().map(|label| label.value()).collect();
+                if !labels.iter().all(|name| is_known(name)) {
+                    // It fails if another thread has removed the series.
+                    let _ = self.predictions.remove_label_values(&labels);
+                }
+            }
+        }
     }
 
     /// Sets the training rate of a worker; 0 means idle.
@@ -249,13 +256,11 @@ fn registered<M: Collector + Clone + 'static>(
     Ok(metric)
 }
 
-/// Sends logs that pass `filter` (such as `info` or `chainrule=debug,warn`) to standard error.
+/// Sends logs that pass `filter` to standard error.
 ///
 /// # Errors
-/// Returns an error if `filter` can't be parsed, or a logger is set already.
-pub fn log(format: LogFormat, filter: &str, is_colored: bool) -> anyhow::Result<()> {
-    let directives: Vec<&str> = filter.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
-    let filter: Targets = directives.join(",").parse()?;
+/// Returns an error if a logger is set already.
+pub fn log(format: LogFormat, filter: Targets, is_colored: bool) -> anyhow::Result<()> {
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(is_colored);
     let lines = match format {
         LogFormat::Human => lines.with_target(false).boxed(),

@@ -160,7 +160,10 @@ async fn a_missing_resource_is_404_and_a_missing_method_405() {
         .await;
     problem(server.get("/v1/datasets/%FF").await, 400, "invalid_path").await;
     problem(server.get("/v1/datasets/mnist/%FF/0").await, 400, "invalid_path").await;
-    problem(server.get(&format!("/v1/jobs/{unknown}/metrics?all=1")).await, 422, "invalid_query").await;
+    for path in ["metrics", "events"] {
+        let path = format!("/v1/jobs/{unknown}/{path}?all=1");
+        problem(server.get(&path).await, 422, "invalid_query").await;
+    }
     problem(server.get("/v1/nothing").await, 404, "unknown_path").await;
     problem(server.get("/v1/%FF").await, 404, "unknown_path").await;
     let response = server.http.put(server.path("/v1/jobs")).send().await.expect("an answer");

@@ -90,7 +90,9 @@ async fn a_deleted_job_loses_its_checkpoints_and_keeps_its_model() {
     let bytes = response.bytes().await.expect("bytes");
     assert_eq!(json!(chainrule::blobs::digest(&bytes)), checkpoints["checkpoints"][1]["sha256"]);
     problem(server.get(&format!("{path}/checkpoints/1")).await, 404, "unknown_checkpoint").await;
-    problem(server.get(&format!("{path}/checkpoints/x")).await, 404, "unknown_checkpoint").await;
+    for other in ["x", "+2", "02"] {
+        problem(server.get(&format!("{path}/checkpoints/{other}")).await, 404, "unknown_checkpoint").await;
+    }
 
     let running = server.create(endless()).await;
     problem(server.delete(&format!("/v1/jobs/{}", id(&running))).await, 409, "job_not_ended").await;
@@ -128,8 +130,13 @@ async fn an_alias_moves_at_once_and_protects_its_version_and_a_bare_name_means_d
     assert_eq!(answers_with("a@champion").await, 3);
 
     problem(put("champion", 9).await, 422, "invalid_request").await;
-    problem(put("7", 1).await, 400, "invalid_alias").await;
-    problem(put("Champion", 1).await, 400, "invalid_alias").await;
+    for alias in ["7", "07", "99999999999", "18446744073709551616", "Champion"] {
+        problem(put(alias, 1).await, 400, "invalid_alias").await;
+    }
+    for version in ["+1", "01", "00", "99999999999"] {
+        let path = format!("/v1/models/a@{version}");
+        problem(server.delete(&path).await, 400, "invalid_model_reference").await;
+    }
     problem(
         server.put("/v1/models/a/aliases/champion", json!({ "versoin": 1 })).await,
         422,

@@ -13,6 +13,19 @@ async fn a_server_is_alive_and_ready() {
     let server = TestServer::start(&[]).await;
     assert_eq!(server.get_json("/healthz").await["status"], "ok");
     assert_eq!(server.get_json("/readyz").await["status"], "ok");
+    // Probes and scrapers may send parameters of their own.
+    for path in ["/healthz", "/readyz", "/metrics", "/openapi.json", "/"] {
+        assert_eq!(server.get(&format!("{path}?probe=1")).await.status(), StatusCode::OK, "{path}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_refuses_jobs_for_lack_of_space_is_not_ready() {
+    let server = TestServer::start(&["--min-free-bytes", "9000000000000000"]).await;
+    problem(server.post("/v1/jobs", "application/json", "{}").await, 507, "disk_full").await;
+    let unready = problem(server.get("/readyz").await, 503, "disk").await;
+    assert_eq!(unready["detail"], "the data folder has less free space than --min-free-bytes");
     server.stop().await;
 }
 
@@ -53,6 +66,28 @@ async fn metrics_count_requests_jobs_epochs_and_predictions() {
     let media_type = request.send().await.expect("an answer").headers()["content-type"].clone();
     assert_eq!(media_type, "application/openmetrics-text; version=1.0.0; charset=utf-8");
     server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_without_versions_has_no_series_on_any_server() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let first = TestServer::start_in(folder.path(), &[]).await;
+    first.with_model().await;
+    let second = TestServer::start_in(folder.path(), &[]).await;
+    let has_series = async |server: &TestServer| {
+        let text = server.get("/metrics").await.text().await.expect("text");
+        text.contains("chainrule_predictions_total{model=\"digits\"}")
+    };
+    for server in [&first, &second] {
+        server.post("/v1/models/digits/predict", "application/octet-stream", vec![0; 784]).await;
+        assert!(has_series(server).await);
+    }
+    assert_eq!(first.delete("/v1/models/digits@1").await.status(), StatusCode::NO_CONTENT);
+    assert!(!has_series(&first).await);
+    while second.get("/v1/models/digits").await.status() != StatusCode::NOT_FOUND {}
+    assert!(!has_series(&second).await);
+    first.stop().await;
+    second.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -129,8 +164,9 @@ async fn mnist_is_listed_with_its_figures_and_examples() {
     }
     problem(server.get("/v1/datasets/mnits").await, 404, "unknown_dataset").await;
     problem(server.get("/v1/datasets/mnist/dev/0").await, 404, "unknown_split").await;
-    problem(server.get("/v1/datasets/mnist/test/10000").await, 404, "unknown_example").await;
-    problem(server.get("/v1/datasets/mnist/test/-1").await, 404, "unknown_example").await;
+    for index in ["10000", "-1", "+1", "01", "00"] {
+        problem(server.get(&format!("/v1/datasets/mnist/test/{index}")).await, 404, "unknown_example").await;
+    }
     server.stop().await;
 }
 

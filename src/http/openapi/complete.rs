@@ -114,16 +114,11 @@ fn codes(path: &str, method: &str, operation: &mut Value) -> BTreeSet<Code> {
     add_named(&mut codes, &own.unwrap_or_default());
     let is_safe = method == "get";
     let is_of_lane = operation["tags"][0] != "operating";
-    let streams = operation
-        .pointer("/responses/200/content")
-        .is_some_and(|content| content.get("text/event-stream").is_some());
     if !is_safe {
         codes.extend([Code::CrossSite, Code::UnsupportedMediaType]);
     }
     if is_of_lane {
         codes.extend(LANE);
-    }
-    if is_of_lane && !streams {
         codes.insert(Code::InvalidQuery);
     }
     if path.contains('{') {

@@ -4,6 +4,9 @@
 mod tests;
 mod value;
 
+use std::fmt::Display;
+use std::str::FromStr;
+
 use axum::extract::{FromRequestParts, Query};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
@@ -17,7 +20,7 @@ use super::{Problem, client_gone, priced};
 use crate::admission::{Lane, Price, Stop};
 use crate::api::Code;
 use crate::app::App;
-use crate::fields::{Fault, nearest, shown, token};
+use crate::fields::{Fault, as_printed, nearest, shown, token};
 use crate::service::Caller;
 
 /// The most faults of a query that are reported.
@@ -131,7 +134,7 @@ impl ListParams {
     ///
     /// # Errors
     /// Returns 422 for an invalid limit or cursor.
-    pub fn page<C: std::str::FromStr>(&self) -> Result<Page<C>, Problem> {
+    pub fn page<C: FromStr + Display>(&self) -> Result<Page<C>, Problem> {
         self.page_or(ROWS_SHOWN)
     }
 
@@ -139,7 +142,7 @@ impl ListParams {
     ///
     /// # Errors
     /// Returns 422 for an invalid limit or cursor.
-    pub fn page_or<C: std::str::FromStr>(&self, limit: u32) -> Result<Page<C>, Problem> {
+    pub fn page_or<C: FromStr + Display>(&self, limit: u32) -> Result<Page<C>, Problem> {
         Page::of(self.limit.or(Some(limit)), self.cursor.as_deref())
     }
 }
@@ -156,7 +159,7 @@ pub struct Page<C> {
     pub cursor: Option<C>,
 }
 
-impl<C: std::str::FromStr> Page<C> {
+impl<C: FromStr + Display> Page<C> {
     /// Parses `limit` and `cursor`.
     ///
     /// # Errors
@@ -167,7 +170,7 @@ impl<C: std::str::FromStr> Page<C> {
             return Err(invalid(format!("limit must be from 1 to 200, not {limit}")));
         }
         let cursor = cursor.map(|cursor| {
-            cursor.parse().map_err(|_| {
+            as_printed(cursor).ok_or_else(|| {
                 invalid(format!("cursor must be the next_cursor of a response, not {:?}", shown(cursor)))
             })
         });

@@ -63,6 +63,8 @@ fn a_fault_names_the_parameter_the_value_and_what_is_wanted() {
         ("top=x", "/top", "top must be a whole number, not \"x\""),
         ("top=", "/top", "top must be a whole number, not \"\""),
         ("top", "/top", "top must be a whole number, not \"\""),
+        ("top=+1", "/top", "top must be a whole number, not \"+1\""),
+        ("top=01", "/top", "top must be a whole number, not \"01\""),
         ("top=1.5", "/top", "top must be a whole number, not \"1.5\""),
         ("top=-1", "/top", "top must be from 0 to 18446744073709551615, not \"-1\""),
         ("from=x", "/from", "from must be a number, not \"x\""),

@@ -4,7 +4,7 @@ use std::str::FromStr;
 use serde::de::{self, Deserializer, IntoDeserializer, Visitor};
 
 use super::fault;
-use crate::fields::{self, Fault, shown};
+use crate::fields::{self, Fault, as_printed, shown};
 
 /// The faults of a query.
 #[derive(Debug)]
@@ -38,9 +38,8 @@ impl Text<'_> {
     }
 
     fn whole<T: FromStr + Display>(&self, least: T, most: T) -> Result<T, Faults> {
-        self.text.parse().map_err(|_| {
-            let is_whole = self.text.parse::<i128>().is_ok();
-            if is_whole {
+        as_printed(self.text).ok_or_else(|| {
+            if as_printed::<i128>(self.text).is_some() {
                 self.must_be(format!("from {least} to {most}"))
             } else {
                 self.must_be("a whole number")

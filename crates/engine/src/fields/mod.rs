@@ -2,7 +2,9 @@
 
 mod json;
 
+use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -37,6 +39,12 @@ pub fn unknown(what: &str, name: &str, known: &[&str]) -> String {
 /// The beginning of the client's text, for a message.
 pub fn shown(word: &str) -> String {
     word.chars().take(SHOWN_MAX).collect()
+}
+
+/// The value of a text in the one spelling in which the value is printed: a number has no `+` and no leading zero. So
+/// that each thing has one name.
+pub fn as_printed<T: FromStr + Display>(text: &str) -> Option<T> {
+    text.parse().ok().filter(|value: &T| value.to_string() == text)
 }
 
 /// The known name most similar to `name`, or `None` if none is similar enough.
