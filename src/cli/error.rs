@@ -87,6 +87,7 @@ impl CliError {
             Self::Failed { .. } => 1,
             // Without a command nothing was done, so a script must not take this for success.
             Self::Usage { .. } | Self::UsageAt { .. } | Self::NoCommand => 2,
+            Self::Problem(problem) if matches!(problem.status, 401 | 403) => 4,
             Self::Problem(_) => 1,
             Self::Job(_) => 3,
             Self::NoServer { .. } => 5,

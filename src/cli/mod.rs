@@ -44,7 +44,7 @@ Examples:
   chainrule graph 'x = a + b; x*b' a=2 b=3         work out the chain rule
 
 Exit status: 0 success, 1 failure, 2 wrong usage, 3 the job failed, was cancelled or missed
---min-accuracy, 5 no server answers, 130 interrupted.";
+--min-accuracy, 4 not authorised, 5 no server answers, 130 interrupted.";
 
 const COMPLETIONS: &str = "\
 Examples:
