@@ -1,8 +1,10 @@
+use std::borrow::Cow;
+
 use ndarray::{ArrayView2, ArrayViewMut3};
 
 use super::kernel::{PANEL, Panels, fill_panels};
 use super::shape::Window;
-use super::{Conv2d, Dense, Float, Layer, LayerKind};
+use super::{Conv2d, Dense, Float};
 
 /// The numbers of rows and columns of [`Panels`], before they are allocated.
 #[derive(Clone, Copy)]
@@ -18,6 +20,8 @@ impl PanelsRoom {
         Panels::zeros(self.0, self.1)
     }
 }
+
+const TRANSPOSED: &str = "the transpose is packed if dx is needed";
 
 /// The weight of a dense layer, packed for its products.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,12 +50,28 @@ impl<T: Float> PackedDense<T> {
         Self { weight: weight.zeros(), transposed: transposed.map(PanelsRoom::zeros) }
     }
 
+    /// The packed weight of `dense`, with its transpose if `dx` is needed.
+    pub fn of(dense: &Dense<T>, has_dx: bool) -> Self {
+        let (inputs, units) = dense.weight.dim();
+        let mut packed = Self::new(inputs, units, has_dx);
+        packed.fill(dense);
+        packed
+    }
+
     /// Packs the weight of the layer.
     pub fn fill(&mut self, dense: &Dense<T>) {
         self.weight.fill(dense.weight.view());
         if let Some(transposed) = &mut self.transposed {
             transposed.fill(dense.weight.t());
         }
+    }
+
+    /// Wᵀ.
+    ///
+    /// # Panics
+    /// If it was packed without `dx`.
+    pub fn transposed(&self) -> &Panels<T> {
+        self.transposed.as_ref().expect(TRANSPOSED)
     }
 
     /// Packs a single element of the weight, at `row` and `column`.
@@ -120,12 +140,27 @@ impl<T: Float> PackedConv2d<T> {
         Self { weight: weight.zeros(), transposed }
     }
 
+    /// The packed weight of `conv`, with its transposes if `dx` is needed.
+    pub fn of(conv: &Conv2d<T>, has_dx: bool) -> Self {
+        let mut packed = Self::new(conv.window(), conv.filters(), has_dx);
+        packed.fill(conv);
+        packed
+    }
+
     /// Packs the weight of the layer.
     pub fn fill(&mut self, conv: &Conv2d<T>) {
         self.weight.fill(conv.weight.view());
         if let Some(transposed) = &mut self.transposed {
             conv.transpose_into(transposed);
         }
+    }
+
+    /// The transpose of w for each position in the window.
+    ///
+    /// # Panics
+    /// If they were packed without `dx`.
+    pub fn transposed(&self) -> &[Panels<T>] {
+        self.transposed.as_ref().expect(TRANSPOSED)
     }
 
     /// Packs a single element of the weight, at `row` and `column`.
@@ -141,37 +176,26 @@ impl<T: Float> PackedConv2d<T> {
 /// The weight of any layer, packed for its products.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Packed<T> {
-    /// A layer without a product.
+    /// Nothing is packed. A pass of a layer with a product packs its weight itself.
     None,
     Dense(PackedDense<T>),
     Conv2d(PackedConv2d<T>),
 }
 
-/// Number of elements that [`Packed::of`] allocates.
-pub(super) fn numbers_of_packed(layer: LayerKind, has_dx: bool) -> f64 {
-    match layer {
-        LayerKind::Dense { inputs, units } => numbers_of_dense(inputs, units, has_dx),
-        LayerKind::Conv2d { window, filters } => numbers_of_conv2d(window, filters, has_dx),
-        _ => 0.0,
-    }
-}
-
 impl<T: Float> Packed<T> {
-    /// Packs the weight of `layer`, and its transpose if `dx` is needed.
-    pub fn of(layer: &Layer<T>, has_dx: bool) -> Self {
-        match layer {
-            Layer::Dense(dense) => {
-                let (inputs, units) = dense.weight.dim();
-                let mut packed = PackedDense::new(inputs, units, has_dx);
-                packed.fill(dense);
-                Self::Dense(packed)
-            }
-            Layer::Conv2d(conv) => {
-                let mut packed = PackedConv2d::new(conv.window(), conv.filters(), has_dx);
-                packed.fill(conv);
-                Self::Conv2d(packed)
-            }
-            _ => Self::None,
+    /// The packed weight of `dense`, with its transpose if `has_dx`.
+    pub fn dense(&self, dense: &Dense<T>, has_dx: bool) -> Cow<'_, PackedDense<T>> {
+        match self {
+            Self::Dense(packed) if packed.transposed.is_some() || !has_dx => Cow::Borrowed(packed),
+            Self::None | Self::Dense(_) | Self::Conv2d(_) => Cow::Owned(PackedDense::of(dense, has_dx)),
+        }
+    }
+
+    /// The packed weight of `conv`, with its transposes if `has_dx`.
+    pub fn conv2d(&self, conv: &Conv2d<T>, has_dx: bool) -> Cow<'_, PackedConv2d<T>> {
+        match self {
+            Self::Conv2d(packed) if packed.transposed.is_some() || !has_dx => Cow::Borrowed(packed),
+            Self::None | Self::Dense(_) | Self::Conv2d(_) => Cow::Owned(PackedConv2d::of(conv, has_dx)),
         }
     }
 }

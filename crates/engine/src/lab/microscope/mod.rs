@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::price::{AnswerCost, FIELDS_BYTES, Passes, check_stopped};
 use super::trace::dscores;
 use crate::nn::{
-    Float, Layer, LayerSpec, Loss, LossKind, Network, Shape, Stopped, Tape, UnitPath, central_difference,
+    Float, LayerSpec, Loss, LossKind, Network, Shape, Stopped, Tape, UnitPath, central_difference,
     relative_error, strongest_paths,
 };
 
@@ -201,14 +201,7 @@ pub fn microscope(
     let errors: Vec<f64> = tape.errors[place.layer + 1].iter().copied().collect();
     let mut uses = Vec::new();
     layer.for_each_use(row, column, errors.len(), |from, to| {
-        let input = match (layer, from) {
-            (_, None) => 1.0,
-            (Layer::BatchNorm(norm), Some(at)) => {
-                (values[at] - norm.running_mean[column]) / norm.running_deviations()[column]
-            }
-            (_, Some(at)) => values[at],
-        };
-        uses.push((to, input));
+        uses.push((to, from.map_or(1.0, |from| layer.factor(&values, from, column))));
     });
     let shape = super::trace::dimensions(network.shapes()[place.layer + 1]);
     let mut terms: Vec<Term> = uses

@@ -76,8 +76,7 @@ impl<T: Float> ConvOperation<T> {
             vectorized!(conv.backward_parameters(image(&x, row), image(&dy, row), scratch, gradient));
         }
         if let Some(mut dx) = dx {
-            let transposed =
-                self.packed.transposed.as_ref().expect("the transposes are packed if dx is needed");
+            let transposed = self.packed.transposed();
             for row in 0..dy.nrows() {
                 conv.backward_input(image(&dy, row), transposed, scratch, image_mut(&mut dx, row));
             }

@@ -46,8 +46,7 @@ impl<T: Float> DenseOperation<T> {
     }
 
     pub fn backward(&self, dy: ArrayView2<T>, dx: ArrayViewMut2<T>) {
-        let transposed = self.packed.transposed.as_ref().expect("Wᵀ is packed if dx is needed");
-        Dense::backward_input(dy, transposed, dx);
+        Dense::backward_input(dy, self.packed.transposed(), dx);
     }
 
     /// Packs dy of all rows of a group.

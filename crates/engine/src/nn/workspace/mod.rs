@@ -129,11 +129,7 @@ impl<T: Float> Workspace<T> {
         go_on: impl Fn() -> bool,
     ) -> Option<StepLoss> {
         self.pack(network);
-        for operation in &mut self.operations {
-            if let Operation::BatchNorm(norm) = operation {
-                norm.settle_running(network);
-            }
-        }
+        self.operations.iter_mut().for_each(|operation| operation.settle_running(network));
         let Plan { groups, rows, chunk_rows, .. } = self.plan;
         let mut total = StepLoss::default();
         for rows in batch.rows.chunks(groups * rows) {
@@ -164,11 +160,7 @@ impl<T: Float> Workspace<T> {
 
     /// Moves the running statistics of `network` towards the moments of the last [`Self::backpropagate`].
     pub fn track_statistics(&self, network: &mut Network<T>) {
-        for operation in &self.operations {
-            if let Operation::BatchNorm(norm) = operation {
-                norm.track(network);
-            }
-        }
+        self.operations.iter().for_each(|operation| operation.track(network));
     }
 
     /// Starts or stops recording which outputs of a relu are ever above 0.

@@ -21,13 +21,13 @@ impl<T: Float> Workspace<T> {
         for segment in 0..last {
             let (pass, groups) = self.pass_of(network, loss, &batch, true);
             forward_to_norm(&pass, groups, segment, pool);
-            self.operations[self.plan.segments[segment + 1].start].norm_mut().settle(network);
+            self.operations[self.plan.segments[segment + 1].start].settle(network);
         }
         let (pass, groups) = self.pass_of(network, loss, &batch, true);
         last_segment(&pass, groups, backward, pool);
         if backward {
             for segment in (0..last).rev() {
-                self.operations[self.plan.segments[segment + 1].start].norm_mut().settle_gradient(network);
+                self.operations[self.plan.segments[segment + 1].start].settle_gradient(network);
                 let (pass, groups) = self.pass_of(network, loss, &batch, true);
                 backward_from_norm(&pass, groups, segment, pool);
             }
