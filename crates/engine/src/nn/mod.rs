@@ -18,6 +18,7 @@ mod batch_norm;
 mod conv2d;
 mod dense;
 mod dropout;
+mod flatten;
 mod float;
 mod gradient_check;
 mod group;
@@ -47,6 +48,7 @@ pub use batch_norm::BatchNorm;
 pub use conv2d::Conv2d;
 pub use dense::Dense;
 pub use dropout::{Draw, Dropout};
+pub use flatten::Flatten;
 pub use float::Float;
 pub use gradient_check::{
     Differences, GradientCheck, Stopped, central_difference, gradient_check, relative_error,

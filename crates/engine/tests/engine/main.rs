@@ -7,6 +7,7 @@ mod counting;
 mod graph;
 mod inlined;
 mod kernels;
+mod layers;
 mod network;
 mod pytorch;
 mod reference;

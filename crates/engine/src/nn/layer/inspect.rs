@@ -32,7 +32,7 @@ impl<T: Float> Layer<T> {
             }
             Self::Pooling(pooling) => {
                 let mut local = vec![T::zero(); x.len()];
-                vectorized!(pooling.backward(x, y, &vec![T::one(); y.len()], &mut local));
+                vectorized!(pooling.backward_image(x, y, &vec![T::one(); y.len()], &mut local));
                 pooling.for_each_pair(|from, to| work(from, to, local[from]));
             }
             Self::Dropout(_) | Self::Flatten => {

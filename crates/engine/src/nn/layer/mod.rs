@@ -6,10 +6,9 @@ mod spec;
 use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, Dimension};
 
 pub use self::spec::{LayerKind, LayerSpec};
-use super::conv2d::ConvScratch;
 use super::kernel::vectorized;
 use super::packed::{Packed, PackedConv2d, PackedDense};
-use super::rows::{all, all_mut, image, image_mut};
+use super::rows::{all, all_mut};
 use super::{Activation, BatchNorm, Conv2d, Dense, Draw, Dropout, Float, Gradient, Pooling, Shape};
 
 /// A layer with its parameters.
@@ -46,7 +45,8 @@ impl<T: Float> Layer<T> {
             LayerKind::Conv2d { window, filters } => {
                 let area = window.kernel * window.kernel;
                 let inputs = area * input.channels;
-                Self::Conv2d(Conv2d::new(weight(inputs, area * filters, [inputs, filters]), window))
+                let weight = weight(inputs, area * filters, [inputs, filters]);
+                Self::Conv2d(Conv2d::new(weight, Array1::zeros(filters), window))
             }
             LayerKind::BatchNorm { channels } => Self::BatchNorm(BatchNorm::new(channels)),
             LayerKind::Pooling(pooling) => Self::Pooling(pooling),
@@ -152,9 +152,7 @@ impl<T: Float> Layer<T> {
                 Layer::Dense(Dense { weight: weight.mapv(number), bias: bias.mapv(number) })
             }
             Self::Conv2d(conv) => {
-                let mut converted = Conv2d::new(conv.weight.mapv(number), conv.window());
-                converted.bias = conv.bias.mapv(number);
-                Layer::Conv2d(converted)
+                Layer::Conv2d(Conv2d::new(conv.weight.mapv(number), conv.bias.mapv(number), conv.window()))
             }
             Self::BatchNorm(BatchNorm { weight, bias, running_mean, running_var }) => {
                 Layer::BatchNorm(BatchNorm {
@@ -205,21 +203,14 @@ impl<T: Float> Layer<T> {
         mut y: ArrayViewMut2<T>,
     ) {
         match (self, training) {
-            (Self::Dense(dense), _) => dense.forward(x, &packed.dense(dense, false).weight, y),
-            (Self::Conv2d(conv), _) => {
-                let packed = packed.conv2d(conv, false);
-                let mut scratch = ConvScratch::new(conv.window(), conv.filters());
-                for row in 0..x.nrows() {
-                    let (x, y) = (image(&x, row), image_mut(&mut y, row));
-                    vectorized!(conv.forward(x, &packed.weight, &mut scratch, y));
-                }
-            }
-            (Self::BatchNorm(norm), None) => norm.forward_inference(all(&x), all_mut(&mut y)),
-            (Self::BatchNorm(norm), Some(_)) => norm.forward_training(all(&x), all_mut(&mut y)),
-            (Self::Pooling(pooling), _) => pooling.forward_rows(x, y),
+            (Self::Dense(dense), _) => dense.forward_into(x, &packed.dense(dense, false).weight, y),
+            (Self::Conv2d(conv), _) => conv.forward_into(x, &packed.conv2d(conv, false), y),
+            (Self::BatchNorm(norm), None) => norm.forward_into(all(&x), all_mut(&mut y)),
+            (Self::BatchNorm(norm), Some(_)) => y.assign(&norm.forward_training(x)),
+            (Self::Pooling(pooling), _) => pooling.forward_into(x, y),
             (Self::Dropout(_), None) | (Self::Flatten, _) => y.assign(&x),
             (Self::Dropout(dropout), Some(TrainingRows { examples, draw, layer })) => {
-                dropout.forward_training(draw, layer, examples, x, y);
+                dropout.multiply(draw, layer, examples, x, y);
             }
             (Self::Activation(activation), _) => {
                 let (x, y) = (all(&x), all_mut(&mut y));
@@ -238,22 +229,13 @@ impl<T: Float> Layer<T> {
     ) {
         match (self, training) {
             (Self::Dense(dense), _) => Dense::backward_input(dy, packed.dense(dense, true).transposed(), dx),
-            (Self::Conv2d(conv), _) => {
-                let packed = packed.conv2d(conv, true);
-                let mut scratch = ConvScratch::new(conv.window(), conv.filters());
-                for row in 0..dy.nrows() {
-                    let (dy, dx) = (image(&dy, row), image_mut(&mut dx, row));
-                    conv.backward_input(dy, packed.transposed(), &mut scratch, dx);
-                }
-            }
-            (Self::BatchNorm(norm), None) => norm.backward_input_inference(all(&dy), all_mut(&mut dx)),
-            (Self::BatchNorm(norm), Some(_)) => {
-                norm.backward_input_training(all(&x), all(&dy), all_mut(&mut dx));
-            }
-            (Self::Pooling(pooling), _) => pooling.backward_rows([x, y, dy], dx),
+            (Self::Conv2d(conv), _) => conv.backward_input_into(dy, &packed.conv2d(conv, true), dx),
+            (Self::BatchNorm(norm), None) => norm.backward_input(all(&dy), all_mut(&mut dx)),
+            (Self::BatchNorm(norm), Some(_)) => dx.assign(&norm.backward_training(x, dy).0),
+            (Self::Pooling(pooling), _) => pooling.backward_into([x, y, dy], dx),
             (Self::Dropout(_), None) | (Self::Flatten, _) => dx.assign(&dy),
             (Self::Dropout(dropout), Some(TrainingRows { examples, draw, layer })) => {
-                dropout.backward_training(draw, layer, examples, dy, dx);
+                dropout.multiply(draw, layer, examples, dy, dx);
             }
             (Self::Activation(activation), _) => {
                 let (x, y, dy, dx) = (all(&x), all(&y), all(&dy), all_mut(&mut dx));
@@ -272,15 +254,12 @@ impl<T: Float> Layer<T> {
     ) {
         match (self, training) {
             (Self::Dense(_), _) => Dense::backward_parameters(x, dy, gradient),
-            (Self::Conv2d(conv), _) => {
-                let mut scratch = ConvScratch::new(conv.window(), conv.filters());
-                for row in 0..x.nrows() {
-                    conv.backward_parameters(image(&x, row), image(&dy, row), &mut scratch, gradient);
-                }
-            }
-            (Self::BatchNorm(norm), None) => norm.backward_parameters_inference(x, dy, gradient),
+            (Self::Conv2d(conv), _) => conv.add_gradient(x, dy, gradient),
+            (Self::BatchNorm(norm), None) => norm.backward_parameters(x, dy, gradient),
             (Self::BatchNorm(norm), Some(_)) => {
-                norm.backward_parameters_training(all(&x), all(&dy), gradient);
+                let (_, dweight, dbias) = norm.backward_training(x, dy);
+                gradient.weight += &dweight;
+                gradient.bias += &dbias;
             }
             (Self::Pooling(_) | Self::Dropout(_) | Self::Flatten | Self::Activation(_), _) => {}
         }

@@ -1,9 +1,9 @@
 use ndarray::{ArrayView2, ArrayViewMut2};
 
 use super::conv_pool::routed;
+use super::moments::{self, Moments, NormSums, affine};
 use super::relu::Relu;
 use super::{GradientSum, batch_norm, relu};
-use crate::nn::batch_norm::{Moments, NormSums, affine};
 use crate::nn::group::{Pass, Room, Rows, Values};
 use crate::nn::kernel::{
     Instructions, Parts, Squares, affine_relu_pool, routed_backward, routed_sums, vectorized,
@@ -12,7 +12,7 @@ use crate::nn::layer::values;
 use crate::nn::plan::{Op, OpKind, Plan};
 use crate::nn::rows::{all, all_mut, image, image_mut};
 use crate::nn::shape::Window;
-use crate::nn::{BatchNorm, Float, Layer, Network, Shape};
+use crate::nn::{Float, Layer, Network, Shape};
 
 /// A `batch_norm`, alone or fused with the relu, or the relu and max-pool, after it.
 ///
@@ -33,7 +33,7 @@ struct BatchStatistics<T> {
     scale: Vec<T>,
     shift: Vec<T>,
     mean: Vec<T>,
-    /// Coefficients of the backward pass, see [`BatchNorm::slopes`].
+    /// Coefficients of the backward pass, see [`BatchNorm::slopes`](crate::nn::BatchNorm::slopes).
     slopes: [Vec<T>; 3],
 }
 
@@ -186,7 +186,7 @@ impl<T: Float> NormOperation<T> {
         let slopes = self.batch.slopes.each_ref().map(Vec::as_slice);
         let Some(Fused { squares, .. }) = &self.fused else {
             let (x, dy, dx) = (all(&x), all(&dy), all_mut(&mut dx));
-            vectorized!(BatchNorm::backward(slopes, x, dy, dx));
+            vectorized!(moments::backward(slopes, x, dy, dx));
             return;
         };
         let part = self.parts.take(rows.group);

@@ -58,7 +58,7 @@ impl<T: Float> ConvOperation<T> {
         let scratch = &mut *self.scratches.take(rows.group);
         for row in 0..x.nrows() {
             let (x, y) = (image(&x, row), image_mut(&mut y, row));
-            vectorized!(conv.forward(x, &self.packed.weight, scratch, y));
+            vectorized!(conv.forward_image(x, &self.packed.weight, scratch, y));
         }
     }
 

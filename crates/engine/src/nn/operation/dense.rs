@@ -42,7 +42,7 @@ impl<T: Float> DenseOperation<T> {
     }
 
     pub fn forward(&self, network: &Network<T>, x: ArrayView2<T>, y: ArrayViewMut2<T>) {
-        dense(network, self.layer).forward(x, &self.packed.weight, y);
+        dense(network, self.layer).forward_into(x, &self.packed.weight, y);
     }
 
     pub fn backward(&self, dy: ArrayView2<T>, dx: ArrayViewMut2<T>) {

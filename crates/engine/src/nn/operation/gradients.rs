@@ -1,7 +1,7 @@
 use super::Operation;
 use super::conv_pool::PoolPart;
+use super::moments::NormSums;
 use super::sparse_dense::SparseDense;
-use crate::nn::batch_norm::NormSums;
 use crate::nn::group::Group;
 use crate::nn::kernel::{AllParts, Panels, PooledWindows, Start, matmul, vectorized};
 use crate::nn::layer::values;

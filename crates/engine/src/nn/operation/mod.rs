@@ -12,6 +12,7 @@ mod conv_pool;
 mod dense;
 mod dropout;
 mod gradients;
+mod moments;
 mod relu;
 mod single;
 mod sparse_dense;
