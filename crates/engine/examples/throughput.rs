@@ -5,12 +5,18 @@
 //! cargo run --release --example throughput -- peak      # multiply-adds per second of a core, bytes per second from memory
 //! cargo run --release --example throughput -- memory    # memory that training takes besides the data, for 100 times MNIST
 //! ```
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "not part of the engine"
+)]
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use chainrule_engine::data::{Dataset, DatasetShape, Split, mnist};
-use chainrule_engine::nn::kernel::{Instructions, multiply_adds, run_vectorized};
+use chainrule_engine::nn::testing::{Instructions, multiply_adds, run_vectorized};
 use chainrule_engine::nn::{Init, LayerSpec, Network, Pool, Predictor};
 use chainrule_engine::train::{Observer, Outcome, SpecLimits, TrainState, parse, run};
 use ndarray::{Array2, Axis};

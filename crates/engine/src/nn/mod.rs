@@ -23,7 +23,7 @@ mod float;
 mod gradient_check;
 mod group;
 mod init;
-pub mod kernel;
+pub(crate) mod kernel;
 mod layer;
 mod loss;
 mod network;
@@ -38,6 +38,8 @@ mod rows;
 mod schedule;
 mod shape;
 mod tape;
+#[doc(hidden)]
+pub mod testing;
 mod trainer;
 mod workspace;
 
@@ -54,7 +56,7 @@ pub use gradient_check::{
     Differences, GradientCheck, Stopped, central_difference, gradient_check, relative_error,
 };
 pub use init::Init;
-pub use kernel::Pool;
+pub use kernel::{Aligned, Pool};
 pub use layer::{Layer, LayerKind, LayerSpec};
 pub use loss::{Loss, LossKind, softmax};
 pub use network::{LengthError, NamedTensor, Network, ShapeError, fitting_layers, kinds, shapes};

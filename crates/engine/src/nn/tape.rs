@@ -9,7 +9,7 @@ use super::{Draw, Float, Gradient, Layer, LayerSpec, Network, Shape};
 /// Reverse-mode differentiation calls such a record a tape (Griewank, Walther, *Evaluating Derivatives*, 2008).
 ///
 /// Layers are never fused. They run as at inference: `batch_norm` uses its running statistics, and `dropout` does
-/// nothing. Only [`Tape::of_step`] runs them as in a training step.
+/// nothing.
 #[derive(Clone, Debug)]
 pub struct Tape<T> {
     /// The input of each layer, and the scores. Each has shape (rows, values).
@@ -21,7 +21,8 @@ pub struct Tape<T> {
     packed: Vec<Packed<T>>,
     /// Index of the first value whose error is needed.
     errors_from: usize,
-    /// The examples of a training step, and the seed of their random numbers. `None` at inference.
+    /// The examples of a training step, and the seed of their random numbers. `None` at inference, as always outside of
+    /// tests.
     training: Option<(Vec<u32>, Draw)>,
 }
 
@@ -47,10 +48,8 @@ impl<T: Float> Tape<T> {
         tape
     }
 
-    /// The forward pass of a training step, layer by layer, with x (rows, inputs). `batch_norm` uses the moments of
-    /// these rows, and `dropout` draws a mask for each of `examples`. The fused operations of a [`Plan`](super::Plan)
-    /// give the same values except for rounding.
-    pub fn of_step(network: &Network<T>, x: Array2<T>, examples: &[u32], draw: Draw) -> Self {
+    /// See [`tape_of_step`](super::testing::tape_of_step).
+    pub(super) fn of_step(network: &Network<T>, x: Array2<T>, examples: &[u32], draw: Draw) -> Self {
         let mut tape = Self { training: Some((examples.to_vec(), draw)), ..Self::new(network, 0) };
         tape.pass(network, x);
         tape

@@ -1,7 +1,7 @@
 //! The inner loops compared with simple ones.
 
 use chainrule_engine::nn::Pool;
-use chainrule_engine::nn::kernel::{
+use chainrule_engine::nn::testing::{
     AliveLists, Instructions, NonzeroBits, PANEL, Panels, PooledWindows, Routed, SPAN, SparseColumns,
     SparseRows, Squares, Start, Windows, add_input_gradient, affine_relu_pool, collect_alive, conv_relu_pool,
     matmul_windows, matmul_with, pixel, routed_backward, routed_sums, sparse_matmul, sparse_outer,

@@ -1,6 +1,7 @@
 //! Backpropagation compared with numerical differentiation, and the numerical safety of the losses.
 
 use chainrule_engine::data::mnist;
+use chainrule_engine::nn::testing::{training_loss, update};
 use chainrule_engine::nn::{
     Activation, Batch, Draw, GradientCheck, Init, Layer, LayerSpec, Loss, LossKind, Network, Optimizer,
     OptimizerSpec, Padding, Plan, Pool, Predictor, Shape, Tape, Trainer, Workspace, clip_scale,
@@ -237,7 +238,7 @@ fn dropout_sets_its_share_to_0_and_keeps_the_mean() {
     let batch = Batch { images: &view, labels: &labels, rows: &rows, draw: DRAW };
     let mut workspace = Workspace::new(&network, 4_000);
     let loss = Loss::new(LossKind::CrossEntropy);
-    let found = workspace.training_loss(&network, &loss, batch, &Pool::new(2)).loss_sum / 4_000.0;
+    let found = training_loss(&mut workspace, &network, &loss, batch, &Pool::new(2)).loss_sum / 4_000.0;
     // ln(1 + e^z), with z = 0 in a quarter of the rows and 3 / 0.75 in the others.
     let expected = 0.25 * 2_f64.ln() + 0.75 * (1.0 + 4_f64.exp()).ln();
     assert!((found - expected).abs() < 0.1, "{found} {expected}");
@@ -379,7 +380,7 @@ fn a_trainer_equals_its_parts_bit_for_bit() {
             let (network, optimizer, workspace) = &mut parts;
             assert_eq!(found, workspace.backpropagate(network, &loss, batch, &workers));
             let scale = clip_scale(clip, workspace.gradients());
-            optimizer.step(network, workspace.gradients(), 0.01, scale, &workers);
+            update(optimizer, network, workspace.gradients(), 0.01, scale, &workers);
             workspace.track_statistics(network);
             if step < 4 {
                 assert!(trainer.network() == &*network, "step {step} of {layers:?} by {rule}");

@@ -2,6 +2,7 @@
 //! `tests/fixtures/*.py`.
 
 use chainrule_engine::data::mnist;
+use chainrule_engine::nn::testing::update;
 use chainrule_engine::nn::{
     Batch, Draw, Float, Images, LayerSpec, Loss, LossKind, Network, Optimizer, OptimizerSpec, Pool, Schedule,
     Shape, Workspace, clip_scale,
@@ -131,7 +132,7 @@ fn check<T: Float>(tolerance: f64, losses: impl Fn(&Case) -> &[f64]) {
             let rate = case.schedule.rate(case.optimizer.learning_rate(), step, STEPS, STEPS_PER_EPOCH);
             assert_close(&[rate], &[case.learning_rates[step as usize]], 1e-12, &what("learning rate"));
             let scale = clip_scale(case.gradient_clip_norm, workspace.gradients());
-            optimizer.step(&mut network, workspace.gradients(), rate, scale, &pool);
+            update(&mut optimizer, &mut network, workspace.gradients(), rate, scale, &pool);
             workspace.track_statistics(&mut network);
             match case.ema_decay {
                 Some(decay) if step > 0 => average.average_with(&network, decay),

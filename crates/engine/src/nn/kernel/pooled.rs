@@ -5,7 +5,7 @@ use crate::nn::Float;
 /// Rows and columns of a pooled square.
 pub const POOL: usize = 2;
 
-/// The windows of a convolution whose outputs are pooled in squares of [`POOL`] × [`POOL`].
+/// The windows of a convolution whose outputs are pooled in squares of `POOL` × `POOL`.
 ///
 /// A window consists of `kernel` rows of `span` elements. Consecutive rows are `row` elements apart, in an
 /// image of `length` elements.

@@ -106,18 +106,6 @@ impl<T: Float> Workspace<T> {
         result
     }
 
-    /// The loss of a batch as in a training step, without gradients.
-    pub fn training_loss(
-        &mut self,
-        network: &Network<T>,
-        loss: &Loss,
-        batch: Batch<T>,
-        pool: &Pool,
-    ) -> StepLoss {
-        self.pack(network);
-        self.pass(network, loss, batch, false, pool)
-    }
-
     /// Loss and accuracy on a batch of any size, at inference. `go_on` is called before every part of the size that the
     /// workspace is planned for. If it returns false, the result is `None`.
     pub fn evaluate(
