@@ -1,5 +1,11 @@
 //! Compares a training step and a prediction of 784-128-10 with the same in plain ndarray, which uses
 //! matrixmultiply with its AVX-512 kernels enabled.
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "not part of the engine"
+)]
 
 use std::hint::black_box;
 

@@ -5,6 +5,12 @@
 //! ```
 //!
 //! Prints the test accuracy and the training time in seconds as JSON.
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "not part of the engine"
+)]
 
 use std::error::Error;
 use std::fs;

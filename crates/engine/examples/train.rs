@@ -3,6 +3,12 @@
 //! ```sh
 //! cargo run --release --example train -- '{"network": "cnn-fast", "epochs": 2}'
 //! ```
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "not part of the engine"
+)]
 
 use std::convert::Infallible;
 use std::error::Error;

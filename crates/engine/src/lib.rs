@@ -1,8 +1,8 @@
 //! Backpropagation for small image classifiers: exact, fast on a CPU, and open to inspection.
 //!
-//! This is the engine of the chainrule server. It needs no async runtime, no database and no files. It reads no clock,
-//! except that the gradient check measures how long it takes. Its functions take arrays and return arrays. The same
-//! request and the same data give the same weights, byte for byte, at any number of threads.
+//! This is the engine of the chainrule server. It needs no async runtime and no database, and reads no files and no
+//! clock. Its functions take arrays and return arrays. The same request and the same data give the same weights, byte for
+//! byte, at any number of threads.
 //!
 //! Training a network on the built-in MNIST, and reading a digit with it:
 //!
