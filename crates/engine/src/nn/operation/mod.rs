@@ -2,7 +2,8 @@
 //!
 //! An operation holds its packed weight and, in [`Parts`], its buffers for each group of rows. The groups hold its
 //! input and output. Its file contains the forward pass, the backward pass and the terms of the gradient. The sizes of
-//! its buffers are defined in one place, which both the constructor and `numbers_of` use.
+//! its buffers are defined in one place, which both the constructor and `numbers_of` use. The few numbers that a
+//! `batch_norm` keeps for each channel are not counted.
 //!
 //! [`Parts`]: super::kernel::Parts
 
