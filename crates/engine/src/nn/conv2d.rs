@@ -4,7 +4,7 @@ use super::kernel::{
     Aligned, Instructions, Offsets, Panels, Right, Start, Windows, matmul_windows, vectorized,
 };
 use super::layer::{values, values_mut};
-use super::packed::{PackedConv2d, PanelsRoom};
+use super::packed::{PackedConv2d, PanelsSize};
 use super::rows::{filled, image, image_mut, matrix, matrix_mut};
 use super::shape::{Shape, Window};
 use super::{Float, Gradient};
@@ -307,38 +307,38 @@ pub(super) struct ConvScratch<T> {
 }
 
 /// The sizes of the buffers of a [`ConvScratch`].
-struct ScratchRoom {
+struct ScratchSize {
     padded: usize,
     dpadded: usize,
-    dy: Option<PanelsRoom>,
+    dy: Option<PanelsSize>,
 }
 
-impl ScratchRoom {
+impl ScratchSize {
     fn of(window: Window, filters: usize) -> Self {
         let padded = if window.padded == window.input { 0 } else { window.padded.len() };
         let is_right = Right::row_major(&[0.0_f32], filters).is_some();
         Self {
             padded,
             dpadded: padded,
-            dy: (!is_right).then_some(PanelsRoom(window.height * window.width, filters)),
+            dy: (!is_right).then_some(PanelsSize(window.height * window.width, filters)),
         }
     }
 }
 
 /// Number of elements of a [`ConvScratch`].
 pub(super) fn numbers_of_scratch(window: Window, filters: usize) -> f64 {
-    let ScratchRoom { padded, dpadded, dy } = ScratchRoom::of(window, filters);
-    (padded + dpadded) as f64 + dy.map_or(0.0, PanelsRoom::numbers)
+    let ScratchSize { padded, dpadded, dy } = ScratchSize::of(window, filters);
+    (padded + dpadded) as f64 + dy.map_or(0.0, PanelsSize::numbers)
 }
 
 impl<T: Float> ConvScratch<T> {
     /// Scratch buffers for `filters` filters with these windows.
     pub fn new(window: Window, filters: usize) -> Self {
-        let ScratchRoom { padded, dpadded, dy } = ScratchRoom::of(window, filters);
+        let ScratchSize { padded, dpadded, dy } = ScratchSize::of(window, filters);
         Self {
             padded: Aligned::zeros(padded),
             dpadded: Aligned::zeros(dpadded),
-            dy: dy.map(PanelsRoom::zeros),
+            dy: dy.map(PanelsSize::zeros),
         }
     }
 }

@@ -8,9 +8,9 @@ use super::{Conv2d, Dense, Float};
 
 /// The numbers of rows and columns of [`Panels`], before they are allocated.
 #[derive(Clone, Copy)]
-pub(super) struct PanelsRoom(pub usize, pub usize);
+pub(super) struct PanelsSize(pub usize, pub usize);
 
-impl PanelsRoom {
+impl PanelsSize {
     /// Number of elements, including the padding.
     pub fn numbers(self) -> f64 {
         self.0 as f64 * self.1.next_multiple_of(PANEL) as f64
@@ -33,21 +33,21 @@ pub(super) struct PackedDense<T> {
 }
 
 /// The size of W, and the size of Wᵀ if `dx` is needed.
-fn dense_rooms(inputs: usize, units: usize, has_dx: bool) -> (PanelsRoom, Option<PanelsRoom>) {
-    (PanelsRoom(inputs, units), has_dx.then_some(PanelsRoom(units, inputs)))
+fn dense_sizes(inputs: usize, units: usize, has_dx: bool) -> (PanelsSize, Option<PanelsSize>) {
+    (PanelsSize(inputs, units), has_dx.then_some(PanelsSize(units, inputs)))
 }
 
 /// Number of elements that [`PackedDense::new`] allocates.
 pub(super) fn numbers_of_dense(inputs: usize, units: usize, has_dx: bool) -> f64 {
-    let (weight, transposed) = dense_rooms(inputs, units, has_dx);
-    weight.numbers() + transposed.map_or(0.0, PanelsRoom::numbers)
+    let (weight, transposed) = dense_sizes(inputs, units, has_dx);
+    weight.numbers() + transposed.map_or(0.0, PanelsSize::numbers)
 }
 
 impl<T: Float> PackedDense<T> {
     /// Memory for W, and for Wᵀ if `dx` is needed.
     pub fn new(inputs: usize, units: usize, has_dx: bool) -> Self {
-        let (weight, transposed) = dense_rooms(inputs, units, has_dx);
-        Self { weight: weight.zeros(), transposed: transposed.map(PanelsRoom::zeros) }
+        let (weight, transposed) = dense_sizes(inputs, units, has_dx);
+        Self { weight: weight.zeros(), transposed: transposed.map(PanelsSize::zeros) }
     }
 
     /// The packed weight of `dense`, with its transpose if `dx` is needed.
@@ -120,22 +120,22 @@ pub(super) struct PackedConv2d<T> {
 }
 
 /// The size of w, the number of its transposes, and the size of each transpose.
-fn conv2d_rooms(window: Window, filters: usize, has_dx: bool) -> (PanelsRoom, usize, PanelsRoom) {
+fn conv2d_sizes(window: Window, filters: usize, has_dx: bool) -> (PanelsSize, usize, PanelsSize) {
     let (taps, channels) = (window.kernel * window.kernel, window.input.channels);
     let transposes = if has_dx { taps } else { 0 };
-    (PanelsRoom(taps * channels, filters), transposes, PanelsRoom(filters, channels))
+    (PanelsSize(taps * channels, filters), transposes, PanelsSize(filters, channels))
 }
 
 /// Number of elements that [`PackedConv2d::new`] allocates.
 pub(super) fn numbers_of_conv2d(window: Window, filters: usize, has_dx: bool) -> f64 {
-    let (weight, count, transposed) = conv2d_rooms(window, filters, has_dx);
+    let (weight, count, transposed) = conv2d_sizes(window, filters, has_dx);
     weight.numbers() + count as f64 * transposed.numbers()
 }
 
 impl<T: Float> PackedConv2d<T> {
     /// Memory for w, and for its transposes if `dx` is needed.
     pub fn new(window: Window, filters: usize, has_dx: bool) -> Self {
-        let (weight, count, transposed) = conv2d_rooms(window, filters, has_dx);
+        let (weight, count, transposed) = conv2d_sizes(window, filters, has_dx);
         let transposed = has_dx.then(|| (0..count).map(|_| transposed.zeros()).collect());
         Self { weight: weight.zeros(), transposed }
     }

@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use ndarray::{ArrayView2, s};
 
-pub(super) use self::values::{Chunk, Room, Values};
+pub(super) use self::values::{BufferSize, Chunk, Values};
 use super::operation::Operation;
-use super::plan::{Plan, SlotRoom};
+use super::plan::{Plan, SlotSize};
 use super::rows::{all, image_mut};
 use super::workspace::StepLoss;
 use super::{Batch, Float, Loss, Network, argmax};
@@ -57,7 +57,7 @@ pub(super) struct Group<T> {
 impl<T: Float> Group<T> {
     /// The group `number` of `plan`.
     pub fn new(plan: &Plan, number: usize) -> Self {
-        let slot = |&SlotRoom { value, gradient }: &SlotRoom| Slot {
+        let slot = |&SlotSize { value, gradient }: &SlotSize| Slot {
             value: Values::zeros(value),
             gradient: Values::zeros(gradient),
         };

@@ -4,12 +4,12 @@ use super::conv_pool::routed;
 use super::moments::{self, Moments, NormSums, affine};
 use super::relu::Relu;
 use super::{GradientSum, batch_norm, relu};
-use crate::nn::group::{Pass, Room, Rows, Values};
+use crate::nn::group::{BufferSize, Pass, Rows, Values};
 use crate::nn::kernel::{
     Instructions, Parts, Squares, affine_relu_pool, routed_backward, routed_sums, vectorized,
 };
 use crate::nn::layer::values;
-use crate::nn::plan::{Op, OpKind, Plan};
+use crate::nn::plan::{OpKind, Plan, PlanOp};
 use crate::nn::rows::{all, all_mut, image, image_mut};
 use crate::nn::shape::Window;
 use crate::nn::{Float, Layer, Network, Shape};
@@ -54,24 +54,24 @@ struct Fused<T> {
     squares: Squares,
 }
 
-fn route_room(plan: &Plan, op: &Op) -> Room {
+fn route_size(plan: &Plan, op: &PlanOp) -> BufferSize {
     match op.kind {
-        OpKind::NormRelu(_) => plan.room(op.output.len(), true),
-        _ => Room::NONE,
+        OpKind::NormRelu(_) => plan.buffer_size(op.output.len(), true),
+        _ => BufferSize::NONE,
     }
 }
 
-pub(super) fn numbers_of(plan: &Plan, op: &Op) -> f64 {
+pub(super) fn numbers_of(plan: &Plan, op: &PlanOp) -> f64 {
     match op.kind {
         OpKind::NormRelu(_) => {
-            plan.groups as f64 * route_room(plan, op).numbers() + relu::numbers_of(plan, op.output)
+            plan.groups as f64 * route_size(plan, op).numbers() + relu::numbers_of(plan, op.output)
         }
         _ => 0.0,
     }
 }
 
 impl<T: Float> NormOperation<T> {
-    pub fn new(plan: &Plan, op: &Op) -> Self {
+    pub fn new(plan: &Plan, op: &PlanOp) -> Self {
         let (layer, channels) = (op.layers.start, op.input.channels);
         let moments = || Moments::zeros(channels);
         let zeros = || vec![T::zero(); channels];
@@ -86,7 +86,7 @@ impl<T: Float> NormOperation<T> {
             moments: moments(),
             chunk: moments(),
             sums: NormSums::zeros(channels),
-            route: Values::zeros(route_room(plan, op)),
+            route: Values::zeros(route_size(plan, op)),
         };
         let batch = BatchStatistics {
             moments: moments(),

@@ -5,7 +5,7 @@ use crate::nn::group::{Pass, Rows};
 use crate::nn::kernel::Parts;
 use crate::nn::layer::TrainingRows;
 use crate::nn::packed::Packed;
-use crate::nn::plan::{Op, Plan};
+use crate::nn::plan::{Plan, PlanOp};
 use crate::nn::{Float, Gradient, Layer, LayerKind, Network};
 
 /// A layer without an operation of its own. It uses the passes of [`Layer`]. A layer with statistics of the whole batch
@@ -22,7 +22,7 @@ pub(super) fn numbers_of(plan: &Plan, kind: LayerKind) -> f64 {
 }
 
 impl<T: Float> SingleLayer<T> {
-    pub fn new(plan: &Plan, op: &Op, kind: LayerKind) -> Self {
+    pub fn new(plan: &Plan, op: &PlanOp, kind: LayerKind) -> Self {
         let layer = op.layers.start;
         let gradients = |dim| Parts::new(plan.groups, || Gradient::of_shape(layer, dim));
         Self { layer, gradients: kind.weight_dim().map(gradients) }
