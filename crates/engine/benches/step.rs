@@ -12,7 +12,7 @@ use std::hint::black_box;
 use chainrule_engine::data::mnist;
 use chainrule_engine::nn::{
     Batch, Dense, Draw, Init, Layer, LayerSpec, Loss, LossKind, Network, Optimizer, OptimizerSpec, Plan,
-    Pool, Predictor, Trainer, Workspace, softmax,
+    Predictor, ThreadPool, Trainer, Workspace, softmax,
 };
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ndarray::{Array2, Axis};
@@ -84,7 +84,7 @@ fn step(criterion: &mut Criterion) {
         );
         let mut workspace = Workspace::planned(&network, plan);
         let mut trainer = Trainer::new(&mut workspace, &mut network, &mut optimizer);
-        let pool = Pool::new(threads);
+        let pool = ThreadPool::new(threads);
         let loss = Loss::new(LossKind::CrossEntropy);
         group.bench_function(format!("chainrule, {threads} threads"), |bencher| {
             bencher.iter(|| {

@@ -8,14 +8,14 @@
 //!
 //! ```
 //! use chainrule_engine::data::{self, mnist};
-//! use chainrule_engine::nn::{Pool, Predictor, argmax};
+//! use chainrule_engine::nn::{ThreadPool, Predictor, argmax};
 //! use chainrule_engine::train::{Outcome, SpecLimits, TrainState, parse, run};
 //! use chainrule_engine::{ndarray::Axis, serde_json::json};
 //!
 //! let request = json!({ "network": "mlp", "epochs": 1, "train_samples": 6_000 });
 //! let spec = parse(&request, &data::shapes(), &SpecLimits::default()).expect("a valid request");
 //! let mnist = mnist::dataset();
-//! let outcome = run(&spec, &mnist, TrainState::new(&spec, mnist.shape().input)?, &Pool::new(2), &mut ())?;
+//! let outcome = run(&spec, &mnist, TrainState::new(&spec, mnist.shape().input)?, &ThreadPool::new(2), &mut ())?;
 //! let Outcome::Finished { state, test } = outcome else { unreachable!("no observer stops the run") };
 //! assert!(test.accuracy > 0.9);
 //!

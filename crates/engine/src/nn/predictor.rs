@@ -4,7 +4,7 @@ use super::kernel::{Instructions, NonzeroBits, Panels, sparse_matmul};
 use super::layer::values;
 use super::packed::{Packed, PackedDense};
 use super::plan::SPARSE_MAX;
-use super::{Layer, Network, Pool, softmax};
+use super::{Layer, Network, ThreadPool, softmax};
 
 /// Limits how many values of a layer are in memory at once, so that memory does not grow with the number of images.
 const NUMBERS: usize = 1 << 18;
@@ -72,7 +72,7 @@ impl Predictor {
     }
 
     /// [`Self::probabilities`] on the threads of `pool`, if there are enough images.
-    pub fn probabilities_on(&self, pool: &Pool, x: ArrayView2<f32>) -> Array2<f32> {
+    pub fn probabilities_on(&self, pool: &ThreadPool, x: ArrayView2<f32>) -> Array2<f32> {
         if x.nrows() <= self.rows {
             return self.probabilities(x);
         }

@@ -10,7 +10,7 @@ pub use super::kernel::{
 };
 use super::layer::values;
 use super::optimizer::with_states;
-use super::{Batch, Draw, Float, Gradient, Loss, Network, Optimizer, Pool, StepLoss, Tape, Workspace};
+use super::{Batch, Draw, Float, Gradient, Loss, Network, Optimizer, StepLoss, Tape, ThreadPool, Workspace};
 
 /// The loss of a batch as in a training step, without gradients.
 pub fn training_loss<T: Float>(
@@ -18,7 +18,7 @@ pub fn training_loss<T: Float>(
     network: &Network<T>,
     loss: &Loss,
     batch: Batch<T>,
-    pool: &Pool,
+    pool: &ThreadPool,
 ) -> StepLoss {
     workspace.pack(network);
     workspace.pass(network, loss, batch, false, pool)
@@ -41,7 +41,7 @@ pub fn update<T: Float>(
     gradients: &[Gradient<T>],
     learning_rate: f64,
     gradient_scale: f64,
-    pool: &Pool,
+    pool: &ThreadPool,
 ) {
     let (rule, states) = optimizer.next(learning_rate, gradient_scale);
     let gradients = gradients.iter().flat_map(|gradient| [values(&gradient.weight), values(&gradient.bias)]);

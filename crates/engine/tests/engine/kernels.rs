@@ -1,6 +1,6 @@
 //! The inner loops compared with simple ones.
 
-use chainrule_engine::nn::Pool;
+use chainrule_engine::nn::ThreadPool;
 use chainrule_engine::nn::testing::{
     AliveLists, Instructions, NonzeroBits, PANEL, Panels, PooledWindows, Routed, SPAN, SparseColumns,
     SparseRows, Squares, Start, Windows, add_input_gradient, affine_relu_pool, collect_alive, conv_relu_pool,
@@ -182,7 +182,7 @@ proptest! {
 
     #[test]
     fn a_pool_hands_out_each_item_once(threads in 1usize..8, length in 0usize..500, chunk in 1usize..50) {
-        let pool = Pool::new(threads);
+        let pool = ThreadPool::new(threads);
         let mut values: Vec<u64> = (0..length as u64).collect();
         let mut marks = vec![0u64; length];
         for _ in 0..20 {
@@ -428,7 +428,7 @@ fn nan_passes_through_relu_and_pool() {
 
 #[test]
 fn a_panic_in_a_task_reaches_the_caller_and_the_pool_keeps_working() {
-    let pool = Pool::new(3);
+    let pool = ThreadPool::new(3);
     let mut items = [0; 64];
     let panicking = std::panic::AssertUnwindSafe(|| {
         pool.for_each(items.iter_mut().enumerate(), |(index, _)| assert_ne!(index, 40));

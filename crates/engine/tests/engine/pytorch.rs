@@ -4,8 +4,8 @@
 use chainrule_engine::data::mnist;
 use chainrule_engine::nn::testing::update;
 use chainrule_engine::nn::{
-    Batch, Draw, Float, Images, LayerSpec, Loss, LossKind, Network, Optimizer, OptimizerSpec, Pool, Schedule,
-    Shape, Workspace, clip_scale,
+    Batch, Draw, Float, Images, LayerSpec, Loss, LossKind, Network, Optimizer, OptimizerSpec, Schedule,
+    Shape, ThreadPool, Workspace, clip_scale,
 };
 use chainrule_engine::train::{SpecLimits, parse};
 use serde::Deserialize;
@@ -104,7 +104,7 @@ fn check<T: Float>(tolerance: f64, losses: impl Fn(&Case) -> &[f64]) {
     let fixture: Fixture =
         serde_json::from_str(include_str!("../fixtures/pytorch_steps.json")).expect("a fixture");
     assert_eq!(fixture.cases.len(), 41);
-    let pool = Pool::new(2);
+    let pool = ThreadPool::new(2);
     for case in &fixture.cases {
         let mut network = network::<T>(case);
         let mut average = network.clone();

@@ -2,8 +2,8 @@
 
 use chainrule_engine::nn::testing::tape_of_step;
 use chainrule_engine::nn::{
-    Activation, Batch, Draw, Float, Images, Init, LayerSpec, Loss, LossKind, Network, Padding, Plan, Pool,
-    Shape, Workspace, shapes,
+    Activation, Batch, Draw, Float, Images, Init, LayerSpec, Loss, LossKind, Network, Padding, Plan, Shape,
+    ThreadPool, Workspace, shapes,
 };
 use ndarray::{Array2, ArrayView2, Axis};
 use proptest::prelude::*;
@@ -52,7 +52,7 @@ where
     let batch = Batch { images: &view, labels: &labels, rows: &order, draw: DRAW };
     let plan = Plan::new(&network.kinds(), network.shapes(), order.len(), nonzero);
     let mut workspace = Workspace::planned(network, plan);
-    let found = workspace.backpropagate(network, loss, batch, &Pool::new(2));
+    let found = workspace.backpropagate(network, loss, batch, &ThreadPool::new(2));
 
     let places: Vec<usize> = order.iter().map(|&row| row as usize).collect();
     let labels: Vec<u16> = places.iter().map(|&row| labels[row]).collect();

@@ -13,8 +13,8 @@ use super::price::LabLimits;
 use crate::data::{Dataset, DatasetShape, mnist};
 use crate::fields::{Fault, Fields, Interval, parsed, unknown};
 use crate::nn::{
-    Batch, Differences, Draw, Layer, LayerSpec, Loss, LossKind, Network, Pool, Shape, ShapeError, Stopped,
-    relative_error,
+    Batch, Differences, Draw, Layer, LayerSpec, Loss, LossKind, Network, Shape, ShapeError, Stopped,
+    ThreadPool, relative_error,
 };
 use crate::train::network_layers;
 
@@ -203,7 +203,7 @@ pub fn check(
     let labels: Vec<u16> = rows.iter().map(|&row| dataset.train.labels()[row as usize]).collect();
     let order: Vec<u32> = (0..rows.len() as u32).collect();
     let draw = Draw { seed: request.seed, epoch: 1 };
-    let (x, pool) = (x.view(), Pool::new(1));
+    let (x, pool) = (x.view(), ThreadPool::new(1));
     let batch = Batch { images: &x, labels: &labels, rows: &order, draw };
     let (mut layers, mut tensors) = (Vec::new(), Vec::new());
     for (index, layer) in network.layers().iter().enumerate() {

@@ -4,8 +4,8 @@ use ndarray::{ArrayView2, ArrayViewMut2, s};
 
 use super::dense;
 use crate::nn::kernel::{
-    Aligned, Instructions, PANEL, Panels, Pool, SPAN, SparseColumns, SparseRows, SparseSpan, SparseView,
-    sparse_matmul, sparse_outer,
+    Aligned, Instructions, PANEL, Panels, SPAN, SparseColumns, SparseRows, SparseSpan, SparseView,
+    ThreadPool, sparse_matmul, sparse_outer,
 };
 use crate::nn::layer::values;
 use crate::nn::optimizer::Rule;
@@ -164,7 +164,7 @@ impl<T: Float> SparseDense<T> {
     }
 
     /// Computes `y = x W + b` for all rows of `batch`. If `backward`, also prepares the gradient.
-    pub fn start(&mut self, network: &Network<T>, batch: &Batch<T>, backward: bool, pool: &Pool) {
+    pub fn start(&mut self, network: &Network<T>, batch: &Batch<T>, backward: bool, pool: &ThreadPool) {
         let bias = values(&dense(network, self.layer).bias);
         let size = batch.rows.len();
         let are_bytes = batch.rows.iter().all(|&example| batch.images.bytes(example).is_some());

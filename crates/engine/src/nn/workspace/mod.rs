@@ -7,7 +7,7 @@ use ndarray::{Array1, Array2};
 
 use super::group::Group;
 use super::operation::Operation;
-use super::{Batch, Float, Layer, Loss, Network, Optimizer, Plan, Pool};
+use super::{Batch, Float, Layer, Loss, Network, Optimizer, Plan, ThreadPool};
 
 /// The sum of the losses of a batch, and the number of correct answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -98,7 +98,7 @@ impl<T: Float> Workspace<T> {
         network: &Network<T>,
         loss: &Loss,
         batch: Batch<T>,
-        pool: &Pool,
+        pool: &ThreadPool,
     ) -> StepLoss {
         self.pack(network);
         let result = self.pass(network, loss, batch, true, pool);
@@ -113,7 +113,7 @@ impl<T: Float> Workspace<T> {
         network: &Network<T>,
         loss: &Loss,
         batch: Batch<T>,
-        pool: &Pool,
+        pool: &ThreadPool,
         go_on: impl Fn() -> bool,
     ) -> Option<StepLoss> {
         self.pack(network);

@@ -10,11 +10,11 @@ use crate::nn::operation::{BlockStep, GradientSum, Trained, bias_gradient, train
 use crate::nn::optimizer::{Rule, States, with_states};
 use crate::nn::packed::PackedRows;
 use crate::nn::rows::matrix;
-use crate::nn::{Float, Layer, Network, Pool};
+use crate::nn::{Float, Layer, Network, ThreadPool};
 
 impl<T: Float> Workspace<T> {
     /// Sums the gradients of the batch from the terms that the last [`Self::pass`] computed.
-    pub(in crate::nn) fn sum_gradients(&mut self, pool: &Pool) {
+    pub(in crate::nn) fn sum_gradients(&mut self, pool: &ThreadPool) {
         let Self { groups, operations, gradients, .. } = self;
         let (mut sparse, trained) = trained(operations, gradients.len());
         let blocks = sparse.iter_mut().flat_map(|sparse| sparse.steps()).map(SumPart::Block);
@@ -68,7 +68,7 @@ impl<T: Float> Workspace<T> {
         rule: Rule<T>,
         mut states: impl Iterator<Item = States<'a, T>> + Send,
         is_summed: bool,
-        pool: &Pool,
+        pool: &ThreadPool,
     ) where
         T: 'a,
     {
