@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use clap::Args;
 use serde_json::{Map, Value, json};
@@ -170,7 +171,9 @@ pub fn gradient_check(args: &GradientCheckArgs, output: Output) -> Result<(), Cl
     let limits = LabLimits::default();
     let told = |faults: Vec<Fault>| told(&faults, GRADIENT_CHECK_HINT);
     let request = CheckRequest::parse(&request, &data::shapes(), &limits).map_err(told)?;
-    let check = lab::check_drawn(&request, &data::mnist::dataset(), &limits).map_err(told)?;
+    let begin = Instant::now();
+    let check =
+        lab::check_drawn(&request, &data::mnist::dataset(), &limits, &|| begin.elapsed()).map_err(told)?;
     if output.json {
         print_json(&check)
     } else if output.quiet {

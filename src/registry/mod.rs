@@ -21,7 +21,7 @@ use crate::artifact::read_model;
 use crate::blobs::Blobs;
 use crate::job::JobResult;
 use crate::model::{ModelEntry, ModelPlace, ModelRef, ModelVersion, Selector};
-use crate::nn::{Network, Pool};
+use crate::nn::{Network, ThreadPool};
 use crate::priority::Priority;
 use crate::store::{PublishedModel, Store, StoreError};
 
@@ -41,7 +41,7 @@ struct Shared {
     bytes_max: u64,
     models: Mutex<Models>,
     /// The threads that share a prediction of many images.
-    pool: Pool,
+    pool: ThreadPool,
     threads: usize,
     /// Held while a model is loaded, so that concurrent requests load it once.
     reading: tokio::sync::Mutex<()>,
@@ -60,13 +60,13 @@ const ROOM_PAUSE: Duration = Duration::from_millis(20);
 
 /// Starts the threads that share a prediction of many images. They have a lower priority, since small
 /// predictions don't wait for them.
-fn long_pool(threads: usize) -> Pool {
+fn long_pool(threads: usize) -> ThreadPool {
     let start = || {
         // The pool's threads inherit the priority of the thread that starts them.
         Priority::LongWork.lower();
-        Pool::new(threads)
+        ThreadPool::new(threads)
     };
-    std::thread::scope(|scope| scope.spawn(start).join()).unwrap_or_else(|_| Pool::new(threads))
+    std::thread::scope(|scope| scope.spawn(start).join()).unwrap_or_else(|_| ThreadPool::new(threads))
 }
 
 impl Registry {

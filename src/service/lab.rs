@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::{Caller, OperationError, Service, Wanted};
 use crate::admission::{Charge, Lane, Price, Stop};
@@ -53,7 +54,9 @@ impl Service {
         let request = Arc::new(request);
         let drawn = Arc::clone(&request);
         let check = move |network: Network<f64>, stop: &Stop| {
-            lab::check(network, &request, &dataset, &|| !stop.is_set()).map(render).map_err(client_gone)
+            let begin = Instant::now();
+            let (clock, go_on) = (|| begin.elapsed(), || !stop.is_set());
+            lab::check(network, &request, &dataset, &clock, &go_on).map(render).map_err(client_gone)
         };
         match model {
             Some((wanted, _)) => {

@@ -26,7 +26,7 @@ use crate::artifact::{ArtifactError, read_checkpoint};
 use crate::blobs::{BlobError, Blobs};
 use crate::data;
 use crate::job::{Job, JobError, JobId, JobState};
-use crate::nn::{Pool, Shape, ShapeError};
+use crate::nn::{Shape, ShapeError, ThreadPool};
 use crate::priority::Priority;
 use crate::registry::{Registry, RegistryError};
 use crate::store::{Claim, Store, StoreError};
@@ -133,7 +133,7 @@ impl Workers {
             let runtime = runtime.clone();
             std::thread::Builder::new().name(format!("worker-{}", worker.number)).spawn(move || {
                 Priority::Training.lower();
-                worker.run(&Pool::new(threads), &runtime);
+                worker.run(&ThreadPool::new(threads), &runtime);
             })
         };
         Ok(Self { threads: workers.into_iter().map(start).collect::<std::io::Result<_>>()? })
@@ -151,7 +151,7 @@ impl Workers {
 
 impl Worker {
     /// Runs jobs until the token is cancelled. If the queue is empty, it waits for a new job.
-    fn run(&self, pool: &Pool, runtime: &Handle) {
+    fn run(&self, pool: &ThreadPool, runtime: &Handle) {
         let mut queued = self.store.queued();
         while !self.stop.is_cancelled() {
             queued.mark_unchanged();
@@ -188,7 +188,7 @@ impl Worker {
     /// # Errors
     /// Returns an error if the database or storage fails temporarily. The job is then back in the queue,
     /// unless the server stops first.
-    pub fn run_next(&self, pool: &Pool, runtime: &Handle) -> Result<Option<Ran>, WorkerError> {
+    pub fn run_next(&self, pool: &ThreadPool, runtime: &Handle) -> Result<Option<Ran>, WorkerError> {
         let Some(job) = runtime.block_on(self.store.claim())? else { return Ok(None) };
         let claim = Claim { id: job.id, attempt: job.attempt };
         tracing::info!(job = %job.id, attempt = job.attempt, "job started");
@@ -234,7 +234,7 @@ impl Worker {
         &self,
         job: &Job,
         lease: &Lease,
-        pool: &Pool,
+        pool: &ThreadPool,
         runtime: &Handle,
     ) -> Result<JobState, WorkerError> {
         let spec = &job.spec;

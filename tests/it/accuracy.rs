@@ -1,14 +1,14 @@
 //! The accuracy that presets reach, and the conditions that end a run.
 
 use chainrule::data::mnist;
-use chainrule::nn::Pool;
+use chainrule::nn::ThreadPool;
 use chainrule::train::{Outcome, TrainError, TrainSpec, TrainState, run};
 use serde_json::json;
 
 use crate::reproducible::{Steps, spec};
 
 fn train(spec: &TrainSpec) -> (TrainState, f64) {
-    let pool = Pool::new(2);
+    let pool = ThreadPool::new(2);
     match run(
         spec,
         &mnist::dataset(),
@@ -70,7 +70,7 @@ fn a_run_that_diverges_says_where() {
             { "type": "relu" }, { "type": "dense", "units": 10 }] },
         "schedule": { "type": "constant" }, "train_samples": 1_000,
     }));
-    let pool = Pool::new(2);
+    let pool = ThreadPool::new(2);
     let result = run(
         &spec,
         &mnist::dataset(),

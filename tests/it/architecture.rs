@@ -23,7 +23,8 @@ fn arrows() -> BTreeMap<String, BTreeSet<String>> {
     arrows
 }
 
-/// Crates that only some rooms of the server may name. The engine's crates are listed in its `Cargo.toml`.
+/// Crates that only some rooms of the server may name. The engine's crates are listed in its `Cargo.toml`, and clippy
+/// keeps it from clocks and files (`crates/engine/clippy.toml`).
 const CRATES: &[(&str, &[&str])] = &[
     ("axum", &["http"]),
     ("hyper", &["http"]),
@@ -71,11 +72,6 @@ const CRATES: &[(&str, &[&str])] = &[
         ],
     ),
 ];
-
-/// Words that must not occur in the pure rooms.
-const IMPURE: &[&str] =
-    &["std::time", "Instant", "SystemTime", "std::fs", "std::env::", "std::net", "println!"];
-const PURE: &[&str] = &["nn", "graph", "data", "train"];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).expect("a folder") {
@@ -157,11 +153,6 @@ fn forbidden(arrows: &BTreeMap<String, BTreeSet<String>>, room: &str, code: &str
             found.push(format!("{room} names {name}"));
         }
     }
-    if PURE.contains(&room) {
-        found.extend(
-            IMPURE.iter().filter(|word| code.contains(**word)).map(|word| format!("{room} says {word}")),
-        );
-    }
     if room != "config" && (code.contains("std::env::var") || code.contains("env::var_os")) {
         found.push(format!("{room} reads the environment"));
     }
@@ -204,11 +195,10 @@ fn unsafe_code_is_only_in_the_kernels() {
 }
 
 #[test]
-fn a_forbidden_arrow_a_forbidden_crate_and_a_clock_in_a_pure_room_are_caught() {
+fn a_forbidden_arrow_a_forbidden_crate_and_a_variable_of_the_environment_are_caught() {
     let arrows = arrows();
     assert_eq!(forbidden(&arrows, "nn", "use crate::http::Problem;"), ["nn imports http"]);
     assert_eq!(forbidden(&arrows, "worker", "let q = sqlx::query(\"\");"), ["worker names sqlx"]);
-    assert_eq!(forbidden(&arrows, "train", "let now = Instant::now();"), ["train says Instant"]);
     assert_eq!(forbidden(&arrows, "worker", "std::env::var(\"HOME\")"), ["worker reads the environment"]);
     assert_eq!(forbidden(&arrows, "kitchen", ""), ["kitchen is no room of the table"]);
     let several = "use crate::{data::{Dataset, named}, http, nn::Network};";

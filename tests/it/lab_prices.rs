@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use chainrule::data::{self, mnist};
 use chainrule::fields::Fault;
@@ -18,6 +19,12 @@ use crate::lab::refused;
 use crate::server::TestServer;
 
 /// Returns the most bytes that this thread held while `work` ran, and the result of `work`.
+/// A clock for a check.
+fn clock() -> impl Fn() -> Duration {
+    let begin = Instant::now();
+    move || begin.elapsed()
+}
+
 fn most_held<T>(work: impl FnOnce() -> T) -> (f64, T) {
     let (held, found) = crate::counting::most_held(work);
     (held as f64, found)
@@ -186,7 +193,7 @@ fn check_request(request: &Value) -> CheckRequest {
 
 fn checked(request: &CheckRequest) -> Check {
     let network = request.draw().expect("layers that fit");
-    lab::check(network, request, &mnist::dataset(), &|| true).expect("nobody stops it")
+    lab::check(network, request, &mnist::dataset(), &clock(), &|| true).expect("nobody stops it")
 }
 
 fn checks() -> Vec<CheckRequest> {
@@ -238,7 +245,8 @@ fn large_seeds_choose_different_examples_and_parameters() {
     let network = check_request(&json!({ "network": "lesson" })).draw().expect("layers that fit");
     let worst = |seed: u64| {
         let request = check_request(&json!({ "network": "lesson", "samples": 4, "seed": seed }));
-        let check = lab::check(network.clone(), &request, &mnist::dataset(), &|| true).expect("a check");
+        let check =
+            lab::check(network.clone(), &request, &mnist::dataset(), &clock(), &|| true).expect("a check");
         check.layers[0].worst.as_ref().map(|worst| (worst.index, worst.backpropagation))
     };
     let found: Vec<_> = [0, 1, 2, 3].map(|more| worst((1 << 60) + 1_000 * more)).into();
@@ -291,7 +299,9 @@ fn long_work_stops_when_it_is_first_asked_to() {
     stops("explain", 12, |go_on| lab::explain(&network, &[&image, &image], None, go_on));
     let request = check_request(&json!({ "network": "cnn-fast", "samples": 2, "parameters": 2 }));
     let drawn = request.draw().expect("layers that fit");
-    stops("a gradient check", 20, |go_on| lab::check(drawn.clone(), &request, &mnist::dataset(), go_on));
+    stops("a gradient check", 20, |go_on| {
+        lab::check(drawn.clone(), &request, &mnist::dataset(), &clock(), go_on)
+    });
 }
 
 /// Expressions that produce the most output for their length.

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use chainrule::artifact::{read_checkpoint, write_checkpoint};
 use chainrule::data::{self, Dataset, Split, mnist};
-use chainrule::nn::{OptimizerSpec, Pool};
+use chainrule::nn::{OptimizerSpec, ThreadPool};
 use chainrule::train::{
     EpochMetrics, Observer, Outcome, SpecLimits, StepReport, TrainSpec, TrainState, parse, run,
 };
@@ -80,7 +80,7 @@ fn fused() -> TrainSpec {
 }
 
 fn train(spec: &TrainSpec, threads: usize, state: TrainState, steps: u64) -> Outcome {
-    run(spec, &FEW, state, &Pool::new(threads), &mut Steps(steps)).expect("a run that converges")
+    run(spec, &FEW, state, &ThreadPool::new(threads), &mut Steps(steps)).expect("a run that converges")
 }
 
 fn undisturbed(spec: &TrainSpec, threads: usize) -> (Vec<u8>, f64) {
@@ -180,7 +180,7 @@ fn checkpoints_within_an_epoch_change_nothing_and_a_run_resumes_from_any_of_them
         let expected = undisturbed(&spec, 2);
         let mut kept = Kept { every: 3, steps: 0, checkpoints: Vec::new() };
         let state = TrainState::new(&spec, mnist::shape().input).expect("layers that fit");
-        let outcome = run(&spec, &FEW, state, &Pool::new(2), &mut kept);
+        let outcome = run(&spec, &FEW, state, &ThreadPool::new(2), &mut kept);
         let Ok(Outcome::Finished { state, test }) = outcome else { panic!("nobody stopped it") };
         assert!((write_checkpoint(&state).expect("a checkpoint"), test.loss) == expected);
         assert!(kept.checkpoints.len() >= 2);
@@ -228,7 +228,7 @@ impl Observer for Course {
 
 fn course(spec: &TrainSpec, state: TrainState, steps: u64) -> (Course, Outcome) {
     let mut course = Course { steps_left: steps, ..Course::default() };
-    let outcome = run(spec, &mnist::dataset(), state, &Pool::new(1), &mut course);
+    let outcome = run(spec, &mnist::dataset(), state, &ThreadPool::new(1), &mut course);
     (course, outcome.expect("a run that converges"))
 }
 
@@ -301,7 +301,7 @@ impl Observer for Impatient {
 fn a_run_can_be_stopped_during_its_evaluation() {
     let spec = small("adam", None);
     let state = TrainState::new(&spec, mnist::shape().input).expect("layers that fit");
-    let outcome = run(&spec, &FEW, state, &Pool::new(2), &mut Impatient);
+    let outcome = run(&spec, &FEW, state, &ThreadPool::new(2), &mut Impatient);
     assert_eq!(outcome, Ok(Outcome::Interrupted));
 }
 

@@ -1,9 +1,15 @@
 //! Compares the matrix product with `matrixmultiply`, for the shapes of a training step: the forward pass,
 //! the gradient of the weight, the gradient of the input, and a single image.
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "not part of the engine"
+)]
 
 use std::hint::black_box;
 
-use chainrule_engine::nn::kernel::{Instructions, Panels, Start, matmul_with};
+use chainrule_engine::nn::testing::{Instructions, Panels, Start, matmul_with};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ndarray::Array2;
 

@@ -1,12 +1,18 @@
 //! Compares a training step and a prediction of 784-128-10 with the same in plain ndarray, which uses
 //! matrixmultiply with its AVX-512 kernels enabled.
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "not part of the engine"
+)]
 
 use std::hint::black_box;
 
 use chainrule_engine::data::mnist;
 use chainrule_engine::nn::{
     Batch, Dense, Draw, Init, Layer, LayerSpec, Loss, LossKind, Network, Optimizer, OptimizerSpec, Plan,
-    Pool, Predictor, Trainer, Workspace, softmax,
+    Predictor, ThreadPool, Trainer, Workspace, softmax,
 };
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ndarray::{Array2, Axis};
@@ -78,7 +84,7 @@ fn step(criterion: &mut Criterion) {
         );
         let mut workspace = Workspace::planned(&network, plan);
         let mut trainer = Trainer::new(&mut workspace, &mut network, &mut optimizer);
-        let pool = Pool::new(threads);
+        let pool = ThreadPool::new(threads);
         let loss = Loss::new(LossKind::CrossEntropy);
         group.bench_function(format!("chainrule, {threads} threads"), |bencher| {
             bencher.iter(|| {

@@ -5,6 +5,12 @@
 //! ```
 //!
 //! Prints the test accuracy and the training time in seconds as JSON.
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "not part of the engine"
+)]
 
 use std::error::Error;
 use std::fs;
@@ -13,7 +19,7 @@ use std::time::Instant;
 
 use chainrule_engine::data::idx::{IdxLimits, parse_images, parse_labels};
 use chainrule_engine::data::{Dataset, Split};
-use chainrule_engine::nn::Pool;
+use chainrule_engine::nn::ThreadPool;
 use chainrule_engine::train::{Outcome, SpecLimits, TrainState, parse, run};
 use serde_json::json;
 
@@ -42,7 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     if spec.initial_model.is_some() {
         return Err("there are no models to start from here".into());
     }
-    let pool = Pool::new(std::thread::available_parallelism()?.get());
+    let pool = ThreadPool::new(std::thread::available_parallelism()?.get());
     let begin = Instant::now();
     if let Outcome::Finished { test, .. } =
         run(&spec, &dataset, TrainState::new(&spec, dataset.shape().input)?, &pool, &mut ())?

@@ -5,13 +5,19 @@
 //! cargo run --release --example throughput -- peak      # multiply-adds per second of a core, bytes per second from memory
 //! cargo run --release --example throughput -- memory    # memory that training takes besides the data, for 100 times MNIST
 //! ```
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "not part of the engine"
+)]
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use chainrule_engine::data::{Dataset, DatasetShape, Split, mnist};
-use chainrule_engine::nn::kernel::{Instructions, multiply_adds, run_vectorized};
-use chainrule_engine::nn::{Init, LayerSpec, Network, Pool, Predictor};
+use chainrule_engine::nn::testing::{Instructions, multiply_adds, run_vectorized};
+use chainrule_engine::nn::{Init, LayerSpec, Network, Predictor, ThreadPool};
 use chainrule_engine::train::{Observer, Outcome, SpecLimits, TrainState, parse, run};
 use ndarray::{Array2, Axis};
 use serde_json::{Value, json};
@@ -34,7 +40,7 @@ fn rate(mut work: impl FnMut()) -> f64 {
 }
 
 fn predict(threads: usize) -> Value {
-    let pool = Pool::new(threads);
+    let pool = ThreadPool::new(threads);
     let dense = |units| LayerSpec::Dense { units, init: Init::He };
     let layers = [dense(128), LayerSpec::Relu, dense(10)];
     let predictor = Predictor::new(Network::new(mnist::shape().input, &layers, 1).expect("layers that fit"));
@@ -57,7 +63,7 @@ fn peak() -> Value {
         black_box(multiply_adds::<f32>(instructions, black_box(STEPS)));
     });
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let pool = Pool::new(cores);
+    let pool = ThreadPool::new(cores);
     let numbers = vec![1.0_f32; BYTES / size_of::<f32>()];
     let reads = rate(|| {
         pool.for_each(numbers.chunks(numbers.len() / (16 * cores)), |part| {
@@ -109,7 +115,7 @@ fn memory() -> Value {
     let spec = parse(&request, &[shape], &SpecLimits::default()).expect("a job");
     let before = status_bytes("VmRSS");
     let state = TrainState::new(&spec, mnist::shape().input).expect("layers that fit");
-    let pool = Pool::new(std::thread::available_parallelism().map_or(1, usize::from));
+    let pool = ThreadPool::new(std::thread::available_parallelism().map_or(1, usize::from));
     let begin = Instant::now();
     let outcome = run(&spec, &data, state, &pool, &mut Epoch);
     assert!(matches!(outcome, Ok(Outcome::Finished { .. })), "a finished run");

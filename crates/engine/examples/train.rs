@@ -3,13 +3,19 @@
 //! ```sh
 //! cargo run --release --example train -- '{"network": "cnn-fast", "epochs": 2}'
 //! ```
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "not part of the engine"
+)]
 
 use std::convert::Infallible;
 use std::error::Error;
 use std::time::Instant;
 
 use chainrule_engine::data;
-use chainrule_engine::nn::Pool;
+use chainrule_engine::nn::ThreadPool;
 use chainrule_engine::train::{
     EpochMetrics, Observer, Outcome, SpecLimits, StepReport, TrainState, parse, run,
 };
@@ -43,7 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let spec = parse(&serde_json::from_str(&request)?, &data::shapes(), &SpecLimits::default())
         .map_err(|faults| format!("{faults:?}"))?;
     let dataset = data::named(&spec.dataset).ok_or("no such dataset")?;
-    let pool = Pool::new(std::thread::available_parallelism()?.get());
+    let pool = ThreadPool::new(std::thread::available_parallelism()?.get());
     let mut report = Report { begin: Instant::now(), images: 0 };
     let outcome = run(&spec, &dataset, TrainState::new(&spec, dataset.shape().input)?, &pool, &mut report)?;
     if let Outcome::Finished { test, .. } = outcome {

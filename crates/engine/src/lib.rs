@@ -1,28 +1,31 @@
 //! Backpropagation for small image classifiers: exact, fast on a CPU, and open to inspection.
 //!
-//! This is the engine of the chainrule server. It needs no async runtime, no database and no files. It reads no clock,
-//! except that the gradient check measures how long it takes. Its functions take arrays and return arrays. The same
-//! request and the same data give the same weights, byte for byte, at any number of threads.
+//! This is the engine of the chainrule server. It needs no async runtime and no database, and reads no files and no
+//! clock. Its functions take arrays and return arrays. The same request and the same data give the same weights, byte for
+//! byte, at any number of threads.
 //!
 //! Training a network on the built-in MNIST, and reading a digit with it:
 //!
 //! ```
 //! use chainrule_engine::data::{self, mnist};
-//! use chainrule_engine::nn::{Pool, Predictor, argmax};
+//! use chainrule_engine::nn::{ThreadPool, Predictor, argmax};
 //! use chainrule_engine::train::{Outcome, SpecLimits, TrainState, parse, run};
+//! use chainrule_engine::{ndarray::Axis, serde_json::json};
 //!
-//! let request = serde_json::json!({ "network": "mlp", "epochs": 1, "train_samples": 6_000 });
+//! let request = json!({ "network": "mlp", "epochs": 1, "train_samples": 6_000 });
 //! let spec = parse(&request, &data::shapes(), &SpecLimits::default()).expect("a valid request");
 //! let mnist = mnist::dataset();
-//! let outcome = run(&spec, &mnist, TrainState::new(&spec, mnist.shape().input)?, &Pool::new(2), &mut ())?;
+//! let outcome = run(&spec, &mnist, TrainState::new(&spec, mnist.shape().input)?, &ThreadPool::new(2), &mut ())?;
 //! let Outcome::Finished { state, test } = outcome else { unreachable!("no observer stops the run") };
 //! assert!(test.accuracy > 0.9);
 //!
 //! let pixels = mnist.test.images().row(0).mapv(|pixel| f32::from(pixel) / 255.0);
-//! let probabilities = Predictor::new(state.network).probabilities(pixels.insert_axis(ndarray::Axis(0)).view());
+//! let probabilities = Predictor::new(state.network).probabilities(pixels.insert_axis(Axis(0)).view());
 //! assert_eq!(argmax(probabilities.iter()), 7);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! The arrays are those of [`ndarray`] and a request is a value of [`serde_json`], which this crate re-exports.
 //!
 //! # Modules
 //!
@@ -41,6 +44,8 @@
 //! describes how they were measured. Each layer has its derivative as a formula next to its forward pass. Elementary
 //! operations are not recorded and differentiated automatically. The code therefore reads like a textbook, but it can't
 //! differentiate a layer that it doesn't know.
+
+pub use {ndarray, serde_json};
 
 pub mod artifact;
 pub mod data;

@@ -205,39 +205,12 @@ impl Curve {
         (low, high) = (low - air, high + air);
         let left = |x: f64| MARGIN + (x - from) / (to - from) * (WIDTH - 2.0 * MARGIN);
         let top = |y: f64| HEIGHT - MARGIN - (y - low) / (high - low) * (HEIGHT - 2.0 * MARGIN);
-        let mut svg = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" \
-             font-family=\"system-ui, sans-serif\" font-size=\"13\"><title>{name} and its derivative</title>\
-             <style>.paper{{fill:#fff}}text{{fill:#222}}.grid{{stroke:#ddd}}.axis{{stroke:#222}}.curve{{fill:none}}\
-             .value{{stroke:#0b63c5;stroke-width:4}}.derivative{{stroke:#c2410c;stroke-width:2;stroke-dasharray:7 4}}\
-             text.value{{fill:#0b63c5;stroke:none}}text.derivative{{fill:#c2410c;stroke:none}}\
-             @media (prefers-color-scheme:dark){{.paper{{fill:#16181d}}text{{fill:#e6e6e6}}.grid{{stroke:#3a3f47}}\
-             .axis{{stroke:#e6e6e6}}.value{{stroke:#6cb2ff}}.derivative{{stroke:#ff9d5c}}text.value{{fill:#6cb2ff}}\
-             text.derivative{{fill:#ff9d5c}}}}</style>\
-             <rect class=\"paper\" width=\"{WIDTH}\" height=\"{HEIGHT}\"/>"
-        );
+        let mut svg = frame(name);
         for tick in ticks(from, to) {
-            let x = left(tick);
-            let class = if tick == 0.0 { "axis" } else { "grid" };
-            let _ = write!(
-                svg,
-                "<path class=\"{class}\" d=\"M{x:.1} {MARGIN}V{:.1}\"/><text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
-                HEIGHT - MARGIN,
-                HEIGHT - MARGIN + 18.0,
-                number(tick, 6),
-            );
+            svg += &vertical(tick, left(tick));
         }
         for tick in ticks(low, high) {
-            let y = top(tick);
-            let class = if tick == 0.0 { "axis" } else { "grid" };
-            let _ = write!(
-                svg,
-                "<path class=\"{class}\" d=\"M{MARGIN} {y:.1}H{:.1}\"/><text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
-                WIDTH - MARGIN,
-                MARGIN - 8.0,
-                y + 4.5,
-                number(tick, 6),
-            );
+            svg += &horizontal(tick, top(tick));
         }
         let value = |point: &CurvePoint| point.value;
         let derivative = |point: &CurvePoint| point.derivative;
@@ -272,6 +245,44 @@ impl Curve {
         }
         drawn
     }
+}
+
+/// The beginning of the drawing: its size, its title and its colours.
+fn frame(name: &str) -> String {
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" \
+         font-family=\"system-ui, sans-serif\" font-size=\"13\"><title>{name} and its derivative</title>\
+         <style>.paper{{fill:#fff}}text{{fill:#222}}.grid{{stroke:#ddd}}.axis{{stroke:#222}}.curve{{fill:none}}\
+         .value{{stroke:#0b63c5;stroke-width:4}}.derivative{{stroke:#c2410c;stroke-width:2;stroke-dasharray:7 4}}\
+         text.value{{fill:#0b63c5;stroke:none}}text.derivative{{fill:#c2410c;stroke:none}}\
+         @media (prefers-color-scheme:dark){{.paper{{fill:#16181d}}text{{fill:#e6e6e6}}.grid{{stroke:#3a3f47}}\
+         .axis{{stroke:#e6e6e6}}.value{{stroke:#6cb2ff}}.derivative{{stroke:#ff9d5c}}text.value{{fill:#6cb2ff}}\
+         text.derivative{{fill:#ff9d5c}}}}</style>\
+         <rect class=\"paper\" width=\"{WIDTH}\" height=\"{HEIGHT}\"/>"
+    )
+}
+
+/// A vertical line at `x` px, with its number.
+fn vertical(tick: f64, x: f64) -> String {
+    let class = if tick == 0.0 { "axis" } else { "grid" };
+    format!(
+        "<path class=\"{class}\" d=\"M{x:.1} {MARGIN}V{:.1}\"/><text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
+        HEIGHT - MARGIN,
+        HEIGHT - MARGIN + 18.0,
+        number(tick, 6),
+    )
+}
+
+/// A horizontal line at `y` px, with its number.
+fn horizontal(tick: f64, y: f64) -> String {
+    let class = if tick == 0.0 { "axis" } else { "grid" };
+    format!(
+        "<path class=\"{class}\" d=\"M{MARGIN} {y:.1}H{:.1}\"/><text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+        WIDTH - MARGIN,
+        MARGIN - 8.0,
+        y + 4.5,
+        number(tick, 6),
+    )
 }
 
 /// About five round numbers in an interval, at a step of 1, 2 or 5 times a power of ten.

@@ -2,9 +2,7 @@ use ndarray::Array2;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::price::{
-    AnswerCost, FIELDS_BYTES, FLOPS_PER_DRAW, NUMBER_BYTES, Passes, Question, errors_from, padded,
-};
+use super::price::{AnswerCost, LayerNumbers, Passes, Question, errors_from, padded};
 use super::request::{finite, shaped};
 use super::tensor::{Tensor, shape_text};
 use crate::fields::{Fault, Fields, parsed};
@@ -98,26 +96,10 @@ impl Question for AffineRequest {
         let Self { x, w, dy, .. } = self;
         let (inputs, units) = (w.shape[0], w.shape[1]);
         let rows = x.values.len() / inputs;
-        let spec = [spec(units)];
-        let passes = Passes::of(Shape::vector(inputs), &spec);
         let [x, w, y] = [rows * inputs, inputs * units, rows * units].map(|length| length as f64);
-        let is_backward = dy.is_some();
-        let given = x + w + if is_backward { y } else { 0.0 };
-        let (answered, back) = match is_backward {
-            // The answer holds dx, dW and db. The tape holds them before, together with dy packed for the product.
-            true => (y + x + passes.parameters(), passes.parameters() + padded(rows, units)),
-            false => (y, 0.0),
-        };
-        let held =
-            given + passes.parameters() + passes.tape(rows, errors_from(is_backward)) + back + answered;
-        let rows = rows as f64;
-        let flops = rows * (passes.forward() + if is_backward { 2.0 * passes.forward() } else { 0.0 });
-        let cost = AnswerCost {
-            flops: flops + FLOPS_PER_DRAW * w,
-            memory_bytes: size_of::<f64>() as f64 * held,
-            answer_bytes: 0.0,
-        };
-        cost.then(AnswerCost::of_text(NUMBER_BYTES * answered + 2.0 * FIELDS_BYTES))
+        let (padded_x, packed_dy, is_backward) = (0.0, padded(rows, units), dy.is_some());
+        let numbers = LayerNumbers { rows, x, w, y, padded_x, packed_dy, is_backward };
+        Passes::of(Shape::vector(inputs), &[spec(units)]).of_single_layer(&numbers)
     }
 
     fn answer(self) -> Result<Affine, Vec<Fault>> {

@@ -2,7 +2,7 @@ use ndarray::Array2;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::price::{AnswerCost, FIELDS_BYTES, FLOPS_PER_DRAW, NUMBER_BYTES, Passes, Question, errors_from};
+use super::price::{AnswerCost, LayerNumbers, Passes, Question, errors_from};
 use super::request::{finite, shaped};
 use super::tensor::{Tensor, shape_text};
 use crate::fields::{Fault, Fields, kind, parsed};
@@ -172,25 +172,12 @@ impl Question for ConvolutionRequest {
     type Answer = Convolution;
 
     fn cost(&self) -> AnswerCost {
-        let spec = [self.spec()];
-        let (padded_input, is_backward) = (self.bordered().0, self.dy.is_some());
-        let passes = Passes::of(padded_input, &spec);
-        let [x, w, padded_x] = [self.input.values.len(), self.filter.values.len(), padded_input.len()];
+        let (spec, padded) = ([self.spec()], self.bordered().0);
+        let passes = Passes::of(padded, &spec);
+        let [x, w, padded_x] = [self.input.values.len(), self.filter.values.len(), padded.len()];
         let [x, w, padded_x] = [x, w, padded_x].map(|length| length as f64);
-        let y = passes.values() - padded_x;
-        let given = x + w + if is_backward { y } else { 0.0 };
-        let (answered, back) = match is_backward {
-            true => (y + x + passes.parameters(), passes.parameters() + y),
-            false => (y, 0.0),
-        };
-        let held = given + passes.parameters() + padded_x + passes.tape(1, errors_from(is_backward));
-        let flops = passes.forward() + if is_backward { 2.0 * passes.forward() } else { 0.0 };
-        let cost = AnswerCost {
-            flops: flops + FLOPS_PER_DRAW * w,
-            memory_bytes: size_of::<f64>() as f64 * (held + back + answered),
-            answer_bytes: 0.0,
-        };
-        cost.then(AnswerCost::of_text(NUMBER_BYTES * answered + 2.0 * FIELDS_BYTES))
+        let (y, is_backward) = (passes.values() - padded_x, self.dy.is_some());
+        passes.of_single_layer(&LayerNumbers { rows: 1, x, w, y, padded_x, packed_dy: y, is_backward })
     }
 
     fn answer(self) -> Result<Convolution, Vec<Fault>> {

@@ -172,8 +172,43 @@ impl<'a> Passes<'a> {
     }
 }
 
+/// How many numbers a single layer holds on its way to an answer.
+pub(super) struct LayerNumbers {
+    /// Rows that pass the layer.
+    pub rows: usize,
+    /// Numbers of x, of the weight, and of y.
+    pub x: f64,
+    pub w: f64,
+    pub y: f64,
+    /// Numbers of a padded copy of x, and of dy packed for a product.
+    pub padded_x: f64,
+    pub packed_dy: f64,
+    /// Whether the request contains dy.
+    pub is_backward: bool,
+}
+
+impl Passes<'_> {
+    /// The cost of an answer about a single layer. With dy, it holds dx, dW and db. The tape holds them before.
+    pub fn of_single_layer(&self, numbers: &LayerNumbers) -> AnswerCost {
+        let LayerNumbers { rows, x, w, y, padded_x, packed_dy, is_backward } = *numbers;
+        let (dy, answered, back, passes) = match is_backward {
+            true => (y, y + x + self.parameters(), self.parameters() + packed_dy, 3.0),
+            false => (0.0, y, 0.0, 1.0),
+        };
+        let given = x + w + dy;
+        let tape = self.tape(rows, errors_from(is_backward));
+        let held = given + self.parameters() + padded_x + tape + back + answered;
+        let cost = AnswerCost {
+            flops: rows as f64 * passes * self.forward() + FLOPS_PER_DRAW * w,
+            memory_bytes: size_of::<f64>() as f64 * held,
+            answer_bytes: 0.0,
+        };
+        cost.then(AnswerCost::of_text(NUMBER_BYTES * answered + 2.0 * FIELDS_BYTES))
+    }
+}
+
 /// Operations to draw a random weight.
-pub(super) const FLOPS_PER_DRAW: f64 = 40.0;
+const FLOPS_PER_DRAW: f64 = 40.0;
 
 /// Index of the first value of a single layer whose error is needed.
 pub(super) fn errors_from(is_backward: bool) -> usize {

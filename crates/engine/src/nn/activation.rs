@@ -5,7 +5,18 @@ use super::Float;
 /// Slope of the leaky relu below 0. PyTorch uses the same.
 const LEAK: f64 = 0.01;
 
-/// A function applied to every element.
+/// A function applied to every element, `y = f(x)`. Its gradient is `dx = dy · f′(x)`. x, y, dx and dy are slices of the
+/// same length, for any number of rows.
+///
+/// ```
+/// use chainrule_engine::nn::Activation::Relu;
+///
+/// let (x, dy) = ([-2.0, 3.0], [5.0, 7.0]);
+/// let (mut y, mut dx) = ([0.0; 2], [0.0; 2]);
+/// Relu.forward(&x, &mut y);
+/// Relu.backward(&x, &y, &dy, &mut dx);
+/// assert_eq!((y, dx), ([0.0, 3.0], [0.0, 7.0]));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {

@@ -1,14 +1,13 @@
-use super::kernel::PANEL;
 use super::plan::Plan;
-use super::{LayerSpec, Shape};
+use super::{LayerSpec, Shape, kinds};
 
 // Costs of a forward pass. The unit is the time of one operation of a convolution's product in `f64`. The factors were
 // fitted to gradient checks of about 600 random networks, with 1 to 256 rows on one thread.
 
 /// One operation of a dense product.
-const DENSE: f64 = 1.4;
+pub(super) const DENSE: f64 = 1.4;
 /// One value read or written.
-const VALUE: f64 = 22.0;
+pub(super) const VALUE: f64 = 22.0;
 /// One exponential.
 pub(super) const EXPONENTIAL: f64 = 125.0;
 /// One normalised value.
@@ -16,7 +15,7 @@ pub(super) const NORMALISED: f64 = 32.0;
 /// One random value.
 pub(super) const DRAWN: f64 = 125.0;
 /// [`COLUMNS`] outputs of a convolution, which are summed together.
-const WINDOW: f64 = 73.0;
+pub(super) const WINDOW: f64 = 73.0;
 /// One pixel of a pooled output.
 pub(super) const POOLED: f64 = 560.0;
 /// One operation of the plan, for one chunk of rows.
@@ -34,7 +33,7 @@ const STEP_BACK: f64 = 147_000.0;
 const GRADIENT: f64 = 73.0;
 
 /// Columns of a product that are processed together.
-const COLUMNS: usize = 4;
+pub(super) const COLUMNS: usize = 4;
 /// Channels of a normalisation that are processed together.
 pub(super) const CHANNELS: usize = 8;
 
@@ -53,33 +52,16 @@ impl PassOperations {
     pub fn new(plan: &Plan, layers: &[LayerSpec], shapes: &[Shape], parameters: f64, rows: usize) -> Self {
         let chunks = (plan.groups * plan.rows.div_ceil(plan.chunk_rows)) as f64;
         let (rows, length) = (rows as f64, |index: usize| shapes[index].len() as f64);
-        let weights = |(layer, input): (&LayerSpec, &Shape)| match *layer {
-            LayerSpec::Dense { units, .. } => input.len() as f64 * units.next_multiple_of(PANEL) as f64,
-            _ => 0.0,
-        };
-        let all_weights: f64 = layers.iter().zip(shapes).map(weights).sum();
+        let kinds = kinds(layers, shapes);
+        let all_weights: f64 = kinds.iter().map(|kind| kind.weights_read()).sum();
         let for_weight = WEIGHT.iter().find(|(most, _)| all_weights <= *most).map_or(0.0, |(_, read)| *read);
         let mut forward = VALUE * rows * length(0);
         for op in &plan.ops {
-            let (index, outputs) = (op.layers.start, length(op.layers.end));
-            let (input, output) = (shapes[index], shapes[index + 1]);
-            let of_layer = match layers[index] {
-                LayerSpec::Dense { units, .. } => {
-                    let products = 2.0 * length(index) * units.next_multiple_of(COLUMNS) as f64;
-                    let weights = weights((&layers[index], &input));
-                    rows * (DENSE * products + VALUE * outputs) + chunks * for_weight * weights
-                }
-                LayerSpec::Conv2d { filters, kernel, .. } => {
-                    let (places, columns) = (output.places() as f64, filters.next_multiple_of(COLUMNS));
-                    let products = 2.0 * places * (kernel * kernel * input.channels * columns) as f64;
-                    let windows = places * (columns / COLUMNS) as f64;
-                    rows * (products + WINDOW * windows + VALUE * outputs)
-                }
-                layer => {
-                    rows * layer.kind(input).map_or(0.0, |kind| kind.operations_of_values(input, output))
-                }
-            };
-            forward += of_layer + STEP * chunks;
+            let index = op.layers.start;
+            let (kind, input, output) = (kinds[index], shapes[index], shapes[index + 1]);
+            let values = kind.operations(input, output, length(op.layers.end));
+            let weights = chunks * for_weight * kind.weights_read();
+            forward += rows * values + weights + STEP * chunks;
         }
         let steps = plan.ops.len() as f64 * chunks;
         let backward = BACKWARD * forward + STEP_BACK * steps + GRADIENT * parameters;

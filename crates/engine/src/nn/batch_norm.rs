@@ -1,17 +1,37 @@
 use ndarray::{Array1, Array2, ArrayView2};
 
-use super::layer::values;
+use super::layer::{values, values_mut};
+use super::rows::{all, all_mut, filled};
 use super::{Float, Gradient};
 
 /// ε. PyTorch uses the same value.
-const EPS: f64 = 1e-5;
+pub(super) const EPS: f64 = 1e-5;
 
 /// The weight of a batch in the running statistics, as in PyTorch.
-const MOMENTUM: f64 = 0.1;
+pub(super) const MOMENTUM: f64 = 0.1;
 
 /// Normalises each channel to mean 0 and variance 1 over the batch and all pixels, then scales and shifts it:
-/// `y = γ x̂ + β`, `x̂ = (x − μ) / √(σ² + ε)` (Ioffe, Szegedy, *Batch Normalization*, 2015). At inference, μ
-/// and σ² are running statistics.
+/// `y = γ x̂ + β`, `x̂ = (x − μ) / √(σ² + ε)` (Ioffe, Szegedy, *Batch Normalization*, 2015). x and y have shape (images,
+/// pixels · channels). All gradients are sums over the n values of a channel, which are those of all images and pixels:
+///
+/// ```text
+/// training   dx = γ / √(σ² + ε) (dy − Σdy / n − x̂ Σ(dy x̂) / n)
+/// inference  dx = γ / √(σ² + ε) dy
+/// both       dγ = Σ dy x̂      dβ = Σ dy
+/// ```
+///
+/// In training, μ and σ² are those of the batch. At inference, they are running statistics, which are constants.
+///
+/// ```
+/// use chainrule_engine::{ndarray::array, nn::BatchNorm};
+///
+/// let layer = BatchNorm::new(1);
+/// let (x, dy) = (array![[1.0], [3.0]], array![[1.0], [1.0]]);
+/// let y = layer.forward_training(x.view());
+/// assert!((y[[0, 0]] + 1.0_f64).abs() < 1e-5 && (y[[1, 0]] - 1.0).abs() < 1e-5);
+/// let (dx, dweight, dbias) = layer.backward_training(x.view(), dy.view());
+/// assert_eq!((dx, dweight, dbias), (array![[0.0], [0.0]], array![[0.0]], array![2.0]));
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct BatchNorm<T> {
     /// γ, shape (1, channels).
@@ -24,156 +44,99 @@ pub struct BatchNorm<T> {
     pub running_var: Array1<T>,
 }
 
-/// The values of one channel.
-fn of_channel<T: Float>(x: &[T], channel: usize, channels: usize) -> impl Iterator<Item = f64> {
-    x[channel..].iter().step_by(channels).map(|x| x.wide())
-}
-
-fn of_channel_mut<T>(x: &mut [T], channel: usize, channels: usize) -> impl Iterator<Item = &mut T> {
-    x[channel..].iter_mut().step_by(channels)
-}
-
-/// μ and `1 / √(σ² + ε)` of a channel over the batch.
-fn batch_statistics<T: Float>(x: &[T], channel: usize, channels: usize) -> (f64, f64) {
-    let n = (x.len() / channels) as f64;
-    let mean = of_channel(x, channel, channels).sum::<f64>() / n;
-    let variance = of_channel(x, channel, channels).map(|x| (x - mean).powi(2)).sum::<f64>() / n;
-    (mean, 1.0 / (variance + EPS).sqrt())
-}
-
-/// Runs a block for each group of `$N` channels that starts at `$first`. `$N` is 16, or 1 for the remaining
-/// channels, so that sums stay in registers.
-macro_rules! for_lanes {
-    ($channels:expr, |$first:ident, $N:ident| $block:block) => {{
-        const WIDE: usize = 16;
-        let wide = $channels / WIDE * WIDE;
-        for $first in (0..wide).step_by(WIDE) {
-            const $N: usize = WIDE;
-            $block
-        }
-        for $first in wide..$channels {
-            const $N: usize = 1;
-            $block
-        }
-    }};
-}
-
-/// Count, mean and sum of squared deviations for each channel.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Moments {
-    pub count: f64,
-    pub mean: Vec<f64>,
-    pub deviations: Vec<f64>,
-}
-
-impl Moments {
-    pub fn zeros(channels: usize) -> Self {
-        Self { count: 0.0, mean: vec![0.0; channels], deviations: vec![0.0; channels] }
-    }
-
-    /// Computes the moments of x (pixels, channels). It sums `x − x₀` and its square, where x₀ is the first
-    /// pixel, so that little precision is lost if the mean is large.
-    #[inline(always)]
-    pub fn measure<T: Float>(&mut self, x: &[T]) {
-        let channels = self.mean.len();
-        self.count = (x.len() / channels) as f64;
-        for_lanes!(channels, |first, N| {
-            let pivot = lanes::<T, N>(x, first);
-            let [sum, squares] = summed::<T, N, 2>(x, x, channels, first, |x, _, lane| {
-                let x = x - pivot[lane];
-                [x, x * x]
-            });
-            for lane in 0..N {
-                let mean = sum[lane] / self.count.max(1.0);
-                self.mean[first + lane] = pivot[lane].wide() + mean;
-                let deviations = squares[lane] - sum[lane] * mean;
-                // Rounding may give a value slightly below 0. Infinity and NaN are kept, so that the loss
-                // shows them.
-                self.deviations[first + lane] = if deviations < 0.0 { 0.0 } else { deviations };
-            }
-        });
-    }
-
-    /// Merges the moments of two sets of pixels (Chan, Golub, LeVeque, *Updating Formulae*, 1979).
-    pub fn merge(&mut self, other: &Self) {
-        let count = self.count + other.count;
-        if other.count == 0.0 {
-            return;
-        }
-        let places =
-            self.mean.iter_mut().zip(&mut self.deviations).zip(other.mean.iter().zip(&other.deviations));
-        for ((mean, deviations), (other_mean, other_deviations)) in places {
-            let delta = other_mean - *mean;
-            *mean += delta * other.count / count;
-            *deviations += other_deviations + delta * delta * self.count * other.count / count;
-        }
-        self.count = count;
-    }
-
-    pub fn clear(&mut self) {
-        self.count = 0.0;
-        self.mean.fill(0.0);
-        self.deviations.fill(0.0);
-    }
-
-    fn inverse_deviation(&self, channel: usize) -> f64 {
-        let deviations = self.deviations[channel];
-        let deviations = if deviations.is_infinite() { f64::NAN } else { deviations };
-        1.0 / (deviations / self.count + EPS).sqrt()
-    }
-}
-
-/// `Σ dy` and `Σ dy x̂` for each channel.
-#[derive(Clone, Debug, Default)]
-pub(super) struct NormSums {
-    pub dy: Vec<f64>,
-    pub dy_x: Vec<f64>,
-}
-
-impl NormSums {
-    pub fn zeros(channels: usize) -> Self {
-        Self { dy: vec![0.0; channels], dy_x: vec![0.0; channels] }
-    }
-
-    /// Adds the sums over dy (pixels, channels), with the moments of x over the whole batch.
-    #[inline(always)]
-    pub fn measure<T: Float>(&mut self, x: &[T], dy: &[T], moments: &Moments) {
-        let channels = self.dy.len();
-        for_lanes!(channels, |first, N| {
-            let mean: [T; N] = std::array::from_fn(|lane| T::of(moments.mean[first + lane]));
-            let [sum, sum_x] =
-                summed::<T, N, 2>(x, dy, channels, first, |x, dy, lane| [dy, dy * (x - mean[lane])]);
-            for lane in 0..N {
-                self.dy[first + lane] += sum[lane];
-                self.dy_x[first + lane] += sum_x[lane] * moments.inverse_deviation(first + lane);
-            }
-        });
-    }
-
-    /// Adds the sums of dy and of dy (x − μ) over some pixels of a channel.
-    pub fn add_channel<T: Float>(&mut self, channel: usize, dy: T, dy_x: T, moments: &Moments) {
-        self.dy[channel] += dy.wide();
-        self.dy_x[channel] += dy_x.wide() * moments.inverse_deviation(channel);
-    }
-
-    pub fn add(&mut self, other: &Self) {
-        self.dy.iter_mut().zip(&other.dy).for_each(|(sum, other)| *sum += other);
-        self.dy_x.iter_mut().zip(&other.dy_x).for_each(|(sum, other)| *sum += other);
-    }
-
-    pub fn clear(&mut self) {
-        self.dy.fill(0.0);
-        self.dy_x.fill(0.0);
-    }
-}
-
 impl<T: Float> BatchNorm<T> {
-    pub(super) fn new(channels: usize) -> Self {
+    /// A layer before training: γ is 1, β is 0, and the running statistics are a mean of 0 and a variance of 1.
+    pub fn new(channels: usize) -> Self {
         Self {
             weight: Array2::ones((1, channels)),
             bias: Array1::zeros(channels),
             running_mean: Array1::zeros(channels),
             running_var: Array1::ones(channels),
+        }
+    }
+
+    /// `y = γ x̂ + β` during training.
+    pub fn forward_training(&self, x: ArrayView2<T>) -> Array2<T> {
+        let x = x.as_standard_layout();
+        let (mut y, channels) = (Array2::zeros(x.dim()), self.channels());
+        for channel in 0..channels {
+            let x = || of_channel(all(&x.view()), channel, channels);
+            let (mean, inverse) = statistics(x);
+            let (weight, bias) = (self.weight[[0, channel]].wide(), self.bias[channel].wide());
+            for (y, x) in of_channel_mut(values_mut(&mut y), channel, channels).zip(x()) {
+                *y = T::of(weight * (x - mean) * inverse + bias);
+            }
+        }
+        y
+    }
+
+    /// `dx = γ / √(σ² + ε) (dy − Σdy / n − x̂ Σ(dy x̂) / n)`, `dγ = Σ dy x̂` and `dβ = Σ dy` during training.
+    pub fn backward_training(
+        &self,
+        x: ArrayView2<T>,
+        dy: ArrayView2<T>,
+    ) -> (Array2<T>, Array2<T>, Array1<T>) {
+        let (x, dy) = (x.as_standard_layout(), dy.as_standard_layout());
+        let (mut dx, channels) = (Array2::zeros(x.dim()), self.channels());
+        let mut gradient = Gradient::zeros(0, &self.weight, &self.bias);
+        let n = (x.len() / channels) as f64;
+        for channel in 0..channels {
+            let x = || of_channel(all(&x.view()), channel, channels);
+            let (mean, inverse) = statistics(x);
+            let places = || x().zip(of_channel(all(&dy.view()), channel, channels));
+            let sum: f64 = places().map(|(_, dy)| dy).sum();
+            let sum_x: f64 = places().map(|(x, dy)| dy * (x - mean) * inverse).sum();
+            let scale = self.weight[[0, channel]].wide() * inverse;
+            for (dx, (x, dy)) in of_channel_mut(values_mut(&mut dx), channel, channels).zip(places()) {
+                *dx = T::of(scale * (dy - sum / n - (x - mean) * inverse * sum_x / n));
+            }
+            gradient.weight[[0, channel]] = T::of(sum_x);
+            gradient.bias[channel] = T::of(sum);
+        }
+        (dx, gradient.weight, gradient.bias)
+    }
+
+    /// `y = γ x̂ + β` at inference.
+    pub fn forward(&self, x: ArrayView2<T>) -> Array2<T> {
+        let x = x.as_standard_layout();
+        filled(x.dim(), |mut y| self.forward_into(all(&x.view()), all_mut(&mut y)))
+    }
+
+    /// `dx = γ / √(σ² + ε) dy`, `dγ = Σ dy x̂` and `dβ = Σ dy` at inference.
+    pub fn backward(&self, x: ArrayView2<T>, dy: ArrayView2<T>) -> (Array2<T>, Array2<T>, Array1<T>) {
+        let dy = dy.as_standard_layout();
+        let dx = filled(x.dim(), |mut dx| self.backward_input(all(&dy.view()), all_mut(&mut dx)));
+        let mut gradient = Gradient::zeros(0, &self.weight, &self.bias);
+        self.backward_parameters(x, dy.view(), &mut gradient);
+        (dx, gradient.weight, gradient.bias)
+    }
+
+    /// Writes [`Self::forward`] to y.
+    pub(super) fn forward_into(&self, x: &[T], y: &mut [T]) {
+        let (scale, shift) = self.affine();
+        affine(x, values(&scale), values(&shift), y);
+    }
+
+    /// Writes dx of [`Self::backward`] to `dx`.
+    pub(super) fn backward_input(&self, dy: &[T], dx: &mut [T]) {
+        let (scale, _) = self.affine();
+        affine(dy, values(&scale), &vec![T::zero(); scale.len()], dx);
+    }
+
+    /// Adds dγ and dβ of [`Self::backward`] to `gradient`.
+    pub(super) fn backward_parameters(
+        &self,
+        x: ArrayView2<T>,
+        dy: ArrayView2<T>,
+        gradient: &mut Gradient<T>,
+    ) {
+        let channels = self.channels();
+        let deviations = self.running_deviations();
+        for (place, (&x, &dy)) in x.iter().zip(&dy).enumerate() {
+            let channel = place % channels;
+            let normed = (x - self.running_mean[channel]) / deviations[channel];
+            gradient.weight[[0, channel]] += dy * normed;
+            gradient.bias[channel] += dy;
         }
     }
 
@@ -192,184 +155,35 @@ impl<T: Float> BatchNorm<T> {
         (scale, shift)
     }
 
-    /// `y = γ x̂ + β` during training, with μ and σ² of the batch. x and y have shape (pixels, channels), with the
-    /// pixels of all images.
-    pub(super) fn forward_training(&self, x: &[T], y: &mut [T]) {
-        let channels = self.channels();
-        for channel in 0..channels {
-            let (mean, inverse) = batch_statistics(x, channel, channels);
-            let (weight, bias) = (self.weight[[0, channel]].wide(), self.bias[channel].wide());
-            for (y, x) in of_channel_mut(y, channel, channels).zip(of_channel(x, channel, channels)) {
-                *y = T::of(weight * (x - mean) * inverse + bias);
-            }
-        }
-    }
-
-    /// `dx = γ / √(σ² + ε) (dy − Σdy / n − x̂ Σ(dy x̂) / n)` during training, over n pixels. x, dy and dx have the
-    /// shape of x in [`Self::forward_training`].
-    pub(super) fn backward_input_training(&self, x: &[T], dy: &[T], dx: &mut [T]) {
-        let channels = self.channels();
-        for channel in 0..channels {
-            let (mean, inverse) = batch_statistics(x, channel, channels);
-            let places = || of_channel(x, channel, channels).zip(of_channel(dy, channel, channels));
-            let n = (x.len() / channels) as f64;
-            let sum: f64 = places().map(|(_, dy)| dy).sum();
-            let sum_x: f64 = places().map(|(x, dy)| dy * (x - mean) * inverse).sum();
-            let scale = self.weight[[0, channel]].wide() * inverse;
-            for (dx, (x, dy)) in of_channel_mut(dx, channel, channels).zip(places()) {
-                *dx = T::of(scale * (dy - sum / n - (x - mean) * inverse * sum_x / n));
-            }
-        }
-    }
-
-    /// Adds `dγ = Σ dy x̂` and `dβ = Σ dy` to `gradient` during training. x and dy have the shape of x in
-    /// [`Self::forward_training`].
-    pub(super) fn backward_parameters_training(&self, x: &[T], dy: &[T], gradient: &mut Gradient<T>) {
-        let channels = self.channels();
-        for channel in 0..channels {
-            let (mean, inverse) = batch_statistics(x, channel, channels);
-            let places = || of_channel(x, channel, channels).zip(of_channel(dy, channel, channels));
-            gradient.weight[[0, channel]] +=
-                T::of(places().map(|(x, dy)| dy * (x - mean) * inverse).sum::<f64>());
-            gradient.bias[channel] += T::of(places().map(|(_, dy)| dy).sum::<f64>());
-        }
-    }
-
-    /// `y = γ x̂ + β` at inference, with x and y (pixels, channels).
-    pub(super) fn forward_inference(&self, x: &[T], y: &mut [T]) {
-        let (scale, shift) = self.affine();
-        affine(x, values(&scale), values(&shift), y);
-    }
-
-    /// `dx = γ / √(σ² + ε) dy` at inference, with dy and dx (pixels, channels).
-    pub(super) fn backward_input_inference(&self, dy: &[T], dx: &mut [T]) {
-        let (scale, _) = self.affine();
-        affine(dy, values(&scale), &vec![T::zero(); scale.len()], dx);
-    }
-
-    /// Adds `dγ = Σ dy x̂` and `dβ = Σ dy` to `gradient` at inference. The sums are over all rows and pixels. x and dy
-    /// have shape (rows, pixels · channels).
-    pub(super) fn backward_parameters_inference(
-        &self,
-        x: ArrayView2<T>,
-        dy: ArrayView2<T>,
-        gradient: &mut Gradient<T>,
-    ) {
-        let channels = self.channels();
-        let deviations = self.running_deviations();
-        for (place, (&x, &dy)) in x.iter().zip(&dy).enumerate() {
-            let channel = place % channels;
-            let normed = (x - self.running_mean[channel]) / deviations[channel];
-            gradient.weight[[0, channel]] += dy * normed;
-            gradient.bias[channel] += dy;
-        }
-    }
-
     /// `√(σ² + ε)` of the running statistics, shape (channels).
     pub fn running_deviations(&self) -> Array1<T> {
         self.running_var.mapv(|variance| (variance + T::of(EPS)).sqrt())
     }
-
-    /// [`Self::affine`] with the moments of a batch. Writes the result to `scale` and `shift`.
-    pub(super) fn batch_affine(&self, moments: &Moments, scale: &mut [T], shift: &mut [T]) {
-        for channel in 0..self.channels() {
-            let factor = self.weight[[0, channel]].wide() * moments.inverse_deviation(channel);
-            scale[channel] = T::of(factor);
-            shift[channel] = T::of(self.bias[channel].wide() - moments.mean[channel] * factor);
-        }
-    }
-
-    /// `dx = γ / √(σ² + ε) (dy − Σdy / n − x̂ Σ(dy x̂) / n)`, over n pixels of the batch, in the form `dx =
-    /// scale dy − slope x − offset`. Writes the three coefficients to `slopes`.
-    pub(super) fn slopes(&self, moments: &Moments, sums: &NormSums, slopes: &mut [Vec<T>; 3]) {
-        let [scales, slopes, offsets] = slopes;
-        for channel in 0..self.channels() {
-            let inverse = moments.inverse_deviation(channel);
-            let scale = self.weight[[0, channel]].wide() * inverse;
-            let along = sums.dy_x[channel] / moments.count * inverse;
-            scales[channel] = T::of(scale);
-            slopes[channel] = T::of(scale * along);
-            offsets[channel] =
-                T::of(scale * (sums.dy[channel] / moments.count - along * moments.mean[channel]));
-        }
-    }
-
-    /// `dx = scale dy − slope x − offset` for each channel, with x, dy and dx (pixels, channels).
-    #[inline(always)]
-    pub(super) fn backward([scale, slope, offset]: [&[T]; 3], x: &[T], dy: &[T], dx: &mut [T]) {
-        let channels = scale.len();
-        for_lanes!(channels, |first, N| {
-            let [scale, slope, offset] = [scale, slope, offset].map(|values| lanes::<T, N>(values, first));
-            let places = x.chunks_exact(channels).zip(dy.chunks_exact(channels));
-            for ((x, dy), dx) in places.zip(dx.chunks_exact_mut(channels)) {
-                let (x, dy, dx) = (&x[first..first + N], &dy[first..first + N], &mut dx[first..first + N]);
-                for lane in 0..N {
-                    dx[lane] = dy[lane] * scale[lane] - x[lane] * slope[lane] - offset[lane];
-                }
-            }
-        });
-    }
-
-    /// Moves the running statistics towards the moments of a batch.
-    pub(super) fn track(&mut self, moments: &Moments) {
-        let keep = T::of(1.0 - MOMENTUM);
-        for channel in 0..self.channels() {
-            let variance = moments.deviations[channel] / (moments.count - 1.0).max(1.0);
-            self.running_mean[channel] =
-                self.running_mean[channel] * keep + T::of(MOMENTUM * moments.mean[channel]);
-            self.running_var[channel] = self.running_var[channel] * keep + T::of(MOMENTUM * variance);
-        }
-    }
 }
 
 /// `y = scale x + shift` for each channel, with x and y (pixels, channels).
-#[inline(always)]
-pub(super) fn affine<T: Float>(x: &[T], scale: &[T], shift: &[T], y: &mut [T]) {
+fn affine<T: Float>(x: &[T], scale: &[T], shift: &[T], y: &mut [T]) {
     let channels = scale.len();
-    for_lanes!(channels, |first, N| {
-        let (scale, shift) = (lanes::<T, N>(scale, first), lanes::<T, N>(shift, first));
-        for (x, y) in x.chunks_exact(channels).zip(y.chunks_exact_mut(channels)) {
-            let (x, y) = (&x[first..first + N], &mut y[first..first + N]);
-            for lane in 0..N {
-                y[lane] = x[lane] * scale[lane] + shift[lane];
-            }
-        }
-    });
-}
-
-/// Number of pixels summed in `T` before their sum is added to a total in `f64`.
-const PLACES: usize = 256;
-
-/// Sums of `f` over the pixels of `N` channels starting at `first`.
-#[inline(always)]
-fn summed<T: Float, const N: usize, const S: usize>(
-    a: &[T],
-    b: &[T],
-    channels: usize,
-    first: usize,
-    f: impl Fn(T, T, usize) -> [T; S],
-) -> [[f64; N]; S] {
-    let mut total = [[0.0; N]; S];
-    for (a, b) in a.chunks(PLACES * channels).zip(b.chunks(PLACES * channels)) {
-        let mut sums = [[T::zero(); N]; S];
-        for (a, b) in a.chunks_exact(channels).zip(b.chunks_exact(channels)) {
-            let (a, b) = (&a[first..first + N], &b[first..first + N]);
-            for lane in 0..N {
-                let values = f(a[lane], b[lane], lane);
-                for (sums, value) in sums.iter_mut().zip(values) {
-                    sums[lane] += value;
-                }
-            }
-        }
-        for (total, sums) in total.iter_mut().zip(sums) {
-            total.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum.wide());
+    for (x, y) in x.chunks_exact(channels).zip(y.chunks_exact_mut(channels)) {
+        for ((y, &x), (&scale, &shift)) in y.iter_mut().zip(x).zip(scale.iter().zip(shift)) {
+            *y = x * scale + shift;
         }
     }
-    total
 }
 
-/// `N` values starting at `first`, or 0 beyond the end.
-#[inline(always)]
-fn lanes<T: Float, const N: usize>(values: &[T], first: usize) -> [T; N] {
-    std::array::from_fn(|lane| values.get(first + lane).copied().unwrap_or_else(T::zero))
+/// The values of one channel.
+fn of_channel<T: Float>(x: &[T], channel: usize, channels: usize) -> impl Iterator<Item = f64> {
+    x[channel..].iter().step_by(channels).map(|x| x.wide())
+}
+
+fn of_channel_mut<T>(x: &mut [T], channel: usize, channels: usize) -> impl Iterator<Item = &mut T> {
+    x[channel..].iter_mut().step_by(channels)
+}
+
+/// μ and `1 / √(σ² + ε)` of the values of a channel.
+fn statistics<I: Iterator<Item = f64>>(x: impl Fn() -> I) -> (f64, f64) {
+    let n = x().count() as f64;
+    let mean = x().sum::<f64>() / n;
+    let variance = x().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
+    (mean, 1.0 / (variance + EPS).sqrt())
 }

@@ -1,9 +1,11 @@
-use ndarray::{Array1, Array2, ArrayViewMut2, ShapeBuilder, s};
+use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, ShapeBuilder, s};
 
-use super::kernel::{Aligned, Instructions, Offsets, Panels, Right, Start, Windows, matmul_windows};
+use super::kernel::{
+    Aligned, Instructions, Offsets, Panels, Right, Start, Windows, matmul_windows, vectorized,
+};
 use super::layer::{values, values_mut};
-use super::packed::PanelsRoom;
-use super::rows::{matrix, matrix_mut};
+use super::packed::{PackedConv2d, PanelsSize};
+use super::rows::{filled, image, image_mut, matrix, matrix_mut};
 use super::shape::{Shape, Window};
 use super::{Float, Gradient};
 
@@ -13,6 +15,19 @@ use super::{Float, Gradient};
 /// If the windows are the rows of a matrix X (outputs, k k c), the layer is the affine function `y = X W + b`. Its
 /// gradients are therefore `dX = dy Wᵀ`, `dW = Xᵀ dy` and `db = Σ dy`. Each row of dX is added to dx at the position of
 /// its window (LeCun et al., *Gradient-Based Learning Applied to Document Recognition*, 1998).
+///
+/// ```
+/// use chainrule_engine::{ndarray::array, nn::{Conv2d, Padding, Shape, Window}};
+///
+/// let image = Shape { height: 2, width: 2, channels: 1 };
+/// let window = Window::new(image, 2, 1, Padding::Valid).expect("a window that fits");
+/// let layer = Conv2d::new(array![[1.0], [2.0], [3.0], [4.0]], array![0.5], window);
+/// let (x, dy) = (array![[1.0, 0.0, 0.0, -1.0]], array![[2.0]]);
+/// assert_eq!(layer.forward(x.view()), array![[-2.5]]);
+/// let (dx, dweight, dbias) = layer.backward(x.view(), dy.view());
+/// assert_eq!(dx, array![[2.0, 4.0, 6.0, 8.0]]);
+/// assert_eq!((dweight, dbias), (array![[2.0], [0.0], [0.0], [-2.0]], array![2.0]));
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Conv2d<T> {
     /// w, shape (k · k · c, filters): row (u · k + v) · c + channel.
@@ -28,64 +43,74 @@ pub struct Conv2d<T> {
     line: Offsets,
 }
 
-/// Scratch buffers of a [`Conv2d`] for one image.
-#[derive(Clone, Debug)]
-pub(super) struct ConvScratch<T> {
-    /// The padded image. Empty without padding.
-    padded: Aligned<T>,
-    dpadded: Aligned<T>,
-    /// dy packed into panels, if it can't be used as a right-hand side directly.
-    dy: Option<Panels<T>>,
-}
-
-/// The sizes of the buffers of a [`ConvScratch`].
-struct ScratchRoom {
-    padded: usize,
-    dpadded: usize,
-    dy: Option<PanelsRoom>,
-}
-
-impl ScratchRoom {
-    fn of(window: Window, filters: usize) -> Self {
-        let padded = if window.padded == window.input { 0 } else { window.padded.len() };
-        let is_right = Right::row_major(&[0.0_f32], filters).is_some();
-        Self {
-            padded,
-            dpadded: padded,
-            dy: (!is_right).then_some(PanelsRoom(window.height * window.width, filters)),
-        }
-    }
-}
-
-/// Number of elements of a [`ConvScratch`].
-pub(super) fn numbers_of_scratch(window: Window, filters: usize) -> f64 {
-    let ScratchRoom { padded, dpadded, dy } = ScratchRoom::of(window, filters);
-    (padded + dpadded) as f64 + dy.map_or(0.0, PanelsRoom::numbers)
-}
-
-impl<T: Float> ConvScratch<T> {
-    /// Scratch buffers for `filters` filters with these windows.
-    pub fn new(window: Window, filters: usize) -> Self {
-        let ScratchRoom { padded, dpadded, dy } = ScratchRoom::of(window, filters);
-        Self {
-            padded: Aligned::zeros(padded),
-            dpadded: Aligned::zeros(dpadded),
-            dy: dy.map(PanelsRoom::zeros),
-        }
-    }
-}
-
 impl<T: Float> Conv2d<T> {
-    pub(super) fn new(weight: Array2<T>, window: Window) -> Self {
+    /// A convolution with these filters, for images of the shape that `window` is for. The weight has shape (k · k · c,
+    /// filters), and the bias (filters).
+    ///
+    /// # Panics
+    /// If the shapes don't match.
+    pub fn new(weight: Array2<T>, bias: Array1<T>, window: Window) -> Self {
         let channels = window.input.channels;
+        let (rows, columns) = (window.kernel * window.kernel * channels, bias.len());
+        assert_eq!(weight.dim(), (rows, columns), "the shape of the weight of a convolution");
         let taps = |u: usize| (0..window.kernel * channels).map(move |tap| window.at(u, 0) + tap);
         Self {
-            bias: Array1::zeros(weight.ncols()),
-            line: (0..window.width).map(|place| place * weight.ncols()).collect(),
+            line: (0..window.width).map(|place| place * columns).collect(),
             weight,
+            bias,
             window,
             places: window.places().collect(),
             taps: (0..window.kernel).flat_map(taps).collect(),
+        }
+    }
+
+    /// `y[i, j, f] = b[f] + Σ_{u,v,c} x[i s + u, j s + v, c] w[u, v, c, f]`, with x (n, h · w · c) and y (n, outputs ·
+    /// filters).
+    pub fn forward(&self, x: ArrayView2<T>) -> Array2<T> {
+        let x = x.as_standard_layout();
+        let packed = PackedConv2d::of(self, false);
+        filled((x.nrows(), self.output().len()), |y| self.forward_into(x.view(), &packed, y))
+    }
+
+    /// `dx[i s + u, j s + v, c] = Σ dy[i, j, f] w[u, v, c, f]`, `dw[u, v, c, f] = Σ x[i s + u, j s + v, c] dy[i, j, f]` and
+    /// `db[f] = Σ dy[i, j, f]`. The sums for dw and db are over all images too.
+    pub fn backward(&self, x: ArrayView2<T>, dy: ArrayView2<T>) -> (Array2<T>, Array2<T>, Array1<T>) {
+        let (x, dy) = (x.as_standard_layout(), dy.as_standard_layout());
+        let packed = PackedConv2d::of(self, true);
+        let dx = filled(x.dim(), |dx| self.backward_input_into(dy.view(), &packed, dx));
+        let mut gradient = Gradient::zeros(0, &self.weight, &self.bias);
+        self.add_gradient(x.view(), dy.view(), &mut gradient);
+        (dx, gradient.weight, gradient.bias)
+    }
+
+    /// [`Self::forward`] with w packed.
+    pub(super) fn forward_into(&self, x: ArrayView2<T>, packed: &PackedConv2d<T>, mut y: ArrayViewMut2<T>) {
+        let mut scratch = ConvScratch::new(self.window, self.filters());
+        for row in 0..x.nrows() {
+            let (x, y) = (image(&x, row), image_mut(&mut y, row));
+            vectorized!(self.forward_image(x, &packed.weight, &mut scratch, y));
+        }
+    }
+
+    /// dx of [`Self::backward`], with the transposes of w packed.
+    pub(super) fn backward_input_into(
+        &self,
+        dy: ArrayView2<T>,
+        packed: &PackedConv2d<T>,
+        mut dx: ArrayViewMut2<T>,
+    ) {
+        let mut scratch = ConvScratch::new(self.window, self.filters());
+        for row in 0..dy.nrows() {
+            let (dy, dx) = (image(&dy, row), image_mut(&mut dx, row));
+            self.backward_input(dy, packed.transposed(), &mut scratch, dx);
+        }
+    }
+
+    /// Adds dw and db of [`Self::backward`] to `gradient`.
+    pub(super) fn add_gradient(&self, x: ArrayView2<T>, dy: ArrayView2<T>, gradient: &mut Gradient<T>) {
+        let mut scratch = ConvScratch::new(self.window, self.filters());
+        for row in 0..x.nrows() {
+            self.backward_parameters(image(&x, row), image(&dy, row), &mut scratch, gradient);
         }
     }
 
@@ -117,7 +142,13 @@ impl<T: Float> Conv2d<T> {
     /// `y = x * w + b` for one image, with x (h · w · c) and y (outputs · filters). `weight` is w packed into
     /// panels.
     #[inline(always)]
-    pub(super) fn forward(&self, x: &[T], weight: &Panels<T>, scratch: &mut ConvScratch<T>, y: &mut [T]) {
+    pub(super) fn forward_image(
+        &self,
+        x: &[T],
+        weight: &Panels<T>,
+        scratch: &mut ConvScratch<T>,
+        y: &mut [T],
+    ) {
         let start = Start::Row(values(&self.bias));
         let mut y = matrix_mut(y, self.filters());
         let values = self.pad(x, &mut scratch.padded);
@@ -263,4 +294,51 @@ fn input_at(window: Window, y: usize, x: usize) -> Option<usize> {
     let (y, x) = (y.checked_sub(top)?, x.checked_sub(left)?);
     let is_inside = y < window.input.height && x < window.input.width;
     is_inside.then(|| (y * window.input.width + x) * window.input.channels)
+}
+
+/// Scratch buffers of a [`Conv2d`] for one image.
+#[derive(Clone, Debug)]
+pub(super) struct ConvScratch<T> {
+    /// The padded image. Empty without padding.
+    padded: Aligned<T>,
+    dpadded: Aligned<T>,
+    /// dy packed into panels, if it can't be used as a right-hand side directly.
+    dy: Option<Panels<T>>,
+}
+
+/// The sizes of the buffers of a [`ConvScratch`].
+struct ScratchSize {
+    padded: usize,
+    dpadded: usize,
+    dy: Option<PanelsSize>,
+}
+
+impl ScratchSize {
+    fn of(window: Window, filters: usize) -> Self {
+        let padded = if window.padded == window.input { 0 } else { window.padded.len() };
+        let is_right = Right::row_major(&[0.0_f32], filters).is_some();
+        Self {
+            padded,
+            dpadded: padded,
+            dy: (!is_right).then_some(PanelsSize(window.height * window.width, filters)),
+        }
+    }
+}
+
+/// Number of elements of a [`ConvScratch`].
+pub(super) fn numbers_of_scratch(window: Window, filters: usize) -> f64 {
+    let ScratchSize { padded, dpadded, dy } = ScratchSize::of(window, filters);
+    (padded + dpadded) as f64 + dy.map_or(0.0, PanelsSize::numbers)
+}
+
+impl<T: Float> ConvScratch<T> {
+    /// Scratch buffers for `filters` filters with these windows.
+    pub fn new(window: Window, filters: usize) -> Self {
+        let ScratchSize { padded, dpadded, dy } = ScratchSize::of(window, filters);
+        Self {
+            padded: Aligned::zeros(padded),
+            dpadded: Aligned::zeros(dpadded),
+            dy: dy.map(PanelsSize::zeros),
+        }
+    }
 }

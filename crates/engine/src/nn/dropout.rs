@@ -1,11 +1,27 @@
-use ndarray::{ArrayView2, ArrayViewMut2};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::Float;
+use super::rows::filled;
 
-/// During training, sets each value to 0 with probability `rate` and multiplies the others by `1 / (1 −
-/// rate)` (Srivastava et al., *Dropout*, 2014). At inference, a [`Layer`](super::Layer) copies x to y and dy to dx.
+/// During training, sets each value to 0 with probability `rate` and multiplies the others by `1 / (1 − rate)`, so that
+/// the mean stays the same (Srivastava et al., *Dropout*, 2014). At inference, it copies. x, y and the mask have shape
+/// (n, values):
+///
+/// ```text
+/// training   y = x ⊙ mask      dx = dy ⊙ mask      mask = 0 or 1 / (1 − rate)
+/// inference  y = x             dx = dy
+/// ```
+///
+/// ```
+/// use chainrule_engine::{ndarray::{Array2, array}, nn::{Draw, Dropout}};
+///
+/// let layer = Dropout { rate: 0.5 };
+/// assert_eq!(layer.forward(array![[3.0, 4.0]].view()), array![[3.0, 4.0]]);
+/// let y = layer.forward_training(Draw::default(), 0, &[0], Array2::<f32>::ones((1, 100)).view());
+/// assert!(y.iter().all(|&y| y == 0.0 || y == 2.0));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dropout {
     /// Probability of setting a value to 0, in [0, 1).
@@ -22,33 +38,53 @@ pub struct Draw {
 }
 
 impl Dropout {
-    /// `y = x ⊙ mask` during training, with x and y (n, values). `layer` is the index of the layer, and row i belongs
-    /// to `examples[i]`.
-    pub(super) fn forward_training<T: Float>(
+    /// `y = x`, at inference.
+    pub fn forward<T: Float>(self, x: ArrayView2<T>) -> Array2<T> {
+        x.to_owned()
+    }
+
+    /// `dx = dy`, at inference.
+    pub fn backward<T: Float>(self, dy: ArrayView2<T>) -> Array2<T> {
+        dy.to_owned()
+    }
+
+    /// `y = x ⊙ mask` during training. `layer` is the index of the layer, and row i belongs to `examples[i]`. These and
+    /// `draw` determine the mask.
+    pub fn forward_training<T: Float>(
         self,
         draw: Draw,
         layer: usize,
         examples: &[u32],
         x: ArrayView2<T>,
-        mut y: ArrayViewMut2<T>,
-    ) {
-        let mut mask = vec![T::zero(); x.ncols()];
-        for ((mut y, x), &example) in y.rows_mut().into_iter().zip(x.rows()).zip(examples) {
-            self.mask(draw, layer, example, &mut mask);
-            y.iter_mut().zip(x).zip(&mask).for_each(|((y, &x), &mask)| *y = x * mask);
-        }
+    ) -> Array2<T> {
+        filled(x.dim(), |y| self.multiply(draw, layer, examples, x, y))
     }
 
     /// `dx = dy ⊙ mask` during training.
-    pub(super) fn backward_training<T: Float>(
+    pub fn backward_training<T: Float>(
         self,
         draw: Draw,
         layer: usize,
         examples: &[u32],
         dy: ArrayView2<T>,
-        dx: ArrayViewMut2<T>,
+    ) -> Array2<T> {
+        filled(dy.dim(), |dx| self.multiply(draw, layer, examples, dy, dx))
+    }
+
+    /// `to = from ⊙ mask`, which is the forward pass of x and the backward pass of dy.
+    pub(super) fn multiply<T: Float>(
+        self,
+        draw: Draw,
+        layer: usize,
+        examples: &[u32],
+        from: ArrayView2<T>,
+        mut to: ArrayViewMut2<T>,
     ) {
-        self.forward_training(draw, layer, examples, dy, dx);
+        let mut mask = vec![T::zero(); from.ncols()];
+        for ((mut to, from), &example) in to.rows_mut().into_iter().zip(from.rows()).zip(examples) {
+            self.mask(draw, layer, example, &mut mask);
+            to.iter_mut().zip(from).zip(&mask).for_each(|((to, &from), &mask)| *to = from * mask);
+        }
     }
 
     /// Draws the factor for each value of one example: 0 or `1 / (1 − rate)`.

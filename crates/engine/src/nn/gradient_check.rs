@@ -1,5 +1,5 @@
 use super::layer::values_mut;
-use super::{Batch, Loss, NamedTensor, Network, Plan, Pool, Workspace};
+use super::{Batch, Loss, NamedTensor, Network, Plan, ThreadPool, Workspace};
 
 /// First step of a central difference: close to the cube root of the `f64` rounding unit, where truncation
 /// and rounding errors are about equal (Press et al., *Numerical Recipes*, section 5.7).
@@ -91,7 +91,7 @@ pub fn gradient_check(
     network: &Network<f64>,
     loss: &Loss,
     batch: Batch<f64>,
-    pool: &Pool,
+    pool: &ThreadPool,
 ) -> Vec<GradientCheck> {
     let check = |(parameter, _, values): NamedTensor<f64>| GradientCheck {
         parameter,
@@ -128,7 +128,7 @@ pub struct Differences<'a> {
     layers: Vec<usize>,
     loss: &'a Loss,
     batch: Batch<'a, f64>,
-    pool: &'a Pool,
+    pool: &'a ThreadPool,
     /// Called before each pass. The work stops if it returns false.
     go_on: &'a dyn Fn() -> bool,
     is_stopped: bool,
@@ -144,7 +144,7 @@ impl<'a> Differences<'a> {
         network: Network<f64>,
         loss: &'a Loss,
         batch: Batch<'a, f64>,
-        pool: &'a Pool,
+        pool: &'a ThreadPool,
         go_on: &'a dyn Fn() -> bool,
     ) -> Self {
         let has_parameters = |index: &usize| network.layers()[*index].parameters().is_some();

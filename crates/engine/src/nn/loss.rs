@@ -27,7 +27,17 @@ impl LossKind {
 /// The loss of a batch, for scores z (rows, classes) and labels, with `p = softmax(z)` and the target `t =
 /// (1 − ε) onehot(label) + ε/C` (label smoothing: Szegedy et al., *Rethinking the Inception Architecture*,
 /// 2016). L is the mean over the n rows of the batch. The functions return sums, because the rows of a batch may be
-/// divided into groups.
+/// divided into groups. dz has the shape of z.
+///
+/// ```
+/// use chainrule_engine::{ndarray::{Array2, array}, nn::{Loss, LossKind}};
+///
+/// let loss = Loss::new(LossKind::CrossEntropy);
+/// let (z, mut dz) = (array![[0.0, 0.0]], Array2::zeros((1, 2)));
+/// assert_eq!(loss.forward(z.view(), &[1]), 2_f64.ln());
+/// loss.backward(z.view(), &[1], 1, dz.view_mut());
+/// assert_eq!(dz, array![[0.5, -0.5]]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Loss {
     /// The loss function.

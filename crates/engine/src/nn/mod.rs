@@ -18,11 +18,12 @@ mod batch_norm;
 mod conv2d;
 mod dense;
 mod dropout;
+mod flatten;
 mod float;
 mod gradient_check;
 mod group;
 mod init;
-pub mod kernel;
+pub(crate) mod kernel;
 mod layer;
 mod loss;
 mod network;
@@ -37,6 +38,8 @@ mod rows;
 mod schedule;
 mod shape;
 mod tape;
+#[doc(hidden)]
+pub mod testing;
 mod trainer;
 mod workspace;
 
@@ -47,12 +50,13 @@ pub use batch_norm::BatchNorm;
 pub use conv2d::Conv2d;
 pub use dense::Dense;
 pub use dropout::{Draw, Dropout};
+pub use flatten::Flatten;
 pub use float::Float;
 pub use gradient_check::{
     Differences, GradientCheck, Stopped, central_difference, gradient_check, relative_error,
 };
 pub use init::Init;
-pub use kernel::Pool;
+pub use kernel::{Aligned, ThreadPool};
 pub use layer::{Layer, LayerKind, LayerSpec};
 pub use loss::{Loss, LossKind, softmax};
 pub use network::{LengthError, NamedTensor, Network, ShapeError, fitting_layers, kinds, shapes};

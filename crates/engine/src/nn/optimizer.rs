@@ -1,11 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::kernel::{Aligned, vectorized};
-use super::layer::values;
-use super::{Float, Gradient, Network, Pool};
-
-/// Elements of a tensor updated by one task.
-const CHUNK: usize = 8_192;
+use super::{Float, Gradient, Network};
 
 /// An update rule with its parameters, as defined by PyTorch. In all rules except `adamw` the weight decay λ
 /// is coupled: `g ← g + λ w` comes first.
@@ -188,24 +184,6 @@ impl<T: Float> Optimizer<T> {
         self.state.iter_mut().filter_map(|tensors| tensors.first_mut().map(|tensor| &mut **tensor))
     }
 
-    /// Updates every parameter once. Gradients are multiplied by `gradient_scale` first.
-    pub fn step(
-        &mut self,
-        network: &mut Network<T>,
-        gradients: &[Gradient<T>],
-        learning_rate: f64,
-        gradient_scale: f64,
-        pool: &Pool,
-    ) {
-        let (rule, states) = self.next(learning_rate, gradient_scale);
-        let gradients =
-            gradients.iter().flat_map(|gradient| [values(&gradient.weight), values(&gradient.bias)]);
-        for ((w, g), states) in network.parameters_mut().zip(gradients).zip(states) {
-            let chunks = w.chunks_mut(CHUNK).zip(g.chunks(CHUNK));
-            pool.for_each(with_states(chunks, states, CHUNK), |((w, g), states)| rule.apply(w, g, states));
-        }
-    }
-
     /// Begins a step. Returns its rule, and the states of each parameter in order.
     pub(super) fn next(
         &mut self,
@@ -214,6 +192,7 @@ impl<T: Float> Optimizer<T> {
     ) -> (Rule<T>, impl Iterator<Item = States<'_, T>> + Send) {
         self.steps += 1;
         let rule = Rule::new(self.spec, self.steps, learning_rate, gradient_scale);
+        debug_assert!(self.state.iter().all(|tensors| tensors.len() == self.state[0].len()));
         let mut kinds = self.state.iter_mut().map(|tensors| tensors.iter_mut());
         let mut kinds = std::array::from_fn::<_, STATES_MAX, _>(|_| kinds.next().unwrap_or_default());
         let states = std::iter::repeat_with(move || {
@@ -256,6 +235,18 @@ enum RuleKind<T> {
     Adagrad { eps: T },
     Rmsprop { alpha: T, rest: T, eps: T, momentum: T, center: T },
     Adam { betas: [T; 2], rests: [T; 2], eps: T, keep: T },
+}
+
+/// Calls [`each`] with a closure that is always inlined, see [`vectorized!`].
+macro_rules! update_each {
+    ($g:expr, $tensors:expr, |$element:ident, $values:pat_param| $update:expr) => {
+        each(
+            $g,
+            $tensors,
+            #[inline(always)]
+            |$element, $values| $update,
+        )
+    };
 }
 
 impl<T: Float> Rule<T> {
@@ -312,68 +303,38 @@ impl<T: Float> Rule<T> {
         let Self { kind, scale, decay, step } = *self;
         let [s0, s1, s2] = states;
         match kind {
-            RuleKind::Sgd => each(
-                g,
-                [w],
-                #[inline(always)]
-                |g, [w]| *w -= step * (g * scale + decay * *w),
-            ),
-            RuleKind::Momentum { momentum } => each(
-                g,
-                [w, s0],
-                #[inline(always)]
-                |g, [w, v]| {
-                    *v = momentum * *v + (g * scale + decay * *w);
-                    *w -= step * *v;
-                },
-            ),
-            RuleKind::Nesterov { momentum } => each(
-                g,
-                [w, s0],
-                #[inline(always)]
-                |g, [w, v]| {
-                    let g = g * scale + decay * *w;
-                    *v = momentum * *v + g;
-                    *w -= step * (g + momentum * *v);
-                },
-            ),
-            RuleKind::Adagrad { eps } => each(
-                g,
-                [w, s0],
-                #[inline(always)]
-                |g, [w, s]| {
-                    let g = g * scale + decay * *w;
-                    *s += g * g;
-                    *w -= step * g / (s.sqrt() + eps);
-                },
-            ),
+            RuleKind::Sgd => update_each!(g, [w], |g, [w]| *w -= step * (g * scale + decay * *w)),
+            RuleKind::Momentum { momentum } => update_each!(g, [w, s0], |g, [w, v]| {
+                *v = momentum * *v + (g * scale + decay * *w);
+                *w -= step * *v;
+            }),
+            RuleKind::Nesterov { momentum } => update_each!(g, [w, s0], |g, [w, v]| {
+                let g = g * scale + decay * *w;
+                *v = momentum * *v + g;
+                *w -= step * (g + momentum * *v);
+            }),
+            RuleKind::Adagrad { eps } => update_each!(g, [w, s0], |g, [w, s]| {
+                let g = g * scale + decay * *w;
+                *s += g * g;
+                *w -= step * g / (s.sqrt() + eps);
+            }),
             RuleKind::Rmsprop { alpha, rest, eps, momentum, center } => {
-                each(
-                    g,
-                    [w, s0, s1, s2],
-                    #[inline(always)]
-                    |g, [w, s, m, v]| {
-                        let g = g * scale + decay * *w;
-                        *s = alpha * *s + rest * g * g;
-                        *m = alpha * *m + rest * g;
-                        *v = momentum * *v + g / ((*s - center * *m * *m).max(T::zero()).sqrt() + eps);
-                        *w -= step * *v;
-                    },
-                );
+                update_each!(g, [w, s0, s1, s2], |g, [w, s, m, v]| {
+                    let g = g * scale + decay * *w;
+                    *s = alpha * *s + rest * g * g;
+                    *m = alpha * *m + rest * g;
+                    *v = momentum * *v + g / ((*s - center * *m * *m).max(T::zero()).sqrt() + eps);
+                    *w -= step * *v;
+                });
             }
             RuleKind::Adam { betas: [beta1, beta2], rests: [rest1, rest2], eps, keep } => {
-                each(
-                    g,
-                    [w, s0, s1],
-                    #[inline(always)]
-                    |g, [w, m, v]| {
-                        let g = g * scale + decay * *w;
-                        *m = beta1 * *m + rest1 * g;
-                        *v = beta2 * *v + rest2 * g * g;
-                        // Numerator and denominator are multiplied by √(1 − β₂ᵗ), which cancels the same factor in v̂.
-                        *w = *w * keep - step * *m / (v.sqrt() + eps);
-                    },
-                );
+                update_each!(g, [w, s0, s1], |g, [w, m, v]| {
+                    let g = g * scale + decay * *w;
+                    *m = beta1 * *m + rest1 * g;
+                    *v = beta2 * *v + rest2 * g * g;
+                    // Numerator and denominator are multiplied by √(1 − β₂ᵗ), which cancels the same factor in v̂.
+                    *w = *w * keep - step * *m / (v.sqrt() + eps);
+                });
             }
         }
     }

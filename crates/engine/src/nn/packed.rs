@@ -1,14 +1,16 @@
+use std::borrow::Cow;
+
 use ndarray::{ArrayView2, ArrayViewMut3};
 
 use super::kernel::{PANEL, Panels, fill_panels};
 use super::shape::Window;
-use super::{Conv2d, Dense, Float, Layer, LayerKind};
+use super::{Conv2d, Dense, Float};
 
 /// The numbers of rows and columns of [`Panels`], before they are allocated.
 #[derive(Clone, Copy)]
-pub(super) struct PanelsRoom(pub usize, pub usize);
+pub(super) struct PanelsSize(pub usize, pub usize);
 
-impl PanelsRoom {
+impl PanelsSize {
     /// Number of elements, including the padding.
     pub fn numbers(self) -> f64 {
         self.0 as f64 * self.1.next_multiple_of(PANEL) as f64
@@ -18,6 +20,8 @@ impl PanelsRoom {
         Panels::zeros(self.0, self.1)
     }
 }
+
+const TRANSPOSED: &str = "the transpose is packed if dx is needed";
 
 /// The weight of a dense layer, packed for its products.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,21 +33,29 @@ pub(super) struct PackedDense<T> {
 }
 
 /// The size of W, and the size of Wᵀ if `dx` is needed.
-fn dense_rooms(inputs: usize, units: usize, has_dx: bool) -> (PanelsRoom, Option<PanelsRoom>) {
-    (PanelsRoom(inputs, units), has_dx.then_some(PanelsRoom(units, inputs)))
+fn dense_sizes(inputs: usize, units: usize, has_dx: bool) -> (PanelsSize, Option<PanelsSize>) {
+    (PanelsSize(inputs, units), has_dx.then_some(PanelsSize(units, inputs)))
 }
 
 /// Number of elements that [`PackedDense::new`] allocates.
 pub(super) fn numbers_of_dense(inputs: usize, units: usize, has_dx: bool) -> f64 {
-    let (weight, transposed) = dense_rooms(inputs, units, has_dx);
-    weight.numbers() + transposed.map_or(0.0, PanelsRoom::numbers)
+    let (weight, transposed) = dense_sizes(inputs, units, has_dx);
+    weight.numbers() + transposed.map_or(0.0, PanelsSize::numbers)
 }
 
 impl<T: Float> PackedDense<T> {
     /// Memory for W, and for Wᵀ if `dx` is needed.
     pub fn new(inputs: usize, units: usize, has_dx: bool) -> Self {
-        let (weight, transposed) = dense_rooms(inputs, units, has_dx);
-        Self { weight: weight.zeros(), transposed: transposed.map(PanelsRoom::zeros) }
+        let (weight, transposed) = dense_sizes(inputs, units, has_dx);
+        Self { weight: weight.zeros(), transposed: transposed.map(PanelsSize::zeros) }
+    }
+
+    /// The packed weight of `dense`, with its transpose if `dx` is needed.
+    pub fn of(dense: &Dense<T>, has_dx: bool) -> Self {
+        let (inputs, units) = dense.weight.dim();
+        let mut packed = Self::new(inputs, units, has_dx);
+        packed.fill(dense);
+        packed
     }
 
     /// Packs the weight of the layer.
@@ -52,6 +64,14 @@ impl<T: Float> PackedDense<T> {
         if let Some(transposed) = &mut self.transposed {
             transposed.fill(dense.weight.t());
         }
+    }
+
+    /// Wᵀ.
+    ///
+    /// # Panics
+    /// If it was packed without `dx`.
+    pub fn transposed(&self) -> &Panels<T> {
+        self.transposed.as_ref().expect(TRANSPOSED)
     }
 
     /// Packs a single element of the weight, at `row` and `column`.
@@ -100,24 +120,31 @@ pub(super) struct PackedConv2d<T> {
 }
 
 /// The size of w, the number of its transposes, and the size of each transpose.
-fn conv2d_rooms(window: Window, filters: usize, has_dx: bool) -> (PanelsRoom, usize, PanelsRoom) {
+fn conv2d_sizes(window: Window, filters: usize, has_dx: bool) -> (PanelsSize, usize, PanelsSize) {
     let (taps, channels) = (window.kernel * window.kernel, window.input.channels);
     let transposes = if has_dx { taps } else { 0 };
-    (PanelsRoom(taps * channels, filters), transposes, PanelsRoom(filters, channels))
+    (PanelsSize(taps * channels, filters), transposes, PanelsSize(filters, channels))
 }
 
 /// Number of elements that [`PackedConv2d::new`] allocates.
 pub(super) fn numbers_of_conv2d(window: Window, filters: usize, has_dx: bool) -> f64 {
-    let (weight, count, transposed) = conv2d_rooms(window, filters, has_dx);
+    let (weight, count, transposed) = conv2d_sizes(window, filters, has_dx);
     weight.numbers() + count as f64 * transposed.numbers()
 }
 
 impl<T: Float> PackedConv2d<T> {
     /// Memory for w, and for its transposes if `dx` is needed.
     pub fn new(window: Window, filters: usize, has_dx: bool) -> Self {
-        let (weight, count, transposed) = conv2d_rooms(window, filters, has_dx);
+        let (weight, count, transposed) = conv2d_sizes(window, filters, has_dx);
         let transposed = has_dx.then(|| (0..count).map(|_| transposed.zeros()).collect());
         Self { weight: weight.zeros(), transposed }
+    }
+
+    /// The packed weight of `conv`, with its transposes if `dx` is needed.
+    pub fn of(conv: &Conv2d<T>, has_dx: bool) -> Self {
+        let mut packed = Self::new(conv.window(), conv.filters(), has_dx);
+        packed.fill(conv);
+        packed
     }
 
     /// Packs the weight of the layer.
@@ -126,6 +153,14 @@ impl<T: Float> PackedConv2d<T> {
         if let Some(transposed) = &mut self.transposed {
             conv.transpose_into(transposed);
         }
+    }
+
+    /// The transpose of w for each position in the window.
+    ///
+    /// # Panics
+    /// If they were packed without `dx`.
+    pub fn transposed(&self) -> &[Panels<T>] {
+        self.transposed.as_ref().expect(TRANSPOSED)
     }
 
     /// Packs a single element of the weight, at `row` and `column`.
@@ -141,37 +176,26 @@ impl<T: Float> PackedConv2d<T> {
 /// The weight of any layer, packed for its products.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Packed<T> {
-    /// A layer without a product.
+    /// Nothing is packed. A pass of a layer with a product packs its weight itself.
     None,
     Dense(PackedDense<T>),
     Conv2d(PackedConv2d<T>),
 }
 
-/// Number of elements that [`Packed::of`] allocates.
-pub(super) fn numbers_of_packed(layer: LayerKind, has_dx: bool) -> f64 {
-    match layer {
-        LayerKind::Dense { inputs, units } => numbers_of_dense(inputs, units, has_dx),
-        LayerKind::Conv2d { window, filters } => numbers_of_conv2d(window, filters, has_dx),
-        _ => 0.0,
-    }
-}
-
 impl<T: Float> Packed<T> {
-    /// Packs the weight of `layer`, and its transpose if `dx` is needed.
-    pub fn of(layer: &Layer<T>, has_dx: bool) -> Self {
-        match layer {
-            Layer::Dense(dense) => {
-                let (inputs, units) = dense.weight.dim();
-                let mut packed = PackedDense::new(inputs, units, has_dx);
-                packed.fill(dense);
-                Self::Dense(packed)
-            }
-            Layer::Conv2d(conv) => {
-                let mut packed = PackedConv2d::new(conv.window(), conv.filters(), has_dx);
-                packed.fill(conv);
-                Self::Conv2d(packed)
-            }
-            _ => Self::None,
+    /// The packed weight of `dense`, with its transpose if `has_dx`.
+    pub fn dense(&self, dense: &Dense<T>, has_dx: bool) -> Cow<'_, PackedDense<T>> {
+        match self {
+            Self::Dense(packed) if packed.transposed.is_some() || !has_dx => Cow::Borrowed(packed),
+            Self::None | Self::Dense(_) | Self::Conv2d(_) => Cow::Owned(PackedDense::of(dense, has_dx)),
+        }
+    }
+
+    /// The packed weight of `conv`, with its transposes if `has_dx`.
+    pub fn conv2d(&self, conv: &Conv2d<T>, has_dx: bool) -> Cow<'_, PackedConv2d<T>> {
+        match self {
+            Self::Conv2d(packed) if packed.transposed.is_some() || !has_dx => Cow::Borrowed(packed),
+            Self::None | Self::Dense(_) | Self::Conv2d(_) => Cow::Owned(PackedConv2d::of(conv, has_dx)),
         }
     }
 }

@@ -1,6 +1,6 @@
 use std::ops::Range;
 
-use super::group::Room;
+use super::group::BufferSize;
 use super::kernel::POOL;
 use super::operation::numbers_of;
 use super::shape::Window;
@@ -26,9 +26,9 @@ const CHUNK_IMAGES: usize = 4;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// The operations, in order.
-    pub(super) ops: Vec<Op>,
+    pub(super) ops: Vec<PlanOp>,
     /// Buffer sizes: one slot for the input of each operation, and a last one for the scores.
-    pub(super) slots: Vec<SlotRoom>,
+    pub(super) slots: Vec<SlotSize>,
     /// The operations in segments. Every segment except the first begins with a `batch_norm`. The groups synchronise
     /// before it, because it needs the moments of the whole batch.
     pub(super) segments: Vec<Range<usize>>,
@@ -44,14 +44,14 @@ pub struct Plan {
 
 /// Buffer sizes of a group for the values between two operations, and for their gradients.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct SlotRoom {
-    pub value: Room,
-    pub gradient: Room,
+pub(super) struct SlotSize {
+    pub value: BufferSize,
+    pub gradient: BufferSize,
 }
 
 /// One operation of a pass through the network: a single layer, or several layers fused.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Op {
+pub(super) struct PlanOp {
     pub kind: OpKind,
     /// The indices of the layers that it covers.
     pub layers: Range<usize>,
@@ -61,7 +61,7 @@ pub(super) struct Op {
     pub has_dx: bool,
 }
 
-/// The kind of an operation. The [`Op`] holds its shapes.
+/// The kind of an operation. The [`PlanOp`] holds its shapes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum OpKind {
     Dense,
@@ -135,7 +135,7 @@ impl Plan {
         while start < layers.len() {
             let (kind, count) = OpKind::at(&layers[start..], is_sparse && start == 0);
             let (input, output) = (shapes[start], shapes[start + count]);
-            ops.push(Op { kind, layers: start..start + count, input, output, has_dx: start > first });
+            ops.push(PlanOp { kind, layers: start..start + count, input, output, has_dx: start > first });
             start += count;
         }
         let first = ops.iter().position(|op| op.layers.contains(&first)).unwrap_or(ops.len());
@@ -163,16 +163,16 @@ impl Plan {
 
     /// The size of a buffer with `width` elements per row. If `is_kept`, it holds all rows of a group, otherwise those
     /// of one chunk.
-    pub(super) fn room(&self, width: usize, is_kept: bool) -> Room {
-        Room { rows: if is_kept { self.rows } else { self.chunk_rows }, width, is_kept }
+    pub(super) fn buffer_size(&self, width: usize, is_kept: bool) -> BufferSize {
+        BufferSize { rows: if is_kept { self.rows } else { self.chunk_rows }, width, is_kept }
     }
 
     /// The buffer sizes of slot `slot`. A dense layer computes the gradient of its weight from all rows of a group at
     /// once. Its input and the gradient of its output are therefore kept for the whole group.
-    fn slot(&self, slot: usize, shapes: &[Shape]) -> SlotRoom {
+    fn slot(&self, slot: usize, shapes: &[Shape]) -> SlotSize {
         let length = match self.ops.get(slot) {
             // A sparse layer stores the images itself.
-            Some(Op { kind: OpKind::SparseDense, .. }) => 0,
+            Some(PlanOp { kind: OpKind::SparseDense, .. }) => 0,
             Some(op) => op.input.len(),
             None => shapes.last().map_or(0, |scores| scores.len()),
         };
@@ -181,10 +181,13 @@ impl Plan {
         let is_gradient_kept =
             self.is_gradient_kept(slot) || matches!(before, Some(OpKind::Dense | OpKind::SparseDense));
         let gradient = match slot > self.first {
-            true => self.room(length, is_gradient_kept),
-            false => Room::NONE,
+            true => self.buffer_size(length, is_gradient_kept),
+            false => BufferSize::NONE,
         };
-        SlotRoom { value: self.room(length, self.is_kept(slot) || after == Some(OpKind::Dense)), gradient }
+        SlotSize {
+            value: self.buffer_size(length, self.is_kept(slot) || after == Some(OpKind::Dense)),
+            gradient,
+        }
     }
 
     /// Whether the values of slot `slot` are needed again after the groups have synchronised.
@@ -205,7 +208,7 @@ impl Plan {
     /// for each weight that the workspace keeps. The result is an `f64`, because a request can ask for so many bytes
     /// that an integer overflows.
     pub fn bytes<T: Float>(&self, states: usize) -> f64 {
-        let of_slot = |slot: &SlotRoom| slot.value.numbers() + slot.gradient.numbers();
+        let of_slot = |slot: &SlotSize| slot.value.numbers() + slot.gradient.numbers();
         let of_group: f64 = self.slots.iter().map(of_slot).sum();
         let of_ops: f64 = (0..self.ops.len()).map(|number| numbers_of::<T>(self, number, states)).sum();
         (self.groups as f64 * of_group + of_ops) * size_of::<T>() as f64

@@ -2,9 +2,9 @@ use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, CowArray};
 
 use super::kernel::{Instructions, NonzeroBits, Panels, sparse_matmul};
 use super::layer::values;
-use super::packed::{Packed, PackedDense, numbers_of_packed};
+use super::packed::{Packed, PackedDense};
 use super::plan::SPARSE_MAX;
-use super::{Layer, Network, Pool, softmax};
+use super::{Layer, Network, ThreadPool, softmax};
 
 /// Limits how many values of a layer are in memory at once, so that memory does not grow with the number of images.
 const NUMBERS: usize = 1 << 18;
@@ -31,7 +31,7 @@ impl Predictor {
         let folded = network.folded();
         let widest = folded.shapes().iter().map(|shape| shape.len()).max().unwrap_or(1);
         Self {
-            packed: folded.layers().iter().map(|layer| Packed::of(layer, false)).collect(),
+            packed: folded.layers().iter().map(|layer| layer.packed(false)).collect(),
             rows: (NUMBERS / widest).clamp(1, ROWS),
             network,
             folded,
@@ -45,20 +45,14 @@ impl Predictor {
 
     /// Bytes of the weights: original, folded and packed.
     pub fn memory_bytes(&self) -> usize {
-        let packed = self.folded.kinds().into_iter().map(|layer| numbers_of_packed(layer, false));
+        let packed = self.folded.kinds().into_iter().map(|layer| layer.numbers_packed(false));
         (2 * self.network.parameter_count() + packed.sum::<f64>() as usize) * size_of::<f32>()
     }
 
     /// Number of multiplications with weights, per image.
     pub fn multiplications(&self) -> f64 {
-        let of_layer = |(layer, output): (&Layer<f32>, &super::Shape)| match layer {
-            Layer::Dense(dense) => dense.weight.len() as f64,
-            Layer::Conv2d(_) => {
-                layer.parameters().map_or(0.0, |(weight, _)| (weight.len() * output.places()) as f64)
-            }
-            _ => 0.0,
-        };
-        self.folded.layers().iter().zip(&self.folded.shapes()[1..]).map(of_layer).sum()
+        let layers = self.folded.kinds().into_iter().zip(&self.folded.shapes()[1..]);
+        layers.map(|(kind, &output)| kind.products(output)).sum()
     }
 
     /// Upper bound of the bytes that `threads` threads need for the values between the layers.
@@ -78,7 +72,7 @@ impl Predictor {
     }
 
     /// [`Self::probabilities`] on the threads of `pool`, if there are enough images.
-    pub fn probabilities_on(&self, pool: &Pool, x: ArrayView2<f32>) -> Array2<f32> {
+    pub fn probabilities_on(&self, pool: &ThreadPool, x: ArrayView2<f32>) -> Array2<f32> {
         if x.nrows() <= self.rows {
             return self.probabilities(x);
         }
@@ -110,8 +104,7 @@ impl Predictor {
         };
         for ((layer, packed), shape) in layers.skip(done) {
             let mut y = Array2::zeros((x.nrows(), shape.len()));
-            let mut scratch = layer.conv_scratch();
-            layer.forward(packed, x.view(), y.view_mut(), scratch.as_mut());
+            layer.forward(packed, None, x.view(), y.view_mut());
             x = y.into();
         }
         x.into_owned()

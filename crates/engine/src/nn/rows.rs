@@ -1,6 +1,8 @@
 //! Access to rows of values as slices.
 
-use ndarray::{ArrayView2, ArrayViewMut2, s};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
+
+use super::Float;
 
 const ROW_ORDER: &str = "values are in row-major order";
 
@@ -28,4 +30,11 @@ pub(super) fn matrix<T>(values: &[T], columns: usize) -> ArrayView2<'_, T> {
 /// Mutable [`matrix`].
 pub(super) fn matrix_mut<T>(values: &mut [T], columns: usize) -> ArrayViewMut2<'_, T> {
     ArrayViewMut2::from_shape((values.len() / columns, columns), values).expect(ROW_ORDER)
+}
+
+/// A new matrix that `write` fills. All elements are 0 before.
+pub(super) fn filled<T: Float>(shape: (usize, usize), write: impl FnOnce(ArrayViewMut2<T>)) -> Array2<T> {
+    let mut matrix = Array2::zeros(shape);
+    write(matrix.view_mut());
+    matrix
 }

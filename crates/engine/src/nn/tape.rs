@@ -1,16 +1,15 @@
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
 
-use super::conv2d::numbers_of_scratch;
-use super::layer::{values, values_mut};
+use super::layer::TrainingRows;
 use super::network::kinds;
-use super::packed::{Packed, numbers_of_packed};
-use super::{Draw, Float, Gradient, Layer, LayerKind, LayerSpec, Network, Shape};
+use super::packed::Packed;
+use super::{Draw, Float, Gradient, Layer, LayerSpec, Network, Shape};
 
 /// A recorded pass through a network. It holds the values between the layers and, after a backward pass, all gradients.
 /// Reverse-mode differentiation calls such a record a tape (Griewank, Walther, *Evaluating Derivatives*, 2008).
 ///
 /// Layers are never fused. They run as at inference: `batch_norm` uses its running statistics, and `dropout` does
-/// nothing. Only [`Tape::of_step`] runs them as in a training step.
+/// nothing.
 #[derive(Clone, Debug)]
 pub struct Tape<T> {
     /// The input of each layer, and the scores. Each has shape (rows, values).
@@ -22,7 +21,8 @@ pub struct Tape<T> {
     packed: Vec<Packed<T>>,
     /// Index of the first value whose error is needed.
     errors_from: usize,
-    /// The examples of a training step, and the seed of their random numbers. `None` at inference.
+    /// The examples of a training step, and the seed of their random numbers. `None` at inference, as always outside of
+    /// tests.
     training: Option<(Vec<u32>, Draw)>,
 }
 
@@ -30,7 +30,7 @@ impl<T: Float> Tape<T> {
     /// A tape for passes through `network` with its current weights. `errors_from` is the index of the first value
     /// whose error is needed. If it is out of range, there is no backward pass.
     pub fn new(network: &Network<T>, errors_from: usize) -> Self {
-        let packed = |(index, layer): (usize, &Layer<T>)| Packed::of(layer, index >= errors_from);
+        let packed = |(index, layer): (usize, &Layer<T>)| layer.packed(index >= errors_from);
         Self {
             values: Vec::new(),
             errors: Vec::new(),
@@ -48,10 +48,8 @@ impl<T: Float> Tape<T> {
         tape
     }
 
-    /// The forward pass of a training step, layer by layer, with x (rows, inputs). `batch_norm` uses the moments of
-    /// these rows, and `dropout` draws a mask for each of `examples`. The fused operations of a [`Plan`](super::Plan)
-    /// give the same values except for rounding.
-    pub fn of_step(network: &Network<T>, x: Array2<T>, examples: &[u32], draw: Draw) -> Self {
+    /// See [`tape_of_step`](super::testing::tape_of_step).
+    pub(super) fn of_step(network: &Network<T>, x: Array2<T>, examples: &[u32], draw: Draw) -> Self {
         let mut tape = Self { training: Some((examples.to_vec(), draw)), ..Self::new(network, 0) };
         tape.pass(network, x);
         tape
@@ -79,7 +77,7 @@ impl<T: Float> Tape<T> {
     pub fn forward_from(&mut self, network: &Network<T>, index: usize) -> ArrayView2<'_, T> {
         // Frees the old packed weights before the new ones are allocated.
         self.packed[index] = Packed::None;
-        self.packed[index] = Packed::of(&network.layers()[index], index >= self.errors_from);
+        self.packed[index] = network.layers()[index].packed(index >= self.errors_from);
         self.values.truncate(index + 1);
         self.run(network, index);
         self.scores()
@@ -89,18 +87,15 @@ impl<T: Float> Tape<T> {
         for (index, layer) in network.layers().iter().enumerate().skip(first) {
             let x = &self.values[index];
             let mut y = Array2::zeros((x.nrows(), network.shapes()[index + 1].len()));
-            match (layer, &self.training) {
-                (Layer::BatchNorm(norm), Some(_)) => norm.forward_training(values(x), values_mut(&mut y)),
-                (Layer::Dropout(dropout), Some((examples, draw))) => {
-                    dropout.forward_training(*draw, index, examples, x.view(), y.view_mut());
-                }
-                _ => {
-                    let mut scratch = layer.conv_scratch();
-                    layer.forward(&self.packed[index], x.view(), y.view_mut(), scratch.as_mut());
-                }
-            }
+            layer.forward(&self.packed[index], self.training(index), x.view(), y.view_mut());
             self.values.push(y);
         }
+    }
+
+    /// The training step in which the layer at `index` runs.
+    fn training(&self, index: usize) -> Option<TrainingRows<'_>> {
+        let (examples, draw) = self.training.as_ref()?;
+        Some(TrainingRows { examples, draw: *draw, layer: index })
     }
 
     /// Releases the packed weights. The recorded values remain, but no further pass is possible.
@@ -126,12 +121,7 @@ impl<T: Float> Tape<T> {
             let layer = &network.layers()[index];
             let (weight, bias) = layer.parameters()?;
             let mut gradient = Gradient::zeros(index, weight, bias);
-            match layer {
-                Layer::BatchNorm(norm) if self.training.is_some() => {
-                    norm.backward_parameters_training(values(x), values(dy), &mut gradient);
-                }
-                _ => layer.backward_parameters(x.view(), dy.view(), &mut gradient),
-            }
+            layer.backward_parameters(self.training(index), x.view(), dy.view(), &mut gradient);
             Some(gradient)
         };
         self.gradients = ends.filter_map(gradient).collect();
@@ -142,20 +132,9 @@ impl<T: Float> Tape<T> {
         let mut errors = vec![dscores];
         for (index, layer) in network.layers().iter().enumerate().skip(self.errors_from).rev() {
             let (x, y) = (&self.values[index], &self.values[index + 1]);
-            let dy = &errors[errors.len() - 1];
+            let values = [x.view(), y.view(), errors[errors.len() - 1].view()];
             let mut dx = Array2::zeros(x.dim());
-            match (layer, &self.training) {
-                (Layer::BatchNorm(norm), Some(_)) => {
-                    norm.backward_input_training(values(x), values(dy), values_mut(&mut dx));
-                }
-                (Layer::Dropout(dropout), Some((examples, draw))) => {
-                    dropout.backward_training(*draw, index, examples, dy.view(), dx.view_mut());
-                }
-                _ => {
-                    let (values, mut scratch) = ([x.view(), y.view(), dy.view()], layer.conv_scratch());
-                    layer.backward_input(&self.packed[index], values, dx.view_mut(), scratch.as_mut());
-                }
-            }
+            layer.backward_input(&self.packed[index], self.training(index), values, dx.view_mut());
             errors.push(dx);
         }
         errors.resize(self.values.len(), Array2::zeros((0, 0)));
@@ -173,12 +152,9 @@ fn row<T: Float>(image: &[T]) -> Array2<T> {
 /// an `f64`, because a request can ask for layers so large that an integer overflows.
 pub fn numbers_of_a_tape(layers: &[LayerSpec], shapes: &[Shape], rows: usize, errors_from: usize) -> f64 {
     let kinds = kinds(layers, shapes);
-    let packed = |(index, &layer)| numbers_of_packed(layer, index >= errors_from);
-    let packed: f64 = kinds.iter().enumerate().map(packed).sum();
-    let scratch = kinds.iter().map(|layer| match *layer {
-        LayerKind::Conv2d { window, filters } => numbers_of_scratch(window, filters),
-        _ => 0.0,
-    });
+    let packed = kinds.iter().enumerate().map(|(index, kind)| kind.numbers_packed(index >= errors_from));
+    let packed: f64 = packed.sum();
+    let scratch = kinds.iter().map(|kind| kind.numbers_of_scratch());
     let numbers = |shapes: &[Shape]| rows as f64 * shapes.iter().map(|shape| shape.len() as f64).sum::<f64>();
     let errors = numbers(shapes.get(errors_from..).unwrap_or_default());
     packed + scratch.fold(0.0, f64::max) + numbers(shapes) + errors

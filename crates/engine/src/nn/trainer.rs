@@ -1,4 +1,4 @@
-use super::{Batch, Float, Loss, Network, Optimizer, Pool, StepLoss, Workspace, clip_scale};
+use super::{Batch, Float, Loss, Network, Optimizer, StepLoss, ThreadPool, Workspace, clip_scale};
 
 /// A network in training.
 ///
@@ -60,7 +60,7 @@ impl<'a, T: Float> Trainer<'a, T> {
         batch: Batch<T>,
         learning_rate: f64,
         gradient_clip_norm: Option<f64>,
-        pool: &Pool,
+        pool: &ThreadPool,
     ) -> StepLoss {
         let Self { workspace, network, optimizer, .. } = self;
         let result = workspace.pass(network, loss, batch, true, pool);

@@ -15,10 +15,6 @@ pub struct Cost {
     pub memory_bytes: f64,
 }
 
-/// Operations per value in a layer, and in an activation that computes an exponential.
-const FLOPS_PER_VALUE: f64 = 2.0;
-const FLOPS_PER_EXPONENTIAL: f64 = 20.0;
-
 /// Operations per parameter in a step of Adam, and per augmented pixel.
 const FLOPS_PER_UPDATE: f64 = 12.0;
 const FLOPS_PER_PIXEL: f64 = 20.0;
@@ -79,23 +75,20 @@ impl LayerCost {
     /// The cost of each of `layers`. `shapes` contains the input shape of each layer, and the shape of the scores.
     pub fn of_all(layers: &[LayerSpec], shapes: &[Shape]) -> Vec<Self> {
         let mut is_first = true;
-        let cost = |(layer, pair): (&LayerSpec, &[Shape])| {
-            let (input, output) = (pair[0], pair[1]);
-            let parameters = layer.kind(input).map_or(0.0, LayerKind::parameters);
-            let products = products(layer, input, output);
-            let others = flops_per_value(layer) * output.len() as f64;
-            let is_norm = matches!(layer, LayerSpec::BatchNorm);
+        let cost = |(kind, pair): (LayerKind, &[Shape])| {
+            let (parameters, products) = (kind.parameters(), kind.products(pair[1]));
+            let others = kind.flops_per_value() * pair[1].len() as f64;
             // The first layer with parameters computes no gradient of its input.
             let products_backward = if is_first { 2.0 } else { 4.0 } * products;
             is_first &= parameters == 0.0;
             Self {
                 parameters,
-                buffers: if is_norm { parameters } else { 0.0 },
+                buffers: kind.buffers(),
                 flops_forward: 2.0 * products + others,
                 flops_backward: products_backward + others,
             }
         };
-        layers.iter().zip(shapes.windows(2)).map(cost).collect()
+        kinds(layers, shapes).into_iter().zip(shapes.windows(2)).map(cost).collect()
     }
 }
 
@@ -104,24 +97,4 @@ impl LayerCost {
 fn flops_of_augmentation(input: Shape, augment: &Augment) -> f64 {
     let taps = augment.elastic.map_or(0.0, |elastic| 2.0 * elastic.radius() as f64 + 1.0);
     input.len() as f64 * (FLOPS_PER_PIXEL + 2.0 * 2.0 * 2.0 * taps)
-}
-
-fn flops_per_value(layer: &LayerSpec) -> f64 {
-    match *layer {
-        LayerSpec::Flatten => 0.0,
-        LayerSpec::MaxPool2d { size } | LayerSpec::AvgPool2d { size } => (size * size) as f64 - 1.0,
-        LayerSpec::Sigmoid | LayerSpec::Tanh | LayerSpec::Gelu => FLOPS_PER_EXPONENTIAL,
-        _ => FLOPS_PER_VALUE,
-    }
-}
-
-/// Multiplications of a layer per image in the forward pass.
-fn products(layer: &LayerSpec, input: Shape, output: Shape) -> f64 {
-    match *layer {
-        LayerSpec::Dense { units, .. } => input.len() as f64 * units as f64,
-        LayerSpec::Conv2d { kernel, .. } => {
-            (kernel * kernel) as f64 * input.channels as f64 * output.len() as f64
-        }
-        _ => 0.0,
-    }
 }

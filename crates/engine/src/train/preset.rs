@@ -50,34 +50,7 @@ impl Preset {
 
     /// The spec of this preset for a data set with `classes` classes.
     pub(super) fn recipe(self, dataset: &str, classes: usize) -> TrainSpec {
-        let scores = dense(classes, Init::He);
-        let base = TrainSpec {
-            model: if dataset == "mnist" { "digits".to_owned() } else { dataset.to_owned() },
-            dataset: dataset.to_owned(),
-            network: NetworkSpec { layers: vec![dense(256, Init::He), LayerSpec::Relu, scores] },
-            loss: LossKind::CrossEntropy,
-            optimizer: OptimizerSpec::Adam {
-                learning_rate: 0.006,
-                betas: [0.9, 0.99],
-                eps: 1e-8,
-                weight_decay: 0.0,
-            },
-            schedule: Schedule::ONE_CYCLE,
-            epochs: 5,
-            batch_size: 128,
-            seed: 42,
-            validation_fraction: 0.0833,
-            train_samples: None,
-            augment: None,
-            label_smoothing: 0.0,
-            gradient_clip_norm: None,
-            ema_decay: None,
-            target_accuracy: None,
-            early_stopping: None,
-            checkpoint: CheckpointSpec { every_epochs: 1, keep: 3 },
-            initial_model: None,
-            priority: 0,
-        };
+        let (base, scores) = (base(dataset, classes), dense(classes, Init::He));
         match self {
             Self::Lesson => TrainSpec {
                 network: NetworkSpec {
@@ -91,20 +64,7 @@ impl Preset {
             },
             Self::Mlp => base,
             Self::CnnFast => TrainSpec {
-                network: NetworkSpec {
-                    layers: vec![
-                        conv(8, 5, Padding::Valid),
-                        LayerSpec::Relu,
-                        LayerSpec::MaxPool2d { size: 2 },
-                        conv(16, 5, Padding::Valid),
-                        LayerSpec::Relu,
-                        LayerSpec::MaxPool2d { size: 2 },
-                        LayerSpec::Flatten,
-                        dense(64, Init::He),
-                        LayerSpec::Relu,
-                        scores,
-                    ],
-                },
+                network: two_small_convolutions(scores),
                 optimizer: adamw(0.01),
                 epochs: 4,
                 augment: Some(LIGHT),
@@ -131,10 +91,47 @@ impl Preset {
     }
 }
 
+/// The default preset, from which the others differ.
+fn base(dataset: &str, classes: usize) -> TrainSpec {
+    TrainSpec {
+        model: if dataset == "mnist" { "digits".to_owned() } else { dataset.to_owned() },
+        dataset: dataset.to_owned(),
+        network: NetworkSpec {
+            layers: vec![dense(256, Init::He), LayerSpec::Relu, dense(classes, Init::He)],
+        },
+        loss: LossKind::CrossEntropy,
+        optimizer: OptimizerSpec::Adam {
+            learning_rate: 0.006,
+            betas: [0.9, 0.99],
+            eps: 1e-8,
+            weight_decay: 0.0,
+        },
+        schedule: Schedule::ONE_CYCLE,
+        epochs: 5,
+        batch_size: 128,
+        seed: 42,
+        validation_fraction: 0.0833,
+        train_samples: None,
+        augment: None,
+        label_smoothing: 0.0,
+        gradient_clip_norm: None,
+        ema_decay: None,
+        target_accuracy: None,
+        early_stopping: None,
+        checkpoint: CheckpointSpec { every_epochs: 1, keep: 3 },
+        initial_model: None,
+        priority: 0,
+    }
+}
+
+/// Two small convolutions of 5 × 5 with pooling, a dense layer, and the scores.
+fn two_small_convolutions(scores: LayerSpec) -> NetworkSpec {
+    let end = [LayerSpec::Flatten, dense(64, Init::He), LayerSpec::Relu, scores];
+    NetworkSpec { layers: pooled(8).into_iter().chain(pooled(16)).chain(end).collect() }
+}
+
 /// Two convolutions of 5 × 5 with pooling, a dense layer with dropout, and the scores.
 fn two_convolutions(scores: LayerSpec) -> NetworkSpec {
-    let pooled =
-        |filters| [conv(filters, 5, Padding::Valid), LayerSpec::Relu, LayerSpec::MaxPool2d { size: 2 }];
     let end =
         [LayerSpec::Flatten, dense(128, Init::He), LayerSpec::Relu, LayerSpec::Dropout { rate: 0.3 }, scores];
     NetworkSpec { layers: pooled(16).into_iter().chain(pooled(32)).chain(end).collect() }
@@ -156,6 +153,11 @@ fn five_convolutions(scores: LayerSpec) -> NetworkSpec {
         scores,
     ]);
     NetworkSpec { layers }
+}
+
+/// A convolution of 5 × 5, relu, and pooling.
+fn pooled(filters: usize) -> [LayerSpec; 3] {
+    [conv(filters, 5, Padding::Valid), LayerSpec::Relu, LayerSpec::MaxPool2d { size: 2 }]
 }
 
 /// A weaker [`AUGMENT`], for few epochs.

@@ -1,6 +1,6 @@
 //! What the kernels read begins where a cache line does, whatever the allocator does.
 
-use chainrule_engine::nn::kernel::{Aligned, PANEL, Panels};
+use chainrule_engine::nn::testing::{Aligned, PANEL, Panels};
 use chainrule_engine::nn::{Float, Init, LayerSpec, Network, Optimizer, OptimizerSpec, Shape};
 
 /// Bytes of a cache line.

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use chainrule_engine::artifact::{ArtifactError, write_checkpoint};
 use chainrule_engine::data::{self, Dataset, Split, mnist};
 use chainrule_engine::nn::{
-    Batch, Draw, Loss, LossKind, Network, Optimizer, OptimizerSpec, Plan, Pool, Trainer, Workspace,
+    Batch, Draw, Loss, LossKind, Network, Optimizer, OptimizerSpec, Plan, ThreadPool, Trainer, Workspace,
 };
 use chainrule_engine::train::{
     EpochMetrics, Observer, Outcome, SpecLimits, StepReport, TrainSpec, TrainState, parse, run,
@@ -36,7 +36,7 @@ fn a_training_step_allocates_nothing() {
     let pixels = train.images().view();
     let rows: Vec<u32> = (0..128).collect();
     // With one thread, all work of a step runs on this thread, which counts its allocations.
-    let pool = Pool::new(1);
+    let pool = ThreadPool::new(1);
     let jobs = OptimizerSpec::NAMES.map(|optimizer| json!({ "optimizer": { "type": optimizer } }));
     let others = [json!({ "network": "cnn-fast" }), json!({ "network": "cnn-best" }), normalised()];
     for request in jobs.into_iter().chain(others) {
@@ -94,7 +94,7 @@ fn a_job_allocates_nothing_from_step_to_step() {
     }));
     let mut between = BetweenSteps::default();
     let state = TrainState::new(&spec, mnist::shape().input).expect("layers that fit");
-    run(&spec, &mnist::dataset(), state, &Pool::new(1), &mut between).expect("a run that converges");
+    run(&spec, &mnist::dataset(), state, &ThreadPool::new(1), &mut between).expect("a run that converges");
     assert_eq!(between.counts, [0; 14]);
 }
 
@@ -136,7 +136,7 @@ fn a_job_takes_the_memory_it_was_estimated_to_within_a_fifth() {
         let estimated = spec.cost(&dataset.shape()).memory_bytes;
         let (measured, outcome) = most_held(|| {
             let state = TrainState::new(&spec, mnist::shape().input).expect("layers that fit");
-            run(&spec, &dataset, state, &Pool::new(1), &mut Checkpoints)
+            run(&spec, &dataset, state, &ThreadPool::new(1), &mut Checkpoints)
         });
         assert!(matches!(outcome, Ok(Outcome::Finished { .. })), "{outcome:?}");
         let measured = measured as f64;

@@ -1,7 +1,7 @@
 //! Shape and classes of a network come from the data set.
 
 use chainrule_engine::data::{Dataset, IMAGE_PIXELS, Split, shapes};
-use chainrule_engine::nn::Pool;
+use chainrule_engine::nn::ThreadPool;
 use chainrule_engine::train::{Outcome, SpecLimits, TrainState, parse, run};
 use ndarray::Array2;
 use serde_json::json;
@@ -29,7 +29,7 @@ fn more_classes_than_a_byte_counts_are_told_apart() {
     let known = [shapes(), vec![dataset.shape()]].concat();
     let spec = parse(&request, &known, &SpecLimits::default()).expect("a valid request");
     let state = TrainState::new(&spec, dataset.shape().input).expect("layers that fit");
-    let Ok(Outcome::Finished { test, .. }) = run(&spec, &dataset, state, &Pool::new(1), &mut ()) else {
+    let Ok(Outcome::Finished { test, .. }) = run(&spec, &dataset, state, &ThreadPool::new(1), &mut ()) else {
         panic!("the run ends");
     };
     assert_eq!(test.accuracy, 1.0);

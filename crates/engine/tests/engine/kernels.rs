@@ -1,7 +1,7 @@
 //! The inner loops compared with simple ones.
 
-use chainrule_engine::nn::Pool;
-use chainrule_engine::nn::kernel::{
+use chainrule_engine::nn::ThreadPool;
+use chainrule_engine::nn::testing::{
     AliveLists, Instructions, NonzeroBits, PANEL, Panels, PooledWindows, Routed, SPAN, SparseColumns,
     SparseRows, Squares, Start, Windows, add_input_gradient, affine_relu_pool, collect_alive, conv_relu_pool,
     matmul_windows, matmul_with, pixel, routed_backward, routed_sums, sparse_matmul, sparse_outer,
@@ -182,7 +182,7 @@ proptest! {
 
     #[test]
     fn a_pool_hands_out_each_item_once(threads in 1usize..8, length in 0usize..500, chunk in 1usize..50) {
-        let pool = Pool::new(threads);
+        let pool = ThreadPool::new(threads);
         let mut values: Vec<u64> = (0..length as u64).collect();
         let mut marks = vec![0u64; length];
         for _ in 0..20 {
@@ -266,7 +266,7 @@ proptest! {
         let w = matrix(kernel * kernel * channels, filters, seed);
         let bias = matrix(1, filters, seed + 1).into_raw_vec_and_offset().0;
         let outputs = windows.squares.len() * filters;
-        let x = matrix(images, windows.room(), seed + 2);
+        let x = matrix(images, windows.padded_length(), seed + 2);
         let dy = matrix(images, outputs, seed + 3);
         let padded = windows.padded_filter();
         let mut by_filter = vec![0.0; filters * padded];
@@ -288,8 +288,8 @@ proptest! {
                     prop_assert!((f64::from(*found) - expected).abs() < 1e-4, "{kind:?}: {found} {expected}");
                 }
                 let gradient = Routed { y: &y, route: &route, dy };
-                collect_alive(kind, &windows, gradient, image * windows.room(), &mut lists, &mut db);
-                let mut dx = vec![0.0; windows.room()];
+                collect_alive(kind, &windows, gradient, image * windows.padded_length(), &mut lists, &mut db);
+                let mut dx = vec![0.0; windows.padded_length()];
                 add_input_gradient(kind, &windows, gradient, &by_filter, &mut dx);
                 for (found, expected) in dx.iter().zip(&plain.dx) {
                     prop_assert!((f64::from(*found) - expected).abs() < 1e-4, "{kind:?}: {found} {expected}");
@@ -417,7 +417,7 @@ fn nan_passes_through_relu_and_pool() {
                 squares: vec![0],
                 length: 4,
             };
-            let mut x = vec![1.0_f32; windows.room()];
+            let mut x = vec![1.0_f32; windows.padded_length()];
             x[corner] = f32::NAN;
             let w = Panels::of(matrix(1, 20, 1).view());
             conv_relu_pool(kind, &windows, &x, w.right(), &ones, &mut y, &mut route);
@@ -428,7 +428,7 @@ fn nan_passes_through_relu_and_pool() {
 
 #[test]
 fn a_panic_in_a_task_reaches_the_caller_and_the_pool_keeps_working() {
-    let pool = Pool::new(3);
+    let pool = ThreadPool::new(3);
     let mut items = [0; 64];
     let panicking = std::panic::AssertUnwindSafe(|| {
         pool.for_each(items.iter_mut().enumerate(), |(index, _)| assert_ne!(index, 40));

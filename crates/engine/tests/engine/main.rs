@@ -1,4 +1,10 @@
 //! What the engine promises, tested through its public surface.
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "not part of the engine"
+)]
 
 mod aligned;
 mod allocation;
@@ -7,6 +13,7 @@ mod counting;
 mod graph;
 mod inlined;
 mod kernels;
+mod layers;
 mod network;
 mod pytorch;
 mod reference;

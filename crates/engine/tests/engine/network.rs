@@ -1,9 +1,10 @@
 //! Backpropagation compared with numerical differentiation, and the numerical safety of the losses.
 
 use chainrule_engine::data::mnist;
+use chainrule_engine::nn::testing::{training_loss, update};
 use chainrule_engine::nn::{
     Activation, Batch, Draw, GradientCheck, Init, Layer, LayerSpec, Loss, LossKind, Network, Optimizer,
-    OptimizerSpec, Padding, Plan, Pool, Predictor, Shape, Tape, Trainer, Workspace, clip_scale,
+    OptimizerSpec, Padding, Plan, Predictor, Shape, Tape, ThreadPool, Trainer, Workspace, clip_scale,
     gradient_check, shapes, softmax,
 };
 use ndarray::{Array2, ArrayView2, arr2};
@@ -48,7 +49,7 @@ fn check(network: &Network<f64>, loss: &Loss, rows: usize, seed: u64) -> Vec<Gra
     let x = values(rows, network.input().len(), seed + 1);
     let (labels, order) = (labels(rows, network.outputs(), seed), (0..rows as u32).rev().collect::<Vec<_>>());
     let batch = Batch { images: &x.view(), labels: &labels, rows: &order, draw: DRAW };
-    gradient_check(network, loss, batch, &Pool::new(2))
+    gradient_check(network, loss, batch, &ThreadPool::new(2))
 }
 
 fn config(cases: u32) -> ProptestConfig {
@@ -206,7 +207,7 @@ fn the_gradient_check_catches_a_gradient_that_lacks_one_image() {
     let x = x.view();
     let labels = [0, 1, 2, 0, 1, 2];
     let loss = Loss::new(LossKind::CrossEntropy);
-    let pool = Pool::new(1);
+    let pool = ThreadPool::new(1);
     let batch = |rows: &'static [u32]| Batch { images: &x, labels: &labels, rows, draw: DRAW };
     let mut checks = gradient_check(&network, &loss, batch(&[0, 1, 2, 3, 4, 5]), &pool);
     assert!(worst(&checks) < ERROR_MAX);
@@ -237,7 +238,7 @@ fn dropout_sets_its_share_to_0_and_keeps_the_mean() {
     let batch = Batch { images: &view, labels: &labels, rows: &rows, draw: DRAW };
     let mut workspace = Workspace::new(&network, 4_000);
     let loss = Loss::new(LossKind::CrossEntropy);
-    let found = workspace.training_loss(&network, &loss, batch, &Pool::new(2)).loss_sum / 4_000.0;
+    let found = training_loss(&mut workspace, &network, &loss, batch, &ThreadPool::new(2)).loss_sum / 4_000.0;
     // ln(1 + e^z), with z = 0 in a quarter of the rows and 3 / 0.75 in the others.
     let expected = 0.25 * 2_f64.ln() + 0.75 * (1.0 + 4_f64.exp()).ln();
     assert!((found - expected).abs() < 0.1, "{found} {expected}");
@@ -266,7 +267,7 @@ fn at_inference_a_normalisation_folds_away_and_dropout_does_nothing() {
     let (labels, rows) = (labels(9, 4, 1), (0..9).collect::<Vec<u32>>());
     let batch = Batch { images: &view, labels: &labels, rows: &rows, draw: DRAW };
     let loss = Loss::new(LossKind::CrossEntropy);
-    let pool = Pool::new(2);
+    let pool = ThreadPool::new(2);
     let mut workspace = Workspace::new(&network, 9);
     for _ in 0..5 {
         workspace.backpropagate(&network, &loss, batch, &pool);
@@ -307,7 +308,7 @@ fn an_image_gets_the_same_bits_alone_in_a_batch_and_on_any_number_of_threads() {
         }
         for threads in [1, 2, 3, 7] {
             assert_eq!(
-                predictor.probabilities_on(&Pool::new(threads), x.view()),
+                predictor.probabilities_on(&ThreadPool::new(threads), x.view()),
                 together,
                 "{threads} threads"
             );
@@ -339,7 +340,7 @@ fn the_lessons_affine_layer_gives_the_lessons_shapes_and_sums() {
     let batch = Batch { images: &x.view(), labels: &[0, 1], rows: &[0, 1], draw: DRAW };
     let mut workspace = Workspace::new(&dense, 2);
     let loss = Loss::new(LossKind::CrossEntropy);
-    workspace.backpropagate(&dense, &loss, batch, &Pool::new(1));
+    workspace.backpropagate(&dense, &loss, batch, &ThreadPool::new(1));
     let gradient = &workspace.gradients()[0];
     assert_eq!((gradient.weight.dim(), gradient.bias.dim()), ((3, 2), 2));
     // Each row of softmax − target sums to 0, and so does db.
@@ -358,7 +359,7 @@ fn a_trainer_equals_its_parts_bit_for_bit() {
     let train = &mnist::dataset().train;
     let pixels = train.images().view();
     let loss = Loss::new(LossKind::CrossEntropy);
-    let workers = Pool::new(2);
+    let workers = ThreadPool::new(2);
     let rules =
         OptimizerSpec::NAMES.into_iter().flat_map(|rule| [(&sparse, rule, None), (&sparse, rule, Some(0.5))]);
     for (layers, rule, clip) in rules.chain([(&images, "adam", None)]) {
@@ -379,7 +380,7 @@ fn a_trainer_equals_its_parts_bit_for_bit() {
             let (network, optimizer, workspace) = &mut parts;
             assert_eq!(found, workspace.backpropagate(network, &loss, batch, &workers));
             let scale = clip_scale(clip, workspace.gradients());
-            optimizer.step(network, workspace.gradients(), 0.01, scale, &workers);
+            update(optimizer, network, workspace.gradients(), 0.01, scale, &workers);
             workspace.track_statistics(network);
             if step < 4 {
                 assert!(trainer.network() == &*network, "step {step} of {layers:?} by {rule}");

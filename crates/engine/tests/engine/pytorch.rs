@@ -2,9 +2,10 @@
 //! `tests/fixtures/*.py`.
 
 use chainrule_engine::data::mnist;
+use chainrule_engine::nn::testing::update;
 use chainrule_engine::nn::{
-    Batch, Draw, Float, Images, LayerSpec, Loss, LossKind, Network, Optimizer, OptimizerSpec, Pool, Schedule,
-    Shape, Workspace, clip_scale,
+    Batch, Draw, Float, Images, LayerSpec, Loss, LossKind, Network, Optimizer, OptimizerSpec, Schedule,
+    Shape, ThreadPool, Workspace, clip_scale,
 };
 use chainrule_engine::train::{SpecLimits, parse};
 use serde::Deserialize;
@@ -103,7 +104,7 @@ fn check<T: Float>(tolerance: f64, losses: impl Fn(&Case) -> &[f64]) {
     let fixture: Fixture =
         serde_json::from_str(include_str!("../fixtures/pytorch_steps.json")).expect("a fixture");
     assert_eq!(fixture.cases.len(), 41);
-    let pool = Pool::new(2);
+    let pool = ThreadPool::new(2);
     for case in &fixture.cases {
         let mut network = network::<T>(case);
         let mut average = network.clone();
@@ -131,7 +132,7 @@ fn check<T: Float>(tolerance: f64, losses: impl Fn(&Case) -> &[f64]) {
             let rate = case.schedule.rate(case.optimizer.learning_rate(), step, STEPS, STEPS_PER_EPOCH);
             assert_close(&[rate], &[case.learning_rates[step as usize]], 1e-12, &what("learning rate"));
             let scale = clip_scale(case.gradient_clip_norm, workspace.gradients());
-            optimizer.step(&mut network, workspace.gradients(), rate, scale, &pool);
+            update(&mut optimizer, &mut network, workspace.gradients(), rate, scale, &pool);
             workspace.track_statistics(&mut network);
             match case.ema_decay {
                 Some(decay) if step > 0 => average.average_with(&network, decay),

@@ -1,8 +1,9 @@
 //! What a plan does as one, skips or deals to groups comes to what the layers come to one by one, as a textbook has them.
 
+use chainrule_engine::nn::testing::tape_of_step;
 use chainrule_engine::nn::{
-    Activation, Batch, Draw, Float, Images, Init, LayerSpec, Loss, LossKind, Network, Padding, Plan, Pool,
-    Shape, Tape, Workspace, shapes,
+    Activation, Batch, Draw, Float, Images, Init, LayerSpec, Loss, LossKind, Network, Padding, Plan, Shape,
+    ThreadPool, Workspace, shapes,
 };
 use ndarray::{Array2, ArrayView2, Axis};
 use proptest::prelude::*;
@@ -51,11 +52,11 @@ where
     let batch = Batch { images: &view, labels: &labels, rows: &order, draw: DRAW };
     let plan = Plan::new(&network.kinds(), network.shapes(), order.len(), nonzero);
     let mut workspace = Workspace::planned(network, plan);
-    let found = workspace.backpropagate(network, loss, batch, &Pool::new(2));
+    let found = workspace.backpropagate(network, loss, batch, &ThreadPool::new(2));
 
     let places: Vec<usize> = order.iter().map(|&row| row as usize).collect();
     let labels: Vec<u16> = places.iter().map(|&row| labels[row]).collect();
-    let mut tape = Tape::of_step(network, x.select(Axis(0), &places), &order, DRAW);
+    let mut tape = tape_of_step(network, x.select(Axis(0), &places), &order, DRAW);
     let mut dscores = Array2::zeros(tape.scores().dim());
     let loss_sum = loss.backward(tape.scores(), &labels, order.len(), dscores.view_mut());
     tape.backward(network, dscores);

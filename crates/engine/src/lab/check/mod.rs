@@ -2,7 +2,7 @@ mod choice;
 mod estimate;
 mod table;
 
-use std::time::Instant;
+use std::time::Duration;
 
 use ndarray::Array2;
 use serde::Serialize;
@@ -13,8 +13,8 @@ use super::price::LabLimits;
 use crate::data::{Dataset, DatasetShape, mnist};
 use crate::fields::{Fault, Fields, Interval, parsed, unknown};
 use crate::nn::{
-    Batch, Differences, Draw, Layer, LayerSpec, Loss, LossKind, Network, Pool, Shape, ShapeError, Stopped,
-    relative_error,
+    Batch, Differences, Draw, Layer, LayerSpec, Loss, LossKind, Network, Shape, ShapeError, Stopped,
+    ThreadPool, relative_error,
 };
 use crate::train::network_layers;
 
@@ -176,13 +176,15 @@ pub fn check_drawn(
     request: &CheckRequest,
     dataset: &Dataset,
     limits: &LabLimits,
+    clock: &dyn Fn() -> Duration,
 ) -> Result<Check, Vec<Fault>> {
     limits.check(request.cost(request.layers.as_deref().unwrap_or_default()))?;
-    Ok(check(request.draw()?, request, dataset, &|| true).expect("never stopped"))
+    Ok(check(request.draw()?, request, dataset, clock, &|| true).expect("never stopped"))
 }
 
 /// Checks some parameters of `network` on `samples` training examples, chosen by the seed. The gradients are computed
-/// as in a training step. `go_on` is called before each pass, and the work stops if it returns false.
+/// as in a training step. `clock` returns the time since some moment, and measures how long the passes take. `go_on` is
+/// called before each pass, and the work stops if it returns false.
 ///
 /// # Errors
 /// If `go_on` returns false.
@@ -190,6 +192,7 @@ pub fn check(
     network: Network<f64>,
     request: &CheckRequest,
     dataset: &Dataset,
+    clock: &dyn Fn() -> Duration,
     go_on: &dyn Fn() -> bool,
 ) -> Result<Check, Stopped> {
     let rows: Vec<u32> = examples(request, dataset);
@@ -200,7 +203,7 @@ pub fn check(
     let labels: Vec<u16> = rows.iter().map(|&row| dataset.train.labels()[row as usize]).collect();
     let order: Vec<u32> = (0..rows.len() as u32).collect();
     let draw = Draw { seed: request.seed, epoch: 1 };
-    let (x, pool) = (x.view(), Pool::new(1));
+    let (x, pool) = (x.view(), ThreadPool::new(1));
     let batch = Batch { images: &x, labels: &labels, rows: &order, draw };
     let (mut layers, mut tensors) = (Vec::new(), Vec::new());
     for (index, layer) in network.layers().iter().enumerate() {
@@ -214,11 +217,11 @@ pub fn check(
     let mut differences = Differences::new(network, &request.loss, batch, &pool, go_on);
     let mut backpropagation_seconds = f64::INFINITY;
     for _ in 0..BACKPROPAGATIONS {
-        let started = Instant::now();
+        let started = clock();
         differences.backpropagate(|tensor, first, part| tensors[tensor].take(first, part))?;
-        backpropagation_seconds = backpropagation_seconds.min(started.elapsed().as_secs_f64());
+        backpropagation_seconds = backpropagation_seconds.min(seconds_since(started, clock));
     }
-    let started = Instant::now();
+    let started = clock();
     for (tensor, chosen) in tensors.iter().enumerate() {
         for (&index, &backpropagation) in chosen.indices.iter().zip(&chosen.gradient) {
             let numerical = differences.derivative(tensor, index)?;
@@ -226,7 +229,7 @@ pub fn check(
         }
     }
     let checked: usize = layers.iter().map(|layer| layer.checked).sum();
-    let numerical_seconds_per_parameter = started.elapsed().as_secs_f64() / checked.max(1) as f64;
+    let numerical_seconds_per_parameter = seconds_since(started, clock) / checked.max(1) as f64;
     let numerical_seconds = numerical_seconds_per_parameter * parameters as f64;
     Ok(Check {
         samples: rows.len(),
@@ -240,6 +243,10 @@ pub fn check(
         numerical_seconds,
         ratio: numerical_seconds / backpropagation_seconds,
     })
+}
+
+fn seconds_since(started: Duration, clock: &dyn Fn() -> Duration) -> f64 {
+    clock().saturating_sub(started).as_secs_f64()
 }
 
 fn examples(request: &CheckRequest, dataset: &Dataset) -> Vec<u32> {

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::price::{AnswerCost, FIELDS_BYTES, Passes, check_stopped};
 use super::trace::dscores;
 use crate::nn::{
-    Float, Layer, LayerSpec, Loss, LossKind, Network, Shape, Stopped, Tape, UnitPath, central_difference,
+    Float, LayerSpec, Loss, LossKind, Network, Shape, Stopped, Tape, UnitPath, central_difference,
     relative_error, strongest_paths,
 };
 
@@ -195,31 +195,9 @@ pub fn microscope(
     let (dscores, loss) = dscores(&tape, kind, label);
     check_stopped(go_on)?;
     tape.backward_errors(&network, dscores);
-    let layer = &network.layers()[place.layer];
-    let (row, column) = place.row_and_column(&layer.weight_shape());
-    let values: Vec<f64> = tape.values[place.layer].iter().copied().collect();
-    let errors: Vec<f64> = tape.errors[place.layer + 1].iter().copied().collect();
-    let mut uses = Vec::new();
-    layer.for_each_use(row, column, errors.len(), |from, to| {
-        let input = match (layer, from) {
-            (_, None) => 1.0,
-            (Layer::BatchNorm(norm), Some(at)) => {
-                (values[at] - norm.running_mean[column]) / norm.running_deviations()[column]
-            }
-            (_, Some(at)) => values[at],
-        };
-        uses.push((to, input));
-    });
-    let shape = super::trace::dimensions(network.shapes()[place.layer + 1]);
-    let mut terms: Vec<Term> = uses
-        .iter()
-        .map(|&(to, input)| Term {
-            output: unravelled(to, &shape),
-            input,
-            error: errors[to],
-            product: input * errors[to],
-        })
-        .collect();
+    let position = place.row_and_column(&network.layers()[place.layer].weight_shape());
+    let uses = uses(&network, &tape, place.layer, position);
+    let mut terms = terms(&network, &tape, place.layer, &uses);
     let gradient = terms.iter().map(|term| term.product).sum();
     terms.sort_by(|a, b| b.product.abs().total_cmp(&a.product.abs()));
     let reached = terms.iter().filter(|term| term.product != 0.0).count();
@@ -227,14 +205,14 @@ pub fn microscope(
     check_stopped(go_on)?;
     let paths = strongest_paths(&network, &tape, place.layer, uses.iter().copied(), PATHS_SHOWN);
     let paths = paths.iter().map(|path| path_trace(&network, &tape, place, path, loss)).collect();
-    let value = *parameter(&mut network, place.layer, (row, column));
+    let value = *parameter(&mut network, place.layer, position);
     let mut is_stopped = false;
     let numerical = central_difference(loss, |step| {
         is_stopped = is_stopped || !go_on();
         if is_stopped {
             return f64::NAN;
         }
-        *parameter(&mut network, place.layer, (row, column)) = value + step;
+        *parameter(&mut network, place.layer, position) = value + step;
         Loss::new(kind).forward(tape.forward_from(&network, place.layer), &[label])
     });
     if is_stopped {
@@ -258,6 +236,37 @@ pub fn microscope(
     };
     found.text = found.worked();
     Ok(found)
+}
+
+/// The uses of the parameter of layer `layer` at `row` and `column`: the index of the output, and what the parameter is
+/// multiplied with.
+fn uses(
+    network: &Network<f64>,
+    tape: &Tape<f64>,
+    layer: usize,
+    (row, column): (Option<usize>, usize),
+) -> Vec<(usize, f64)> {
+    let values: Vec<f64> = tape.values[layer].iter().copied().collect();
+    let outputs = tape.errors[layer + 1].len();
+    let layer = &network.layers()[layer];
+    let mut uses = Vec::new();
+    layer.for_each_use(row, column, outputs, |from, to| {
+        uses.push((to, from.map_or(1.0, |from| layer.factor(&values, from, column))));
+    });
+    uses
+}
+
+/// The term of the gradient for each of `uses`, in the same order.
+fn terms(network: &Network<f64>, tape: &Tape<f64>, layer: usize, uses: &[(usize, f64)]) -> Vec<Term> {
+    let errors: Vec<f64> = tape.errors[layer + 1].iter().copied().collect();
+    let shape = super::trace::dimensions(network.shapes()[layer + 1]);
+    let term = |&(to, input): &(usize, f64)| Term {
+        output: unravelled(to, &shape),
+        input,
+        error: errors[to],
+        product: input * errors[to],
+    };
+    uses.iter().map(term).collect()
 }
 
 /// The element of the network at `row` and `column`.

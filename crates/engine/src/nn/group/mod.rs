@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use ndarray::{ArrayView2, s};
 
-pub(super) use self::values::{Chunk, Room, Values};
+pub(super) use self::values::{BufferSize, Chunk, Values};
 use super::operation::Operation;
-use super::plan::{Plan, SlotRoom};
+use super::plan::{Plan, SlotSize};
 use super::rows::{all, image_mut};
 use super::workspace::StepLoss;
 use super::{Batch, Float, Loss, Network, argmax};
@@ -57,7 +57,7 @@ pub(super) struct Group<T> {
 impl<T: Float> Group<T> {
     /// The group `number` of `plan`.
     pub fn new(plan: &Plan, number: usize) -> Self {
-        let slot = |&SlotRoom { value, gradient }: &SlotRoom| Slot {
+        let slot = |&SlotSize { value, gradient }: &SlotSize| Slot {
             value: Values::zeros(value),
             gradient: Values::zeros(gradient),
         };
@@ -150,7 +150,7 @@ impl<T: Float> Group<T> {
     /// Adds the inputs of a chunk to the moments of the `batch_norm` at `number`.
     pub fn measure_norm(&mut self, pass: &Pass<T>, number: usize, chunk: Chunk) {
         let (rows, slots) = self.rows(chunk);
-        pass.operations[number].norm().measure(rows, slots[number].value.of(chunk));
+        pass.operations[number].measure(rows, slots[number].value.of(chunk));
     }
 
     /// Adds a chunk to the gradient sums of the `batch_norm` at `number`. Its dy must be known.
@@ -158,15 +158,13 @@ impl<T: Float> Group<T> {
         let (rows, slots) = self.rows(chunk);
         let (input, output) = (&slots[number], &slots[number + 1]);
         let values = [input.value.of(chunk), output.value.of(chunk), output.gradient.of(chunk)];
-        pass.operations[number].norm().measure_gradient(rows, values);
+        pass.operations[number].measure_gradient(rows, values);
     }
 
     /// Ends the backward pass through `operations`, after all rows of the group.
     pub fn end_backward(&mut self, pass: &Pass<T>, operations: Range<usize>) {
         for number in operations {
-            if let Operation::Dense(dense) = &pass.operations[number] {
-                dense.keep_dy(self.number, self.dy(number));
-            }
+            pass.operations[number].end_backward(self.number, || self.dy(number));
         }
     }
 

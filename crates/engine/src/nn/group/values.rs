@@ -13,14 +13,14 @@ pub(in crate::nn) struct Chunk {
 
 /// The size of [`Values`] that are not allocated yet.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(in crate::nn) struct Room {
+pub(in crate::nn) struct BufferSize {
     pub rows: usize,
     pub width: usize,
     /// Whether there are rows for the whole group. Otherwise there are rows for one chunk.
     pub is_kept: bool,
 }
 
-impl Room {
+impl BufferSize {
     /// No memory.
     pub const NONE: Self = Self { rows: 0, width: 0, is_kept: false };
 
@@ -36,7 +36,7 @@ pub(in crate::nn) struct Values<T> {
 }
 
 impl<T: Float> Values<T> {
-    pub fn zeros(Room { rows, width, is_kept }: Room) -> Self {
+    pub fn zeros(BufferSize { rows, width, is_kept }: BufferSize) -> Self {
         Self { array: Array2::zeros((rows, width)), is_kept }
     }
 

@@ -129,7 +129,7 @@ unsafe fn for_each_alive<T: Float, V: Simd<Number = T>>(
 
 impl<T: Float> AliveLists<T> {
     /// `dw += Σ dy · window` over the nonzero gradients, filter by filter, in the order they were added. x
-    /// has images of [`PooledWindows::room`] elements each, and dw has shape (filters,
+    /// has images of [`PooledWindows::padded_length`] elements each, and dw has shape (filters,
     /// [`PooledWindows::padded_filter`]).
     ///
     /// # Panics
@@ -270,7 +270,7 @@ unsafe fn add_windows<T: Float, V: Simd<Number = T>, const U: usize, const R: us
 }
 
 /// `dx[window] += dy · w` over the nonzero gradients of one image, square by square. weight has shape
-/// (filters, [`PooledWindows::padded_filter`]) with padding 0, and dx has [`PooledWindows::room`] elements.
+/// (filters, [`PooledWindows::padded_filter`]) with padding 0, and dx has [`PooledWindows::padded_length`] elements.
 ///
 /// # Panics
 /// If the shapes don't match, or this processor doesn't have `instructions`.
@@ -289,7 +289,7 @@ pub fn add_input_gradient<T: Float>(
         (windows.squares.len() * filters, y.len(), y.len()),
         "lengths of y, dy and route"
     );
-    assert!(dx.len() >= windows.room(), "dx is too small");
+    assert!(dx.len() >= windows.padded_length(), "dx is too small");
     instructions.run(Input { windows, gradient, weight, dx });
 }
 

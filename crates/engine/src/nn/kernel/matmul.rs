@@ -20,7 +20,7 @@ pub fn matmul<'a, T: Float, B: Into<Right<'a, T>>>(
     matmul_with(Instructions::best(), pairs, c, start);
 }
 
-/// [`matmul`] with a given instruction set.
+/// `matmul` with a given instruction set.
 ///
 /// # Panics
 /// If the shapes don't match, the rows of `c` are not contiguous, or this processor doesn't have
@@ -79,7 +79,7 @@ impl FromIterator<usize> for Offsets {
     }
 }
 
-/// [`matmul`] with windows on the left. A factor is the start of the windows and the right-hand side.
+/// `matmul` with windows on the left. A factor is the start of the windows and the right-hand side.
 ///
 /// # Panics
 /// If a window exceeds its values, the shapes don't match, or this processor doesn't have `instructions`.

@@ -5,7 +5,7 @@ use crate::nn::Float;
 /// Rows and columns of a pooled square.
 pub const POOL: usize = 2;
 
-/// The windows of a convolution whose outputs are pooled in squares of [`POOL`] × [`POOL`].
+/// The windows of a convolution whose outputs are pooled in squares of `POOL` × `POOL`.
 ///
 /// A window consists of `kernel` rows of `span` elements. Consecutive rows are `row` elements apart, in an
 /// image of `length` elements.
@@ -27,7 +27,7 @@ pub struct PooledWindows {
 
 impl PooledWindows {
     /// Memory for an image, in elements. The last register of a window may extend beyond its end.
-    pub fn room(&self) -> usize {
+    pub fn padded_length(&self) -> usize {
         self.length + LANES_MAX
     }
 
@@ -66,7 +66,7 @@ pub struct Routed<'a, T> {
 }
 
 /// Convolution, bias, relu and max-pool of one image in one pass: `y = max(0, b + max over the square of x * w)`, with
-/// x ([`PooledWindows::room`]), weight (kernel · span, filters) and y (squares, filters). The outputs before pooling
+/// x ([`PooledWindows::padded_length`]), weight (kernel · span, filters) and y (squares, filters). The outputs before pooling
 /// stay in registers. The number of the window that each y comes from is written to `route`.
 ///
 /// # Panics

@@ -1,9 +1,17 @@
 //! What the lab and the prices ask of a layer, besides its passes.
 
 use super::{Layer, LayerKind};
-use crate::nn::arithmetic::{CHANNELS, DRAWN, EXPONENTIAL, NORMALISED, POOLED};
-use crate::nn::kernel::vectorized;
+use crate::nn::arithmetic::{
+    CHANNELS, COLUMNS, DENSE, DRAWN, EXPONENTIAL, NORMALISED, POOLED, VALUE, WINDOW,
+};
+use crate::nn::conv2d::numbers_of_scratch;
+use crate::nn::kernel::{PANEL, vectorized};
+use crate::nn::packed::{numbers_of_conv2d, numbers_of_dense};
 use crate::nn::{Activation, Dense, Float, Shape};
+
+/// Floating-point operations per output of a layer, and of an activation that computes an exponential.
+const FLOPS_PER_VALUE: f64 = 2.0;
+const FLOPS_PER_EXPONENTIAL: f64 = 20.0;
 
 impl<T: Float> Layer<T> {
     /// Calls `work(i, j, ∂y_j/∂x_i)` for each pair whose local derivative isn't always 0. x and y are the input and
@@ -24,7 +32,7 @@ impl<T: Float> Layer<T> {
             }
             Self::Pooling(pooling) => {
                 let mut local = vec![T::zero(); x.len()];
-                vectorized!(pooling.backward(x, y, &vec![T::one(); y.len()], &mut local));
+                vectorized!(pooling.backward_image(x, y, &vec![T::one(); y.len()], &mut local));
                 pooling.for_each_pair(|from, to| work(from, to, local[from]));
             }
             Self::Dropout(_) | Self::Flatten => {
@@ -48,28 +56,117 @@ impl<T: Float> Layer<T> {
         outputs: usize,
         mut work: impl FnMut(Option<usize>, usize),
     ) {
-        let channels = self.parameters().map_or(1, |(_, bias)| bias.len());
-        match (self, row) {
-            (Self::Conv2d(conv), Some(row)) => {
+        let Some((_, bias)) = self.parameters() else { return };
+        let channels = bias.len();
+        let places = (column..outputs).step_by(channels);
+        // A bias is used at each pixel.
+        let Some(row) = row else { return places.for_each(|place| work(None, place)) };
+        match self {
+            Self::Conv2d(conv) => {
                 conv.for_each_window(row, |from, place| work(Some(from), place * channels + column));
             }
-            (Self::Dense(_), Some(row)) => work(Some(row), column),
-            // γ and every bias are used at each pixel.
-            (Self::BatchNorm(_), Some(_)) => {
-                (column..outputs).step_by(channels).for_each(|place| work(Some(place), place));
+            Self::Dense(_) => work(Some(row), column),
+            // γ is used at each pixel.
+            Self::BatchNorm(_) => places.for_each(|place| work(Some(place), place)),
+            Self::Pooling(_) | Self::Dropout(_) | Self::Flatten | Self::Activation(_) => {}
+        }
+    }
+
+    /// What a weight in `column` is multiplied with where it is used with the input at index `from`, at inference. x is
+    /// the input of the layer.
+    pub fn factor(&self, x: &[T], from: usize, column: usize) -> T {
+        match self {
+            Self::BatchNorm(norm) => {
+                (x[from] - norm.running_mean[column]) / norm.running_deviations()[column]
             }
-            _ => (column..outputs).step_by(channels).for_each(|place| work(None, place)),
+            Self::Dense(_) | Self::Conv2d(_) => x[from],
+            Self::Pooling(_) | Self::Dropout(_) | Self::Flatten | Self::Activation(_) => x[from],
         }
     }
 }
 
+/// All numbers are `f64`, because a request can ask for layers so large that an integer overflows.
 impl LayerKind {
-    /// The cost of one row, in the unit of [`PassOperations`](crate::nn::PassOperations). A product is priced by its
-    /// operation of the plan.
-    pub(in crate::nn) fn operations_of_values(self, input: Shape, output: Shape) -> f64 {
+    /// Number of multiplications with a weight in the forward pass of one row. `output` is the shape of the output.
+    pub fn products(self, output: Shape) -> f64 {
+        match self {
+            Self::Dense { inputs, units } => inputs as f64 * units as f64,
+            Self::Conv2d { window, .. } => {
+                (window.kernel * window.kernel) as f64 * window.input.channels as f64 * output.len() as f64
+            }
+            Self::BatchNorm { .. } | Self::Pooling(_) => 0.0,
+            Self::Dropout(_) | Self::Flatten | Self::Activation(_) => 0.0,
+        }
+    }
+
+    /// Floating-point operations per output, besides the [`products`](Self::products).
+    pub fn flops_per_value(self) -> f64 {
+        use Activation::{Gelu, LeakyRelu, Relu, Sigmoid, Tanh};
+        match self {
+            Self::Flatten => 0.0,
+            Self::Pooling(pooling) => (pooling.size() * pooling.size()) as f64 - 1.0,
+            Self::Activation(Sigmoid | Tanh | Gelu) => FLOPS_PER_EXPONENTIAL,
+            Self::Activation(Relu | LeakyRelu) => FLOPS_PER_VALUE,
+            Self::Dense { .. } | Self::Conv2d { .. } | Self::BatchNorm { .. } | Self::Dropout(_) => {
+                FLOPS_PER_VALUE
+            }
+        }
+    }
+
+    /// Number of values that are stored but not trained.
+    pub fn buffers(self) -> f64 {
+        match self {
+            Self::BatchNorm { channels } => 2.0 * channels as f64,
+            Self::Dense { .. } | Self::Conv2d { .. } | Self::Pooling(_) => 0.0,
+            Self::Dropout(_) | Self::Flatten | Self::Activation(_) => 0.0,
+        }
+    }
+
+    /// Number of elements of the packed weight, and of its transpose if `has_dx`.
+    pub(in crate::nn) fn numbers_packed(self, has_dx: bool) -> f64 {
+        match self {
+            Self::Dense { inputs, units } => numbers_of_dense(inputs, units, has_dx),
+            Self::Conv2d { window, filters } => numbers_of_conv2d(window, filters, has_dx),
+            Self::BatchNorm { .. } | Self::Pooling(_) => 0.0,
+            Self::Dropout(_) | Self::Flatten | Self::Activation(_) => 0.0,
+        }
+    }
+
+    /// Number of elements that a pass of [`Layer`] allocates besides its output.
+    pub(in crate::nn) fn numbers_of_scratch(self) -> f64 {
+        match self {
+            Self::Conv2d { window, filters } => numbers_of_scratch(window, filters),
+            Self::Dense { .. } | Self::BatchNorm { .. } | Self::Pooling(_) => 0.0,
+            Self::Dropout(_) | Self::Flatten | Self::Activation(_) => 0.0,
+        }
+    }
+
+    /// Number of weights that each chunk of rows reads again. The filters of a convolution stay in a core's cache.
+    pub(in crate::nn) fn weights_read(self) -> f64 {
+        match self {
+            Self::Dense { inputs, units } => inputs as f64 * units.next_multiple_of(PANEL) as f64,
+            Self::Conv2d { .. } | Self::BatchNorm { .. } | Self::Pooling(_) => 0.0,
+            Self::Dropout(_) | Self::Flatten | Self::Activation(_) => 0.0,
+        }
+    }
+
+    /// The cost of one row, in the unit of [`PassOperations`](crate::nn::PassOperations). The operation of the plan that
+    /// begins with this layer writes `written` values.
+    pub(in crate::nn) fn operations(self, input: Shape, output: Shape, written: f64) -> f64 {
         use Activation::{Gelu, LeakyRelu, Relu, Sigmoid, Tanh};
         let values = input.len() as f64;
         match self {
+            Self::Dense { inputs, units } => {
+                let products = 2.0 * inputs as f64 * units.next_multiple_of(COLUMNS) as f64;
+                DENSE * products + VALUE * written
+            }
+            Self::Conv2d { window, filters } => {
+                let (places, columns) = (output.places() as f64, filters.next_multiple_of(COLUMNS));
+                let elements = window.kernel * window.kernel * window.input.channels;
+                let products = 2.0 * places * (elements * columns) as f64;
+                let windows = places * (columns / COLUMNS) as f64;
+                products + WINDOW * windows + VALUE * written
+            }
             Self::Pooling(_) => POOLED * output.places() as f64,
             Self::BatchNorm { .. } => {
                 NORMALISED * (input.places() * input.channels.next_multiple_of(CHANNELS)) as f64
@@ -79,7 +176,6 @@ impl LayerKind {
             // tanh computes two exponentials.
             Self::Activation(Tanh) => 2.0 * EXPONENTIAL * values,
             Self::Activation(Relu | LeakyRelu) | Self::Flatten => 0.0,
-            Self::Dense { .. } | Self::Conv2d { .. } => 0.0,
         }
     }
 }

@@ -6,11 +6,10 @@ mod spec;
 use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, Dimension};
 
 pub use self::spec::{LayerKind, LayerSpec};
-use super::conv2d::ConvScratch;
 use super::kernel::vectorized;
 use super::packed::{Packed, PackedConv2d, PackedDense};
-use super::rows::{all, all_mut, image, image_mut};
-use super::{Activation, BatchNorm, Conv2d, Dense, Dropout, Float, Gradient, Init, Pooling, Shape};
+use super::rows::{all, all_mut};
+use super::{Activation, BatchNorm, Conv2d, Dense, Draw, Dropout, Float, Gradient, Pooling, Shape};
 
 /// A layer with its parameters.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,25 +36,23 @@ impl<T: Float> Layer<T> {
     /// # Errors
     /// See [`LayerSpec::output`].
     pub(super) fn new(spec: LayerSpec, input: Shape, seed: u64, index: usize) -> Result<Self, String> {
-        let weight = |init: Init, fan_in, fan_out, shape| init.weight(fan_in, fan_out, shape, seed, index);
-        Ok(match (spec.kind(input)?, spec) {
-            (LayerKind::Dense { inputs, units }, LayerSpec::Dense { init, .. }) => Self::Dense(Dense {
-                weight: weight(init, inputs, units, [inputs, units]),
+        let weight = |fan_in, fan_out, shape| spec.init().weight(fan_in, fan_out, shape, seed, index);
+        Ok(match spec.kind(input)? {
+            LayerKind::Dense { inputs, units } => Self::Dense(Dense {
+                weight: weight(inputs, units, [inputs, units]),
                 bias: Array1::zeros(units),
             }),
-            (LayerKind::Conv2d { window, filters }, LayerSpec::Conv2d { init, .. }) => {
+            LayerKind::Conv2d { window, filters } => {
                 let area = window.kernel * window.kernel;
                 let inputs = area * input.channels;
-                Self::Conv2d(Conv2d::new(weight(init, inputs, area * filters, [inputs, filters]), window))
+                let weight = weight(inputs, area * filters, [inputs, filters]);
+                Self::Conv2d(Conv2d::new(weight, Array1::zeros(filters), window))
             }
-            (LayerKind::BatchNorm { channels }, _) => Self::BatchNorm(BatchNorm::new(channels)),
-            (LayerKind::Pooling(pooling), _) => Self::Pooling(pooling),
-            (LayerKind::Dropout(dropout), _) => Self::Dropout(dropout),
-            (LayerKind::Flatten, _) => Self::Flatten,
-            (LayerKind::Activation(activation), _) => Self::Activation(activation),
-            (LayerKind::Dense { .. } | LayerKind::Conv2d { .. }, _) => {
-                unreachable!("a layer's kind matches its spec")
-            }
+            LayerKind::BatchNorm { channels } => Self::BatchNorm(BatchNorm::new(channels)),
+            LayerKind::Pooling(pooling) => Self::Pooling(pooling),
+            LayerKind::Dropout(dropout) => Self::Dropout(dropout),
+            LayerKind::Flatten => Self::Flatten,
+            LayerKind::Activation(activation) => Self::Activation(activation),
         })
     }
 
@@ -110,7 +107,8 @@ impl<T: Float> Layer<T> {
         let parameters = self.parameters();
         let buffers = match self {
             Self::BatchNorm(norm) => [Some(values(&norm.running_mean)), Some(values(&norm.running_var))],
-            _ => [None, None],
+            Self::Dense(_) | Self::Conv2d(_) | Self::Pooling(_) => [None, None],
+            Self::Dropout(_) | Self::Flatten | Self::Activation(_) => [None, None],
         };
         let [mean, variance] = buffers;
         [
@@ -130,10 +128,10 @@ impl<T: Float> Layer<T> {
                 Some(values_mut(running_mean)),
                 Some(values_mut(running_var)),
             ],
-            layer => match layer.parameters_mut() {
-                Some((weight, bias)) => [Some(values_mut(weight)), Some(values_mut(bias)), None, None],
-                None => [None, None, None, None],
-            },
+            Self::Dense(Dense { weight, bias }) | Self::Conv2d(Conv2d { weight, bias, .. }) => {
+                [Some(values_mut(weight)), Some(values_mut(bias)), None, None]
+            }
+            Self::Pooling(_) | Self::Dropout(_) | Self::Flatten | Self::Activation(_) => [const { None }; 4],
         }
     }
 
@@ -154,9 +152,7 @@ impl<T: Float> Layer<T> {
                 Layer::Dense(Dense { weight: weight.mapv(number), bias: bias.mapv(number) })
             }
             Self::Conv2d(conv) => {
-                let mut converted = Conv2d::new(conv.weight.mapv(number), conv.window());
-                converted.bias = conv.bias.mapv(number);
-                Layer::Conv2d(converted)
+                Layer::Conv2d(Conv2d::new(conv.weight.mapv(number), conv.bias.mapv(number), conv.window()))
             }
             Self::BatchNorm(BatchNorm { weight, bias, running_mean, running_var }) => {
                 Layer::BatchNorm(BatchNorm {
@@ -174,100 +170,101 @@ impl<T: Float> Layer<T> {
     }
 }
 
-/// The forward and backward pass of a single layer at inference, for any number of rows. The formulas are in the file
-/// of each layer.
+/// The training step to which the rows of a pass belong.
+#[derive(Clone, Copy)]
+pub(super) struct TrainingRows<'a> {
+    /// The index of each row's example.
+    pub examples: &'a [u32],
+    pub draw: Draw,
+    /// Index of the layer in its network.
+    pub layer: usize,
+}
+
+/// The forward and backward pass of a single layer, for any number of rows. The formulas are in the file of each layer.
+/// With [`TrainingRows`], `batch_norm` uses the moments of these rows, and `dropout` draws its masks. Otherwise they
+/// are in inference mode.
 impl<T: Float> Layer<T> {
+    /// Packs the weight, and its transpose if `dx` is needed.
+    pub(super) fn packed(&self, has_dx: bool) -> Packed<T> {
+        match self {
+            Self::Dense(dense) => Packed::Dense(PackedDense::of(dense, has_dx)),
+            Self::Conv2d(conv) => Packed::Conv2d(PackedConv2d::of(conv, has_dx)),
+            Self::BatchNorm(_) | Self::Pooling(_) | Self::Dropout(_) => Packed::None,
+            Self::Flatten | Self::Activation(_) => Packed::None,
+        }
+    }
+
     /// `y = f(x)`, with x (rows, inputs) and y (rows, outputs).
     pub(super) fn forward(
         &self,
         packed: &Packed<T>,
+        training: Option<TrainingRows>,
         x: ArrayView2<T>,
         mut y: ArrayViewMut2<T>,
-        scratch: Option<&mut ConvScratch<T>>,
     ) {
-        match (self, packed, scratch) {
-            (Self::Dense(dense), Packed::Dense(PackedDense { weight, .. }), _) => dense.forward(x, weight, y),
-            (Self::Conv2d(conv), Packed::Conv2d(PackedConv2d { weight, .. }), Some(scratch)) => {
-                for row in 0..x.nrows() {
-                    let (x, y) = (image(&x, row), image_mut(&mut y, row));
-                    vectorized!(conv.forward(x, weight, scratch, y));
-                }
+        match (self, training) {
+            (Self::Dense(dense), _) => dense.forward_into(x, &packed.dense(dense, false).weight, y),
+            (Self::Conv2d(conv), _) => conv.forward_into(x, &packed.conv2d(conv, false), y),
+            (Self::BatchNorm(norm), None) => norm.forward_into(all(&x), all_mut(&mut y)),
+            (Self::BatchNorm(norm), Some(_)) => y.assign(&norm.forward_training(x)),
+            (Self::Pooling(pooling), _) => pooling.forward_into(x, y),
+            (Self::Dropout(_), None) | (Self::Flatten, _) => y.assign(&x),
+            (Self::Dropout(dropout), Some(TrainingRows { examples, draw, layer })) => {
+                dropout.multiply(draw, layer, examples, x, y);
             }
-            (Self::BatchNorm(norm), ..) => norm.forward_inference(all(&x), all_mut(&mut y)),
-            (Self::Pooling(pooling), ..) => pooling.forward_rows(x, y),
-            (Self::Dropout(_) | Self::Flatten, ..) => y.assign(&x),
-            (Self::Activation(activation), ..) => {
+            (Self::Activation(activation), _) => {
                 let (x, y) = (all(&x), all_mut(&mut y));
                 vectorized!(activation.forward(x, y));
             }
-            (Self::Dense(_) | Self::Conv2d(_), ..) => unreachable!("{PACKED}: {}", self.name()),
         }
     }
 
-    /// The scratch buffers of a convolution. `None` for any other layer.
-    pub(super) fn conv_scratch(&self) -> Option<ConvScratch<T>> {
-        match self {
-            Self::Conv2d(conv) => Some(ConvScratch::new(conv.window(), conv.filters())),
-            _ => None,
-        }
-    }
-
-    /// `dx = dy · ∂y/∂x`, with x and dx (rows, inputs), y and dy (rows, outputs). `batch_norm` and `dropout`
-    /// are in inference mode.
+    /// `dx = dy · ∂y/∂x`, with x and dx (rows, inputs), y and dy (rows, outputs).
     pub(super) fn backward_input(
         &self,
         packed: &Packed<T>,
+        training: Option<TrainingRows>,
         [x, y, dy]: [ArrayView2<T>; 3],
         mut dx: ArrayViewMut2<T>,
-        scratch: Option<&mut ConvScratch<T>>,
     ) {
-        match (self, packed, scratch) {
-            (Self::Dense(_), Packed::Dense(PackedDense { transposed: Some(transposed), .. }), _) => {
-                Dense::backward_input(dy, transposed, dx);
+        match (self, training) {
+            (Self::Dense(dense), _) => Dense::backward_input(dy, packed.dense(dense, true).transposed(), dx),
+            (Self::Conv2d(conv), _) => conv.backward_input_into(dy, &packed.conv2d(conv, true), dx),
+            (Self::BatchNorm(norm), None) => norm.backward_input(all(&dy), all_mut(&mut dx)),
+            (Self::BatchNorm(norm), Some(_)) => dx.assign(&norm.backward_training(x, dy).0),
+            (Self::Pooling(pooling), _) => pooling.backward_into([x, y, dy], dx),
+            (Self::Dropout(_), None) | (Self::Flatten, _) => dx.assign(&dy),
+            (Self::Dropout(dropout), Some(TrainingRows { examples, draw, layer })) => {
+                dropout.multiply(draw, layer, examples, dy, dx);
             }
-            (
-                Self::Conv2d(conv),
-                Packed::Conv2d(PackedConv2d { transposed: Some(transposed), .. }),
-                Some(scratch),
-            ) => {
-                for row in 0..dy.nrows() {
-                    conv.backward_input(image(&dy, row), transposed, scratch, image_mut(&mut dx, row));
-                }
-            }
-            (Self::BatchNorm(norm), ..) => norm.backward_input_inference(all(&dy), all_mut(&mut dx)),
-            (Self::Pooling(pooling), ..) => pooling.backward_rows([x, y, dy], dx),
-            (Self::Dropout(_) | Self::Flatten, ..) => dx.assign(&dy),
-            (Self::Activation(activation), ..) => {
+            (Self::Activation(activation), _) => {
                 let (x, y, dy, dx) = (all(&x), all(&y), all(&dy), all_mut(&mut dx));
                 vectorized!(activation.backward(x, y, dy, dx));
             }
-            (Self::Dense(_) | Self::Conv2d(_), ..) => unreachable!("{PACKED}: {}", self.name()),
         }
     }
 
     /// Adds `dW` and `db` to `gradient` if the layer has parameters, with x (rows, inputs) and dy (rows, outputs).
-    /// `batch_norm` is in inference mode.
     pub(super) fn backward_parameters(
         &self,
+        training: Option<TrainingRows>,
         x: ArrayView2<T>,
         dy: ArrayView2<T>,
         gradient: &mut Gradient<T>,
     ) {
-        match self {
-            Self::Dense(_) => Dense::backward_parameters(x, dy, gradient),
-            Self::Conv2d(conv) => {
-                let mut scratch = ConvScratch::new(conv.window(), conv.filters());
-                for row in 0..x.nrows() {
-                    conv.backward_parameters(image(&x, row), image(&dy, row), &mut scratch, gradient);
-                }
+        match (self, training) {
+            (Self::Dense(_), _) => Dense::backward_parameters(x, dy, gradient),
+            (Self::Conv2d(conv), _) => conv.add_gradient(x, dy, gradient),
+            (Self::BatchNorm(norm), None) => norm.backward_parameters(x, dy, gradient),
+            (Self::BatchNorm(norm), Some(_)) => {
+                let (_, dweight, dbias) = norm.backward_training(x, dy);
+                gradient.weight += &dweight;
+                gradient.bias += &dbias;
             }
-            Self::BatchNorm(norm) => norm.backward_parameters_inference(x, dy, gradient),
-            Self::Pooling(_) | Self::Dropout(_) | Self::Flatten | Self::Activation(_) => {}
+            (Self::Pooling(_) | Self::Dropout(_) | Self::Flatten | Self::Activation(_), _) => {}
         }
     }
 }
-
-const PACKED: &str = "missing packed weight or scratch buffers";
 
 const ROW_ORDER: &str = "parameters and gradients are in row-major order";
 

@@ -123,6 +123,18 @@ impl LayerSpec {
         })
     }
 
+    /// The initialisation of the weight. It is of no effect for a layer that draws none.
+    pub(in crate::nn) fn init(self) -> Init {
+        match self {
+            Self::Dense { init, .. } | Self::Conv2d { init, .. } => init,
+            Self::MaxPool2d { .. } | Self::AvgPool2d { .. } | Self::BatchNorm | Self::Dropout { .. } => {
+                Init::He
+            }
+            Self::Flatten => Init::He,
+            Self::Relu | Self::LeakyRelu | Self::Gelu | Self::Sigmoid | Self::Tanh => Init::He,
+        }
+    }
+
     /// The name of the layer type in a request.
     pub fn name(self) -> &'static str {
         match self {

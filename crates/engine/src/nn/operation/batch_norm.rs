@@ -1,18 +1,18 @@
 use ndarray::{ArrayView2, ArrayViewMut2};
 
 use super::conv_pool::routed;
+use super::moments::{self, Moments, NormSums, affine};
 use super::relu::Relu;
 use super::{GradientSum, batch_norm, relu};
-use crate::nn::batch_norm::{Moments, NormSums, affine};
-use crate::nn::group::{Pass, Room, Rows, Values};
+use crate::nn::group::{BufferSize, Pass, Rows, Values};
 use crate::nn::kernel::{
     Instructions, Parts, Squares, affine_relu_pool, routed_backward, routed_sums, vectorized,
 };
 use crate::nn::layer::values;
-use crate::nn::plan::{Op, OpKind, Plan};
+use crate::nn::plan::{OpKind, Plan, PlanOp};
 use crate::nn::rows::{all, all_mut, image, image_mut};
 use crate::nn::shape::Window;
-use crate::nn::{BatchNorm, Float, Layer, Network, Shape};
+use crate::nn::{Float, Layer, Network, Shape};
 
 /// A `batch_norm`, alone or fused with the relu, or the relu and max-pool, after it.
 ///
@@ -33,7 +33,7 @@ struct BatchStatistics<T> {
     scale: Vec<T>,
     shift: Vec<T>,
     mean: Vec<T>,
-    /// Coefficients of the backward pass, see [`BatchNorm::slopes`].
+    /// Coefficients of the backward pass, see [`BatchNorm::slopes`](crate::nn::BatchNorm::slopes).
     slopes: [Vec<T>; 3],
 }
 
@@ -54,24 +54,24 @@ struct Fused<T> {
     squares: Squares,
 }
 
-fn route_room(plan: &Plan, op: &Op) -> Room {
+fn route_size(plan: &Plan, op: &PlanOp) -> BufferSize {
     match op.kind {
-        OpKind::NormRelu(_) => plan.room(op.output.len(), true),
-        _ => Room::NONE,
+        OpKind::NormRelu(_) => plan.buffer_size(op.output.len(), true),
+        _ => BufferSize::NONE,
     }
 }
 
-pub(super) fn numbers_of(plan: &Plan, op: &Op) -> f64 {
+pub(super) fn numbers_of(plan: &Plan, op: &PlanOp) -> f64 {
     match op.kind {
         OpKind::NormRelu(_) => {
-            plan.groups as f64 * route_room(plan, op).numbers() + relu::numbers_of(plan, op.output)
+            plan.groups as f64 * route_size(plan, op).numbers() + relu::numbers_of(plan, op.output)
         }
         _ => 0.0,
     }
 }
 
 impl<T: Float> NormOperation<T> {
-    pub fn new(plan: &Plan, op: &Op) -> Self {
+    pub fn new(plan: &Plan, op: &PlanOp) -> Self {
         let (layer, channels) = (op.layers.start, op.input.channels);
         let moments = || Moments::zeros(channels);
         let zeros = || vec![T::zero(); channels];
@@ -86,7 +86,7 @@ impl<T: Float> NormOperation<T> {
             moments: moments(),
             chunk: moments(),
             sums: NormSums::zeros(channels),
-            route: Values::zeros(route_room(plan, op)),
+            route: Values::zeros(route_size(plan, op)),
         };
         let batch = BatchStatistics {
             moments: moments(),
@@ -186,7 +186,7 @@ impl<T: Float> NormOperation<T> {
         let slopes = self.batch.slopes.each_ref().map(Vec::as_slice);
         let Some(Fused { squares, .. }) = &self.fused else {
             let (x, dy, dx) = (all(&x), all(&dy), all_mut(&mut dx));
-            vectorized!(BatchNorm::backward(slopes, x, dy, dx));
+            vectorized!(moments::backward(slopes, x, dy, dx));
             return;
         };
         let part = self.parts.take(rows.group);

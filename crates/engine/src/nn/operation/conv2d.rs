@@ -5,7 +5,7 @@ use crate::nn::conv2d::{ConvScratch, numbers_of_scratch};
 use crate::nn::group::Rows;
 use crate::nn::kernel::{Parts, vectorized};
 use crate::nn::packed::{PackedConv2d, numbers_of_conv2d};
-use crate::nn::plan::{Op, Plan};
+use crate::nn::plan::{Plan, PlanOp};
 use crate::nn::rows::{image, image_mut};
 use crate::nn::shape::Window;
 use crate::nn::{Float, Gradient, Network};
@@ -20,18 +20,18 @@ pub(in crate::nn) struct ConvOperation<T> {
 }
 
 /// The shape of the weight: (elements of a window, filters).
-fn weight_dim(op: &Op, window: Window) -> (usize, usize) {
+fn weight_dim(op: &PlanOp, window: Window) -> (usize, usize) {
     (window.kernel * window.kernel * window.input.channels, op.output.channels)
 }
 
-pub(super) fn numbers_of(plan: &Plan, op: &Op, window: Window) -> f64 {
+pub(super) fn numbers_of(plan: &Plan, op: &PlanOp, window: Window) -> f64 {
     let (inputs, filters) = weight_dim(op, window);
     let of_group = numbers_of_scratch(window, filters) + (inputs + 1) as f64 * filters as f64;
     numbers_of_conv2d(window, filters, op.has_dx) + plan.groups as f64 * of_group
 }
 
 impl<T: Float> ConvOperation<T> {
-    pub fn new(plan: &Plan, op: &Op, window: Window) -> Self {
+    pub fn new(plan: &Plan, op: &PlanOp, window: Window) -> Self {
         let (layer, filters) = (op.layers.start, op.output.channels);
         Self {
             layer,
@@ -58,7 +58,7 @@ impl<T: Float> ConvOperation<T> {
         let scratch = &mut *self.scratches.take(rows.group);
         for row in 0..x.nrows() {
             let (x, y) = (image(&x, row), image_mut(&mut y, row));
-            vectorized!(conv.forward(x, &self.packed.weight, scratch, y));
+            vectorized!(conv.forward_image(x, &self.packed.weight, scratch, y));
         }
     }
 
@@ -76,8 +76,7 @@ impl<T: Float> ConvOperation<T> {
             vectorized!(conv.backward_parameters(image(&x, row), image(&dy, row), scratch, gradient));
         }
         if let Some(mut dx) = dx {
-            let transposed =
-                self.packed.transposed.as_ref().expect("the transposes are packed if dx is needed");
+            let transposed = self.packed.transposed();
             for row in 0..dy.nrows() {
                 conv.backward_input(image(&dy, row), transposed, scratch, image_mut(&mut dx, row));
             }

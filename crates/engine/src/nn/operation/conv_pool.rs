@@ -2,13 +2,13 @@ use ndarray::{ArrayView2, ArrayViewMut2};
 
 use super::relu::{self, Relu};
 use super::{GradientSum, conv2d};
-use crate::nn::group::{Pass, Room, Rows, Values};
+use crate::nn::group::{BufferSize, Pass, Rows, Values};
 use crate::nn::kernel::{
     Aligned, AliveLists, POOL, Panels, Parts, PooledWindows, Routed, add_input_gradient, collect_alive,
     conv_relu_pool,
 };
 use crate::nn::layer::values;
-use crate::nn::packed::PanelsRoom;
+use crate::nn::packed::PanelsSize;
 use crate::nn::plan::Plan;
 use crate::nn::rows::{all, all_mut};
 use crate::nn::shape::Window;
@@ -43,8 +43,8 @@ pub(in crate::nn) struct PoolPart<T> {
 }
 
 /// The sizes of the buffers.
-struct PoolRoom {
-    weight: PanelsRoom,
+struct PoolSizes {
+    weight: PanelsSize,
     /// Elements of all filters. Each row of a window is padded to whole registers.
     filters: usize,
     x: usize,
@@ -52,28 +52,28 @@ struct PoolRoom {
     /// Largest number of nonzero gradients of a filter.
     alive: usize,
     dbias: usize,
-    route: Room,
+    route: BufferSize,
 }
 
-impl PoolRoom {
+impl PoolSizes {
     fn of(plan: &Plan, number: usize, windows: &PooledWindows) -> Self {
         let op = &plan.ops[number];
         let filters = op.output.channels;
         Self {
-            weight: PanelsRoom(windows.kernel * windows.span, filters),
+            weight: PanelsSize(windows.kernel * windows.span, filters),
             filters: filters * windows.padded_filter(),
-            x: plan.chunk_rows * windows.room(),
-            dx: windows.room(),
+            x: plan.chunk_rows * windows.padded_length(),
+            dx: windows.padded_length(),
             alive: plan.chunk_rows * windows.squares.len(),
             dbias: filters,
-            route: plan.room(op.output.len(), plan.is_kept(number + 1)),
+            route: plan.buffer_size(op.output.len(), plan.is_kept(number + 1)),
         }
     }
 }
 
 pub(super) fn numbers_of(plan: &Plan, number: usize, window: Window) -> f64 {
-    let PoolRoom { weight, filters, x, dx, alive, dbias, route } =
-        PoolRoom::of(plan, number, &pooled_windows(window));
+    let PoolSizes { weight, filters, x, dx, alive, dbias, route } =
+        PoolSizes::of(plan, number, &pooled_windows(window));
     let op = &plan.ops[number];
     let by_filter = if op.has_dx { filters } else { 0 };
     let part =
@@ -84,19 +84,19 @@ pub(super) fn numbers_of(plan: &Plan, number: usize, window: Window) -> f64 {
 impl<T: Float> ConvPool<T> {
     pub fn new(plan: &Plan, number: usize, window: Window) -> Self {
         let (op, windows) = (&plan.ops[number], pooled_windows(window));
-        let room = PoolRoom::of(plan, number, &windows);
+        let sizes = PoolSizes::of(plan, number, &windows);
         let part = || PoolPart {
-            x: Aligned::zeros(room.x),
-            dx: Aligned::zeros(room.dx),
-            lists: AliveLists::with_capacity(room.dbias, room.alive),
-            dweight: Aligned::zeros(room.filters),
-            dbias: Aligned::zeros(room.dbias),
-            route: Values::zeros(room.route),
+            x: Aligned::zeros(sizes.x),
+            dx: Aligned::zeros(sizes.dx),
+            lists: AliveLists::with_capacity(sizes.dbias, sizes.alive),
+            dweight: Aligned::zeros(sizes.filters),
+            dbias: Aligned::zeros(sizes.dbias),
+            route: Values::zeros(sizes.route),
         };
         Self {
             layer: op.layers.start,
-            weight: room.weight.zeros(),
-            by_filter: op.has_dx.then(|| Aligned::zeros(room.filters)),
+            weight: sizes.weight.zeros(),
+            by_filter: op.has_dx.then(|| Aligned::zeros(sizes.filters)),
             relu: Relu::new(plan, op.layers.start + 1, op.output),
             parts: Parts::new(plan.groups, part),
             windows,
@@ -145,7 +145,7 @@ impl<T: Float> ConvPool<T> {
         let (y, route) = (all_mut(&mut y), all_mut(&mut route));
         let images = y.chunks_exact_mut(outputs).zip(route.chunks_exact_mut(outputs));
         for (x, (y, route)) in all(&x).chunks_exact(conv.input().len()).zip(images) {
-            let padded = &mut padded[..windows.room()];
+            let padded = &mut padded[..windows.padded_length()];
             conv.write_padded(x, padded);
             let bias = values(&conv.bias);
             conv_relu_pool(conv.instructions(), windows, padded, weight.right(), bias, y, route);
@@ -170,8 +170,8 @@ impl<T: Float> ConvPool<T> {
         lists.clear();
         let images = all(&x).chunks_exact(conv.input().len()).zip(gradients()).enumerate();
         for (image, (x, gradient)) in images {
-            let start = image * windows.room();
-            conv.write_padded(x, &mut padded[start..start + windows.room()]);
+            let start = image * windows.padded_length();
+            conv.write_padded(x, &mut padded[start..start + windows.padded_length()]);
             collect_alive(conv.instructions(), windows, gradient, start, lists, dbias);
         }
         lists.add_outer(conv.instructions(), windows, padded, dweight);

@@ -2,8 +2,8 @@ use ndarray::{ArrayView2, ArrayViewMut2};
 
 use super::{GradientSum, dense};
 use crate::nn::kernel::{Panels, Parts, vectorized};
-use crate::nn::packed::{PackedDense, PanelsRoom, numbers_of_dense};
-use crate::nn::plan::{Op, Plan};
+use crate::nn::packed::{PackedDense, PanelsSize, numbers_of_dense};
+use crate::nn::plan::{Plan, PlanOp};
 use crate::nn::{Dense, Float, Network};
 
 /// A `dense` layer. Its gradient `dW = xᵀ dy` is computed in parts of W. Each part is one product over all rows of a
@@ -15,21 +15,21 @@ pub(in crate::nn) struct DenseOperation<T> {
     dys: Parts<Panels<T>>,
 }
 
-fn dy_room(plan: &Plan, op: &Op) -> PanelsRoom {
-    PanelsRoom(plan.rows, op.output.len())
+fn dy_size(plan: &Plan, op: &PlanOp) -> PanelsSize {
+    PanelsSize(plan.rows, op.output.len())
 }
 
-pub(super) fn numbers_of(plan: &Plan, op: &Op) -> f64 {
+pub(super) fn numbers_of(plan: &Plan, op: &PlanOp) -> f64 {
     let packed = numbers_of_dense(op.input.len(), op.output.len(), op.has_dx);
-    packed + plan.groups as f64 * dy_room(plan, op).numbers()
+    packed + plan.groups as f64 * dy_size(plan, op).numbers()
 }
 
 impl<T: Float> DenseOperation<T> {
-    pub fn new(plan: &Plan, op: &Op) -> Self {
+    pub fn new(plan: &Plan, op: &PlanOp) -> Self {
         Self {
             layer: op.layers.start,
             packed: PackedDense::new(op.input.len(), op.output.len(), op.has_dx),
-            dys: Parts::new(plan.groups, || dy_room(plan, op).zeros()),
+            dys: Parts::new(plan.groups, || dy_size(plan, op).zeros()),
         }
     }
 
@@ -42,12 +42,11 @@ impl<T: Float> DenseOperation<T> {
     }
 
     pub fn forward(&self, network: &Network<T>, x: ArrayView2<T>, y: ArrayViewMut2<T>) {
-        dense(network, self.layer).forward(x, &self.packed.weight, y);
+        dense(network, self.layer).forward_into(x, &self.packed.weight, y);
     }
 
     pub fn backward(&self, dy: ArrayView2<T>, dx: ArrayViewMut2<T>) {
-        let transposed = self.packed.transposed.as_ref().expect("Wᵀ is packed if dx is needed");
-        Dense::backward_input(dy, transposed, dx);
+        Dense::backward_input(dy, self.packed.transposed(), dx);
     }
 
     /// Packs dy of all rows of a group.

@@ -1,6 +1,6 @@
 use ndarray::{ArrayView2, ArrayViewMut2, Zip};
 
-use crate::nn::group::{Pass, Room, Rows, Values};
+use crate::nn::group::{BufferSize, Pass, Rows, Values};
 use crate::nn::kernel::Parts;
 use crate::nn::plan::Plan;
 use crate::nn::{Dropout, Float};
@@ -13,17 +13,17 @@ pub(in crate::nn) struct DropoutOperation<T> {
     masks: Parts<Values<T>>,
 }
 
-fn mask_room(plan: &Plan, number: usize) -> Room {
-    plan.room(plan.ops[number].input.len(), plan.is_kept(number))
+fn mask_size(plan: &Plan, number: usize) -> BufferSize {
+    plan.buffer_size(plan.ops[number].input.len(), plan.is_kept(number))
 }
 
 pub(super) fn numbers_of(plan: &Plan, number: usize) -> f64 {
-    plan.groups as f64 * mask_room(plan, number).numbers()
+    plan.groups as f64 * mask_size(plan, number).numbers()
 }
 
 impl<T: Float> DropoutOperation<T> {
     pub fn new(plan: &Plan, number: usize, dropout: Dropout) -> Self {
-        let masks = Parts::new(plan.groups, || Values::zeros(mask_room(plan, number)));
+        let masks = Parts::new(plan.groups, || Values::zeros(mask_size(plan, number)));
         Self { layer: plan.ops[number].layers.start, dropout, masks }
     }
 

@@ -1,7 +1,7 @@
 use super::Operation;
 use super::conv_pool::PoolPart;
+use super::moments::NormSums;
 use super::sparse_dense::SparseDense;
-use crate::nn::batch_norm::NormSums;
 use crate::nn::group::Group;
 use crate::nn::kernel::{AllParts, Panels, PooledWindows, Start, matmul, vectorized};
 use crate::nn::layer::values;
@@ -88,10 +88,13 @@ fn add_up<'a, T: Float>(sum: &mut [T], parts: impl Iterator<Item = &'a [T]>) {
     });
 }
 
-/// The sparse first layer, if there is one, and all operations with parameters, in order.
+/// The sparse first layer, if there is one, and all `count` operations with parameters, in order.
 pub(in crate::nn) fn trained<T: Float>(
     operations: &mut [Operation<T>],
+    count: usize,
 ) -> (Option<&mut SparseDense<T>>, impl Iterator<Item = Trained<'_, T>> + Send) {
+    let with_parameters = operations.iter().filter(|operation| operation.has_parameters()).count();
+    debug_assert_eq!(with_parameters, count, "an operation for each layer with parameters");
     let (sparse, others) = match operations {
         [Operation::SparseDense(sparse), others @ ..] => (Some(sparse), others),
         others => (None, others),

@@ -2,7 +2,8 @@
 //!
 //! An operation holds its packed weight and, in [`Parts`], its buffers for each group of rows. The groups hold its
 //! input and output. Its file contains the forward pass, the backward pass and the terms of the gradient. The sizes of
-//! its buffers are defined in one place, which both the constructor and `numbers_of` use.
+//! its buffers are defined in one place, which both the constructor and `numbers_of` use. The few numbers that a
+//! `batch_norm` keeps for each channel are not counted.
 //!
 //! [`Parts`]: super::kernel::Parts
 
@@ -12,6 +13,7 @@ mod conv_pool;
 mod dense;
 mod dropout;
 mod gradients;
+mod moments;
 mod relu;
 mod single;
 mod sparse_dense;
@@ -131,7 +133,7 @@ impl<T: Float> Operation<T> {
             Self::BatchNorm(norm) => norm.forward(pass, rows, x, y),
             Self::Dropout(dropout) => dropout.forward(pass, rows, x, y),
             Self::Relu(relu) => relu.forward(pass, rows, x, y),
-            Self::Single(single) => single.forward(pass.network, x, y),
+            Self::Single(single) => single.forward(pass, rows, x, y),
         }
     }
 
@@ -147,7 +149,7 @@ impl<T: Float> Operation<T> {
         match (self, dx) {
             (Self::Conv2d(conv), dx) => conv.backward(pass.network, rows, [x, dy], dx),
             (Self::ConvPool(conv_pool), dx) => conv_pool.backward(pass.network, rows, [x, y, dy], dx),
-            (Self::Single(single), dx) => single.backward(pass.network, rows, [x, y, dy], dx),
+            (Self::Single(single), dx) => single.backward(pass, rows, [x, y, dy], dx),
             (
                 Self::Dense(_) | Self::SparseDense(_) | Self::BatchNorm(_) | Self::Dropout(_) | Self::Relu(_),
                 None,
@@ -179,22 +181,26 @@ impl<T: Float> Operation<T> {
         }
     }
 
-    /// The `batch_norm` that the operation begins with.
-    ///
-    /// # Panics
-    /// If it begins with another layer.
-    pub fn norm(&self) -> &NormOperation<T> {
-        let Self::BatchNorm(norm) = self else { panic!("{NORM}") };
-        norm
+    /// Whether the operation has parameters. See [`Self::trained`].
+    pub fn has_parameters(&self) -> bool {
+        match self {
+            Self::Dense(_) | Self::SparseDense(_) | Self::Conv2d(_) | Self::ConvPool(_) => true,
+            Self::BatchNorm(_) => true,
+            Self::Single(single) => single.has_parameters(),
+            Self::Dropout(_) | Self::Relu(_) => false,
+        }
     }
 
-    /// Mutable [`Self::norm`].
-    ///
-    /// # Panics
-    /// As for [`Self::norm`].
-    pub fn norm_mut(&mut self) -> &mut NormOperation<T> {
-        let Self::BatchNorm(norm) = self else { panic!("{NORM}") };
-        norm
+    /// Ends the backward pass of a group, after all of its rows. dy has shape (rows, outputs).
+    pub fn end_backward<'a>(&self, group: usize, dy: impl FnOnce() -> ArrayView2<'a, T>)
+    where
+        T: 'a,
+    {
+        match self {
+            Self::Dense(dense) => dense.keep_dy(group, dy()),
+            Self::SparseDense(_) | Self::Conv2d(_) | Self::ConvPool(_) | Self::BatchNorm(_) => {}
+            Self::Dropout(_) | Self::Relu(_) | Self::Single(_) => {}
+        }
     }
 
     /// The relu that the operation is or contains.
@@ -203,7 +209,8 @@ impl<T: Float> Operation<T> {
             Self::ConvPool(conv_pool) => Some(conv_pool.relu()),
             Self::BatchNorm(norm) => norm.relu(),
             Self::Relu(relu) => Some(relu),
-            _ => None,
+            Self::Dense(_) | Self::SparseDense(_) | Self::Conv2d(_) => None,
+            Self::Dropout(_) | Self::Single(_) => None,
         }
     }
 
@@ -213,12 +220,60 @@ impl<T: Float> Operation<T> {
             Self::ConvPool(conv_pool) => conv_pool.relu_mut().forget_units(),
             Self::BatchNorm(norm) => norm.forget_units(),
             Self::Relu(relu) => relu.forget_units(),
-            _ => {}
+            Self::Dense(_) | Self::SparseDense(_) | Self::Conv2d(_) => {}
+            Self::Dropout(_) | Self::Single(_) => {}
         }
     }
 }
 
-const NORM: &str = "the operation must begin with a batch_norm";
+/// What an operation does with the whole batch, where the groups synchronise. Only `batch_norm` does anything there.
+impl<T: Float> Operation<T> {
+    fn norm(&self) -> Option<&NormOperation<T>> {
+        match self {
+            Self::BatchNorm(norm) => Some(norm),
+            Self::Dense(_) | Self::SparseDense(_) | Self::Conv2d(_) | Self::ConvPool(_) => None,
+            Self::Dropout(_) | Self::Relu(_) | Self::Single(_) => None,
+        }
+    }
+
+    fn norm_mut(&mut self) -> Option<&mut NormOperation<T>> {
+        match self {
+            Self::BatchNorm(norm) => Some(norm),
+            Self::Dense(_) | Self::SparseDense(_) | Self::Conv2d(_) | Self::ConvPool(_) => None,
+            Self::Dropout(_) | Self::Relu(_) | Self::Single(_) => None,
+        }
+    }
+
+    /// See [`NormOperation::measure`].
+    pub fn measure(&self, rows: Rows, x: ArrayView2<T>) {
+        self.norm().into_iter().for_each(|norm| norm.measure(rows, x));
+    }
+
+    /// See [`NormOperation::settle`].
+    pub fn settle(&mut self, network: &Network<T>) {
+        self.norm_mut().into_iter().for_each(|norm| norm.settle(network));
+    }
+
+    /// See [`NormOperation::settle_running`].
+    pub fn settle_running(&mut self, network: &Network<T>) {
+        self.norm_mut().into_iter().for_each(|norm| norm.settle_running(network));
+    }
+
+    /// See [`NormOperation::measure_gradient`].
+    pub fn measure_gradient(&self, rows: Rows, values: [ArrayView2<T>; 3]) {
+        self.norm().into_iter().for_each(|norm| norm.measure_gradient(rows, values));
+    }
+
+    /// See [`NormOperation::settle_gradient`].
+    pub fn settle_gradient(&mut self, network: &Network<T>) {
+        self.norm_mut().into_iter().for_each(|norm| norm.settle_gradient(network));
+    }
+
+    /// See [`NormOperation::track`].
+    pub fn track(&self, network: &mut Network<T>) {
+        self.norm().into_iter().for_each(|norm| norm.track(network));
+    }
+}
 
 /// The dense layer at `index` of the network that the workspace was created for.
 ///

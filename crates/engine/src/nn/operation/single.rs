@@ -1,13 +1,15 @@
 use ndarray::{ArrayView2, ArrayViewMut2};
 
 use super::GradientSum;
-use crate::nn::group::Rows;
+use crate::nn::group::{Pass, Rows};
 use crate::nn::kernel::Parts;
+use crate::nn::layer::TrainingRows;
 use crate::nn::packed::Packed;
-use crate::nn::plan::{Op, Plan};
+use crate::nn::plan::{Plan, PlanOp};
 use crate::nn::{Float, Gradient, Layer, LayerKind, Network};
 
-/// A layer without an operation of its own. It uses the passes of [`Layer`].
+/// A layer without an operation of its own. It uses the passes of [`Layer`]. A layer with statistics of the whole batch
+/// needs its own operation, because the passes of a group see only some of its rows.
 pub(in crate::nn) struct SingleLayer<T> {
     layer: usize,
     /// The gradient of each group, summed over its rows so far. `None` without parameters.
@@ -20,7 +22,7 @@ pub(super) fn numbers_of(plan: &Plan, kind: LayerKind) -> f64 {
 }
 
 impl<T: Float> SingleLayer<T> {
-    pub fn new(plan: &Plan, op: &Op, kind: LayerKind) -> Self {
+    pub fn new(plan: &Plan, op: &PlanOp, kind: LayerKind) -> Self {
         let layer = op.layers.start;
         let gradients = |dim| Parts::new(plan.groups, || Gradient::of_shape(layer, dim));
         Self { layer, gradients: kind.weight_dim().map(gradients) }
@@ -34,23 +36,34 @@ impl<T: Float> SingleLayer<T> {
         self.gradients.iter_mut().flat_map(Parts::iter_mut).for_each(Gradient::clear);
     }
 
-    pub fn forward(&self, network: &Network<T>, x: ArrayView2<T>, y: ArrayViewMut2<T>) {
-        self.layer(network).forward(&Packed::None, x, y, None);
+    fn training<'a>(&self, pass: &Pass<T>, rows: Rows<'a>) -> Option<TrainingRows<'a>> {
+        let Rows { examples, .. } = rows;
+        let rows = TrainingRows { examples, draw: pass.batch.draw, layer: self.layer };
+        pass.is_training.then_some(rows)
+    }
+
+    pub fn forward(&self, pass: &Pass<T>, rows: Rows, x: ArrayView2<T>, y: ArrayViewMut2<T>) {
+        self.layer(pass.network).forward(&Packed::None, self.training(pass, rows), x, y);
     }
 
     pub fn backward(
         &self,
-        network: &Network<T>,
+        pass: &Pass<T>,
         rows: Rows,
         [x, y, dy]: [ArrayView2<T>; 3],
         dx: Option<ArrayViewMut2<T>>,
     ) {
+        let (layer, training) = (self.layer(pass.network), self.training(pass, rows));
         if let Some(gradients) = &self.gradients {
-            self.layer(network).backward_parameters(x, dy, &mut gradients.take(rows.group));
+            layer.backward_parameters(training, x, dy, &mut gradients.take(rows.group));
         }
         if let Some(dx) = dx {
-            self.layer(network).backward_input(&Packed::None, [x, y, dy], dx, None);
+            layer.backward_input(&Packed::None, training, [x, y, dy], dx);
         }
+    }
+
+    pub fn has_parameters(&self) -> bool {
+        self.gradients.is_some()
     }
 
     /// The terms of the gradient. `None` without parameters.

@@ -4,13 +4,13 @@ use ndarray::{ArrayView2, ArrayViewMut2, s};
 
 use super::dense;
 use crate::nn::kernel::{
-    Aligned, Instructions, PANEL, Panels, Pool, SPAN, SparseColumns, SparseRows, SparseSpan, SparseView,
-    sparse_matmul, sparse_outer,
+    Aligned, Instructions, PANEL, Panels, SPAN, SparseColumns, SparseRows, SparseSpan, SparseView,
+    ThreadPool, sparse_matmul, sparse_outer,
 };
 use crate::nn::layer::values;
 use crate::nn::optimizer::Rule;
-use crate::nn::packed::PanelsRoom;
-use crate::nn::plan::{Op, Plan};
+use crate::nn::packed::PanelsSize;
+use crate::nn::plan::{Plan, PlanOp};
 use crate::nn::rows::{matrix, matrix_mut};
 use crate::nn::{Batch, Float, Network};
 
@@ -57,24 +57,24 @@ enum StartPart<'a, T> {
 /// The sizes of the buffers of a block.
 struct BlockRoom {
     /// W, dW, and each state.
-    weight: PanelsRoom,
+    weight: PanelsSize,
     /// y and dy.
-    rows: PanelsRoom,
+    rows: PanelsSize,
     part: usize,
 }
 
 impl BlockRoom {
     /// The sizes for a block of `width` units.
-    fn of(plan: &Plan, op: &Op, width: usize) -> Self {
+    fn of(plan: &Plan, op: &PlanOp, width: usize) -> Self {
         Self {
-            weight: PanelsRoom(op.input.len(), width),
-            rows: PanelsRoom(plan.groups * plan.rows, width),
+            weight: PanelsSize(op.input.len(), width),
+            rows: PanelsSize(plan.groups * plan.rows, width),
             part: SPAN * width.next_multiple_of(PANEL),
         }
     }
 }
 
-pub(super) fn numbers_of<T: Float>(plan: &Plan, op: &Op, states: usize) -> f64 {
+pub(super) fn numbers_of<T: Float>(plan: &Plan, op: &PlanOp, states: usize) -> f64 {
     let (rows, inputs) = (plan.groups * plan.rows, op.input.len());
     let bytes = SparseRows::<T>::bytes_of(rows, inputs) + SparseColumns::bytes_of(rows, inputs);
     // A block consists of whole panels, so all blocks together are as large as one block with all units.
@@ -84,7 +84,7 @@ pub(super) fn numbers_of<T: Float>(plan: &Plan, op: &Op, states: usize) -> f64 {
 }
 
 impl<T: Float> SparseDense<T> {
-    pub fn new(plan: &Plan, op: &Op) -> Self {
+    pub fn new(plan: &Plan, op: &PlanOp) -> Self {
         let units = op.output.len();
         let block = |first: usize| {
             let BlockRoom { weight, rows, part } = BlockRoom::of(plan, op, UNITS.min(units - first));
@@ -164,7 +164,7 @@ impl<T: Float> SparseDense<T> {
     }
 
     /// Computes `y = x W + b` for all rows of `batch`. If `backward`, also prepares the gradient.
-    pub fn start(&mut self, network: &Network<T>, batch: &Batch<T>, backward: bool, pool: &Pool) {
+    pub fn start(&mut self, network: &Network<T>, batch: &Batch<T>, backward: bool, pool: &ThreadPool) {
         let bias = values(&dense(network, self.layer).bias);
         let size = batch.rows.len();
         let are_bytes = batch.rows.iter().all(|&example| batch.images.bytes(example).is_some());

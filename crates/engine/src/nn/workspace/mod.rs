@@ -7,7 +7,7 @@ use ndarray::{Array1, Array2};
 
 use super::group::Group;
 use super::operation::Operation;
-use super::{Batch, Float, Layer, Loss, Network, Optimizer, Plan, Pool};
+use super::{Batch, Float, Layer, Loss, Network, Optimizer, Plan, ThreadPool};
 
 /// The sum of the losses of a batch, and the number of correct answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -98,24 +98,12 @@ impl<T: Float> Workspace<T> {
         network: &Network<T>,
         loss: &Loss,
         batch: Batch<T>,
-        pool: &Pool,
+        pool: &ThreadPool,
     ) -> StepLoss {
         self.pack(network);
         let result = self.pass(network, loss, batch, true, pool);
         self.sum_gradients(pool);
         result
-    }
-
-    /// The loss of a batch as in a training step, without gradients.
-    pub fn training_loss(
-        &mut self,
-        network: &Network<T>,
-        loss: &Loss,
-        batch: Batch<T>,
-        pool: &Pool,
-    ) -> StepLoss {
-        self.pack(network);
-        self.pass(network, loss, batch, false, pool)
     }
 
     /// Loss and accuracy on a batch of any size, at inference. `go_on` is called before every part of the size that the
@@ -125,15 +113,11 @@ impl<T: Float> Workspace<T> {
         network: &Network<T>,
         loss: &Loss,
         batch: Batch<T>,
-        pool: &Pool,
+        pool: &ThreadPool,
         go_on: impl Fn() -> bool,
     ) -> Option<StepLoss> {
         self.pack(network);
-        for operation in &mut self.operations {
-            if let Operation::BatchNorm(norm) = operation {
-                norm.settle_running(network);
-            }
-        }
+        self.operations.iter_mut().for_each(|operation| operation.settle_running(network));
         let Plan { groups, rows, chunk_rows, .. } = self.plan;
         let mut total = StepLoss::default();
         for rows in batch.rows.chunks(groups * rows) {
@@ -164,11 +148,7 @@ impl<T: Float> Workspace<T> {
 
     /// Moves the running statistics of `network` towards the moments of the last [`Self::backpropagate`].
     pub fn track_statistics(&self, network: &mut Network<T>) {
-        for operation in &self.operations {
-            if let Operation::BatchNorm(norm) = operation {
-                norm.track(network);
-            }
-        }
+        self.operations.iter().for_each(|operation| operation.track(network));
     }
 
     /// Starts or stops recording which outputs of a relu are ever above 0.

@@ -3,7 +3,7 @@
 use super::{StepLoss, Workspace};
 use crate::nn::group::{Chunk, Group, Pass};
 use crate::nn::operation::Operation;
-use crate::nn::{Batch, Float, Loss, Network, Pool};
+use crate::nn::{Batch, Float, Loss, Network, ThreadPool};
 
 impl<T: Float> Workspace<T> {
     /// The forward pass with the weights packed last. If `backward`, also the backward pass, up to the terms of the
@@ -14,20 +14,20 @@ impl<T: Float> Workspace<T> {
         loss: &Loss,
         batch: Batch<T>,
         backward: bool,
-        pool: &Pool,
+        pool: &ThreadPool,
     ) -> StepLoss {
         self.begin(network, &batch, backward, pool);
         let last = self.plan.segments.len() - 1;
         for segment in 0..last {
             let (pass, groups) = self.pass_of(network, loss, &batch, true);
             forward_to_norm(&pass, groups, segment, pool);
-            self.operations[self.plan.segments[segment + 1].start].norm_mut().settle(network);
+            self.operations[self.plan.segments[segment + 1].start].settle(network);
         }
         let (pass, groups) = self.pass_of(network, loss, &batch, true);
         last_segment(&pass, groups, backward, pool);
         if backward {
             for segment in (0..last).rev() {
-                self.operations[self.plan.segments[segment + 1].start].norm_mut().settle_gradient(network);
+                self.operations[self.plan.segments[segment + 1].start].settle_gradient(network);
                 let (pass, groups) = self.pass_of(network, loss, &batch, true);
                 backward_from_norm(&pass, groups, segment, pool);
             }
@@ -37,7 +37,13 @@ impl<T: Float> Workspace<T> {
 
     /// Divides the rows evenly among the groups. Also starts the sparse first layer, which is computed for all rows
     /// together.
-    pub(super) fn begin(&mut self, network: &Network<T>, batch: &Batch<T>, backward: bool, pool: &Pool) {
+    pub(super) fn begin(
+        &mut self,
+        network: &Network<T>,
+        batch: &Batch<T>,
+        backward: bool,
+        pool: &ThreadPool,
+    ) {
         let rows = batch.rows;
         let each = rows.len().div_ceil(self.groups.len());
         for (index, group) in self.groups.iter_mut().enumerate() {
@@ -72,7 +78,7 @@ impl<T: Float> Workspace<T> {
 }
 
 /// The forward pass through a segment. Also sums each group's moments for the `batch_norm` of the next segment.
-fn forward_to_norm<T: Float>(pass: &Pass<T>, groups: &mut [Group<T>], segment: usize, pool: &Pool) {
+fn forward_to_norm<T: Float>(pass: &Pass<T>, groups: &mut [Group<T>], segment: usize, pool: &ThreadPool) {
     let (operations, next) = (&pass.plan.segments[segment], pass.plan.segments[segment + 1].start);
     pool.for_each(groups, |group| {
         group.for_each_chunk(pass.plan.chunk_rows, |group, chunk| {
@@ -87,7 +93,7 @@ fn forward_to_norm<T: Float>(pass: &Pass<T>, groups: &mut [Group<T>], segment: u
 
 /// The forward pass through the last segment and the loss. If `backward`, also the backward pass through this segment.
 /// Each chunk takes both passes before the next chunk begins.
-fn last_segment<T: Float>(pass: &Pass<T>, groups: &mut [Group<T>], backward: bool, pool: &Pool) {
+fn last_segment<T: Float>(pass: &Pass<T>, groups: &mut [Group<T>], backward: bool, pool: &ThreadPool) {
     let last = pass.plan.segments.len() - 1;
     let operations = &pass.plan.segments[last];
     pool.for_each(groups, |group| {
@@ -108,7 +114,7 @@ fn last_segment<T: Float>(pass: &Pass<T>, groups: &mut [Group<T>], backward: boo
 }
 
 /// The backward pass through the `batch_norm` after a segment, whose sums must be complete, and through the segment.
-fn backward_from_norm<T: Float>(pass: &Pass<T>, groups: &mut [Group<T>], segment: usize, pool: &Pool) {
+fn backward_from_norm<T: Float>(pass: &Pass<T>, groups: &mut [Group<T>], segment: usize, pool: &ThreadPool) {
     let norm = pass.plan.segments[segment + 1].start;
     pool.for_each(groups, |group| {
         group.for_each_chunk(pass.plan.chunk_rows, |group, chunk| {

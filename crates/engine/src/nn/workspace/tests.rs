@@ -16,7 +16,8 @@ fn packed(operation: &Operation<f64>) -> (Vec<&Panels<f64>>, &[f64]) {
         Operation::ConvPool(conv_pool) => {
             (vec![&conv_pool.weight], conv_pool.by_filter.as_deref().unwrap_or_default())
         }
-        _ => (Vec::new(), &[]),
+        Operation::SparseDense(_) | Operation::BatchNorm(_) | Operation::Dropout(_) => (Vec::new(), &[]),
+        Operation::Relu(_) | Operation::Single(_) => (Vec::new(), &[]),
     }
 }
 

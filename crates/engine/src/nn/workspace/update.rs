@@ -10,13 +10,13 @@ use crate::nn::operation::{BlockStep, GradientSum, Trained, bias_gradient, train
 use crate::nn::optimizer::{Rule, States, with_states};
 use crate::nn::packed::PackedRows;
 use crate::nn::rows::matrix;
-use crate::nn::{Float, Layer, Network, Pool};
+use crate::nn::{Float, Layer, Network, ThreadPool};
 
 impl<T: Float> Workspace<T> {
     /// Sums the gradients of the batch from the terms that the last [`Self::pass`] computed.
-    pub(in crate::nn) fn sum_gradients(&mut self, pool: &Pool) {
+    pub(in crate::nn) fn sum_gradients(&mut self, pool: &ThreadPool) {
         let Self { groups, operations, gradients, .. } = self;
-        let (mut sparse, trained) = trained(operations);
+        let (mut sparse, trained) = trained(operations, gradients.len());
         let blocks = sparse.iter_mut().flat_map(|sparse| sparse.steps()).map(SumPart::Block);
         let parts = gradients.iter_mut().zip(trained).flat_map(|(gradient, trained)| {
             let (rows, bias) = gradient.parts_mut(&trained);
@@ -43,7 +43,7 @@ impl<T: Float> Workspace<T> {
         let Self { groups, operations, .. } = self;
         let layers = network.layers().iter().enumerate();
         let layers = layers.filter_map(|(index, layer)| Some((index, layer.parameters()?)));
-        let (sparse, trained) = trained(operations);
+        let (sparse, trained) = trained(operations, layers.clone().count());
         assert!(sparse.is_none(), "a sparse layer sums its own gradient");
         let mut part = Vec::new();
         for ((layer, (weight, bias)), Trained { number, sum, .. }) in layers.zip(trained) {
@@ -68,20 +68,23 @@ impl<T: Float> Workspace<T> {
         rule: Rule<T>,
         mut states: impl Iterator<Item = States<'a, T>> + Send,
         is_summed: bool,
-        pool: &Pool,
+        pool: &ThreadPool,
     ) where
         T: 'a,
     {
         let Self { groups, operations, gradients, .. } = self;
         let groups = groups.as_slice();
         let to_sum = (!is_summed).then_some(groups);
-        let (mut sparse, trained) = trained(operations);
+        let with_parameters = network.layers().iter().filter(|layer| layer.parameters().is_some()).count();
+        debug_assert_eq!(gradients.len(), with_parameters, "a gradient for each layer with parameters");
+        let (mut sparse, trained) = trained(operations, gradients.len());
         let blocks = sparse.iter_mut().flat_map(|sparse| sparse.steps()).map(UpdatePart::Block);
         let layers = network.layers_mut().iter_mut().filter_map(Layer::parameters_mut);
         let layers = layers.zip(gradients.iter_mut()).zip(trained);
         let parts = layers.flat_map(|(((weight, bias), gradient), trained)| {
             let length = SPAN * bias.len();
-            let [weight_states, bias_states] = [(); 2].map(|()| states.next().unwrap_or_default());
+            let [weight_states, bias_states] =
+                [(); 2].map(|()| states.next().expect("states of every parameter"));
             let (rows, dbias) = gradient.parts_mut(&trained);
             let rows = rows.zip(values_mut(weight).chunks_mut(length)).zip(packed_rows(trained));
             let part = |(((gradient, weight), packed), states)| {

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use self::layers::layers;
 use self::rules::{augment, optimizer, schedule};
-use super::{CheckpointSpec, EarlyStopping, NetworkSpec, Preset, SpecLimits, TrainSpec};
+use super::{CheckpointSpec, Cost, EarlyStopping, NetworkSpec, Preset, SpecLimits, TrainSpec};
 use crate::data::{DatasetShape, mnist};
 use crate::fields::{Fault, Fields, Interval, kind, parsed, shown, unknown};
 use crate::nn::{LayerSpec, LossKind};
@@ -38,12 +38,7 @@ fn train_spec(mut fields: Fields, datasets: &[DatasetShape], limits: &SpecLimits
     if let Some(layers) = layers {
         spec.network = NetworkSpec { layers };
     }
-    if let Some(model) = fields.string("model") {
-        if !super::spec::is_name(&model) {
-            fields.fault("model", format!("{:?} {MODEL_NAME}", shown(&model)));
-        }
-        spec.model = model;
-    }
+    model(&mut fields, &mut spec);
     if let Some(loss) = fields.one_of("loss", &LossKind::NAMED) {
         spec.loss = loss;
     }
@@ -55,10 +50,45 @@ fn train_spec(mut fields: Fields, datasets: &[DatasetShape], limits: &SpecLimits
     if let Some(seed) = fields.integer("seed", 0..=i64::MAX as u64) {
         spec.seed = seed;
     }
+    let examples = dataset.map_or(usize::MAX / 2, |dataset| dataset.train);
+    samples(&mut fields, &mut spec, examples);
+    if let Some(smoothing) = fields.number("label_smoothing", Interval::from(0.0).below(1.0)) {
+        spec.label_smoothing = smoothing;
+    }
+    spec.gradient_clip_norm = fields.number("gradient_clip_norm", Interval::above(0.0));
+    end_and_checkpoints(&mut fields, &mut spec, limits, examples);
+    spec.augment = augment(&mut fields, spec.augment);
+    let no_average = fields.is_null("ema_decay");
+    spec.ema_decay = match fields.number("ema_decay", Interval::from(0.0).to(0.999_999)) {
+        None if no_average => None,
+        decay => decay.or(spec.ema_decay),
+    };
+    spec.initial_model = fields.string("initial_model");
+    if let Some(priority) = fields.signed("priority", -100..=100) {
+        spec.priority = priority as i32;
+    }
+    fields.refuse_unknown();
+    if let (true, Some(dataset)) = (fields.faults.is_empty(), dataset) {
+        check_cost(&mut fields, spec.cost(dataset), limits);
+    }
+    Some(spec)
+}
+
+/// The name of the model.
+fn model(fields: &mut Fields, spec: &mut TrainSpec) {
+    if let Some(model) = fields.string("model") {
+        if !super::spec::is_name(&model) {
+            fields.fault("model", format!("{:?} {MODEL_NAME}", shown(&model)));
+        }
+        spec.model = model;
+    }
+}
+
+/// How many of the `examples` of the data set are held out, trained on, and in a batch.
+fn samples(fields: &mut Fields, spec: &mut TrainSpec, examples: usize) {
     if let Some(fraction) = fields.number("validation_fraction", Interval::from(0.0).below(1.0)) {
         spec.validation_fraction = fraction;
     }
-    let examples = dataset.map_or(usize::MAX / 2, |dataset| dataset.train);
     spec.train_samples = fields.integer("train_samples", 1..=examples as u64).map(|n| n as usize);
     let training = spec.training_samples(examples);
     if training == 0 {
@@ -71,10 +101,10 @@ fn train_spec(mut fields: Fields, datasets: &[DatasetShape], limits: &SpecLimits
         Some(batch_size) => spec.batch_size = batch_size as usize,
         None => spec.batch_size = spec.batch_size.min(training.max(1)),
     }
-    if let Some(smoothing) = fields.number("label_smoothing", Interval::from(0.0).below(1.0)) {
-        spec.label_smoothing = smoothing;
-    }
-    spec.gradient_clip_norm = fields.number("gradient_clip_norm", Interval::above(0.0));
+}
+
+/// When the job ends before its last epoch, and which checkpoints it keeps.
+fn end_and_checkpoints(fields: &mut Fields, spec: &mut TrainSpec, limits: &SpecLimits, examples: usize) {
     spec.target_accuracy = fields.number("target_accuracy", Interval::above(0.0).to(1.0));
     if let Some(mut early) = fields.object("early_stopping") {
         let patience = early.integer("patience", 1..=u64::from(limits.epochs_max)).unwrap_or(3);
@@ -100,40 +130,21 @@ fn train_spec(mut fields: Fields, datasets: &[DatasetShape], limits: &SpecLimits
             fields.fault(name, "needs validation examples: validation_fraction holds out none".to_owned());
         }
     }
-    spec.augment = augment(&mut fields, spec.augment);
-    let no_average = fields.is_null("ema_decay");
-    spec.ema_decay = match fields.number("ema_decay", Interval::from(0.0).to(0.999_999)) {
-        None if no_average => None,
-        decay => decay.or(spec.ema_decay),
-    };
-    spec.initial_model = fields.string("initial_model");
-    if let Some(priority) = fields.signed("priority", -100..=100) {
-        spec.priority = priority as i32;
-    }
-    fields.refuse_unknown();
+}
 
-    if let (true, Some(dataset)) = (fields.faults.is_empty(), dataset) {
-        let cost = spec.cost(dataset);
-        if cost.flops > limits.flops_max {
+/// Reports a fault for each part of the cost that exceeds its limit.
+fn check_cost(fields: &mut Fields, cost: Cost, limits: &SpecLimits) {
+    for (estimate, most, what) in [
+        (cost.flops, limits.flops_max, "floating-point operations"),
+        (cost.memory_bytes, limits.memory_bytes_max, "bytes of memory"),
+    ] {
+        if estimate > most {
             fields.fault(
                 "",
-                format!(
-                    "the job would take about {:.1e} floating-point operations, this server accepts {:.1e}",
-                    cost.flops, limits.flops_max,
-                ),
-            );
-        }
-        if cost.memory_bytes > limits.memory_bytes_max {
-            fields.fault(
-                "",
-                format!(
-                    "the job would take about {:.1e} bytes of memory, this server accepts {:.1e}",
-                    cost.memory_bytes, limits.memory_bytes_max,
-                ),
+                format!("the job would take about {estimate:.1e} {what}, this server accepts {most:.1e}"),
             );
         }
     }
-    Some(spec)
 }
 
 /// The layers in the field `network`, which is the name of a preset or an object with layers. Without the field, the

@@ -11,7 +11,7 @@ pub use self::observer::{Observer, StepReport};
 pub use self::state::TrainState;
 use super::{EpochMetrics, LayerMetrics, StepMetrics, TrainSpec};
 use crate::data::{Dataset, Partition, Split, epoch_order};
-use crate::nn::{Batch, Draw, Images, Loss, Network, Plan, Pool, Trainer, Workspace};
+use crate::nn::{Batch, Draw, Images, Loss, Network, Plan, ThreadPool, Trainer, Workspace};
 
 /// Loss and accuracy on a whole split.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -68,7 +68,7 @@ pub fn run<O: Observer>(
     spec: &TrainSpec,
     dataset: &Dataset,
     mut state: TrainState,
-    pool: &Pool,
+    pool: &ThreadPool,
     observer: &mut O,
 ) -> Result<Outcome, TrainError<O::Error>> {
     let examples = dataset.train.labels().len();
@@ -98,7 +98,7 @@ struct Run<'a> {
     spec: &'a TrainSpec,
     dataset: &'a Dataset,
     partition: &'a Partition,
-    pool: &'a Pool,
+    pool: &'a ThreadPool,
     loss: Loss,
     steps_per_epoch: usize,
     images: Box<dyn Images<f32> + 'a>,
@@ -115,7 +115,7 @@ impl<'a> Run<'a> {
         dataset: &'a Dataset,
         partition: &'a Partition,
         state: &TrainState,
-        pool: &'a Pool,
+        pool: &'a ThreadPool,
     ) -> Self {
         let images: Box<dyn Images<f32> + 'a> = match spec.augment {
             Some(augment) => Box::new(Augmented { augment, split: &dataset.train }),

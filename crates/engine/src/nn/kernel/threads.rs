@@ -17,7 +17,7 @@ const YIELDS: u32 = 32;
 /// others. Which thread runs a task doesn't affect the result. Between loops the threads spin briefly and
 /// then sleep.
 #[derive(Debug)]
-pub struct Pool {
+pub struct ThreadPool {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     running: Mutex<()>,
@@ -44,7 +44,7 @@ struct Shared {
 
 type Call = unsafe fn(*const (), usize);
 
-impl Pool {
+impl ThreadPool {
     /// A pool of `threads` threads, including the caller's. The others inherit the caller's priority.
     pub fn new(threads: usize) -> Self {
         let shared = Arc::new(Shared {
@@ -148,7 +148,7 @@ impl Pool {
     }
 }
 
-impl Drop for Pool {
+impl Drop for ThreadPool {
     fn drop(&mut self) {
         self.shared.closing.store(true, SeqCst);
         {
