@@ -7,13 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::blobs::{BlobError, Blobs};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, is_new};
 
 /// The file of the database.
 pub const DATABASE: &str = "chainrule.db";
-
-/// The write-ahead log of the database.
-pub const DATABASE_WAL: &str = "chainrule.db-wal";
 
 /// The database of an unfinished restore. A restore creates this file first and renames it last.
 pub const DATABASE_PARTIAL: &str = "chainrule.db.partial";
@@ -179,7 +176,7 @@ impl Folder {
             return Err(FolderError::Bytes(bytes));
         }
         // Blobs without rows: no row names them, so they would be deleted as orphans.
-        if is_new(path) && has_blobs(&bytes) {
+        if is_new(&path.join(DATABASE)) && has_blobs(&bytes) {
             return Err(FolderError::Rows(path.join(DATABASE)));
         }
         make_folder(&bytes)
@@ -194,7 +191,7 @@ impl Folder {
             error => FolderError::of_database(path)(error),
         })?;
         let blobs = blobs_of(path, &store).await?;
-        // SQLite flushes its files, but not their names.
+        // The database flushes its files, but not their names.
         sync_names(path).map_err(FolderError::unusable(path))?;
         Ok((Self { path: path.to_owned(), store, blobs, lock }, is_alone))
     }
@@ -305,12 +302,6 @@ fn is_there(path: &Path) -> Result<(), FolderError> {
         }
     }
     Ok(())
-}
-
-/// Returns whether the database has no content yet, neither in its file nor in its write-ahead log.
-fn is_new(path: &Path) -> bool {
-    let is_empty = |file: &str| std::fs::metadata(path.join(file)).map_or(0, |file| file.len()) == 0;
-    is_empty(DATABASE) && is_empty(DATABASE_WAL)
 }
 
 /// Returns whether there are checkpoints or models.

@@ -40,6 +40,7 @@ pub use models::{
 pub use queue::{Cancelled, Deleted, Inserted, NewJob, Resumed, queue_share};
 pub use repair::Dropped;
 pub use retention::{Ended, Place};
+pub use sqlite::{files, is_new, is_one_file};
 
 use self::batch::Pending;
 use self::error::row_error;

@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Database;
@@ -8,6 +8,43 @@ use crate::store::StoreError;
 /// run.
 const SHRINK_PAGES: u32 = 64;
 const SHRINK_PAUSE: Duration = Duration::from_millis(20);
+
+/// What SQLite appends to the name of a database to name the files beside it:
+/// <https://sqlite.org/tempfiles.html>.
+const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// Returns the path of every file that the database at `path` may consist of. The first one is `path` itself.
+pub fn files(path: &Path) -> [PathBuf; 4] {
+    let [log, shared, journal] = BESIDE.map(|ending| beside(path, ending));
+    [path.to_owned(), log, shared, journal]
+}
+
+/// Returns whether the database at `path` has no content yet, neither in its file nor in its write-ahead log.
+pub fn is_new(path: &Path) -> bool {
+    size_of(path) == 0 && size_of_log(path) == 0
+}
+
+/// Returns whether the file at `path` is the whole database, which is closed. On a full disk SQLite leaves the
+/// write-ahead log beside it.
+pub fn is_one_file(path: &Path) -> bool {
+    size_of_log(path) == 0
+}
+
+fn size_of_log(path: &Path) -> u64 {
+    let [_, log, ..] = files(path);
+    size_of(&log)
+}
+
+/// Returns the size of a file, or 0 if there is none.
+fn size_of(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |found| found.len())
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
 
 impl Database {
     /// Writes back as much of the log as possible without waiting:

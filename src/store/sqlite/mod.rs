@@ -25,6 +25,7 @@ use std::path::Path;
 use sqlx::{ConnectOptions, Connection, SqlitePool};
 
 pub(super) use self::connect::VERSION_LEAST;
+pub use self::file::{files, is_new, is_one_file};
 pub(super) use self::queue::NewRow;
 pub(super) use self::row::row;
 
