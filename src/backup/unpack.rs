@@ -57,7 +57,8 @@ fn be_empty(folder: &Path) -> Result<(), BackupError> {
     };
     let names = entries.map(name).collect::<Result<BTreeSet<_>, _>>().map_err(error)?;
     let was_cut = names.contains(DATABASE_PARTIAL);
-    let may_be = |name: &str| EMPTY.contains(&name) || (was_cut && left().any(|left| left == Path::new(name)));
+    let may_be =
+        |name: &str| EMPTY.contains(&name) || (was_cut && left().any(|left| left == Path::new(name)));
     match names.into_iter().find(|name| !may_be(name)) {
         Some(name) => Err(BackupError::NotEmpty { path: folder.to_owned(), name }),
         None => Ok(()),

@@ -1,3 +1,4 @@
+use super::insert::{Key, repeated};
 use super::{Store, StoreError, format};
 use crate::fault::{self, Point};
 use crate::job::{Job, JobId, JobState, Progress};
@@ -86,8 +87,8 @@ impl Store {
         key: &str,
         request_sha256: &str,
     ) -> Result<Option<Inserted>, StoreError> {
-        let earlier = self.database.by_key(client, key, request_sha256).await?;
-        Ok(earlier.map(|inserted| match inserted {
+        let Some(earlier) = self.database.earlier(&Key::new(client, key)).await? else { return Ok(None) };
+        Ok(Some(match repeated(earlier, request_sha256)? {
             Inserted::Repeated(job) => Inserted::Repeated(self.live.on(job)),
             inserted => inserted,
         }))

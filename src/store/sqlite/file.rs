@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::Database;
+use super::SqliteDatabase;
 use crate::store::StoreError;
 
 /// How many pages are returned to the file system at a time, and the pause in which other writes can
@@ -46,17 +46,15 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
-impl Database {
-    /// Writes back as much of the log as possible without waiting:
-    /// <https://sqlite.org/pragma.html#pragma_wal_checkpoint>.
+impl SqliteDatabase {
+    /// See <https://sqlite.org/pragma.html#pragma_wal_checkpoint>.
     pub async fn write_back(&self) -> Result<(), StoreError> {
         sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").fetch_all(&self.keeper).await?;
         Ok(())
     }
 
-    /// Returns a number that changes with every commit of another process. It counts the commits of all
-    /// other connections. The connection that asks is the only writer of this process:
-    /// <https://sqlite.org/pragma.html#pragma_data_version>.
+    /// The number counts the commits of all other connections. The connection that asks is the only writer of this
+    /// process: <https://sqlite.org/pragma.html#pragma_data_version>.
     pub async fn foreign_commits(&self) -> Result<i64, StoreError> {
         Ok(sqlx::query_scalar("PRAGMA data_version").fetch_one(&self.writer).await?)
     }
