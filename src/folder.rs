@@ -3,11 +3,12 @@
 
 use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::blobs::{BlobError, Blobs};
-use crate::store::{Store, StoreError, is_new};
+use crate::store::{Store, StoreError};
 
 /// The file of the database.
 pub const DATABASE: &str = "chainrule.db";
@@ -17,6 +18,9 @@ pub const DATABASE_PARTIAL: &str = "chainrule.db.partial";
 
 /// The folder of the blobs.
 pub const BLOBS: &str = "blobs";
+
+/// The folders of checkpoints and models in the folder of the blobs.
+const BLOB_FOLDERS: [&str; 2] = ["jobs", "models"];
 
 /// How long a process waits for another process that holds the whole folder, such as a starting server.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -54,7 +58,7 @@ pub enum FolderError {
         missing: &'static str,
     },
     /// The database exists, but the blobs that it names do not.
-    #[error("{path} is missing or empty, and the database beside it names what was in it", path = .0.display())]
+    #[error("{path} is missing or has no blobs, and the database beside it names what was in it", path = .0.display())]
     Bytes(PathBuf),
     /// The blobs exist, but not the database that names them.
     #[error("{path} is missing or empty, and there are files in {BLOBS} beside it that only it can name", path = .0.display())]
@@ -133,7 +137,9 @@ impl FolderError {
             ),
             Self::Outdated(_) => Some("stop it first, then start this one".to_owned()),
             Self::CutRestore(_) => Some("run chainrule restore again: it starts over".to_owned()),
-            Self::Database { source: StoreError::Newer { .. } | StoreError::Older, .. } => None,
+            Self::Database {
+                source: StoreError::Newer { .. } | StoreError::Older | StoreError::Empty, ..
+            } => None,
             Self::Database { source, .. } if source.is_busy() => Some(
                 "a suspended process or another program has it locked; resume or end that process".to_owned(),
             ),
@@ -144,6 +150,11 @@ impl FolderError {
                 "free space on the disk of {}, or repair the disk: opening the database needs some space; nothing is lost",
                 path.display()
             )),
+            Self::Database { source: StoreError::Foreign { .. } | StoreError::Migration(_), .. } => Some(
+                "its rows may be good: use the chainrule that wrote it, restore a backup into another folder, or name another \
+                 folder with --data-dir"
+                    .to_owned(),
+            ),
             Self::Database { path, .. } => Some(format!(
                 "if {} is not a chainrule database, move it away or name another folder with --data-dir",
                 path.display()
@@ -175,10 +186,7 @@ impl Folder {
         if path.join(DATABASE).exists() && !bytes.exists() {
             return Err(FolderError::Bytes(bytes));
         }
-        // Blobs without rows: no row names them, so they would be deleted as orphans.
-        if is_new(&path.join(DATABASE)) && has_blobs(&bytes) {
-            return Err(FolderError::Rows(path.join(DATABASE)));
-        }
+        rows_of_blobs(path).await?;
         make_folder(&bytes)
             .and_then(|()| rustix::fs::access(&bytes, rustix::fs::Access::WRITE_OK).map_err(Into::into))
             .map_err(FolderError::unusable(&bytes))?;
@@ -218,6 +226,7 @@ impl Folder {
     }
 
     async fn open(path: &Path, lock: FolderLock) -> Result<Self, FolderError> {
+        rows_of_blobs(path).await?;
         let store = Store::open_existing(&path.join(DATABASE)).await;
         let store = store.map_err(FolderError::of_database(path))?;
         let blobs = blobs_of(path, &store).await?;
@@ -304,18 +313,28 @@ fn is_there(path: &Path) -> Result<(), FolderError> {
     Ok(())
 }
 
+/// Refuses blobs without rows: no row names them, so they would be deleted as orphans.
+async fn rows_of_blobs(path: &Path) -> Result<(), FolderError> {
+    let rows = path.join(DATABASE);
+    if has_blobs(&path.join(BLOBS)) && Store::is_empty(&rows).await.map_err(FolderError::of_database(path))? {
+        return Err(FolderError::Rows(rows));
+    }
+    Ok(())
+}
+
 /// Returns whether there are checkpoints or models.
 fn has_blobs(bytes: &Path) -> bool {
     let has_entries =
         |folder| std::fs::read_dir(bytes.join(folder)).is_ok_and(|mut found| found.next().is_some());
-    has_entries("jobs") || has_entries("models")
+    BLOB_FOLDERS.into_iter().any(has_entries)
 }
 
-/// Opens the blobs of the folder at `path`. Returns an error if there are none although rows name some.
+/// Opens the blobs of the folder at `path`. Returns an error if rows name some, but they are missing: another disk
+/// may be mounted there, even one with files of its own.
 async fn blobs_of(path: &Path, store: &Store) -> Result<Blobs, FolderError> {
     let bytes = path.join(BLOBS);
-    let is_empty = std::fs::read_dir(&bytes).is_ok_and(|mut entries| entries.next().is_none());
-    if is_empty && store.names_blobs().await.map_err(FolderError::of_database(path))? {
+    let is_missing = !BLOB_FOLDERS.iter().any(|folder| bytes.join(folder).exists());
+    if is_missing && store.names_blobs().await.map_err(FolderError::of_database(path))? {
         return Err(FolderError::Bytes(bytes));
     }
     Ok(Blobs::open(&bytes)?)
@@ -345,11 +364,21 @@ fn is_of_another_kind(error: &std::io::Error) -> bool {
 
 /// Returns a hint on how this user can be allowed to write to `path`.
 fn ownership_hint(path: &Path) -> String {
-    let user = rustix::process::getuid().as_raw();
+    let user = rustix::process::getuid();
     let path = path.ancestors().find(|path| path.exists()).unwrap_or(path);
-    format!(
-        "make it writable for this user (id {user}): sudo chown -R {user} {path} \
-         (in a container: the host's folder that is mounted there); or name another with --data-dir",
-        path = path.display(),
-    )
+    let is_owner = std::fs::metadata(path).is_ok_and(|found| found.uid() == user.as_raw());
+    let (user, path) = (user.as_raw(), path.display());
+    let what = match user {
+        0 => {
+            return format!(
+                "the file system of {path} does not allow it; name another folder with --data-dir"
+            );
+        }
+        _ if is_owner => format!("let its owner write: chmod -R u+w {path}"),
+        _ => format!(
+            "make it writable for this user (id {user}): sudo chown -R {user} {path} \
+             (in a container: the host's folder that is mounted there)"
+        ),
+    };
+    format!("{what}; or name another with --data-dir")
 }

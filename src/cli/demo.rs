@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser};
 use serde::Deserialize;
 use serde_json::json;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::client::Client;
 use super::follow::{ProgressChoice, end_line, follow};
@@ -61,7 +62,7 @@ struct Example {
 /// Starts a server on a free port and uses it through its HTTP API.
 pub async fn run(args: DemoArgs, output: Output) -> Result<(), CliError> {
     let is_colored = style::is_colored(output.color, &std::io::stderr());
-    telemetry::log(LogFormat::Human, "warn", is_colored)
+    telemetry::log(LogFormat::Human, Targets::new().with_default(LevelFilter::WARN), is_colored)
         .map_err(|error| CliError::failed("can't set up the log", error))?;
     let stop = stop_signal()?;
     let again = args.exit.then(|| args.data_dir.clone());

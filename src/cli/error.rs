@@ -87,7 +87,6 @@ impl CliError {
             Self::Failed { .. } => 1,
             // Without a command nothing was done, so a script must not take this for success.
             Self::Usage { .. } | Self::UsageAt { .. } | Self::NoCommand => 2,
-            Self::Problem(problem) if matches!(problem.status, 401 | 403) => 4,
             Self::Problem(_) => 1,
             Self::Job(_) => 3,
             Self::NoServer { .. } => 5,
@@ -180,9 +179,9 @@ impl CliError {
 
 const NO_SERVER_HINT: &str = "start one with: chainrule serve; or name another with --server URL";
 
-/// Shortens clap's message about an invalid command line to two lines.
-impl From<clap::Error> for CliError {
-    fn from(error: clap::Error) -> Self {
+impl CliError {
+    /// Shortens clap's message about an invalid command line to two lines. `command` is the command that it names.
+    pub(super) fn of_usage(error: &clap::Error, command: &str) -> Self {
         let text = error.render().to_string();
         let mut paragraphs = text
             .split("\n\n")
@@ -190,8 +189,8 @@ impl From<clap::Error> for CliError {
             .filter(|paragraph| !paragraph.is_empty() && !paragraph.starts_with("For more information"));
         let what = paragraphs.next().unwrap_or_default();
         let what = what.strip_prefix("error: ").unwrap_or(&what).to_owned();
-        let hint = paragraphs.next().unwrap_or_else(|| "see chainrule --help".to_owned());
-        Self::Usage { what: wrong_value(&error).unwrap_or(what), hint }
+        let hint = paragraphs.next().unwrap_or_else(|| format!("see {command} --help"));
+        Self::Usage { what: wrong_value(error).unwrap_or(what), hint }
     }
 }
 
@@ -218,10 +217,10 @@ fn wrong_value(error: &clap::Error) -> Option<String> {
         };
         return Some(format!("{argument} must be {wanted}, not {value}"));
     }
-    if why.contains(value.as_str()) {
-        return Some(format!("{argument}: {why}"));
+    if why.starts_with("must be ") {
+        return Some(format!("{argument} {why}, not {value:?}"));
     }
-    why.starts_with("must be ").then(|| format!("{argument} {why}, not {value:?}"))
+    why.contains(value.as_str()).then(|| format!("{argument}: {why}"))
 }
 
 impl From<Problem> for CliError {

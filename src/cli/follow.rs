@@ -17,7 +17,7 @@ use crate::job::JobId;
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum ProgressChoice {
-    /// A bar on a terminal, otherwise lines; nothing with --json
+    /// A bar on a terminal, otherwise lines; nothing with --quiet, and no lines with --json
     #[default]
     Auto,
     /// A bar that redraws itself
@@ -145,6 +145,7 @@ struct Display {
 impl Display {
     fn new(choice: ProgressChoice, output: Output) -> Self {
         let (has_bar, is_plain) = match choice {
+            ProgressChoice::Auto if output.quiet => (false, false),
             ProgressChoice::Auto if std::io::stderr().is_terminal() => (true, false),
             // All events go to standard output, so standard error is left for errors.
             ProgressChoice::Auto if output.json => (false, false),

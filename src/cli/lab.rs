@@ -93,6 +93,11 @@ fn at_its_place(expression: &str, errors: &[GraphError]) -> CliError {
 
 const GRAPH_HINT: &str = "see chainrule graph --help";
 
+const SUMMARY_HINT: &str = "see chainrule summary --help";
+
+const GRADIENT_CHECK_HINT: &str =
+    "NETWORK is a preset or layers as JSON; see chainrule gradient-check --help";
+
 const SUMMARY_EXAMPLES: &str = "\
 Examples:
   chainrule summary mlp
@@ -118,8 +123,8 @@ pub struct SummaryArgs {
 pub fn summary(args: &SummaryArgs, output: Output) -> Result<(), CliError> {
     let request = request(&args.network, [("batch_size", args.batch_size)])?;
     let parsed = NetworkRequest::parse(&request, &data::mnist::shape(), &SpecLimits::default())
-        .map_err(|faults| told(&faults))?;
-    let summary = parsed.answer().map_err(|faults| told(&faults))?;
+        .map_err(|faults| told(&faults, SUMMARY_HINT))?;
+    let summary = parsed.answer().map_err(|faults| told(&faults, SUMMARY_HINT))?;
     if output.json {
         print_json(&summary)
     } else if output.quiet {
@@ -163,7 +168,7 @@ pub fn gradient_check(args: &GradientCheckArgs, output: Output) -> Result<(), Cl
     let fields = [("samples", args.samples), ("parameters", args.parameters), ("seed", args.seed)];
     let request = request(&args.network, fields)?;
     let limits = LabLimits::default();
-    let told = |faults: Vec<Fault>| told(&faults);
+    let told = |faults: Vec<Fault>| told(&faults, GRADIENT_CHECK_HINT);
     let request = CheckRequest::parse(&request, &data::shapes(), &limits).map_err(told)?;
     let check = lab::check_drawn(&request, &data::mnist::dataset(), &limits).map_err(told)?;
     if output.json {
@@ -191,14 +196,15 @@ fn request<const N: usize>(network: &str, numbers: [(&str, Option<u64>); N]) -> 
     Ok(request.into())
 }
 
-fn told(faults: &[Fault]) -> CliError {
+/// Makes an error of all faults, or of a single one with a hint.
+fn told(faults: &[Fault], hint: &str) -> CliError {
     let mut lines = faults.iter().map(|fault| match fault.pointer.as_str() {
         "" => fault.detail.clone(),
         pointer => format!("{}: {}", pointer.trim_start_matches('/'), fault.detail),
     });
     let what = lines.next().unwrap_or_default();
     let more: Vec<String> = lines.collect();
-    let hint = if more.is_empty() { "see --help of this command".to_owned() } else { more.join("; ") };
+    let hint = if more.is_empty() { hint.to_owned() } else { more.join("; ") };
     CliError::Usage { what, hint }
 }
 

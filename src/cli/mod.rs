@@ -44,7 +44,7 @@ Examples:
   chainrule graph 'x = a + b; x*b' a=2 b=3         work out the chain rule
 
 Exit status: 0 success, 1 failure, 2 wrong usage, 3 the job failed, was cancelled or missed
---min-accuracy, 4 not authorised, 5 no server answers, 130 interrupted.";
+--min-accuracy, 5 no server answers, 130 interrupted.";
 
 const COMPLETIONS: &str = "\
 Examples:
@@ -187,7 +187,9 @@ pub fn main() -> ExitCode {
         Ok(Cli { command, output }) => {
             (output, command.map_or(Err(CliError::NoCommand), |command| run(command, output)))
         }
-        Err(error) if error.use_stderr() => (Output::of_unread(&arguments), Err(error.into())),
+        Err(error) if error.use_stderr() => {
+            (Output::of_unread(&arguments), Err(CliError::of_usage(&error, &command_of(&arguments))))
+        }
         Err(help) => help.exit(),
     };
     match result {
@@ -197,6 +199,19 @@ pub fn main() -> ExitCode {
             ExitCode::from(error.exit_status())
         }
     }
+}
+
+/// Returns the command that a command line names, such as `chainrule jobs show`.
+fn command_of(arguments: &[OsString]) -> String {
+    let program = Cli::command();
+    let (mut command, mut name) = (&program, "chainrule".to_owned());
+    for word in arguments.iter().skip(1).take_while(|word| *word != "--") {
+        if let Some(named) = command.find_subcommand(word) {
+            command = named;
+            name = format!("{name} {}", named.get_name());
+        }
+    }
+    name
 }
 
 fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {

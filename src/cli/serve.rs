@@ -27,7 +27,7 @@ pub struct ServeArgs {
 pub async fn run(args: ServeArgs, output: Output) -> Result<(), CliError> {
     let config = args.config;
     let is_colored = style::is_colored(output.color, &std::io::stderr());
-    telemetry::log(config.log_format, &config.log, is_colored)
+    telemetry::log(config.log_format, config.log.clone(), is_colored)
         .map_err(|error| CliError::failed("can't set up the log", error))?;
     let stop = stop_signal()?;
     let server = Server::start(config).await?;

@@ -95,7 +95,10 @@ fn request(argument: Option<&str>) -> Result<Value, CliError> {
     let (name, text) = match argument {
         None => return Ok(Value::Object(serde_json::Map::new())),
         Some(json) if json.trim_start().starts_with(['{', '[', '"']) => {
-            ("the request".to_owned(), json.as_bytes().to_vec())
+            return serde_json::from_str(json).map_err(|error| CliError::Usage {
+                what: "the request is not JSON".to_owned(),
+                hint: error.to_string(),
+            });
         }
         Some(file) => {
             let file = Path::new(file);

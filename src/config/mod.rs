@@ -3,18 +3,21 @@
 mod color;
 mod keep;
 mod limits;
+mod log;
 mod value;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use tracing_subscriber::filter::Targets;
 
 pub use self::color::ColorChoice;
 pub use self::keep::Keep;
 pub use self::limits::Limits;
 
 use self::limits::cores;
+use self::log::log_filter;
 use self::value::{address, host, lease_seconds, seconds, upkeep_seconds};
 
 /// The form of log lines.
@@ -56,8 +59,8 @@ pub struct Config {
     pub log_format: LogFormat,
 
     /// Which logs to write, such as `info`, `warn` or `chainrule=debug,warn`
-    #[arg(long, env = "CHAINRULE_LOG", default_value = "info", value_name = "FILTER")]
-    pub log: String,
+    #[arg(long, env = "CHAINRULE_LOG", default_value = "info", value_name = "FILTER", value_parser = log_filter)]
+    pub log: Targets,
 
     /// Ended jobs to keep: the newest N, those younger than an age (30d, 12h, 30m, 90s), or all
     ///

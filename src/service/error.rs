@@ -41,8 +41,8 @@ pub enum OperationError {
     },
     /// The queue is full, or the caller has used up its share of the queue.
     #[error(
-        "the queue is full, or has too many jobs of this client: it holds at most {queue_max} jobs, and at \
-         most {} of one client; try again later",
+        "the queue is full, or has too many jobs of this client: it holds at most {queue_max}, and at most {} of \
+         one client; try again later",
         queue_share(*queue_max)
     )]
     QueueFull {

@@ -136,6 +136,11 @@ impl Database {
         SqliteDatabase::open_existing(path).await.map(Self::Sqlite)
     }
 
+    /// Returns whether there are no tables at `path`, or not even a file. Changes nothing.
+    pub async fn is_empty(path: &Path) -> Result<bool, StoreError> {
+        SqliteDatabase::is_empty(path).await
+    }
+
     pub async fn close(&self) {
         match self {
             Self::Sqlite(database) => database.close().await,

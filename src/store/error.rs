@@ -11,9 +11,15 @@ pub enum StoreError {
     /// The database failed.
     #[error(transparent)]
     Database(#[from] sqlx::Error),
-    /// The database belongs to another program or version.
+    /// A migration failed.
     #[error("migration: {0}")]
     Migration(#[source] MigrateError),
+    /// The database has another history or schema than the migrations of this program give it.
+    #[error("it is not as this chainrule would have made it: {why}")]
+    Foreign {
+        /// The first difference.
+        why: String,
+    },
     /// A newer chainrule has written the database.
     #[error("a newer chainrule has written it: its rows are of version {found}, this one knows {known}")]
     Newer {
@@ -25,6 +31,9 @@ pub enum StoreError {
     /// An older chainrule has written the database, and it may not be migrated now.
     #[error("an older chainrule has written it; start a server on this folder once to migrate it")]
     Older,
+    /// The database has no tables.
+    #[error("it is empty; start a server on this folder once to create its tables")]
+    Empty,
     /// The commit of a batch that this write was part of failed.
     #[error(transparent)]
     Commit(Arc<StoreError>),
@@ -109,7 +118,10 @@ impl StoreError {
 
     fn cause(&self) -> Option<Cause> {
         match self {
-            Self::Database(error) | Self::Migration(MigrateError::Execute(error)) => cause_of(error),
+            Self::Database(error)
+            | Self::Migration(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => {
+                cause_of(error)
+            }
             Self::Commit(error) => error.cause(),
             _ => None,
         }

@@ -45,7 +45,7 @@ pub use repair::Dropped;
 pub use retention::{Ended, Place};
 #[doc(hidden)]
 pub use sqlite::CLAIM;
-pub use sqlite::{files, is_new, is_one_file};
+pub use sqlite::{files, is_one_file};
 
 use self::batch::Pending;
 use self::database::Database;
@@ -76,6 +76,14 @@ impl Store {
     /// version has written it.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         Ok(Self::of(Database::open(path).await?))
+    }
+
+    /// Returns whether there are no tables at `path`, or not even a file. Changes nothing.
+    ///
+    /// # Errors
+    /// Returns an error if the file can't be read.
+    pub async fn is_empty(path: &Path) -> Result<bool, StoreError> {
+        Database::is_empty(path).await
     }
 
     /// Opens the database at `path` without migrations.

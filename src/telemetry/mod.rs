@@ -249,13 +249,11 @@ fn registered<M: Collector + Clone + 'static>(
     Ok(metric)
 }
 
-/// Sends logs that pass `filter` (such as `info` or `chainrule=debug,warn`) to standard error.
+/// Sends logs that pass `filter` to standard error.
 ///
 /// # Errors
-/// Returns an error if `filter` can't be parsed, or a logger is set already.
-pub fn log(format: LogFormat, filter: &str, is_colored: bool) -> anyhow::Result<()> {
-    let directives: Vec<&str> = filter.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
-    let filter: Targets = directives.join(",").parse()?;
+/// Returns an error if a logger is set already.
+pub fn log(format: LogFormat, filter: Targets, is_colored: bool) -> anyhow::Result<()> {
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(is_colored);
     let lines = match format {
         LogFormat::Human => lines.with_target(false).boxed(),

@@ -10,12 +10,13 @@ use chainrule::data::{mnist, picture};
 use serde_json::Value;
 
 use crate::process::{Process, chainrule, output, text};
+use crate::usage::json_error;
 
-fn status(output: &Output) -> Option<i32> {
+pub fn status(output: &Output) -> Option<i32> {
     output.status.code()
 }
 
-fn json_lines(bytes: &[u8]) -> Vec<Value> {
+pub fn json_lines(bytes: &[u8]) -> Vec<Value> {
     text(bytes).lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect()
 }
 
@@ -149,52 +150,6 @@ fn a_job_that_waits_for_a_worker_says_so() {
 }
 
 #[test]
-fn wrong_usage_ends_with_2() {
-    for arguments in [
-        &["trian"][..],
-        &["train", "--job", "7"],
-        &["serve", "--workers", "0"],
-        &["jobs", "lsit"],
-        &["models", "alias", "digits", "champion"],
-        &["predict", "-", "-"],
-        &["serve", "--predictions-max", "0"],
-        &["serve", "--connections-max", "18446744073709551615"],
-        &["health", "--server", "ftp://x"],
-    ] {
-        let output = output(arguments);
-        let error = text(&output.stderr);
-        assert_eq!(status(&output), Some(2), "{arguments:?}");
-        assert!(error.starts_with("error: ") && error.lines().count() <= 3, "{error}");
-    }
-}
-
-#[test]
-fn a_wrong_value_is_reported_with_the_valid_ones() {
-    for (arguments, expected) in [
-        (
-            &["train", "--follow", "--job", "nosuch"][..],
-            "--job <ID>: \"nosuch\" is not a job id; it must be a UUID",
-        ),
-        (&["jobs", "show", "nosuch"], "\"nosuch\" is not a job id; it must be a UUID"),
-        (&["jobs", "list", "--state", "runing"], "unknown state \"runing\", did you mean \"running\"?"),
-        (&["jobs", "list", "--limit", "201"], "--limit <N> must be from 1 to 200, not 201"),
-        (&["serve", "--workers", "x"], "--workers <N> must be a whole number, not \"x\""),
-        (&["serve", "--workers", "-1"], "--workers <N> must be from 1 to 64, not -1"),
-        (&["trace", "-1"], "<INDEX> must be a whole number, not \"-1\""),
-        (
-            &["trace", "0", "--learning-rate", "-1"],
-            "--learning-rate <RATE> must be a number above 0, not \"-1\"",
-        ),
-        (&["datasets", "show", "A/b"], "not \"A/b\""),
-        (&["health", "--server", "127.0.0.1:8080"], "it lacks http://"),
-    ] {
-        let output = output(arguments);
-        assert_eq!(status(&output), Some(2), "{arguments:?}");
-        assert!(text(&output.stderr).contains(expected), "{}", text(&output.stderr));
-    }
-}
-
-#[test]
 fn without_a_command_the_program_says_how_to_begin() {
     let bare = output(&[]);
     let said = text(&bare.stderr);
@@ -203,35 +158,6 @@ fn without_a_command_the_program_says_how_to_begin() {
     for command in ["chainrule demo", "chainrule serve", "chainrule train", "chainrule --help"] {
         assert!(said.contains(command), "{said}");
     }
-}
-
-/// Returns the exit status of a command and its only error, in JSON.
-fn json_error(arguments: &[&str]) -> (Option<i32>, Value) {
-    let output = output(arguments);
-    let mut lines = json_lines(&output.stderr);
-    assert_eq!((lines.len(), text(&output.stdout)), (1, ""), "{}", text(&output.stderr));
-    (status(&output), lines.remove(0)["error"].take())
-}
-
-#[test]
-fn with_json_an_error_is_one_object_on_standard_error() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
-    let server = format!("http://{free}");
-    for (arguments, expected, code) in [
-        (&["--json"][..], 2, "usage"),
-        (&["trian", "--json"], 2, "usage"),
-        (&["serve", "--json", "--workers", "0"], 2, "usage"),
-        (&["graph", "a + (b", "a=1", "b=2", "--json"], 2, "usage"),
-        (&["health", "--json", "--server", &server], 5, "no_server"),
-        (&["predict", "--json", "/nowhere/digit.png"], 1, "failed"),
-        (&["check", "--json", "--data-dir", "/nowhere"], 1, "failed"),
-    ] {
-        let (status, error) = json_error(arguments);
-        assert_eq!((status, &error["code"]), (Some(expected), &Value::from(code)), "{arguments:?}: {error}");
-        assert!(error["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{error}");
-    }
-    let after = output(&["graph", "--", "a +", "--json"]);
-    assert!(text(&after.stderr).starts_with("error: "), "an argument after -- is not a flag");
 }
 
 #[test]
@@ -255,8 +181,12 @@ fn jobs_models_and_data_sets_are_listed_shown_and_changed() {
     assert_eq!((status(&none), text(&none.stdout)), (Some(0), ""));
     assert!(text(&none.stderr).contains("chainrule train"), "{}", text(&none.stderr));
 
-    let train = ["train", "--follow", "--progress", "none", "-q", r#"{"train_samples": 2000, "epochs": 1}"#];
-    let [first, second] = [run(&train), run(&train)].map(|id| id.trim().to_owned());
+    let train = ["train", "--follow", "-q", r#"{"train_samples": 2000, "epochs": 1}"#];
+    let [first, second] = [(); 2].map(|()| {
+        let quiet = output(&[&train[..], &["--server", &process.url]].concat());
+        assert_eq!(text(&quiet.stderr), "", "only the id");
+        text(&quiet.stdout).trim().to_owned()
+    });
     assert_eq!(run(&["jobs", "-q"]), format!("{second}\n{first}\n"), "newest first");
     let jobs = run(&["jobs", "list", "--state", "succeeded", "--model", "digits"]);
     assert!(jobs.starts_with("ID  ") && jobs.contains("digits@2") && jobs.lines().count() == 3, "{jobs}");
@@ -361,10 +291,9 @@ fn a_server_that_can_not_start_says_why_and_what_to_try() {
 
     // Nobody can create a folder there, not even root.
     let error = serve("127.0.0.1:0", "/proc/chainrule");
-    assert!(
-        error.contains("can't write the data folder /proc/chainrule") && error.contains("chown"),
-        "{error}"
-    );
+    let is_root = rustix::process::getuid().is_root();
+    let hint = if is_root { "the file system of /proc does not allow it" } else { "sudo chown -R" };
+    assert!(error.contains("can't write the data folder /proc/chainrule") && error.contains(hint), "{error}");
 
     // Root can write anywhere. So the user nobody runs a copy of the binary, in a folder that nobody can
     // read.
@@ -376,7 +305,7 @@ fn a_server_that_can_not_start_says_why_and_what_to_try() {
     std::fs::set_permissions(&locked, Permissions::from_mode(0o555)).expect("a folder of ours");
     let mut command = Command::new(binary);
     command.args(["serve", "--listen", "127.0.0.1:0", "--log", "off", "--data-dir"]).arg(&locked);
-    if rustix::process::getuid().is_root() {
+    if is_root {
         command.uid(65_534);
     }
     // Another test may fork at this moment. Until its child has executed its own program, the child keeps the
@@ -390,14 +319,15 @@ fn a_server_that_can_not_start_says_why_and_what_to_try() {
     let locked = locked.display();
     let error = text(&output.stderr);
     assert_eq!(status(&output), Some(1), "{error}");
+    let hint = if is_root { "sudo chown -R 65534" } else { "chmod -R u+w" };
     assert!(
-        error.contains(&format!("can't write the data folder {locked}")) && error.contains("sudo chown -R"),
+        error.contains(&format!("can't write the data folder {locked}")) && error.contains(hint),
         "{error}"
     );
     let unmounted = tempfile::tempdir().expect("a folder");
     std::fs::write(unmounted.path().join("chainrule.db"), "").expect("a file");
     let error = serve("127.0.0.1:0", unmounted.path().to_str().expect("UTF-8"));
-    assert!(error.contains("blobs is missing or empty, and the database beside it names"), "{error}");
+    assert!(error.contains("blobs is missing or has no blobs, and the database beside it names"), "{error}");
     assert!(!unmounted.path().join("blobs").exists());
     let lost = tempfile::tempdir().expect("a folder");
     let model = lost.path().join("blobs/models/digits/1-a-1.safetensors");
@@ -414,9 +344,14 @@ fn a_server_that_can_not_start_says_why_and_what_to_try() {
     }
     let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/databases/1/chainrule.db");
     std::fs::copy(fixture, unmounted.path().join("chainrule.db")).expect("a copy");
-    std::fs::create_dir(unmounted.path().join("blobs")).expect("a folder");
-    let error = serve("127.0.0.1:0", unmounted.path().to_str().expect("UTF-8"));
-    assert!(error.contains("blobs is missing or empty, and the database beside it names"), "{error}");
+    // An empty disk is mounted there.
+    std::fs::create_dir_all(unmounted.path().join("blobs/lost+found")).expect("a folder");
+    std::fs::write(unmounted.path().join("blobs/probe#1"), "probe").expect("a file");
+    for _ in 0..2 {
+        let error = serve("127.0.0.1:0", unmounted.path().to_str().expect("UTF-8"));
+        let expected = "blobs is missing or has no blobs, and the database beside it names";
+        assert!(error.contains(expected), "{error}");
+    }
     let error = serve("127.0.0.1:0", "Cargo.toml");
     assert!(error.contains("is not a folder"), "{error}");
 

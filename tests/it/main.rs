@@ -37,4 +37,5 @@ mod service;
 mod shared_folder;
 mod state_machine;
 mod survival;
+mod usage;
 mod who_may_ask;

@@ -365,3 +365,103 @@ async fn a_database_of_a_later_version_is_left_as_it_is() {
     assert!(error.contains("a newer chainrule has written it") && error.contains("99"), "{error}");
     assert_eq!(versions(&path).await, [1, 99]);
 }
+
+/// Runs the commands that open a data folder. Each must refuse it. Returns their errors.
+fn refusals(folder: &Path) -> Vec<String> {
+    let folder = folder.to_str().expect("UTF-8");
+    let to = tempfile::tempdir().expect("a folder");
+    let tar = to.path().join("backup.tar");
+    let refused = |command: &[&str]| {
+        let output = output(&[command, &["--data-dir", folder]].concat());
+        let error = text(&output.stderr).to_owned();
+        assert_eq!(output.status.code(), Some(1), "{command:?}: {error}");
+        error
+    };
+    let backup = ["backup", tar.to_str().expect("UTF-8")];
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--log", "off"];
+    [&["check"][..], &["check", "--repair"], &backup, &serve].map(refused).to_vec()
+}
+
+async fn change(database: &Path, statement: &'static str) {
+    let options = SqliteConnectOptions::new().filename(database).create_if_missing(true);
+    let mut connection = options.connect().await.expect("a connection");
+    sqlx::raw_sql(statement).execute(&mut connection).await.expect(statement);
+}
+
+#[tokio::test]
+async fn every_command_refuses_a_database_that_the_migrations_do_not_make() {
+    let current = of_version(4);
+    Store::open(&current.path().join("chainrule.db")).await.expect("a store").close().await;
+    let older = of_version(4);
+    for (folder, statement, why) in [
+        (
+            &current,
+            "UPDATE _sqlx_migrations SET checksum = x'00' WHERE version = 2",
+            "migration 2 differs from the one of this program",
+        ),
+        (
+            &older,
+            "UPDATE _sqlx_migrations SET checksum = x'00' WHERE version = 4",
+            "migration 4 differs from the one of this program",
+        ),
+        (&current, "DELETE FROM _sqlx_migrations WHERE version = 2", "migration 2 is missing"),
+        (&current, "UPDATE _sqlx_migrations SET version = 0 WHERE version = 5", "migration 0 is unknown"),
+        (
+            &older,
+            "UPDATE _sqlx_migrations SET success = FALSE WHERE version = 4",
+            "migration 4 was not completed",
+        ),
+        (&current, "DELETE FROM _sqlx_migrations", "it has tables, but has run no migration"),
+        (&older, "DROP TABLE _sqlx_migrations", "it has tables, but has run no migration"),
+        (&current, "DROP TABLE turns", "table turns is missing"),
+        (&older, "DROP TABLE turns", "table turns is missing"),
+        (&current, "ALTER TABLE jobs DROP COLUMN beat", "column jobs.beat is missing"),
+        (&current, "DROP INDEX jobs_queue", "index jobs_queue is missing"),
+        (&current, "DROP TRIGGER jobs_next", "trigger jobs_next is missing"),
+    ] {
+        let folder = copy_of(folder.path());
+        change(&folder.path().join("chainrule.db"), statement).await;
+        for error in refusals(folder.path()) {
+            assert!(error.contains(why) && error.contains("use the chainrule that wrote it"), "{error}");
+        }
+    }
+    // What others add is no fault.
+    change(&current.path().join("chainrule.db"), "CREATE TABLE notes (text TEXT)").await;
+    TestServer::start_in(current.path(), &[]).await.stop().await;
+    let folder = current.path().to_str().expect("UTF-8");
+    let checked = output(&["check", "--data-dir", folder]);
+    assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
+}
+
+#[tokio::test]
+async fn no_command_takes_an_emptied_database_for_a_new_one() {
+    let folder = of_version(4);
+    let path = folder.path().join("chainrule.db");
+    let files = || files_below(&folder.path().join("blobs"));
+    let before = files();
+    assert!(!before.is_empty());
+    std::fs::write(&path, "").expect("written");
+    // The first command could give the file a header.
+    for header in ["", "PRAGMA journal_mode = WAL"] {
+        change(&path, header).await;
+        for error in refusals(folder.path()) {
+            assert!(error.contains("chainrule.db is missing or empty, and there are files in"), "{error}");
+        }
+    }
+    assert_eq!(files(), before);
+
+    std::fs::remove_dir_all(folder.path().join("blobs/jobs")).expect("removed");
+    std::fs::remove_dir_all(folder.path().join("blobs/models")).expect("removed");
+    let argument = folder.path().to_str().expect("UTF-8");
+    let checked = output(&["check", "--data-dir", argument]);
+    assert_eq!(checked.status.code(), Some(1));
+    assert!(text(&checked.stderr).contains("it is empty; start a server on this folder once"));
+    TestServer::start_in(folder.path(), &[]).await.stop().await;
+    assert_eq!(output(&["check", "--data-dir", argument]).status.code(), Some(0));
+}
+
+/// Returns the paths of all files below a folder.
+fn files_below(folder: &Path) -> BTreeSet<PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { BTreeSet::from([path]) }).collect()
+}

@@ -31,6 +31,11 @@ pub(super) fn options(path: &Path) -> SqliteConnectOptions {
         .busy_timeout(BUSY_TIMEOUT)
 }
 
+/// Opens a file without a change to it. Setting the journal mode would write to a new file.
+pub(super) fn only_reading(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY_TIMEOUT)
+}
+
 /// If a file is read-only, SQLite opens it for reading and does not try to write again while it is open.
 /// Setting `auto_vacuum` begins a write, so such a connection fails at once and is opened again later.
 pub(super) fn writing(path: &Path) -> SqliteConnectOptions {

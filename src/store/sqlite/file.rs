@@ -19,25 +19,11 @@ pub fn files(path: &Path) -> [PathBuf; 4] {
     [path.to_owned(), log, shared, journal]
 }
 
-/// Returns whether the database at `path` has no content yet, neither in its file nor in its write-ahead log.
-pub fn is_new(path: &Path) -> bool {
-    size_of(path) == 0 && size_of_log(path) == 0
-}
-
 /// Returns whether the file at `path` is the whole database, which is closed. On a full disk SQLite leaves the
 /// write-ahead log beside it.
 pub fn is_one_file(path: &Path) -> bool {
-    size_of_log(path) == 0
-}
-
-fn size_of_log(path: &Path) -> u64 {
     let [_, log, ..] = files(path);
-    size_of(&log)
-}
-
-/// Returns the size of a file, or 0 if there is none.
-fn size_of(path: &Path) -> u64 {
-    std::fs::metadata(path).map_or(0, |found| found.len())
+    std::fs::metadata(log).map_or(0, |found| found.len()) == 0
 }
 
 fn beside(path: &Path, ending: &str) -> PathBuf {

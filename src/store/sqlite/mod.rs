@@ -12,6 +12,7 @@ mod connect;
 mod course;
 mod file;
 mod guard;
+mod history;
 mod jobs;
 mod migrations;
 mod models;
@@ -25,10 +26,11 @@ use sqlx::{ConnectOptions, Connection, SqlitePool};
 
 pub use self::claims::CLAIM;
 pub(super) use self::code::cause_of_sqlite;
-pub use self::file::{files, is_new, is_one_file};
+pub use self::file::{files, is_one_file};
 pub(super) use self::queue::SqliteWriter;
 
-use self::connect::{READERS, connect, long_reading, options, pool, writing};
+use self::connect::{READERS, connect, long_reading, only_reading, options, pool, writing};
+use self::history::{Progress, progress};
 use self::migrations::MIGRATIONS;
 use super::StoreError;
 
@@ -50,9 +52,7 @@ impl SqliteDatabase {
         // creating an empty one.
         writing(path).create_if_missing(true).connect().await?.close().await?;
         let writer = connect(writing(path)).await?;
-        if let Some(found) = version_of_rows(&writer).await?.filter(|found| *found > known()) {
-            return Err(StoreError::Newer { found, known: known() });
-        }
+        progress(&writer).await?;
         MIGRATIONS.run(&writer).await.map_err(StoreError::Migration)?;
         vacuum_by_increments(&writer).await?;
         Self::of(path, writer).await
@@ -61,11 +61,22 @@ impl SqliteDatabase {
     /// Opens the database at `path`, if it is of this version.
     pub async fn open_existing(path: &Path) -> Result<Self, StoreError> {
         let writer = connect(writing(path)).await?;
-        match version_of_rows(&writer).await? {
-            Some(found) if found > known() => Err(StoreError::Newer { found, known: known() }),
-            Some(found) if found == known() => Self::of(path, writer).await,
-            _ => Err(StoreError::Older),
+        match progress(&writer).await? {
+            Progress::Current => Self::of(path, writer).await,
+            Progress::Older => Err(StoreError::Older),
+            Progress::Empty => Err(StoreError::Empty),
         }
+    }
+
+    /// Returns whether there are no tables at `path`, or not even a file. Changes nothing.
+    pub async fn is_empty(path: &Path) -> Result<bool, StoreError> {
+        if std::fs::metadata(path).map_or(0, |file| file.len()) == 0 {
+            return Ok(true);
+        }
+        let mut reader = only_reading(path).connect().await?;
+        let is_empty = history::is_empty(&history::schema(&mut reader).await?);
+        reader.close().await?;
+        Ok(is_empty)
     }
 
     async fn of(path: &Path, writer: SqlitePool) -> Result<Self, StoreError> {
@@ -94,23 +105,6 @@ async fn vacuum_by_increments(writer: &SqlitePool) -> Result<(), StoreError> {
         sqlx::query("VACUUM").execute(writer).await?;
     }
     Ok(())
-}
-
-/// Returns the newest migration that this program knows.
-fn known() -> i64 {
-    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default()
-}
-
-/// Returns the newest migration of a database, or `None` if it is new.
-async fn version_of_rows(pool: &SqlitePool) -> Result<Option<i64>, StoreError> {
-    let is_there: Option<i64> =
-        sqlx::query_scalar("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'")
-            .fetch_optional(pool)
-            .await?;
-    if is_there.is_none() {
-        return Ok(None);
-    }
-    Ok(sqlx::query_scalar("SELECT MAX(version) FROM _sqlx_migrations WHERE success").fetch_one(pool).await?)
 }
 
 /// Returns the row that a statement has changed, if any, after the change is committed.
