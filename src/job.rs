@@ -188,6 +188,8 @@ pub struct Job {
     pub id: JobId,
     /// The state when the row was read.
     pub state: JobState,
+    /// The owner. It is empty if the job was accepted before callers were recorded.
+    pub owner: String,
     /// The name that its model is published under.
     pub model: String,
     /// The validated specification.

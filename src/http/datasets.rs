@@ -8,6 +8,7 @@ use super::extract::{ListParams, NoParams, Page, Params, PathWords, accepts};
 use crate::api::{self, Code};
 use crate::app::App;
 use crate::data::{self, IMAGE_SIDE, picture};
+use crate::service::Caller;
 
 /// Lists data sets.
 #[utoipa::path(
@@ -39,10 +40,11 @@ pub async fn list(Params(params): Params<ListParams>) -> Result<Json<api::Datase
 )]
 pub async fn show(
     State(app): State<App>,
+    caller: Caller,
     PathWords(name): PathWords<String>,
     Params(NoParams {}): Params<NoParams>,
 ) -> Result<Json<api::Dataset>, Problem> {
-    let details = app.service().with_dataset(name, |dataset| {
+    let details = app.service().with_dataset(&caller, name, |dataset| {
         let (name, classes) = (dataset.name.clone(), dataset.classes.clone());
         api::Dataset::new(name, classes, [IMAGE_SIDE, IMAGE_SIDE], dataset.statistics().clone())
     });
@@ -67,11 +69,12 @@ pub async fn show(
 )]
 pub async fn example(
     State(app): State<App>,
+    caller: Caller,
     PathWords((name, split, index)): PathWords<(String, String, String)>,
     Params(NoParams {}): Params<NoParams>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let example = app.service().example(name, &split, &index).await?;
+    let example = app.service().example(&caller, name, &split, &index).await?;
     let pixels = example.pixels();
     if accepts(&headers, "image/png") {
         return Ok(([(header::CONTENT_TYPE, "image/png")], picture::to_png(pixels)).into_response());

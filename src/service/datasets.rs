@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::{OperationError, Service};
+use super::{Caller, OperationError, Service};
 use crate::admission::WorkError;
 use crate::data::{self, Dataset, DatasetShape, SplitName};
 use crate::fields::{nearest, shown};
@@ -11,8 +11,8 @@ impl Service {
     ///
     /// # Errors
     /// Returns an error if there is no such data set.
-    pub async fn dataset(&self, name: String) -> Result<Arc<Dataset>, OperationError> {
-        self.with_dataset(name, Arc::clone).await
+    pub async fn dataset(&self, caller: &Caller, name: String) -> Result<Arc<Dataset>, OperationError> {
+        self.with_dataset(caller, name, Arc::clone).await
     }
 
     /// Returns the example at `index` in `split` of the data set called `name`.
@@ -21,11 +21,12 @@ impl Service {
     /// Returns an error if there is no such data set, split or example.
     pub async fn example(
         &self,
+        caller: &Caller,
         name: String,
         split: &str,
         index: &str,
     ) -> Result<DatasetExample, OperationError> {
-        let dataset = self.dataset(name).await?;
+        let dataset = self.dataset(caller, name).await?;
         let split: SplitName = split.parse().map_err(|_| OperationError::UnknownSplit)?;
         let count = dataset.split(split).labels().len();
         match index.parse().ok().filter(|&index| index < count) {
@@ -40,6 +41,7 @@ impl Service {
     /// Returns an error if there is no such data set, or `read` panics.
     pub async fn with_dataset<T: Send + 'static>(
         &self,
+        _caller: &Caller,
         name: String,
         read: impl FnOnce(&Arc<Dataset>) -> T + Send + 'static,
     ) -> Result<T, OperationError> {

@@ -58,8 +58,8 @@ operations! {
     fn cancel(id: JobId, live: Option<(u32, String)>) -> Option<JobRow>;
     /// Puts a stopped job back in the queue, if there is room and its initial version exists.
     fn resume(id: JobId, queue_max: u32) -> Option<JobRow>;
-    /// Counts the queued jobs of this job's client.
-    fn queued_of_client_of(id: JobId) -> i64;
+    /// Counts the queued jobs of this job's owner.
+    fn queued_of_owner_of(id: JobId) -> i64;
     fn delete_job(id: JobId) -> Deleted;
 
     // Jobs that workers hold. Each write carries the attempt.

@@ -31,28 +31,28 @@ struct Given<'a> {
     progress: String,
     initial_model: Option<&'a str>,
     priority: i32,
-    client: &'a str,
+    owner: &'a str,
     queue_max: u32,
 }
 
 /// An idempotency key as it is stored in the rows.
 #[derive(Clone, Debug)]
 pub(super) struct Key {
-    /// The key together with its client, separated by a character that neither of them contains.
+    /// The key together with its owner, separated by a character that neither of them contains.
     pub own: String,
-    /// The key alone, as in rows that were written before keys belonged to clients.
+    /// The key alone, as in rows that were written before keys belonged to owners.
     pub bare: String,
 }
 
 impl Key {
-    pub fn new(client: &str, key: &str) -> Self {
-        Self { own: format!("{client}\u{1f}{key}"), bare: key.to_owned() }
+    pub fn new(owner: &str, key: &str) -> Self {
+        Self { own: format!("{owner}\u{1f}{key}"), bare: key.to_owned() }
     }
 }
 
 impl NewRow {
     pub fn new(id: JobId, job: NewJob, queue_max: u32) -> Result<Self, StoreError> {
-        let key = job.idempotency_key.as_ref().map(|key| Key::new(&job.client, key));
+        let key = job.idempotency_key.as_ref().map(|key| Key::new(&job.owner, key));
         let given = Given {
             id,
             model: &job.spec.model,
@@ -63,7 +63,7 @@ impl NewRow {
             progress: format::write(id, &job.progress)?,
             initial_model: job.spec.initial_model.as_deref(),
             priority: job.spec.priority,
-            client: &job.client,
+            owner: &job.owner,
             queue_max,
         };
         let given = serde_json::to_string(&given).map_err(|why| row_error("job", &id.to_string(), &why))?;

@@ -18,6 +18,7 @@ row! {
     pub(super) struct JobRow {
         pub(super) id: String,
         state: String,
+        owner: String,
         model: String,
         spec: String,
         attempt: i64,
@@ -52,6 +53,7 @@ impl TryFrom<JobRow> for Job {
             started_at: optional("started_at", row.started_at)?,
             finished_at: optional("finished_at", row.finished_at)?,
             model: row.model,
+            owner: row.owner,
         })
     }
 }

@@ -71,7 +71,7 @@ fn new_job(model: &str, client: &str, priority: i32) -> NewJob {
     NewJob {
         spec: TrainSpec { model: model.to_owned(), priority, ..SPEC.clone() },
         progress: Progress::default(),
-        client: client.to_owned(),
+        owner: client.to_owned(),
         idempotency_key: None,
         request_sha256: String::new(),
     }

@@ -15,7 +15,7 @@ pub const CLAIM: &str = "\
 UPDATE jobs SET state = 'running', attempt = attempt + 1, beat = beat + 1, started_at = COALESCE(started_at, $1)
 WHERE id = (SELECT id FROM jobs WHERE state = 'queued' AND is_next
             ORDER BY priority DESC, turn, sequence LIMIT 1) AND state = 'queued'
-RETURNING *";
+RETURNING *, client AS owner";
 
 impl SqliteDatabase {
     pub async fn has_waiting(&self) -> Result<bool, StoreError> {

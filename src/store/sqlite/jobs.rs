@@ -10,7 +10,7 @@ const ABOVE_ALL_IDS: &str = "g";
 /// because SQLite can use the partial index only then: <https://sqlite.org/partialindex.html>.
 macro_rules! list {
     ($from_where:literal) => {
-        concat!("SELECT * FROM jobs ", $from_where, " AND id < $2 ORDER BY id DESC LIMIT $3")
+        concat!("SELECT *, client AS owner FROM jobs ", $from_where, " AND id < $2 ORDER BY id DESC LIMIT $3")
     };
 }
 
@@ -44,7 +44,7 @@ fn list_of(state: Option<JobState>, of_model: bool) -> &'static str {
 
 impl SqliteDatabase {
     pub async fn job(&self, id: JobId) -> Result<Option<JobRow>, StoreError> {
-        Ok(sqlx::query_as("SELECT * FROM jobs WHERE id = $1")
+        Ok(sqlx::query_as("SELECT *, client AS owner FROM jobs WHERE id = $1")
             .bind(id.to_string())
             .fetch_optional(&self.reader)
             .await?)

@@ -70,7 +70,7 @@ const INSERT: &str = "
                value ->> 'idempotency_key' AS idempotency_key, value ->> 'bare_key' AS bare_key,
                value ->> 'request_sha256' AS request_sha256,
                value ->> 'progress' AS progress, value ->> 'initial_model' AS initial_model,
-               value ->> 'priority' AS priority, value ->> 'client' AS client, value ->> 'queue_max' AS queue_max
+               value ->> 'priority' AS priority, value ->> 'owner' AS client, value ->> 'queue_max' AS queue_max
         FROM json_each($1)
     ),
     asked AS MATERIALIZED (
@@ -102,11 +102,11 @@ const INSERT: &str = "
     FROM new
     WHERE (SELECT jobs FROM job_counts WHERE state = 'queued') + number <= queue_max
     ORDER BY number
-    RETURNING *";
+    RETURNING *, client AS owner";
 
 /// Returns the row of an earlier request with this key.
 async fn earlier(connection: &mut SqliteConnection, key: &Key) -> Result<Option<JobRow>, StoreError> {
-    Ok(sqlx::query_as("SELECT * FROM jobs WHERE idempotency_key IN ($1, $2) LIMIT 1")
+    Ok(sqlx::query_as("SELECT *, client AS owner FROM jobs WHERE idempotency_key IN ($1, $2) LIMIT 1")
         .bind(&key.own)
         .bind(&key.bare)
         .fetch_optional(connection)
@@ -130,7 +130,7 @@ impl SqliteDatabase {
                 "UPDATE jobs SET state = 'cancelled', finished_at = $2,
                      progress = CASE WHEN state = 'running' AND attempt = $3 THEN $4 ELSE progress END
                  WHERE id = $1 AND state IN ('queued', 'running')
-                 RETURNING *",
+                 RETURNING *, client AS owner",
             )
             .bind(id.to_string())
             .bind(now())
@@ -168,7 +168,7 @@ impl SqliteDatabase {
                      AND (SELECT jobs FROM job_counts WHERE state = 'queued') < $2
                      AND (SELECT COUNT(*) FROM jobs AS other
                           WHERE other.client = jobs.client AND other.state = 'queued') < $3
-                 RETURNING *",
+                 RETURNING *, client AS owner",
             )
             .bind(id.to_string())
             .bind(queue_max)
@@ -180,7 +180,7 @@ impl SqliteDatabase {
         Ok(row)
     }
 
-    pub async fn queued_of_client_of(&self, id: JobId) -> Result<i64, StoreError> {
+    pub async fn queued_of_owner_of(&self, id: JobId) -> Result<i64, StoreError> {
         Ok(sqlx::query_scalar(
             "SELECT COUNT(*) FROM jobs WHERE state = 'queued' AND client = (SELECT client FROM jobs WHERE id = $1)",
         )
