@@ -46,7 +46,8 @@ impl FromStr for JobId {
     }
 }
 
-/// The key of a blob that a job writes. It contains the attempt, so a stale attempt overwrites nothing.
+/// The key of a blob. It contains its writer, an attempt of a job or an upload, so no writer overwrites the blob of
+/// another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BlobKey {
     /// A checkpoint: `jobs/{job}/{attempt}-{step}.safetensors`.
@@ -69,6 +70,15 @@ pub enum BlobKey {
         /// The attempt that wrote it.
         attempt: u32,
     },
+    /// A version of a model that no job has trained: `models/{name}/{version}-{upload}.safetensors`.
+    UploadedModel {
+        /// Name of the model.
+        name: String,
+        /// Number of the version.
+        version: u32,
+        /// An id that only this upload or import has.
+        upload: Uuid,
+    },
     /// The key of a model's version in earlier releases: `models/{job}-{attempt}.safetensors`.
     ModelOfJob {
         /// The job that trained it.
@@ -79,12 +89,13 @@ pub enum BlobKey {
 }
 
 impl BlobKey {
-    /// Returns the job and the attempt that wrote the blob.
-    pub fn writer(&self) -> (JobId, u32) {
+    /// Returns the job and the attempt that wrote the blob, if a job did.
+    pub fn writer(&self) -> Option<(JobId, u32)> {
         match *self {
             Self::Checkpoint { job, attempt, .. }
             | Self::Model { job, attempt, .. }
-            | Self::ModelOfJob { job, attempt } => (job, attempt),
+            | Self::ModelOfJob { job, attempt } => Some((job, attempt)),
+            Self::UploadedModel { .. } => None,
         }
     }
 
@@ -98,14 +109,17 @@ impl BlobKey {
             return Some(Self::Checkpoint { job: job.parse().ok()?, attempt, step });
         }
         let model = name.strip_prefix("models/")?;
-        let (rest, attempt) = model.rsplit_once('-')?;
-        let attempt = attempt.parse().ok()?;
-        let Some((name, rest)) = rest.split_once('/') else {
-            return Some(Self::ModelOfJob { job: rest.parse().ok()?, attempt });
+        let Some((name, rest)) = model.split_once('/') else {
+            let (job, attempt) = writer_named(model)?;
+            return Some(Self::ModelOfJob { job, attempt });
         };
-        let (version, job) = rest.split_once('-')?;
-        let (version, job) = (version.parse().ok()?, job.parse().ok()?);
-        is_name(name).then(|| Self::Model { name: name.to_owned(), version, job, attempt })
+        let (version, writer) = rest.split_once('-')?;
+        let (name, version) = (is_name(name).then(|| name.to_owned())?, version.parse().ok()?);
+        if let Ok(upload) = Uuid::parse_str(writer) {
+            return Some(Self::UploadedModel { name, version, upload });
+        }
+        let (job, attempt) = writer_named(writer)?;
+        Some(Self::Model { name, version, job, attempt })
     }
 }
 
@@ -116,9 +130,18 @@ impl fmt::Display for BlobKey {
             Self::Model { name, version, job, attempt } => {
                 write!(f, "models/{name}/{version}-{job}-{attempt}.safetensors")
             }
+            Self::UploadedModel { name, version, upload } => {
+                write!(f, "models/{name}/{version}-{upload}.safetensors")
+            }
             Self::ModelOfJob { job, attempt } => write!(f, "models/{job}-{attempt}.safetensors"),
         }
     }
+}
+
+/// Parses `{job}-{attempt}`.
+fn writer_named(text: &str) -> Option<(JobId, u32)> {
+    let (job, attempt) = text.rsplit_once('-')?;
+    Some((job.parse().ok()?, attempt.parse().ok()?))
 }
 
 /// The state of a job: `queued → running → succeeded | failed | cancelled`. A queued job can be cancelled. A
@@ -157,16 +180,6 @@ impl JobState {
     /// Returns the state with this name.
     pub fn named(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.as_str() == word)
-    }
-
-    /// Returns the states that may follow this one.
-    pub fn followers(self) -> &'static [Self] {
-        match self {
-            Self::Queued => &[Self::Running, Self::Cancelled],
-            Self::Running => &[Self::Queued, Self::Succeeded, Self::Failed, Self::Cancelled],
-            Self::Failed | Self::Cancelled => &[Self::Queued],
-            Self::Succeeded => &[],
-        }
     }
 
     /// Returns whether the state is final. A job leaves a final state only if a client resumes it.
@@ -362,6 +375,10 @@ mod tests {
             (
                 format!("models/a-b.c/3-{id}-17.safetensors"),
                 BlobKey::Model { name: "a-b.c".to_owned(), version: 3, job, attempt: 17 },
+            ),
+            (
+                format!("models/a-b.c/3-{id}.safetensors"),
+                BlobKey::UploadedModel { name: "a-b.c".to_owned(), version: 3, upload: job.0 },
             ),
         ] {
             assert_eq!(key.to_string(), text);

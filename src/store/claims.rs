@@ -1,7 +1,7 @@
 use super::{NewCheckpoint, NewModel, PublishedModel, Store, StoreError};
 use crate::fault::{self, Point};
 use crate::job::{EpochRecord, Job, JobError, JobId, JobMetrics, JobResult, JobState, Progress};
-use crate::train::StepMetrics;
+use crate::train::{Evaluation, StepMetrics};
 
 /// A job that a worker has claimed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -145,7 +145,7 @@ impl Store {
         Ok(state)
     }
 
-    /// Publishes the model of a job and ends the job, in one transaction. Returns `None` and changes nothing
+    /// Publishes the model of a job and ends the job, in one transaction. `test` is the evaluation on the test split. Returns `None` and changes nothing
     /// if another model has this version.
     ///
     /// # Errors
@@ -154,13 +154,14 @@ impl Store {
         &self,
         claim: Claim,
         model: &NewModel,
+        test: Evaluation,
         progress: &Progress,
     ) -> Result<Option<PublishedModel>, StoreError> {
         let result = JobResult {
             model: model.name.clone(),
             version: model.version,
-            test_accuracy: model.test_accuracy,
-            test_loss: model.test_loss,
+            test_accuracy: test.accuracy,
+            test_loss: test.loss,
             train_seconds: progress.elapsed_seconds,
         };
         let published = self.database.succeed(claim, model, &result, progress).await?;

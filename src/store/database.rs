@@ -16,6 +16,7 @@ use super::{
     OldVersions, Place, PublishedModel, Recorded, StoreError,
 };
 use crate::job::{EpochRecord, JobError, JobId, JobResult, JobState, Progress};
+use crate::model::ModelSource;
 use crate::train::StepMetrics;
 
 /// The database that has the rows. Clones share its connections.
@@ -93,6 +94,12 @@ operations! {
     // Models.
     /// Returns the number of the last version of a model, including deleted ones.
     fn last_version(name: &str) -> Option<i64>;
+    fn publish_model(
+        owner: &str,
+        source: ModelSource,
+        model: &NewModel,
+        test_accuracy: Option<f64>
+    ) -> Option<PublishedModel>;
     fn models() -> ModelRows;
     fn model_changes(revision: i64) -> ChangedRows;
     fn model_revision() -> i64;

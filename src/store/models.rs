@@ -16,10 +16,6 @@ pub struct NewModel {
     pub name: String,
     /// Number of the version; see [`Store::next_version`].
     pub version: u32,
-    /// Accuracy on the test split.
-    pub test_accuracy: f64,
-    /// Mean loss on the test split.
-    pub test_loss: f64,
     /// Number of weights and biases.
     pub parameters: usize,
     /// The layers of the network.
@@ -219,6 +215,26 @@ impl Store {
     pub async fn next_version(&self, name: &str) -> Result<u32, StoreError> {
         let last = self.database.last_version(name).await?.unwrap_or(0);
         u32::try_from(last + 1).map_err(|error| row_error("last_version", name, &error))
+    }
+
+    /// Publishes a model that no job has trained. Returns `None` and changes nothing if another model has this version.
+    /// `test_accuracy` is the accuracy on the test split, if it was measured.
+    ///
+    /// # Errors
+    /// Returns an error if the database fails, or if `source` is a job: such a model is published by
+    /// [`Self::succeed`].
+    pub async fn publish_model(
+        &self,
+        owner: &str,
+        source: ModelSource,
+        model: &NewModel,
+        test_accuracy: Option<f64>,
+    ) -> Result<Option<PublishedModel>, StoreError> {
+        let published = self.database.publish_model(owner, source, model, test_accuracy).await?;
+        if published.is_some() {
+            fault::point(Point::AfterPublish);
+        }
+        Ok(published)
     }
 
     /// Returns every published model.

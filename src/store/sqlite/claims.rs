@@ -5,6 +5,7 @@ use super::guard::{fence, fenced, guarded};
 use super::models::insert_model;
 use super::{SqliteDatabase, committed};
 use crate::job::{JobError, JobMetrics, JobResult, JobState, Progress};
+use crate::model::ModelSource;
 use crate::store::claims::tested;
 use crate::store::jobs::{JobRow, job_id, job_state};
 use crate::store::{Claim, Held, NewModel, PublishedModel, Recorded, StoreError, format, now};
@@ -156,7 +157,10 @@ impl SqliteDatabase {
         let (metrics, owner) = row.ok_or(fenced(claim))?;
         let metrics: Option<JobMetrics> = format::read_optional(claim.id, metrics)?;
         let metrics = metrics.map(|metrics| tested(metrics, result));
-        let Some(published) = insert_model(&mut transaction, model, claim.id, &owner).await? else {
+        let origin = (ModelSource::Job, Some(claim.id));
+        let Some(published) =
+            insert_model(&mut transaction, &owner, origin, model, Some(result.test_accuracy)).await?
+        else {
             return Ok(None);
         };
         let guard = sqlx::query(guarded(

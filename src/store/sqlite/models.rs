@@ -2,6 +2,7 @@ use sqlx::{Sqlite, SqliteConnection, Transaction};
 
 use super::SqliteDatabase;
 use crate::job::JobId;
+use crate::model::ModelSource;
 use crate::store::jobs::job_id;
 use crate::store::models::{ChangedRows, ModelRow, ModelRows};
 use crate::store::{DeletedVersion, NewModel, OldVersions, PublishedModel, StoreError, ago, format, now};
@@ -14,6 +15,21 @@ impl SqliteDatabase {
             .bind(name)
             .fetch_optional(&self.reader)
             .await?)
+    }
+
+    pub async fn publish_model(
+        &self,
+        owner: &str,
+        source: ModelSource,
+        model: &NewModel,
+        test_accuracy: Option<f64>,
+    ) -> Result<Option<PublishedModel>, StoreError> {
+        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let published = insert_model(&mut transaction, owner, (source, None), model, test_accuracy).await?;
+        if published.is_some() {
+            transaction.commit().await?;
+        }
+        Ok(published)
     }
 
     pub async fn models(&self) -> Result<ModelRows, StoreError> {
@@ -161,14 +177,15 @@ impl SqliteDatabase {
 /// Inserts a version. Returns `None` if its number is no longer the next one of its name.
 pub(super) async fn insert_model(
     transaction: &mut Transaction<'_, Sqlite>,
-    model: &NewModel,
-    job: JobId,
     owner: &str,
+    (source, job): (ModelSource, Option<JobId>),
+    model: &NewModel,
+    test_accuracy: Option<f64>,
 ) -> Result<Option<PublishedModel>, StoreError> {
     let version: i64 = sqlx::query_scalar(
         "INSERT INTO models (name, last_version) VALUES ($1, 1)
-             ON CONFLICT (name) DO UPDATE SET last_version = last_version + 1
-             RETURNING last_version",
+         ON CONFLICT (name) DO UPDATE SET last_version = last_version + 1
+         RETURNING last_version",
     )
     .bind(&model.name)
     .fetch_one(&mut **transaction)
@@ -176,27 +193,29 @@ pub(super) async fn insert_model(
     if version != i64::from(model.version) {
         return Ok(None);
     }
+    let id = format!("{}@{version}", model.name);
     let row: ModelRow = sqlx::query_as(
-            "INSERT INTO model_versions
-                 (name, version, source, owner, job_id, test_accuracy, parameters, layers, classes, blob_key, size_bytes,
-                  sha256, created_at)
-             VALUES ($1, $2, 'job', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
-             RETURNING *",
-        )
-        .bind(&model.name)
-        .bind(version)
-        .bind(owner)
-        .bind(job.to_string())
-        .bind(model.test_accuracy)
-        .bind(model.parameters as i64)
-        .bind(format::write(job, &model.layers)?)
-        .bind(format::write(job, &model.classes)?)
-        .bind(&model.blob.key)
-        .bind(model.blob.size_bytes as i64)
-        .bind(&model.blob.sha256)
-        .bind(now())
-        .fetch_one(&mut **transaction)
-        .await?;
+        "INSERT INTO model_versions
+             (name, version, source, owner, job_id, test_accuracy, parameters, layers, classes, blob_key, size_bytes,
+              sha256, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+         RETURNING *",
+    )
+    .bind(&model.name)
+    .bind(version)
+    .bind(source.as_str())
+    .bind(owner)
+    .bind(job.map(|job| job.to_string()))
+    .bind(test_accuracy)
+    .bind(model.parameters as i64)
+    .bind(format::write(&id, &model.layers)?)
+    .bind(format::write(&id, &model.classes)?)
+    .bind(&model.blob.key)
+    .bind(model.blob.size_bytes as i64)
+    .bind(&model.blob.sha256)
+    .bind(now())
+    .fetch_one(&mut **transaction)
+    .await?;
     row.try_into().map(Some)
 }
 
