@@ -147,8 +147,7 @@ fn writer_named(text: &str) -> Option<(JobId, u32)> {
 /// The state of a job: `queued → running → succeeded | failed | cancelled`. A queued job can be cancelled. A
 /// running job goes back to the queue when its server stops or dies. A failed or cancelled job can be
 /// resumed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum JobState {
     /// The job waits for a worker.
     Queued,
@@ -195,7 +194,7 @@ impl fmt::Display for JobState {
 }
 
 /// A job with its state, progress and result.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Job {
     /// Ids sort by the time of acceptance.
     pub id: JobId,
@@ -226,7 +225,7 @@ pub struct Job {
 }
 
 /// The progress of a job.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Progress {
     /// The current epoch, from 1; 0 before the first step.
     pub epoch: u32,
@@ -245,10 +244,8 @@ pub struct Progress {
     /// Estimated working time left, in seconds, from the mean speed so far.
     pub eta_seconds: Option<f64>,
     /// Memory of a training step, once the first one has begun.
-    #[serde(default)]
     pub memory: Option<StepMemory>,
     /// Whether the job waits for the disk to accept its writes.
-    #[serde(default)]
     pub waiting_for_disk: bool,
 }
 
@@ -260,7 +257,7 @@ impl Progress {
 }
 
 /// A state of training that a job can resume from.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
     /// The epoch during which, or at whose end, the checkpoint was made.
     pub epoch: u32,
@@ -278,7 +275,7 @@ pub struct Checkpoint {
 
 /// Memory that a training step needs in addition to parameters, gradients and the optimiser's state: values,
 /// errors, and weights packed for products.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StepMemory {
     /// The estimate from the spec, in bytes.
     pub estimated_bytes: u64,
@@ -287,7 +284,7 @@ pub struct StepMemory {
 }
 
 /// The metrics of an epoch, and of the test split once the job has succeeded.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct JobMetrics {
     /// Mean loss on the training examples.
     pub train_loss: f64,
@@ -317,7 +314,7 @@ impl From<&EpochMetrics> for JobMetrics {
 }
 
 /// The result of a job.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct JobResult {
     /// Name of the published model.
     pub model: String,
@@ -332,7 +329,7 @@ pub struct JobResult {
 }
 
 /// Why a job failed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobError {
     /// A stable identifier, such as `diverged`.
     pub code: String,
@@ -341,10 +338,9 @@ pub struct JobError {
 }
 
 /// The record of an epoch.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct EpochRecord {
     /// Losses, accuracies and layer statistics.
-    #[serde(flatten)]
     pub metrics: EpochMetrics,
     /// Training images per second.
     pub images_per_second: f64,
@@ -353,7 +349,7 @@ pub struct EpochRecord {
 }
 
 /// The recorded epochs of a job, or a page of them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct JobHistory {
     /// The epochs in order.
     pub epochs: Vec<EpochRecord>,

@@ -5,7 +5,6 @@ use std::fmt;
 use std::str::FromStr;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
 use crate::job::JobId;
 use crate::nn::LayerSpec;
@@ -67,8 +66,7 @@ impl fmt::Display for ModelRef {
 }
 
 /// Where a version comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ModelSource {
     /// A job trained it.
     Job,
@@ -93,7 +91,7 @@ impl ModelSource {
 }
 
 /// A version of a model.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ModelVersion {
     /// Number of the version, from 1.
     pub version: u32,
@@ -118,7 +116,7 @@ pub struct ModelVersion {
 }
 
 /// A model with some of its versions.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ModelEntry {
     /// Name of the model.
     pub name: String,
