@@ -29,7 +29,7 @@ fn job(seed: usize) -> NewJob {
     NewJob {
         spec,
         progress: Progress::default(),
-        client: format!("10.0.0.{}", seed % 200),
+        owner: format!("10.0.0.{}", seed % 200),
         idempotency_key: None,
         request_sha256: String::new(),
     }

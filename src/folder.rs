@@ -13,9 +13,6 @@ use crate::store::{Store, StoreError};
 /// The file of the database.
 pub const DATABASE: &str = "chainrule.db";
 
-/// The write-ahead log of the database.
-pub const DATABASE_WAL: &str = "chainrule.db-wal";
-
 /// The database of an unfinished restore. A restore creates this file first and renames it last.
 pub const DATABASE_PARTIAL: &str = "chainrule.db.partial";
 
@@ -202,7 +199,7 @@ impl Folder {
             error => FolderError::of_database(path)(error),
         })?;
         let blobs = blobs_of(path, &store).await?;
-        // SQLite flushes its files, but not their names.
+        // The database flushes its files, but not their names.
         sync_names(path).map_err(FolderError::unusable(path))?;
         Ok((Self { path: path.to_owned(), store, blobs, lock }, is_alone))
     }

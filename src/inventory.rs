@@ -22,7 +22,7 @@ pub struct Inventory {
 pub enum Stray {
     /// No row will ever name it: its job has ended, was deleted, or has a newer attempt.
     Dead,
-    /// A worker may be about to write its row.
+    /// Its writer may be about to write its row, or to delete it.
     Alive,
     /// chainrule did not write it.
     Foreign,
@@ -66,10 +66,12 @@ impl Inventory {
     fn stray(&self, file: &StoredFile, is_alone: bool) -> Stray {
         let key =
             if file.is_temporary { file.key.rsplit_once('#').map_or("", |(key, _)| key) } else { &file.key };
-        if key == PROBE {
+        let key = BlobKey::named(key).map(|key| key.writer()).or((key == PROBE).then_some(None));
+        let Some(writer) = key else { return Stray::Foreign };
+        let Some((job, attempt)) = writer else {
+            // No row says whether the writer of a probe or an upload is at work.
             return if is_alone { Stray::Dead } else { Stray::Alive };
-        }
-        let Some((job, attempt)) = BlobKey::named(key).map(|key| key.writer()) else { return Stray::Foreign };
+        };
         let may_be_named = |job: &JobStanding| job.state == JobState::Running && job.attempt == attempt;
         if self.jobs.get(&job).is_some_and(may_be_named) { Stray::Alive } else { Stray::Dead }
     }

@@ -46,7 +46,8 @@ impl FromStr for JobId {
     }
 }
 
-/// The key of a blob that a job writes. It contains the attempt, so a stale attempt overwrites nothing.
+/// The key of a blob. It contains its writer, an attempt of a job or an upload, so no writer overwrites the blob of
+/// another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BlobKey {
     /// A checkpoint: `jobs/{job}/{attempt}-{step}.safetensors`.
@@ -69,6 +70,15 @@ pub enum BlobKey {
         /// The attempt that wrote it.
         attempt: u32,
     },
+    /// A version of a model that no job has trained: `models/{name}/{version}-{upload}.safetensors`.
+    UploadedModel {
+        /// Name of the model.
+        name: String,
+        /// Number of the version.
+        version: u32,
+        /// An id that only this upload or import has.
+        upload: Uuid,
+    },
     /// The key of a model's version in earlier releases: `models/{job}-{attempt}.safetensors`.
     ModelOfJob {
         /// The job that trained it.
@@ -79,12 +89,13 @@ pub enum BlobKey {
 }
 
 impl BlobKey {
-    /// Returns the job and the attempt that wrote the blob.
-    pub fn writer(&self) -> (JobId, u32) {
+    /// Returns the job and the attempt that wrote the blob, if a job did.
+    pub fn writer(&self) -> Option<(JobId, u32)> {
         match *self {
             Self::Checkpoint { job, attempt, .. }
             | Self::Model { job, attempt, .. }
-            | Self::ModelOfJob { job, attempt } => (job, attempt),
+            | Self::ModelOfJob { job, attempt } => Some((job, attempt)),
+            Self::UploadedModel { .. } => None,
         }
     }
 
@@ -98,14 +109,17 @@ impl BlobKey {
             return Some(Self::Checkpoint { job: job.parse().ok()?, attempt, step });
         }
         let model = name.strip_prefix("models/")?;
-        let (rest, attempt) = model.rsplit_once('-')?;
-        let attempt = attempt.parse().ok()?;
-        let Some((name, rest)) = rest.split_once('/') else {
-            return Some(Self::ModelOfJob { job: rest.parse().ok()?, attempt });
+        let Some((name, rest)) = model.split_once('/') else {
+            let (job, attempt) = writer_named(model)?;
+            return Some(Self::ModelOfJob { job, attempt });
         };
-        let (version, job) = rest.split_once('-')?;
-        let (version, job) = (version.parse().ok()?, job.parse().ok()?);
-        is_name(name).then(|| Self::Model { name: name.to_owned(), version, job, attempt })
+        let (version, writer) = rest.split_once('-')?;
+        let (name, version) = (is_name(name).then(|| name.to_owned())?, version.parse().ok()?);
+        if let Ok(upload) = Uuid::parse_str(writer) {
+            return Some(Self::UploadedModel { name, version, upload });
+        }
+        let (job, attempt) = writer_named(writer)?;
+        Some(Self::Model { name, version, job, attempt })
     }
 }
 
@@ -116,16 +130,24 @@ impl fmt::Display for BlobKey {
             Self::Model { name, version, job, attempt } => {
                 write!(f, "models/{name}/{version}-{job}-{attempt}.safetensors")
             }
+            Self::UploadedModel { name, version, upload } => {
+                write!(f, "models/{name}/{version}-{upload}.safetensors")
+            }
             Self::ModelOfJob { job, attempt } => write!(f, "models/{job}-{attempt}.safetensors"),
         }
     }
 }
 
+/// Parses `{job}-{attempt}`.
+fn writer_named(text: &str) -> Option<(JobId, u32)> {
+    let (job, attempt) = text.rsplit_once('-')?;
+    Some((job.parse().ok()?, attempt.parse().ok()?))
+}
+
 /// The state of a job: `queued → running → succeeded | failed | cancelled`. A queued job can be cancelled. A
 /// running job goes back to the queue when its server stops or dies. A failed or cancelled job can be
 /// resumed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum JobState {
     /// The job waits for a worker.
     Queued,
@@ -159,16 +181,6 @@ impl JobState {
         Self::ALL.into_iter().find(|state| state.as_str() == word)
     }
 
-    /// Returns the states that may follow this one.
-    pub fn followers(self) -> &'static [Self] {
-        match self {
-            Self::Queued => &[Self::Running, Self::Cancelled],
-            Self::Running => &[Self::Queued, Self::Succeeded, Self::Failed, Self::Cancelled],
-            Self::Failed | Self::Cancelled => &[Self::Queued],
-            Self::Succeeded => &[],
-        }
-    }
-
     /// Returns whether the state is final. A job leaves a final state only if a client resumes it.
     pub fn is_ended(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
@@ -182,12 +194,14 @@ impl fmt::Display for JobState {
 }
 
 /// A job with its state, progress and result.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Job {
     /// Ids sort by the time of acceptance.
     pub id: JobId,
     /// The state when the row was read.
     pub state: JobState,
+    /// The owner. It is empty if the job was accepted before callers were recorded.
+    pub owner: String,
     /// The name that its model is published under.
     pub model: String,
     /// The validated specification.
@@ -211,7 +225,7 @@ pub struct Job {
 }
 
 /// The progress of a job.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Progress {
     /// The current epoch, from 1; 0 before the first step.
     pub epoch: u32,
@@ -230,10 +244,8 @@ pub struct Progress {
     /// Estimated working time left, in seconds, from the mean speed so far.
     pub eta_seconds: Option<f64>,
     /// Memory of a training step, once the first one has begun.
-    #[serde(default)]
     pub memory: Option<StepMemory>,
     /// Whether the job waits for the disk to accept its writes.
-    #[serde(default)]
     pub waiting_for_disk: bool,
 }
 
@@ -245,7 +257,7 @@ impl Progress {
 }
 
 /// A state of training that a job can resume from.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
     /// The epoch during which, or at whose end, the checkpoint was made.
     pub epoch: u32,
@@ -263,7 +275,7 @@ pub struct Checkpoint {
 
 /// Memory that a training step needs in addition to parameters, gradients and the optimiser's state: values,
 /// errors, and weights packed for products.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StepMemory {
     /// The estimate from the spec, in bytes.
     pub estimated_bytes: u64,
@@ -272,7 +284,7 @@ pub struct StepMemory {
 }
 
 /// The metrics of an epoch, and of the test split once the job has succeeded.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct JobMetrics {
     /// Mean loss on the training examples.
     pub train_loss: f64,
@@ -302,7 +314,7 @@ impl From<&EpochMetrics> for JobMetrics {
 }
 
 /// The result of a job.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct JobResult {
     /// Name of the published model.
     pub model: String,
@@ -317,7 +329,7 @@ pub struct JobResult {
 }
 
 /// Why a job failed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobError {
     /// A stable identifier, such as `diverged`.
     pub code: String,
@@ -326,10 +338,9 @@ pub struct JobError {
 }
 
 /// The record of an epoch.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct EpochRecord {
     /// Losses, accuracies and layer statistics.
-    #[serde(flatten)]
     pub metrics: EpochMetrics,
     /// Training images per second.
     pub images_per_second: f64,
@@ -338,7 +349,7 @@ pub struct EpochRecord {
 }
 
 /// The recorded epochs of a job, or a page of them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct JobHistory {
     /// The epochs in order.
     pub epochs: Vec<EpochRecord>,
@@ -360,6 +371,10 @@ mod tests {
             (
                 format!("models/a-b.c/3-{id}-17.safetensors"),
                 BlobKey::Model { name: "a-b.c".to_owned(), version: 3, job, attempt: 17 },
+            ),
+            (
+                format!("models/a-b.c/3-{id}.safetensors"),
+                BlobKey::UploadedModel { name: "a-b.c".to_owned(), version: 3, upload: job.0 },
             ),
         ] {
             assert_eq!(key.to_string(), text);

@@ -5,7 +5,6 @@ use std::fmt;
 use std::str::FromStr;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
 use crate::fields::as_printed;
 use crate::job::JobId;
@@ -73,8 +72,7 @@ impl fmt::Display for ModelRef {
 }
 
 /// Where a version comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ModelSource {
     /// A job trained it.
     Job,
@@ -99,7 +97,7 @@ impl ModelSource {
 }
 
 /// A version of a model.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ModelVersion {
     /// Number of the version, from 1.
     pub version: u32,
@@ -124,7 +122,7 @@ pub struct ModelVersion {
 }
 
 /// A model with some of its versions.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ModelEntry {
     /// Name of the model.
     pub name: String,

@@ -181,6 +181,8 @@ impl From<job::Job> for Job {
         let job::Job {
             id,
             state,
+            // Clients don't see who owns a job.
+            owner: _,
             model,
             spec,
             attempt,

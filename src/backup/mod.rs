@@ -20,7 +20,7 @@ use crate::blobs::BlobError;
 use crate::folder::{FolderError, sync_names};
 use crate::integrity::FolderCounts;
 use crate::inventory::InventoryError;
-use crate::store::StoreError;
+use crate::store::{StoreError, is_one_file};
 
 /// The pax keyword that holds the SHA-256 of the database, in hex.
 const DIGEST: &str = "CHAINRULE.sha256";
@@ -95,7 +95,7 @@ pub enum BackupError {
         /// The error of the system.
         source: std::io::Error,
     },
-    /// The write-ahead log of a database could not be written back into it.
+    /// The log of a database could not be written back into it.
     #[error("{} is incomplete: its log could not be written back", .0.display())]
     Log(PathBuf),
     /// The database failed.
@@ -123,13 +123,7 @@ fn sync_folder(path: &Path) -> Result<(), BackupError> {
     sync_names(path).map_err(file_error("can't sync", path))
 }
 
-/// Checks that the closed database at `path` is one file. On a full disk SQLite leaves its write-ahead log
-/// next to it.
+/// Checks that the closed database at `path` is one file.
 fn be_one_file(path: &Path) -> Result<(), BackupError> {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    match std::fs::metadata(&log) {
-        Ok(found) if found.len() > 0 => Err(BackupError::Log(path.to_owned())),
-        _ => Ok(()),
-    }
+    if is_one_file(path) { Ok(()) } else { Err(BackupError::Log(path.to_owned())) }
 }

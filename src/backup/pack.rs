@@ -8,12 +8,9 @@ use tar::{Builder, Header};
 use super::partial::{Partial, may_be_written, parent};
 use super::{BackupError, Contents, DIGEST, be_one_file, file_error};
 use crate::blobs::{BlobError, Blobs, Digesting, digest_of};
-use crate::folder::{BLOBS, DATABASE, DATABASE_WAL, Folder};
+use crate::folder::{BLOBS, DATABASE, Folder};
 use crate::integrity::FolderCounts;
-use crate::store::{BlobOwner, BlobRow, Store};
-
-/// The files of a SQLite database: <https://sqlite.org/tempfiles.html>.
-const ROWS: [&str; 3] = [DATABASE, DATABASE_WAL, "chainrule.db-shm"];
+use crate::store::{BlobOwner, BlobRow, Store, files};
 
 /// A block of a tar, <https://pubs.opengroup.org/onlinepubs/9799919799/utilities/pax.html>.
 const PADDING: [u8; 512] = [0; 512];
@@ -53,7 +50,8 @@ pub async fn backup(
 fn is_part(folder: &Folder, file: &Path) -> bool {
     let Ok(place) = parent(file).canonicalize() else { return false };
     let is_at = |path: &Path| path.canonicalize().is_ok_and(|path| place.starts_with(path));
-    let is_of_the_rows = file.file_name().is_some_and(|name| ROWS.iter().any(|one| name == *one));
+    let rows = files(Path::new(DATABASE));
+    let is_of_the_rows = file.file_name().is_some_and(|name| rows.iter().any(|one| one == Path::new(name)));
     is_at(&folder.path.join(BLOBS))
         || is_of_the_rows && folder.path.canonicalize().is_ok_and(|path| path == place)
 }

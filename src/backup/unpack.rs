@@ -9,19 +9,15 @@ use super::{BackupError, Contents, DIGEST, be_one_file, file_error, sync_folder}
 use crate::blobs::{Blobs, Digesting};
 use crate::folder::{BLOBS, DATABASE, DATABASE_PARTIAL, FolderError, FolderLock};
 use crate::integrity::{FolderCounts, check};
-use crate::store::Store;
+use crate::store::{Store, files};
 
 /// Names that may exist in an empty folder. File systems create them in their root.
 const EMPTY: &[&str] = &["lost+found"];
 
-/// Names that an interrupted restore may have left.
-const LEFT: &[&str] = &[
-    BLOBS,
-    DATABASE_PARTIAL,
-    "chainrule.db.partial-wal",
-    "chainrule.db.partial-shm",
-    "chainrule.db.partial-journal",
-];
+/// Returns the names that an interrupted restore may have left. The partial database is the last of them.
+fn left() -> impl Iterator<Item = PathBuf> {
+    std::iter::once(BLOBS.into()).chain(files(Path::new(DATABASE_PARTIAL)).into_iter().rev())
+}
 
 /// Restores the backup `file` into `folder`, which is empty or doesn't exist, and checks the result. Returns
 /// what the backup contains.
@@ -61,7 +57,8 @@ fn be_empty(folder: &Path) -> Result<(), BackupError> {
     };
     let names = entries.map(name).collect::<Result<BTreeSet<_>, _>>().map_err(error)?;
     let was_cut = names.contains(DATABASE_PARTIAL);
-    let may_be = |name: &str| EMPTY.contains(&name) || (was_cut && LEFT.contains(&name));
+    let may_be =
+        |name: &str| EMPTY.contains(&name) || (was_cut && left().any(|left| left == Path::new(name)));
     match names.into_iter().find(|name| !may_be(name)) {
         Some(name) => Err(BackupError::NotEmpty { path: folder.to_owned(), name }),
         None => Ok(()),
@@ -82,7 +79,7 @@ fn take_back_name(folder: &Path) -> Result<(), BackupError> {
 /// Deletes what a restore has written. The partial database goes last, because it marks the other files as
 /// belonging to a restore.
 fn clear(folder: &Path) -> Result<(), BackupError> {
-    for name in LEFT.iter().filter(|name| **name != DATABASE_PARTIAL).chain([&DATABASE_PARTIAL]) {
+    for name in left() {
         let path = folder.join(name);
         let removed =
             if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };

@@ -8,6 +8,7 @@ use super::extract::{ListParams, NoParams, Page, Params, PathWords, accepts};
 use crate::api::{self, Code};
 use crate::app::App;
 use crate::data::picture;
+use crate::service::Caller;
 
 /// Lists data sets.
 #[utoipa::path(
@@ -20,10 +21,11 @@ use crate::data::picture;
 )]
 pub async fn list(
     State(app): State<App>,
+    caller: Caller,
     Params(params): Params<ListParams>,
 ) -> Result<Json<api::DatasetList>, Problem> {
     let page: Page<String> = params.page()?;
-    let (shapes, next_cursor) = app.service().datasets(page.cursor.as_deref(), page.limit);
+    let (shapes, next_cursor) = app.service().datasets(&caller, page.cursor.as_deref(), page.limit);
     let datasets = shapes.into_iter().map(|shape| api::DatasetEntry {
         name: shape.name,
         classes: shape.classes,
@@ -44,10 +46,11 @@ pub async fn list(
 )]
 pub async fn show(
     State(app): State<App>,
+    caller: Caller,
     PathWords(name): PathWords<String>,
     Params(NoParams {}): Params<NoParams>,
 ) -> Result<Json<api::Dataset>, Problem> {
-    let details = app.service().with_dataset(name, |dataset| {
+    let details = app.service().with_dataset(&caller, name, |dataset| {
         let (name, classes, input) = (dataset.name.clone(), dataset.classes.clone(), dataset.shape().input);
         api::Dataset::new(name, classes, [input.height, input.width], dataset.statistics().clone())
     });
@@ -72,11 +75,12 @@ pub async fn show(
 )]
 pub async fn example(
     State(app): State<App>,
+    caller: Caller,
     PathWords((name, split, index)): PathWords<(String, String, String)>,
     Params(NoParams {}): Params<NoParams>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let example = app.service().example(name, &split, &index).await?;
+    let example = app.service().example(&caller, name, &split, &index).await?;
     let pixels = example.pixels();
     if accepts(&headers, "image/png") {
         return Ok(([(header::CONTENT_TYPE, "image/png")], picture::to_png(pixels)).into_response());

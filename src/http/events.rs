@@ -18,7 +18,7 @@ use super::Problem;
 use super::deliver::Streamed;
 use super::extract::{JobParam, JobPath, NoParams, Params};
 use super::jobs::record_bytes;
-use crate::admission::{Charge, Lane, Peer};
+use crate::admission::{Charge, Lane};
 use crate::api::{self, Code};
 use crate::app::App;
 use crate::fields::as_printed;
@@ -103,7 +103,7 @@ pub async fn events(
             Problem::new(Code::InvalidLastEventId, "Last-Event-ID is not the id of an event of this job")
         })?,
     };
-    let job = app.service().job(id).await?;
+    let job = app.service().job(&caller, id).await?;
     if seen.phase == CLOSED {
         // 204 tells an EventSource not to reconnect (HTML standard, section 9.2.3).
         return Ok(StatusCode::NO_CONTENT.into_response());
@@ -116,7 +116,7 @@ pub async fn events(
     })?;
     let memory = app.admission().charge(caller.peer(), STREAM_BYTES)?;
     let epochs_at_a_time = (STREAM_BYTES / record_bytes(&job)).max(1) as u32;
-    let changes = app.service().changes();
+    let changes = app.service().changes(&caller);
     let follower = Follower {
         app,
         id,
@@ -124,7 +124,8 @@ pub async fn events(
         changes,
         waiting: VecDeque::from([Event::default().retry(RETRY)]),
         epochs_at_a_time,
-        peer: caller.peer(),
+        // This caller holds no place, since a stream has none.
+        caller: Caller::client(caller.peer()),
         _held: [permit, memory],
     };
     let events = stream::unfold(follower, |mut follower| async move {
@@ -143,7 +144,7 @@ struct Follower {
     changes: JobChanges,
     waiting: VecDeque<Event>,
     epochs_at_a_time: u32,
-    peer: Peer,
+    caller: Caller,
     _held: [Charge; 2],
 }
 
@@ -158,7 +159,9 @@ impl Follower {
                 return None;
             }
             // A stream waits for a place, like every request that reads rows.
-            let Ok(place) = self.app.admission().enter(Lane::Other, self.peer).await else { return None };
+            let Ok(place) = self.app.admission().enter(Lane::Other, self.caller.peer()).await else {
+                return None;
+            };
             let looked = self.look().await;
             drop(place);
             if let Err(error) = looked {
@@ -177,14 +180,15 @@ impl Follower {
 
     /// Queues an event for everything in the rows that the client has not seen.
     async fn look(&mut self) -> Result<(), OperationError> {
-        let job = match self.app.service().job(self.id).await {
+        let job = match self.app.service().job(&self.caller, self.id).await {
             Err(OperationError::UnknownJob(_)) => {
                 self.seen.phase = CLOSED;
                 return Ok(());
             }
             job => job?,
         };
-        let epochs = self.app.service().epochs(self.id, self.seen.epoch, self.epochs_at_a_time).await?;
+        let epochs =
+            self.app.service().epochs(&self.caller, self.id, self.seen.epoch, self.epochs_at_a_time).await?;
         let has_more = epochs.len() >= self.epochs_at_a_time as usize;
         if self.seen.phase < QUEUED {
             self.send("state", Seen { phase: QUEUED, ..self.seen }, &state(JobState::Queued, 0));

@@ -77,7 +77,7 @@ pub async fn trace(
     }
     let service = app.service();
     let inspected = service.inspected(&caller, &reference).await?;
-    let (shown, (learning_rate, loss)) = take(&app, request, inspected.wanted(), |fields, _| {
+    let (shown, (learning_rate, loss)) = take(&app, &caller, request, inspected.wanted(), |fields, _| {
         let rate = fields.number("learning_rate", Interval::above(0.0).to(1e6)).unwrap_or(0.1);
         Some((rate, loss(fields)))
     })
@@ -121,7 +121,7 @@ pub async fn microscope(
 ) -> Result<Response, Problem> {
     let wants_text = accepts(&headers, TEXT);
     let inspected = app.service().inspected(&caller, &reference).await?;
-    let (shown, (place, loss)) = take(&app, request, inspected.wanted(), |fields, network| {
+    let (shown, (place, loss)) = take(&app, &caller, request, inspected.wanted(), |fields, network| {
         let (place, loss) = (parameter(fields, network), loss(fields));
         Some((place?, loss))
     })
@@ -261,12 +261,13 @@ pub async fn explain(
 /// Parses the image and label of a request, or its example, and other fields with `more`.
 async fn take<T: Send + 'static>(
     app: &App,
+    caller: &Caller,
     request: Json,
     wanted: &Wanted,
     more: impl FnOnce(&mut Fields, &Network<f32>) -> Option<T> + Send + 'static,
 ) -> Result<(LabelledImage, T), Problem> {
     if request.has_at_hand("example") {
-        app.service().dataset(data::mnist::NAME.to_owned()).await?;
+        app.service().dataset(caller, data::mnist::NAME.to_owned()).await?;
     }
     request.read_with(app, wanted, |request, model| shown(request, model, more)).await
 }

@@ -147,9 +147,9 @@ pub async fn list(
     let page = Page::of(params.limit, params.cursor.as_deref())?;
     let filter = JobFilter { state: params.state.map(Into::into), model: params.model, before: page.cursor };
     let read = {
-        let (app, limit) = (app.clone(), page.limit);
+        let (app, caller, limit) = (app.clone(), caller.clone(), page.limit);
         async move {
-            let (jobs, next_cursor) = app.service().jobs(&filter, limit).await?;
+            let (jobs, next_cursor) = app.service().jobs(&caller, &filter, limit).await?;
             let jobs = jobs.into_iter().map(Into::into).collect();
             Ok(JsonResponse(api::JobList { jobs, next_cursor }))
         }
@@ -232,21 +232,27 @@ pub async fn metrics(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let page: Page<u32> = params.page_or(EPOCHS_SHOWN)?;
-    let job = app.service().job(id).await?;
+    let job = app.service().job(&caller, id).await?;
     place.leave();
     let row_bytes = record_bytes(&job) + job.progress.epoch as usize * COURSE_BYTES / page.limit as usize;
     let wants_csv = accepts(&headers, "text/csv");
     let read = {
-        let app = app.clone();
-        async move { course(&app, job, page, wants_csv).await }
+        let (app, caller) = (app.clone(), caller.clone());
+        async move { course(&app, &caller, job, page, wants_csv).await }
     };
     page.answer(&app, &caller, row_bytes, read).await
 }
 
 /// Returns a page of the metrics of a job.
-async fn course(app: &App, job: Job, page: Page<u32>, wants_csv: bool) -> Result<Response, Problem> {
+async fn course(
+    app: &App,
+    caller: &Caller,
+    job: Job,
+    page: Page<u32>,
+    wants_csv: bool,
+) -> Result<Response, Problem> {
     let (id, limit) = (job.id, page.limit);
-    let (history, next) = app.service().course_page(&job, page.cursor.unwrap_or(0), limit).await?;
+    let (history, next) = app.service().course_page(caller, &job, page.cursor.unwrap_or(0), limit).await?;
     if wants_csv {
         let csv = ([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], csv(&history.epochs));
         // The next page has the same limit: <https://www.rfc-editor.org/rfc/rfc8288>.
@@ -256,7 +262,7 @@ async fn course(app: &App, job: Job, page: Page<u32>, wants_csv: bool) -> Result
             None => csv.into_response(),
         });
     }
-    let findings = app.service().findings(&job).await?;
+    let findings = app.service().findings(caller, &job).await?;
     let JobHistory { epochs, steps } = history;
     let history = api::JobHistory {
         epochs: epochs.into_iter().map(Into::into).collect(),
@@ -361,10 +367,11 @@ pub async fn delete(
 )]
 pub async fn checkpoints(
     State(app): State<App>,
+    caller: Caller,
     JobPath(id): JobPath,
     Params(NoParams {}): Params<NoParams>,
 ) -> Result<JsonResponse<api::CheckpointList>, Problem> {
-    let checkpoints = app.service().checkpoints(id).await?.into_iter().map(Into::into).collect();
+    let checkpoints = app.service().checkpoints(&caller, id).await?.into_iter().map(Into::into).collect();
     Ok(JsonResponse(api::CheckpointList { checkpoints }))
 }
 
@@ -389,7 +396,7 @@ pub async fn checkpoint(
     Params(NoParams {}): Params<NoParams>,
 ) -> Result<Response, Problem> {
     let id: JobId = parse_job_id(&id)?;
-    let found = app.service().checkpoint(id, &path_text(&epoch)).await?;
+    let found = app.service().checkpoint(&caller, id, &path_text(&epoch)).await?;
     let blob = found.blob();
     let tag = format!("\"{}\"", blob.sha256);
     if etag_matches(&headers, &tag) {
@@ -406,10 +413,10 @@ pub async fn checkpoint(
         return Ok((head, Extension(Streamed), Body::empty()).into_response());
     }
     let read_through = {
-        let (service, found) = (app.service().clone(), found.clone());
-        move |stop: &Stop| Ok(service.read_through(&found, &|| !stop.is_set()))
+        let (service, caller, found) = (app.service().clone(), caller.clone(), found.clone());
+        move |stop: &Stop| Ok(service.read_through(&caller, &found, &|| !stop.is_set()))
     };
     let (verified, _) = worked(&app, &caller, Price::new(Lane::Batch, VERIFY_BYTES), read_through).await?;
-    let bytes = app.service().checkpoint_bytes(&found, verified).await?;
+    let bytes = app.service().checkpoint_bytes(&caller, &found, verified).await?;
     Ok((head, Extension(Streamed), Body::from_stream(bytes)).into_response())
 }

@@ -35,9 +35,10 @@ pub async fn list(
     Params(params): Params<ListParams>,
 ) -> Result<Response, Problem> {
     let page: Page<ModelPlace> = params.page()?;
-    let (service, limit, cursor) = (app.service().clone(), page.limit as usize, page.cursor.clone());
+    let (service, reader) = (app.service().clone(), caller.clone());
+    let (limit, cursor) = (page.limit as usize, page.cursor.clone());
     let read = async move {
-        let (models, next) = service.models(cursor.as_ref(), limit);
+        let (models, next) = service.models(&reader, cursor.as_ref(), limit);
         let models = models.into_iter().map(Into::into).collect();
         Ok(Json(api::ModelList { models, next_cursor: next.map(|place| place.to_string()) }))
     };
@@ -45,8 +46,13 @@ pub async fn list(
 }
 
 /// Returns a page of the versions of a model.
-fn shown(app: &App, reference: &ModelRef, page: Page<u32>) -> Result<Json<api::Model>, Problem> {
-    let (entry, next) = app.service().model(reference, page.cursor, page.limit as usize)?;
+fn shown(
+    app: &App,
+    caller: &Caller,
+    reference: &ModelRef,
+    page: Page<u32>,
+) -> Result<Json<api::Model>, Problem> {
+    let (entry, next) = app.service().model(caller, reference, page.cursor, page.limit as usize)?;
     Ok(Json(api::Model::new(entry, next)))
 }
 
@@ -68,8 +74,8 @@ pub async fn show(
 ) -> Result<Response, Problem> {
     let page: Page<u32> = params.page()?;
     let read = {
-        let app = app.clone();
-        async move { shown(&app, &reference, page) }
+        let (app, caller) = (app.clone(), caller.clone());
+        async move { shown(&app, &caller, &reference, page) }
     };
     page.answer(&app, &caller, ROW_BYTES, read).await
 }
@@ -125,7 +131,7 @@ pub async fn set_alias(
     let version = request.read(meant_version).await?;
     app.service().set_alias(&caller, &reference.name, &alias, version).await?;
     let model = ModelRef { name: reference.name, selector: Selector::Default };
-    shown(&app, &model, Page::of(None, None)?)
+    shown(&app, &caller, &model, Page::of(None, None)?)
 }
 
 fn meant_version(request: &Value) -> Result<u32, Vec<Fault>> {

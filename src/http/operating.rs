@@ -8,6 +8,7 @@ use super::{Problem, openapi};
 use crate::api::{self, Code};
 use crate::app::{App, Unready};
 use crate::job::JobState;
+use crate::service::Caller;
 use crate::store::JobFilter;
 use crate::telemetry::MetricsFormat;
 
@@ -72,8 +73,12 @@ pub async fn readyz(State(app): State<App>) -> Result<Json<api::Ready>, Problem>
     ))),
     extensions(("x-codes" = json!([Code::TooManyBytes, Code::ROWS])))
 )]
-pub async fn metrics(State(app): State<App>, headers: HeaderMap) -> Result<Response, Problem> {
-    let counts = app.service().job_counts().await?;
+pub async fn metrics(
+    State(app): State<App>,
+    caller: Caller,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let counts = app.service().job_counts(&caller).await?;
     let (format, content_type) = match preferred(&headers, "text/plain", &[OPENMETRICS]) {
         OPENMETRICS => {
             (MetricsFormat::OpenMetrics, "application/openmetrics-text; version=1.0.0; charset=utf-8")
@@ -111,14 +116,14 @@ pub async fn openapi(headers: HeaderMap) -> Response {
     responses((status = 200, description = "The page.", content((String = "text/html")))),
     extensions(("x-codes" = json!([Code::LaneFull, Code::TooManyBytes, Code::ROWS])))
 )]
-pub async fn page(State(app): State<App>, headers: HeaderMap) -> Result<Response, Problem> {
+pub async fn page(State(app): State<App>, caller: Caller, headers: HeaderMap) -> Result<Response, Problem> {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("127.0.0.1:8080");
     let running = JobFilter { state: Some(JobState::Running), ..JobFilter::default() };
-    let (mut jobs, _) = app.service().jobs(&running, JOBS_SHOWN).await?;
-    let (newest, _) = app.service().jobs(&JobFilter::default(), JOBS_SHOWN).await?;
+    let (mut jobs, _) = app.service().jobs(&caller, &running, JOBS_SHOWN).await?;
+    let (newest, _) = app.service().jobs(&caller, &JobFilter::default(), JOBS_SHOWN).await?;
     jobs.extend(newest.into_iter().filter(|job| job.state != JobState::Running));
     jobs.truncate(JOBS_SHOWN as usize);
-    let (models, _) = app.service().models(None, MODELS_SHOWN);
+    let (models, _) = app.service().models(&caller, None, MODELS_SHOWN);
     let percent =
         |part: Option<f64>| part.map_or_else(|| "–".to_owned(), |part| format!("{:.2} %", part * 100.0));
     let job_rows: String = jobs

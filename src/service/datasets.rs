@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::{OperationError, Service};
+use super::{Caller, OperationError, Service};
 use crate::admission::WorkError;
 use crate::data::{self, Dataset, DatasetShape, SplitName};
 use crate::fields::{as_printed, nearest, shown};
@@ -8,7 +8,12 @@ use crate::fields::{as_printed, nearest, shown};
 impl Service {
     /// Returns a page of data sets by name, after the name `after`. If there are more, also returns the name of
     /// the last one.
-    pub fn datasets(&self, after: Option<&str>, limit: u32) -> (Vec<DatasetShape>, Option<String>) {
+    pub fn datasets(
+        &self,
+        _caller: &Caller,
+        after: Option<&str>,
+        limit: u32,
+    ) -> (Vec<DatasetShape>, Option<String>) {
         let mut shapes = data::shapes();
         shapes.retain(|shape| after.is_none_or(|after| shape.name.as_str() > after));
         let has_more = shapes.len() > limit as usize;
@@ -22,8 +27,8 @@ impl Service {
     ///
     /// # Errors
     /// Returns an error if there is no such data set.
-    pub async fn dataset(&self, name: String) -> Result<Arc<Dataset>, OperationError> {
-        self.with_dataset(name, Arc::clone).await
+    pub async fn dataset(&self, caller: &Caller, name: String) -> Result<Arc<Dataset>, OperationError> {
+        self.with_dataset(caller, name, Arc::clone).await
     }
 
     /// Returns the example at `index` in `split` of the data set called `name`.
@@ -32,11 +37,12 @@ impl Service {
     /// Returns an error if there is no such data set, split or example.
     pub async fn example(
         &self,
+        caller: &Caller,
         name: String,
         split: &str,
         index: &str,
     ) -> Result<DatasetExample, OperationError> {
-        let dataset = self.dataset(name).await?;
+        let dataset = self.dataset(caller, name).await?;
         let split: SplitName = split.parse().map_err(|_| OperationError::UnknownSplit)?;
         let count = dataset.split(split).labels().len();
         match as_printed(index).filter(|&index| index < count) {
@@ -51,6 +57,7 @@ impl Service {
     /// Returns an error if there is no such data set, or `read` panics.
     pub async fn with_dataset<T: Send + 'static>(
         &self,
+        _caller: &Caller,
         name: String,
         read: impl FnOnce(&Arc<Dataset>) -> T + Send + 'static,
     ) -> Result<T, OperationError> {

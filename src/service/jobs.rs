@@ -69,8 +69,8 @@ impl Service {
             steps: spec.steps_per_epoch(dataset.train) as u64 * u64::from(spec.epochs),
             ..Progress::default()
         };
-        let client = caller.owner();
-        let job = NewJob { client, progress, spec, idempotency_key, request_sha256 };
+        let owner = caller.owner();
+        let job = NewJob { owner, progress, spec, idempotency_key, request_sha256 };
         // The store runs the insert to its end. So a caller that disconnects does not affect the other
         // inserts of the same commit.
         let inserted = self.store.insert_job(job, self.limits.queue_max).await?;
@@ -143,7 +143,7 @@ impl Service {
     ///
     /// # Errors
     /// Returns an error if there is none, or if the database can't be read.
-    pub async fn job(&self, id: JobId) -> Result<Job, OperationError> {
+    pub async fn job(&self, _caller: &Caller, id: JobId) -> Result<Job, OperationError> {
         let job = self.store.job(id).await?.ok_or(OperationError::UnknownJob(id))?;
         self.catch_up_with(std::slice::from_ref(&job)).await?;
         Ok(job)
@@ -155,6 +155,7 @@ impl Service {
     /// Returns an error if the database can't be read.
     pub async fn jobs(
         &self,
+        _caller: &Caller,
         filter: &JobFilter,
         limit: u32,
     ) -> Result<(Vec<Job>, Option<JobId>), OperationError> {
@@ -169,6 +170,7 @@ impl Service {
     /// Returns an error if the database can't be read.
     pub async fn epochs(
         &self,
+        _caller: &Caller,
         id: JobId,
         after: u32,
         limit: u32,
@@ -181,7 +183,13 @@ impl Service {
     ///
     /// # Errors
     /// Returns an error if the database can't be read.
-    pub async fn course_page(&self, job: &Job, after: u32, limit: u32) -> Result<CoursePage, OperationError> {
+    pub async fn course_page(
+        &self,
+        _caller: &Caller,
+        job: &Job,
+        after: u32,
+        limit: u32,
+    ) -> Result<CoursePage, OperationError> {
         Ok(self.store.history(job.id, after, limit, job.progress.steps_per_epoch()).await?)
     }
 
@@ -189,7 +197,7 @@ impl Service {
     ///
     /// # Errors
     /// Returns an error if the database can't be read.
-    pub async fn findings(&self, job: &Job) -> Result<Vec<lab::Finding>, OperationError> {
+    pub async fn findings(&self, _caller: &Caller, job: &Job) -> Result<Vec<lab::Finding>, OperationError> {
         let course = self.store.course(job.id).await?;
         let course: Vec<&EpochMetrics> = course.iter().collect();
         let has_diverged = job.error.as_ref().is_some_and(|error| error.code == "diverged");
@@ -202,7 +210,7 @@ impl Service {
     ///
     /// # Errors
     /// Returns an error if the database can't be read.
-    pub async fn job_counts(&self) -> Result<Vec<(JobState, u64)>, OperationError> {
+    pub async fn job_counts(&self, _caller: &Caller) -> Result<Vec<(JobState, u64)>, OperationError> {
         Ok(self.store.counts().await?)
     }
 
@@ -265,8 +273,8 @@ impl Service {
     ///
     /// # Errors
     /// Returns an error if there is no such job, or if the database can't be read.
-    pub async fn checkpoints(&self, id: JobId) -> Result<Vec<Checkpoint>, OperationError> {
-        self.job(id).await?;
+    pub async fn checkpoints(&self, caller: &Caller, id: JobId) -> Result<Vec<Checkpoint>, OperationError> {
+        self.job(caller, id).await?;
         let rows = self.store.checkpoints(id).await?;
         Ok(rows.iter().map(|row| row.shown()).collect::<Result<_, _>>()?)
     }
@@ -275,8 +283,13 @@ impl Service {
     ///
     /// # Errors
     /// Returns an error if there is no such job or checkpoint, or if the database can't be read.
-    pub async fn checkpoint(&self, id: JobId, epoch: &str) -> Result<StoredCheckpoint, OperationError> {
-        self.job(id).await?;
+    pub async fn checkpoint(
+        &self,
+        caller: &Caller,
+        id: JobId,
+        epoch: &str,
+    ) -> Result<StoredCheckpoint, OperationError> {
+        self.job(caller, id).await?;
         let rows = self.store.checkpoints(id).await?;
         let asked: Option<u32> = as_printed(epoch);
         let found = rows.iter().find(|row| asked.is_some_and(|asked| i64::from(asked) == row.epoch));
@@ -297,6 +310,7 @@ impl Service {
     /// Returns an error if the file can't be read or does not match its digest.
     pub fn read_through(
         &self,
+        _caller: &Caller,
         checkpoint: &StoredCheckpoint,
         go_on: &dyn Fn() -> bool,
     ) -> Result<(), BlobError> {
@@ -309,6 +323,7 @@ impl Service {
     /// Returns an error if the file can't be read or is damaged, or if the job has replaced the checkpoint.
     pub async fn checkpoint_bytes(
         &self,
+        _caller: &Caller,
         checkpoint: &StoredCheckpoint,
         verified: Result<(), BlobError>,
     ) -> Result<ByteStream, OperationError> {

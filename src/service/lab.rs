@@ -41,7 +41,7 @@ impl Service {
         request: CheckRequest,
         render: impl FnOnce(Check) -> T + Send + 'static,
     ) -> Rendered<T> {
-        let dataset = self.dataset(request.dataset.clone()).await?;
+        let dataset = self.dataset(caller, request.dataset.clone()).await?;
         let model = match &request.model {
             Some(reference) => Some(self.checked_model(caller, reference, dataset.classes.len()).await?),
             None => None,

@@ -8,7 +8,12 @@ pub type VersionPage = (ModelEntry, Option<u32>);
 impl Service {
     /// Returns a page of models with their newest versions, last published first. If there are more, also
     /// returns the place of the last one.
-    pub fn models(&self, after: Option<&ModelPlace>, limit: usize) -> (Vec<ModelEntry>, Option<ModelPlace>) {
+    pub fn models(
+        &self,
+        _caller: &Caller,
+        after: Option<&ModelPlace>,
+        limit: usize,
+    ) -> (Vec<ModelEntry>, Option<ModelPlace>) {
         self.registry.page(after, limit)
     }
 
@@ -18,6 +23,7 @@ impl Service {
     /// Returns an error if there is no such model.
     pub fn model(
         &self,
+        _caller: &Caller,
         reference: &ModelRef,
         before: Option<u32>,
         limit: usize,
@@ -29,7 +35,7 @@ impl Service {
     ///
     /// # Errors
     /// Returns an error if there is none.
-    pub fn version(&self, reference: &ModelRef) -> Result<ModelVersion, OperationError> {
+    pub fn version(&self, _caller: &Caller, reference: &ModelRef) -> Result<ModelVersion, OperationError> {
         Ok(self.registry.version(reference)?)
     }
 

@@ -22,7 +22,7 @@ impl JobChanges {
 
 impl Service {
     /// Subscribes to changes of jobs.
-    pub fn changes(&self) -> JobChanges {
+    pub fn changes(&self, _caller: &Caller) -> JobChanges {
         JobChanges(self.store.changes())
     }
 
@@ -39,9 +39,9 @@ impl Service {
         stop: &CancellationToken,
         before_waiting: impl FnOnce(),
     ) -> Result<Job, OperationError> {
-        let mut changes = self.changes();
+        let mut changes = self.changes(caller);
         let is_over = |job: &Job| job.state.is_ended() || Instant::now() >= deadline || stop.is_cancelled();
-        let job = self.job(id).await?;
+        let job = self.job(caller, id).await?;
         if is_over(&job) {
             return Ok(job);
         }
@@ -55,7 +55,7 @@ impl Service {
                 () = changes.of(id) => {}
             }
             let _place = self.admission.enter(Lane::Other, caller.peer()).await?;
-            let job = self.job(id).await?;
+            let job = self.job(caller, id).await?;
             if is_over(&job) {
                 return Ok(job);
             }

@@ -2,7 +2,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
-use super::sqlite::NewRow;
+use super::insert::NewRow;
 use super::{Inserted, NewJob, Store, StoreError};
 use crate::fault::{self, Point};
 use crate::job::JobId;

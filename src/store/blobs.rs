@@ -1,7 +1,9 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use super::{Store, StoreError};
+use super::jobs::{job_id, job_state};
+use super::row::row;
+use super::{Store, StoreError, row_error};
 use crate::blobs::Blob;
 use crate::job::{JobId, JobState};
 
@@ -62,6 +64,72 @@ pub struct JobStanding {
     pub attempt: u32,
 }
 
+row! {
+    pub(super) struct CheckpointBlobRow {
+        job_id: String,
+        step: i64,
+        blob_key: String,
+        size_bytes: i64,
+        sha256: String,
+    }
+}
+
+row! {
+    pub(super) struct VersionBlobRow {
+        name: String,
+        version: i64,
+        blob_key: String,
+        size_bytes: i64,
+        sha256: String,
+    }
+}
+
+row! {
+    pub(super) struct StandingRow {
+        id: String,
+        state: String,
+        attempt: i64,
+    }
+}
+
+/// The rows that name blobs, and the standing of every job, at one moment.
+pub(super) struct BlobRows {
+    pub checkpoints: Vec<CheckpointBlobRow>,
+    pub versions: Vec<VersionBlobRow>,
+    pub jobs: Vec<StandingRow>,
+}
+
+impl TryFrom<CheckpointBlobRow> for BlobRow {
+    type Error = StoreError;
+
+    fn try_from(row: CheckpointBlobRow) -> Result<Self, StoreError> {
+        let CheckpointBlobRow { job_id: job, step, blob_key: key, size_bytes, sha256 } = row;
+        let owner = BlobOwner::Checkpoint { job: job_id(&job)?, step: step.unsigned_abs() };
+        Ok(Self { key, size_bytes: size_bytes.unsigned_abs(), sha256, owner })
+    }
+}
+
+impl TryFrom<VersionBlobRow> for BlobRow {
+    type Error = StoreError;
+
+    fn try_from(row: VersionBlobRow) -> Result<Self, StoreError> {
+        let VersionBlobRow { name, version, blob_key: key, size_bytes, sha256 } = row;
+        let version = u32::try_from(version).map_err(|error| row_error("version", &name, &error))?;
+        let owner = BlobOwner::Model { name, version };
+        Ok(Self { key, size_bytes: size_bytes.unsigned_abs(), sha256, owner })
+    }
+}
+
+impl TryFrom<StandingRow> for (JobId, JobStanding) {
+    type Error = StoreError;
+
+    fn try_from(row: StandingRow) -> Result<Self, StoreError> {
+        let StandingRow { id, state, attempt } = row;
+        let attempt = u32::try_from(attempt).map_err(|error| row_error("attempt", &id, &error))?;
+        Ok((job_id(&id)?, JobStanding { state: job_state(&id, &state)?, attempt }))
+    }
+}
+
 impl Store {
     /// Returns whether a row names this key.
     ///
@@ -84,6 +152,10 @@ impl Store {
     /// # Errors
     /// Returns an error if the database fails, or if a row can't be parsed.
     pub async fn blob_rows(&self) -> Result<(Vec<BlobRow>, HashMap<JobId, JobStanding>), StoreError> {
-        self.database.blob_rows().await
+        let BlobRows { checkpoints, versions, jobs } = self.database.blob_rows().await?;
+        let checkpoints = checkpoints.into_iter().map(BlobRow::try_from);
+        let rows =
+            checkpoints.chain(versions.into_iter().map(BlobRow::try_from)).collect::<Result<_, _>>()?;
+        Ok((rows, jobs.into_iter().map(TryFrom::try_from).collect::<Result<_, _>>()?))
     }
 }

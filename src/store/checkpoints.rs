@@ -1,4 +1,4 @@
-use super::sqlite::row;
+use super::row::row;
 use super::{Claim, Store, StoreError, row_error, timestamp};
 use crate::blobs::Blob;
 use crate::fault::{self, Point};

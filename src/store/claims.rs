@@ -1,7 +1,7 @@
 use super::{NewCheckpoint, NewModel, PublishedModel, Store, StoreError};
 use crate::fault::{self, Point};
-use crate::job::{EpochRecord, Job, JobError, JobId, JobState, Progress};
-use crate::train::StepMetrics;
+use crate::job::{EpochRecord, Job, JobError, JobId, JobMetrics, JobResult, JobState, Progress};
+use crate::train::{Evaluation, StepMetrics};
 
 /// A job that a worker has claimed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,6 +34,12 @@ pub struct Held {
     pub beat: i64,
 }
 
+/// Returns the metrics of a job together with those of the test split.
+pub(super) fn tested(metrics: JobMetrics, result: &JobResult) -> JobMetrics {
+    let (test_loss, test_accuracy) = (Some(result.test_loss), Some(result.test_accuracy));
+    JobMetrics { test_loss, test_accuracy, ..metrics }
+}
+
 impl Store {
     /// Claims the next job: the highest priority first, then by the turns of the clients. Jobs of the same
     /// model run one after the other, in order of submission.
@@ -50,14 +56,6 @@ impl Store {
             fault::point(Point::AfterClaim);
         }
         Ok(job)
-    }
-
-    /// Returns SQLite's query plan for the claim: <https://sqlite.org/eqp.html>.
-    ///
-    /// # Errors
-    /// Returns an error if the database fails.
-    pub async fn plan_of_claim(&self) -> Result<Vec<String>, StoreError> {
-        self.database.plan_of_claim().await
     }
 
     /// Renews the lease of a job and records its progress.
@@ -147,7 +145,7 @@ impl Store {
         Ok(state)
     }
 
-    /// Publishes the model of a job and ends the job, in one transaction. Returns `None` and changes nothing
+    /// Publishes the model of a job and ends the job, in one transaction. `test` is the evaluation on the test split. Returns `None` and changes nothing
     /// if another model has this version.
     ///
     /// # Errors
@@ -156,9 +154,17 @@ impl Store {
         &self,
         claim: Claim,
         model: &NewModel,
+        test: Evaluation,
         progress: &Progress,
     ) -> Result<Option<PublishedModel>, StoreError> {
-        let published = self.database.succeed(claim, model, progress).await?;
+        let result = JobResult {
+            model: model.name.clone(),
+            version: model.version,
+            test_accuracy: test.accuracy,
+            test_loss: test.loss,
+            train_seconds: progress.elapsed_seconds,
+        };
+        let published = self.database.succeed(claim, model, &result, progress).await?;
         if published.is_some() {
             fault::point(Point::AfterPublish);
         }

@@ -1,4 +1,4 @@
-use super::sqlite::row;
+use super::row::row;
 use super::{Store, StoreError, row_error};
 use crate::job::{EpochRecord, JobHistory, JobId};
 use crate::train::EpochMetrics;

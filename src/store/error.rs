@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use sqlx::migrate::MigrateError;
 
-use super::sqlite::{VERSION_LEAST, code};
+use super::database::cause_of;
 use crate::job::JobId;
 
 /// Why an operation of the store failed.
@@ -40,11 +40,15 @@ pub enum StoreError {
     /// The store is closed.
     #[error("the store is closed")]
     Closed,
-    /// The version of SQLite has a bug that loses rows.
-    #[error("sqlite {found} is older than {}.{}.{}", VERSION_LEAST.0, VERSION_LEAST.1, VERSION_LEAST.2)]
+    /// The version of the database has a bug that loses rows.
+    #[error("{database} {found} is older than {least}")]
     Version {
-        /// The version that is linked.
+        /// Name of the database.
+        database: &'static str,
+        /// The version that is used.
         found: String,
+        /// The oldest version without the bug.
+        least: String,
     },
     /// A value of a row that this version can't read or write.
     #[error("{what} of {id} can't be read: {why}")]
@@ -66,27 +70,42 @@ pub enum StoreError {
     },
 }
 
+/// Why a database failed. Each database translates its own codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// The disk is full or failing.
+    Disk,
+    /// The process may not use the database.
+    Denied,
+    /// The database can't be opened or written, because of the disk or because the process may not do so.
+    DiskOrDenied,
+    /// Another process has the database locked.
+    Busy,
+    /// The database is damaged, or is no database.
+    Damage,
+}
+
 impl StoreError {
     /// Returns whether the disk refuses writes: it is full, read-only or failing.
     pub fn is_of_disk(&self) -> bool {
-        matches!(self.code(), Some(code::FULL | code::READONLY | code::IOERR | code::CANTOPEN))
+        matches!(self.cause(), Some(Cause::Disk | Cause::DiskOrDenied))
     }
 
     /// Returns whether another process has the database locked.
     pub fn is_busy(&self) -> bool {
-        self.code() == Some(code::BUSY)
+        self.cause() == Some(Cause::Busy)
     }
 
     /// Returns whether the file may not be opened or written.
     pub fn is_denied(&self) -> bool {
-        matches!(self.code(), Some(code::PERM | code::READONLY | code::CANTOPEN))
+        matches!(self.cause(), Some(Cause::Denied | Cause::DiskOrDenied))
     }
 
     /// Returns whether the same statement may succeed later: the disk is full or failing, or the
     /// database is locked.
     pub fn is_transient(&self) -> bool {
         match self {
-            _ if matches!(self.code(), Some(code::CORRUPT | code::NOTADB)) => false,
+            _ if self.cause() == Some(Cause::Damage) => false,
             Self::Database(sqlx::Error::Database(error)) => {
                 matches!(error.kind(), sqlx::error::ErrorKind::Other)
             }
@@ -97,13 +116,13 @@ impl StoreError {
         }
     }
 
-    fn code(&self) -> Option<i32> {
+    fn cause(&self) -> Option<Cause> {
         match self {
             Self::Database(error)
             | Self::Migration(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => {
-                code::primary(error)
+                cause_of(error)
             }
-            Self::Commit(error) => error.code(),
+            Self::Commit(error) => error.cause(),
             _ => None,
         }
     }

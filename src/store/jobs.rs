@@ -1,4 +1,4 @@
-use super::sqlite::row;
+use super::row::row;
 use super::{Store, StoreError, format, row_error, timestamp};
 use crate::job::{Job, JobId, JobState};
 
@@ -18,6 +18,7 @@ row! {
     pub(super) struct JobRow {
         pub(super) id: String,
         state: String,
+        owner: String,
         model: String,
         spec: String,
         attempt: i64,
@@ -40,8 +41,8 @@ impl TryFrom<JobRow> for Job {
         let optional =
             |what, micros: Option<i64>| micros.map(|micros| timestamp(what, id, micros)).transpose();
         Ok(Self {
-            id: id.parse().map_err(|error| row_error("id", id, &error))?,
-            state: JobState::named(&row.state).ok_or_else(|| row_error("state", id, &row.state))?,
+            id: job_id(id)?,
+            state: job_state(id, &row.state)?,
             spec: format::read(id, &row.spec)?,
             attempt: u32::try_from(row.attempt).map_err(|error| row_error("attempt", id, &error))?,
             progress: format::read(id, &row.progress)?,
@@ -52,8 +53,19 @@ impl TryFrom<JobRow> for Job {
             started_at: optional("started_at", row.started_at)?,
             finished_at: optional("finished_at", row.finished_at)?,
             model: row.model,
+            owner: row.owner,
         })
     }
+}
+
+/// Parses the id of a job in a row.
+pub(super) fn job_id(text: &str) -> Result<JobId, StoreError> {
+    text.parse().map_err(|error| row_error("id", text, &error))
+}
+
+/// Returns the state with this name, which is in the row of job `id`.
+pub(super) fn job_state(id: &str, word: &str) -> Result<JobState, StoreError> {
+    JobState::named(word).ok_or_else(|| row_error("state", id, &word))
 }
 
 impl Store {
@@ -79,8 +91,7 @@ impl Store {
         let mut rows = self.database.jobs(filter, i64::from(limit) + 1).await?;
         let has_more = rows.len() > limit as usize;
         rows.truncate(limit as usize);
-        let last = rows.last().filter(|_| has_more).map(|row| row.id.parse());
-        let last = last.transpose().map_err(|error| row_error("id", "a job", &error))?;
+        let last = rows.last().filter(|_| has_more).map(|row| job_id(&row.id)).transpose()?;
         let readable = |row: JobRow| {
             let job = Job::try_from(row);
             let job = job.inspect_err(|error| tracing::error!(%error, "a job is left out of a list"));

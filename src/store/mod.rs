@@ -1,5 +1,5 @@
 //! The rows: jobs, their epochs and checkpoints, and the models they published. The only room that knows SQL,
-//! which is in `sqlite/`.
+//! which is in `sqlite/`. `database` lists every operation that a database must offer.
 //!
 //! A change of state is one guarded statement, or a transaction that begins with one. A worker's write
 //! carries its attempt, and changes one row or nothing. Several processes on one machine may share the rows.
@@ -11,8 +11,10 @@ mod blobs;
 mod checkpoints;
 mod claims;
 mod course;
+mod database;
 mod error;
 mod format;
+mod insert;
 mod jobs;
 mod live;
 mod models;
@@ -21,6 +23,7 @@ mod pace;
 mod queue;
 mod repair;
 mod retention;
+mod row;
 mod sqlite;
 
 use std::path::Path;
@@ -40,13 +43,16 @@ pub use models::{
 pub use queue::{Cancelled, Deleted, Inserted, NewJob, Resumed, queue_share};
 pub use repair::Dropped;
 pub use retention::{Ended, Place};
+#[doc(hidden)]
+pub use sqlite::CLAIM;
+pub use sqlite::{files, is_one_file};
 
 use self::batch::Pending;
+use self::database::Database;
 use self::error::row_error;
 use self::live::Live;
 use self::notify::Notify;
 use self::pace::Pace;
-use self::sqlite::Database;
 
 /// The time between two write-backs of the database's log.
 const WRITE_BACK: Duration = Duration::from_millis(20);
@@ -106,8 +112,8 @@ impl Store {
         self.database.close().await;
     }
 
-    /// Writes the database's log back while jobs arrive. By default SQLite does this in the commit that finds
-    /// the log long. That commit takes ten times as long and delays every write that waits for it.
+    /// Writes the database's log back while jobs arrive. By default the commit that finds the log long does
+    /// this. That commit takes ten times as long and delays every write that waits for it.
     pub async fn write_back(&self) {
         let mut queued = self.queued();
         while queued.changed().await.is_ok() {

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::sqlite::row;
+use super::row::row;
 use super::{Store, StoreError, format, row_error, timestamp};
 use crate::blobs::Blob;
 use crate::fault::{self, Point};
@@ -16,10 +16,6 @@ pub struct NewModel {
     pub name: String,
     /// Number of the version; see [`Store::next_version`].
     pub version: u32,
-    /// Accuracy on the test split.
-    pub test_accuracy: f64,
-    /// Mean loss on the test split.
-    pub test_loss: f64,
     /// Number of weights and biases.
     pub parameters: usize,
     /// The layers of the network.
@@ -72,9 +68,8 @@ impl TryFrom<ModelRow> for PublishedModel {
                 source: source_named(&row.source).ok_or_else(|| row_error("source", &id, &row.source))?,
                 job_id: row
                     .job_id
-                    .map(|job| job.parse())
-                    .transpose()
-                    .map_err(|error| row_error("job_id", &id, &error))?,
+                    .map(|job| job.parse().map_err(|error| row_error("job_id", &id, &error)))
+                    .transpose()?,
                 created_at: timestamp("created_at", &id, row.created_at)?,
                 test_accuracy: row.test_accuracy,
                 parameters: row.parameters.unsigned_abs() as usize,
@@ -106,6 +101,23 @@ pub struct Models {
     pub revision: i64,
 }
 
+/// The rows of [`Models`].
+pub(super) struct ModelRows {
+    pub versions: Vec<ModelRow>,
+    pub aliases: Vec<(String, String, u32)>,
+    pub revision: i64,
+}
+
+impl TryFrom<ModelRows> for Models {
+    type Error = StoreError;
+
+    fn try_from(rows: ModelRows) -> Result<Self, StoreError> {
+        let ModelRows { versions, aliases, revision } = rows;
+        let versions = versions.into_iter().map(PublishedModel::try_from).collect::<Result<_, _>>()?;
+        Ok(Self { versions, aliases, revision })
+    }
+}
+
 /// The changes of models since a revision.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ModelChanges {
@@ -124,6 +136,41 @@ pub struct ModelChange {
     pub published: Vec<PublishedModel>,
     /// All its aliases, each with its version.
     pub aliases: BTreeMap<String, u32>,
+}
+
+/// The rows of [`ModelChanges`].
+pub(super) struct ChangedRows {
+    /// The revision after these changes.
+    pub revision: i64,
+    /// The changed models.
+    pub names: Vec<String>,
+    /// Each version of the changed models.
+    pub numbers: Vec<(String, u32)>,
+    /// The versions published since the earlier revision.
+    pub published: Vec<ModelRow>,
+    /// Each alias of the changed models, with its version.
+    pub aliases: Vec<(String, String, u32)>,
+}
+
+/// A version whose row can't be parsed is logged and left out.
+impl From<ChangedRows> for ModelChanges {
+    fn from(rows: ChangedRows) -> Self {
+        let mut models: BTreeMap<String, ModelChange> =
+            rows.names.into_iter().map(|name| (name, ModelChange::default())).collect();
+        for (name, number) in rows.numbers {
+            models.entry(name).or_default().numbers.insert(number);
+        }
+        for row in rows.published {
+            match PublishedModel::try_from(row) {
+                Ok(model) => models.entry(model.name.clone()).or_default().published.push(model),
+                Err(error) => tracing::error!(%error, "a version is left out"),
+            }
+        }
+        for (name, alias, version) in rows.aliases {
+            models.entry(name).or_default().aliases.insert(alias, version);
+        }
+        Self { revision: rows.revision, models }
+    }
 }
 
 /// The result of setting an alias.
@@ -166,7 +213,28 @@ impl Store {
     /// # Errors
     /// Returns an error if the database fails.
     pub async fn next_version(&self, name: &str) -> Result<u32, StoreError> {
-        self.database.next_version(name).await
+        let last = self.database.last_version(name).await?.unwrap_or(0);
+        u32::try_from(last + 1).map_err(|error| row_error("last_version", name, &error))
+    }
+
+    /// Publishes a model that no job has trained. Returns `None` and changes nothing if another model has this version.
+    /// `test_accuracy` is the accuracy on the test split, if it was measured.
+    ///
+    /// # Errors
+    /// Returns an error if the database fails, or if `source` is a job: such a model is published by
+    /// [`Self::succeed`].
+    pub async fn publish_model(
+        &self,
+        owner: &str,
+        source: ModelSource,
+        model: &NewModel,
+        test_accuracy: Option<f64>,
+    ) -> Result<Option<PublishedModel>, StoreError> {
+        let published = self.database.publish_model(owner, source, model, test_accuracy).await?;
+        if published.is_some() {
+            fault::point(Point::AfterPublish);
+        }
+        Ok(published)
     }
 
     /// Returns every published model.
@@ -174,7 +242,7 @@ impl Store {
     /// # Errors
     /// Returns an error if the database fails.
     pub async fn models(&self) -> Result<Models, StoreError> {
-        self.database.models().await
+        self.database.models().await?.try_into()
     }
 
     /// Returns the changes of models since `revision`, at one moment. A negative revision returns everything.
@@ -183,7 +251,7 @@ impl Store {
     /// # Errors
     /// Returns an error if the database fails.
     pub async fn model_changes(&self, revision: i64) -> Result<ModelChanges, StoreError> {
-        self.database.model_changes(revision).await
+        Ok(self.database.model_changes(revision).await?.into())
     }
 
     /// Returns the versions that retention deletes, by name and number.

@@ -1,3 +1,4 @@
+use super::insert::{Key, repeated};
 use super::{Store, StoreError, format};
 use crate::fault::{self, Point};
 use crate::job::{Job, JobId, JobState, Progress};
@@ -10,9 +11,9 @@ pub struct NewJob {
     pub spec: TrainSpec,
     /// Its progress before the first step.
     pub progress: Progress,
-    /// The client that owns the job. Clients take turns.
-    pub client: String,
-    /// The client's idempotency key for this request. Each client has its own keys.
+    /// The owner of the job. Owners take turns.
+    pub owner: String,
+    /// The owner's idempotency key for this request. Each owner has its own keys.
     pub idempotency_key: Option<String>,
     /// Digest of the request. It shows whether a key is used for two different requests.
     pub request_sha256: String,
@@ -76,18 +77,18 @@ pub fn queue_share(queue_max: u32) -> u32 {
 }
 
 impl Store {
-    /// Returns the result of an earlier request of this client with this key.
+    /// Returns the result of an earlier request of this owner with this key.
     ///
     /// # Errors
     /// Returns an error if the database fails.
     pub async fn by_key(
         &self,
-        client: &str,
+        owner: &str,
         key: &str,
         request_sha256: &str,
     ) -> Result<Option<Inserted>, StoreError> {
-        let earlier = self.database.by_key(client, key, request_sha256).await?;
-        Ok(earlier.map(|inserted| match inserted {
+        let Some(earlier) = self.database.earlier(&Key::new(owner, key)).await? else { return Ok(None) };
+        Ok(Some(match repeated(earlier, request_sha256)? {
             Inserted::Repeated(job) => Inserted::Repeated(self.live.on(job)),
             inserted => inserted,
         }))
@@ -159,7 +160,7 @@ impl Store {
 
     /// Returns whether the queue has room for one more job of this job's client.
     async fn takes_again(&self, id: JobId, queue_max: u32) -> Result<bool, StoreError> {
-        let has_share = self.database.queued_of_client_of(id).await? < i64::from(queue_share(queue_max));
+        let has_share = self.database.queued_of_owner_of(id).await? < i64::from(queue_share(queue_max));
         Ok(has_share && self.queue_length().await? < u64::from(queue_max))
     }
 

@@ -39,14 +39,15 @@ impl Worker {
             let model = NewModel {
                 name: name.clone(),
                 version,
-                test_accuracy: test.accuracy,
-                test_loss: test.loss,
                 parameters: state.network.parameter_count(),
                 layers: spec.network.layers.clone(),
                 classes: dataset.classes.clone(),
                 blob: self.write_blob(lease, &key, &bytes).await?,
             };
-            match self.until_taken(lease, async || self.succeed(lease.claim, &model, &progress).await).await {
+            match self
+                .until_taken(lease, async || self.succeed(lease.claim, &model, test, &progress).await)
+                .await
+            {
                 Ok(Success::Published(published)) => break Some(*published),
                 Ok(Success::PublishedBefore) => break None,
                 Ok(Success::VersionTaken) => self.blobs.delete_dead([key]).await,
@@ -79,9 +80,10 @@ impl Worker {
         &self,
         claim: Claim,
         model: &NewModel,
+        test: Evaluation,
         progress: &Progress,
     ) -> Result<Success, WorkerError> {
-        match self.store.succeed(claim, model, progress).await {
+        match self.store.succeed(claim, model, test, progress).await {
             Ok(Some(published)) => Ok(Success::Published(Box::new(published))),
             Ok(None) => Ok(Success::VersionTaken),
             Err(StoreError::Fenced { .. }) if self.has_succeeded(claim).await? => {

@@ -185,6 +185,23 @@ fn statements_are_in_the_folder_of_their_database_alone() {
     }
 }
 
+/// The name of the database, and the names of its files. Where the store chooses its database, it names the folder.
+#[test]
+fn only_the_folder_of_a_database_knows_its_name_and_its_files() {
+    for (room, file, code) in rooms() {
+        let is_in_store = |name: &str| room == "store" && file.ends_with(name);
+        if room == "store" && file.components().any(|part| part.as_os_str() == "sqlite") {
+            continue;
+        }
+        let chooses = is_in_store("store/mod.rs") || is_in_store("store/database.rs");
+        let code = code.to_lowercase();
+        for word in ["sqlite", "-wal", "-shm", "-journal"] {
+            let may_say = chooses && word == "sqlite";
+            assert!(may_say || !code.contains(word), "{} says {word}", file.display());
+        }
+    }
+}
+
 #[test]
 fn unsafe_code_is_only_in_the_kernels() {
     for (_, file, code) in rooms() {

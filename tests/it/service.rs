@@ -68,11 +68,11 @@ async fn a_started_change_is_completed_although_nobody_waits_for_it() {
 
     begun(service.set_alias(&caller, "digits", "champion", 1)).await;
     carried(&server).await;
-    assert_eq!(service.version(&alias("champion")).expect("an alias that is served").version, 1);
+    assert_eq!(service.version(&caller, &alias("champion")).expect("an alias that is served").version, 1);
 
     begun(service.delete_alias(&caller, "digits", "champion")).await;
     carried(&server).await;
-    assert!(service.version(&alias("champion")).is_err());
+    assert!(service.version(&caller, &alias("champion")).is_err());
 
     begun(service.delete_version(&caller, "digits", 1)).await;
     carried(&server).await;
@@ -80,7 +80,7 @@ async fn a_started_change_is_completed_although_nobody_waits_for_it() {
 
     begun(service.delete_job(&caller, job)).await;
     carried(&server).await;
-    assert!(matches!(service.job(job).await, Err(OperationError::UnknownJob(_))));
+    assert!(matches!(service.job(&caller, job).await, Err(OperationError::UnknownJob(_))));
     server.stop().await;
 }
 
@@ -89,9 +89,10 @@ async fn an_operation_that_was_never_polled_changes_nothing() {
     let server = TestServer::start(&[]).await;
     server.with_model().await;
     let service = server.app().service().clone();
-    drop(service.set_alias(&caller(), "digits", "champion", 1));
+    let caller = caller();
+    drop(service.set_alias(&caller, "digits", "champion", 1));
     carried(&server).await;
-    assert!(service.version(&alias("champion")).is_err());
+    assert!(service.version(&caller, &alias("champion")).is_err());
     server.stop().await;
 }
 
@@ -106,7 +107,10 @@ async fn the_data_of_a_caller_is_dropped_after_the_change_that_it_left_running()
     drop(caller);
     carried(&server).await;
     assert_eq!(std::sync::Arc::strong_count(&held), 1, "nothing is held any more");
-    assert_eq!(server.app().service().job(id).await.expect("a job").state, JobState::Cancelled);
+    assert_eq!(
+        server.app().service().job(&self::caller(), id).await.expect("a job").state,
+        JobState::Cancelled
+    );
     server.create(quick()).await;
     server.stop().await;
 }

@@ -17,11 +17,14 @@ use chainrule::blobs::Blob;
 use chainrule::data;
 use chainrule::job::{Job, JobError, JobId, Progress};
 use chainrule::store::{Claim, Inserted, NewCheckpoint, NewJob, NewModel, Recorded, Store, StoreError};
-use chainrule::train::{SpecLimits, TrainSpec, parse};
+use chainrule::train::{Evaluation, SpecLimits, TrainSpec, parse};
 use proptest::prelude::ProptestConfig;
 use proptest::test_runner::RngSeed;
 use serde_json::json;
 use tempfile::TempDir;
+
+/// The evaluation of every model.
+const TEST: Evaluation = Evaluation { loss: 1.0, accuracy: 0.5 };
 
 /// More jobs than any test creates.
 const NO_LIMIT: u32 = 1_000_000;
@@ -71,7 +74,7 @@ fn new_job(model: &str, client: &str, priority: i32) -> NewJob {
     NewJob {
         spec: TrainSpec { model: model.to_owned(), priority, ..SPEC.clone() },
         progress: Progress::default(),
-        client: client.to_owned(),
+        owner: client.to_owned(),
         idempotency_key: None,
         request_sha256: String::new(),
     }
@@ -109,10 +112,11 @@ async fn a_model_is_published_under_the_version_of_its_bytes_or_not_at_all() {
         let job = store.claim().await.expect("rows").expect("a job");
         let claim = Claim { id: job.id, attempt: job.attempt };
         assert_eq!(store.next_version("a").await.expect("rows"), 1);
-        let other = store.succeed(claim, &new_model("a", 2, job.id), &at_step(1)).await.expect("rows");
+        let other = store.succeed(claim, &new_model("a", 2, job.id), TEST, &at_step(1)).await.expect("rows");
         assert_eq!(other, None);
         assert!(store.is_held(claim).await.expect("rows"), "the job has not ended");
-        let published = store.succeed(claim, &new_model("a", 1, job.id), &at_step(1)).await.expect("rows");
+        let published =
+            store.succeed(claim, &new_model("a", 1, job.id), TEST, &at_step(1)).await.expect("rows");
         let published = published.expect("a version");
         assert_eq!(
             (published.row.version, published.row.job_id, published.owner.as_str()),
@@ -203,7 +207,7 @@ impl WorkerSide {
     async fn succeed(&self, claim: Claim, model: &str, step: u64) -> Option<u32> {
         let version = self.store.next_version(model).await.expect("rows");
         let model = new_model(model, version, claim.id);
-        let published = self.store.succeed(self.current(claim).await, &model, &at_step(step)).await;
+        let published = self.store.succeed(self.current(claim).await, &model, TEST, &at_step(step)).await;
         let version = published.as_ref().ok().map(|published| {
             // Jobs of one model run one after the other.
             published.as_ref().expect("the version is still free").row.version
@@ -220,8 +224,6 @@ fn new_model(name: &str, version: u32, job: JobId) -> NewModel {
     NewModel {
         name: name.to_owned(),
         version,
-        test_accuracy: 0.5,
-        test_loss: 1.0,
         parameters: 1,
         layers: SPEC.network.layers.clone(),
         classes: Vec::new(),

@@ -1,40 +1,38 @@
 use sqlx::{Sqlite, Transaction};
 
-use super::Database;
+use super::SqliteDatabase;
 use super::guard::guarded;
 use crate::job::JobId;
 use crate::store::{CheckpointRow, Claim, NewCheckpoint, StoreError, now};
 
-impl NewCheckpoint {
-    pub(super) async fn insert(
-        &self,
-        transaction: &mut Transaction<'_, Sqlite>,
-        claim: Claim,
-    ) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO checkpoints
+pub(super) async fn insert_checkpoint(
+    transaction: &mut Transaction<'_, Sqlite>,
+    claim: Claim,
+    checkpoint: &NewCheckpoint,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO checkpoints
                  (job_id, step, epoch, blob_key, size_bytes, sha256, validation_accuracy, created_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
              ON CONFLICT (job_id, step) DO UPDATE SET
                  epoch = excluded.epoch, blob_key = excluded.blob_key, size_bytes = excluded.size_bytes,
                  sha256 = excluded.sha256, validation_accuracy = excluded.validation_accuracy,
                  created_at = excluded.created_at",
-        )
-        .bind(claim.id.to_string())
-        .bind(self.step as i64)
-        .bind(self.epoch)
-        .bind(&self.blob.key)
-        .bind(self.blob.size_bytes as i64)
-        .bind(&self.blob.sha256)
-        .bind(self.validation_accuracy)
-        .bind(now())
-        .execute(&mut **transaction)
-        .await?;
-        Ok(())
-    }
+    )
+    .bind(claim.id.to_string())
+    .bind(checkpoint.step as i64)
+    .bind(checkpoint.epoch)
+    .bind(&checkpoint.blob.key)
+    .bind(checkpoint.blob.size_bytes as i64)
+    .bind(&checkpoint.blob.sha256)
+    .bind(checkpoint.validation_accuracy)
+    .bind(now())
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
 }
 
-impl Database {
+impl SqliteDatabase {
     pub async fn checkpoints(&self, id: JobId) -> Result<Vec<CheckpointRow>, StoreError> {
         Ok(sqlx::query_as(
             "SELECT epoch, step, blob_key, size_bytes, sha256, validation_accuracy, created_at FROM checkpoints

@@ -1,20 +1,24 @@
 use sqlx::{Sqlite, Transaction};
 
+use super::checkpoints::insert_checkpoint;
 use super::guard::{fence, fenced, guarded};
-use super::{Database, committed};
+use super::models::insert_model;
+use super::{SqliteDatabase, committed};
 use crate::job::{JobError, JobMetrics, JobResult, JobState, Progress};
-use crate::store::jobs::JobRow;
-use crate::store::{Claim, Held, NewModel, PublishedModel, Recorded, StoreError, format, now, row_error};
+use crate::model::ModelSource;
+use crate::store::claims::tested;
+use crate::store::jobs::{JobRow, job_id, job_state};
+use crate::store::{Claim, Held, NewModel, PublishedModel, Recorded, StoreError, format, now};
 use crate::train::StepMetrics;
 
-const CLAIM: &str = "\
+/// The statement that claims a job. A test reads its plan.
+pub const CLAIM: &str = "\
 UPDATE jobs SET state = 'running', attempt = attempt + 1, beat = beat + 1, started_at = COALESCE(started_at, $1)
 WHERE id = (SELECT id FROM jobs WHERE state = 'queued' AND is_next
             ORDER BY priority DESC, turn, sequence LIMIT 1) AND state = 'queued'
-RETURNING *";
+RETURNING *, client AS owner";
 
-impl Database {
-    /// Returns whether a queued job may run.
+impl SqliteDatabase {
     pub async fn has_waiting(&self) -> Result<bool, StoreError> {
         let waiting: Option<i64> =
             sqlx::query_scalar("SELECT 1 FROM jobs WHERE state = 'queued' AND is_next LIMIT 1")
@@ -25,13 +29,6 @@ impl Database {
 
     pub async fn claim(&self) -> Result<Option<JobRow>, StoreError> {
         Ok(committed(sqlx::query_as(CLAIM).bind(now()).fetch_all(&self.writer)).await?)
-    }
-
-    pub async fn plan_of_claim(&self) -> Result<Vec<String>, StoreError> {
-        let plan = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {CLAIM}"));
-        let rows: Vec<(i64, i64, i64, String)> =
-            sqlx::query_as(plan).bind(now()).fetch_all(&self.writer).await?;
-        Ok(rows.into_iter().map(|(.., detail)| detail).collect())
     }
 
     pub async fn renew(&self, claim: Claim, progress: &Progress) -> Result<(), StoreError> {
@@ -63,10 +60,7 @@ impl Database {
                 .fetch_all(&self.reader)
                 .await?;
         rows.into_iter()
-            .map(|(id, attempt, beat)| {
-                let claim = Claim { id: id.parse().map_err(|error| row_error("id", &id, &error))?, attempt };
-                Ok(Held { claim, beat })
-            })
+            .map(|(id, attempt, beat)| Ok(Held { claim: Claim { id: job_id(&id)?, attempt }, beat }))
             .collect()
     }
 
@@ -99,7 +93,7 @@ impl Database {
         }
         insert_steps(&mut transaction, claim, &recorded.steps).await?;
         for checkpoint in &recorded.checkpoints {
-            checkpoint.insert(&mut transaction, claim).await?;
+            insert_checkpoint(&mut transaction, claim, checkpoint).await?;
         }
         transaction.commit().await?;
         Ok(())
@@ -142,14 +136,14 @@ impl Database {
             .fetch_all(&self.writer),
         )
         .await?;
-        let named = |state: String| JobState::named(&state).ok_or_else(|| row_error("state", &id, &state));
-        state.map(named).transpose()
+        state.map(|state| job_state(&id, &state)).transpose()
     }
 
     pub async fn succeed(
         &self,
         claim: Claim,
         model: &NewModel,
+        result: &JobResult,
         progress: &Progress,
     ) -> Result<Option<PublishedModel>, StoreError> {
         let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
@@ -162,20 +156,12 @@ impl Database {
         .await?;
         let (metrics, owner) = row.ok_or(fenced(claim))?;
         let metrics: Option<JobMetrics> = format::read_optional(claim.id, metrics)?;
-        let metrics = metrics.map(|metrics| JobMetrics {
-            test_loss: Some(model.test_loss),
-            test_accuracy: Some(model.test_accuracy),
-            ..metrics
-        });
-        let Some(published) = model.insert(&mut transaction, claim.id, &owner).await? else {
+        let metrics = metrics.map(|metrics| tested(metrics, result));
+        let origin = (ModelSource::Job, Some(claim.id));
+        let Some(published) =
+            insert_model(&mut transaction, &owner, origin, model, Some(result.test_accuracy)).await?
+        else {
             return Ok(None);
-        };
-        let result = JobResult {
-            model: model.name.clone(),
-            version: published.row.version,
-            test_accuracy: model.test_accuracy,
-            test_loss: model.test_loss,
-            train_seconds: progress.elapsed_seconds,
         };
         let guard = sqlx::query(guarded(
             "UPDATE jobs SET state = 'succeeded', finished_at = $3, progress = $4, result = $5, metrics = $6
@@ -185,7 +171,7 @@ impl Database {
         .bind(claim.attempt)
         .bind(now())
         .bind(format::write(claim.id, progress)?)
-        .bind(format::write(claim.id, &result)?)
+        .bind(format::write(claim.id, result)?)
         .bind(metrics.map(|metrics| format::write(claim.id, &metrics)).transpose()?)
         .execute(&mut *transaction)
         .await?;

@@ -10,7 +10,7 @@ use crate::priority::Priority;
 use crate::store::StoreError;
 
 /// In WAL mode, older versions can lose committed rows: <https://sqlite.org/wal.html#walresetbug>.
-pub const VERSION_LEAST: (u32, u32, u32) = (3, 51, 3);
+const VERSION_LEAST: (u32, u32, u32) = (3, 51, 3);
 
 /// Connections in each of the two pools that read: one for short reads, one for pages of rows.
 pub(super) const READERS: u32 = 4;
@@ -75,7 +75,9 @@ pub(super) async fn connect(options: SqliteConnectOptions) -> Result<SqlitePool,
         .await?;
     let version: String = sqlx::query_scalar("SELECT sqlite_version()").fetch_one(&writer).await?;
     if version_of(&version).is_none_or(|version| version < VERSION_LEAST) {
-        return Err(StoreError::Version { found: version });
+        let (major, minor, patch) = VERSION_LEAST;
+        let least = format!("{major}.{minor}.{patch}");
+        return Err(StoreError::Version { database: "sqlite", found: version, least });
     }
     Ok(writer)
 }

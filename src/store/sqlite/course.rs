@@ -1,4 +1,4 @@
-use super::Database;
+use super::SqliteDatabase;
 use crate::job::{EpochRecord, JobId};
 use crate::store::course::CourseRow;
 use crate::store::{StoreError, format};
@@ -11,7 +11,7 @@ SELECT epoch, record ->> '$.train_loss' AS train_loss, record ->> '$.train_accur
        record ->> '$.learning_rate' AS learning_rate
 FROM job_epochs INDEXED BY job_epochs_course WHERE job_id = $1 AND json_valid(record) ORDER BY epoch";
 
-impl Database {
+impl SqliteDatabase {
     pub async fn epochs(&self, id: JobId, after: u32, limit: u32) -> Result<Vec<EpochRecord>, StoreError> {
         let rows: Vec<String> = sqlx::query_scalar(
             "SELECT record FROM job_epochs WHERE job_id = $1 AND epoch > $2 ORDER BY epoch LIMIT $3",
@@ -24,7 +24,6 @@ impl Database {
         rows.iter().map(|text| format::read(id, text)).collect()
     }
 
-    /// Returns the sampled steps after number `after` and up to `last`.
     pub async fn steps(&self, id: JobId, after: u64, last: u64) -> Result<Vec<StepMetrics>, StoreError> {
         let number = |step| i64::try_from(step).unwrap_or(i64::MAX);
         let steps: Vec<(i64, f64, f64)> = sqlx::query_as(
@@ -44,7 +43,6 @@ impl Database {
         Ok(steps.into_iter().map(step).collect())
     }
 
-    /// Returns all epochs without their layers.
     pub async fn course(&self, id: JobId) -> Result<Vec<CourseRow>, StoreError> {
         Ok(sqlx::query_as(COURSE).bind(id.to_string()).fetch_all(&self.pages).await?)
     }

@@ -1,7 +1,7 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::Database;
+use super::SqliteDatabase;
 use crate::store::StoreError;
 
 /// How many pages are returned to the file system at a time, and the pause in which other writes can
@@ -9,17 +9,38 @@ use crate::store::StoreError;
 const SHRINK_PAGES: u32 = 64;
 const SHRINK_PAUSE: Duration = Duration::from_millis(20);
 
-impl Database {
-    /// Writes back as much of the log as possible without waiting:
-    /// <https://sqlite.org/pragma.html#pragma_wal_checkpoint>.
+/// What SQLite appends to the name of a database to name the files beside it:
+/// <https://sqlite.org/tempfiles.html>.
+const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// Returns the path of every file that the database at `path` may consist of. The first one is `path` itself.
+pub fn files(path: &Path) -> [PathBuf; 4] {
+    let [log, shared, journal] = BESIDE.map(|ending| beside(path, ending));
+    [path.to_owned(), log, shared, journal]
+}
+
+/// Returns whether the file at `path` is the whole database, which is closed. On a full disk SQLite leaves the
+/// write-ahead log beside it.
+pub fn is_one_file(path: &Path) -> bool {
+    let [_, log, ..] = files(path);
+    std::fs::metadata(log).map_or(0, |found| found.len()) == 0
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
+impl SqliteDatabase {
+    /// See <https://sqlite.org/pragma.html#pragma_wal_checkpoint>.
     pub async fn write_back(&self) -> Result<(), StoreError> {
         sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").fetch_all(&self.keeper).await?;
         Ok(())
     }
 
-    /// Returns a number that changes with every commit of another process. It counts the commits of all
-    /// other connections. The connection that asks is the only writer of this process:
-    /// <https://sqlite.org/pragma.html#pragma_data_version>.
+    /// The number counts the commits of all other connections. The connection that asks is the only writer of this
+    /// process: <https://sqlite.org/pragma.html#pragma_data_version>.
     pub async fn foreign_commits(&self) -> Result<i64, StoreError> {
         Ok(sqlx::query_scalar("PRAGMA data_version").fetch_one(&self.writer).await?)
     }

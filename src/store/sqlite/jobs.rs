@@ -1,4 +1,4 @@
-use super::Database;
+use super::SqliteDatabase;
 use crate::job::{JobId, JobState};
 use crate::store::jobs::JobRow;
 use crate::store::{JobFilter, StoreError};
@@ -10,7 +10,7 @@ const ABOVE_ALL_IDS: &str = "g";
 /// because SQLite can use the partial index only then: <https://sqlite.org/partialindex.html>.
 macro_rules! list {
     ($from_where:literal) => {
-        concat!("SELECT * FROM jobs ", $from_where, " AND id < $2 ORDER BY id DESC LIMIT $3")
+        concat!("SELECT *, client AS owner FROM jobs ", $from_where, " AND id < $2 ORDER BY id DESC LIMIT $3")
     };
 }
 
@@ -42,15 +42,14 @@ fn list_of(state: Option<JobState>, of_model: bool) -> &'static str {
     }
 }
 
-impl Database {
+impl SqliteDatabase {
     pub async fn job(&self, id: JobId) -> Result<Option<JobRow>, StoreError> {
-        Ok(sqlx::query_as("SELECT * FROM jobs WHERE id = $1")
+        Ok(sqlx::query_as("SELECT *, client AS owner FROM jobs WHERE id = $1")
             .bind(id.to_string())
             .fetch_optional(&self.reader)
             .await?)
     }
 
-    /// Returns rows of jobs, newest first.
     pub async fn jobs(&self, filter: &JobFilter, limit: i64) -> Result<Vec<JobRow>, StoreError> {
         let before = filter.before.map_or_else(|| ABOVE_ALL_IDS.to_owned(), |id| id.to_string());
         Ok(sqlx::query_as(list_of(filter.state, filter.model.is_some()))
@@ -61,7 +60,6 @@ impl Database {
             .await?)
     }
 
-    /// Returns the name of each state and its number of jobs.
     pub async fn counts(&self) -> Result<Vec<(String, i64)>, StoreError> {
         Ok(sqlx::query_as("SELECT state, jobs FROM job_counts").fetch_all(&self.reader).await?)
     }

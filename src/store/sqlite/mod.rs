@@ -1,5 +1,5 @@
 //! Everything that is specific to SQLite, one file per subject: statements, transactions, pragmas, codes,
-//! `VACUUM INTO`. A method of [`Database`] changes rows with one statement or one transaction, and uses the
+//! `VACUUM INTO`. A method of [`SqliteDatabase`] changes rows with one statement or one transaction, and uses the
 //! program's own types. State that only one process knows belongs to the store.
 //!
 //! One connection writes, another writes the log back, several read.
@@ -7,7 +7,7 @@
 mod blobs;
 mod checkpoints;
 mod claims;
-pub(super) mod code;
+mod code;
 mod connect;
 mod course;
 mod file;
@@ -19,15 +19,15 @@ mod models;
 mod queue;
 mod repair;
 mod retention;
-mod row;
 
 use std::path::Path;
 
 use sqlx::{ConnectOptions, Connection, SqlitePool};
 
-pub(super) use self::connect::VERSION_LEAST;
-pub(super) use self::queue::NewRow;
-pub(super) use self::row::row;
+pub use self::claims::CLAIM;
+pub(super) use self::code::cause_of_sqlite;
+pub use self::file::{files, is_one_file};
+pub(super) use self::queue::SqliteWriter;
 
 use self::connect::{READERS, connect, long_reading, only_reading, options, pool, writing};
 use self::history::{Progress, progress};
@@ -36,7 +36,7 @@ use super::StoreError;
 
 /// The connections to a database. Clones share them.
 #[derive(Clone, Debug)]
-pub(super) struct Database {
+pub(super) struct SqliteDatabase {
     writer: SqlitePool,
     reader: SqlitePool,
     /// Reads pages of rows, at the priority of long work.
@@ -45,7 +45,7 @@ pub(super) struct Database {
     keeper: SqlitePool,
 }
 
-impl Database {
+impl SqliteDatabase {
     /// Opens the database at `path`, creates it if it is missing, and runs the migrations.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         // The pool must not create the file. If the file was deleted later, the pool would hide that by

@@ -1,59 +1,69 @@
-use std::collections::BTreeMap;
-
 use sqlx::{Sqlite, SqliteConnection, Transaction};
 
-use super::Database;
+use super::SqliteDatabase;
 use crate::job::JobId;
-use crate::store::models::ModelRow;
-use crate::store::{
-    DeletedVersion, ModelChange, ModelChanges, Models, NewModel, OldVersions, PublishedModel, StoreError,
-    ago, format, now, row_error,
-};
+use crate::model::ModelSource;
+use crate::store::jobs::job_id;
+use crate::store::models::{ChangedRows, ModelRow, ModelRows};
+use crate::store::{DeletedVersion, NewModel, OldVersions, PublishedModel, StoreError, ago, format, now};
 
 const REVISION: &str = "SELECT revision FROM model_revision";
 
-impl Database {
-    pub async fn next_version(&self, name: &str) -> Result<u32, StoreError> {
-        let last: Option<i64> = sqlx::query_scalar("SELECT last_version FROM models WHERE name = $1")
+impl SqliteDatabase {
+    pub async fn last_version(&self, name: &str) -> Result<Option<i64>, StoreError> {
+        Ok(sqlx::query_scalar("SELECT last_version FROM models WHERE name = $1")
             .bind(name)
             .fetch_optional(&self.reader)
-            .await?;
-        u32::try_from(last.unwrap_or(0) + 1).map_err(|error| row_error("last_version", name, &error))
+            .await?)
     }
 
-    pub async fn models(&self) -> Result<Models, StoreError> {
+    pub async fn publish_model(
+        &self,
+        owner: &str,
+        source: ModelSource,
+        model: &NewModel,
+        test_accuracy: Option<f64>,
+    ) -> Result<Option<PublishedModel>, StoreError> {
+        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let published = insert_model(&mut transaction, owner, (source, None), model, test_accuracy).await?;
+        if published.is_some() {
+            transaction.commit().await?;
+        }
+        Ok(published)
+    }
+
+    pub async fn models(&self) -> Result<ModelRows, StoreError> {
         let mut transaction = self.reader.begin().await?;
         let revision = sqlx::query_scalar(REVISION).fetch_one(&mut *transaction).await?;
-        let rows: Vec<ModelRow> = sqlx::query_as("SELECT * FROM model_versions ORDER BY name, version")
+        let versions = sqlx::query_as("SELECT * FROM model_versions ORDER BY name, version")
             .fetch_all(&mut *transaction)
             .await?;
         let aliases = sqlx::query_as("SELECT name, alias, version FROM model_aliases")
             .fetch_all(&mut *transaction)
             .await?;
         transaction.commit().await?;
-        let versions = rows.into_iter().map(PublishedModel::try_from).collect::<Result<_, _>>()?;
-        Ok(Models { versions, aliases, revision })
+        Ok(ModelRows { versions, aliases, revision })
     }
 
-    pub async fn model_changes(&self, revision: i64) -> Result<ModelChanges, StoreError> {
+    pub async fn model_changes(&self, revision: i64) -> Result<ChangedRows, StoreError> {
         let mut transaction = self.reader.begin().await?;
         let last = sqlx::query_scalar(REVISION).fetch_one(&mut *transaction).await?;
-        let names: Vec<String> = sqlx::query_scalar("SELECT name FROM models WHERE revision > $1")
+        let names = sqlx::query_scalar("SELECT name FROM models WHERE revision > $1")
             .bind(revision)
             .fetch_all(&mut *transaction)
             .await?;
-        let numbers: Vec<(String, u32)> = sqlx::query_as(
+        let numbers = sqlx::query_as(
             "SELECT version.name, version.version FROM models
              JOIN model_versions AS version ON version.name = models.name WHERE models.revision > $1",
         )
         .bind(revision)
         .fetch_all(&mut *transaction)
         .await?;
-        let published: Vec<ModelRow> = sqlx::query_as("SELECT * FROM model_versions WHERE revision > $1")
+        let published = sqlx::query_as("SELECT * FROM model_versions WHERE revision > $1")
             .bind(revision)
             .fetch_all(&mut *transaction)
             .await?;
-        let aliases: Vec<(String, String, u32)> = sqlx::query_as(
+        let aliases = sqlx::query_as(
             "SELECT alias.name, alias.alias, alias.version FROM models
              JOIN model_aliases AS alias ON alias.name = models.name WHERE models.revision > $1",
         )
@@ -61,22 +71,7 @@ impl Database {
         .fetch_all(&mut *transaction)
         .await?;
         transaction.commit().await?;
-
-        let mut models: BTreeMap<String, ModelChange> =
-            names.into_iter().map(|name| (name, ModelChange::default())).collect();
-        for (name, number) in numbers {
-            models.entry(name).or_default().numbers.insert(number);
-        }
-        for row in published {
-            match PublishedModel::try_from(row) {
-                Ok(model) => models.entry(model.name.clone()).or_default().published.push(model),
-                Err(error) => tracing::error!(%error, "a version is left out"),
-            }
-        }
-        for (name, alias, version) in aliases {
-            models.entry(name).or_default().aliases.insert(alias, version);
-        }
-        Ok(ModelChanges { revision: last, models })
+        Ok(ChangedRows { revision: last, names, numbers, published, aliases })
     }
 
     pub async fn old_versions(&self, old: OldVersions) -> Result<Vec<(String, u32)>, StoreError> {
@@ -100,8 +95,6 @@ impl Database {
         Ok(sqlx::query_scalar(REVISION).fetch_one(&self.reader).await?)
     }
 
-    /// Points an alias to a version, if the version exists and there is room for the alias. Returns whether
-    /// the alias was set.
     pub async fn set_alias(
         &self,
         name: &str,
@@ -125,7 +118,6 @@ impl Database {
         Ok(set.rows_affected() == 1)
     }
 
-    /// Returns whether a version exists, and how many aliases its model has.
     pub async fn version_and_aliases(&self, name: &str, version: u32) -> Result<(bool, i64), StoreError> {
         Ok(sqlx::query_as(
             "SELECT EXISTS (SELECT 1 FROM model_versions WHERE name = $1 AND version = $2),
@@ -164,7 +156,7 @@ impl Database {
         .fetch_optional(&mut *transaction)
         .await?;
         if let Some(job) = job {
-            return Ok(DeletedVersion::Needed(job.parse().map_err(|error| row_error("id", &job, &error))?));
+            return Ok(DeletedVersion::Needed(job_id(&job)?));
         }
         let keys: Vec<String> = sqlx::query_scalar(
             "DELETE FROM model_versions WHERE name = $1 AND version = $2 RETURNING blob_key",
@@ -177,54 +169,54 @@ impl Database {
         Ok(keys.into_iter().next().map_or(DeletedVersion::Unknown, DeletedVersion::Gone))
     }
 
-    /// Returns whether the version that `reference` (`name@version`) names exists.
     pub async fn is_version(&self, reference: &str) -> Result<bool, StoreError> {
         is_version(&mut *self.reader.acquire().await?, reference).await
     }
 }
 
-impl NewModel {
-    /// Inserts a version. Returns `None` if its number is no longer the next one of its name.
-    pub(super) async fn insert(
-        &self,
-        transaction: &mut Transaction<'_, Sqlite>,
-        job: JobId,
-        owner: &str,
-    ) -> Result<Option<PublishedModel>, StoreError> {
-        let version: i64 = sqlx::query_scalar(
-            "INSERT INTO models (name, last_version) VALUES ($1, 1)
-             ON CONFLICT (name) DO UPDATE SET last_version = last_version + 1
-             RETURNING last_version",
-        )
-        .bind(&self.name)
-        .fetch_one(&mut **transaction)
-        .await?;
-        if version != i64::from(self.version) {
-            return Ok(None);
-        }
-        let row: ModelRow = sqlx::query_as(
-            "INSERT INTO model_versions
-                 (name, version, source, owner, job_id, test_accuracy, parameters, layers, classes, blob_key, size_bytes,
-                  sha256, created_at)
-             VALUES ($1, $2, 'job', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
-             RETURNING *",
-        )
-        .bind(&self.name)
-        .bind(version)
-        .bind(owner)
-        .bind(job.to_string())
-        .bind(self.test_accuracy)
-        .bind(self.parameters as i64)
-        .bind(format::write(job, &self.layers)?)
-        .bind(format::write(job, &self.classes)?)
-        .bind(&self.blob.key)
-        .bind(self.blob.size_bytes as i64)
-        .bind(&self.blob.sha256)
-        .bind(now())
-        .fetch_one(&mut **transaction)
-        .await?;
-        row.try_into().map(Some)
+/// Inserts a version. Returns `None` if its number is no longer the next one of its name.
+pub(super) async fn insert_model(
+    transaction: &mut Transaction<'_, Sqlite>,
+    owner: &str,
+    (source, job): (ModelSource, Option<JobId>),
+    model: &NewModel,
+    test_accuracy: Option<f64>,
+) -> Result<Option<PublishedModel>, StoreError> {
+    let version: i64 = sqlx::query_scalar(
+        "INSERT INTO models (name, last_version) VALUES ($1, 1)
+         ON CONFLICT (name) DO UPDATE SET last_version = last_version + 1
+         RETURNING last_version",
+    )
+    .bind(&model.name)
+    .fetch_one(&mut **transaction)
+    .await?;
+    if version != i64::from(model.version) {
+        return Ok(None);
     }
+    let id = format!("{}@{version}", model.name);
+    let row: ModelRow = sqlx::query_as(
+        "INSERT INTO model_versions
+             (name, version, source, owner, job_id, test_accuracy, parameters, layers, classes, blob_key, size_bytes,
+              sha256, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+         RETURNING *",
+    )
+    .bind(&model.name)
+    .bind(version)
+    .bind(source.as_str())
+    .bind(owner)
+    .bind(job.map(|job| job.to_string()))
+    .bind(test_accuracy)
+    .bind(model.parameters as i64)
+    .bind(format::write(&id, &model.layers)?)
+    .bind(format::write(&id, &model.classes)?)
+    .bind(&model.blob.key)
+    .bind(model.blob.size_bytes as i64)
+    .bind(&model.blob.sha256)
+    .bind(now())
+    .fetch_one(&mut **transaction)
+    .await?;
+    row.try_into().map(Some)
 }
 
 pub(super) async fn is_version(

@@ -1,59 +1,25 @@
 use std::collections::{HashMap, HashSet};
 
-use serde::Serialize;
 use sqlx::pool::PoolConnection;
 use sqlx::{Connection, Sqlite, SqliteConnection};
 
 use super::models::is_version;
-use super::{Database, committed};
-use crate::job::{JobId, JobState};
-use crate::store::jobs::JobRow;
-use crate::store::{Deleted, Inserted, NewJob, StoreError, format, now, queue_share, row_error};
-
-/// A job to be inserted. The parameters of [`INSERT`] are computed before the job waits for its commit.
-#[derive(Debug)]
-pub struct NewRow {
-    id: JobId,
-    key: Option<Key>,
-    request_sha256: String,
-    initial_model: Option<String>,
-    /// A [`Given`] as JSON.
-    given: String,
-}
-
-impl NewRow {
-    pub fn new(id: JobId, job: NewJob, queue_max: u32) -> Result<Self, StoreError> {
-        let key = job.idempotency_key.as_ref().map(|key| Key::new(&job.client, key));
-        let given = Given {
-            id,
-            model: &job.spec.model,
-            spec: format::write(id, &job.spec)?,
-            idempotency_key: key.as_ref().map(|key| key.own.as_str()),
-            bare_key: key.as_ref().map(|key| key.bare.as_str()),
-            request_sha256: &job.request_sha256,
-            progress: format::write(id, &job.progress)?,
-            initial_model: job.spec.initial_model.as_deref(),
-            priority: job.spec.priority,
-            client: &job.client,
-            queue_max,
-        };
-        let given = serde_json::to_string(&given).map_err(|why| row_error("job", &id.to_string(), &why))?;
-        let NewJob { spec, request_sha256, .. } = job;
-        Ok(Self { id, key, request_sha256, initial_model: spec.initial_model, given })
-    }
-}
-
-/// The results for the jobs of a batch.
-type Answers = Vec<Result<Inserted, StoreError>>;
+use super::{SqliteDatabase, committed};
+use crate::job::JobId;
+use crate::store::insert::{Key, NewRow, given, initial_models};
+use crate::store::jobs::{JobRow, job_state};
+use crate::store::{Deleted, Inserted, StoreError, now, queue_share};
 
 /// The only connection that writes.
-pub struct Writer(PoolConnection<Sqlite>);
+pub struct SqliteWriter(PoolConnection<Sqlite>);
 
-impl Writer {
+impl SqliteWriter {
     /// Inserts all rows in one commit.
-    pub async fn insert(&mut self, batch: &[&NewRow]) -> Result<Answers, StoreError> {
-        let initial_models: HashSet<&str> =
-            batch.iter().filter_map(|row| row.initial_model.as_deref()).collect();
+    pub async fn insert(
+        &mut self,
+        batch: &[&NewRow],
+    ) -> Result<Vec<Result<Inserted, StoreError>>, StoreError> {
+        let initial_models = initial_models(batch);
         if initial_models.is_empty() {
             return insert_but(&mut self.0, batch, &HashSet::new()).await;
         }
@@ -75,46 +41,20 @@ async fn insert_but(
     writer: &mut SqliteConnection,
     batch: &[&NewRow],
     gone: &HashSet<&str>,
-) -> Result<Answers, StoreError> {
-    let is_gone = |row: &NewRow| row.initial_model.as_deref().is_some_and(|one| gone.contains(one));
-    let mut keys = HashSet::new();
-    let mut is_first = |key: &Option<Key>| key.as_ref().is_none_or(|key| keys.insert(key.own.clone()));
-    let given: Vec<&str> = batch
-        .iter()
-        .filter(|row| !is_gone(row) && is_first(&row.key))
-        .map(|row| row.given.as_str())
-        .collect();
-    let given = format!("[{}]", given.join(","));
+) -> Result<Vec<Result<Inserted, StoreError>>, StoreError> {
+    let given = given(batch, gone);
     let rows: Vec<JobRow> = sqlx::query_as(INSERT).bind(given).bind(now()).fetch_all(&mut *writer).await?;
     let mut rows: HashMap<String, JobRow> = rows.into_iter().map(|row| (row.id.clone(), row)).collect();
     let mut inserted = Vec::with_capacity(batch.len());
     for new in batch {
-        let refused = if is_gone(new) { Inserted::InitialModelGone } else { Inserted::QueueFull };
-        inserted.push(match (rows.remove(&new.id.to_string()), &new.key) {
-            (Some(row), _) => row.try_into().map(Inserted::Accepted),
-            (None, None) => Ok(refused),
-            (None, Some(key)) => {
-                earlier(writer, key, &new.request_sha256).await.map(|earlier| earlier.unwrap_or(refused))
-            }
-        });
+        let row = rows.remove(&new.id.to_string());
+        let earlier = match &new.key {
+            Some(key) if row.is_none() => earlier(writer, key).await,
+            _ => Ok(None),
+        };
+        inserted.push(earlier.and_then(|earlier| new.result(row, earlier, gone)));
     }
     Ok(inserted)
-}
-
-/// A job of a batch, as the parameter of [`INSERT`].
-#[derive(Serialize)]
-struct Given<'a> {
-    id: JobId,
-    model: &'a str,
-    spec: String,
-    idempotency_key: Option<&'a str>,
-    bare_key: Option<&'a str>,
-    request_sha256: &'a str,
-    progress: String,
-    initial_model: Option<&'a str>,
-    priority: i32,
-    client: &'a str,
-    queue_max: u32,
 }
 
 /// Clients take turns by start-time fair queueing (Goyal, Vin, Cheng: "Start-time Fair Queuing", SIGCOMM
@@ -130,7 +70,7 @@ const INSERT: &str = "
                value ->> 'idempotency_key' AS idempotency_key, value ->> 'bare_key' AS bare_key,
                value ->> 'request_sha256' AS request_sha256,
                value ->> 'progress' AS progress, value ->> 'initial_model' AS initial_model,
-               value ->> 'priority' AS priority, value ->> 'client' AS client, value ->> 'queue_max' AS queue_max
+               value ->> 'priority' AS priority, value ->> 'owner' AS client, value ->> 'queue_max' AS queue_max
         FROM json_each($1)
     ),
     asked AS MATERIALIZED (
@@ -162,61 +102,27 @@ const INSERT: &str = "
     FROM new
     WHERE (SELECT jobs FROM job_counts WHERE state = 'queued') + number <= queue_max
     ORDER BY number
-    RETURNING *";
+    RETURNING *, client AS owner";
 
-async fn earlier(
-    connection: &mut SqliteConnection,
-    key: &Key,
-    request_sha256: &str,
-) -> Result<Option<Inserted>, StoreError> {
-    let row: Option<JobRow> = sqlx::query_as("SELECT * FROM jobs WHERE idempotency_key IN ($1, $2) LIMIT 1")
+/// Returns the row of an earlier request with this key.
+async fn earlier(connection: &mut SqliteConnection, key: &Key) -> Result<Option<JobRow>, StoreError> {
+    Ok(sqlx::query_as("SELECT *, client AS owner FROM jobs WHERE idempotency_key IN ($1, $2) LIMIT 1")
         .bind(&key.own)
         .bind(&key.bare)
         .fetch_optional(connection)
-        .await?;
-    row.map(|row| {
-        if row.request_sha256 == request_sha256 {
-            Ok(Inserted::Repeated(row.try_into()?))
-        } else {
-            Ok(Inserted::OtherRequest)
-        }
-    })
-    .transpose()
+        .await?)
 }
 
-/// An idempotency key as it is stored in the rows.
-#[derive(Clone, Debug)]
-struct Key {
-    /// The key together with its client, separated by a character that neither of them contains.
-    own: String,
-    /// The key alone, as in rows that were written before keys belonged to clients.
-    bare: String,
-}
-
-impl Key {
-    fn new(client: &str, key: &str) -> Self {
-        Self { own: format!("{client}\u{1f}{key}"), bare: key.to_owned() }
-    }
-}
-
-impl Database {
+impl SqliteDatabase {
     /// Waits for the connection that writes.
-    pub async fn writer(&self) -> Result<Writer, StoreError> {
-        Ok(Writer(self.writer.acquire().await?))
+    pub async fn writer(&self) -> Result<SqliteWriter, StoreError> {
+        Ok(SqliteWriter(self.writer.acquire().await?))
     }
 
-    /// Returns the result of an earlier request of this client with this key.
-    pub async fn by_key(
-        &self,
-        client: &str,
-        key: &str,
-        request_sha256: &str,
-    ) -> Result<Option<Inserted>, StoreError> {
-        earlier(&mut *self.reader.acquire().await?, &Key::new(client, key), request_sha256).await
+    pub async fn earlier(&self, key: &Key) -> Result<Option<JobRow>, StoreError> {
+        earlier(&mut *self.reader.acquire().await?, key).await
     }
 
-    /// Cancels a job that has not ended. `live` is the attempt that runs in this process and its progress,
-    /// which is newer than the row's.
     pub async fn cancel(&self, id: JobId, live: Option<(u32, String)>) -> Result<Option<JobRow>, StoreError> {
         let (attempt, progress) = live.unzip();
         Ok(committed(
@@ -224,7 +130,7 @@ impl Database {
                 "UPDATE jobs SET state = 'cancelled', finished_at = $2,
                      progress = CASE WHEN state = 'running' AND attempt = $3 THEN $4 ELSE progress END
                  WHERE id = $1 AND state IN ('queued', 'running')
-                 RETURNING *",
+                 RETURNING *, client AS owner",
             )
             .bind(id.to_string())
             .bind(now())
@@ -235,7 +141,6 @@ impl Database {
         .await?)
     }
 
-    /// Puts a stopped job back in the queue, if there is room and its initial version exists.
     pub async fn resume(&self, id: JobId, queue_max: u32) -> Result<Option<JobRow>, StoreError> {
         let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         let initial_model: Option<String> =
@@ -263,7 +168,7 @@ impl Database {
                      AND (SELECT jobs FROM job_counts WHERE state = 'queued') < $2
                      AND (SELECT COUNT(*) FROM jobs AS other
                           WHERE other.client = jobs.client AND other.state = 'queued') < $3
-                 RETURNING *",
+                 RETURNING *, client AS owner",
             )
             .bind(id.to_string())
             .bind(queue_max)
@@ -275,8 +180,7 @@ impl Database {
         Ok(row)
     }
 
-    /// Counts the queued jobs of this job's client.
-    pub async fn queued_of_client_of(&self, id: JobId) -> Result<i64, StoreError> {
+    pub async fn queued_of_owner_of(&self, id: JobId) -> Result<i64, StoreError> {
         Ok(sqlx::query_scalar(
             "SELECT COUNT(*) FROM jobs WHERE state = 'queued' AND client = (SELECT client FROM jobs WHERE id = $1)",
         )
@@ -293,7 +197,7 @@ impl Database {
             .fetch_optional(&mut *transaction)
             .await?;
         let Some(state) = state else { return Ok(Deleted::Unknown) };
-        let state = JobState::named(&state).ok_or_else(|| row_error("state", &id.to_string(), &state))?;
+        let state = job_state(&id.to_string(), &state)?;
         if !state.is_ended() {
             return Ok(Deleted::NotEnded(state));
         }

@@ -1,8 +1,9 @@
-use super::Database;
+use super::SqliteDatabase;
 use crate::job::JobId;
-use crate::store::{Dropped, StoreError, row_error};
+use crate::store::jobs::job_id;
+use crate::store::{Dropped, StoreError};
 
-impl Database {
+impl SqliteDatabase {
     pub async fn drop_checkpoint(&self, id: JobId, blob_key: &str) -> Result<(), StoreError> {
         sqlx::query("DELETE FROM checkpoints WHERE job_id = $1 AND blob_key = $2")
             .bind(id.to_string())
@@ -45,7 +46,7 @@ impl Database {
         if deleted.rows_affected() == 0 {
             return Ok(None);
         }
-        let needed_by = jobs.iter().map(|id| id.parse().map_err(|error| row_error("id", id, &error)));
-        Ok(Some(Dropped { aliases, needed_by: needed_by.collect::<Result<_, _>>()? }))
+        let needed_by = jobs.iter().map(|id| job_id(id)).collect::<Result<_, _>>()?;
+        Ok(Some(Dropped { aliases, needed_by }))
     }
 }

@@ -1,12 +1,13 @@
 use std::time::Duration;
 
-use super::Database;
-use crate::store::{Ended, Place, StoreError, ago, row_error};
+use super::SqliteDatabase;
+use crate::store::jobs::job_id;
+use crate::store::{Ended, Place, StoreError, ago};
 
 /// How many jobs one query returns.
 const AT_A_TIME: u32 = 100;
 
-impl Database {
+impl SqliteDatabase {
     pub async fn ended_beyond(&self, keep: u64, after: Place) -> Result<Vec<Ended>, StoreError> {
         let rows = sqlx::query_as(
             "SELECT id, finished_at, sequence FROM jobs INDEXED BY jobs_ended
@@ -41,8 +42,7 @@ impl Database {
 
 fn ended(rows: Vec<(String, i64, i64)>) -> Result<Vec<Ended>, StoreError> {
     let ended = |(id, finished_at, sequence): (String, i64, i64)| {
-        let place = Place { finished_at, sequence };
-        Ok(Ended { id: id.parse().map_err(|error| row_error("id", &id, &error))?, place })
+        Ok(Ended { id: job_id(&id)?, place: Place { finished_at, sequence } })
     };
     rows.into_iter().map(ended).collect()
 }

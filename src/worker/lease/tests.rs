@@ -16,8 +16,8 @@ const SOON: Duration = Duration::from_secs(30);
 /// Claims a job and returns the claim. The lease of a job that is not held would end by itself.
 async fn claimed(store: &Store) -> Claim {
     let spec = parse(&serde_json::json!({}), &data::shapes(), &SpecLimits::default()).expect("a spec");
-    let (client, progress) = ("x".to_owned(), Progress::default());
-    let job = NewJob { spec, progress, client, idempotency_key: None, request_sha256: String::new() };
+    let (owner, progress) = ("x".to_owned(), Progress::default());
+    let job = NewJob { spec, progress, owner, idempotency_key: None, request_sha256: String::new() };
     store.insert_job(job, 1).await.expect("rows");
     let job = store.claim().await.expect("rows").expect("a job");
     Claim { id: job.id, attempt: job.attempt }

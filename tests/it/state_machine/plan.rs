@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use chainrule::job::JobState;
-use chainrule::store::Store;
+use chainrule::store::{CLAIM, Store};
 use serde_json::Value;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
@@ -81,9 +81,11 @@ async fn the_claim_reads_the_first_row_of_its_index_however_many_jobs_there_are(
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(folder.path()).await;
     let first = insert(&store, new_job("a", "x", 100)).await;
-    let before = store.plan_of_claim().await.expect("a plan");
-    fill(&mut connect(folder.path()).await).await;
-    let plan = store.plan_of_claim().await.expect("a plan");
+    let mut connection = connect(folder.path()).await;
+    let before = plan(&mut connection, CLAIM).await;
+    fill(&mut connection).await;
+    let plan = plan(&mut connection, CLAIM).await;
+    connection.close().await.expect("closed");
     assert_eq!(plan, before);
     let reads_the_index = |line: &&String| line.contains("INDEX jobs_queue");
     assert_eq!(plan.iter().filter(reads_the_index).count(), 1, "{plan:?}");

@@ -361,7 +361,7 @@ impl Course {
         for job in &jobs {
             let number = self.number(job.id);
             let before = self.states.insert(number, job.state).unwrap_or(JobState::Queued);
-            if before != job.state && !before.followers().contains(&job.state) {
+            if before != job.state && !followers(before).contains(&job.state) {
                 return Err(format!("{} follows {before}", job.state));
             }
             expect("whether it has begun", job.started_at.is_some(), job.attempt > 0)?;
@@ -399,6 +399,16 @@ impl Course {
         expect("the aliases by their changes", self.aliases.clone(), self.queue.aliases.clone())?;
         let again = store.model_changes(self.revision).await.expect("rows");
         expect("changes that are read twice", again.models.len(), 0)
+    }
+}
+
+/// Returns the states that may follow a state.
+fn followers(state: JobState) -> &'static [JobState] {
+    match state {
+        JobState::Queued => &[JobState::Running, JobState::Cancelled],
+        JobState::Running => &[JobState::Queued, JobState::Succeeded, JobState::Failed, JobState::Cancelled],
+        JobState::Failed | JobState::Cancelled => &[JobState::Queued],
+        JobState::Succeeded => &[],
     }
 }
 

@@ -1,4 +1,4 @@
-/// Defines the struct of a row. Each field is read from the column of the same name.
+/// Defines the struct of a row. Each field is read from the column of the same name, in any database.
 macro_rules! row {
     (
         $(#[$attribute:meta])*
@@ -11,12 +11,15 @@ macro_rules! row {
             $($(#[$field_attribute])* $field_visibility $column: $type,)+
         }
 
-        impl sqlx::FromRow<'_, sqlx::sqlite::SqliteRow> for $row {
-            fn from_row(row: &sqlx::sqlite::SqliteRow) -> sqlx::Result<Self> {
-                use sqlx::Row;
+        impl<'r, R: sqlx::Row> sqlx::FromRow<'r, R> for $row
+        where
+            &'static str: sqlx::ColumnIndex<R>,
+            $($type: sqlx::Decode<'r, R::Database> + sqlx::Type<R::Database>,)+
+        {
+            fn from_row(row: &'r R) -> sqlx::Result<Self> {
                 Ok(Self { $($column: row.try_get(stringify!($column))?,)+ })
             }
         }
     };
 }
-pub(in crate::store) use row;
+pub(super) use row;

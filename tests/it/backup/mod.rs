@@ -1,13 +1,13 @@
 //! Data folders are checked, repaired, backed up and restored.
 
+mod repair;
+mod uploaded;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use chainrule::data::{mnist, picture};
 use serde_json::{Value, json};
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions, Connection};
 
 use crate::process::{Process, chainrule, output, text};
 use crate::server::TestServer;
@@ -237,187 +237,6 @@ fn a_backup_can_not_write_outside_its_folder() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_model_is_rebuilt_from_the_last_checkpoint_of_its_job() {
-    let folder = tempfile::tempdir().expect("a folder");
-    trained(folder.path()).await;
-    let model = blob(folder.path(), "models/digits");
-    let bytes = fs::read(&model).expect("a file");
-    fs::remove_file(&model).expect("removed");
-    let found = refused(folder.path(), &["check"]);
-    assert!(found.contains("is missing (--repair writes it again"), "{found}");
-    let told = done(folder.path(), &["check", "--repair"]);
-    assert!(told.contains("model digits@1 is written again"), "{told}");
-    assert!(fs::read(&model).expect("a file") == bytes, "the very same bytes");
-    done(folder.path(), &["check"]);
-
-    // A damaged file is moved aside, so that it can be examined.
-    flip_middle(&model);
-    done(folder.path(), &["check", "--repair"]);
-    assert!(fs::read(&model).expect("a file") == bytes, "the very same bytes");
-    let told = done(folder.path(), &["check"]);
-    assert!(told.contains("set aside earlier"), "{told}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_lost_model_that_can_not_be_rebuilt_is_deleted_with_its_aliases() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let id = trained(folder.path()).await["id"].as_str().expect("an id").to_owned();
-    let server = TestServer::start_in(folder.path(), &[]).await;
-    let alias =
-        server.http.put(server.path("/v1/models/digits/aliases/champion")).json(&json!({ "version": 1 }));
-    assert!(alias.send().await.expect("an answer").status().is_success());
-    let deleted = server.http.delete(server.path(&format!("/v1/jobs/{id}"))).send().await.expect("an answer");
-    assert!(deleted.status().is_success());
-    server.stop().await;
-
-    flip_middle(&blob(folder.path(), "models/digits"));
-    let found = refused(folder.path(), &["check"]);
-    assert!(
-        found.contains("(--repair sets it aside and deletes the version and its alias champion)"),
-        "{found}"
-    );
-    let told = done(folder.path(), &["check", "--repair"]);
-    assert!(told.contains("model digits@1 is deleted, and with it its alias champion"), "{told}");
-    done(folder.path(), &["check"]);
-    let process = Process::serve(folder.path());
-    assert_eq!(process.get("/v1/models")["models"], json!([]));
-}
-
-#[test]
-fn a_job_whose_newest_checkpoint_is_damaged_resumes_from_the_one_before_after_a_repair() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut process = Process::serve(folder.path());
-    let id = process.post_job(LONG)["id"].as_str().expect("an id").to_owned();
-    process.in_epoch(&id, 4);
-    // A killed server could leave a checkpoint without a row.
-    process.signal("TERM");
-    process.wait();
-    let checkpoints = names(&folder.path().join("blobs/jobs").join(&id)).len();
-    assert!(checkpoints >= 2, "{checkpoints}");
-    let newest = blob(folder.path(), &format!("jobs/{id}"));
-    fs::write(&newest, b"cut").expect("written");
-    let found = refused(folder.path(), &["check"]);
-    assert!(found.contains("has 3 bytes, its row says"), "{found}");
-    let told = done(folder.path(), &["check", "--repair"]);
-    assert!(told.contains("is forgotten; the damaged file is kept as blobs/damaged/jobs/"), "{told}");
-    done(folder.path(), &["check"]);
-
-    let process = Process::serve(folder.path());
-    let job = process.ended(&id);
-    assert_eq!((&job["state"], &job["attempt"]), (&json!("succeeded"), &json!(2)), "{job}");
-    let undisturbed = LONG.replace(r#""model": "long""#, r#""model": "undisturbed""#);
-    let undisturbed = process.post_job(&undisturbed)["id"].as_str().expect("an id").to_owned();
-    assert_eq!(process.ended(&undisturbed)["attempt"], 1);
-    assert_eq!(weights(&process, "long"), weights(&process, "undisturbed"));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_repair_deletes_orphans_and_leaves_files_of_others() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let id = trained(folder.path()).await["id"].as_str().expect("an id").to_owned();
-    let blobs = folder.path().join("blobs");
-    let orphan = blobs.join(format!("jobs/{id}/7-9.safetensors"));
-    let temporary = blobs.join(format!("models/{id}-7.safetensors#2"));
-    let foreign = blobs.join("README");
-    for path in [&orphan, &temporary, &foreign] {
-        fs::write(path, b"x").expect("written");
-    }
-    let found = refused(folder.path(), &["check"]);
-    assert!(found.contains("is not tidy: 2 stray files"), "{found}");
-    assert!(
-        found.contains("no row names blobs/jobs/") && found.contains("was not written to its end"),
-        "{found}"
-    );
-    assert!(found.contains("blobs/README is not chainrule's"), "{found}");
-    let (status, found, _) = on(folder.path(), &["check", "--json"]);
-    let found: Value = serde_json::from_str(&found).expect("one object");
-    assert_eq!((status, &found["is_sound"]), (Some(1), &json!(false)));
-    let kinds: Vec<&str> =
-        found["findings"].as_array().expect("a list").iter().filter_map(|one| one["kind"].as_str()).collect();
-    assert_eq!(kinds, ["foreign_file", "orphan", "temporary_file"]);
-    done(folder.path(), &["check", "--repair"]);
-    assert!(!orphan.exists() && !temporary.exists() && foreign.exists());
-    done(folder.path(), &["check"]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_model_that_no_job_has_trained_is_listed_served_checked_and_backed_up() {
-    let folder = tempfile::tempdir().expect("a folder");
-    trained(folder.path()).await;
-    let key = "models/sent/1-01a21745-5cf3-72cd-b758-266f94277363.safetensors";
-    let path = folder.path().join("blobs").join(key);
-    fs::create_dir(path.parent().expect("a folder")).expect("a folder");
-    fs::copy(blob(folder.path(), "models/digits"), &path).expect("a copy");
-    let options = SqliteConnectOptions::new().filename(folder.path().join("chainrule.db"));
-    let mut rows = options.connect().await.expect("a connection");
-    for statement in [
-        "INSERT INTO models (name, last_version) VALUES ('sent', 1)",
-        "INSERT INTO model_versions (name, version, source, owner, parameters, layers, classes, blob_key, size_bytes,
-                                     sha256, created_at)
-         SELECT 'sent', 1, 'upload', '127.0.0.1', parameters, layers, classes, $1, size_bytes, sha256, created_at
-         FROM model_versions",
-    ] {
-        sqlx::query(statement).bind(key).execute(&mut rows).await.expect("rows");
-    }
-    rows.close().await.expect("closed");
-
-    let server = TestServer::start_in(folder.path(), &[]).await;
-    let shown = server.get_json("/v1/models/sent").await["versions"][0].clone();
-    assert_eq!(shown["source"], "upload");
-    assert!(shown["job_id"].is_null() && shown["test_accuracy"].is_null(), "{shown}");
-    let png = picture::to_png(mnist::dataset().test.image(0));
-    let answer = server.post("/v1/models/sent@1/predict", "image/png", png).await;
-    assert!(answer.status().is_success(), "{answer:?}");
-    let listed = output(&["models", "show", "sent", "--server", &server.path("")]);
-    assert!(text(&listed.stdout).contains("upload"), "{listed:?}");
-    let page = server.get("/").await.text().await.expect("a page");
-    assert!(page.contains("sent"), "{page}");
-    server.stop().await;
-
-    assert!(done(folder.path(), &["check"]).contains("2 models"));
-    let (file, restored) = (folder.path().join("backup.tar"), folder.path().join("restored"));
-    done(folder.path(), &["backup", utf8(&file)]);
-    done(&restored, &["restore", utf8(&file)]);
-    assert!(fs::read(restored.join("blobs").join(key)).expect("a file") == fs::read(&path).expect("a file"));
-
-    // No checkpoint gives the same bytes.
-    flip_middle(&path);
-    let told = done(folder.path(), &["check", "--repair"]);
-    assert!(told.contains("model sent@1 is deleted"), "{told}");
-    done(folder.path(), &["check"]);
-}
-
-/// The numbers of files and rows are right, but one file is too short.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_truncated_blob_is_found_although_every_row_has_its_file() {
-    let folder = tempfile::tempdir().expect("a folder");
-    trained(folder.path()).await;
-    let model = blob(folder.path(), "models/digits");
-    let length = fs::metadata(&model).expect("a file").len();
-    fs::OpenOptions::new().write(true).open(&model).and_then(|file| file.set_len(length - 1)).expect("cut");
-    let found = refused(folder.path(), &["check"]);
-    assert!(found.contains(&format!("has {} bytes, its row says {length}", length - 1)), "{found}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn damaged_pages_are_found_and_not_repaired() {
-    let folder = tempfile::tempdir().expect("a folder");
-    trained(folder.path()).await;
-    let database = folder.path().join("chainrule.db");
-    let mut bytes = fs::read(&database).expect("a file");
-    let length = bytes.len();
-    bytes[8_192..length - 4_096].fill(0x5a);
-    fs::write(&database, bytes).expect("written");
-    for arguments in [&["check"][..], &["check", "--repair"]] {
-        let found = refused(folder.path(), arguments);
-        assert!(found.contains("database"), "{found}");
-    }
-    let file = folder.path().join("backup.tar");
-    refused(folder.path(), &["backup", utf8(&file)]);
-    assert!(!file.exists());
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn impossible_commands_are_refused_and_change_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path();
@@ -500,22 +319,6 @@ async fn a_backup_that_does_not_fit_the_disk_leaves_the_previous_one() {
     assert_eq!(refused.status.code(), Some(1), "{}", text(&refused.stderr));
     assert_eq!(fs::read(&file).expect("a file"), b"the one before");
     assert!(!names(folder.path()).iter().any(|name| name.contains("partial")));
-}
-
-#[test]
-fn check_and_gradient_check_are_two_commands() {
-    for arguments in [
-        &["check", "lesson"][..],
-        &["check", "--data-dir", "x", "--samples", "2"],
-        &["gradient-check", "lesson", "--data-dir", "x"],
-        &["gradient-check", "--repair"],
-    ] {
-        let refused = output(arguments);
-        assert_eq!(refused.status.code(), Some(2), "{arguments:?}: {}", text(&refused.stderr));
-    }
-    let mut beside = chainrule(&["gradient-check", "lesson", "--samples", "1", "--quiet"]);
-    let beside = beside.env("CHAINRULE_DATA_DIR", "/nowhere").output().expect("the binary runs");
-    assert!(beside.status.success(), "{}", text(&beside.stderr));
 }
 
 /// The interruption by the backup does not count as a crash of the job.
