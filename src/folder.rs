@@ -130,7 +130,13 @@ impl FolderError {
                 "{} or a part of its path is not a folder; name another with --data-dir",
                 path.display()
             )),
-            Self::Unusable { path, .. } => Some(ownership_hint(path)),
+            Self::Unusable { path, source } if source.kind() == ErrorKind::PermissionDenied => {
+                Some(ownership_hint(path))
+            }
+            Self::Unusable { path, .. } => Some(format!(
+                "free space on the disk of {}, or repair the disk; or name another folder with --data-dir",
+                path.display()
+            )),
             Self::Held(_) => Some(
                 "a restore, a repair or a server that starts holds it: wait until it is done, or stop it"
                     .to_owned(),
@@ -143,7 +149,7 @@ impl FolderError {
             Self::Database { source, .. } if source.is_busy() => Some(
                 "a suspended process or another program has it locked; resume or end that process".to_owned(),
             ),
-            Self::Database { path, source } if source.is_denied() && !path.is_dir() => {
+            Self::Database { path, source } if source.is_denied() && is_denied(path) => {
                 Some(ownership_hint(path))
             }
             Self::Database { path, source } if source.is_of_disk() && !path.is_dir() => Some(format!(
@@ -186,10 +192,10 @@ impl Folder {
         if path.join(DATABASE).exists() && !bytes.exists() {
             return Err(FolderError::Bytes(bytes));
         }
-        rows_of_blobs(path).await?;
         make_folder(&bytes)
             .and_then(|()| rustix::fs::access(&bytes, rustix::fs::Access::WRITE_OK).map_err(Into::into))
             .map_err(FolderError::unusable(&bytes))?;
+        rows_of_blobs(path).await?;
         let store = match is_alone {
             true => Store::open(&path.join(DATABASE)).await,
             false => Store::open_existing(&path.join(DATABASE)).await,
@@ -362,23 +368,27 @@ fn is_of_another_kind(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NotADirectory | ErrorKind::IsADirectory)
 }
 
+/// Returns whether this user may not write the file at `path`.
+fn is_denied(path: &Path) -> bool {
+    let access = rustix::fs::access(path, rustix::fs::Access::WRITE_OK);
+    access.is_err_and(|error| error == rustix::io::Errno::ACCESS)
+}
+
 /// Returns a hint on how this user can be allowed to write to `path`.
 fn ownership_hint(path: &Path) -> String {
     let user = rustix::process::getuid();
     let path = path.ancestors().find(|path| path.exists()).unwrap_or(path);
     let is_owner = std::fs::metadata(path).is_ok_and(|found| found.uid() == user.as_raw());
     let (user, path) = (user.as_raw(), path.display());
-    let what = match user {
-        0 => {
-            return format!(
-                "the file system of {path} does not allow it; name another folder with --data-dir"
-            );
-        }
-        _ if is_owner => format!("let its owner write: chmod -R u+w {path}"),
-        _ => format!(
+    let what = if user == 0 {
+        format!("the file system of {path} does not allow it")
+    } else if is_owner {
+        format!("let its owner write: chmod -R u+w {path}")
+    } else {
+        format!(
             "make it writable for this user (id {user}): sudo chown -R {user} {path} \
              (in a container: the host's folder that is mounted there)"
-        ),
+        )
     };
     format!("{what}; or name another with --data-dir")
 }

@@ -8,7 +8,7 @@ use crate::job::{BlobKey, JobId, JobState};
 use crate::store::{BlobRow, JobStanding, Store, StoreError};
 
 /// The stored files, and the rows that name blobs. The files are listed before the rows are read. So a file
-/// whose row is not written yet belongs to a job that is still running.
+/// whose row is not written yet belongs to a job that is still running, or to an upload.
 #[derive(Debug)]
 pub struct Inventory {
     /// The rows that name a blob.
@@ -20,7 +20,8 @@ pub struct Inventory {
 /// The kind of a file that no row names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stray {
-    /// No row will ever name it: its job has ended, was deleted, or has a newer attempt.
+    /// No row will ever name it: its job has ended, was deleted, or has a newer attempt, or its writer was a
+    /// server that is gone.
     Dead,
     /// Its writer may be about to write its row, or to delete it.
     Alive,

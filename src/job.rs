@@ -99,8 +99,12 @@ impl BlobKey {
         }
     }
 
-    /// Parses a key.
+    /// Parses a key. A file whose name is spelled in another way is not one of ours.
     pub fn named(text: &str) -> Option<Self> {
+        Self::parse(text).filter(|key| key.to_string() == text)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
         let name = text.strip_suffix(".safetensors")?;
         if let Some(checkpoint) = name.strip_prefix("jobs/") {
             let (job, name) = checkpoint.split_once('/')?;

@@ -163,7 +163,7 @@ impl Input {
     pub async fn prepared(self, app: &App, caller: &Caller, prepare: Prepare) -> Result<Self, Problem> {
         let images = match self.images {
             Unread::Pictures(pictures) => {
-                Unread::Values(app.service().images_of(caller, pictures, prepare.into()).await?)
+                Unread::Values(app.service().images_of(caller, pictures, prepare.into(), self.shape).await?)
             }
             unchanged => unchanged,
         };

@@ -226,6 +226,7 @@ impl From<OperationError> for Problem {
             Error::ClientGone => Self::new(Code::ClientGone, detail),
             Error::PredictionTooLarge { .. } => Self::new(Code::PredictionTooLarge, detail),
             Error::Picture { source, .. } => Self::new(code_of_picture(&source), detail),
+            Error::NoPictures(_) => Self::new(Code::InvalidPicture, detail),
             Error::PicturesTooLarge { .. } => Self::new(Code::PictureTooLarge, detail),
             Error::TooManyWaits { .. } => Self::new(Code::TooManyWaits, detail),
             Error::Invalid(faults) => Self::invalid(faults),

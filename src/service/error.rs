@@ -7,6 +7,7 @@ use crate::data::picture::PictureError;
 use crate::fields::Fault;
 use crate::job::{JobId, JobState};
 use crate::model::{ModelRef, ModelRefError};
+use crate::nn::Shape;
 use crate::registry::RegistryError;
 use crate::store::{StoreError, queue_share};
 
@@ -174,6 +175,9 @@ pub enum OperationError {
         /// Why it can't be turned into an image.
         source: PictureError,
     },
+    /// The network takes images of another size than the one to which pictures are prepared.
+    #[error("pictures are prepared as 28x28 pixels, but the model takes {0}; send bytes or JSON")]
+    NoPictures(Shape),
     /// The pictures of a request have too many pixels.
     #[error("the pictures have {pixels} pixels to decode; a request may have at most {pixels_max}")]
     PicturesTooLarge {

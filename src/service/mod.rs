@@ -2,8 +2,8 @@
 //! notifies, and what it deletes. Adapters translate requests to calls of this room, and the upkeep makes the
 //! same calls.
 //!
-//! The first argument of every operation is its caller. Any caller may use any job and model, so operations that only
-//! read don't look at it.
+//! The first argument of every operation that a client can ask for is its caller. Any caller may use any job and model,
+//! so operations that only read don't look at it.
 //!
 //! Every operation may be dropped at any await. An operation that changes something runs as its own task, so
 //! once started it completes even if nobody waits for it.

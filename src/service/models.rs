@@ -1,5 +1,5 @@
 use super::{Caller, OperationError, Service};
-use crate::model::{ModelEntry, ModelPlace, ModelRef, ModelVersion, Selector};
+use crate::model::{ModelEntry, ModelPlace, ModelRef, Selector};
 use crate::store::{DeletedVersion, SetAlias};
 
 /// A model with some of its versions. If there are more, also the number of the last one.
@@ -29,14 +29,6 @@ impl Service {
         limit: usize,
     ) -> Result<VersionPage, OperationError> {
         Ok(self.registry.entry(reference, before, limit)?)
-    }
-
-    /// Returns the version that `reference` refers to.
-    ///
-    /// # Errors
-    /// Returns an error if there is none.
-    pub fn version(&self, _caller: &Caller, reference: &ModelRef) -> Result<ModelVersion, OperationError> {
-        Ok(self.registry.version(reference)?)
     }
 
     /// Deletes a version, unless it has an alias or an unfinished job needs it.

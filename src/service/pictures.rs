@@ -6,7 +6,8 @@ use bytes::Bytes;
 use super::{Caller, OperationError, Service};
 use crate::admission::{Lane, Price, Stop};
 use crate::data::picture::{self, PictureError, PicturePrice, Preparation};
-use crate::data::to_unit;
+use crate::data::{IMAGE_PIXELS, to_unit};
+use crate::nn::Shape;
 
 /// Pictures with at most this many bytes and pixels are prepared in the lane of predictions. Larger pictures
 /// have their own lane.
@@ -44,18 +45,23 @@ impl Pictures {
 }
 
 impl Service {
-    /// Converts pictures to images, one after the other, with values from 0 to 1. Each picture is a separate
+    /// Converts pictures to images of 28x28 pixels with values from 0 to 1, one after the other, for a network with
+    /// this input. Each picture is a separate
     /// piece of work, so that many large pictures do not block other callers.
     ///
     /// # Errors
-    /// Returns an error if a picture is invalid, if the pictures have too many pixels, or if there is no room
+    /// Returns an error if the network takes images of another size, if a picture is invalid, if the pictures have too many pixels, or if there is no room
     /// to decode them.
     pub async fn images_of(
         &self,
         caller: &Caller,
         pictures: Pictures,
         preparation: Preparation,
+        input: Shape,
     ) -> Result<Vec<f32>, OperationError> {
+        if input.len() != IMAGE_PIXELS {
+            return Err(OperationError::NoPictures(input));
+        }
         let prices = self.prices_of_pictures(caller, &pictures).await?;
         let pixels: u64 = prices.iter().map(|price| price.pixel_passes).sum();
         let pixels_max = self.limits.pictures_pixels_max;

@@ -145,8 +145,8 @@ impl Store {
         Ok(state)
     }
 
-    /// Publishes the model of a job and ends the job, in one transaction. `test` is the evaluation on the test split. Returns `None` and changes nothing
-    /// if another model has this version.
+    /// Publishes the model of a job and ends the job, in one transaction. `test` is the evaluation on the test split.
+    /// Returns `None` and changes nothing if another model has this version.
     ///
     /// # Errors
     /// Returns an error if the database fails, or if the job has another attempt.

@@ -49,7 +49,7 @@ macro_rules! operations {
     };
 }
 
-// Each operation is one statement or one transaction, and is durable when it returns.
+// Each operation that changes rows is one statement or one transaction, and is durable when it returns.
 operations! {
     // The queue.
     /// Returns the row of an earlier request with this key.

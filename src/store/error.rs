@@ -14,7 +14,7 @@ pub enum StoreError {
     /// A migration failed.
     #[error("migration: {0}")]
     Migration(#[source] MigrateError),
-    /// The database has another history or schema than the migrations of this program give it.
+    /// The database has run other migrations than those of this program, or lacks something that they make.
     #[error("it is not as this chainrule would have made it: {why}")]
     Foreign {
         /// The first difference.

@@ -18,13 +18,13 @@ use serde_json::{Value, json};
 use crate::lab::refused;
 use crate::server::TestServer;
 
-/// Returns the most bytes that this thread held while `work` ran, and the result of `work`.
 /// A clock for a check.
 fn clock() -> impl Fn() -> Duration {
     let begin = Instant::now();
     move || begin.elapsed()
 }
 
+/// Returns the most bytes that this thread held while `work` ran, and the result of `work`.
 fn most_held<T>(work: impl FnOnce() -> T) -> (f64, T) {
     let (held, found) = crate::counting::most_held(work);
     (held as f64, found)

@@ -84,7 +84,8 @@ async fn a_model_without_versions_has_no_series_on_any_server() {
     }
     assert_eq!(first.delete("/v1/models/digits@1").await.status(), StatusCode::NO_CONTENT);
     assert!(!has_series(&first).await);
-    while second.get("/v1/models/digits").await.status() != StatusCode::NOT_FOUND {}
+    let learns = async { while second.get("/v1/models/digits").await.status() != StatusCode::NOT_FOUND {} };
+    tokio::time::timeout(Duration::from_secs(60), learns).await.expect("the second server learns of it");
     assert!(!has_series(&second).await);
     first.stop().await;
     second.stop().await;

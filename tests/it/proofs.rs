@@ -1,3 +1,5 @@
+//! Names the tests of the other binary, so that `cargo test` shows that they exist.
+
 use std::process::Command;
 
 #[test]

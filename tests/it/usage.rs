@@ -115,3 +115,19 @@ fn with_json_an_error_is_one_object_on_standard_error() {
     let after = output(&["graph", "--", "a +", "--json"]);
     assert!(text(&after.stderr).starts_with("error: "), "an argument after -- is not a flag");
 }
+
+#[test]
+fn check_and_gradient_check_are_two_commands() {
+    for arguments in [
+        &["check", "lesson"][..],
+        &["check", "--data-dir", "x", "--samples", "2"],
+        &["gradient-check", "lesson", "--data-dir", "x"],
+        &["gradient-check", "--repair"],
+    ] {
+        let refused = output(arguments);
+        assert_eq!(refused.status.code(), Some(2), "{arguments:?}: {}", text(&refused.stderr));
+    }
+    let mut beside = chainrule(&["gradient-check", "lesson", "--samples", "1", "--quiet"]);
+    let beside = beside.env("CHAINRULE_DATA_DIR", "/nowhere").output().expect("the binary runs");
+    assert!(beside.status.success(), "{}", text(&beside.stderr));
+}

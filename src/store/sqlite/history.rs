@@ -20,7 +20,7 @@ const RECORD: &str = "_sqlx_migrations";
 
 /// How much of the migrations a database has.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Progress {
+pub(super) enum Migrated {
     /// Nothing: it has no tables.
     Empty,
     /// The first ones.
@@ -30,7 +30,7 @@ pub(super) enum Progress {
 }
 
 /// Compares a database with the migrations. It may have more than they make, but not less.
-pub(super) async fn progress(database: &SqlitePool) -> Result<Progress, StoreError> {
+pub(super) async fn migrated(database: &SqlitePool) -> Result<Migrated, StoreError> {
     let found = schema(database).await?;
     let run = match found.contains(&format!("table {RECORD}")) {
         true => migrations_run(database).await?,
@@ -42,10 +42,10 @@ pub(super) async fn progress(database: &SqlitePool) -> Result<Progress, StoreErr
         return Err(StoreError::Foreign { why: format!("{missing} is missing") });
     }
     match run {
-        0 if is_empty(&found) => Ok(Progress::Empty),
+        0 if is_empty(&found) => Ok(Migrated::Empty),
         0 => Err(StoreError::Foreign { why: "it has tables, but has run no migration".to_owned() }),
-        run if run < MIGRATIONS.iter().len() => Ok(Progress::Older),
-        _ => Ok(Progress::Current),
+        run if run < MIGRATIONS.iter().len() => Ok(Migrated::Older),
+        _ => Ok(Migrated::Current),
     }
 }
 

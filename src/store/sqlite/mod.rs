@@ -20,6 +20,7 @@ mod queue;
 mod repair;
 mod retention;
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use sqlx::{ConnectOptions, Connection, SqlitePool};
@@ -30,7 +31,7 @@ pub use self::file::{files, is_one_file};
 pub(super) use self::queue::SqliteWriter;
 
 use self::connect::{READERS, connect, long_reading, only_reading, options, pool, writing};
-use self::history::{Progress, progress};
+use self::history::{Migrated, migrated};
 use self::migrations::MIGRATIONS;
 use super::StoreError;
 
@@ -52,7 +53,7 @@ impl SqliteDatabase {
         // creating an empty one.
         writing(path).create_if_missing(true).connect().await?.close().await?;
         let writer = connect(writing(path)).await?;
-        progress(&writer).await?;
+        migrated(&writer).await?;
         MIGRATIONS.run(&writer).await.map_err(StoreError::Migration)?;
         vacuum_by_increments(&writer).await?;
         Self::of(path, writer).await
@@ -61,17 +62,20 @@ impl SqliteDatabase {
     /// Opens the database at `path`, if it is of this version.
     pub async fn open_existing(path: &Path) -> Result<Self, StoreError> {
         let writer = connect(writing(path)).await?;
-        match progress(&writer).await? {
-            Progress::Current => Self::of(path, writer).await,
-            Progress::Older => Err(StoreError::Older),
-            Progress::Empty => Err(StoreError::Empty),
+        match migrated(&writer).await? {
+            Migrated::Current => Self::of(path, writer).await,
+            Migrated::Older => Err(StoreError::Older),
+            Migrated::Empty => Err(StoreError::Empty),
         }
     }
 
-    /// Returns whether there are no tables at `path`, or not even a file. Changes nothing.
+    /// Returns whether there are no tables at `path`, or not even a file. Does not change the rows.
     pub async fn is_empty(path: &Path) -> Result<bool, StoreError> {
-        if std::fs::metadata(path).map_or(0, |file| file.len()) == 0 {
-            return Ok(true);
+        match std::fs::metadata(path) {
+            Ok(file) if file.len() > 0 => {}
+            Ok(_) => return Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(true),
+            Err(error) => return Err(sqlx::Error::Io(error).into()),
         }
         let mut reader = only_reading(path).connect().await?;
         let is_empty = history::is_empty(&history::schema(&mut reader).await?);

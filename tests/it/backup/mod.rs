@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
-use crate::process::{Process, chainrule, output, text};
+use crate::process::{Process, output, text};
 use crate::server::TestServer;
 
 /// A job of a few seconds.

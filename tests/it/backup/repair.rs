@@ -135,19 +135,3 @@ async fn damaged_pages_are_found_and_not_repaired() {
     refused(folder.path(), &["backup", utf8(&file)]);
     assert!(!file.exists());
 }
-
-#[test]
-fn check_and_gradient_check_are_two_commands() {
-    for arguments in [
-        &["check", "lesson"][..],
-        &["check", "--data-dir", "x", "--samples", "2"],
-        &["gradient-check", "lesson", "--data-dir", "x"],
-        &["gradient-check", "--repair"],
-    ] {
-        let refused = output(arguments);
-        assert_eq!(refused.status.code(), Some(2), "{arguments:?}: {}", text(&refused.stderr));
-    }
-    let mut beside = chainrule(&["gradient-check", "lesson", "--samples", "1", "--quiet"]);
-    let beside = beside.env("CHAINRULE_DATA_DIR", "/nowhere").output().expect("the binary runs");
-    assert!(beside.status.success(), "{}", text(&beside.stderr));
-}

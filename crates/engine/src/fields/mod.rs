@@ -41,8 +41,8 @@ pub fn shown(word: &str) -> String {
     word.chars().take(SHOWN_MAX).collect()
 }
 
-/// The value of a text in the one spelling in which the value is printed: a number has no `+` and no leading zero. So
-/// that each thing has one name.
+/// Parses a text that is spelled as its value is printed, so that each thing has one name: a number has no `+` and no
+/// leading zero. `None` for any other text.
 pub fn as_printed<T: FromStr + Display>(text: &str) -> Option<T> {
     text.parse().ok().filter(|value: &T| value.to_string() == text)
 }

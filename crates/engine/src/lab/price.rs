@@ -188,7 +188,8 @@ pub(super) struct LayerNumbers {
 }
 
 impl Passes<'_> {
-    /// The cost of an answer about a single layer. With dy, it holds dx, dW and db. The tape holds them before.
+    /// The cost of an answer about a single layer. With dy, the answer holds dx, dW and db, and the tape
+    /// holds them too until the answer is made.
     pub fn of_single_layer(&self, numbers: &LayerNumbers) -> AnswerCost {
         let LayerNumbers { rows, x, w, y, padded_x, packed_dy, is_backward } = *numbers;
         let (dy, answered, back, passes) = match is_backward {

@@ -1,6 +1,8 @@
 use ndarray::{Array1, Array2, ArrayView2};
 
+use super::kernel::vectorized;
 use super::layer::{values, values_mut};
+use super::operation::affine;
 use super::rows::{all, all_mut, filled};
 use super::{Float, Gradient};
 
@@ -56,7 +58,11 @@ impl<T: Float> BatchNorm<T> {
     }
 
     /// `y = γ x̂ + β` during training.
+    ///
+    /// # Panics
+    /// If the shapes don't match.
     pub fn forward_training(&self, x: ArrayView2<T>) -> Array2<T> {
+        self.check(x);
         let x = x.as_standard_layout();
         let (mut y, channels) = (Array2::zeros(x.dim()), self.channels());
         for channel in 0..channels {
@@ -71,11 +77,16 @@ impl<T: Float> BatchNorm<T> {
     }
 
     /// `dx = γ / √(σ² + ε) (dy − Σdy / n − x̂ Σ(dy x̂) / n)`, `dγ = Σ dy x̂` and `dβ = Σ dy` during training.
+    ///
+    /// # Panics
+    /// If the shapes don't match.
     pub fn backward_training(
         &self,
         x: ArrayView2<T>,
         dy: ArrayView2<T>,
     ) -> (Array2<T>, Array2<T>, Array1<T>) {
+        self.check(x);
+        assert_eq!(x.dim(), dy.dim(), "x and dy");
         let (x, dy) = (x.as_standard_layout(), dy.as_standard_layout());
         let (mut dx, channels) = (Array2::zeros(x.dim()), self.channels());
         let mut gradient = Gradient::zeros(0, &self.weight, &self.bias);
@@ -97,13 +108,22 @@ impl<T: Float> BatchNorm<T> {
     }
 
     /// `y = γ x̂ + β` at inference.
+    ///
+    /// # Panics
+    /// If the shapes don't match.
     pub fn forward(&self, x: ArrayView2<T>) -> Array2<T> {
+        self.check(x);
         let x = x.as_standard_layout();
         filled(x.dim(), |mut y| self.forward_into(all(&x.view()), all_mut(&mut y)))
     }
 
     /// `dx = γ / √(σ² + ε) dy`, `dγ = Σ dy x̂` and `dβ = Σ dy` at inference.
+    ///
+    /// # Panics
+    /// If the shapes don't match.
     pub fn backward(&self, x: ArrayView2<T>, dy: ArrayView2<T>) -> (Array2<T>, Array2<T>, Array1<T>) {
+        self.check(x);
+        assert_eq!(x.dim(), dy.dim(), "x and dy");
         let dy = dy.as_standard_layout();
         let dx = filled(x.dim(), |mut dx| self.backward_input(all(&dy.view()), all_mut(&mut dx)));
         let mut gradient = Gradient::zeros(0, &self.weight, &self.bias);
@@ -114,13 +134,14 @@ impl<T: Float> BatchNorm<T> {
     /// Writes [`Self::forward`] to y.
     pub(super) fn forward_into(&self, x: &[T], y: &mut [T]) {
         let (scale, shift) = self.affine();
-        affine(x, values(&scale), values(&shift), y);
+        vectorized!(affine(x, values(&scale), values(&shift), y));
     }
 
     /// Writes dx of [`Self::backward`] to `dx`.
     pub(super) fn backward_input(&self, dy: &[T], dx: &mut [T]) {
         let (scale, _) = self.affine();
-        affine(dy, values(&scale), &vec![T::zero(); scale.len()], dx);
+        let zeros = vec![T::zero(); scale.len()];
+        vectorized!(affine(dy, values(&scale), &zeros, dx));
     }
 
     /// Adds dγ and dβ of [`Self::backward`] to `gradient`.
@@ -138,6 +159,12 @@ impl<T: Float> BatchNorm<T> {
             gradient.weight[[0, channel]] += dy * normed;
             gradient.bias[channel] += dy;
         }
+    }
+
+    /// Checks that there are values, with all channels of each pixel.
+    fn check(&self, x: ArrayView2<T>) {
+        let channels = self.channels();
+        assert!(!x.is_empty() && x.ncols().is_multiple_of(channels), "{:?} of {channels} channels", x.dim());
     }
 
     /// Number of channels.
@@ -158,16 +185,6 @@ impl<T: Float> BatchNorm<T> {
     /// `√(σ² + ε)` of the running statistics, shape (channels).
     pub fn running_deviations(&self) -> Array1<T> {
         self.running_var.mapv(|variance| (variance + T::of(EPS)).sqrt())
-    }
-}
-
-/// `y = scale x + shift` for each channel, with x and y (pixels, channels).
-fn affine<T: Float>(x: &[T], scale: &[T], shift: &[T], y: &mut [T]) {
-    let channels = scale.len();
-    for (x, y) in x.chunks_exact(channels).zip(y.chunks_exact_mut(channels)) {
-        for ((y, &x), (&scale, &shift)) in y.iter_mut().zip(x).zip(scale.iter().zip(shift)) {
-            *y = x * scale + shift;
-        }
     }
 }
 

@@ -12,6 +12,8 @@ use super::{Float, Gradient};
 /// A convolution. As usual in deep learning, it is the cross-correlation of an image (h, w, c) with `filters` filters
 /// of k × k × c: `y[i, j, f] = b[f] + Σ_{u,v,c} x[i s + u, j s + v, c] w[u, v, c, f]`.
 ///
+/// Here x is the image with its border of zeros, if there is one; dx is without it.
+///
 /// If the windows are the rows of a matrix X (outputs, k k c), the layer is the affine function `y = X W + b`. Its
 /// gradients are therefore `dX = dy Wᵀ`, `dW = Xᵀ dy` and `db = Σ dy`. Each row of dX is added to dx at the position of
 /// its window (LeCun et al., *Gradient-Based Learning Applied to Document Recognition*, 1998).
@@ -64,17 +66,21 @@ impl<T: Float> Conv2d<T> {
         }
     }
 
-    /// `y[i, j, f] = b[f] + Σ_{u,v,c} x[i s + u, j s + v, c] w[u, v, c, f]`, with x (n, h · w · c) and y (n, outputs ·
+    /// `y[i, j, f] = b[f] + Σ_{u,v,c} x[i s + u, j s + v, c] w[u, v, c, f]`, with x (n, h · w · c) and y (n, pixels ·
     /// filters).
     pub fn forward(&self, x: ArrayView2<T>) -> Array2<T> {
+        assert_eq!(x.ncols(), self.input().len(), "the pixels of an image");
         let x = x.as_standard_layout();
         let packed = PackedConv2d::of(self, false);
         filled((x.nrows(), self.output().len()), |y| self.forward_into(x.view(), &packed, y))
     }
 
     /// `dx[i s + u, j s + v, c] = Σ dy[i, j, f] w[u, v, c, f]`, `dw[u, v, c, f] = Σ x[i s + u, j s + v, c] dy[i, j, f]` and
-    /// `db[f] = Σ dy[i, j, f]`. The sums for dw and db are over all images too.
+    /// `db[f] = Σ dy[i, j, f]`. The sum for dx is over f and all (i, j, u, v) that meet at
+    /// this pixel. The sums for dw and db are over all images and outputs.
     pub fn backward(&self, x: ArrayView2<T>, dy: ArrayView2<T>) -> (Array2<T>, Array2<T>, Array1<T>) {
+        assert_eq!(x.ncols(), self.input().len(), "the pixels of an image");
+        assert_eq!(dy.dim(), (x.nrows(), self.output().len()), "the shape of dy");
         let (x, dy) = (x.as_standard_layout(), dy.as_standard_layout());
         let packed = PackedConv2d::of(self, true);
         let dx = filled(x.dim(), |dx| self.backward_input_into(dy.view(), &packed, dx));
@@ -307,13 +313,13 @@ pub(super) struct ConvScratch<T> {
 }
 
 /// The sizes of the buffers of a [`ConvScratch`].
-struct ScratchSize {
+struct ScratchSizes {
     padded: usize,
     dpadded: usize,
     dy: Option<PanelsSize>,
 }
 
-impl ScratchSize {
+impl ScratchSizes {
     fn of(window: Window, filters: usize) -> Self {
         let padded = if window.padded == window.input { 0 } else { window.padded.len() };
         let is_right = Right::row_major(&[0.0_f32], filters).is_some();
@@ -327,14 +333,14 @@ impl ScratchSize {
 
 /// Number of elements of a [`ConvScratch`].
 pub(super) fn numbers_of_scratch(window: Window, filters: usize) -> f64 {
-    let ScratchSize { padded, dpadded, dy } = ScratchSize::of(window, filters);
+    let ScratchSizes { padded, dpadded, dy } = ScratchSizes::of(window, filters);
     (padded + dpadded) as f64 + dy.map_or(0.0, PanelsSize::numbers)
 }
 
 impl<T: Float> ConvScratch<T> {
     /// Scratch buffers for `filters` filters with these windows.
     pub fn new(window: Window, filters: usize) -> Self {
-        let ScratchSize { padded, dpadded, dy } = ScratchSize::of(window, filters);
+        let ScratchSizes { padded, dpadded, dy } = ScratchSizes::of(window, filters);
         Self {
             padded: Aligned::zeros(padded),
             dpadded: Aligned::zeros(dpadded),

@@ -20,7 +20,7 @@ use super::rows::filled;
 /// let layer = Dropout { rate: 0.5 };
 /// assert_eq!(layer.forward(array![[3.0, 4.0]].view()), array![[3.0, 4.0]]);
 /// let y = layer.forward_training(Draw::default(), 0, &[0], Array2::<f32>::ones((1, 100)).view());
-/// assert!(y.iter().all(|&y| y == 0.0 || y == 2.0));
+/// assert!(y.iter().all(|&y| y == 0.0 || y == 2.0) && y.sum() > 0.0);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dropout {
@@ -50,6 +50,9 @@ impl Dropout {
 
     /// `y = x ⊙ mask` during training. `layer` is the index of the layer, and row i belongs to `examples[i]`. These and
     /// `draw` determine the mask.
+    ///
+    /// # Panics
+    /// If there is not one example for each row.
     pub fn forward_training<T: Float>(
         self,
         draw: Draw,
@@ -57,10 +60,14 @@ impl Dropout {
         examples: &[u32],
         x: ArrayView2<T>,
     ) -> Array2<T> {
+        assert_eq!(x.nrows(), examples.len(), "an example for each row");
         filled(x.dim(), |y| self.multiply(draw, layer, examples, x, y))
     }
 
     /// `dx = dy ⊙ mask` during training.
+    ///
+    /// # Panics
+    /// If there is not one example for each row.
     pub fn backward_training<T: Float>(
         self,
         draw: Draw,
@@ -68,6 +75,7 @@ impl Dropout {
         examples: &[u32],
         dy: ArrayView2<T>,
     ) -> Array2<T> {
+        assert_eq!(dy.nrows(), examples.len(), "an example for each row");
         filled(dy.dim(), |dx| self.multiply(draw, layer, examples, dy, dx))
     }
 

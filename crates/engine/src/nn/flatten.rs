@@ -1,6 +1,7 @@
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 
 use super::Float;
+use super::rows::filled;
 
 /// Turns an image into a vector of its elements, `y = x`, with x (n, h · w · c) and y (n, h · w · c). An image is stored
 /// row by row with its channels last, so both have the same elements in the same order. Only the shape that the next layer
@@ -18,11 +19,16 @@ pub struct Flatten;
 impl Flatten {
     /// `y = x`.
     pub fn forward<T: Float>(self, x: ArrayView2<T>) -> Array2<T> {
-        x.to_owned()
+        filled(x.dim(), |y| self.copy(x, y))
     }
 
     /// `dx = dy`.
     pub fn backward<T: Float>(self, dy: ArrayView2<T>) -> Array2<T> {
-        dy.to_owned()
+        filled(dy.dim(), |dx| self.copy(dy, dx))
+    }
+
+    /// `to = from`, which is the forward pass of x and the backward pass of dy.
+    pub(super) fn copy<T: Float>(self, from: ArrayView2<T>, mut to: ArrayViewMut2<T>) {
+        to.assign(&from);
     }
 }

@@ -192,7 +192,11 @@ impl<T: Float> Optimizer<T> {
     ) -> (Rule<T>, impl Iterator<Item = States<'_, T>> + Send) {
         self.steps += 1;
         let rule = Rule::new(self.spec, self.steps, learning_rate, gradient_scale);
-        debug_assert!(self.state.iter().all(|tensors| tensors.len() == self.state[0].len()));
+        let lengths = self.state.iter().map(Vec::len);
+        debug_assert!(
+            lengths.clone().all(|length| length == self.state[0].len()),
+            "states of every parameter"
+        );
         let mut kinds = self.state.iter_mut().map(|tensors| tensors.iter_mut());
         let mut kinds = std::array::from_fn::<_, STATES_MAX, _>(|_| kinds.next().unwrap_or_default());
         let states = std::iter::repeat_with(move || {

@@ -182,12 +182,15 @@ pub(super) enum Packed<T> {
     Conv2d(PackedConv2d<T>),
 }
 
+const OTHER: &str = "the weight was packed for another layer, or without dx";
+
 impl<T: Float> Packed<T> {
     /// The packed weight of `dense`, with its transpose if `has_dx`.
     pub fn dense(&self, dense: &Dense<T>, has_dx: bool) -> Cow<'_, PackedDense<T>> {
         match self {
             Self::Dense(packed) if packed.transposed.is_some() || !has_dx => Cow::Borrowed(packed),
-            Self::None | Self::Dense(_) | Self::Conv2d(_) => Cow::Owned(PackedDense::of(dense, has_dx)),
+            Self::None => Cow::Owned(PackedDense::of(dense, has_dx)),
+            Self::Dense(_) | Self::Conv2d(_) => unreachable!("{OTHER}"),
         }
     }
 
@@ -195,7 +198,8 @@ impl<T: Float> Packed<T> {
     pub fn conv2d(&self, conv: &Conv2d<T>, has_dx: bool) -> Cow<'_, PackedConv2d<T>> {
         match self {
             Self::Conv2d(packed) if packed.transposed.is_some() || !has_dx => Cow::Borrowed(packed),
-            Self::None | Self::Dense(_) | Self::Conv2d(_) => Cow::Owned(PackedConv2d::of(conv, has_dx)),
+            Self::None => Cow::Owned(PackedConv2d::of(conv, has_dx)),
+            Self::Dense(_) | Self::Conv2d(_) => unreachable!("{OTHER}"),
         }
     }
 }

@@ -49,14 +49,19 @@ impl Pooling {
 
     /// The largest value or the mean of each square, for a batch of images.
     pub fn forward<T: Float>(&self, x: ArrayView2<T>) -> Array2<T> {
+        assert_eq!(x.ncols(), self.window.input.len(), "the pixels of an image");
         let x = x.as_standard_layout();
         filled((x.nrows(), self.output().len()), |y| self.forward_into(x.view(), y))
     }
 
     /// dx for a batch of images.
+    ///
+    /// # Panics
+    /// If the shapes don't match.
     pub fn backward<T: Float>(&self, x: ArrayView2<T>, dy: ArrayView2<T>) -> Array2<T> {
         let (x, dy) = (x.as_standard_layout(), dy.as_standard_layout());
         let y = self.forward(x.view());
+        assert_eq!(y.dim(), dy.dim(), "y and dy");
         filled(x.dim(), |dx| self.backward_into([x.view(), y.view(), dy.view()], dx))
     }
 

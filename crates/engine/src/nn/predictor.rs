@@ -45,14 +45,14 @@ impl Predictor {
 
     /// Bytes of the weights: original, folded and packed.
     pub fn memory_bytes(&self) -> usize {
-        let packed = self.folded.kinds().into_iter().map(|layer| layer.numbers_packed(false));
+        let packed = self.folded.layers().iter().map(|layer| layer.kind().numbers_packed(false));
         (2 * self.network.parameter_count() + packed.sum::<f64>() as usize) * size_of::<f32>()
     }
 
     /// Number of multiplications with weights, per image.
     pub fn multiplications(&self) -> f64 {
-        let layers = self.folded.kinds().into_iter().zip(&self.folded.shapes()[1..]);
-        layers.map(|(kind, &output)| kind.products(output)).sum()
+        let layers = self.folded.layers().iter().zip(&self.folded.shapes()[1..]);
+        layers.map(|(layer, &output)| layer.kind().products(output)).sum()
     }
 
     /// Upper bound of the bytes that `threads` threads need for the values between the layers.

@@ -21,8 +21,8 @@ pub struct Tape<T> {
     packed: Vec<Packed<T>>,
     /// Index of the first value whose error is needed.
     errors_from: usize,
-    /// The examples of a training step, and the seed of their random numbers. `None` at inference, as always outside of
-    /// tests.
+    /// The examples of a training step, and the seed of their random numbers. `None` at inference. Only tests
+    /// set it.
     training: Option<(Vec<u32>, Draw)>,
 }
 

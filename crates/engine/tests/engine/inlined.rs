@@ -84,9 +84,14 @@ fn every_vectorized_closure_is_compiled_into_the_vectorized_function() {
 
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let users = users_of_the_engine(&source, "chainrule_engine");
-    assert!(users.len() > 30, "{} uses of the macros", users.len());
+    assert!(users.len() > 20, "{} uses of the macros", users.len());
     for user in users {
         let User { module, function } = &user;
         assert_eq!(closures_of(&functions, &user), [] as [&String; 0], "{module}::{function}");
+    }
+    // These are called from vectorized functions, and have closures of their own.
+    for function in ["Loss::row", "softmax_row"] {
+        let is_closure = |name: &&String| name.contains(function) && name.contains("closure");
+        assert_eq!(functions.iter().find(is_closure), None, "{function}");
     }
 }

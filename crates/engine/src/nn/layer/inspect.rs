@@ -9,8 +9,10 @@ use crate::nn::kernel::{PANEL, vectorized};
 use crate::nn::packed::{numbers_of_conv2d, numbers_of_dense};
 use crate::nn::{Activation, Dense, Float, Shape};
 
-/// Floating-point operations per output of a layer, and of an activation that computes an exponential.
+/// Floating-point operations per output of a layer.
 const FLOPS_PER_VALUE: f64 = 2.0;
+
+/// Floating-point operations per output of an activation that computes an exponential.
 const FLOPS_PER_EXPONENTIAL: f64 = 20.0;
 
 impl<T: Float> Layer<T> {
@@ -132,7 +134,7 @@ impl LayerKind {
         }
     }
 
-    /// Number of elements that a pass of [`Layer`] allocates besides its output.
+    /// Number of elements of the scratch buffers of a pass. Only a convolution has them.
     pub(in crate::nn) fn numbers_of_scratch(self) -> f64 {
         match self {
             Self::Conv2d { window, filters } => numbers_of_scratch(window, filters),

@@ -9,7 +9,7 @@ pub use self::spec::{LayerKind, LayerSpec};
 use super::kernel::vectorized;
 use super::packed::{Packed, PackedConv2d, PackedDense};
 use super::rows::{all, all_mut};
-use super::{Activation, BatchNorm, Conv2d, Dense, Draw, Dropout, Float, Gradient, Pooling, Shape};
+use super::{Activation, BatchNorm, Conv2d, Dense, Draw, Dropout, Flatten, Float, Gradient, Pooling, Shape};
 
 /// A layer with its parameters.
 #[derive(Clone, Debug, PartialEq)]
@@ -208,7 +208,8 @@ impl<T: Float> Layer<T> {
             (Self::BatchNorm(norm), None) => norm.forward_into(all(&x), all_mut(&mut y)),
             (Self::BatchNorm(norm), Some(_)) => y.assign(&norm.forward_training(x)),
             (Self::Pooling(pooling), _) => pooling.forward_into(x, y),
-            (Self::Dropout(_), None) | (Self::Flatten, _) => y.assign(&x),
+            (Self::Flatten, _) => Flatten.copy(x, y),
+            (Self::Dropout(_), None) => y.assign(&x),
             (Self::Dropout(dropout), Some(TrainingRows { examples, draw, layer })) => {
                 dropout.multiply(draw, layer, examples, x, y);
             }
@@ -233,7 +234,8 @@ impl<T: Float> Layer<T> {
             (Self::BatchNorm(norm), None) => norm.backward_input(all(&dy), all_mut(&mut dx)),
             (Self::BatchNorm(norm), Some(_)) => dx.assign(&norm.backward_training(x, dy).0),
             (Self::Pooling(pooling), _) => pooling.backward_into([x, y, dy], dx),
-            (Self::Dropout(_), None) | (Self::Flatten, _) => dx.assign(&dy),
+            (Self::Flatten, _) => Flatten.copy(dy, dx),
+            (Self::Dropout(_), None) => dx.assign(&dy),
             (Self::Dropout(dropout), Some(TrainingRows { examples, draw, layer })) => {
                 dropout.multiply(draw, layer, examples, dy, dx);
             }

@@ -26,6 +26,7 @@ use self::conv2d::ConvOperation;
 use self::dense::DenseOperation;
 use self::dropout::DropoutOperation;
 pub(super) use self::gradients::{GradientSum, Trained, bias_gradient, trained};
+pub(super) use self::moments::affine;
 use self::relu::Relu;
 use self::single::SingleLayer;
 pub(super) use self::sparse_dense::{BlockStep, SparseDense};
@@ -226,7 +227,9 @@ impl<T: Float> Operation<T> {
     }
 }
 
-/// What an operation does with the whole batch, where the groups synchronise. Only `batch_norm` does anything there.
+const BEGINS: &str = "the groups synchronise only at a batch_norm";
+
+/// What an operation does with the whole batch, where the groups synchronise.
 impl<T: Float> Operation<T> {
     fn norm(&self) -> Option<&NormOperation<T>> {
         match self {
@@ -246,12 +249,12 @@ impl<T: Float> Operation<T> {
 
     /// See [`NormOperation::measure`].
     pub fn measure(&self, rows: Rows, x: ArrayView2<T>) {
-        self.norm().into_iter().for_each(|norm| norm.measure(rows, x));
+        self.norm().expect(BEGINS).measure(rows, x);
     }
 
     /// See [`NormOperation::settle`].
     pub fn settle(&mut self, network: &Network<T>) {
-        self.norm_mut().into_iter().for_each(|norm| norm.settle(network));
+        self.norm_mut().expect(BEGINS).settle(network);
     }
 
     /// See [`NormOperation::settle_running`].
@@ -261,12 +264,12 @@ impl<T: Float> Operation<T> {
 
     /// See [`NormOperation::measure_gradient`].
     pub fn measure_gradient(&self, rows: Rows, values: [ArrayView2<T>; 3]) {
-        self.norm().into_iter().for_each(|norm| norm.measure_gradient(rows, values));
+        self.norm().expect(BEGINS).measure_gradient(rows, values);
     }
 
     /// See [`NormOperation::settle_gradient`].
     pub fn settle_gradient(&mut self, network: &Network<T>) {
-        self.norm_mut().into_iter().for_each(|norm| norm.settle_gradient(network));
+        self.norm_mut().expect(BEGINS).settle_gradient(network);
     }
 
     /// See [`NormOperation::track`].

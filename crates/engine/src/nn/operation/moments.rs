@@ -184,7 +184,7 @@ pub(super) fn backward<T: Float>([scale, slope, offset]: [&[T]; 3], x: &[T], dy:
 
 /// `y = scale x + shift` for each channel, with x and y (pixels, channels).
 #[inline(always)]
-pub(super) fn affine<T: Float>(x: &[T], scale: &[T], shift: &[T], y: &mut [T]) {
+pub(in crate::nn) fn affine<T: Float>(x: &[T], scale: &[T], shift: &[T], y: &mut [T]) {
     let channels = scale.len();
     for_lanes!(channels, |first, N| {
         let (scale, shift) = (lanes::<T, N>(scale, first), lanes::<T, N>(shift, first));

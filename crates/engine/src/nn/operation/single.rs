@@ -9,7 +9,7 @@ use crate::nn::plan::{Plan, PlanOp};
 use crate::nn::{Float, Gradient, Layer, LayerKind, Network};
 
 /// A layer without an operation of its own. It uses the passes of [`Layer`]. A layer with statistics of the whole batch
-/// needs its own operation, because the passes of a group see only some of its rows.
+/// needs its own operation, because each group sees only its own rows of the batch.
 pub(in crate::nn) struct SingleLayer<T> {
     layer: usize,
     /// The gradient of each group, summed over its rows so far. `None` without parameters.

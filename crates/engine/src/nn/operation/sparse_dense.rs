@@ -55,7 +55,7 @@ enum StartPart<'a, T> {
 }
 
 /// The sizes of the buffers of a block.
-struct BlockRoom {
+struct BlockSizes {
     /// W, dW, and each state.
     weight: PanelsSize,
     /// y and dy.
@@ -63,7 +63,7 @@ struct BlockRoom {
     part: usize,
 }
 
-impl BlockRoom {
+impl BlockSizes {
     /// The sizes for a block of `width` units.
     fn of(plan: &Plan, op: &PlanOp, width: usize) -> Self {
         Self {
@@ -78,7 +78,7 @@ pub(super) fn numbers_of<T: Float>(plan: &Plan, op: &PlanOp, states: usize) -> f
     let (rows, inputs) = (plan.groups * plan.rows, op.input.len());
     let bytes = SparseRows::<T>::bytes_of(rows, inputs) + SparseColumns::bytes_of(rows, inputs);
     // A block consists of whole panels, so all blocks together are as large as one block with all units.
-    let BlockRoom { weight, rows, part } = BlockRoom::of(plan, op, op.output.len());
+    let BlockSizes { weight, rows, part } = BlockSizes::of(plan, op, op.output.len());
     let blocks = (2 + states) as f64 * weight.numbers() + 2.0 * rows.numbers() + part as f64;
     bytes / size_of::<T>() as f64 + blocks
 }
@@ -87,7 +87,7 @@ impl<T: Float> SparseDense<T> {
     pub fn new(plan: &Plan, op: &PlanOp) -> Self {
         let units = op.output.len();
         let block = |first: usize| {
-            let BlockRoom { weight, rows, part } = BlockRoom::of(plan, op, UNITS.min(units - first));
+            let BlockSizes { weight, rows, part } = BlockSizes::of(plan, op, UNITS.min(units - first));
             Block {
                 first,
                 weight: weight.zeros(),

@@ -83,8 +83,7 @@ impl<T: Float> Workspace<T> {
         let layers = layers.zip(gradients.iter_mut()).zip(trained);
         let parts = layers.flat_map(|(((weight, bias), gradient), trained)| {
             let length = SPAN * bias.len();
-            let [weight_states, bias_states] =
-                [(); 2].map(|()| states.next().expect("states of every parameter"));
+            let [weight_states, bias_states] = [(); 2].map(|()| states.next().unwrap_or_default());
             let (rows, dbias) = gradient.parts_mut(&trained);
             let rows = rows.zip(values_mut(weight).chunks_mut(length)).zip(packed_rows(trained));
             let part = |(((gradient, weight), packed), states)| {
