@@ -130,13 +130,11 @@ impl FolderError {
                 "{} or a part of its path is not a folder; name another with --data-dir",
                 path.display()
             )),
-            Self::Unusable { path, source } if source.kind() == ErrorKind::PermissionDenied => {
-                Some(ownership_hint(path))
-            }
-            Self::Unusable { path, .. } => Some(format!(
+            Self::Unusable { path, source } if is_of_disk(source) => Some(format!(
                 "free space on the disk of {}, or repair the disk; or name another folder with --data-dir",
                 path.display()
             )),
+            Self::Unusable { path, .. } => Some(ownership_hint(path)),
             Self::Held(_) => Some(
                 "a restore, a repair or a server that starts holds it: wait until it is done, or stop it"
                     .to_owned(),
@@ -366,6 +364,12 @@ pub fn sync_names(folder: &Path) -> std::io::Result<()> {
 /// Returns whether the error means that a file is in the place of a folder.
 fn is_of_another_kind(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NotADirectory | ErrorKind::IsADirectory)
+}
+
+/// Returns whether the disk is full or failing.
+fn is_of_disk(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+        || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
 /// Returns whether this user may not write the file at `path`.
