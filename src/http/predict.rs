@@ -230,7 +230,7 @@ fn check_pixels(bytes: &[u8], pixels: usize, images_max: usize) -> Result<(), Pr
              application/octet-stream"
         )
     } else if bytes.is_empty() || !bytes.len().is_multiple_of(pixels) || bytes.len() / pixels > images_max {
-        format!("the body has {} bytes; it must be 1 to {images_max} images of {pixels} bytes", bytes.len(),)
+        format!("the body has {} bytes; it must be 1 to {images_max} images of {pixels} bytes", bytes.len())
     } else {
         return Ok(());
     };

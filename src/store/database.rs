@@ -143,7 +143,7 @@ impl Database {
         SqliteDatabase::open_existing(path).await.map(Self::Sqlite)
     }
 
-    /// Returns whether there are no tables at `path`, or not even a file. Changes nothing.
+    /// Returns whether there are no tables at `path`, or not even a file. Does not change the rows.
     pub async fn is_empty(path: &Path) -> Result<bool, StoreError> {
         SqliteDatabase::is_empty(path).await
     }

@@ -78,7 +78,7 @@ impl Store {
         Ok(Self::of(Database::open(path).await?))
     }
 
-    /// Returns whether there are no tables at `path`, or not even a file. Changes nothing.
+    /// Returns whether there are no tables at `path`, or not even a file. Does not change the rows.
     ///
     /// # Errors
     /// Returns an error if the file can't be read.

@@ -14,7 +14,7 @@ pub(super) const MOMENTUM: f64 = 0.1;
 
 /// Normalises each channel to mean 0 and variance 1 over the batch and all pixels, then scales and shifts it:
 /// `y = γ x̂ + β`, `x̂ = (x − μ) / √(σ² + ε)` (Ioffe, Szegedy, *Batch Normalization*, 2015). x and y have shape (images,
-/// pixels · channels). All gradients are sums over the n values of a channel, which are those of all images and pixels:
+/// pixels · channels). Each Σ is over the n values of a channel: those of all images and pixels.
 ///
 /// ```text
 /// training   dx = γ / √(σ² + ε) (dy − Σdy / n − x̂ Σ(dy x̂) / n)
