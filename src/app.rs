@@ -104,7 +104,7 @@ impl App {
     /// Returns an error if the folder or anything in it can't be used, or a thread can't be started.
     pub async fn open(config: Config) -> Result<Self, StartError> {
         #[cfg(debug_assertions)]
-        crate::fault::arm(&config.fault);
+        crate::failpoint::arm(&config.fault);
         let (Folder { store, blobs, lock, .. }, is_alone) = Folder::serve(&config.data_dir).await?;
         let registry = Registry::open(
             store.clone(),

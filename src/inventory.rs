@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::blobs::{BlobError, Blobs, PROBE, StoredFile};
-use crate::fault::{self, Point};
+use crate::failpoint::{self, Point};
 use crate::job::{BlobKey, JobId, JobState};
 use crate::store::{BlobRow, JobStanding, Store, StoreError};
 
@@ -90,7 +90,7 @@ pub async fn sweep(store: &Store, blobs: &Blobs, is_alone: bool) -> Result<u64, 
         match stray {
             Stray::Dead => {
                 blobs.remove(file).await?;
-                fault::point(Point::AfterSweepOne);
+                failpoint::point(Point::AfterSweepOne);
                 swept += 1;
             }
             Stray::Foreign => tracing::debug!(key = file.key, "a file is not chainrule's and is left alone"),

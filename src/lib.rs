@@ -12,7 +12,7 @@ pub mod backup;
 pub mod blobs;
 pub mod cli;
 pub mod config;
-pub mod fault;
+pub mod failpoint;
 pub mod folder;
 pub mod http;
 pub mod integrity;

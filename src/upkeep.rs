@@ -9,11 +9,11 @@ use tokio::time::MissedTickBehavior;
 
 use crate::blobs::Blobs;
 use crate::config::Keep;
-use crate::fault::{self, InjectedFault};
+use crate::failpoint::{self, InjectedFault};
 use crate::inventory::{InventoryError, sweep};
 use crate::registry::Registry;
 use crate::service::{Caller, OperationError, Service};
-use crate::store::{Claim, Ended, Held, OldVersions, Place, Store, StoreError};
+use crate::store::{Claim, Ended, EndedPosition, Held, OldVersions, Store, StoreError};
 use crate::telemetry::Metrics;
 
 /// How many times a lease is observed before it expires.
@@ -155,15 +155,15 @@ impl Upkeep {
     /// Each job is deleted in its own commit, so that other writes can run in between.
     async fn remove_jobs(&self) -> Result<u64, InventoryError> {
         let mut removed = 0;
-        let mut place = Place::default();
+        let mut position = EndedPosition::default();
         loop {
             let ended = match self.keep_jobs {
                 Keep::All => return Ok(removed),
-                Keep::Newest(count) => self.store.ended_beyond(count, place).await?,
-                Keep::Younger(age) => self.store.ended_for(age, place).await?,
+                Keep::Newest(count) => self.store.ended_beyond(count, position).await?,
+                Keep::Younger(age) => self.store.ended_for(age, position).await?,
             };
             let Some(last) = ended.last() else { return Ok(removed) };
-            place = last.place;
+            position = last.position;
             for Ended { id, .. } in ended {
                 match self.service.delete_job(&Caller::server(), id).await {
                     Ok(()) => removed += 1,
@@ -202,7 +202,7 @@ impl Upkeep {
 
 /// Returns how many observations to count: 1. The known-bad twin computes the number from the wall clock.
 fn looks_since(last: &mut Timestamp, tick: Duration) -> u32 {
-    if !fault::has(InjectedFault::WallClock) {
+    if !failpoint::has(InjectedFault::WallClock) {
         return 1;
     }
     let now = Timestamp::now();

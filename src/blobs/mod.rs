@@ -21,7 +21,7 @@ pub use folder::BlobFolder;
 pub use stream::{ByteStream, VERIFY_BYTES};
 
 use self::digest::digested;
-use crate::fault::{self, InjectedFault};
+use crate::failpoint::{self, InjectedFault};
 
 /// A handle to the blobs. Clones share them.
 #[derive(Clone, Debug)]
@@ -142,7 +142,7 @@ impl Blobs {
             Err(error) => return Err(self.unreadable(key, error)),
         };
         let (bytes, found) = digested(bytes).await?;
-        if found != sha256 && !fault::has(InjectedFault::NoDigests) {
+        if found != sha256 && !failpoint::has(InjectedFault::NoDigests) {
             return Err(BlobError::Digest { key: key.to_owned(), found, expected: sha256.to_owned() });
         }
         Ok(bytes)

@@ -5,7 +5,7 @@ use object_store::ObjectStoreExt;
 use object_store::path::Path as Key;
 
 use super::{Blob, BlobError, Blobs, Digesting};
-use crate::fault::{self, InjectedFault};
+use crate::failpoint::{self, InjectedFault};
 
 /// The content of a blob, in parts.
 pub type ByteStream = BoxStream<'static, object_store::Result<Bytes>>;
@@ -47,7 +47,7 @@ impl Blobs {
             }
         }
         match blob.compare(digesting.finish()) {
-            Err(BlobError::Digest { .. }) if fault::has(InjectedFault::NoDigests) => Ok(()),
+            Err(BlobError::Digest { .. }) if failpoint::has(InjectedFault::NoDigests) => Ok(()),
             compared => compared,
         }
     }

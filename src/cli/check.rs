@@ -6,7 +6,7 @@ use serde_json::json;
 use super::folder::FolderArgs;
 use super::{CliError, Output, print, print_json};
 use crate::folder::Folder;
-use crate::integrity::{self, FolderFinding, RepairError, Report};
+use crate::integrity::{self, FolderFinding, FolderReport, RepairError};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -58,7 +58,7 @@ async fn check(folder: &Folder, repair: bool, output: Output) -> Result<(), CliE
     if report.is_sound() { Ok(()) } else { Err(unsound(&folder.path, &report)) }
 }
 
-fn tell(path: &Path, report: &Report, done: &[String], output: Output) -> Result<(), CliError> {
+fn tell(path: &Path, report: &FolderReport, done: &[String], output: Output) -> Result<(), CliError> {
     let counts = report.counts;
     if output.json {
         let shown = |finding: &FolderFinding| {
@@ -103,7 +103,7 @@ pub fn listed(parts: &[(&str, usize)]) -> String {
 
 /// Makes the error for a folder that is not sound. If there are only stray files, no data is at risk, and
 /// the message is milder.
-fn unsound(path: &Path, report: &Report) -> CliError {
+fn unsound(path: &Path, report: &FolderReport) -> CliError {
     let is_stray = |finding: &&FolderFinding| matches!(finding, FolderFinding::Stray(_));
     let strays = report.faults().filter(is_stray).count();
     let faults = report.faults().count() - strays;

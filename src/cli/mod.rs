@@ -253,7 +253,7 @@ fn run(command: Command, output: Output) -> Result<(), CliError> {
             Command::Restore(args) => restore::run(args, output).await,
             Command::Openapi(args) => openapi::run(&args, output),
             #[cfg(debug_assertions)]
-            Command::Faults => crate::fault::Point::ALL.iter().try_for_each(|point| print(point.name())),
+            Command::Faults => crate::failpoint::Point::ALL.iter().try_for_each(|point| print(point.name())),
             Command::Completions { shell } => completions(shell),
         }
     });

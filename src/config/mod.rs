@@ -88,7 +88,7 @@ pub struct Config {
     /// A fault to inject, for tests: see `chainrule faults`
     #[cfg(debug_assertions)]
     #[arg(long, hide = true, value_name = "FAULT")]
-    pub fault: Vec<crate::fault::InjectedFault>,
+    pub fault: Vec<crate::failpoint::InjectedFault>,
 
     /// The limits of what clients can ask of the server
     #[command(flatten)]

@@ -23,7 +23,7 @@ const SECOND_LOOK: Duration = Duration::from_millis(200);
 
 /// The result of a check.
 #[derive(Clone, Debug, Default)]
-pub struct Report {
+pub struct FolderReport {
     /// All findings, faults and others.
     pub findings: Vec<FolderFinding>,
     /// The numbers of jobs, models and checkpoints.
@@ -50,7 +50,7 @@ impl FolderCounts {
     }
 }
 
-impl Report {
+impl FolderReport {
     /// Returns the findings that mean that the folder is not sound.
     pub fn faults(&self) -> impl Iterator<Item = &FolderFinding> {
         self.findings.iter().filter(|finding| finding.is_fault())
@@ -66,8 +66,8 @@ impl Report {
 ///
 /// # Errors
 /// Returns an error if the folder can't be read. Damaged rows are findings, not errors.
-pub async fn check(store: &Store, blobs: &Blobs, is_alone: bool) -> Result<Report, InventoryError> {
-    let mut report = Report::default();
+pub async fn check(store: &Store, blobs: &Blobs, is_alone: bool) -> Result<FolderReport, InventoryError> {
+    let mut report = FolderReport::default();
     match store.integrity().await {
         Ok(lines) => report.findings.extend(lines.into_iter().map(FolderFinding::Pages)),
         Err(error) => report.findings.push(FolderFinding::Pages(error.to_string())),
@@ -83,7 +83,7 @@ async fn look(
     store: &Store,
     blobs: &Blobs,
     is_alone: bool,
-    report: &mut Report,
+    report: &mut FolderReport,
 ) -> Result<(), InventoryError> {
     let inventory = Inventory::take(store, blobs).await?;
     report.counts = FolderCounts::of(&inventory);
@@ -157,7 +157,7 @@ async fn strays(
     blobs: &Blobs,
     inventory: &Inventory,
     is_alone: bool,
-    report: &mut Report,
+    report: &mut FolderReport,
 ) -> Result<(), InventoryError> {
     let mut dead: Vec<StoredFile> = Vec::new();
     for (file, stray) in inventory.strays(is_alone) {

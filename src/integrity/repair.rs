@@ -1,6 +1,6 @@
 use super::blob::rebuilt;
 use super::finding::counted;
-use super::{FolderFinding, Report, by_version};
+use super::{FolderFinding, FolderReport, by_version};
 use crate::blobs::{BlobError, Blobs};
 use crate::store::{BlobOwner, Dropped, Store, StoreError};
 
@@ -25,7 +25,7 @@ pub enum RepairError {
 /// Returns an error if the pages or rows of the database are damaged. In that case nothing was changed. Also
 /// returns an error if a row or blob can't be written. A second repair then continues where this one
 /// stopped.
-pub async fn repair(store: &Store, blobs: &Blobs, report: &Report) -> Result<Vec<String>, RepairError> {
+pub async fn repair(store: &Store, blobs: &Blobs, report: &FolderReport) -> Result<Vec<String>, RepairError> {
     if report
         .findings
         .iter()

@@ -16,7 +16,7 @@ use ndarray::{Array2, ArrayView2};
 pub use self::error::RegistryError;
 pub use self::loaded::Model;
 
-use self::table::Models;
+use self::table::ModelTable;
 use crate::artifact::read_model;
 use crate::blobs::Blobs;
 use crate::job::JobResult;
@@ -39,7 +39,7 @@ struct Shared {
     store: Store,
     blobs: Blobs,
     bytes_max: u64,
-    models: Mutex<Models>,
+    models: Mutex<ModelTable>,
     /// The threads that share a prediction of many images.
     pool: ThreadPool,
     threads: usize,
@@ -298,7 +298,7 @@ impl Registry {
         Some(self.models().by_name.get(name)?.newest()?.row.version)
     }
 
-    fn models(&self) -> MutexGuard<'_, Models> {
+    fn models(&self) -> MutexGuard<'_, ModelTable> {
         self.shared.models.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

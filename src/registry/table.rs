@@ -12,8 +12,8 @@ use crate::store::{ModelChanges, PublishedModel};
 const NEAREST_AMONG: usize = 256;
 
 #[derive(Debug, Default)]
-pub(super) struct Models {
-    /// Models that have at least one version.
+pub(super) struct ModelTable {
+    /// ModelTable that have at least one version.
     pub(super) by_name: BTreeMap<String, Versions>,
     /// The same models, ordered by the time of their newest version.
     pub(super) by_age: BTreeSet<ModelPlace>,
@@ -63,7 +63,7 @@ impl Versions {
     }
 }
 
-impl Models {
+impl ModelTable {
     pub(super) fn apply(&mut self, changes: ModelChanges) {
         for (name, change) in changes.models {
             let mut model = self.by_name.remove(&name).unwrap_or_default();

@@ -4,18 +4,18 @@ use tokio::sync::oneshot;
 
 use super::insert::NewRow;
 use super::{Inserted, NewJob, Store, StoreError};
-use crate::fault::{self, Point};
+use crate::failpoint::{self, Point};
 use crate::job::JobId;
 
 /// The most jobs in one commit. Other writers wait for the commit.
 const BATCH: usize = 128;
 
 /// Jobs that wait for a commit.
-pub(super) type Pending = Arc<Mutex<Vec<Waiting>>>;
+pub(super) type Pending = Arc<Mutex<Vec<WaitingJob>>>;
 
 /// A job that waits for a commit, and the channel for its result.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(super) struct WaitingJob {
     row: NewRow,
     answer: oneshot::Sender<Result<Inserted, StoreError>>,
 }
@@ -31,7 +31,7 @@ impl Store {
         let (answer, answered) = oneshot::channel();
         let is_first = {
             let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-            pending.push(Waiting { row, answer });
+            pending.push(WaitingJob { row, answer });
             pending.len() == 1
         };
         if is_first {
@@ -57,7 +57,7 @@ impl Store {
             // The next task waits for the writer, whatever happens to this task.
             self.spawn_insert();
         }
-        fault::point(Point::BeforeInsert);
+        failpoint::point(Point::BeforeInsert);
         let inserted = match writer {
             Ok(mut writer) => {
                 let rows: Vec<&NewRow> = batch.iter().map(|waiting| &waiting.row).collect();
@@ -65,11 +65,15 @@ impl Store {
             }
             Err(error) => Err(error),
         };
-        fault::point(Point::AfterInsert);
+        failpoint::point(Point::AfterInsert);
         self.answer(batch, inserted);
     }
 
-    fn answer(&self, batch: Vec<Waiting>, inserted: Result<Vec<Result<Inserted, StoreError>>, StoreError>) {
+    fn answer(
+        &self,
+        batch: Vec<WaitingJob>,
+        inserted: Result<Vec<Result<Inserted, StoreError>>, StoreError>,
+    ) {
         match inserted {
             Ok(inserted) => {
                 let mut is_any_new = false;

@@ -1,7 +1,7 @@
 use super::row::row;
 use super::{Claim, Store, StoreError, row_error, timestamp};
 use crate::blobs::Blob;
-use crate::fault::{self, Point};
+use crate::failpoint::{self, Point};
 use crate::job::{Checkpoint, JobId};
 
 row! {
@@ -80,7 +80,7 @@ impl Store {
     pub async fn forget_checkpoints(&self, claim: Claim, keep: u32) -> Result<Vec<String>, StoreError> {
         let keys = self.database.forget_checkpoints(claim, keep).await?;
         if !keys.is_empty() {
-            fault::point(Point::AfterForget);
+            failpoint::point(Point::AfterForget);
         }
         Ok(keys)
     }

@@ -1,5 +1,5 @@
 use super::{NewCheckpoint, NewModel, PublishedModel, Store, StoreError};
-use crate::fault::{self, Point};
+use crate::failpoint::{self, Point};
 use crate::job::{EpochRecord, Job, JobError, JobId, JobMetrics, JobResult, JobState, Progress};
 use crate::train::{Evaluation, StepMetrics};
 
@@ -53,7 +53,7 @@ impl Store {
         let job = self.database.claim().await?.map(Job::try_from).transpose()?;
         if let Some(job) = &job {
             self.notify.changed(Some(job.id));
-            fault::point(Point::AfterClaim);
+            failpoint::point(Point::AfterClaim);
         }
         Ok(job)
     }
@@ -89,7 +89,7 @@ impl Store {
     /// Returns an error if the database fails, or if the job has another attempt.
     pub async fn record(&self, claim: Claim, recorded: &Recorded) -> Result<(), StoreError> {
         self.database.record(claim, recorded).await?;
-        fault::point(Point::AfterRecord);
+        failpoint::point(Point::AfterRecord);
         self.notify.changed(Some(claim.id));
         Ok(())
     }
@@ -100,7 +100,7 @@ impl Store {
     /// Returns an error if the database fails, or if the job has another attempt.
     pub async fn release(&self, claim: Claim) -> Result<(), StoreError> {
         self.database.release(claim).await?;
-        fault::point(Point::AfterRelease);
+        failpoint::point(Point::AfterRelease);
         self.enqueued(claim.id);
         Ok(())
     }
@@ -134,7 +134,7 @@ impl Store {
             ),
         };
         let state = self.database.rescue(held, crashes_max, &error).await?;
-        fault::point(Point::AfterRescue);
+        failpoint::point(Point::AfterRescue);
         match state {
             None => {}
             Some(state) if state.is_ended() => self.ended(held.claim.id),
@@ -166,7 +166,7 @@ impl Store {
         };
         let published = self.database.succeed(claim, model, &result, progress).await?;
         if published.is_some() {
-            fault::point(Point::AfterPublish);
+            failpoint::point(Point::AfterPublish);
         }
         Ok(published)
     }

@@ -12,8 +12,8 @@ use super::jobs::JobRow;
 use super::models::{ChangedRows, ModelRows};
 use super::sqlite::{SqliteDatabase, SqliteWriter, cause_of_sqlite};
 use super::{
-    CheckpointRow, Claim, Deleted, DeletedVersion, Dropped, Ended, Held, Inserted, JobFilter, NewModel,
-    OldVersions, Place, PublishedModel, Recorded, StoreError,
+    CheckpointRow, Claim, Deleted, DeletedVersion, Dropped, Ended, EndedPosition, Held, Inserted, JobFilter,
+    NewModel, OldVersions, PublishedModel, Recorded, StoreError,
 };
 use crate::job::{EpochRecord, JobError, JobId, JobResult, JobState, Progress};
 use crate::model::ModelSource;
@@ -118,8 +118,8 @@ operations! {
     fn is_named(key: &str) -> bool;
     fn names_blobs() -> bool;
     fn blob_rows() -> BlobRows;
-    fn ended_beyond(keep: u64, after: Place) -> Vec<Ended>;
-    fn ended_for(age: Duration, after: Place) -> Vec<Ended>;
+    fn ended_beyond(keep: u64, after: EndedPosition) -> Vec<Ended>;
+    fn ended_for(age: Duration, after: EndedPosition) -> Vec<Ended>;
     fn drop_checkpoint(id: JobId, blob_key: &str) -> ();
     fn drop_version(name: &str, version: u32, blob_key: &str) -> Option<Dropped>;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 use super::row::row;
 use super::{Store, StoreError, format, row_error, timestamp};
 use crate::blobs::Blob;
-use crate::fault::{self, Point};
+use crate::failpoint::{self, Point};
 use crate::job::JobId;
 use crate::model::{ModelSource, ModelVersion};
 use crate::nn::LayerSpec;
@@ -232,7 +232,7 @@ impl Store {
     ) -> Result<Option<PublishedModel>, StoreError> {
         let published = self.database.publish_model(owner, source, model, test_accuracy).await?;
         if published.is_some() {
-            fault::point(Point::AfterPublish);
+            failpoint::point(Point::AfterPublish);
         }
         Ok(published)
     }
@@ -283,7 +283,7 @@ impl Store {
     ) -> Result<SetAlias, StoreError> {
         loop {
             let is_set = self.database.set_alias(name, alias, version, aliases_max).await?;
-            fault::point(Point::AfterAlias);
+            failpoint::point(Point::AfterAlias);
             if is_set {
                 return Ok(SetAlias::Set);
             }
@@ -311,7 +311,7 @@ impl Store {
     pub async fn delete_version(&self, name: &str, version: u32) -> Result<DeletedVersion, StoreError> {
         let deleted = self.database.delete_version(name, version).await?;
         if let DeletedVersion::Gone(_) = deleted {
-            fault::point(Point::AfterDeleteVersion);
+            failpoint::point(Point::AfterDeleteVersion);
         }
         Ok(deleted)
     }

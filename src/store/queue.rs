@@ -1,6 +1,6 @@
 use super::insert::{Key, repeated};
 use super::{Store, StoreError, format};
-use crate::fault::{self, Point};
+use crate::failpoint::{self, Point};
 use crate::job::{Job, JobId, JobState, Progress};
 use crate::train::TrainSpec;
 
@@ -119,7 +119,7 @@ impl Store {
             format::write(id, &progress).map(|progress| (attempt, progress))
         });
         let row = self.database.cancel(id, live.transpose()?).await?;
-        fault::point(Point::AfterCancel);
+        failpoint::point(Point::AfterCancel);
         row.map(Job::try_from).transpose()
     }
 
@@ -154,7 +154,7 @@ impl Store {
 
     async fn try_resume(&self, id: JobId, queue_max: u32) -> Result<Option<Job>, StoreError> {
         let row = self.database.resume(id, queue_max).await?;
-        fault::point(Point::AfterResume);
+        failpoint::point(Point::AfterResume);
         row.map(Job::try_from).transpose()
     }
 
@@ -171,7 +171,7 @@ impl Store {
     pub async fn delete_job(&self, id: JobId) -> Result<Deleted, StoreError> {
         let deleted = self.database.delete_job(id).await?;
         if let Deleted::Gone(_) = deleted {
-            fault::point(Point::AfterDelete);
+            failpoint::point(Point::AfterDelete);
             self.notify.changed(Some(id));
         }
         Ok(deleted)

@@ -5,7 +5,7 @@ use crate::job::JobId;
 
 /// A position in the order in which retention deletes ended jobs. The default is the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Place {
+pub struct EndedPosition {
     pub(super) finished_at: i64,
     pub(super) sequence: i64,
 }
@@ -16,7 +16,7 @@ pub struct Ended {
     /// Id of the job.
     pub id: JobId,
     /// The position to continue from.
-    pub place: Place,
+    pub position: EndedPosition,
 }
 
 impl Store {
@@ -25,7 +25,7 @@ impl Store {
     ///
     /// # Errors
     /// Returns an error if the database fails.
-    pub async fn ended_beyond(&self, keep: u64, after: Place) -> Result<Vec<Ended>, StoreError> {
+    pub async fn ended_beyond(&self, keep: u64, after: EndedPosition) -> Result<Vec<Ended>, StoreError> {
         self.database.ended_beyond(keep, after).await
     }
 
@@ -34,7 +34,7 @@ impl Store {
     ///
     /// # Errors
     /// Returns an error if the database fails.
-    pub async fn ended_for(&self, age: Duration, after: Place) -> Result<Vec<Ended>, StoreError> {
+    pub async fn ended_for(&self, age: Duration, after: EndedPosition) -> Result<Vec<Ended>, StoreError> {
         self.database.ended_for(age, after).await
     }
 }

@@ -5,7 +5,7 @@ use super::{Worker, WorkerError};
 use crate::artifact::write_model;
 use crate::blobs::Blob;
 use crate::data::Dataset;
-use crate::fault::{self, Point};
+use crate::failpoint::{self, Point};
 use crate::job::{BlobKey, JobState, Progress};
 use crate::store::{Claim, NewModel, PublishedModel, StoreError};
 use crate::train::{Evaluation, TrainSpec, TrainState};
@@ -70,9 +70,9 @@ impl Worker {
     }
 
     async fn write_blob(&self, lease: &Lease, key: &str, bytes: &Bytes) -> Result<Blob, WorkerError> {
-        fault::point(Point::BeforeModelBlob);
+        failpoint::point(Point::BeforeModelBlob);
         let blob = self.until_taken(lease, async || Ok(self.blobs.put(key, bytes.clone()).await?)).await?;
-        fault::point(Point::AfterModelBlob);
+        failpoint::point(Point::AfterModelBlob);
         Ok(blob)
     }
 

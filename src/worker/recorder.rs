@@ -9,7 +9,7 @@ use super::lease::Lease;
 use super::scribe::Entry;
 use super::{Worker, WorkerError};
 use crate::data::Dataset;
-use crate::fault::{self, Point};
+use crate::failpoint::{self, Point};
 use crate::job::{EpochRecord, Job, Progress, StepMemory};
 use crate::nn::Shape;
 use crate::train::{EpochMetrics, Observer, StepMetrics, StepReport, TrainSpec, TrainState};
@@ -160,7 +160,7 @@ impl Observer for Recorder<'_> {
         if step.is_multiple_of(steps.div_ceil(STEPS_RECORDED)) {
             self.steps.push(report.metrics);
         }
-        fault::point(Point::Step);
+        failpoint::point(Point::Step);
         !self.lease.halt.is_cancelled()
     }
 

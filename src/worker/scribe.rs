@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::lease::Lease;
 use super::{Worker, WorkerError};
 use crate::artifact::write_checkpoint;
-use crate::fault::{self, Point};
+use crate::failpoint::{self, Point};
 use crate::job::{BlobKey, EpochRecord, Progress};
 use crate::store::{Claim, NewCheckpoint, Recorded};
 use crate::train::{StepMetrics, TrainState};
@@ -106,9 +106,9 @@ impl Worker {
         let bytes = Bytes::from(bytes);
         let Claim { id: job, attempt } = lease.claim;
         let key = BlobKey::Checkpoint { job, attempt, step }.to_string();
-        fault::point(Point::BeforeCheckpointBlob);
+        failpoint::point(Point::BeforeCheckpointBlob);
         let blob = self.until_taken(lease, async || Ok(self.blobs.put(&key, bytes.clone()).await?)).await?;
-        fault::point(Point::AfterCheckpointBlob);
+        failpoint::point(Point::AfterCheckpointBlob);
         Ok(NewCheckpoint { epoch, step, validation_accuracy, blob })
     }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use chainrule::store::{Place, Store};
+use chainrule::store::{EndedPosition, Store};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
@@ -186,8 +186,8 @@ async fn only_the_newest_jobs_and_versions_and_those_with_an_alias_are_kept() {
     server.stop().await;
 
     let store = Store::open(&folder.path().join("chainrule.db")).await.expect("rows");
-    assert_eq!(store.ended_beyond(u64::MAX, Place::default()).await.expect("rows"), []);
-    assert_eq!(store.ended_for(Duration::MAX, Place::default()).await.expect("rows"), []);
+    assert_eq!(store.ended_beyond(u64::MAX, EndedPosition::default()).await.expect("rows"), []);
+    assert_eq!(store.ended_for(Duration::MAX, EndedPosition::default()).await.expect("rows"), []);
     store.close().await;
 
     let flags = ["--keep-jobs", "2", "--keep-versions", "2"];

@@ -4,11 +4,11 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// Parses any JSON and lets a [`Shape`] convert it.
+/// Parses any JSON and converts it with a [`Convert`].
 pub struct Any<S>(pub S);
 
 /// What [`Any`] converts arrays, objects, numbers, strings and other values to.
-pub trait Shape: Sized {
+pub trait Convert: Sized {
     type Value;
 
     fn array<'de, A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
@@ -28,7 +28,7 @@ pub trait Shape: Sized {
     fn other(self, kind: &'static str) -> Self::Value;
 }
 
-impl<'de, S: Shape> DeserializeSeed<'de> for Any<S> {
+impl<'de, S: Convert> DeserializeSeed<'de> for Any<S> {
     type Value = S::Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<S::Value, D::Error> {
@@ -36,7 +36,7 @@ impl<'de, S: Shape> DeserializeSeed<'de> for Any<S> {
     }
 }
 
-impl<'de, S: Shape> Visitor<'de> for Any<S> {
+impl<'de, S: Convert> Visitor<'de> for Any<S> {
     type Value = S::Value;
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {

@@ -84,7 +84,8 @@ impl<'de> Visitor<'de> for ImageSeed<'_> {
         let numbers = rows * columns;
         values.reserve_exact(numbers);
         let start = values.len();
-        let Some(first) = seq.next_element_seed(Element { values: &mut *values, scale, columns })? else {
+        let Some(first) = seq.next_element_seed(FirstElement { values: &mut *values, scale, columns })?
+        else {
             return Err(A::Error::custom(""));
         };
         match first {
@@ -114,13 +115,13 @@ impl<'de> Visitor<'de> for ImageSeed<'_> {
 }
 
 /// Parses the first element of an image. Returns it if it is a number; appends its values if it is a row.
-struct Element<'a> {
+struct FirstElement<'a> {
     values: &'a mut Vec<f32>,
     scale: Scale,
     columns: usize,
 }
 
-impl<'de> DeserializeSeed<'de> for Element<'_> {
+impl<'de> DeserializeSeed<'de> for FirstElement<'_> {
     type Value = Option<f32>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<f32>, D::Error> {
@@ -128,7 +129,7 @@ impl<'de> DeserializeSeed<'de> for Element<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Element<'_> {
+impl<'de> Visitor<'de> for FirstElement<'_> {
     type Value = Option<f32>;
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {

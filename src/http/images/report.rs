@@ -3,8 +3,8 @@
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess};
 use serde_json::Value;
 
-use super::any::{Any, Shape};
-use super::shape::{Image, ImageShape, Place};
+use super::any::{Any, Convert};
+use super::shape::{Image, ImageConverter, Place};
 use super::stray::Strays;
 use super::{ImageSize, Name, Scale};
 use crate::fields::{Fault, JsonError, is_out_of_range, shown, token};
@@ -19,7 +19,7 @@ pub const FAULTS_MAX: usize = 20;
 pub fn faults(body: &[u8], size: ImageSize, images_max: usize) -> Result<Vec<Fault>, serde_json::Error> {
     let mut report = Report::new(size, images_max);
     let mut text = serde_json::Deserializer::from_slice(body);
-    match Any(RequestShape(&mut report)).deserialize(&mut text).and_then(|()| text.end()) {
+    match Any(RequestConverter(&mut report)).deserialize(&mut text).and_then(|()| text.end()) {
         Ok(()) => Ok(report.finish()),
         Err(error) if is_out_of_range(&error) => Ok(report.stop(&error)),
         Err(error) => Err(error),
@@ -30,7 +30,7 @@ pub fn faults(body: &[u8], size: ImageSize, images_max: usize) -> Result<Vec<Fau
 pub fn faults_of_value(image: &Value, scale: Option<&Value>, size: ImageSize) -> Vec<Fault> {
     let mut report = Report::new(size, 1);
     report.has_image = true;
-    if let Some(Ok(given)) = scale.map(|scale| Any(ScaleShape).deserialize(scale)) {
+    if let Some(Ok(given)) = scale.map(|scale| Any(ScaleConverter).deserialize(scale)) {
         report.scale = given;
     }
     match report.image("/image", |shape| shape.deserialize(image)) {
@@ -91,11 +91,11 @@ impl Report {
     fn image<E>(
         &mut self,
         pointer: &str,
-        read: impl FnOnce(Any<ImageShape<'_, '_>>) -> Result<(), E>,
+        read: impl FnOnce(Any<ImageConverter<'_, '_>>) -> Result<(), E>,
     ) -> Result<(), E> {
         self.place.enter(pointer);
         let mut image = Image::new(pointer, self.size, &mut self.place);
-        read(Any(ImageShape(&mut image)))?;
+        read(Any(ImageConverter(&mut image)))?;
         let Image { faults, strays, .. } = image;
         if faults.is_empty() {
             self.strays.iter_mut().zip(strays).for_each(|(all, one)| all.add(one));
@@ -157,14 +157,14 @@ fn cut(mut faults: Vec<Fault>) -> Vec<Fault> {
     faults
 }
 
-struct RequestShape<'a>(&'a mut Report);
+struct RequestConverter<'a>(&'a mut Report);
 
-impl Shape for RequestShape<'_> {
+impl Convert for RequestConverter<'_> {
     type Value = ();
 
     fn object<'de, A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let report = self.0;
-        while let Some(name) = map.next_key_seed(Any(NameShape))? {
+        while let Some(name) = map.next_key_seed(Any(NameConverter))? {
             let pointer = match &name {
                 Ok(Name::Image) => "/image".to_owned(),
                 Ok(Name::Images) => "/images".to_owned(),
@@ -184,8 +184,8 @@ impl Shape for RequestShape<'_> {
                     report.name(pointer, "is given twice".to_owned());
                 }
                 Ok(Name::Image) => report.image(&pointer, |image| map.next_value_seed(image))?,
-                Ok(Name::Images) => map.next_value_seed(Any(ListShape(&mut *report)))?,
-                Ok(Name::Scale) => report.scale = map.next_value_seed(Any(ScaleShape))?,
+                Ok(Name::Images) => map.next_value_seed(Any(ListConverter(&mut *report)))?,
+                Ok(Name::Scale) => report.scale = map.next_value_seed(Any(ScaleConverter))?,
                 Err(_) => {
                     map.next_value::<IgnoredAny>()?;
                     report.name(pointer, "unknown field, there are: image, images, scale".to_owned());
@@ -199,9 +199,9 @@ impl Shape for RequestShape<'_> {
     }
 }
 
-struct NameShape;
+struct NameConverter;
 
-impl Shape for NameShape {
+impl Convert for NameConverter {
     /// A known name, or an unknown one as a token of a JSON pointer.
     type Value = Result<Name, String>;
 
@@ -213,9 +213,9 @@ impl Shape for NameShape {
     }
 }
 
-struct ScaleShape;
+struct ScaleConverter;
 
-impl Shape for ScaleShape {
+impl Convert for ScaleConverter {
     type Value = GivenScale;
 
     fn number(self, value: f64) -> GivenScale {
@@ -230,9 +230,9 @@ impl Shape for ScaleShape {
     }
 }
 
-struct ListShape<'a>(&'a mut Report);
+struct ListConverter<'a>(&'a mut Report);
 
-impl Shape for ListShape<'_> {
+impl Convert for ListConverter<'_> {
     type Value = ();
 
     fn array<'de, A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {

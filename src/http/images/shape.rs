@@ -2,7 +2,7 @@
 
 use serde::de::{IgnoredAny, SeqAccess};
 
-use super::any::{Any, Shape};
+use super::any::{Any, Convert};
 use super::report::FAULTS_MAX;
 use super::stray::Strays;
 use super::{ImageSize, Scale};
@@ -81,9 +81,9 @@ impl<'a> Image<'a> {
     }
 }
 
-pub struct ImageShape<'a, 'b>(pub &'a mut Image<'b>);
+pub struct ImageConverter<'a, 'b>(pub &'a mut Image<'b>);
 
-impl Shape for ImageShape<'_, '_> {
+impl Convert for ImageConverter<'_, '_> {
     type Value = ();
 
     fn array<'de, A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
@@ -91,7 +91,7 @@ impl Shape for ImageShape<'_, '_> {
         loop {
             let index = image.numbers + image.rows;
             (image.place.element, image.place.cell) = (Some(index), None);
-            match seq.next_element_seed(Any(ElementShape(&mut *image)))? {
+            match seq.next_element_seed(Any(ElementConverter(&mut *image)))? {
                 None => break,
                 Some(Element::Row) => image.rows += 1,
                 Some(Element::Number) => image.numbers += 1,
@@ -118,9 +118,9 @@ enum Element {
     Other(&'static str),
 }
 
-struct ElementShape<'a, 'b>(&'a mut Image<'b>);
+struct ElementConverter<'a, 'b>(&'a mut Image<'b>);
 
-impl Shape for ElementShape<'_, '_> {
+impl Convert for ElementConverter<'_, '_> {
     type Value = Element;
 
     fn array<'de, A: SeqAccess<'de>>(self, mut seq: A) -> Result<Element, A::Error> {
@@ -133,7 +133,7 @@ impl Shape for ElementShape<'_, '_> {
         let (mut length, mut others) = (0, Vec::new());
         loop {
             image.place.cell = Some(length);
-            let Some(cell) = seq.next_element_seed(Any(CellShape))? else { break };
+            let Some(cell) = seq.next_element_seed(Any(CellConverter))? else { break };
             match cell {
                 Ok(value) => image.number(value),
                 Err(kind) => others.push((length, kind)),
@@ -163,9 +163,9 @@ impl Shape for ElementShape<'_, '_> {
     }
 }
 
-struct CellShape;
+struct CellConverter;
 
-impl Shape for CellShape {
+impl Convert for CellConverter {
     /// A number, or the kind of another value.
     type Value = Result<f64, &'static str>;
 

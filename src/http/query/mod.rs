@@ -15,7 +15,7 @@ use serde::de::value::MapDeserializer;
 use serde::de::{DeserializeOwned, Deserializer, Visitor};
 use utoipa::IntoParams;
 
-use self::value::{Faults, Text};
+use self::value::{Faults, ParameterText};
 use super::{Problem, client_gone, priced};
 use crate::admission::{Lane, Price, Stop};
 use crate::api::Code;
@@ -85,7 +85,7 @@ impl<'de> Deserializer<'de> for Parameters<'de> {
     type Error = Faults;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Faults> {
-        let pairs = self.0.iter().map(|(name, text)| (name.as_str(), Text { name, text }));
+        let pairs = self.0.iter().map(|(name, text)| (name.as_str(), ParameterText { name, text }));
         visitor.visit_map(MapDeserializer::new(pairs))
     }
 

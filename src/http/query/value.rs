@@ -26,12 +26,12 @@ impl de::Error for Faults {
 }
 
 /// The value of a parameter.
-pub struct Text<'a> {
+pub struct ParameterText<'a> {
     pub name: &'a str,
     pub text: &'a str,
 }
 
-impl Text<'_> {
+impl ParameterText<'_> {
     /// Makes the fault that the value is not `what`.
     fn must_be(&self, what: impl Display) -> Faults {
         Faults(vec![fault(self.name, format!("{} must be {what}, not {:?}", self.name, shown(self.text)))])
@@ -53,7 +53,7 @@ impl Text<'_> {
     }
 }
 
-impl<'de> IntoDeserializer<'de, Faults> for Text<'de> {
+impl<'de> IntoDeserializer<'de, Faults> for ParameterText<'de> {
     type Deserializer = Self;
 
     fn into_deserializer(self) -> Self {
@@ -70,7 +70,7 @@ macro_rules! whole {
     )*};
 }
 
-impl<'de> Deserializer<'de> for Text<'de> {
+impl<'de> Deserializer<'de> for ParameterText<'de> {
     type Error = Faults;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Faults> {

@@ -14,7 +14,7 @@ pub(super) fn guarded(statement: &'static str) -> impl SqlSafeStr {
 pub(super) fn guarded(statement: &'static str) -> impl SqlSafeStr {
     const GUARD: &str = "attempt = $2 AND state = 'running'";
     debug_assert!(statement.contains(GUARD), "{statement}");
-    let is_unfenced = crate::fault::has(crate::fault::InjectedFault::NoFencing);
+    let is_unfenced = crate::failpoint::has(crate::failpoint::InjectedFault::NoFencing);
     sqlx::AssertSqlSafe(if is_unfenced { statement.replace(GUARD, "$2 = $2") } else { statement.to_owned() })
 }
 

@@ -2,13 +2,13 @@ use std::time::Duration;
 
 use super::SqliteDatabase;
 use crate::store::jobs::job_id;
-use crate::store::{Ended, Place, StoreError, ago};
+use crate::store::{Ended, EndedPosition, StoreError, ago};
 
 /// How many jobs one query returns.
 const AT_A_TIME: u32 = 100;
 
 impl SqliteDatabase {
-    pub async fn ended_beyond(&self, keep: u64, after: Place) -> Result<Vec<Ended>, StoreError> {
+    pub async fn ended_beyond(&self, keep: u64, after: EndedPosition) -> Result<Vec<Ended>, StoreError> {
         let rows = sqlx::query_as(
             "SELECT id, finished_at, sequence FROM jobs INDEXED BY jobs_ended
              WHERE finished_at IS NOT NULL AND sequence > $1 AND sequence <=
@@ -24,7 +24,7 @@ impl SqliteDatabase {
         ended(rows)
     }
 
-    pub async fn ended_for(&self, age: Duration, after: Place) -> Result<Vec<Ended>, StoreError> {
+    pub async fn ended_for(&self, age: Duration, after: EndedPosition) -> Result<Vec<Ended>, StoreError> {
         let rows = sqlx::query_as(
             "SELECT id, finished_at, sequence FROM jobs INDEXED BY jobs_ended_at
              WHERE finished_at < $1 AND (finished_at, sequence) > ($2, $3)
@@ -42,7 +42,7 @@ impl SqliteDatabase {
 
 fn ended(rows: Vec<(String, i64, i64)>) -> Result<Vec<Ended>, StoreError> {
     let ended = |(id, finished_at, sequence): (String, i64, i64)| {
-        Ok(Ended { id: job_id(&id)?, place: Place { finished_at, sequence } })
+        Ok(Ended { id: job_id(&id)?, position: EndedPosition { finished_at, sequence } })
     };
     rows.into_iter().map(ended).collect()
 }
