@@ -206,7 +206,7 @@ impl UnreadImages for Input {
                     return Err(Problem::new(Code::EmptyBody, "the body is empty; send image or images"));
                 }
                 let images = images::parse(&body, self.shape.into(), images_max);
-                images.map_err(|error| invalid_json(&error))?.map_err(Problem::invalid)?.values
+                images.map_err(|error| invalid_json(&error))?.map_err(Problem::invalid)?
             }
             Unread::Pixels(Body { bytes, .. }) => {
                 check_pixels(&bytes, numbers, images_max)?;

@@ -44,15 +44,6 @@ impl From<Shape> for ImageSize {
     }
 }
 
-/// The images of a request, with values from 0 to 1.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Images {
-    /// The values of all images, one image after the other.
-    pub values: Vec<f32>,
-    /// The number of images.
-    pub count: usize,
-}
-
 /// The range of pixel values: 0–255 or 0–1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scale {
@@ -78,7 +69,8 @@ impl Scale {
     }
 }
 
-/// Parses `{"image": …}` or `{"images": […]}`, with `"scale": "byte"` (0–255, the default) or `"unit"` (0–1).
+/// Parses `{"image": …}` or `{"images": […]}`, with `"scale": "byte"` (0–255, the default) or `"unit"` (0–1). Returns the
+/// values of all images, one image after the other, from 0 to 1.
 ///
 /// # Errors
 /// Returns `Ok(Err(faults))` for JSON of the wrong shape, and `Err` for a syntax error.
@@ -86,7 +78,7 @@ pub fn parse(
     body: &[u8],
     size: ImageSize,
     images_max: usize,
-) -> Result<Result<Images, Vec<Fault>>, serde_json::Error> {
+) -> Result<Result<Vec<f32>, Vec<Fault>>, serde_json::Error> {
     match read(body, size, images_max) {
         Some(images) => Ok(Ok(images)),
         None => report::faults(body, size, images_max).map(Err),
@@ -118,7 +110,7 @@ fn images_at_most(body_bytes: usize, size: ImageSize, images_max: usize) -> usiz
 }
 
 /// Parses the images of a body without faults.
-fn read(body: &[u8], size: ImageSize, images_max: usize) -> Option<Images> {
+fn read(body: &[u8], size: ImageSize, images_max: usize) -> Option<Vec<f32>> {
     let (images, given) = read_as(body, size, images_max, likely_scale(body))?;
     if let Some(images) = images {
         return Some(images);
@@ -140,7 +132,7 @@ fn read_as(
     size: ImageSize,
     images_max: usize,
     assumed: Scale,
-) -> Option<(Option<Images>, Scale)> {
+) -> Option<(Option<Vec<f32>>, Scale)> {
     let mut text = serde_json::Deserializer::from_slice(body);
     let room = images_at_most(body.len(), size, images_max);
     let mut request = Request { scale: assumed, given: None, values: None, room, size };
@@ -148,8 +140,7 @@ fn read_as(
     text.end().ok()?;
     let given = request.given.unwrap_or(Scale::Byte);
     let values = request.values?;
-    let count = values.len() / size.numbers();
-    Some(((given == request.scale).then_some(Images { values, count }), given))
+    Some(((given == request.scale).then_some(values), given))
 }
 
 /// The parsed part of a request.
