@@ -1,10 +1,10 @@
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::data;
 
 /// A page of data sets.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub struct DatasetList {
     /// The data sets, ordered by name.
     pub datasets: Vec<DatasetEntry>,
@@ -13,7 +13,7 @@ pub struct DatasetList {
 }
 
 /// A data set in a list.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub struct DatasetEntry {
     /// The name to use in requests and paths.
     pub name: String,
@@ -24,7 +24,7 @@ pub struct DatasetEntry {
 }
 
 /// A data set with its statistics.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub struct Dataset {
     /// The name to use in requests and paths.
     pub name: String,
@@ -46,7 +46,7 @@ pub struct Dataset {
 }
 
 /// How many examples each split has.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub struct Splits {
     /// The examples to train on.
     pub train: SplitCounts,
@@ -55,7 +55,7 @@ pub struct Splits {
 }
 
 /// How many examples a split has.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub struct SplitCounts {
     /// Number of examples.
     pub examples: usize,
@@ -64,7 +64,7 @@ pub struct SplitCounts {
 }
 
 /// A part of a data set.
-#[derive(Clone, Copy, Serialize, ToSchema)]
+#[derive(Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Split {
     /// The examples to train on.
@@ -74,7 +74,7 @@ pub enum Split {
 }
 
 /// One example.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub struct Example {
     /// The data set.
     pub dataset: String,

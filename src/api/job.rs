@@ -141,13 +141,12 @@ pub struct JobError {
 }
 
 /// A page of jobs, newest first.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub struct JobList {
     /// The jobs.
     pub jobs: Vec<Job>,
     /// The `cursor` of the next page; null on the last.
-    #[schema(value_type = Option<String>)]
-    pub next_cursor: Option<JobId>,
+    pub next_cursor: Option<String>,
 }
 
 /// A state of training that a job can resume from.

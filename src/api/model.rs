@@ -71,7 +71,7 @@ impl From<model::ModelSource> for ModelSource {
 }
 
 /// A model with its newest version.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ModelEntry {
     /// The name to use in requests and paths.
     pub name: String,
@@ -85,7 +85,7 @@ pub struct ModelEntry {
 }
 
 /// A page of models, last published first.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub struct ModelList {
     /// The models.
     pub models: Vec<ModelEntry>,
@@ -94,7 +94,7 @@ pub struct ModelList {
 }
 
 /// A model with a page of its versions.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub struct Model {
     /// The name to use in requests and paths.
     pub name: String,

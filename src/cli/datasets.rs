@@ -1,10 +1,10 @@
 use clap::{Args, Subcommand};
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::client::{Client, parsed};
 use super::table::{details, table};
 use super::{CliError, Output, PageArgs, ServerArgs, name, print, print_json};
+use crate::api::{Dataset, DatasetEntry, DatasetList, SplitCounts, Splits};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -34,40 +34,6 @@ enum DatasetsCommand {
     },
 }
 
-#[derive(Deserialize)]
-struct DatasetList {
-    datasets: Vec<Entry>,
-}
-
-#[derive(Deserialize)]
-struct Entry {
-    name: String,
-    classes: usize,
-    train_examples: usize,
-}
-
-#[derive(Deserialize)]
-struct Details {
-    name: String,
-    classes: Vec<String>,
-    shape: [usize; 2],
-    mean: f64,
-    deviation: f64,
-    splits: Splits,
-}
-
-#[derive(Deserialize)]
-struct Splits {
-    train: Split,
-    test: Split,
-}
-
-#[derive(Deserialize)]
-struct Split {
-    examples: usize,
-    per_class: Vec<usize>,
-}
-
 pub async fn run(args: DatasetsArgs, output: Output) -> Result<(), CliError> {
     let client = Client::new(&args.server.server)?;
     match args.command.unwrap_or_else(|| DatasetsCommand::List(PageArgs::default())) {
@@ -80,11 +46,11 @@ fn list(answer: Value, output: Output) -> Result<(), CliError> {
     if output.json {
         return print_json(&answer);
     }
-    let DatasetList { datasets } = parsed(answer)?;
+    let DatasetList { datasets, .. } = parsed(answer)?;
     if output.quiet {
         return datasets.iter().try_for_each(|dataset| print(&dataset.name));
     }
-    let row = |dataset: &Entry| {
+    let row = |dataset: &DatasetEntry| {
         [dataset.name.clone(), dataset.classes.to_string(), dataset.train_examples.to_string()]
     };
     let rows: Vec<_> = datasets.iter().map(row).collect();
@@ -95,7 +61,7 @@ fn show(answer: Value, output: Output) -> Result<(), CliError> {
     if output.json {
         return print_json(&answer);
     }
-    let dataset: Details = parsed(answer)?;
+    let dataset: Dataset = parsed(answer)?;
     if output.quiet {
         return print(dataset.name);
     }
@@ -109,7 +75,7 @@ fn show(answer: Value, output: Output) -> Result<(), CliError> {
     print("")?;
     let Splits { train, test } = &dataset.splits;
     let of_class =
-        |split: &Split, class: usize| split.per_class.get(class).map_or(0, |count| *count).to_string();
+        |split: &SplitCounts, class: usize| split.per_class.get(class).map_or(0, |count| *count).to_string();
     let classes = dataset.classes.iter().enumerate();
     let mut rows: Vec<[String; 3]> =
         classes.map(|(class, name)| [name.clone(), of_class(train, class), of_class(test, class)]).collect();

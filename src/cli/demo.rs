@@ -3,7 +3,6 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser};
-use serde::Deserialize;
 use serde_json::json;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
@@ -12,7 +11,7 @@ use super::follow::{ProgressChoice, end_line, follow};
 use super::serve::stop_signal;
 use super::train::judge;
 use super::{CliError, Output, digit, print, print_json, say, style};
-use crate::api::{Prediction, Predictions};
+use crate::api::{Example, Prediction, Predictions};
 use crate::config::{Config, LogFormat};
 use crate::server::Server;
 use crate::telemetry;
@@ -50,13 +49,6 @@ pub struct DemoArgs {
 struct Defaults {
     #[command(flatten)]
     config: Config,
-}
-
-/// A test digit as the server returns it.
-#[derive(Deserialize)]
-struct Example {
-    label: usize,
-    image: Vec<Vec<u8>>,
 }
 
 /// Starts a server on a free port and uses it through its HTTP API.
@@ -171,7 +163,7 @@ fn draw(read: &[(Example, Prediction)], output: Output) -> Result<(), CliError> 
 }
 
 fn is_right(example: &Example, prediction: &Prediction) -> bool {
-    prediction.label == example.label
+    prediction.label == usize::from(example.label)
 }
 
 fn verdict(example: &Example, prediction: &Prediction, is_colored: bool) -> String {

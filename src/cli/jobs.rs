@@ -1,12 +1,11 @@
 use clap::{Args, Subcommand};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::client::{Client, parsed};
 use super::input::each;
 use super::table::{details, moment, or_dash, percent, table};
 use super::{CliError, Output, PageArgs, ServerArgs, name, print, print_json, say};
-use crate::api::Job;
+use crate::api::{Job, JobList};
 use crate::job::{JobId, JobState};
 
 const EXAMPLES: &str = "\
@@ -69,12 +68,6 @@ struct Ids {
 fn state(word: &str) -> Result<JobState, String> {
     let known = JobState::ALL.map(JobState::as_str);
     JobState::named(word).ok_or_else(|| crate::fields::unknown("state", word, &known))
-}
-
-#[derive(Deserialize)]
-struct JobList {
-    jobs: Vec<Job>,
-    next_cursor: Option<String>,
 }
 
 pub async fn run(args: JobsArgs, output: Output) -> Result<(), CliError> {

@@ -7,9 +7,10 @@ use serde_json::{Map, Value, json};
 
 use super::client::Client;
 use super::{CliError, Output, ServerArgs, print, print_json};
+use crate::api;
 use crate::data;
 use crate::fields::Fault;
-use crate::graph::{self, Graph, GraphError, Location};
+use crate::graph::{self, GraphError, Location};
 use crate::lab::{self, CheckRequest, LabLimits, NetworkRequest, Question};
 use crate::model::ModelRef;
 use crate::train::SpecLimits;
@@ -58,14 +59,14 @@ pub fn graph(args: &GraphArgs, output: Output) -> Result<(), CliError> {
             return Err(CliError::Usage { what, hint: "give each input one value".to_owned() });
         }
     }
-    let graph: Graph = graph::differentiate(&args.expression, &inputs)
+    let graph = graph::differentiate(&args.expression, &inputs)
         .map_err(|errors| at_its_place(&args.expression, &errors))?;
     if let Some(file) = &args.svg {
         let written = std::fs::write(file, graph.svg());
         written.map_err(|error| CliError::failed(format!("can't write {}", file.display()), error))?;
     }
     if output.json {
-        print_json(&graph)
+        print_json(&api::Graph::from(graph))
     } else if output.quiet {
         print(graph.value)
     } else {
@@ -127,7 +128,7 @@ pub fn summary(args: &SummaryArgs, output: Output) -> Result<(), CliError> {
         .map_err(|faults| told(&faults, SUMMARY_HINT))?;
     let summary = parsed.answer().map_err(|faults| told(&faults, SUMMARY_HINT))?;
     if output.json {
-        print_json(&summary)
+        print_json(&api::NetworkSummary::from(summary))
     } else if output.quiet {
         print(summary.parameters)
     } else {
@@ -175,7 +176,7 @@ pub fn gradient_check(args: &GradientCheckArgs, output: Output) -> Result<(), Cl
     let check =
         lab::check_drawn(&request, &data::mnist::dataset(), &limits, &|| begin.elapsed()).map_err(told)?;
     if output.json {
-        print_json(&check)
+        print_json(&api::GradientCheck::from(check))
     } else if output.quiet {
         print(format!("{:e}", check.max_relative_error))
     } else {

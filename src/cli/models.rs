@@ -1,14 +1,11 @@
-use std::collections::BTreeMap;
-
 use clap::{Args, Subcommand};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::client::{Client, parsed};
 use super::jobs::{delete_each, deleted};
 use super::table::{moment, or_dash, percent, table};
 use super::{CliError, Output, PageArgs, ServerArgs, name, print, print_json, say};
-use crate::api::ModelVersion;
+use crate::api::{Model, ModelEntry, ModelList, ModelVersion};
 use crate::model::{ModelRef, Selector};
 
 const EXAMPLES: &str = "\
@@ -67,23 +64,6 @@ enum ModelsCommand {
     },
 }
 
-#[derive(Deserialize)]
-struct ModelList {
-    models: Vec<Entry>,
-    next_cursor: Option<String>,
-}
-
-/// A model with a page of its versions, newest first.
-#[derive(Deserialize)]
-struct Entry {
-    name: String,
-    versions: Vec<ModelVersion>,
-    aliases: BTreeMap<String, u32>,
-    /// The number of all versions.
-    version_count: u64,
-    next_cursor: Option<String>,
-}
-
 pub async fn run(args: ModelsArgs, output: Output) -> Result<(), CliError> {
     let client = Client::new(&args.server.server)?;
     match args.command.unwrap_or_else(|| ModelsCommand::List(PageArgs::default())) {
@@ -138,7 +118,7 @@ fn list(answer: Value, output: Output) -> Result<(), CliError> {
     Ok(())
 }
 
-fn row(model: &Entry) -> [String; 7] {
+fn row(model: &ModelEntry) -> [String; 7] {
     let newest = model.versions.first();
     let of_newest = |figure: fn(&ModelVersion) -> String| or_dash(newest.map(figure));
     let aliases = model.aliases.iter().map(|(alias, version)| format!("{alias}={version}"));
@@ -157,7 +137,7 @@ fn show(answer: Value, output: Output) -> Result<(), CliError> {
     if output.json {
         return print_json(&answer);
     }
-    let model: Entry = parsed(answer)?;
+    let model: Model = parsed(answer)?;
     let references = model.versions.iter().map(|version| format!("{}@{}", model.name, version.version));
     if output.quiet {
         return references.into_iter().try_for_each(print);

@@ -149,9 +149,9 @@ pub async fn list(
     let read = {
         let (app, caller, limit) = (app.clone(), caller.clone(), page.limit);
         async move {
-            let (jobs, next_cursor) = app.service().jobs(&caller, &filter, limit).await?;
+            let (jobs, next) = app.service().jobs(&caller, &filter, limit).await?;
             let jobs = jobs.into_iter().map(Into::into).collect();
-            Ok(JsonResponse(api::JobList { jobs, next_cursor }))
+            Ok(JsonResponse(api::JobList { jobs, next_cursor: next.map(|id| id.to_string()) }))
         }
     };
     page.answer(&app, &caller, JOB_BYTES, read).await

@@ -7,9 +7,10 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
 
 use chainrule::data::{mnist, picture};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::process::{Process, chainrule, output, text};
+use crate::server::TestServer;
 use crate::usage::json_error;
 
 pub fn status(output: &Output) -> Option<i32> {
@@ -415,4 +416,38 @@ fn the_lab_works_without_a_server_and_a_trace_with_one() {
     let missing = output(&["trace", "--server", server, "--model", "digit", "0"]);
     assert_eq!(status(&missing), Some(1));
     assert!(text(&missing.stderr).contains("did you mean \"digits\"?"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lab_prints_the_json_that_the_api_sends() {
+    let server = TestServer::start(&[]).await;
+    let of_api = async |path: &str, request: Value| {
+        server.post(path, "application/json", request.to_string()).await.text().await.expect("JSON")
+    };
+    let of_command = |arguments: &[&str]| text(&output(arguments).stdout).trim_end().to_owned();
+    let request = json!({ "expression": "relu(x) + x*y", "inputs": { "x": 0, "y": 3 } });
+    assert_eq!(
+        of_command(&["graph", "--json", "relu(x) + x*y", "x=0", "y=3"]),
+        of_api("/v1/graph", request).await
+    );
+    let request = json!({ "network": "cnn", "batch_size": 64 });
+    assert_eq!(
+        of_command(&["summary", "--json", "cnn", "--batch-size", "64"]),
+        of_api("/v1/networks/summary", request).await
+    );
+    let request = json!({ "network": "lesson", "samples": 2 });
+    let without_times = |check: &str| {
+        let mut check: Value = serde_json::from_str(check).expect("JSON");
+        for (name, value) in check.as_object_mut().expect("an object") {
+            if name.contains("seconds") || name == "ratio" {
+                *value = Value::Null;
+            }
+        }
+        check
+    };
+    assert_eq!(
+        without_times(&of_command(&["gradient-check", "--json", "lesson", "--samples", "2"])),
+        without_times(&of_api("/v1/gradient-check", request).await)
+    );
+    server.stop().await;
 }
