@@ -91,7 +91,7 @@ codes! {
         InvalidIdempotencyKey "invalid_idempotency_key" "Idempotency-Key is repeated, or is not 1 to 255 printable ASCII characters.",
         InvalidJobId "invalid_job_id" "The job id in the path is not a UUID.",
         InvalidJson "invalid_json" "The body is not JSON.",
-        InvalidLastEventId "invalid_last_event_id" "Last-Event-ID is not the id of an event of this job.",
+        InvalidLastEventId "invalid_last_event_id" "Last-Event-ID or lastEventId is not the id of an event of this job.",
         InvalidModelReference "invalid_model_reference" "The model reference in the path is invalid, or not exact enough for a deletion.",
         InvalidMultipart "invalid_multipart" "The body is not a valid form.",
         InvalidPath "invalid_path" "The path is not UTF-8 when it is decoded.",

@@ -356,10 +356,12 @@ impl Limits {
     /// The limits that operations check.
     pub fn service(&self) -> ServiceLimits {
         ServiceLimits {
+            spec: self.spec(),
             queue_max: self.queue_max,
             aliases_max: self.aliases_max,
             min_free_bytes: self.min_free_bytes,
             waits_max: self.waits_max,
+            streams_max: self.streams_max,
             picture: self.pictures(),
             pictures_pixels_max: self.pictures_pixels_max,
             images_max: self.images_max,

@@ -10,6 +10,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use utoipa::IntoParams;
 
+use super::Problem;
 use super::accept::etag_matches;
 use super::deliver::Streamed;
 use super::extract::{
@@ -18,21 +19,13 @@ use super::extract::{
 };
 use super::observe::IsHead;
 use super::receive::HeldPlace;
-use super::{Problem, worked};
-use crate::admission::{Lane, Price, Stop};
 use crate::api::{self, Code};
 use crate::app::App;
-use crate::blobs::{VERIFY_BYTES, digest};
-use crate::data;
 use crate::job::{EpochRecord, Job, JobHistory, JobId};
-use crate::service::{Caller, Submission};
+use crate::service::{Caller, IdempotencyKey, IdempotencyKeyError, record_bytes};
 use crate::store::JobFilter;
-use crate::train;
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
-
-/// The longest `Idempotency-Key`, in bytes.
-const KEY_BYTES_MAX: usize = 255;
 
 /// Accepts a training job; 202 once it is on disk.
 #[utoipa::path(
@@ -79,33 +72,27 @@ pub async fn create(
     request: Json,
 ) -> Result<Response, Problem> {
     let idempotency_key = idempotency_key(&headers)?;
-    let limits = app.config().limits.spec();
-    let read = move |request: &Value| {
-        let spec = train::parse(request, &data::shapes(), &limits);
-        Ok((digest(request.to_string().as_bytes()), spec))
+    let read = {
+        let (service, caller) = (app.service().clone(), caller.clone());
+        move |request: &Value| Ok(service.submission(&caller, request))
     };
-    let (request_sha256, spec) = request.read(read).await?;
-    let submission = Submission { spec, idempotency_key, request_sha256 };
-    let job = app.service().submit_job(&caller, submission).await?;
+    let submission = request.read(read).await?;
+    let job = app.service().submit_job(&caller, submission, idempotency_key).await?;
     let location = format!("/v1/jobs/{}", job.id);
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], JsonResponse(api::Job::from(job)))
         .into_response())
 }
 
 /// Returns the `Idempotency-Key` of a request, if it has one.
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
     let invalid = |detail: String| Problem::new(Code::InvalidIdempotencyKey, detail);
     let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(key) = keys.next() else { return Ok(None) };
     if keys.next().is_some() {
         return Err(invalid("more than one Idempotency-Key".to_owned()));
     }
-    let is_printable = |key: &&str| key.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
-    let key = key.to_str().ok().filter(|key| !key.is_empty() && key.len() <= KEY_BYTES_MAX);
-    let key = key.filter(is_printable).ok_or_else(|| {
-        invalid(format!("Idempotency-Key must be 1 to {KEY_BYTES_MAX} printable ASCII characters"))
-    })?;
-    Ok(Some(key.to_owned()))
+    let key = key.to_str().map_err(|_| IdempotencyKeyError).and_then(str::parse);
+    key.map(Some).map_err(|error| invalid(format!("Idempotency-Key {error}")))
 }
 
 /// The largest size of a job as a row and as JSON, in bytes. Jobs are bounded because their layers are
@@ -201,15 +188,6 @@ const EPOCHS_SHOWN: u32 = 200;
 
 /// Bytes for each epoch of the job's metrics. The findings need all epochs.
 const COURSE_BYTES: usize = 256;
-
-/// The parts of [`record_bytes`]: bytes for each epoch, and for each layer of an epoch.
-const EPOCH_BYTES: usize = 2 << 10;
-const LAYER_BYTES: usize = 1 << 10;
-
-/// The largest size of the record of one epoch of this job, as a row and as JSON, in bytes.
-pub fn record_bytes(job: &Job) -> usize {
-    EPOCH_BYTES + job.spec.network.layers.len() * LAYER_BYTES
-}
 
 /// Shows the metrics of each epoch, as JSON or CSV, and findings about them.
 #[utoipa::path(
@@ -412,11 +390,6 @@ pub async fn checkpoint(
     if is_head.is_some() {
         return Ok((head, Extension(Streamed), Body::empty()).into_response());
     }
-    let read_through = {
-        let (service, caller, found) = (app.service().clone(), caller.clone(), found.clone());
-        move |stop: &Stop| Ok(service.read_through(&caller, &found, &|| !stop.is_set()))
-    };
-    let (verified, _) = worked(&app, &caller, Price::new(Lane::Batch, VERIFY_BYTES), read_through).await?;
-    let bytes = app.service().checkpoint_bytes(&caller, &found, verified).await?;
+    let bytes = app.service().checkpoint_bytes(&caller, &found).await?;
     Ok((head, Extension(Streamed), Body::from_stream(bytes)).into_response())
 }

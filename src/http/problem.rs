@@ -229,6 +229,7 @@ impl From<OperationError> for Problem {
             Error::NoPictures(_) => Self::new(Code::InvalidPicture, detail),
             Error::PicturesTooLarge { .. } => Self::new(Code::PictureTooLarge, detail),
             Error::TooManyWaits { .. } => Self::new(Code::TooManyWaits, detail),
+            Error::TooManyStreams { .. } => Self::new(Code::TooManyStreams, detail),
             Error::Invalid(faults) => Self::invalid(faults),
             Error::UnknownLayer(_) => Self::new(Code::UnknownLayer, detail),
             Error::NoParameters(_) => Self::new(Code::NoParameters, detail),

@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use crate::admission::{Refusal, WorkError};
 use crate::blobs::BlobError;
-use crate::data::SplitName;
 use crate::data::picture::PictureError;
+use crate::data::{IMAGE_SIDE, SplitName};
 use crate::fields::Fault;
 use crate::job::{JobId, JobState};
 use crate::model::{ModelRef, ModelRefError};
@@ -176,7 +176,9 @@ pub enum OperationError {
         source: PictureError,
     },
     /// The network takes images of another size than the one to which pictures are prepared.
-    #[error("pictures are prepared as 28x28 pixels, but the model takes {0}; send bytes or JSON")]
+    #[error(
+        "pictures are prepared as {IMAGE_SIDE}x{IMAGE_SIDE} pixels, but the model takes {0}; send bytes or JSON"
+    )]
     NoPictures(Shape),
     /// The pictures of a request have too many pixels.
     #[error("the pictures have {pixels} pixels to decode; a request may have at most {pixels_max}")]
@@ -191,6 +193,12 @@ pub enum OperationError {
     TooManyWaits {
         /// The most callers that may wait.
         waits_max: usize,
+    },
+    /// Too many callers follow jobs.
+    #[error("this client has too many open event streams, or all clients together have {streams_max}")]
+    TooManyStreams {
+        /// The most callers that may follow jobs.
+        streams_max: usize,
     },
     /// The request is invalid. Each fault names its field.
     #[error("the request can't be answered")]

@@ -1,24 +1,20 @@
-use super::datasets::shape;
 use super::{Caller, OperationError, Service};
-use crate::blobs::{Blob, BlobError, ByteStream};
-use crate::data::{self, DatasetShape};
-use crate::fields::{Fault, as_printed};
-use crate::job::{Checkpoint, EpochRecord, Job, JobHistory, JobId, JobState, Progress};
+use crate::admission::{Lane, Price, Stop};
+use crate::blobs::{Blob, ByteStream, VERIFY_BYTES};
+use crate::data;
+use crate::fields::as_printed;
+use crate::job::{Checkpoint, EpochRecord, Job, JobHistory, JobId, JobState};
 use crate::lab;
-use crate::model::ModelRef;
-use crate::nn::fitting_layers;
-use crate::store::{Cancelled, Deleted, Inserted, JobFilter, NewJob, Resumed};
-use crate::train::{EpochMetrics, TrainSpec};
+use crate::store::{Cancelled, Deleted, JobFilter, Resumed};
+use crate::train::EpochMetrics;
 
-/// A request for a job.
-#[derive(Clone, Debug)]
-pub struct Submission {
-    /// The validated specification, or what is wrong with the request.
-    pub spec: Result<TrainSpec, Vec<Fault>>,
-    /// The idempotency key. The same key from the same caller returns the same job.
-    pub idempotency_key: Option<String>,
-    /// SHA-256 of the request's canonical JSON, in hex.
-    pub request_sha256: String,
+/// The parts of [`record_bytes`]: bytes for each epoch, and for each layer of an epoch.
+const EPOCH_BYTES: usize = 2 << 10;
+const LAYER_BYTES: usize = 1 << 10;
+
+/// The largest size of the record of one epoch of this job, as a row and as JSON, in bytes.
+pub fn record_bytes(job: &Job) -> usize {
+    EPOCH_BYTES + job.spec.network.layers.len() * LAYER_BYTES
 }
 
 /// A page of epochs. If there are more, also the number of its last epoch.
@@ -45,51 +41,7 @@ impl StoredCheckpoint {
 }
 
 impl Service {
-    /// Accepts a job and returns when it is on disk. A request with the key of an earlier one returns the job
-    /// that the earlier request created, even if this server would not accept that request any more.
-    ///
-    /// # Errors
-    /// Returns an error if the request is invalid, if the queue or the disk is full, if the initial model does
-    /// not fit, if the key belongs to another request, or if the database can't be written.
-    pub async fn submit_job(&self, caller: &Caller, submission: Submission) -> Result<Job, OperationError> {
-        let Submission { spec, idempotency_key, request_sha256 } = submission;
-        if let Some(key) = &idempotency_key
-            && let Some(inserted) = self.store.by_key(&caller.owner(), key, &request_sha256).await?
-        {
-            return self.inserted(inserted).await;
-        }
-        let mut spec = spec.map_err(OperationError::Invalid)?;
-        let dataset = shape(&spec.dataset)?;
-        if let Some(reference) = &spec.initial_model {
-            spec.initial_model = Some(self.initial_model(reference, &spec, &dataset)?);
-        }
-        self.has_room()?;
-        let progress = Progress {
-            epochs: spec.epochs,
-            steps: spec.steps_per_epoch(dataset.train) as u64 * u64::from(spec.epochs),
-            ..Progress::default()
-        };
-        let owner = caller.owner();
-        let job = NewJob { owner, progress, spec, idempotency_key, request_sha256 };
-        // The store runs the insert to its end. So a caller that disconnects does not affect the other
-        // inserts of the same commit.
-        let inserted = self.store.insert_job(job, self.limits.queue_max).await?;
-        self.inserted(inserted).await
-    }
-
-    async fn inserted(&self, inserted: Inserted) -> Result<Job, OperationError> {
-        match inserted {
-            Inserted::Accepted(job) | Inserted::Repeated(job) => {
-                self.catch_up_with(std::slice::from_ref(&job)).await?;
-                Ok(job)
-            }
-            Inserted::OtherRequest => Err(OperationError::KeyReused),
-            Inserted::QueueFull => Err(self.queue_full()),
-            Inserted::InitialModelGone => Err(OperationError::InitialModelDeleted),
-        }
-    }
-
-    fn queue_full(&self) -> OperationError {
+    pub(super) fn queue_full(&self) -> OperationError {
         OperationError::QueueFull { queue_max: self.limits.queue_max, interval: self.store.queue_interval() }
     }
 
@@ -110,28 +62,9 @@ impl Service {
         }
     }
 
-    /// Resolves `reference` to `name@version`, because the initial model of a job must not change later.
-    fn initial_model(
-        &self,
-        reference: &str,
-        spec: &TrainSpec,
-        dataset: &DatasetShape,
-    ) -> Result<String, OperationError> {
-        let reference: ModelRef = reference.parse().map_err(OperationError::InitialModelRef)?;
-        let version = self.registry.version(&reference).map_err(OperationError::InitialModelUnknown)?;
-        let name = format!("{}@{}", reference.name, version.version);
-        match fitting_layers(dataset.input, &spec.network.layers, &version.layers) {
-            Err(error) => Err(OperationError::InitialModelMisfit(error.to_string())),
-            Ok(0) => Err(OperationError::InitialModelMisfit(format!(
-                "no layer of {name} has the same position, type and shape as a layer of this network"
-            ))),
-            Ok(_) => Ok(name),
-        }
-    }
-
     /// Makes sure that the registry knows the models of these jobs. Another server may have published them.
     /// So a client that sees a succeeded job can use its model.
-    async fn catch_up_with(&self, jobs: &[Job]) -> Result<(), OperationError> {
+    pub(super) async fn catch_up_with(&self, jobs: &[Job]) -> Result<(), OperationError> {
         let mut results = jobs.iter().filter_map(|job| job.result.as_ref());
         if !results.all(|result| self.registry.knows(result)) {
             self.registry.refresh().await?;
@@ -303,30 +236,25 @@ impl Service {
         }
     }
 
-    /// Verifies the file of a checkpoint, so that damage is noticed before the first byte is sent. This
-    /// blocks the thread.
+    /// Streams the file of a checkpoint. It is verified first, so that damage is noticed before the first byte is
+    /// sent.
     ///
     /// # Errors
-    /// Returns an error if the file can't be read or does not match its digest.
-    pub fn read_through(
-        &self,
-        _caller: &Caller,
-        checkpoint: &StoredCheckpoint,
-        go_on: &dyn Fn() -> bool,
-    ) -> Result<(), BlobError> {
-        self.runtime.block_on(self.blobs.verify(&checkpoint.blob, go_on))
-    }
-
-    /// Streams the file of a checkpoint. `verified` is the result of [`Self::read_through`].
-    ///
-    /// # Errors
-    /// Returns an error if the file can't be read or is damaged, or if the job has replaced the checkpoint.
+    /// Returns an error if the file can't be read or is damaged, if the job has replaced the checkpoint, or if there is
+    /// no room for the work.
     pub async fn checkpoint_bytes(
         &self,
-        _caller: &Caller,
+        caller: &Caller,
         checkpoint: &StoredCheckpoint,
-        verified: Result<(), BlobError>,
     ) -> Result<ByteStream, OperationError> {
+        let verify = {
+            let (service, blob) = (self.clone(), checkpoint.blob.clone());
+            move |stop: &Stop| {
+                let verified = service.blobs.verify(&blob, || !stop.is_set());
+                Ok::<_, OperationError>(service.runtime.block_on(verified))
+            }
+        };
+        let (verified, _) = self.work(caller, Price::new(Lane::Batch, VERIFY_BYTES), verify).await?;
         let StoredCheckpoint { job: id, epoch, blob } = checkpoint;
         let (id, epoch) = (*id, *epoch);
         let read = match verified {

@@ -10,12 +10,14 @@
 
 mod datasets;
 mod error;
+mod events;
 mod inside;
 mod jobs;
 mod lab;
 mod models;
 mod pictures;
 mod predictions;
+mod submission;
 mod waiting;
 mod work;
 
@@ -30,12 +32,13 @@ use tracing::Instrument;
 
 pub use self::datasets::DatasetExample;
 pub use self::error::OperationError;
+pub use self::events::{EventId, JobEvent, JobFollower};
 pub use self::inside::{Inspected, LabelledImage, TraceRequest};
-pub use self::jobs::{CoursePage, StoredCheckpoint, Submission};
+pub use self::jobs::{CoursePage, StoredCheckpoint, record_bytes};
 pub use self::models::VersionPage;
 pub use self::pictures::{Pictures, QUICK_PICTURE_BYTES};
 pub use self::predictions::{Prediction, Predictions, QUICK_BYTES, UnreadImages};
-pub use self::waiting::JobChanges;
+pub use self::submission::{IdempotencyKey, IdempotencyKeyError, Submission};
 pub use self::work::Wanted;
 
 use crate::admission::{Admission, Peer};
@@ -45,6 +48,7 @@ use crate::lab::LabLimits;
 use crate::registry::Registry;
 use crate::store::Store;
 use crate::telemetry::Metrics;
+use crate::train::SpecLimits;
 
 /// The caller of an operation.
 #[derive(Clone)]
@@ -85,6 +89,8 @@ impl Caller {
 /// The limits that operations check.
 #[derive(Clone, Copy, Debug)]
 pub struct ServiceLimits {
+    /// The limits of a job's specification.
+    pub spec: SpecLimits,
     /// The most jobs that may wait in the queue.
     pub queue_max: u32,
     /// The most aliases of a model.
@@ -93,6 +99,8 @@ pub struct ServiceLimits {
     pub min_free_bytes: u64,
     /// The most callers that wait for the end of a job.
     pub waits_max: usize,
+    /// The most callers that follow jobs.
+    pub streams_max: usize,
     /// The limits of one picture.
     pub picture: PictureLimits,
     /// The most pixels of all pictures of one request.

@@ -46,12 +46,11 @@ impl Pictures {
 
 impl Service {
     /// Converts pictures to images of 28x28 pixels with values from 0 to 1, one after the other, for a network with
-    /// this input. Each picture is a separate
-    /// piece of work, so that many large pictures do not block other callers.
+    /// this input. Each picture is a separate piece of work, so that many large pictures do not block other callers.
     ///
     /// # Errors
-    /// Returns an error if the network takes images of another size, if a picture is invalid, if the pictures have too many pixels, or if there is no room
-    /// to decode them.
+    /// Returns an error if the network takes images of another size, if a picture is invalid, if the pictures have too
+    /// many pixels, or if there is no room to decode them.
     pub async fn images_of(
         &self,
         caller: &Caller,

@@ -7,11 +7,11 @@ use crate::admission::Lane;
 use crate::job::{Job, JobId};
 
 /// Notifications about changes of jobs.
-pub struct JobChanges(Receiver<Option<JobId>>);
+pub(super) struct JobChanges(Receiver<Option<JobId>>);
 
 impl JobChanges {
     /// Waits until job `id` has changed, or may have changed because a notification was missed.
-    pub async fn of(&mut self, id: JobId) {
+    pub(super) async fn of(&mut self, id: JobId) {
         while let Ok(other) = self.0.recv().await {
             if other.is_none_or(|other| other == id) {
                 return;
@@ -22,7 +22,7 @@ impl JobChanges {
 
 impl Service {
     /// Subscribes to changes of jobs.
-    pub fn changes(&self, _caller: &Caller) -> JobChanges {
+    pub(super) fn changes(&self) -> JobChanges {
         JobChanges(self.store.changes())
     }
 
@@ -39,7 +39,7 @@ impl Service {
         stop: &CancellationToken,
         before_waiting: impl FnOnce(),
     ) -> Result<Job, OperationError> {
-        let mut changes = self.changes(caller);
+        let mut changes = self.changes();
         let is_over = |job: &Job| job.state.is_ended() || Instant::now() >= deadline || stop.is_cancelled();
         let job = self.job(caller, id).await?;
         if is_over(&job) {

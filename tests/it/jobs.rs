@@ -254,6 +254,15 @@ async fn events_report_every_change_and_resume_after_any_of_them() {
     assert_eq!(request.send().await.expect("an answer").status(), 204, "nothing comes after the end");
     let request = server.http.get(server.path(&path)).header("Last-Event-ID", "what");
     problem(request.send().await.expect("an answer"), 400, "invalid_last_event_id").await;
+
+    let (second, ..) = &live[1];
+    let rest =
+        events(&server.get(&format!("{path}?lastEventId={second}")).await.text().await.expect("a stream"));
+    assert_eq!(lasting(&rest), lasting(&live[2..]), "behind {second} of the query");
+    let with_both = server.http.get(server.path(&format!("{path}?lastEventId={second}")));
+    let with_both = with_both.header("Last-Event-ID", end).send().await.expect("an answer");
+    assert_eq!(with_both.status(), 204, "the header takes precedence");
+    problem(server.get(&format!("{path}?lastEventId=what")).await, 400, "invalid_last_event_id").await;
     server.stop().await;
 }
 

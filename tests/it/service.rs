@@ -7,12 +7,15 @@ use chainrule::admission::Peer;
 use chainrule::api;
 use chainrule::job::{JobId, JobState};
 use chainrule::model::{ModelRef, Selector};
-use chainrule::service::{Caller, OperationError, Service, UnreadImages, Wanted};
+use chainrule::service::{
+    Caller, EventId, IdempotencyKey, JobEvent, OperationError, Service, UnreadImages, Wanted,
+};
 use futures_util::poll;
 use ndarray::Array2;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
-use crate::server::{TestServer, quick};
+use crate::server::{TestServer, endless, quick};
 
 /// Starts an operation and drops it at its first await.
 async fn begun<T>(operation: impl Future<Output = T>) {
@@ -142,5 +145,77 @@ async fn a_prediction_is_the_same_through_any_adapter_and_returns_its_charge() {
     let refused = service.predict(&caller, &wanted, images(10_000), None, |_| ()).await;
     assert!(matches!(refused, Err(OperationError::PredictionTooLarge { images: 10_000, .. })));
     assert_eq!(app.admission().memory_bytes(), before);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_for_a_job_is_parsed_priced_and_recognised_without_http() {
+    let server = TestServer::start(&["--job-flops-max", "1e14"]).await;
+    let (service, caller) = (server.app().service(), caller());
+    let submit = async |request: serde_json::Value| {
+        let submission = service.submission(&caller, &request);
+        service.submit_job(&caller, submission, Some("first".parse().expect("a key"))).await
+    };
+    let expensive = submit(json!({ "network": "cnn-best", "epochs": 10_000 })).await;
+    assert!(matches!(expensive, Err(OperationError::Invalid(faults)) if faults[0].detail.contains("1.0e14")));
+    let first = submit(quick()).await.expect("a job");
+    assert_eq!(submit(quick()).await.expect("the same job").id, first.id);
+    assert!(matches!(submit(json!({ "epochs": 3 })).await, Err(OperationError::KeyReused)));
+    assert!(["", "tab\t", "ü", &"x".repeat(256)].iter().all(|key| key.parse::<IdempotencyKey>().is_err()));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_followed_from_any_event_without_http() {
+    let server = TestServer::start(&[]).await;
+    let (service, caller, stop) = (server.app().service(), caller(), CancellationToken::new());
+    let job = server.create(quick()).await["id"].as_str().expect("an id").parse().expect("an id");
+    let follow = async |seen: EventId| service.follow(&caller, job, seen, &stop).await.expect("a job");
+    let events_after = async |seen: EventId| {
+        let (mut follower, mut events) = (follow(seen).await.expect("more events"), Vec::new());
+        while let Some((id, event)) = follower.next().await.expect("an event") {
+            assert_eq!(id.to_string().parse(), Ok(id));
+            events.push((id, event));
+        }
+        events
+    };
+    let events = events_after(EventId::default()).await;
+    let words = |events: &[(EventId, JobEvent)]| -> Vec<String> {
+        let word = |event: &JobEvent| match event {
+            JobEvent::State { state, .. } => Some(state.to_string()),
+            JobEvent::Epoch(epoch) => Some(format!("epoch {}", epoch.metrics.epoch)),
+            JobEvent::Progress(_) => None,
+            JobEvent::End(job) => Some(format!("end {}", job.state)),
+        };
+        events.iter().filter_map(|(_, event)| word(event)).collect()
+    };
+    let expected = ["queued", "running", "epoch 1", "epoch 2", "succeeded", "end succeeded"];
+    assert_eq!(words(&events), expected);
+    for (index, (id, event)) in events.iter().enumerate() {
+        if !matches!(event, JobEvent::End(_)) {
+            assert_eq!(words(&events_after(*id).await), words(&events[index + 1..]), "after {id}");
+        }
+    }
+    let (last, _) = events.last().expect("events");
+    assert!(follow(*last).await.is_none(), "nothing comes after the end");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_is_stopped_has_no_more_events_and_holds_nothing() {
+    let server = TestServer::start(&["--workers", "1"]).await;
+    server.create(endless()).await;
+    let waiting = server.create(quick()).await["id"].as_str().expect("an id").parse().expect("an id");
+    let (app, stop) = (server.app(), CancellationToken::new());
+    let before = app.admission().memory_bytes();
+    let follower = app.service().follow(&caller(), waiting, EventId::default(), &stop).await;
+    let mut follower = follower.expect("a job").expect("events");
+    assert!(app.admission().memory_bytes() > before);
+    let first = follower.next().await.expect("an event");
+    assert!(matches!(first, Some((_, JobEvent::State { state: JobState::Queued, attempt: 0 }))));
+    stop.cancel();
+    assert!(follower.next().await.expect("an end").is_none());
+    drop(follower);
+    assert!(app.admission().memory_bytes() <= before);
     server.stop().await;
 }
