@@ -161,7 +161,9 @@ async fn a_request_for_a_job_is_parsed_priced_and_recognised_without_http() {
     let first = submit(quick()).await.expect("a job");
     assert_eq!(submit(quick()).await.expect("the same job").id, first.id);
     assert!(matches!(submit(json!({ "epochs": 3 })).await, Err(OperationError::KeyReused)));
-    assert!(["", "tab\t", "ü", "x".repeat(256).as_str()].iter().all(|key| key.parse::<IdempotencyKey>().is_err()));
+    assert!(
+        ["", "tab\t", "ü", "x".repeat(256).as_str()].iter().all(|key| key.parse::<IdempotencyKey>().is_err())
+    );
     server.stop().await;
 }
 
