@@ -17,7 +17,7 @@ use crate::inventory::sweep;
 use crate::registry::Registry;
 use crate::service::Service;
 use crate::store::{Store, StoreError};
-use crate::telemetry::Metrics;
+use crate::telemetry::{LineLimit, Metrics};
 use crate::upkeep::Upkeep;
 use crate::worker::Worker;
 
@@ -37,6 +37,8 @@ struct Shared {
     registry: Registry,
     service: Service,
     metrics: Arc<Metrics>,
+    /// The limits of log lines about requests that succeed, and about requests with errors.
+    request_lines: [LineLimit; 2],
     draining: CancellationToken,
     tasks: TaskTracker,
     admission: Admission,
@@ -131,6 +133,7 @@ impl App {
                 probed: Mutex::default(),
                 service,
                 metrics,
+                request_lines: [config.log_requests_max; 2].map(LineLimit::new),
                 draining: CancellationToken::new(),
                 tasks,
                 config,
@@ -219,6 +222,12 @@ impl App {
     /// Returns the models in memory.
     pub fn registry(&self) -> &Registry {
         &self.shared.registry
+    }
+
+    /// Returns the limit of log lines about requests that succeed, or about requests with errors.
+    pub fn request_lines(&self, is_success: bool) -> &LineLimit {
+        let [successes, errors] = &self.shared.request_lines;
+        if is_success { successes } else { errors }
     }
 
     /// Returns the metrics of this server.

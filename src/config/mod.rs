@@ -62,6 +62,17 @@ pub struct Config {
     #[arg(long, env = "CHAINRULE_LOG", default_value = "info", value_name = "FILTER", value_parser = log_filter)]
     pub log: Targets,
 
+    /// Most lines in a second about requests that succeed, and as many about requests with errors; the next line counts
+    /// those left out
+    #[arg(
+        long,
+        env = "CHAINRULE_LOG_REQUESTS_MAX",
+        default_value_t = 100,
+        value_name = "N",
+        hide_short_help = true
+    )]
+    pub log_requests_max: u32,
+
     /// Ended jobs to keep: the newest N, those younger than an age (30d, 12h, 30m, 90s), or all
     ///
     /// A job keeps 3 checkpoints unless its request says otherwise. They take 7 MB with the preset mlp and 4 MB with

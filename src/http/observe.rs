@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
@@ -39,8 +39,8 @@ pub async fn observe(State(app): State<App>, mut request: Request, next: Next) -
     let busy = request.extensions().get::<Arc<Busy>>().cloned();
     let id = request_id(request.headers());
     let method = request.method().clone();
-    let path: String = request.uri().path().chars().take(PATH_SHOWN).collect();
-    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
+    let uri = request.uri().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
     let wants = Wants::of(&method, request.headers());
     let bytes_in = BytesIn::default();
     request.extensions_mut().insert(bytes_in.clone());
@@ -59,7 +59,7 @@ pub async fn observe(State(app): State<App>, mut request: Request, next: Next) -
             let span = tracing::info_span!("request", request_id = %id);
             let answered = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span);
             answered.await.unwrap_or_else(|_| {
-                tracing::error!(request_id = %id, %method, path, "a handler panicked");
+                tracing::error!(request_id = %id, %method, path = shown(&uri), "a handler panicked");
                 Problem::internal().into_response()
             })
         }
@@ -72,13 +72,25 @@ pub async fn observe(State(app): State<App>, mut request: Request, next: Next) -
         response.headers_mut().insert(REQUEST_ID, id);
     }
     let status = response.status();
-    app.metrics().request(known_method(&method), &route, status.as_u16(), started.elapsed());
-    let end = End {
-        is_silent: refusal.is_some_and(|reason| !app.metrics().refused(reason)),
-        line: Line { id, client: client.address, method, path, status, refusal, bytes_in, bytes_out: 0 },
-        started,
-        _held: (charge, busy, under_way),
+    let (now, route) = (Instant::now(), route.as_ref().map_or("none", MatchedPath::as_str));
+    app.metrics().request(known_method(&method), route, status.as_u16(), now - started);
+    let omitted = match refusal {
+        Some(reason) => app.metrics().refused(reason).then_some(0),
+        None => app.request_lines(!status.is_client_error() && !status.is_server_error()).admit(now),
     };
+    let line = omitted.map(|omitted| Line {
+        id,
+        client: client.address,
+        method,
+        uri,
+        status,
+        refusal,
+        omitted: (omitted > 0).then_some(omitted),
+        bytes_in,
+        bytes_out: 0,
+        started,
+    });
+    let end = End { line, _held: (charge, busy, under_way) };
     response.map(|body| Body::new(Counted::new(body, end)))
 }
 
@@ -125,45 +137,51 @@ struct Line {
     id: String,
     client: IpAddr,
     method: Method,
-    path: String,
+    uri: Uri,
     status: StatusCode,
     refusal: Option<&'static str>,
+    /// How many requests before this one have no line.
+    omitted: Option<u64>,
     bytes_in: BytesIn,
     bytes_out: u64,
+    started: Instant,
 }
 
-/// The end of a request. On drop it releases what the request held and logs the line.
+/// The end of a request. On drop it releases what the request held and logs the line, if there is one.
 struct End {
-    line: Line,
-    started: Instant,
-    /// Whether no line is logged, because another refusal for the same reason was just logged.
-    is_silent: bool,
+    line: Option<Line>,
     _held: (Option<Charge>, Option<Arc<Busy>>, UnderWay),
 }
 
 impl CountBytes for End {
     fn count(&mut self, bytes: usize) {
-        self.line.bytes_out += bytes as u64;
+        if let Some(line) = &mut self.line {
+            line.bytes_out += bytes as u64;
+        }
     }
 }
 
 impl Drop for End {
     fn drop(&mut self) {
-        if self.is_silent {
-            return;
-        }
-        let Line { id, client, method, path, status, refusal, bytes_in, bytes_out } = &self.line;
-        let (status, elapsed_seconds) = (status.as_u16(), self.started.elapsed().as_secs_f64());
-        let bytes_in = bytes_in.0.load(Ordering::Relaxed);
+        let Some(line) = &self.line else { return };
+        let Line { id, client, method, uri, status, refusal, omitted, bytes_in, bytes_out, started } = line;
+        let (status, elapsed_seconds) = (status.as_u16(), started.elapsed().as_secs_f64());
+        let (path, bytes_in) = (shown(uri), bytes_in.0.load(Ordering::Relaxed));
         match refusal {
             Some(refusal) => {
                 tracing::warn!(request_id = %id, %client, %method, path, status, refusal, bytes_in, bytes_out, elapsed_seconds, "request refused");
             }
             None => {
-                tracing::info!(request_id = %id, %client, %method, path, status, bytes_in, bytes_out, elapsed_seconds, "request");
+                tracing::info!(request_id = %id, %client, %method, path, status, bytes_in, bytes_out, elapsed_seconds, omitted, "request");
             }
         }
     }
+}
+
+/// Returns the part of a path that is logged.
+fn shown(uri: &Uri) -> &str {
+    let path = uri.path();
+    path.char_indices().nth(PATH_SHOWN).map_or(path, |(end, _)| &path[..end])
 }
 
 /// Returns the client's request id if it is safe in a log line, or else a new one.

@@ -1,5 +1,6 @@
 //! What the server reports about itself: metrics for Prometheus, and logs for people or machines.
 
+mod lines;
 mod openmetrics;
 mod process;
 #[cfg(test)]
@@ -17,6 +18,8 @@ use prometheus::{
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
+
+pub use self::lines::LineLimit;
 
 use crate::admission::Admission;
 use crate::config::LogFormat;

@@ -39,10 +39,11 @@ impl Process {
         Self::listening(command)
     }
 
-    /// Starts a server that logs all its requests as JSON. Also returns its standard error.
-    pub fn serve_logging(folder: &Path) -> (Self, ChildStderr) {
-        let folder = folder.to_str().expect("a path in UTF-8");
+    /// Starts a server that logs at most `requests_max` requests in a second, as JSON. Also returns its standard error.
+    pub fn serve_logging(folder: &Path, requests_max: u32) -> (Self, ChildStderr) {
+        let (folder, requests_max) = (folder.to_str().expect("a path in UTF-8"), requests_max.to_string());
         let serve = ["serve", "--listen", "127.0.0.1:0", "--data-dir", folder, "--log-format", "json"];
+        let serve = [&serve[..], &["--log-requests-max", &requests_max]].concat();
         let mut process = Self::started(chainrule(&serve), Stdio::piped());
         let log = process.child.stderr.take().expect("a pipe");
         (process, log)

@@ -11,10 +11,10 @@ use crate::process::Process;
 use crate::raw::{ask, connect_from};
 use crate::server::{TestServer, config, endless, problem};
 
-/// Returns what a server logs as JSON about the requests of `ask`.
-fn logged(ask: impl FnOnce(&Process)) -> Vec<Value> {
+/// Returns what a server logs as JSON about the requests of `ask`, at most `requests_max` in a second.
+fn logged(requests_max: u32, ask: impl FnOnce(&Process)) -> Vec<Value> {
     let folder = tempfile::tempdir().expect("a folder");
-    let (mut process, mut log) = Process::serve_logging(folder.path());
+    let (mut process, mut log) = Process::serve_logging(folder.path(), requests_max);
     ask(&process);
     process.signal("TERM");
     assert!(process.wait().success());
@@ -27,7 +27,7 @@ fn logged(ask: impl FnOnce(&Process)) -> Vec<Value> {
 fn a_request_is_logged_in_a_line_with_its_client_and_its_bytes() {
     let body = json!({ "expression": "x * 2", "inputs": { "x": 3 } }).to_string();
     let mut answered = 0;
-    let lines = logged(|process| {
+    let lines = logged(100, |process| {
         let head = "POST /v1/graph HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n";
         let answer = process.ask(&format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()));
         answered = answer.split_once("\r\n\r\n").expect("a head").1.len();
@@ -42,11 +42,27 @@ fn a_request_is_logged_in_a_line_with_its_client_and_its_bytes() {
     assert!(line["elapsed_seconds"].as_f64() > Some(0.0) && line["request_id"].is_string(), "{line}");
 }
 
+/// Requests that succeed and requests with errors are limited separately, so that neither hides the other.
+#[test]
+fn the_lines_about_requests_are_limited() {
+    let paths = |requests_max: u32| {
+        let lines = logged(requests_max, |process| {
+            for path in ["/healthz", "/unknown"] {
+                process.ask(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
+            }
+        });
+        let paths = lines.iter().filter(|line| line["message"] == "request");
+        paths.map(|line| line["path"].as_str().expect("a path").to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(paths(1), ["/healthz", "/unknown"]);
+    assert_eq!(paths(0), [""; 0]);
+}
+
 /// However many refusals there are, the log has one line per second for each kind.
 #[test]
 fn refusals_are_logged_as_few_warnings() {
     let refused = 200;
-    let lines = logged(|process| {
+    let lines = logged(100, |process| {
         for _ in 0..refused {
             let answer =
                 process.ask("GET /v1/jobs HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n");

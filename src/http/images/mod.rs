@@ -8,6 +8,7 @@ mod shape;
 mod stray;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use std::fmt;
 
@@ -79,7 +80,7 @@ pub fn parse(
     size: ImageSize,
     images_max: usize,
 ) -> Result<Result<Vec<f32>, Vec<Fault>>, serde_json::Error> {
-    match read(body, size, images_max) {
+    match whole::read(body, size, images_max).or_else(|| read(body, size, images_max)) {
         Some(images) => Ok(Ok(images)),
         None => report::faults(body, size, images_max).map(Err),
     }

@@ -8,7 +8,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, SeqAccess, Vis
 use super::{ImageSize, Scale};
 
 /// The value of each byte.
-static OF_BYTES: [f32; 256] = {
+pub static OF_BYTES: [f32; 256] = {
     let mut values = [0.0; 256];
     let mut byte = 0;
     while byte < 256 {

@@ -259,6 +259,53 @@ proptest! {
     }
 }
 
+/// The size of an image in [`small_request`].
+const SMALL: ImageSize = ImageSize { rows: 2, columns: 3 };
+
+/// Generates a body with images of [`SMALL`] size as whole numbers, with white space between the tokens.
+fn small_request() -> impl Strategy<Value = String> {
+    let space = prop::sample::select(vec!["", "", "", " ", "\n\t", "\r\n"]);
+    let image = (any::<[[u8; 3]; 2]>(), any::<bool>()).prop_map(|(rows, is_flat)| match is_flat {
+        true => json!(rows.concat()),
+        false => json!(rows),
+    });
+    let request = prop_oneof![
+        image.clone().prop_map(|image| json!({ "image": image })),
+        prop::collection::vec(image, 1..=IMAGES_MAX).prop_map(|images| json!({ "images": images })),
+    ];
+    (request, prop::collection::vec(space, 64)).prop_map(|(request, spaces)| {
+        let mut spaces = spaces.into_iter().cycle();
+        let text = request.to_string();
+        text.chars()
+            .flat_map(|char| {
+                let is_token = "[]{},:".contains(char);
+                let space = if is_token { spaces.next().unwrap_or_default() } else { "" };
+                space.chars().chain([char]).chain(space.chars()).collect::<Vec<_>>()
+            })
+            .collect()
+    })
+}
+
+proptest! {
+    /// The quick parser takes the usual bodies. Whatever it takes, the parser of JSON takes with the same values.
+    #[test]
+    fn the_quick_parser_agrees_with_the_parser_of_json(
+        body in small_request(),
+        at in any::<prop::sample::Index>(),
+        other in prop::sample::select(b"[]{},:\" 0123456789.-eE\\a".to_vec()),
+    ) {
+        let mut body = body.into_bytes();
+        let taken = whole::read(&body, SMALL, IMAGES_MAX);
+        prop_assert!(taken.is_some());
+        prop_assert_eq!(taken, read(&body, SMALL, IMAGES_MAX));
+        let at = at.index(body.len());
+        body[at] = other;
+        if let Some(values) = whole::read(&body, SMALL, IMAGES_MAX) {
+            prop_assert_eq!(Some(values), read(&body, SMALL, IMAGES_MAX));
+        }
+    }
+}
+
 #[test]
 fn the_size_of_an_image_is_that_of_the_network() {
     let size = ImageSize { rows: 2, columns: 3 };
