@@ -1,31 +1,14 @@
-use serde::{Deserialize, Serialize};
-
+use super::format::Checkpoint1;
 use super::{ArtifactError, Tensors, write};
 use crate::nn::{Network, Shape, StepLoss};
 use crate::train::{TrainSpec, TrainState};
-
-const FORMAT: &str = "chainrule-checkpoint/1";
-
-#[derive(Serialize, Deserialize)]
-struct Header {
-    format: String,
-    epoch: u32,
-    step: usize,
-    steps_taken: u64,
-    running_loss_sum: f64,
-    running_correct: usize,
-    best_validation_loss: Option<f64>,
-    stale_epochs: u32,
-    validation_accuracy: Option<f64>,
-}
 
 /// Serialises the whole state of a training run. Equal states give equal bytes.
 ///
 /// # Errors
 /// If safetensors can't represent a tensor.
 pub fn write_checkpoint(state: &TrainState) -> Result<Vec<u8>, ArtifactError> {
-    let header = Header {
-        format: FORMAT.to_owned(),
+    let metadata = Checkpoint1 {
         epoch: state.epoch,
         step: state.step,
         steps_taken: state.optimizer.steps(),
@@ -42,7 +25,7 @@ pub fn write_checkpoint(state: &TrainState) -> Result<Vec<u8>, ArtifactError> {
     });
     let average = state.average.iter().flat_map(Network::tensors);
     let average = average.map(|(name, shape, values)| (average_key(&name), shape, values));
-    write(&header, state.network.tensors().chain(average).chain(optimizer))
+    write(&metadata, state.network.tensors().chain(average).chain(optimizer))
 }
 
 /// Restores the state of a run of `spec`, on images of shape `input`, from `bytes`.
@@ -50,10 +33,7 @@ pub fn write_checkpoint(state: &TrainState) -> Result<Vec<u8>, ArtifactError> {
 /// # Errors
 /// If the bytes are not a checkpoint, or are the checkpoint of a different network or optimiser.
 pub fn read_checkpoint(bytes: &[u8], spec: &TrainSpec, input: Shape) -> Result<TrainState, ArtifactError> {
-    let (header, tensors) = Tensors::read::<Header>(bytes)?;
-    if header.format != FORMAT {
-        return Err(ArtifactError::Metadata(format!("format {:?} is not {FORMAT:?}", header.format)));
-    }
+    let (metadata, tensors) = Tensors::read::<Checkpoint1>(bytes)?;
     let mut state = TrainState::new(spec, input)?;
     let shapes: Vec<(String, usize)> =
         state.network.parameters().map(|(name, _, values)| (name, values.len())).collect();
@@ -71,13 +51,13 @@ pub fn read_checkpoint(bytes: &[u8], spec: &TrainSpec, input: Shape) -> Result<T
         shapes.iter().map(one).collect::<Result<Vec<_>, _>>()
     });
     let restored = restored.collect::<Result<Vec<_>, _>>()?;
-    state.optimizer.restore(header.steps_taken, restored);
-    state.epoch = header.epoch;
-    state.step = header.step;
-    state.running = StepLoss { loss_sum: header.running_loss_sum, correct: header.running_correct };
-    state.best_validation_loss = header.best_validation_loss;
-    state.stale_epochs = header.stale_epochs;
-    state.validation_accuracy = header.validation_accuracy;
+    state.optimizer.restore(metadata.steps_taken, restored);
+    state.epoch = metadata.epoch;
+    state.step = metadata.step;
+    state.running = StepLoss { loss_sum: metadata.running_loss_sum, correct: metadata.running_correct };
+    state.best_validation_loss = metadata.best_validation_loss;
+    state.stale_epochs = metadata.stale_epochs;
+    state.validation_accuracy = metadata.validation_accuracy;
     Ok(state)
 }
 

@@ -1,14 +1,10 @@
-use serde::{Deserialize, Serialize};
-
+use super::format::{Model1, ModelLayer1};
 use super::{ArtifactError, Tensors, write};
 use crate::nn::{LayerSpec, Network, Shape};
 
-const FORMAT: &str = "chainrule-model/1";
-
 /// The metadata of a model file.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ModelHeader {
-    format: String,
     /// Shape of an input image.
     pub input: Shape,
     /// The layers in order, as requested.
@@ -26,13 +22,9 @@ pub fn write_model(
     layers: &[LayerSpec],
     classes: &[String],
 ) -> Result<Vec<u8>, ArtifactError> {
-    let header = ModelHeader {
-        format: FORMAT.to_owned(),
-        input: network.input(),
-        layers: layers.to_vec(),
-        classes: classes.to_vec(),
-    };
-    write(&header, network.tensors())
+    let layers = layers.iter().copied().map(ModelLayer1).collect();
+    let metadata = Model1 { input: network.input(), layers, classes: classes.to_vec() };
+    write(&metadata, network.tensors())
 }
 
 /// Reads the network of a model file.
@@ -40,11 +32,9 @@ pub fn write_model(
 /// # Errors
 /// If the bytes are not a model file, or its tensors don't fit its layers.
 pub fn read_model(bytes: &[u8]) -> Result<(ModelHeader, Network<f32>), ArtifactError> {
-    let (header, tensors) = Tensors::read::<ModelHeader>(bytes)?;
-    if header.format != FORMAT {
-        return Err(ArtifactError::Metadata(format!("format {:?} is not {FORMAT:?}", header.format)));
-    }
-    let mut network = Network::new(header.input, &header.layers, 0)?;
+    let (Model1 { input, layers, classes }, tensors) = Tensors::read(bytes)?;
+    let layers: Vec<LayerSpec> = layers.into_iter().map(|ModelLayer1(layer)| layer).collect();
+    let mut network = Network::new(input, &layers, 0)?;
     network.set_tensors(|name| tensors.values(name))?;
-    Ok((header, network))
+    Ok((ModelHeader { input, layers, classes }, network))
 }

@@ -5,37 +5,33 @@
 
 mod checkpoint;
 mod export;
+mod format;
 
 use std::collections::HashMap;
 
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensorError, SafeTensors};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 pub use checkpoint::{read_checkpoint, write_checkpoint};
 pub use export::{ModelHeader, read_model, write_model};
 
+use self::format::Metadata;
 use crate::nn::{LengthError, ShapeError};
 
 const METADATA_KEY: &str = "chainrule";
 
 /// The reason why bytes can't be written or read as a network.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages describe the variants and their fields")]
 pub enum ArtifactError {
-    /// The bytes are not a safetensors file.
     #[error("not a safetensors file: {0}")]
     Format(#[from] SafeTensorError),
-    /// The metadata is missing or malformed.
     #[error("invalid metadata: {0}")]
     Metadata(String),
-    /// A tensor is missing, or has another type or size.
     #[error("tensor {0} is missing or not of 32-bit floats")]
     Tensor(String),
-    /// A tensor has the wrong size for the network.
     #[error(transparent)]
     Length(#[from] LengthError),
-    /// The layers don't fit each other.
     #[error(transparent)]
     Shape(#[from] ShapeError),
 }
@@ -46,16 +42,11 @@ struct Tensors<'a> {
 }
 
 impl<'a> Tensors<'a> {
-    fn read<H: DeserializeOwned>(bytes: &'a [u8]) -> Result<(H, Self), ArtifactError> {
-        let (_, metadata) = SafeTensors::read_metadata(bytes)?;
-        let header = metadata
-            .metadata()
-            .as_ref()
-            .and_then(|metadata| metadata.get(METADATA_KEY))
-            .ok_or_else(|| ArtifactError::Metadata(format!("no key {METADATA_KEY}")))?;
-        let header =
-            serde_json::from_str(header).map_err(|error| ArtifactError::Metadata(error.to_string()))?;
-        Ok((header, Self { tensors: SafeTensors::deserialize(bytes)? }))
+    fn read<M: Metadata>(bytes: &'a [u8]) -> Result<(M, Self), ArtifactError> {
+        let (_, header) = SafeTensors::read_metadata(bytes)?;
+        let text = header.metadata().as_ref().and_then(|texts| texts.get(METADATA_KEY));
+        let text = text.ok_or_else(|| ArtifactError::Metadata(format!("no key {METADATA_KEY}")))?;
+        Ok((format::from_json(text)?, Self { tensors: SafeTensors::deserialize(bytes)? }))
     }
 
     fn values(&self, name: &str) -> Result<Vec<f32>, ArtifactError> {
@@ -68,12 +59,12 @@ impl<'a> Tensors<'a> {
     }
 }
 
-/// Writes tensors (name, shape, values) with one JSON header.
+/// Writes tensors (name, shape, values) with their metadata.
 fn write<'a>(
-    header: &impl Serialize,
+    metadata: &impl Metadata,
     tensors: impl Iterator<Item = (String, Vec<usize>, &'a [f32])>,
 ) -> Result<Vec<u8>, ArtifactError> {
-    let header = serde_json::to_string(header).map_err(|error| ArtifactError::Metadata(error.to_string()))?;
+    let metadata = HashMap::from([(METADATA_KEY.to_owned(), format::to_json(metadata)?)]);
     let bytes: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
         .map(|(name, shape, values)| {
             (name, shape, values.iter().flat_map(|value| value.to_le_bytes()).collect())
@@ -83,6 +74,5 @@ fn write<'a>(
         .iter()
         .map(|(name, shape, bytes)| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
         .collect::<Result<Vec<_>, SafeTensorError>>()?;
-    let metadata = HashMap::from([(METADATA_KEY.to_owned(), header)]);
     Ok(safetensors::serialize(views, Some(metadata))?)
 }

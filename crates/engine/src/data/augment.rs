@@ -4,6 +4,7 @@ use rand_chacha::rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
 
 use super::{IMAGE_PIXELS, IMAGE_SIDE};
+use crate::nn::kernel::pixel;
 
 /// Mixed into the seed, so that augmentation has its own random streams.
 const SEED_OF_AUGMENT: u64 = 0xA0C3_5E1D_77B2_9F46;
@@ -71,7 +72,7 @@ impl Augment {
             }
             (first, last) = (first.min(row as f32), last.max(row as f32));
             let to = &mut padded[(row + BORDER) * PADDED + BORDER..][..IMAGE_SIDE];
-            to.iter_mut().zip(pixels).for_each(|(to, &pixel)| *to = f32::from(pixel) * (1.0 / 255.0));
+            to.iter_mut().zip(pixels).for_each(|(to, &byte)| *to = pixel(byte));
         }
         let centre = (IMAGE_SIDE - 1) as f32 / 2.0;
         let [shift_x, shift_y] = shift.map(|shift| shift as f32);

@@ -59,10 +59,9 @@ pub struct Dataset {
 /// The name of a split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "each is the split with its name")]
 pub enum SplitName {
-    /// The training examples.
     Train,
-    /// The test examples.
     Test,
 }
 
@@ -81,10 +80,9 @@ pub struct Statistics {
 
 /// The number of examples in each split.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "each counts the examples of the split with its name")]
 pub struct Splits {
-    /// The counts of the training examples.
     pub train: ClassCounts,
-    /// The counts of the test examples.
     pub test: ClassCounts,
 }
 
@@ -99,20 +97,22 @@ pub struct ClassCounts {
 
 /// The properties of a data set that a job needs before the data set is loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields without a description are counts")]
 pub struct DatasetShape {
     /// The name under which jobs refer to it.
     pub name: String,
     /// Rows, columns and channels of an image.
     pub input: Shape,
-    /// Number of classes.
     pub classes: usize,
-    /// Number of training examples.
     pub train: usize,
-    /// Number of test examples.
     pub test: usize,
 }
 
-/// Converts pixels from 0–255 to values from 0 to 1.
+/// Converts pixels from 0–255 to values from 0 to 1, for a prediction. The values are the quotients `pixel / 255`, as
+/// clients compute them. So a picture and the same image sent as numbers have the same prediction.
+///
+/// Training multiplies by `1 / 255` instead ([`Images`](crate::nn::Images)). For 126 of the 256 pixels, this product is
+/// one unit in the last place larger.
 pub fn to_unit(pixels: &[u8]) -> impl Iterator<Item = f32> {
     pixels.iter().map(|&pixel| f32::from(pixel) / 255.0)
 }
@@ -134,40 +134,18 @@ pub fn named(name: &str) -> Option<Arc<Dataset>> {
 
 /// The reason why arrays don't form a data set.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages describe the variants and their fields")]
 pub enum DataError {
-    /// The numbers of images and labels differ.
     #[error("there are {images} images and {labels} labels")]
-    Unpaired {
-        /// Number of images.
-        images: usize,
-        /// Number of labels.
-        labels: usize,
-    },
-    /// The images don't have [`IMAGE_PIXELS`] pixels.
+    Unpaired { images: usize, labels: usize },
     #[error("an image has {found} pixels, not {IMAGE_PIXELS}")]
-    WrongPixels {
-        /// Number of pixels of the images.
-        found: usize,
-    },
-    /// A split has no examples.
+    WrongPixels { found: usize },
     #[error("there are no examples")]
     Empty,
-    /// There are more classes than [`CLASSES_MAX`].
     #[error("there are {0} classes, a data set has at most {CLASSES_MAX}")]
     TooManyClasses(usize),
-    /// A label is not smaller than the number of classes.
     #[error("the {split} split has the label {label} at {index}, there are {classes} classes")]
-    UnknownLabel {
-        /// The split that contains the label.
-        split: SplitName,
-        /// Index of the example.
-        index: usize,
-        /// The label.
-        label: u16,
-        /// Number of classes.
-        classes: usize,
-    },
-    /// The text is not the name of a split.
+    UnknownLabel { split: SplitName, index: usize, label: u16, classes: usize },
     #[error("unknown split {0:?}, there are train and test")]
     UnknownSplit(String),
 }

@@ -1,6 +1,7 @@
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView2};
 
 use super::*;
+use crate::nn::{Draw, Images};
 
 fn split(count: usize, labels: &[u16]) -> Result<Split, DataError> {
     Split::new(Array2::from_shape_fn((count, IMAGE_PIXELS), |(row, _)| row as u8), labels.to_vec())
@@ -62,4 +63,23 @@ fn a_split_is_parsed_from_its_name() {
     }
     let unknown = "Train".parse::<SplitName>().unwrap_err();
     assert_eq!(unknown.to_string(), "unknown split \"Train\", there are train and test");
+}
+
+/// Trained weights depend on the bits of the product, and predictions on those of the quotient.
+#[test]
+fn a_pixel_is_multiplied_in_training_and_divided_for_a_prediction() {
+    let bytes: Vec<u8> = (0..=255).collect();
+    let images = ArrayView2::from_shape((1, 256), &bytes).unwrap();
+    let mut trained = [0.0_f32; 256];
+    images.write(0, Draw::default(), &mut trained);
+    let mut larger = 0;
+    for ((&byte, product), quotient) in bytes.iter().zip(trained).zip(to_unit(&bytes)) {
+        assert_eq!(product, f32::from(byte) * (1.0 / 255.0), "{byte}");
+        // A client divides, and its number is rounded to f32.
+        assert_eq!(quotient, (f64::from(byte) / 255.0) as f32, "{byte}");
+        let units = product.to_bits() - quotient.to_bits();
+        assert!(units <= 1, "{byte}: {product} and {quotient}");
+        larger += units;
+    }
+    assert_eq!((trained[0], trained[255], larger), (0.0, 1.0, 126));
 }

@@ -167,8 +167,8 @@ impl Curve {
 
 fn point(activation: Activation, x: f64) -> CurvePoint {
     let (mut value, mut derivative) = ([0.0], [0.0]);
-    activation.forward(&[x], &mut value);
-    activation.backward(&[x], &value, &[1.0], &mut derivative);
+    activation.forward_values(&[x], &mut value);
+    activation.backward_values(&[x], &value, &[1.0], &mut derivative);
     CurvePoint { x, value: value[0], derivative: derivative[0] }
 }
 

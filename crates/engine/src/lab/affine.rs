@@ -1,12 +1,12 @@
-use ndarray::Array2;
+use ndarray::Array1;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::price::{AnswerCost, LayerNumbers, Passes, Question, errors_from, padded};
+use super::price::{AnswerCost, LayerNumbers, Passes, Question, padded};
 use super::request::{finite, shaped};
 use super::tensor::{Tensor, shape_text};
 use crate::fields::{Fault, Fields, parsed};
-use crate::nn::{Init, LayerSpec, Network, Shape, Tape};
+use crate::nn::{Dense, Init, LayerSpec, Shape};
 
 /// The affine layer `y = x · w + b` on a few numbers, forward and backward.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -99,39 +99,29 @@ impl Question for AffineRequest {
         let [x, w, y] = [rows * inputs, inputs * units, rows * units].map(|length| length as f64);
         let (padded_x, packed_dy, is_backward) = (0.0, padded(rows, units), dy.is_some());
         let numbers = LayerNumbers { rows, x, w, y, padded_x, packed_dy, is_backward };
-        Passes::of(Shape::vector(inputs), &[spec(units)]).of_single_layer(&numbers)
+        let layer = LayerSpec::Dense { units, init: Init::Normal };
+        Passes::of(Shape::vector(inputs), &[layer]).of_single_layer(&numbers)
     }
 
     fn answer(self) -> Result<Affine, Vec<Fault>> {
         let Self { x, w, b, dy } = self;
         let (inputs, units) = (w.shape[0], w.shape[1]);
-        let rows = x.values.len() / inputs;
+        let bias = b.as_ref().map_or_else(|| Array1::zeros(units), |b| Array1::from(b.values.clone()));
+        let layer = Dense { weight: w.matrix(units), bias };
+        let rows = x.matrix(inputs);
         let mut y_shape = x.shape.clone();
         y_shape[x.shape.len() - 1] = units;
-        let network = layer(&w, b.as_ref());
-        let matrix = |values: &[f64]| {
-            Array2::from_shape_fn((rows, values.len() / rows), |(row, column)| {
-                values[row * (values.len() / rows) + column]
-            })
-        };
-        let mut tape = Tape::new(&network, errors_from(dy.is_some()));
-        tape.pass(&network, matrix(&x.values));
-        let y = Tensor::new(y_shape.clone(), tape.scores().iter().copied().collect());
+        let y = Tensor::of(&y_shape, layer.forward(rows.view()));
         finite("y", &y)?;
         let backward = dy.as_ref().map(|dy| {
-            tape.backward(&network, matrix(&dy.values));
-            let gradient = &tape.gradients[0];
-            (
-                Tensor::new(x.shape.clone(), tape.errors[0].iter().copied().collect()),
-                Tensor::new(w.shape.clone(), gradient.weight.iter().copied().collect()),
-                Tensor::new(vec![units], gradient.bias.to_vec()),
-            )
+            let (dx, dw, db) = layer.backward(rows.view(), dy.matrix(units).view());
+            [Tensor::of(&x.shape, dx), Tensor::of(&w.shape, dw), Tensor::of(&[units], db)]
         });
-        for (name, tensor) in backward.iter().flat_map(|(dx, dw, db)| [("dx", dx), ("dw", dw), ("db", db)]) {
+        for (name, tensor) in ["dx", "dw", "db"].into_iter().zip(backward.iter().flatten()) {
             finite(name, tensor)?;
         }
         let (dx, dw, db) = match backward {
-            Some((dx, dw, db)) => (Some(dx), Some(dw), b.as_ref().map(|_| db)),
+            Some([dx, dw, db]) => (Some(dx), Some(dw), b.as_ref().map(|_| db)),
             None => (None, None, None),
         };
         let shape = |tensor: &Option<Tensor>| tensor.as_ref().map(|tensor| tensor.shape.clone());
@@ -153,23 +143,6 @@ impl Question for AffineRequest {
             db,
         })
     }
-}
-
-fn spec(units: usize) -> LayerSpec {
-    LayerSpec::Dense { units, init: Init::Normal }
-}
-
-/// A network of this single layer.
-fn layer(w: &Tensor, b: Option<&Tensor>) -> Network<f64> {
-    let mut network = Network::new(Shape::vector(w.shape[0]), &[spec(w.shape[1])], 0)
-        .expect("a dense layer fits any vector");
-    let bias = b.map(|b| b.values.as_slice());
-    for (to, from) in network.parameters_mut().zip([Some(w.values.as_slice()), bias]) {
-        if let Some(from) = from {
-            to.copy_from_slice(from);
-        }
-    }
-    network
 }
 
 /// Lines such as `y = x·w + b: (2,)·(2, 3) + (3,) = (3,)`.

@@ -1,12 +1,12 @@
-use ndarray::Array2;
+use ndarray::{Array1, Array2};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::price::{AnswerCost, LayerNumbers, Passes, Question, errors_from};
+use super::price::{AnswerCost, LayerNumbers, Passes, Question};
 use super::request::{finite, shaped};
 use super::tensor::{Tensor, shape_text};
 use crate::fields::{Fault, Fields, kind, parsed};
-use crate::nn::{Init, LayerSpec, Network, Padding, Shape, Tape};
+use crate::nn::{Conv2d, Init, LayerSpec, Padding, Shape, Window};
 
 /// A convolution on a small image, forward and backward.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -109,15 +109,25 @@ impl ConvolutionRequest {
     }
 
     fn spec(&self) -> LayerSpec {
-        let padding = if matches!(self.padding, Border::Same) { Padding::Same } else { Padding::Valid };
-        let filters = self.channels_and_filters().1;
-        LayerSpec::Conv2d {
-            filters,
-            kernel: self.filter.shape[0],
-            padding,
-            stride: self.stride,
-            init: Init::Normal,
+        let ((_, filters), kernel, stride) = (self.channels_and_filters(), self.filter.shape[0], self.stride);
+        LayerSpec::Conv2d { filters, kernel, padding: self.padding(), stride, init: Init::Normal }
+    }
+
+    /// The padding of the layer, after a border of zeros is added to the image.
+    fn padding(&self) -> Padding {
+        match self.padding {
+            Border::Same => Padding::Same,
+            Border::Of(_) => Padding::Valid,
         }
+    }
+
+    /// The layer for the image with its border.
+    fn layer(&self) -> Conv2d<f64> {
+        let window = Window::new(self.bordered().0, self.filter.shape[0], self.stride, self.padding());
+        let filters = self.channels_and_filters().1;
+        let bias = self.bias.as_ref();
+        let bias = bias.map_or_else(|| Array1::zeros(filters), |bias| Array1::from(bias.values.clone()));
+        Conv2d::new(self.filter.matrix(filters), bias, window.expect("a parsed filter fits into its image"))
     }
 
     /// The shape of the padded image, and the zeros on each side.
@@ -183,14 +193,7 @@ impl Question for ConvolutionRequest {
     fn answer(self) -> Result<Convolution, Vec<Fault>> {
         let (image, (padded, border)) = (self.image(), self.bordered());
         let fault = |detail| vec![Fault { pointer: "/filter".to_owned(), detail }];
-        let y_shape = self.y_shape().map_err(fault)?;
-        let mut network = Network::new(padded, &[self.spec()], 0).map_err(|error| fault(error.detail))?;
-        let bias = self.bias.as_ref().map(|bias| bias.values.as_slice());
-        for (to, from) in network.parameters_mut().zip([Some(self.filter.values.as_slice()), bias]) {
-            if let Some(from) = from {
-                to.copy_from_slice(from);
-            }
-        }
+        let (y_shape, layer) = (self.y_shape().map_err(fault)?, self.layer());
         let mut x = Array2::zeros((1, padded.len()));
         // Position of a row of the image in the padded image.
         let (line, columns) = (image.width * image.channels, border * image.channels);
@@ -198,21 +201,17 @@ impl Question for ConvolutionRequest {
         for (row, values) in self.input.values.chunks(line).enumerate() {
             values.iter().enumerate().for_each(|(at, &value)| x[[0, place(row) + at]] = value);
         }
-        let mut tape = Tape::new(&network, errors_from(self.dy.is_some()));
-        tape.pass(&network, x);
-        let y = Tensor::new(y_shape, tape.scores().iter().copied().collect());
+        let y = Tensor::of(&y_shape, layer.forward(x.view()));
         finite("y", &y)?;
         let mut answer = Convolution { products: self.products(&y), y, dx: None, dfilter: None, dbias: None };
         if let Some(dy) = &self.dy {
-            let dy = Array2::from_shape_fn((1, dy.values.len()), |(_, at)| dy.values[at]);
-            tape.backward(&network, dy);
-            let (errors, gradient) = (&tape.errors[0], &tape.gradients[0]);
+            let (errors, dfilter, dbias) = layer.backward(x.view(), dy.matrix(dy.values.len()).view());
             let dx = (0..image.height)
                 .flat_map(|row| (0..line).map(move |at| place(row) + at))
                 .map(|at| errors[[0, at]]);
             let dx = Tensor::new(self.input.shape.clone(), dx.collect());
-            let dfilter = Tensor::new(self.filter.shape.clone(), gradient.weight.iter().copied().collect());
-            let dbias = Tensor::new(vec![gradient.bias.len()], gradient.bias.to_vec());
+            let (dfilter, dbias) =
+                (Tensor::of(&self.filter.shape, dfilter), Tensor::of(&[layer.filters()], dbias));
             finite("dx", &dx)?;
             finite("dfilter", &dfilter)?;
             finite("dbias", &dbias)?;

@@ -188,8 +188,8 @@ pub(super) struct LayerNumbers {
 }
 
 impl Passes<'_> {
-    /// The cost of an answer about a single layer. With dy, the answer holds dx, dW and db, and the tape
-    /// holds them too until the answer is made.
+    /// The cost of an answer about a single layer. Its passes hold no more than a tape does. With dy, the answer holds
+    /// dx, dW and db.
     pub fn of_single_layer(&self, numbers: &LayerNumbers) -> AnswerCost {
         let LayerNumbers { rows, x, w, y, padded_x, packed_dy, is_backward } = *numbers;
         let (dy, answered, back, passes) = match is_backward {
@@ -197,23 +197,15 @@ impl Passes<'_> {
             false => (0.0, y, 0.0, 1.0),
         };
         let given = x + w + dy;
-        let tape = self.tape(rows, errors_from(is_backward));
+        let tape = self.tape(rows, if is_backward { 0 } else { usize::MAX });
         let held = given + self.parameters() + padded_x + tape + back + answered;
         let cost = AnswerCost {
-            flops: rows as f64 * passes * self.forward() + FLOPS_PER_DRAW * w,
+            flops: rows as f64 * passes * self.forward(),
             memory_bytes: size_of::<f64>() as f64 * held,
             answer_bytes: 0.0,
         };
         cost.then(AnswerCost::of_text(NUMBER_BYTES * answered + 2.0 * FIELDS_BYTES))
     }
-}
-
-/// Operations to draw a random weight.
-const FLOPS_PER_DRAW: f64 = 40.0;
-
-/// Index of the first value of a single layer whose error is needed.
-pub(super) fn errors_from(is_backward: bool) -> usize {
-    if is_backward { 0 } else { usize::MAX }
 }
 
 /// Number of elements of a matrix that is packed for a product.

@@ -4,12 +4,10 @@ use crate::nn::Float;
 
 /// Summary statistics of some numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the fields without a description are what their names say")]
 pub struct TensorStatistics {
-    /// The smallest number.
     pub min: f64,
-    /// The largest number.
     pub max: f64,
-    /// The arithmetic mean.
     pub mean: f64,
     /// Population standard deviation.
     pub deviation: f64,

@@ -1,3 +1,4 @@
+use ndarray::{Array, Array2, Dimension};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
@@ -21,6 +22,17 @@ impl Tensor {
     pub fn new(shape: Vec<usize>, values: Vec<f64>) -> Self {
         assert_eq!(shape.iter().product::<usize>(), values.len(), "the values must fill the shape");
         Self { shape, values }
+    }
+
+    /// The elements of `array` in row-major order, as an array of this shape.
+    pub(super) fn of<D: Dimension>(shape: &[usize], array: Array<f64, D>) -> Self {
+        Self::new(shape.to_vec(), array.into_iter().collect())
+    }
+
+    /// A copy of the elements as a matrix with `columns` columns.
+    pub(super) fn matrix(&self, columns: usize) -> Array2<f64> {
+        let shape = (self.values.len() / columns, columns);
+        Array2::from_shape_vec(shape, self.values.clone()).expect("the array has whole rows")
     }
 
     /// The field `name` as an array whose number of axes is one of `axes`. Reports a fault if it is not.

@@ -11,35 +11,31 @@ use crate::nn::{Float, Gradient, LayerSpec, Loss, LossKind, Network, Shape, Stop
 /// One step of backpropagation on one image: the values of every layer, the errors that flow back, and the
 /// effect of one update on the loss.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the fields without a description are what their names say")]
 pub struct Trace {
-    /// The true class.
     pub label: usize,
     /// The predicted class before the update.
     pub predicted: usize,
     /// The probabilities before the update.
     pub probabilities: Vec<f64>,
-    /// The loss that is differentiated.
     pub loss: LossKind,
     /// Always `inference`: `batch_norm` uses its running statistics, and `dropout` drops nothing.
     pub mode: &'static str,
-    /// The loss before the update.
     pub loss_before: f64,
-    /// The loss after the update.
     pub loss_after: f64,
     /// The learning rate of the update `w ← w − rate · ∂L/∂w`.
     pub learning_rate: f64,
-    /// The layers from first to last.
     pub layers: Vec<LayerTrace>,
 }
 
 /// The values of a layer and its gradients.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the fields without a description are what their names say")]
 pub struct LayerTrace {
     /// Index and kind, such as `0.dense`.
     pub layer: String,
     /// Rows, columns and channels of the output, or its length.
     pub output_shape: Vec<usize>,
-    /// The output.
     pub output: TracePart,
     /// `∂L/∂output`.
     pub error: TracePart,

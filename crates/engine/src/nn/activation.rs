@@ -1,21 +1,22 @@
+use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 use serde::{Deserialize, Serialize};
 
 use super::Float;
+use super::kernel::vectorized;
+use super::rows::{all, all_mut, filled};
 
 /// Slope of the leaky relu below 0. PyTorch uses the same.
 const LEAK: f64 = 0.01;
 
-/// A function applied to every element, `y = f(x)`. Its gradient is `dx = dy · f′(x)`. x, y, dx and dy are slices of the
-/// same length, for any number of rows.
+/// A function applied to every element, `y = f(x)`. Its gradient is `dx = dy · f′(x)`. x, y, dx and dy have shape (n,
+/// values).
 ///
 /// ```
-/// use chainrule_engine::nn::Activation::Relu;
+/// use chainrule_engine::{ndarray::array, nn::Activation::Relu};
 ///
-/// let (x, dy) = ([-2.0, 3.0], [5.0, 7.0]);
-/// let (mut y, mut dx) = ([0.0; 2], [0.0; 2]);
-/// Relu.forward(&x, &mut y);
-/// Relu.backward(&x, &y, &dy, &mut dx);
-/// assert_eq!((y, dx), ([0.0, 3.0], [0.0, 7.0]));
+/// let (x, dy) = (array![[-2.0, 3.0]], array![[5.0, 7.0]]);
+/// assert_eq!(Relu.forward(x.view()), array![[0.0, 3.0]]);
+/// assert_eq!(Relu.backward(x.view(), dy.view()), array![[0.0, 7.0]]);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -50,8 +51,41 @@ impl Activation {
     }
 
     /// `y = f(x)` for each element. NaN stays NaN, so that divergence is detected.
+    pub fn forward<T: Float>(self, x: ArrayView2<T>) -> Array2<T> {
+        let x = x.as_standard_layout();
+        filled(x.dim(), |y| self.forward_into(x.view(), y))
+    }
+
+    /// `dx = dy · f′(x)`, where `f′` is computed from `y = f(x)` if possible:
+    ///
+    /// relu `1 if y > 0, else 0`; leaky relu `1 if y > 0, else 0.01`; sigmoid `y (1 − y)`; tanh `1 − y²`;
+    /// gelu `Φ(x) + x φ(x)` with the normal density `φ(x) = e^(−x²/2) / √(2π)`. At exactly 0, relu and leaky
+    /// relu use the second case, as the frameworks do.
+    ///
+    /// # Panics
+    /// If the shapes don't match.
+    pub fn backward<T: Float>(self, x: ArrayView2<T>, dy: ArrayView2<T>) -> Array2<T> {
+        assert_eq!(x.dim(), dy.dim(), "x and dy");
+        let (x, dy) = (x.as_standard_layout(), dy.as_standard_layout());
+        let y = self.forward(x.view());
+        filled(x.dim(), |dx| self.backward_into([x.view(), y.view(), dy.view()], dx))
+    }
+
+    /// Writes [`Self::forward`] to y.
+    pub(super) fn forward_into<T: Float>(self, x: ArrayView2<T>, mut y: ArrayViewMut2<T>) {
+        let (x, y) = (all(&x), all_mut(&mut y));
+        vectorized!(self.forward_values(x, y));
+    }
+
+    /// Writes [`Self::backward`] to dx. y is the output of the forward pass.
+    pub(super) fn backward_into<T: Float>(self, [x, y, dy]: [ArrayView2<T>; 3], mut dx: ArrayViewMut2<T>) {
+        let (x, y, dy, dx) = (all(&x), all(&y), all(&dy), all_mut(&mut dx));
+        vectorized!(self.backward_values(x, y, dy, dx));
+    }
+
+    /// [`Self::forward`] of values in a slice.
     #[inline(always)]
-    pub fn forward<T: Float>(self, x: &[T], y: &mut [T]) {
+    pub(crate) fn forward_values<T: Float>(self, x: &[T], y: &mut [T]) {
         let zero = T::zero();
         match self {
             Self::Relu => each(x, y, |x| if x <= zero { zero } else { x }),
@@ -65,13 +99,9 @@ impl Activation {
         }
     }
 
-    /// `dx = dy · f′(x)`, where `f′` is computed from `y = f(x)` if possible:
-    ///
-    /// relu `1 if y > 0, else 0`; leaky relu `1 if y > 0, else 0.01`; sigmoid `y (1 − y)`; tanh `1 − y²`;
-    /// gelu `Φ(x) + x φ(x)` with the normal density `φ(x) = e^(−x²/2) / √(2π)`. At exactly 0, relu and leaky
-    /// relu use the second case, as the frameworks do.
+    /// [`Self::backward`] of values in slices. y is the output of the forward pass.
     #[inline(always)]
-    pub fn backward<T: Float>(self, x: &[T], y: &[T], dy: &[T], dx: &mut [T]) {
+    pub(crate) fn backward_values<T: Float>(self, x: &[T], y: &[T], dy: &[T], dx: &mut [T]) {
         let (zero, one) = (T::zero(), T::one());
         match self {
             Self::Relu => each2(y, dy, dx, |y, dy| if y > zero { dy } else { zero }),

@@ -17,7 +17,7 @@ pub trait Images<T: Float>: Sync {
     fn prefetch(&self, _index: u32) {}
 }
 
-/// Pixels from 0 to 255, of shape (examples, inputs), read as pixel / 255.
+/// Pixels from 0 to 255, of shape (examples, inputs), read as `pixel · (1 / 255)`.
 impl<T: Float> Images<T> for ArrayView2<'_, u8> {
     fn write(&self, index: u32, _: Draw, image: &mut [T]) {
         let row = self.row(index as usize);

@@ -12,8 +12,8 @@ pub struct Network<T> {
 /// A layer doesn't fit its input.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("layer {layer}: {detail}")]
+#[expect(missing_docs, reason = "the message describes the fields")]
 pub struct ShapeError {
-    /// Index of the layer.
     pub layer: usize,
     /// The reason, with both shapes.
     pub detail: String,
@@ -22,12 +22,10 @@ pub struct ShapeError {
 /// A tensor has the wrong number of values for its layer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{name} has {found} values, the network needs {expected}")]
+#[expect(missing_docs, reason = "the message describes the fields")]
 pub struct LengthError {
-    /// Name of the tensor.
     pub name: String,
-    /// Number of values that the layer needs.
     pub expected: usize,
-    /// Number of values that the tensor has.
     pub found: usize,
 }
 

@@ -5,87 +5,40 @@ use super::{Float, Gradient, Network};
 
 /// An update rule with its parameters, as defined by PyTorch. In all rules except `adamw` the weight decay λ
 /// is coupled: `g ← g + λ w` comes first.
+///
+/// In the formulas, η is `learning_rate`, λ `weight_decay`, μ `momentum`, δ `lr_decay`, α `alpha` and ε `eps`. β₁ and β₂
+/// are `betas`, and t is the number of the step, starting at 1.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[expect(missing_docs, reason = "each field is a letter of the formulas")]
 pub enum OptimizerSpec {
     /// `w ← w − η g`.
-    Sgd {
-        /// η.
-        learning_rate: f64,
-        /// λ.
-        weight_decay: f64,
-    },
+    Sgd { learning_rate: f64, weight_decay: f64 },
     /// `v ← μ v + g`, `w ← w − η v` (Polyak, 1964, in PyTorch's form).
-    Momentum {
-        /// η.
-        learning_rate: f64,
-        /// μ.
-        momentum: f64,
-        /// λ.
-        weight_decay: f64,
-    },
+    Momentum { learning_rate: f64, momentum: f64, weight_decay: f64 },
     /// `v ← μ v + g`, `w ← w − η (g + μ v)` (Sutskever et al., *On the importance of initialization and
     /// momentum in deep learning*, 2013).
-    Nesterov {
-        /// η.
-        learning_rate: f64,
-        /// μ.
-        momentum: f64,
-        /// λ.
-        weight_decay: f64,
-    },
+    Nesterov { learning_rate: f64, momentum: f64, weight_decay: f64 },
     /// `s ← s + g²`, `w ← w − η / (1 + (t − 1) δ) · g / (√s + ε)` (Duchi, Hazan, Singer, *Adaptive
     /// Subgradient Methods*, 2011).
-    Adagrad {
-        /// η.
-        learning_rate: f64,
-        /// δ.
-        lr_decay: f64,
-        /// ε.
-        eps: f64,
-        /// λ.
-        weight_decay: f64,
-    },
+    Adagrad { learning_rate: f64, lr_decay: f64, eps: f64, weight_decay: f64 },
     /// `s ← α s + (1 − α) g²`, `u = g / (√s + ε)`, `v ← μ v + u`, `w ← w − η v` (Tieleman, Hinton, 2012). If
     /// centred, s is replaced by `s − m²` with `m ← α m + (1 − α) g` (Graves, 2013).
     Rmsprop {
-        /// η.
         learning_rate: f64,
-        /// α.
         alpha: f64,
-        /// ε.
         eps: f64,
-        /// μ.
         momentum: f64,
         /// Whether the variance is used instead of the mean square.
         centered: bool,
-        /// λ.
         weight_decay: f64,
     },
     /// `m ← β₁ m + (1 − β₁) g`, `v ← β₂ v + (1 − β₂) g²`, `w ← w − η m̂ / (√v̂ + ε)` with
     /// `m̂ = m / (1 − β₁ᵗ)`, `v̂ = v / (1 − β₂ᵗ)` (Kingma, Ba, *Adam*, 2015).
-    Adam {
-        /// η.
-        learning_rate: f64,
-        /// β₁, β₂.
-        betas: [f64; 2],
-        /// ε.
-        eps: f64,
-        /// λ.
-        weight_decay: f64,
-    },
+    Adam { learning_rate: f64, betas: [f64; 2], eps: f64, weight_decay: f64 },
     /// Adam with decay decoupled from the gradient: `w ← w − η λ w` comes first (Loshchilov, Hutter,
     /// *Decoupled Weight Decay Regularization*, 2019).
-    Adamw {
-        /// η.
-        learning_rate: f64,
-        /// β₁, β₂.
-        betas: [f64; 2],
-        /// ε.
-        eps: f64,
-        /// λ.
-        weight_decay: f64,
-    },
+    Adamw { learning_rate: f64, betas: [f64; 2], eps: f64, weight_decay: f64 },
 }
 
 impl OptimizerSpec {

@@ -99,25 +99,37 @@ impl OpKind {
                 (Self::NormRelu(Some(pooling.window)), 3)
             }
             [LayerKind::BatchNorm { .. }, RELU, ..] => (Self::NormRelu(None), 2),
-            [layer, ..] => (Self::of(layer), 1),
+            [layer, ..] => (layer.op_kind(), 1),
             [] => unreachable!("an operation covers at least one layer"),
         }
     }
 
-    /// The operation of a layer that is not fused.
-    fn of(layer: LayerKind) -> Self {
-        match layer {
-            LayerKind::Dense { .. } => Self::Dense,
-            LayerKind::Conv2d { window, .. } => Self::Conv2d(window),
-            LayerKind::BatchNorm { .. } => Self::BatchNorm,
-            LayerKind::Dropout(dropout) => Self::Dropout(dropout),
-            LayerKind::Activation(Activation::Relu) => Self::Relu,
-            other => Self::Single(other),
+    /// Whether the groups synchronise before the operation, because it needs moments of the whole batch.
+    fn begins_with_norm(self) -> bool {
+        match self {
+            Self::BatchNorm | Self::NormRelu(_) => true,
+            Self::Dense | Self::SparseDense | Self::Conv2d(_) | Self::ConvPool(_) => false,
+            Self::Dropout(_) | Self::Relu | Self::Single(_) => false,
         }
     }
 
-    fn begins_with_norm(self) -> bool {
-        matches!(self, Self::BatchNorm | Self::NormRelu(_))
+    /// Whether the operation itself reads the images, for all rows of the batch, before the groups begin.
+    pub fn reads_images(self) -> bool {
+        match self {
+            Self::SparseDense => true,
+            Self::Dense | Self::Conv2d(_) | Self::ConvPool(_) | Self::BatchNorm | Self::NormRelu(_) => false,
+            Self::Dropout(_) | Self::Relu | Self::Single(_) => false,
+        }
+    }
+
+    /// Whether the gradient of the weight is computed from all rows of a group at once. The operation's input and the
+    /// gradient of its output are then kept for the whole group.
+    fn keeps_rows(self) -> bool {
+        match self {
+            Self::Dense | Self::SparseDense => true,
+            Self::Conv2d(_) | Self::ConvPool(_) | Self::BatchNorm | Self::NormRelu(_) => false,
+            Self::Dropout(_) | Self::Relu | Self::Single(_) => false,
+        }
     }
 }
 
@@ -144,8 +156,7 @@ impl Plan {
         let ends = starts.iter().skip(1).copied().chain([ops.len()]);
         let segments = starts.iter().zip(ends).map(|(&start, end)| start..end).collect();
 
-        let is_image = |layer: &LayerKind| matches!(layer, LayerKind::Conv2d { .. } | LayerKind::Pooling(_));
-        let has_images = layers.iter().any(is_image);
+        let has_images = layers.iter().any(|layer| layer.has_windows());
         let quarters = batch_size.div_ceil(4).max(1);
         let groups = if has_images {
             IMAGE_GROUPS.min(quarters)
@@ -167,27 +178,20 @@ impl Plan {
         BufferSize { rows: if is_kept { self.rows } else { self.chunk_rows }, width, is_kept }
     }
 
-    /// The buffer sizes of slot `slot`. A dense layer computes the gradient of its weight from all rows of a group at
-    /// once. Its input and the gradient of its output are therefore kept for the whole group.
+    /// The buffer sizes of slot `slot`.
     fn slot(&self, slot: usize, shapes: &[Shape]) -> SlotSize {
         let length = match self.ops.get(slot) {
-            // A sparse layer stores the images itself.
-            Some(PlanOp { kind: OpKind::SparseDense, .. }) => 0,
+            Some(op) if op.kind.reads_images() => 0,
             Some(op) => op.input.len(),
             None => shapes.last().map_or(0, |scores| scores.len()),
         };
-        let before = slot.checked_sub(1).map(|before| self.ops[before].kind);
-        let after = self.ops.get(slot).map(|after| after.kind);
-        let is_gradient_kept =
-            self.is_gradient_kept(slot) || matches!(before, Some(OpKind::Dense | OpKind::SparseDense));
+        let keeps_rows = |number: usize| self.ops.get(number).is_some_and(|op| op.kind.keeps_rows());
+        let is_gradient_kept = self.is_gradient_kept(slot) || slot.checked_sub(1).is_some_and(keeps_rows);
         let gradient = match slot > self.first {
             true => self.buffer_size(length, is_gradient_kept),
             false => BufferSize::NONE,
         };
-        SlotSize {
-            value: self.buffer_size(length, self.is_kept(slot) || after == Some(OpKind::Dense)),
-            gradient,
-        }
+        SlotSize { value: self.buffer_size(length, self.is_kept(slot) || keeps_rows(slot)), gradient }
     }
 
     /// Whether the values of slot `slot` are needed again after the groups have synchronised.

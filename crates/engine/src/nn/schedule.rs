@@ -6,39 +6,18 @@ use serde::{Deserialize, Serialize};
 /// schedule. The schedule then covers the remaining steps.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the descriptions of the variants contain their fields")]
 pub enum Schedule {
     /// The optimiser's learning rate in every step.
-    Constant {
-        /// Epochs of warm-up.
-        warmup_epochs: f64,
-    },
+    Constant { warmup_epochs: f64 },
     /// The rate times `gamma` after every `step_size` epochs (PyTorch's `StepLR`).
-    Step {
-        /// Epochs of warm-up.
-        warmup_epochs: f64,
-        /// Epochs between two reductions.
-        step_size: u32,
-        /// Factor of each reduction.
-        gamma: f64,
-    },
+    Step { warmup_epochs: f64, step_size: u32, gamma: f64 },
     /// Half a cosine from the learning rate to 0 (Loshchilov, Hutter, *SGDR*, 2017, without restarts).
-    Cosine {
-        /// Epochs of warm-up.
-        warmup_epochs: f64,
-    },
+    Cosine { warmup_epochs: f64 },
     /// Half a cosine up from `rate / div_factor` to the learning rate during the first `pct_start` of the
     /// steps, then one down to `rate / (div_factor · final_div_factor)` (Smith, Topin, *Super-Convergence*,
     /// 2018; PyTorch's `OneCycleLR` without its momentum).
-    OneCycle {
-        /// Epochs of warm-up.
-        warmup_epochs: f64,
-        /// Fraction of the steps in which the rate rises.
-        pct_start: f64,
-        /// The largest rate divided by the first one.
-        div_factor: f64,
-        /// The first rate divided by the last one.
-        final_div_factor: f64,
-    },
+    OneCycle { warmup_epochs: f64, pct_start: f64, div_factor: f64, final_div_factor: f64 },
 }
 
 impl Schedule {

@@ -7,16 +7,13 @@ use crate::nn::{LayerSpec, LossKind, OptimizerSpec, Schedule, Shape};
 /// A validated training job with all defaults filled in. With the data and the initial state, it determines the result
 /// of [`run`](super::run). Its JSON is a valid request for the same job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields without a description are what their names say")]
 pub struct TrainSpec {
     /// Name of the model to publish.
     pub model: String,
-    /// Name of the data set.
     pub dataset: String,
-    /// The layers.
     pub network: NetworkSpec,
-    /// The loss to minimise.
     pub loss: LossKind,
-    /// The update rule and its parameters.
     pub optimizer: OptimizerSpec,
     /// The learning rate as a function of the step.
     pub schedule: Schedule,

@@ -8,6 +8,7 @@
 
 mod aligned;
 mod allocation;
+mod artifact;
 mod classes;
 mod counting;
 mod graph;

@@ -30,46 +30,18 @@ pub struct IdxLimits {
 
 /// The reason why an IDX file is not accepted.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages describe the variants and their fields")]
 pub enum IdxError {
-    /// The magic number is not the expected one.
     #[error("magic number {found:#010x}, expected {expected:#010x}")]
-    WrongMagic {
-        /// The magic number of the file.
-        found: u32,
-        /// The magic number of the expected kind of file.
-        expected: u32,
-    },
-    /// The images don't have the expected size.
+    WrongMagic { found: u32, expected: u32 },
     #[error("images of {rows}x{columns} pixels, expected {IMAGE_SIDE}x{IMAGE_SIDE}")]
-    WrongSize {
-        /// Height of the images in pixels.
-        rows: u32,
-        /// Width of the images in pixels.
-        columns: u32,
-    },
-    /// The file has more examples than the limit.
+    WrongSize { rows: u32, columns: u32 },
     #[error("the header claims {claimed} examples, at most {max} are taken")]
-    TooMany {
-        /// Number of examples in the header.
-        claimed: u32,
-        /// The limit.
-        max: usize,
-    },
-    /// The file ends too early.
+    TooMany { claimed: u32, max: usize },
     #[error("{found} bytes, the header needs {expected}")]
-    Truncated {
-        /// Size of the file in bytes.
-        found: usize,
-        /// Size according to the header, in bytes.
-        expected: usize,
-    },
-    /// The file continues after the last value.
+    Truncated { found: usize, expected: usize },
     #[error("more than the {expected} bytes the header needs")]
-    Trailing {
-        /// Size according to the header, in bytes.
-        expected: usize,
-    },
-    /// The gzip stream is corrupt.
+    Trailing { expected: usize },
     #[error("damaged gzip stream: {0}")]
     Gzip(#[from] io::Error),
 }

@@ -46,63 +46,33 @@ pub enum Preparation {
 
 /// The limit that a picture exceeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "a variant describes its limit and the number that exceeds it")]
 pub enum SizeLimit {
-    /// Width or height.
-    Sides {
-        /// Largest number of pixels per row.
-        width_max: u32,
-        /// Largest number of rows.
-        height_max: u32,
-    },
+    /// Width and height, in pixels.
+    Sides { width_max: u32, height_max: u32 },
     /// Number of scans of a JPEG. Each one passes over all pixels.
-    Scans {
-        /// Number of scans in the file.
-        scans: u32,
-        /// Largest number of scans.
-        max: u32,
-    },
+    Scans { scans: u32, max: u32 },
     /// Bytes allocated while it is decoded and prepared.
-    Bytes {
-        /// Bytes that the picture would need.
-        needed: u64,
-        /// Largest number of bytes.
-        max: u64,
-    },
+    Bytes { needed: u64, max: u64 },
 }
 
 /// The reason why bytes can't be turned into an image.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages describe the variants and their fields")]
 pub enum PictureError {
-    /// The bytes are neither PNG nor JPEG.
     #[error("not a png or jpeg picture")]
     NotAPicture,
     /// The picture exceeds a limit. This is detected from its headers.
     #[error("a picture of {width}x{height} pixels is too large: {limit}")]
-    TooLarge {
-        /// Width in pixels.
-        width: u32,
-        /// Height in pixels.
-        height: u32,
-        /// The limit that is exceeded.
-        limit: SizeLimit,
-    },
-    /// The file is truncated or corrupt.
+    TooLarge { width: u32, height: u32, limit: SizeLimit },
     #[error("a damaged {format} picture: its bytes are cut off or wrong")]
-    Damaged {
-        /// `png` or `jpeg`.
-        format: &'static str,
-    },
+    Damaged { format: &'static str },
     /// The picture has a single brightness, or only noise.
     #[error("the picture is blank, or holds nothing that could be a digit")]
     Blank,
     /// The picture is not 28x28, although it should be used without preparation.
     #[error("a picture of {width}x{height} pixels, expected {IMAGE_SIDE}x{IMAGE_SIDE}")]
-    WrongSize {
-        /// Width in pixels.
-        width: u32,
-        /// Height in pixels.
-        height: u32,
-    },
+    WrongSize { width: u32, height: u32 },
 }
 
 impl fmt::Display for SizeLimit {

@@ -97,11 +97,11 @@ impl<T: Float> Group<T> {
         (rows, &mut self.slots)
     }
 
-    /// Reads the labels and images of a chunk. A sparse layer has already read the images.
+    /// Reads the labels of a chunk, and its images if no operation has read them.
     pub fn load(&mut self, pass: &Pass<T>, chunk: Chunk) {
         let examples = &self.examples[chunk.first..][..chunk.count];
         self.labels.extend(examples.iter().map(|&example| pass.batch.labels[example as usize]));
-        if let Some(Operation::SparseDense(_)) = pass.operations.first() {
+        if pass.plan.ops.first().is_some_and(|op| op.kind.reads_images()) {
             return;
         }
         let mut images = self.slots[0].value.of_mut(chunk);

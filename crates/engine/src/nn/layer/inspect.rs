@@ -1,4 +1,4 @@
-//! What the lab and the prices ask of a layer, besides its passes.
+//! What the plan, the lab and the prices ask of a layer, besides its passes.
 
 use super::{Layer, LayerKind};
 use crate::nn::arithmetic::{
@@ -7,6 +7,7 @@ use crate::nn::arithmetic::{
 use crate::nn::conv2d::numbers_of_scratch;
 use crate::nn::kernel::{PANEL, vectorized};
 use crate::nn::packed::{numbers_of_conv2d, numbers_of_dense};
+use crate::nn::plan::OpKind;
 use crate::nn::{Activation, Dense, Float, Shape};
 
 /// Floating-point operations per output of a layer.
@@ -42,7 +43,7 @@ impl<T: Float> Layer<T> {
             }
             Self::Activation(activation) => {
                 let mut local = vec![T::zero(); x.len()];
-                vectorized!(activation.backward(x, y, &vec![T::one(); y.len()], &mut local));
+                vectorized!(activation.backward_values(x, y, &vec![T::one(); y.len()], &mut local));
                 local.into_iter().enumerate().for_each(|(place, local)| work(place, place, local));
             }
         }
@@ -83,6 +84,30 @@ impl<T: Float> Layer<T> {
             }
             Self::Dense(_) | Self::Conv2d(_) => x[from],
             Self::Pooling(_) | Self::Dropout(_) | Self::Flatten | Self::Activation(_) => x[from],
+        }
+    }
+}
+
+/// What the plan asks of a layer.
+impl LayerKind {
+    /// The operation of the layer, if it is not fused with others.
+    pub(in crate::nn) fn op_kind(self) -> OpKind {
+        match self {
+            Self::Dense { .. } => OpKind::Dense,
+            Self::Conv2d { window, .. } => OpKind::Conv2d(window),
+            Self::BatchNorm { .. } => OpKind::BatchNorm,
+            Self::Dropout(dropout) => OpKind::Dropout(dropout),
+            Self::Activation(Activation::Relu) => OpKind::Relu,
+            Self::Pooling(_) | Self::Flatten | Self::Activation(_) => OpKind::Single(self),
+        }
+    }
+
+    /// Whether each output is computed from a window of an image.
+    pub(in crate::nn) fn has_windows(self) -> bool {
+        match self {
+            Self::Conv2d { .. } | Self::Pooling(_) => true,
+            Self::Dense { .. } | Self::BatchNorm { .. } => false,
+            Self::Dropout(_) | Self::Flatten | Self::Activation(_) => false,
         }
     }
 }

@@ -6,7 +6,6 @@ mod spec;
 use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, Dimension};
 
 pub use self::spec::{LayerKind, LayerSpec};
-use super::kernel::vectorized;
 use super::packed::{Packed, PackedConv2d, PackedDense};
 use super::rows::{all, all_mut};
 use super::{Activation, BatchNorm, Conv2d, Dense, Draw, Dropout, Flatten, Float, Gradient, Pooling, Shape};
@@ -36,7 +35,10 @@ impl<T: Float> Layer<T> {
     /// # Errors
     /// See [`LayerSpec::output`].
     pub(super) fn new(spec: LayerSpec, input: Shape, seed: u64, index: usize) -> Result<Self, String> {
-        let weight = |fan_in, fan_out, shape| spec.init().weight(fan_in, fan_out, shape, seed, index);
+        let weight = |fan_in, fan_out, shape| {
+            let init = spec.init().expect("a layer whose weight is drawn has an initialisation");
+            init.weight(fan_in, fan_out, shape, seed, index)
+        };
         Ok(match spec.kind(input)? {
             LayerKind::Dense { inputs, units } => Self::Dense(Dense {
                 weight: weight(inputs, units, [inputs, units]),
@@ -213,10 +215,7 @@ impl<T: Float> Layer<T> {
             (Self::Dropout(dropout), Some(TrainingRows { examples, draw, layer })) => {
                 dropout.multiply(draw, layer, examples, x, y);
             }
-            (Self::Activation(activation), _) => {
-                let (x, y) = (all(&x), all_mut(&mut y));
-                vectorized!(activation.forward(x, y));
-            }
+            (Self::Activation(activation), _) => activation.forward_into(x, y),
         }
     }
 
@@ -239,10 +238,7 @@ impl<T: Float> Layer<T> {
             (Self::Dropout(dropout), Some(TrainingRows { examples, draw, layer })) => {
                 dropout.multiply(draw, layer, examples, dy, dx);
             }
-            (Self::Activation(activation), _) => {
-                let (x, y, dy, dx) = (all(&x), all(&y), all(&dy), all_mut(&mut dx));
-                vectorized!(activation.backward(x, y, dy, dx));
-            }
+            (Self::Activation(activation), _) => activation.backward_into([x, y, dy], dx),
         }
     }
 

@@ -6,25 +6,18 @@ use crate::nn::{Activation, Dropout, Init, Padding, Pooling, PoolingKind, Shape}
 /// A layer in a request.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the fields without a description are what their names say")]
 pub enum LayerSpec {
     /// A fully connected layer. Its input is flattened.
-    Dense {
-        /// Number of outputs.
-        units: usize,
-        /// Initialisation of the weights.
-        init: Init,
-    },
+    Dense { units: usize, init: Init },
     /// See [`Conv2d`](crate::nn::Conv2d).
     Conv2d {
-        /// Number of output channels.
         filters: usize,
         /// Side of a filter, in pixels.
         kernel: usize,
-        /// Padding at the border.
         padding: Padding,
         /// Distance from one window to the next, in pixels.
         stride: usize,
-        /// Initialisation of the weights.
         init: Init,
     },
     /// The largest value of each square. See [`Pooling`].
@@ -123,15 +116,12 @@ impl LayerSpec {
         })
     }
 
-    /// The initialisation of the weight. It is of no effect for a layer that draws none.
-    pub(in crate::nn) fn init(self) -> Init {
+    /// The initialisation of the weight. `None` if the layer draws none.
+    pub(in crate::nn) fn init(self) -> Option<Init> {
         match self {
-            Self::Dense { init, .. } | Self::Conv2d { init, .. } => init,
-            Self::MaxPool2d { .. } | Self::AvgPool2d { .. } | Self::BatchNorm | Self::Dropout { .. } => {
-                Init::He
-            }
-            Self::Flatten => Init::He,
-            Self::Relu | Self::LeakyRelu | Self::Gelu | Self::Sigmoid | Self::Tanh => Init::He,
+            Self::Dense { init, .. } | Self::Conv2d { init, .. } => Some(init),
+            Self::MaxPool2d { .. } | Self::AvgPool2d { .. } | Self::BatchNorm | Self::Dropout { .. } => None,
+            Self::Flatten | Self::Relu | Self::LeakyRelu | Self::Gelu | Self::Sigmoid | Self::Tanh => None,
         }
     }
 
@@ -164,28 +154,20 @@ impl LayerSpec {
 
 /// The kind of a layer with its dimensions, but without the values of its parameters.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the fields without a description are what their names say")]
 pub enum LayerKind {
     /// See [`Dense`](crate::nn::Dense).
-    Dense {
-        /// Number of input values.
-        inputs: usize,
-        /// Number of output values.
-        units: usize,
-    },
+    Dense { inputs: usize, units: usize },
     /// See [`Conv2d`](crate::nn::Conv2d).
     Conv2d {
         /// The windows over which a filter slides.
         window: Window,
-        /// Number of output channels.
         filters: usize,
     },
     /// See [`Pooling`].
     Pooling(Pooling),
     /// See [`BatchNorm`](crate::nn::BatchNorm).
-    BatchNorm {
-        /// Number of channels.
-        channels: usize,
-    },
+    BatchNorm { channels: usize },
     /// See [`Dropout`].
     Dropout(Dropout),
     /// Turns an image into a vector of its elements.

@@ -1,6 +1,6 @@
 use ndarray::{ArrayView2, ArrayViewMut2};
 
-use super::{GradientSum, dense};
+use super::{GradientSum, Trained, dense};
 use crate::nn::kernel::{Panels, Parts, vectorized};
 use crate::nn::packed::{PackedDense, PanelsSize, numbers_of_dense};
 use crate::nn::plan::{Plan, PlanOp};
@@ -56,7 +56,8 @@ impl<T: Float> DenseOperation<T> {
     }
 
     /// The packed weight, and the terms of the gradient.
-    pub fn trained(&mut self) -> (&mut PackedDense<T>, GradientSum<'_, T>) {
-        (&mut self.packed, GradientSum::Dense(self.dys.all()))
+    pub fn trained(&mut self) -> Trained<'_, T> {
+        let sum = GradientSum::Dense(self.dys.all());
+        Trained { packed: Some(&mut self.packed), blocks: None, sum }
     }
 }

@@ -1,7 +1,7 @@
 use super::Operation;
 use super::conv_pool::PoolPart;
 use super::moments::NormSums;
-use super::sparse_dense::SparseDense;
+use super::sparse_dense::{BlockStep, SparseStep};
 use crate::nn::group::Group;
 use crate::nn::kernel::{AllParts, Panels, PooledWindows, Start, matmul, vectorized};
 use crate::nn::layer::values;
@@ -11,12 +11,11 @@ use crate::nn::{Float, Gradient};
 
 /// What the gradient sum and the update need from an operation with parameters.
 pub(in crate::nn) struct Trained<'a, T> {
-    /// Index of the operation.
-    pub number: usize,
     /// The packed weight, if the update packs it again in chunks of rows.
     pub packed: Option<&'a mut PackedDense<T>>,
-    /// `None` for a sparse layer, which sums the gradient of its weight itself.
-    pub sum: Option<GradientSum<'a, T>>,
+    /// The weight and its gradient, if they are summed and updated in blocks of units instead of chunks of rows.
+    pub blocks: Option<SparseStep<'a, T>>,
+    pub sum: GradientSum<'a, T>,
 }
 
 /// The terms of the gradient of a weight and its bias. They are summed over all groups, first to last.
@@ -24,6 +23,8 @@ pub(in crate::nn) struct Trained<'a, T> {
 pub(in crate::nn) enum GradientSum<'a, T> {
     /// dy of each group. The groups hold x.
     Dense(AllParts<'a, Panels<T>>),
+    /// The blocks of a sparse layer hold the terms for the weight. The groups hold those for the bias, which is dy.
+    Blocks,
     /// The gradient of each group.
     Groups(AllParts<'a, Gradient<T>>),
     ConvPool(&'a PooledWindows, AllParts<'a, PoolPart<T>>),
@@ -42,6 +43,7 @@ impl<T: Float> GradientSum<'_, T> {
                 let pairs = groups.iter().zip(dys.iter()).map(pair);
                 matmul(pairs, &mut matrix_mut(dweight, columns), Start::Zero);
             }
+            Self::Blocks => unreachable!("the gradient of a sparse layer is summed in blocks of units"),
             Self::Groups(gradients) => {
                 let weights = gradients.iter().map(|gradient| &values(&gradient.weight)[first * columns..]);
                 add_up(dweight, weights);
@@ -54,26 +56,21 @@ impl<T: Float> GradientSum<'_, T> {
             }
         }
     }
-}
 
-/// Writes `db` to `dbias`. `number` is the index of the operation, and `sum` holds the terms of its gradient.
-pub(in crate::nn) fn bias_gradient<T: Float>(
-    sum: Option<GradientSum<T>>,
-    groups: &[Group<T>],
-    number: usize,
-    dbias: &mut [T],
-) {
-    match sum {
-        None | Some(GradientSum::Dense(_)) => {
-            let columns = dbias.len();
-            add_up(dbias, groups.iter().flat_map(|group| all(&group.dy(number)).chunks_exact(columns)));
-        }
-        Some(GradientSum::Groups(gradients)) => {
-            add_up(dbias, gradients.iter().map(|gradient| values(&gradient.bias)));
-        }
-        Some(GradientSum::ConvPool(_, parts)) => add_up(dbias, parts.iter().map(|part| &*part.dbias)),
-        Some(GradientSum::BatchNorm(sums)) => {
-            dbias.iter_mut().zip(&sums.dy).for_each(|(to, &sum)| *to = T::of(sum));
+    /// Writes `db` to `dbias`. `number` is the index of the operation.
+    pub fn bias(self, groups: &[Group<T>], number: usize, dbias: &mut [T]) {
+        match self {
+            Self::Dense(_) | Self::Blocks => {
+                let columns = dbias.len();
+                add_up(dbias, groups.iter().flat_map(|group| all(&group.dy(number)).chunks_exact(columns)));
+            }
+            Self::Groups(gradients) => {
+                add_up(dbias, gradients.iter().map(|gradient| values(&gradient.bias)));
+            }
+            Self::ConvPool(_, parts) => add_up(dbias, parts.iter().map(|part| &*part.dbias)),
+            Self::BatchNorm(sums) => {
+                dbias.iter_mut().zip(&sums.dy).for_each(|(to, &sum)| *to = T::of(sum));
+            }
         }
     }
 }
@@ -88,22 +85,23 @@ fn add_up<'a, T: Float>(sum: &mut [T], parts: impl Iterator<Item = &'a [T]>) {
     });
 }
 
-/// The sparse first layer, if there is one, and all `count` operations with parameters, in order.
+/// The blocks of units of a sparse first layer, and all `count` operations with parameters, in order, with their
+/// indices.
 pub(in crate::nn) fn trained<T: Float>(
     operations: &mut [Operation<T>],
     count: usize,
-) -> (Option<&mut SparseDense<T>>, impl Iterator<Item = Trained<'_, T>> + Send) {
-    let with_parameters = operations.iter().filter(|operation| operation.has_parameters()).count();
-    debug_assert_eq!(with_parameters, count, "an operation for each layer with parameters");
-    let (sparse, others) = match operations {
-        [Operation::SparseDense(sparse), others @ ..] => (Some(sparse), others),
-        others => (None, others),
-    };
-    let before = usize::from(sparse.is_some());
-    let first = sparse.is_some().then_some(Trained { number: 0, packed: None, sum: None });
-    let others = others.iter_mut().enumerate().filter_map(move |(number, operation)| {
-        let (packed, sum) = operation.trained()?;
-        Some(Trained { number: before + number, packed, sum })
-    });
-    (sparse, first.into_iter().chain(others))
+) -> (
+    impl DoubleEndedIterator<Item = BlockStep<'_, T>> + Send,
+    impl Iterator<Item = (usize, Trained<'_, T>)> + Send,
+) {
+    debug_assert_eq!(
+        operations.iter_mut().filter_map(Operation::trained).count(),
+        count,
+        "an operation for each layer with parameters"
+    );
+    let trained = operations.iter_mut().enumerate();
+    let trained = trained.filter_map(|(number, operation)| Some((number, operation.trained()?)));
+    let mut trained = trained.peekable();
+    let sparse = trained.peek_mut().and_then(|(_, first)| first.blocks.take());
+    (sparse.into_iter().flat_map(SparseStep::blocks), trained)
 }

@@ -25,15 +25,15 @@ use self::conv_pool::ConvPool;
 use self::conv2d::ConvOperation;
 use self::dense::DenseOperation;
 use self::dropout::DropoutOperation;
-pub(super) use self::gradients::{GradientSum, Trained, bias_gradient, trained};
+pub(super) use self::gradients::{GradientSum, Trained, trained};
 pub(super) use self::moments::affine;
 use self::relu::Relu;
 use self::single::SingleLayer;
-pub(super) use self::sparse_dense::{BlockStep, SparseDense};
+pub(super) use self::sparse_dense::BlockStep;
+use self::sparse_dense::SparseDense;
 use super::group::{Pass, Rows};
-use super::packed::PackedDense;
 use super::plan::{OpKind, Plan};
-use super::{BatchNorm, Conv2d, Dense, Float, Layer, Network};
+use super::{Batch, BatchNorm, Conv2d, Dense, Float, Gradient, Layer, Network, Optimizer, ThreadPool};
 
 /// An operation of a [`Plan`].
 pub(super) enum Operation<T> {
@@ -64,9 +64,6 @@ pub(super) fn numbers_of<T: Float>(plan: &Plan, number: usize, states: usize) ->
         OpKind::Single(kind) => single::numbers_of(plan, kind),
     }
 }
-
-/// The packed weight and the terms of the gradient. See [`Operation::trained`].
-type WeightAndSum<'a, T> = (Option<&'a mut PackedDense<T>>, Option<GradientSum<'a, T>>);
 
 impl<T: Float> Operation<T> {
     /// The operation `number` of `plan`.
@@ -113,14 +110,15 @@ impl<T: Float> Operation<T> {
         }
     }
 
-    /// Begins a pass. Resets the sums over the rows to 0.
-    pub fn begin(&mut self) {
+    /// Begins a pass. Resets the sums over the rows to 0. A sparse layer computes its output for all rows of the batch.
+    pub fn begin(&mut self, network: &Network<T>, batch: &Batch<T>, backward: bool, pool: &ThreadPool) {
         match self {
+            Self::SparseDense(sparse) => sparse.begin(network, batch, backward, pool),
             Self::Conv2d(conv) => conv.begin(),
             Self::ConvPool(conv_pool) => conv_pool.begin(),
             Self::BatchNorm(norm) => norm.begin(),
             Self::Single(single) => single.begin(),
-            Self::Dense(_) | Self::SparseDense(_) | Self::Dropout(_) | Self::Relu(_) => {}
+            Self::Dense(_) | Self::Dropout(_) | Self::Relu(_) => {}
         }
     }
 
@@ -165,31 +163,18 @@ impl<T: Float> Operation<T> {
         }
     }
 
-    /// The packed weight, if an update packs it again in chunks of rows, and the terms of the gradient. `None` if the
-    /// operation has no parameters. A sparse layer sums the gradient of its weight itself.
-    pub fn trained(&mut self) -> Option<WeightAndSum<'_, T>> {
-        match self {
-            Self::Dense(dense) => {
-                let (packed, sum) = dense.trained();
-                Some((Some(packed), Some(sum)))
-            }
-            Self::SparseDense(_) => Some((None, None)),
-            Self::Conv2d(conv) => Some((None, Some(conv.gradient()))),
-            Self::ConvPool(conv_pool) => Some((None, Some(conv_pool.gradient()))),
-            Self::BatchNorm(norm) => Some((None, Some(norm.gradient()))),
-            Self::Single(single) => single.gradient().map(|sum| (None, Some(sum))),
-            Self::Dropout(_) | Self::Relu(_) => None,
-        }
-    }
-
-    /// Whether the operation has parameters. See [`Self::trained`].
-    pub fn has_parameters(&self) -> bool {
-        match self {
-            Self::Dense(_) | Self::SparseDense(_) | Self::Conv2d(_) | Self::ConvPool(_) => true,
-            Self::BatchNorm(_) => true,
-            Self::Single(single) => single.has_parameters(),
-            Self::Dropout(_) | Self::Relu(_) => false,
-        }
+    /// What the gradient sum and the update need. `None` if the operation has no parameters.
+    pub fn trained(&mut self) -> Option<Trained<'_, T>> {
+        let sum = match self {
+            Self::Dense(dense) => return Some(dense.trained()),
+            Self::SparseDense(sparse) => return Some(sparse.trained()),
+            Self::Conv2d(conv) => conv.gradient(),
+            Self::ConvPool(conv_pool) => conv_pool.gradient(),
+            Self::BatchNorm(norm) => norm.gradient(),
+            Self::Single(single) => single.gradient()?,
+            Self::Dropout(_) | Self::Relu(_) => return None,
+        };
+        Some(Trained { packed: None, blocks: None, sum })
     }
 
     /// Ends the backward pass of a group, after all of its rows. dy has shape (rows, outputs).
@@ -223,6 +208,39 @@ impl<T: Float> Operation<T> {
             Self::Relu(relu) => relu.forget_units(),
             Self::Dense(_) | Self::SparseDense(_) | Self::Conv2d(_) => {}
             Self::Dropout(_) | Self::Single(_) => {}
+        }
+    }
+}
+
+/// What a sparse layer keeps itself. All other operations leave it in the network, the optimiser and the gradients.
+impl<T: Float> Operation<T> {
+    /// Writes the weight back to `network`.
+    pub fn unpack(&self, network: &mut Network<T>) {
+        self.sparse().into_iter().for_each(|sparse| sparse.unpack(network));
+    }
+
+    /// Packs the state of `optimizer` for the weight.
+    pub fn pack_states(&mut self, optimizer: &mut Optimizer<T>) {
+        if let Self::SparseDense(sparse) = self {
+            sparse.pack_states(optimizer.first_state_mut());
+        }
+    }
+
+    /// Writes the state for the weight back to `optimizer`.
+    pub fn unpack_states(&self, optimizer: &mut Optimizer<T>) {
+        self.sparse().into_iter().for_each(|sparse| sparse.unpack_states(optimizer.first_state_mut()));
+    }
+
+    /// Writes the gradient of the weight to `gradients`.
+    pub fn write_gradient(&self, gradients: &mut [Gradient<T>]) {
+        self.sparse().into_iter().for_each(|sparse| sparse.write_gradient(&mut gradients[0]));
+    }
+
+    fn sparse(&self) -> Option<&SparseDense<T>> {
+        match self {
+            Self::SparseDense(sparse) => Some(sparse),
+            Self::Dense(_) | Self::Conv2d(_) | Self::ConvPool(_) | Self::BatchNorm(_) => None,
+            Self::Dropout(_) | Self::Relu(_) | Self::Single(_) => None,
         }
     }
 }

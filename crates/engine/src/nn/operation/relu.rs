@@ -1,9 +1,9 @@
 use ndarray::{ArrayView2, ArrayViewMut2};
 
 use crate::nn::group::{Pass, Rows};
-use crate::nn::kernel::{Parts, vectorized};
+use crate::nn::kernel::Parts;
 use crate::nn::plan::Plan;
-use crate::nn::rows::{all, all_mut};
+use crate::nn::rows::all_mut;
 use crate::nn::{Activation, Float, Shape};
 
 /// A `relu` that can record which of its units are ever above 0.
@@ -24,14 +24,12 @@ impl<T: Float> Relu<T> {
     }
 
     pub fn forward(&self, pass: &Pass<T>, rows: Rows, x: ArrayView2<T>, mut y: ArrayViewMut2<T>) {
-        let (x, y) = (all(&x), all_mut(&mut y));
-        vectorized!(Activation::Relu.forward(x, y));
-        self.watch(pass, rows, y);
+        Activation::Relu.forward_into(x, y.view_mut());
+        self.watch(pass, rows, all_mut(&mut y));
     }
 
-    pub fn backward([x, y, dy]: [ArrayView2<T>; 3], mut dx: ArrayViewMut2<T>) {
-        let (x, y, dy, dx) = (all(&x), all(&y), all(&dy), all_mut(&mut dx));
-        vectorized!(Activation::Relu.backward(x, y, dy, dx));
+    pub fn backward(values: [ArrayView2<T>; 3], dx: ArrayViewMut2<T>) {
+        Activation::Relu.backward_into(values, dx);
     }
 
     /// Records the largest value of each unit, if the units are watched.

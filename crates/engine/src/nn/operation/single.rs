@@ -62,10 +62,6 @@ impl<T: Float> SingleLayer<T> {
         }
     }
 
-    pub fn has_parameters(&self) -> bool {
-        self.gradients.is_some()
-    }
-
     /// The terms of the gradient. `None` without parameters.
     pub fn gradient(&mut self) -> Option<GradientSum<'_, T>> {
         self.gradients.as_mut().map(|gradients| GradientSum::Groups(gradients.all()))

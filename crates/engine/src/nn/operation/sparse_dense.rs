@@ -2,7 +2,8 @@ use std::ops::Range;
 
 use ndarray::{ArrayView2, ArrayViewMut2, s};
 
-use super::dense;
+use super::{GradientSum, Trained, dense};
+use crate::nn::group::Group;
 use crate::nn::kernel::{
     Aligned, Instructions, PANEL, Panels, SPAN, SparseColumns, SparseRows, SparseSpan, SparseView,
     ThreadPool, sparse_matmul, sparse_outer,
@@ -12,7 +13,7 @@ use crate::nn::optimizer::Rule;
 use crate::nn::packed::PanelsSize;
 use crate::nn::plan::{Plan, PlanOp};
 use crate::nn::rows::{matrix, matrix_mut};
-use crate::nn::{Batch, Float, Network};
+use crate::nn::{Batch, Float, Gradient, Network};
 
 /// Number of units per task. Their weights fit in the L2 cache of a core.
 const UNITS: usize = 2 * PANEL;
@@ -164,7 +165,7 @@ impl<T: Float> SparseDense<T> {
     }
 
     /// Computes `y = x W + b` for all rows of `batch`. If `backward`, also prepares the gradient.
-    pub fn start(&mut self, network: &Network<T>, batch: &Batch<T>, backward: bool, pool: &ThreadPool) {
+    pub fn begin(&mut self, network: &Network<T>, batch: &Batch<T>, backward: bool, pool: &ThreadPool) {
         let bias = values(&dense(network, self.layer).bias);
         let size = batch.rows.len();
         let are_bytes = batch.rows.iter().all(|&example| batch.images.bytes(example).is_some());
@@ -194,16 +195,17 @@ impl<T: Float> SparseDense<T> {
         self.blocks.iter().for_each(|block| block.y.copy_to(first, block.columns_mut(y)));
     }
 
-    /// The tasks after the backward pass, one for each block of units.
-    pub fn steps(&mut self) -> impl DoubleEndedIterator<Item = BlockStep<'_, T>> + Send {
+    /// The blocks, which sum the gradient of the weight and update it.
+    pub fn trained(&mut self) -> Trained<'_, T> {
         let Self { rows, columns, blocks, .. } = self;
-        let (rows, columns) = (&*rows, &*columns);
-        blocks.iter_mut().map(move |block| BlockStep { rows: rows.view(), columns, block })
+        let blocks = SparseStep { rows: rows.view(), columns, blocks };
+        Trained { packed: None, blocks: Some(blocks), sum: GradientSum::Blocks }
     }
 
     /// Copies the gradient summed by [`BlockStep::sum_gradient`].
-    pub fn write_gradient(&self, gradient: &mut ArrayViewMut2<T>) {
-        self.blocks.iter().for_each(|block| block.gradient.copy_to(0, block.columns_mut(gradient)));
+    pub fn write_gradient(&self, gradient: &mut Gradient<T>) {
+        let mut weight = gradient.weight.view_mut();
+        self.blocks.iter().for_each(|block| block.gradient.copy_to(0, block.columns_mut(&mut weight)));
     }
 }
 
@@ -219,7 +221,22 @@ impl<T: Float> Block<T> {
     }
 }
 
-/// A block of units during a step.
+/// The layer after the backward pass of a step.
+pub(in crate::nn) struct SparseStep<'a, T> {
+    rows: SparseView<'a, T>,
+    columns: &'a SparseColumns,
+    blocks: &'a mut [Block<T>],
+}
+
+impl<'a, T: Float> SparseStep<'a, T> {
+    /// The tasks, one for each block of units.
+    pub fn blocks(self) -> impl DoubleEndedIterator<Item = BlockStep<'a, T>> + Send {
+        let Self { rows, columns, blocks } = self;
+        blocks.iter_mut().map(move |block| BlockStep { rows, columns, block })
+    }
+}
+
+/// A block of units after the backward pass of a step.
 pub(in crate::nn) struct BlockStep<'a, T> {
     rows: SparseView<'a, T>,
     columns: &'a SparseColumns,
@@ -227,12 +244,9 @@ pub(in crate::nn) struct BlockStep<'a, T> {
 }
 
 impl<T: Float> BlockStep<'_, T> {
-    /// `dW = Σ xᵀ · dy` over `dys`, which are the dy of all rows in order.
-    pub fn sum_gradient<'a>(self, dys: impl Iterator<Item = ArrayView2<'a, T>>)
-    where
-        T: 'a,
-    {
-        self.for_each_part(dys, |block, numbers, part| {
+    /// `dW = Σ xᵀ · dy` over all rows, in order. The groups hold dy.
+    pub fn sum_gradient(self, groups: &[Group<T>]) {
+        self.for_each_part(groups, |block, numbers, part| {
             block.gradient.values_mut()[numbers].copy_from_slice(part);
         });
     }
@@ -246,27 +260,20 @@ impl<T: Float> BlockStep<'_, T> {
 
     /// [`Self::sum_gradient`] and [`Self::apply`] for some inputs at a time, while their weights are in a
     /// core's L1 cache.
-    pub fn sum_and_apply<'a>(self, dys: impl Iterator<Item = ArrayView2<'a, T>>, rule: &Rule<T>)
-    where
-        T: 'a,
-    {
-        self.for_each_part(dys, |block, numbers, part| {
+    pub fn sum_and_apply(self, groups: &[Group<T>], rule: &Rule<T>) {
+        self.for_each_part(groups, |block, numbers, part| {
             apply(rule, &mut block.weight, &mut block.states, numbers, part);
         });
     }
 
     /// Calls `work` with the gradient of some inputs at a time, panel by panel, and the range of the weight's
     /// elements that it belongs to.
-    fn for_each_part<'a>(
-        self,
-        dys: impl Iterator<Item = ArrayView2<'a, T>>,
-        work: impl Fn(&mut Block<T>, Range<usize>, &[T]),
-    ) where
-        T: 'a,
-    {
+    fn for_each_part(self, groups: &[Group<T>], work: impl Fn(&mut Block<T>, Range<usize>, &[T])) {
         let Self { rows, columns, block } = self;
         let units = block.first..block.first + block.weight.columns();
-        block.dy.fill_rows(rows.rows(), dys.map(|dys| dys.slice_move(s![.., units.clone()])));
+        // The layer is operation 0.
+        let dys = groups.iter().map(|group| group.dy(0).slice_move(s![.., units.clone()]));
+        block.dy.fill_rows(rows.rows(), dys);
         let inputs = rows.columns();
         let mut part = std::mem::replace(&mut block.part, Aligned::zeros(0));
         for span in 0..inputs.div_ceil(SPAN) {

@@ -181,23 +181,17 @@ impl<T: Float> Workspace<T> {
 
     /// Writes the weights of a sparse first layer back to `network`.
     pub(super) fn unpack(&self, network: &mut Network<T>) {
-        if let Some(Operation::SparseDense(sparse)) = self.operations.first() {
-            sparse.unpack(network);
-        }
+        self.operations.iter().for_each(|operation| operation.unpack(network));
     }
 
     /// Packs the optimiser's state for the weights of a sparse first layer.
     pub(super) fn pack_states(&mut self, optimizer: &mut Optimizer<T>) {
-        if let Some(Operation::SparseDense(sparse)) = self.operations.first_mut() {
-            sparse.pack_states(optimizer.first_state_mut());
-        }
+        self.operations.iter_mut().for_each(|operation| operation.pack_states(optimizer));
     }
 
     /// Writes the optimiser's state for these weights back to `optimizer`.
     pub(super) fn unpack_states(&self, optimizer: &mut Optimizer<T>) {
-        if let Some(Operation::SparseDense(sparse)) = self.operations.first() {
-            sparse.unpack_states(optimizer.first_state_mut());
-        }
+        self.operations.iter().for_each(|operation| operation.unpack_states(optimizer));
     }
 }
 

@@ -2,7 +2,6 @@
 
 use super::{StepLoss, Workspace};
 use crate::nn::group::{Chunk, Group, Pass};
-use crate::nn::operation::Operation;
 use crate::nn::{Batch, Float, Loss, Network, ThreadPool};
 
 impl<T: Float> Workspace<T> {
@@ -35,8 +34,7 @@ impl<T: Float> Workspace<T> {
         self.result()
     }
 
-    /// Divides the rows evenly among the groups. Also starts the sparse first layer, which is computed for all rows
-    /// together.
+    /// Divides the rows evenly among the groups, and begins the pass of each operation.
     pub(super) fn begin(
         &mut self,
         network: &Network<T>,
@@ -50,10 +48,7 @@ impl<T: Float> Workspace<T> {
             let first = (index * each).min(rows.len());
             group.take(first, &rows[first..(first + each).min(rows.len())]);
         }
-        self.operations.iter_mut().for_each(Operation::begin);
-        if let Some(Operation::SparseDense(sparse)) = self.operations.first_mut() {
-            sparse.start(network, batch, backward, pool);
-        }
+        self.operations.iter_mut().for_each(|operation| operation.begin(network, batch, backward, pool));
     }
 
     /// The data that the groups read in a pass, and the groups.

@@ -1,14 +1,12 @@
 //! Sums the gradients and updates the weights.
 
-use ndarray::ArrayView2;
-
 use super::{Gradient, Workspace};
 use crate::nn::group::Group;
 use crate::nn::kernel::SPAN;
 use crate::nn::layer::values_mut;
-use crate::nn::operation::{BlockStep, GradientSum, Trained, bias_gradient, trained};
+use crate::nn::operation::{BlockStep, GradientSum, Trained, trained};
 use crate::nn::optimizer::{Rule, States, with_states};
-use crate::nn::packed::PackedRows;
+use crate::nn::packed::{PackedDense, PackedRows};
 use crate::nn::rows::matrix;
 use crate::nn::{Float, Layer, Network, ThreadPool};
 
@@ -16,20 +14,17 @@ impl<T: Float> Workspace<T> {
     /// Sums the gradients of the batch from the terms that the last [`Self::pass`] computed.
     pub(in crate::nn) fn sum_gradients(&mut self, pool: &ThreadPool) {
         let Self { groups, operations, gradients, .. } = self;
-        let (mut sparse, trained) = trained(operations, gradients.len());
-        let blocks = sparse.iter_mut().flat_map(|sparse| sparse.steps()).map(SumPart::Block);
-        let parts = gradients.iter_mut().zip(trained).flat_map(|(gradient, trained)| {
-            let (rows, bias) = gradient.parts_mut(&trained);
+        let (blocks, trained) = trained(operations, gradients.len());
+        let parts = gradients.iter_mut().zip(trained).flat_map(|(gradient, (number, trained))| {
+            let (rows, bias) = gradient.parts_mut(number, trained.sum);
             rows.map(SumPart::Rows).chain([SumPart::Bias(bias)])
         });
-        pool.for_each_from_both_ends(blocks, parts, |part| match part {
-            SumPart::Block(step) => step.sum_gradient(dys(groups)),
+        pool.for_each_from_both_ends(blocks.map(SumPart::Block), parts, |part| match part {
+            SumPart::Block(block) => block.sum_gradient(groups),
             SumPart::Rows(mut rows) => rows.sum(groups),
             SumPart::Bias(mut bias) => bias.sum(groups),
         });
-        if let (Some(sparse), Some(gradient)) = (sparse, gradients.first_mut()) {
-            sparse.write_gradient(&mut gradient.weight.view_mut());
-        }
+        operations.iter().for_each(|operation| operation.write_gradient(gradients));
     }
 
     /// Sums the gradients in parts, from the terms that the last [`Self::pass`] computed. Calls `visit` for each part
@@ -43,14 +38,12 @@ impl<T: Float> Workspace<T> {
         let Self { groups, operations, .. } = self;
         let layers = network.layers().iter().enumerate();
         let layers = layers.filter_map(|(index, layer)| Some((index, layer.parameters()?)));
-        let (sparse, trained) = trained(operations, layers.clone().count());
-        assert!(sparse.is_none(), "a sparse layer sums its own gradient");
+        let (_, trained) = trained(operations, layers.clone().count());
         let mut part = Vec::new();
-        for ((layer, (weight, bias)), Trained { number, sum, .. }) in layers.zip(trained) {
+        for ((layer, (weight, bias)), (number, Trained { sum, .. })) in layers.zip(trained) {
             let columns = bias.len();
             for first in (0..weight.nrows()).step_by(SPAN) {
                 part.resize(SPAN.min(weight.nrows() - first) * columns, T::zero());
-                let sum = sum.expect("no layer is sparse");
                 GradientRows { number, sum, first, columns, weight: &mut part }.sum(groups);
                 visit(layer, false, first * columns, &part);
             }
@@ -77,24 +70,23 @@ impl<T: Float> Workspace<T> {
         let to_sum = (!is_summed).then_some(groups);
         let with_parameters = network.layers().iter().filter(|layer| layer.parameters().is_some()).count();
         debug_assert_eq!(gradients.len(), with_parameters, "a gradient for each layer with parameters");
-        let (mut sparse, trained) = trained(operations, gradients.len());
-        let blocks = sparse.iter_mut().flat_map(|sparse| sparse.steps()).map(UpdatePart::Block);
+        let (blocks, trained) = trained(operations, gradients.len());
         let layers = network.layers_mut().iter_mut().filter_map(Layer::parameters_mut);
         let layers = layers.zip(gradients.iter_mut()).zip(trained);
-        let parts = layers.flat_map(|(((weight, bias), gradient), trained)| {
+        let parts = layers.flat_map(|(((weight, bias), gradient), (number, trained))| {
             let length = SPAN * bias.len();
             let [weight_states, bias_states] = [(); 2].map(|()| states.next().unwrap_or_default());
-            let (rows, dbias) = gradient.parts_mut(&trained);
-            let rows = rows.zip(values_mut(weight).chunks_mut(length)).zip(packed_rows(trained));
+            let (rows, dbias) = gradient.parts_mut(number, trained.sum);
+            let rows = rows.zip(values_mut(weight).chunks_mut(length)).zip(packed_rows(trained.packed));
             let part = |(((gradient, weight), packed), states)| {
                 UpdatePart::Rows(RowsUpdate { gradient, weight, packed, states })
             };
             let bias = BiasUpdate { gradient: dbias, bias: values_mut(bias), states: bias_states };
             with_states(rows, weight_states, length).map(part).chain([UpdatePart::Bias(bias)])
         });
-        pool.for_each_from_both_ends(blocks, parts, |part| match part {
-            UpdatePart::Block(step) if is_summed => step.apply(&rule),
-            UpdatePart::Block(step) => step.sum_and_apply(dys(groups), &rule),
+        pool.for_each_from_both_ends(blocks.map(UpdatePart::Block), parts, |part| match part {
+            UpdatePart::Block(block) if is_summed => block.apply(&rule),
+            UpdatePart::Block(block) => block.sum_and_apply(groups, &rule),
             UpdatePart::Rows(rows) => rows.apply(&rule, to_sum),
             UpdatePart::Bias(bias) => bias.apply(&rule, to_sum),
         });
@@ -116,17 +108,12 @@ enum UpdatePart<'a, 's, T> {
     Bias(BiasUpdate<'a, 's, T>),
 }
 
-/// dy of the sparse layer, which is operation 0, group by group.
-fn dys<T: Float>(groups: &[Group<T>]) -> impl Iterator<Item = ArrayView2<'_, T>> {
-    groups.iter().map(|group| group.dy(0))
-}
-
 /// The packed weight in parts of [`SPAN`] rows. The iterator is infinite: it yields `None` after the last part, or
 /// always if the update doesn't pack the weight.
-fn packed_rows<'a, T: Float>(
-    trained: Trained<'a, T>,
-) -> impl Iterator<Item = Option<PackedRows<'a, T>>> + Send {
-    let rows = trained.packed.into_iter().flat_map(|packed| packed.row_chunks_mut(SPAN));
+fn packed_rows<T: Float>(
+    packed: Option<&mut PackedDense<T>>,
+) -> impl Iterator<Item = Option<PackedRows<'_, T>>> + Send {
+    let rows = packed.into_iter().flat_map(|packed| packed.row_chunks_mut(SPAN));
     rows.map(Some).chain(std::iter::repeat_with(|| None))
 }
 
@@ -182,7 +169,7 @@ struct GradientRows<'a, T> {
 /// The gradient of a bias.
 struct GradientBias<'a, T> {
     number: usize,
-    sum: Option<GradientSum<'a, T>>,
+    sum: GradientSum<'a, T>,
     bias: &'a mut [T],
 }
 
@@ -191,13 +178,15 @@ impl<T: Float> Gradient<T> {
     /// rows, because its blocks sum the gradient.
     fn parts_mut<'a>(
         &'a mut self,
-        trained: &Trained<'a, T>,
-    ) -> (impl Iterator<Item = GradientRows<'a, T>> + Send + use<'a, T>, GradientBias<'a, T>) {
-        let Trained { number, sum, .. } = *trained;
+        number: usize,
+        sum: GradientSum<'a, T>,
+    ) -> (impl Iterator<Item = GradientRows<'a, T>> + Send, GradientBias<'a, T>) {
         let columns = self.bias.len();
         let weight = values_mut(&mut self.weight).chunks_mut(SPAN * columns).enumerate();
-        let rows = weight.map_while(move |(index, weight)| {
-            Some(GradientRows { number, sum: sum?, first: index * SPAN, columns, weight })
+        let weight = weight.take_while(move |_| !matches!(sum, GradientSum::Blocks));
+        let rows = weight.map(move |(index, weight)| {
+            let first = index * SPAN;
+            GradientRows { number, sum, first, columns, weight }
         });
         (rows, GradientBias { number, sum, bias: values_mut(&mut self.bias) })
     }
@@ -211,6 +200,6 @@ impl<T: Float> GradientRows<'_, T> {
 
 impl<T: Float> GradientBias<'_, T> {
     fn sum(&mut self, groups: &[Group<T>]) {
-        bias_gradient(self.sum, groups, self.number, self.bias);
+        self.sum.bias(groups, self.number, self.bias);
     }
 }
