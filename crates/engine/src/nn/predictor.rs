@@ -23,6 +23,8 @@ pub struct Predictor {
     folded: Network<f32>,
     packed: Vec<Packed<f32>>,
     rows: usize,
+    memory_bytes: usize,
+    multiplications: f64,
 }
 
 impl Predictor {
@@ -30,9 +32,14 @@ impl Predictor {
     pub fn new(network: Network<f32>) -> Self {
         let folded = network.folded();
         let widest = folded.shapes().iter().map(|shape| shape.len()).max().unwrap_or(1);
+        let packed = folded.layers().iter().map(|layer| layer.kind().numbers_packed(false));
+        let numbers = 2 * network.parameter_count() + packed.sum::<f64>() as usize;
+        let layers = folded.layers().iter().zip(&folded.shapes()[1..]);
         Self {
             packed: folded.layers().iter().map(|layer| layer.packed(false)).collect(),
             rows: (NUMBERS / widest).clamp(1, ROWS),
+            memory_bytes: numbers * size_of::<f32>(),
+            multiplications: layers.map(|(layer, &output)| layer.kind().products(output)).sum(),
             network,
             folded,
         }
@@ -45,14 +52,12 @@ impl Predictor {
 
     /// Bytes of the weights: original, folded and packed.
     pub fn memory_bytes(&self) -> usize {
-        let packed = self.folded.layers().iter().map(|layer| layer.kind().numbers_packed(false));
-        (2 * self.network.parameter_count() + packed.sum::<f64>() as usize) * size_of::<f32>()
+        self.memory_bytes
     }
 
     /// Number of multiplications with weights, per image.
     pub fn multiplications(&self) -> f64 {
-        let layers = self.folded.layers().iter().zip(&self.folded.shapes()[1..]);
-        layers.map(|(layer, &output)| layer.kind().products(output)).sum()
+        self.multiplications
     }
 
     /// Upper bound of the bytes that `threads` threads need for the values between the layers.
