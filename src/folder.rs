@@ -333,7 +333,8 @@ async fn rows_of_blobs(path: &Path, blobs: &Blobs) -> Result<(), FolderError> {
 /// Refuses rows that name blobs without a folder for any: another disk may be mounted there, even one with files of
 /// its own. An empty folder is enough, since it says that the blobs are really lost.
 async fn blobs_of_rows(path: &Path, store: &Store, blobs: &Blobs) -> Result<(), FolderError> {
-    let is_missing = blobs.folder().is_some_and(|folder| !KEY_PARTS.iter().any(|part| folder.has_folder(part)));
+    let is_missing =
+        blobs.folder().is_some_and(|folder| !KEY_PARTS.iter().any(|part| folder.has_folder(part)));
     if is_missing && store.names_blobs().await.map_err(FolderError::of_database(path))? {
         return Err(FolderError::Bytes(path.join(BLOBS)));
     }
