@@ -281,7 +281,7 @@ impl App {
             tracing::warn!(%error, "the disk is not ready");
             Unready::Disk
         })?;
-        self.service().has_room().map_err(|error| {
+        self.service().check_disk_space().map_err(|error| {
             tracing::warn!(%error, "the disk is not ready");
             Unready::Space
         })?;

@@ -19,8 +19,8 @@ pub const DATABASE_PARTIAL: &str = "chainrule.db.partial";
 /// The folder of the blobs.
 pub const BLOBS: &str = "blobs";
 
-/// The folders of checkpoints and models in the folder of the blobs.
-const BLOB_FOLDERS: [&str; 2] = ["jobs", "models"];
+/// The first parts of the keys of checkpoints and models.
+const KEY_PARTS: [&str; 2] = ["jobs", "models"];
 
 /// How long a process waits for another process that holds the whole folder, such as a starting server.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -193,7 +193,8 @@ impl Folder {
         make_folder(&bytes)
             .and_then(|()| rustix::fs::access(&bytes, rustix::fs::Access::WRITE_OK).map_err(Into::into))
             .map_err(FolderError::unusable(&bytes))?;
-        rows_of_blobs(path).await?;
+        let blobs = Blobs::open(&bytes)?;
+        rows_of_blobs(path, &blobs).await?;
         let store = match is_alone {
             true => Store::open(&path.join(DATABASE)).await,
             false => Store::open_existing(&path.join(DATABASE)).await,
@@ -202,7 +203,7 @@ impl Folder {
             StoreError::Older if !is_alone => FolderError::Outdated(path.to_owned()),
             error => FolderError::of_database(path)(error),
         })?;
-        let blobs = blobs_of(path, &store).await?;
+        blobs_of_rows(path, &store, &blobs).await?;
         // The database flushes its files, but not their names.
         sync_names(path).map_err(FolderError::unusable(path))?;
         Ok((Self { path: path.to_owned(), store, blobs, lock }, is_alone))
@@ -230,10 +231,11 @@ impl Folder {
     }
 
     async fn open(path: &Path, lock: FolderLock) -> Result<Self, FolderError> {
-        rows_of_blobs(path).await?;
+        let blobs = Blobs::open(&path.join(BLOBS))?;
+        rows_of_blobs(path, &blobs).await?;
         let store = Store::open_existing(&path.join(DATABASE)).await;
         let store = store.map_err(FolderError::of_database(path))?;
-        let blobs = blobs_of(path, &store).await?;
+        blobs_of_rows(path, &store, &blobs).await?;
         Ok(Self { path: path.to_owned(), store, blobs, lock })
     }
 
@@ -318,30 +320,25 @@ fn is_there(path: &Path) -> Result<(), FolderError> {
 }
 
 /// Refuses blobs without rows: no row names them, so they would be deleted as orphans.
-async fn rows_of_blobs(path: &Path) -> Result<(), FolderError> {
+async fn rows_of_blobs(path: &Path, blobs: &Blobs) -> Result<(), FolderError> {
     let rows = path.join(DATABASE);
-    if has_blobs(&path.join(BLOBS)) && Store::is_empty(&rows).await.map_err(FolderError::of_database(path))? {
+    let [jobs, models] = KEY_PARTS;
+    let has_blobs = blobs.may_have_under(jobs).await || blobs.may_have_under(models).await;
+    if has_blobs && Store::is_empty(&rows).await.map_err(FolderError::of_database(path))? {
         return Err(FolderError::Rows(rows));
     }
     Ok(())
 }
 
-/// Returns whether there are checkpoints or models.
-fn has_blobs(bytes: &Path) -> bool {
-    let has_entries =
-        |folder| std::fs::read_dir(bytes.join(folder)).is_ok_and(|mut found| found.next().is_some());
-    BLOB_FOLDERS.into_iter().any(has_entries)
-}
-
-/// Opens the blobs of the folder at `path`. Returns an error if rows name some, but they are missing: another disk
-/// may be mounted there, even one with files of its own.
-async fn blobs_of(path: &Path, store: &Store) -> Result<Blobs, FolderError> {
-    let bytes = path.join(BLOBS);
-    let is_missing = !BLOB_FOLDERS.iter().any(|folder| bytes.join(folder).exists());
+/// Refuses rows that name blobs without a folder for any: another disk may be mounted there, even one with files of
+/// its own. An empty folder is enough, since it says that the blobs are really lost.
+async fn blobs_of_rows(path: &Path, store: &Store, blobs: &Blobs) -> Result<(), FolderError> {
+    let is_missing =
+        blobs.folder().is_some_and(|folder| !KEY_PARTS.iter().any(|part| folder.has_folder(part)));
     if is_missing && store.names_blobs().await.map_err(FolderError::of_database(path))? {
-        return Err(FolderError::Bytes(bytes));
+        return Err(FolderError::Bytes(path.join(BLOBS)));
     }
-    Ok(Blobs::open(&bytes)?)
+    Ok(())
 }
 
 /// Creates a folder and its missing parents, durably.

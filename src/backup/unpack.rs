@@ -1,15 +1,21 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
-use std::io::{ErrorKind, Read};
-use std::path::{Component, Path, PathBuf};
+use std::io::{ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
+use futures_util::stream;
 use tar::{Archive, Entry};
 
 use super::{BackupError, Contents, DIGEST, be_one_file, file_error, sync_folder};
 use crate::blobs::{Blobs, Digesting};
 use crate::folder::{BLOBS, DATABASE, DATABASE_PARTIAL, FolderError, FolderLock};
 use crate::integrity::{FolderCounts, check};
+use crate::job::BlobKey;
 use crate::store::{Store, files};
+
+/// How many bytes of an entry are read at a time.
+const PART_BYTES: usize = 1 << 20;
 
 /// Names that may exist in an empty folder. File systems create them in their root.
 const EMPTY: &[&str] = &["lost+found"];
@@ -97,7 +103,9 @@ async fn fill(tar: File, file: &Path, folder: &Path) -> Result<FolderCounts, Bac
     let (rows, blobs) = (folder.join(DATABASE_PARTIAL), folder.join(BLOBS));
     File::create(&rows).map_err(file_error("can't write", &rows))?;
     std::fs::create_dir(&blobs).map_err(file_error("can't make", &blobs))?;
-    unpack(tar, file, folder)?;
+    let blobs = Blobs::open(&blobs)?;
+    unpack(tar, file, &rows, &blobs).await?;
+    sync_folder(folder)?;
     // Opening the store runs the migrations that an older backup needs.
     let store = Store::open(&rows).await?;
     let checked = async {
@@ -105,7 +113,7 @@ async fn fill(tar: File, file: &Path, folder: &Path) -> Result<FolderCounts, Bac
         for held in store.held().await? {
             store.release(held.claim).await?;
         }
-        Ok::<_, BackupError>(check(&store, &Blobs::open(&blobs)?, true).await?)
+        Ok::<_, BackupError>(check(&store, &blobs, true).await?)
     };
     let report = checked.await;
     store.close().await;
@@ -121,72 +129,84 @@ async fn fill(tar: File, file: &Path, folder: &Path) -> Result<FolderCounts, Bac
     Ok(report.counts)
 }
 
-/// Writes the entries of a tar into a folder, and flushes each file.
-fn unpack(tar: File, file: &Path, folder: &Path) -> Result<(), BackupError> {
+/// Writes the blobs of a tar under their keys, and the database to `rows`. All of them are durable when this returns.
+async fn unpack(tar: File, file: &Path, rows: &Path, blobs: &Blobs) -> Result<(), BackupError> {
     let refuse = |why: String| BackupError::NoBackup { path: file.to_owned(), why };
-    let mut archive = Archive::new(tar);
-    let mut folders = BTreeSet::from([folder.to_owned()]);
-    let mut has_rows = false;
     let unreadable = |error: std::io::Error| match error.raw_os_error() {
         Some(_) => refuse(error.to_string()),
         // The tar library's message quotes the file. Its bytes may be unsafe to print on a terminal.
         None => refuse("it is not a tar, or it is damaged".to_owned()),
     };
+    let mut archive = Archive::new(tar);
+    let mut names = HashSet::new();
     for entry in archive.entries().map_err(unreadable)? {
         let mut entry = entry.map_err(unreadable)?;
-        let name = name_of(&entry).map_err(refuse)?;
-        let is_rows = name == Path::new(DATABASE);
-        let path = folder.join(if is_rows { Path::new(DATABASE_PARTIAL) } else { &name });
-        let error = |source| file_error("can't write", &path)(source);
-        if !is_rows {
-            make_folders(folder, &name, &mut folders)?;
+        let (name, key) = name_of(&entry).map_err(refuse)?;
+        if !names.insert(name.clone()) {
+            return Err(refuse(format!("it holds {name} twice")));
         }
-        if is_rows && std::mem::replace(&mut has_rows, true) {
-            return Err(refuse(format!("it holds {DATABASE} twice")));
+        let cut = || refuse(format!("it ends within {name}"));
+        match key {
+            Some(key) => {
+                let parts = stream::iter(parts_of(entry, file, cut));
+                blobs.put_stream(&key.to_string(), parts).await?;
+            }
+            None => {
+                let expected = digest_in(&mut entry).map_err(refuse)?;
+                if write_rows(rows, parts_of(entry, file, cut))? != expected {
+                    let why = format!("its {DATABASE} has not the digest that it was written with");
+                    return Err(refuse(why));
+                }
+            }
         }
-        let expected = if is_rows { Some(digest_in(&mut entry).map_err(refuse)?) } else { None };
-        let size_bytes = entry.size();
-        let mut target =
-            if is_rows { File::create(&path) } else { File::create_new(&path) }.map_err(error)?;
-        let mut reader = Digesting::new(entry);
-        std::io::copy(&mut reader, &mut target).map_err(file_error("can't copy to", &path))?;
-        let (found_bytes, sha256) = reader.finish();
-        if found_bytes < size_bytes {
-            return Err(refuse(format!("it ends within {}", name.display())));
-        }
-        if expected.is_some_and(|expected| expected != sha256) {
-            return Err(refuse(format!("its {DATABASE} has not the digest that it was written with")));
-        }
-        target.sync_all().map_err(error)?;
     }
-    if !has_rows {
-        return Err(refuse(format!("{DATABASE} is missing in it")));
-    }
-    folders.iter().try_for_each(|folder| sync_folder(folder))
+    if names.contains(DATABASE) { Ok(()) } else { Err(refuse(format!("{DATABASE} is missing in it"))) }
 }
 
-/// Returns the name of an entry, if a backup may hold it: the database, or a file among the blobs.
-fn name_of<R: Read>(entry: &Entry<R>) -> Result<PathBuf, String> {
-    let name = entry.path().map_err(|error| error.to_string())?.into_owned();
-    let mut parts = name.components();
-    let is_plain = parts.clone().all(|part| matches!(part, Component::Normal(_)));
-    let is_blob = parts.next() == Some(Component::Normal(BLOBS.as_ref())) && parts.next().is_some();
-    if !entry.header().entry_type().is_file() || !is_plain || !(is_blob || name == Path::new(DATABASE)) {
-        return Err(format!("{:?} has no place in a backup", name.to_string_lossy()));
+/// Returns the name of an entry, and its key if it is a blob. The only other entry that a backup may hold is the
+/// database.
+fn name_of<R: Read>(entry: &Entry<R>) -> Result<(String, Option<BlobKey>), String> {
+    let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+    let key = name.strip_prefix(BLOBS).and_then(|rest| rest.strip_prefix('/')).and_then(BlobKey::named);
+    if entry.header().entry_type().is_file() && (key.is_some() || name == DATABASE) {
+        Ok((name, key))
+    } else {
+        Err(format!("{name:?} has no place in a backup"))
     }
-    Ok(name)
 }
 
-/// Creates the folders that contain a file, and records them in `made`.
-fn make_folders(folder: &Path, name: &Path, made: &mut BTreeSet<PathBuf>) -> Result<(), BackupError> {
-    let between: Vec<&Path> = name.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty()).collect();
-    for path in between.into_iter().rev() {
-        let path = folder.join(path);
-        if made.insert(path.clone()) {
-            std::fs::create_dir_all(&path).map_err(file_error("can't make", path))?;
-        }
+/// Returns the content of an entry of `file`, a part at a time. If the file ends before the entry does, the last part is
+/// the error `cut`.
+fn parts_of(
+    mut entry: Entry<'_, File>,
+    file: &Path,
+    cut: impl Fn() -> BackupError,
+) -> impl Iterator<Item = Result<Bytes, BackupError>> {
+    let size_bytes = entry.size();
+    (0..size_bytes).step_by(PART_BYTES).map(move |begin| {
+        let expected = (size_bytes - begin).min(PART_BYTES as u64);
+        let mut part = Vec::with_capacity(expected as usize);
+        let found = (&mut entry).take(expected).read_to_end(&mut part);
+        let found = found.map_err(file_error("can't read", file))?;
+        if found as u64 == expected { Ok(part.into()) } else { Err(cut()) }
+    })
+}
+
+/// Writes the database, durably. Returns its SHA-256 in hex.
+fn write_rows(
+    path: &Path,
+    parts: impl Iterator<Item = Result<Bytes, BackupError>>,
+) -> Result<String, BackupError> {
+    let error = |source| file_error("can't write", path)(source);
+    let mut rows = File::create(path).map_err(error)?;
+    let mut digesting = Digesting::new(());
+    for part in parts {
+        let part = part?;
+        rows.write_all(&part).map_err(error)?;
+        digesting.update(&part);
     }
-    Ok(())
+    rows.sync_all().map_err(error)?;
+    Ok(digesting.finish().1)
 }
 
 /// Returns the digest in the header of the database's entry.

@@ -2,11 +2,19 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use object_store::local::LocalFileSystem;
+use object_store::path::Path as Key;
+use object_store::{ObjectStore, ObjectStoreExt};
+
 use super::{BlobError, StoredFile};
+
+/// The first part of the keys of damaged blobs, which are kept for examination and never read.
+const SET_ASIDE: &str = "damaged";
 
 /// The folder that contains the blobs, and the operations that only a folder supports.
 #[derive(Clone, Debug)]
 pub struct BlobFolder {
+    store: Arc<LocalFileSystem>,
     path: Arc<Path>,
     /// Device and inode number of the folder.
     place: (u64, u64),
@@ -14,7 +22,14 @@ pub struct BlobFolder {
 
 impl BlobFolder {
     pub(super) fn open(path: &Path) -> Result<Self, BlobError> {
-        Ok(Self { path: path.into(), place: place(path)? })
+        // Automatic cleanup deletes the parent folder of the last file in it.
+        let store = LocalFileSystem::new_with_prefix(path)?.with_fsync(true).with_automatic_cleanup(true);
+        Ok(Self { store: Arc::new(store), path: path.into(), place: place(path)? })
+    }
+
+    /// Returns the folder as an object store.
+    pub(super) fn store(&self) -> Arc<dyn ObjectStore> {
+        Arc::clone(&self.store) as _
     }
 
     /// Checks that the folder is still the one that was opened. It may have been moved or unmounted.
@@ -34,12 +49,45 @@ impl BlobFolder {
         Ok(system.f_bavail.saturating_mul(system.f_frsize))
     }
 
-    /// Returns all files in the folder, including those that chainrule did not write.
+    /// Returns whether the folder contains a folder of this name, even an empty one.
+    pub fn has_folder(&self, name: &str) -> bool {
+        self.path.join(name).is_dir()
+    }
+
+    /// Moves the blob under `key`, if there is one, to a place where it is never read. Returns its new key.
+    ///
+    /// # Errors
+    /// Returns an error if it can't be moved.
+    pub async fn set_aside(&self, key: &str) -> Result<Option<String>, BlobError> {
+        let aside = format!("{SET_ASIDE}/{key}");
+        match self.store.rename(&Key::from(key), &Key::from(aside.as_str())).await {
+            Ok(()) => Ok(Some(aside)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Lists the blobs that were set aside.
+    ///
+    /// # Errors
+    /// Returns an error if listing fails.
+    pub async fn damaged(&self) -> Result<Vec<StoredFile>, BlobError> {
+        self.walked(true).await
+    }
+
+    /// Lists all other files in the folder, including those that chainrule did not write.
     pub(super) async fn files(&self) -> Result<Vec<StoredFile>, BlobError> {
+        self.walked(false).await
+    }
+
+    async fn walked(&self, is_set_aside: bool) -> Result<Vec<StoredFile>, BlobError> {
         let folder = Arc::clone(&self.path);
         let listed = tokio::task::spawn_blocking(move || {
             let mut found = Vec::new();
             walk(&folder, &folder, &mut found)?;
+            let aside = format!("{SET_ASIDE}/");
+            found.retain(|file| file.key.starts_with(&aside) == is_set_aside);
+            found.sort();
             Ok::<_, std::io::Error>(found)
         });
         Ok(listed.await.map_err(object_store::Error::from)??)

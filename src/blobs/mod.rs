@@ -11,8 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::TryStreamExt;
-use object_store::local::LocalFileSystem;
+use futures_util::{StreamExt, TryStreamExt};
 use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt};
 
@@ -29,9 +28,6 @@ pub struct Blobs {
     store: Arc<dyn ObjectStore>,
     folder: Option<BlobFolder>,
 }
-
-/// Prefix of damaged blobs, which are kept for examination and never read.
-const SET_ASIDE: &str = "damaged";
 
 /// Key of the blob that [`Blobs::probe`] writes.
 pub const PROBE: &str = "probe";
@@ -106,9 +102,8 @@ impl Blobs {
     /// # Errors
     /// Returns an error if it can't be used.
     pub fn open(folder: &Path) -> Result<Self, BlobError> {
-        // Automatic cleanup deletes the parent folder of the last file in it.
-        let store = LocalFileSystem::new_with_prefix(folder)?.with_fsync(true).with_automatic_cleanup(true);
-        Ok(Self { store: Arc::new(store), folder: Some(BlobFolder::open(folder)?) })
+        let folder = BlobFolder::open(folder)?;
+        Ok(Self { store: folder.store(), folder: Some(folder) })
     }
 
     /// Returns the folder that contains the blobs, if there is one.
@@ -182,34 +177,23 @@ impl Blobs {
     /// # Errors
     /// Returns an error if listing fails.
     pub async fn list(&self) -> Result<Vec<StoredFile>, BlobError> {
-        self.files(false).await
-    }
-
-    /// Lists the blobs that were set aside.
-    ///
-    /// # Errors
-    /// Returns an error if listing fails.
-    pub async fn damaged(&self) -> Result<Vec<StoredFile>, BlobError> {
-        self.files(true).await
-    }
-
-    async fn files(&self, is_set_aside: bool) -> Result<Vec<StoredFile>, BlobError> {
-        let mut found = match &self.folder {
-            // The folder may also contain unfinished writes, and files that other programs have put there.
-            Some(folder) => folder.files().await?,
-            None => {
-                let file = |found: object_store::ObjectMeta| StoredFile {
-                    key: found.location.into(),
-                    size_bytes: found.size,
-                    is_temporary: false,
-                };
-                self.store.list(None).map_ok(file).try_collect().await?
-            }
+        // A folder may also contain unfinished writes, and files that other programs have put there.
+        if let Some(folder) = &self.folder {
+            return folder.files().await;
+        }
+        let file = |found: object_store::ObjectMeta| StoredFile {
+            key: found.location.into(),
+            size_bytes: found.size,
+            is_temporary: false,
         };
-        let aside = format!("{SET_ASIDE}/");
-        found.retain(|file: &StoredFile| file.key.starts_with(&aside) == is_set_aside);
+        let mut found: Vec<StoredFile> = self.store.list(None).map_ok(file).try_collect().await?;
         found.sort();
         Ok(found)
+    }
+
+    /// Returns whether there may be a blob whose key begins with `part` and a slash. It is true if listing fails.
+    pub async fn may_have_under(&self, part: &str) -> bool {
+        self.store.list(Some(&Key::from(part))).next().await.is_some()
     }
 
     /// Deletes a file that [`Self::list`] returned, if it still exists.
@@ -220,19 +204,6 @@ impl Blobs {
         match &self.folder {
             Some(folder) => folder.remove(file).await,
             None => self.delete(&file.key).await,
-        }
-    }
-
-    /// Moves the blob under `key`, if there is one, to a place where it is never read. Returns its new key.
-    ///
-    /// # Errors
-    /// Returns an error if it can't be moved.
-    pub async fn set_aside(&self, key: &str) -> Result<Option<String>, BlobError> {
-        let aside = format!("{SET_ASIDE}/{key}");
-        match self.store.rename(&Key::from(key), &Key::from(aside.as_str())).await {
-            Ok(()) => Ok(Some(aside)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
         }
     }
 

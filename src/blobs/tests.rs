@@ -1,4 +1,4 @@
-use futures_util::TryStreamExt;
+use futures_util::{TryStreamExt, stream};
 use object_store::memory::InMemory;
 
 use super::*;
@@ -35,13 +35,9 @@ async fn blobs_are_kept_by_key_in_a_folder_and_in_what_is_none() {
 
         blobs.put("jobs/b/1-2", of("state")).await.expect("written");
         assert_eq!(keys(blobs.list().await.expect("a list")), ["jobs/b/1-2", "models/a/1-x"]);
-        assert_eq!(
-            blobs.set_aside("jobs/b/1-2").await.expect("moved").as_deref(),
-            Some("damaged/jobs/b/1-2")
-        );
-        assert_eq!(blobs.set_aside("jobs/b/1-2").await.expect("nothing to move"), None);
-        assert_eq!(keys(blobs.list().await.expect("a list")), ["models/a/1-x"]);
-        assert_eq!(keys(blobs.damaged().await.expect("a list")), ["damaged/jobs/b/1-2"]);
+        assert!(blobs.may_have_under("jobs").await && !blobs.may_have_under("job").await);
+        blobs.delete("jobs/b/1-2").await.expect("deleted");
+        assert!(!blobs.may_have_under("jobs").await);
 
         blobs.remove(&blobs.list().await.expect("a list")[0]).await.expect("removed");
         blobs.delete(&blob.key).await.expect("it is gone already");
@@ -49,6 +45,44 @@ async fn blobs_are_kept_by_key_in_a_folder_and_in_what_is_none() {
         let missing = blobs.verify(&blob, || true).await.expect_err("nothing is there");
         assert!(matches!(missing, BlobError::Missing(_)), "{missing}");
     }
+}
+
+#[tokio::test]
+async fn a_stream_is_written_whole_or_not_at_all() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for blobs in stores(folder.path()) {
+        let part = Bytes::from(vec![7; 3 << 20]);
+        let parts = [part.clone(), of("weights"), part.clone(), part.clone()];
+        let bytes = stream::iter(parts.clone().map(Ok::<_, BlobError>));
+        let blob = blobs.put_stream("models/a/1-x", bytes).await.expect("written");
+        let whole = parts.concat();
+        assert_eq!((blob.size_bytes, &blob.sha256), (whole.len() as u64, &digest(&whole)));
+        assert!(blobs.get(&blob.key, &blob.sha256).await.expect("bytes") == whole);
+        let nothing = blobs.put_stream("jobs/b/1-2", stream::empty::<Result<_, BlobError>>()).await;
+        assert_eq!(nothing.expect("written").sha256, digest(b""));
+
+        let cut = || BlobError::Missing("its end".to_owned());
+        let bytes = stream::iter([Ok(part.clone()), Ok(part), Err(cut())]);
+        let refused = blobs.put_stream("models/b/1-x", bytes).await.expect_err("it has no end");
+        assert!(matches!(refused, BlobError::Missing(_)), "{refused}");
+        assert_eq!(keys(blobs.list().await.expect("a list")), ["jobs/b/1-2", "models/a/1-x"]);
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_blob_in_a_folder_is_set_aside_and_no_longer_listed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let blobs = Blobs::open(folder.path()).expect("a folder");
+    let folder = blobs.folder().expect("a folder");
+    for key in ["models/a/1-x", "jobs/b/1-2"] {
+        blobs.put(key, of("state")).await.expect("written");
+    }
+    let aside = folder.set_aside("jobs/b/1-2").await.expect("moved");
+    assert_eq!(aside.as_deref(), Some("damaged/jobs/b/1-2"));
+    assert_eq!(folder.set_aside("jobs/b/1-2").await.expect("nothing to move"), None);
+    assert_eq!(keys(blobs.list().await.expect("a list")), ["models/a/1-x"]);
+    assert_eq!(keys(folder.damaged().await.expect("a list")), ["damaged/jobs/b/1-2"]);
+    assert!(folder.has_folder("models") && !folder.has_folder("model"));
 }
 
 #[tokio::test]

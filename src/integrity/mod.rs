@@ -116,7 +116,9 @@ async fn look(
         });
     }
     strays(store, blobs, &inventory, is_alone, report).await?;
-    report.findings.extend(blobs.damaged().await?.into_iter().map(FolderFinding::SetAside));
+    if let Some(folder) = blobs.folder() {
+        report.findings.extend(folder.damaged().await?.into_iter().map(FolderFinding::SetAside));
+    }
     Ok(())
 }
 

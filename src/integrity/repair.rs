@@ -44,7 +44,7 @@ pub async fn repair(store: &Store, blobs: &Blobs, report: &FolderReport) -> Resu
         match finding {
             FolderFinding::Checkpoint { job, step, key, .. } => {
                 // The row is deleted last. Until then, another repair finds the same fault.
-                let aside = blobs.set_aside(key).await?;
+                let aside = set_aside(blobs, key).await?;
                 store.drop_checkpoint(*job, key).await?;
                 let owner = BlobOwner::Checkpoint { job: *job, step: *step };
                 done.push(format!("{owner} is forgotten{}", kept(aside)));
@@ -72,7 +72,7 @@ async fn mend_model(
         Some(model) => rebuilt(store, blobs, model).await?,
         None => None,
     };
-    let aside = blobs.set_aside(key).await?;
+    let aside = set_aside(blobs, key).await?;
     if let Some(bytes) = bytes {
         blobs.put(key, bytes.into()).await?;
         return Ok(format!("{owner} is written again, with the digest of its row{}", kept(aside)));
@@ -88,6 +88,14 @@ async fn mend_model(
         sentence += &format!("; job {job} starts from it and fails unless it has a checkpoint");
     }
     Ok(sentence + &kept(aside))
+}
+
+/// Keeps a damaged blob for examination if the blobs are in a folder. Returns its new key.
+async fn set_aside(blobs: &Blobs, key: &str) -> Result<Option<String>, BlobError> {
+    match blobs.folder() {
+        Some(folder) => folder.set_aside(key).await,
+        None => Ok(None),
+    }
 }
 
 /// Returns the part of a sentence that says where a damaged file was moved.

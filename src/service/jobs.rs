@@ -49,7 +49,7 @@ impl Service {
     ///
     /// # Errors
     /// Returns an error if it has less than [`min_free_bytes`](super::ServiceLimits::min_free_bytes).
-    pub fn has_room(&self) -> Result<(), OperationError> {
+    pub fn check_disk_space(&self) -> Result<(), OperationError> {
         let least = self.limits.min_free_bytes;
         let Some(folder) = self.blobs.folder() else { return Ok(()) };
         match folder.free_bytes() {
@@ -169,7 +169,7 @@ impl Service {
     /// Returns an error if there is no such job, if it is in another state, if the queue or the disk is full,
     /// if its initial version was deleted, or if the database can't be written.
     pub async fn resume_job(&self, caller: &Caller, id: JobId) -> Result<Job, OperationError> {
-        self.has_room()?;
+        self.check_disk_space()?;
         let service = self.clone();
         let change = async move {
             match service.store.resume(id, service.limits.queue_max).await? {

@@ -81,7 +81,7 @@ impl Service {
         if let Some(reference) = &spec.initial_model {
             spec.initial_model = Some(self.initial_model(reference, &spec, &dataset)?);
         }
-        self.has_room()?;
+        self.check_disk_space()?;
         let progress = Progress {
             epochs: spec.epochs,
             steps: spec.steps_per_epoch(dataset.train) as u64 * u64::from(spec.epochs),

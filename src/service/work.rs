@@ -71,7 +71,7 @@ impl Service {
     ///
     /// # Errors
     /// See [`work_in_turns`](Self::work_in_turns).
-    pub async fn work_with<T, E>(
+    pub(super) async fn work_with<T, E>(
         &self,
         caller: &Caller,
         price: Price,
@@ -92,7 +92,7 @@ impl Service {
     ///
     /// # Errors
     /// See [`work`](Self::work) and [`held`](Self::held).
-    pub async fn work_in_turns<T, E>(
+    pub(super) async fn work_in_turns<T, E>(
         &self,
         caller: &Caller,
         price: Price,

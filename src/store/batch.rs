@@ -2,7 +2,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
-use super::insert::NewRow;
+use super::insert::{InsertedEach, NewRow};
 use super::{Inserted, NewJob, Store, StoreError};
 use crate::failpoint::{self, Point};
 use crate::job::JobId;
@@ -22,7 +22,7 @@ pub(super) struct WaitingJob {
 
 impl Store {
     /// Puts a job in the queue and returns when it is durable. The queue takes at most `queue_max` jobs, of which one
-    /// client can have [`queue_share`](super::queue_share). Jobs that arrive during a commit share the next commit.
+    /// owner can have [`queue_share`](super::queue_share). Jobs that arrive during a commit share the next commit.
     ///
     /// # Errors
     /// Returns an error if the database fails.
@@ -35,7 +35,7 @@ impl Store {
             pending.len() == 1
         };
         if is_first {
-            // If this client disconnects, the other jobs of its batch must still be inserted.
+            // If this future is dropped, the other jobs of its batch must still be inserted.
             self.spawn_insert();
         }
         answered.await.unwrap_or(Err(StoreError::Closed))
@@ -69,11 +69,7 @@ impl Store {
         self.answer(batch, inserted);
     }
 
-    fn answer(
-        &self,
-        batch: Vec<WaitingJob>,
-        inserted: Result<Vec<Result<Inserted, StoreError>>, StoreError>,
-    ) {
+    fn answer(&self, batch: Vec<WaitingJob>, inserted: Result<InsertedEach, StoreError>) {
         match inserted {
             Ok(inserted) => {
                 let mut is_any_new = false;
@@ -82,7 +78,7 @@ impl Store {
                         self.notify.changed(Some(job.id));
                         is_any_new = true;
                     }
-                    // The receiver is gone if the client has disconnected. It can repeat its request with the same key.
+                    // The receiver is gone if nobody waits any more. The owner can repeat the request with the same key.
                     let _ = waiting.answer.send(inserted);
                 }
                 if is_any_new {

@@ -41,7 +41,7 @@ pub(super) fn tested(metrics: JobMetrics, result: &JobResult) -> JobMetrics {
 }
 
 impl Store {
-    /// Claims the next job: the highest priority first, then by the turns of the clients. Jobs of the same
+    /// Claims the next job: the highest priority first, then by the turns of the owners. Jobs of the same
     /// model run one after the other, in order of submission.
     ///
     /// # Errors

@@ -7,13 +7,13 @@ use std::time::Duration;
 use super::blobs::BlobRows;
 use super::course::CourseRow;
 use super::error::Cause;
-use super::insert::{Key, NewRow};
+use super::insert::{InsertedEach, Key, NewRow};
 use super::jobs::JobRow;
 use super::models::{ChangedRows, ModelRows};
 use super::sqlite::{SqliteDatabase, SqliteWriter, cause_of_sqlite};
 use super::{
-    CheckpointRow, Claim, Deleted, DeletedVersion, Dropped, Ended, EndedPosition, Held, Inserted, JobFilter,
-    NewModel, OldVersions, PublishedModel, Recorded, StoreError,
+    CheckpointRow, Claim, Deleted, DeletedVersion, Dropped, Ended, EndedPosition, Held, JobFilter, NewModel,
+    OldVersions, PublishedModel, Recorded, StoreError,
 };
 use crate::job::{EpochRecord, JobError, JobId, JobResult, JobState, Progress};
 use crate::model::ModelSource;
@@ -163,11 +163,8 @@ impl Database {
 }
 
 impl Writer {
-    /// Inserts a batch of jobs in one commit. Returns one result for each job.
-    pub async fn insert(
-        &mut self,
-        batch: &[&NewRow],
-    ) -> Result<Vec<Result<Inserted, StoreError>>, StoreError> {
+    /// Inserts a batch of jobs in one commit.
+    pub async fn insert(&mut self, batch: &[&NewRow]) -> Result<InsertedEach, StoreError> {
         match self {
             Self::Sqlite(writer) => writer.insert(batch).await,
         }

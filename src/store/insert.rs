@@ -8,6 +8,9 @@ use super::jobs::JobRow;
 use super::{Inserted, NewJob, StoreError, format, row_error};
 use crate::job::JobId;
 
+/// The result of each job of a batch, in the order of the batch.
+pub(super) type InsertedEach = Vec<Result<Inserted, StoreError>>;
+
 /// A job to be inserted. What the statement needs is computed before the job waits for its commit.
 #[derive(Debug)]
 pub(super) struct NewRow {

@@ -43,8 +43,6 @@ pub use models::{
 pub use queue::{Cancelled, Deleted, Inserted, NewJob, Resumed, queue_share};
 pub use repair::Dropped;
 pub use retention::{Ended, EndedPosition};
-#[doc(hidden)]
-pub use sqlite::CLAIM;
 pub use sqlite::{files, is_one_file};
 
 use self::batch::Pending;

@@ -71,7 +71,7 @@ pub enum Deleted {
     Unknown,
 }
 
-/// Returns how many of the `queue_max` waiting jobs one client may have.
+/// Returns how many of the `queue_max` waiting jobs one owner may have.
 pub fn queue_share(queue_max: u32) -> u32 {
     queue_max.div_ceil(2)
 }
@@ -158,7 +158,7 @@ impl Store {
         row.map(Job::try_from).transpose()
     }
 
-    /// Returns whether the queue has room for one more job of this job's client.
+    /// Returns whether the queue has room for one more job of this job's owner.
     async fn takes_again(&self, id: JobId, queue_max: u32) -> Result<bool, StoreError> {
         let has_share = self.database.queued_of_owner_of(id).await? < i64::from(queue_share(queue_max));
         Ok(has_share && self.queue_length().await? < u64::from(queue_max))

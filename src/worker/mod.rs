@@ -308,7 +308,10 @@ impl Worker {
                 self.blobs.probe().await?;
             }
             if is_damaged && self.store.is_held(claim).await? {
-                let aside = self.blobs.set_aside(key).await?;
+                let aside = match self.blobs.folder() {
+                    Some(folder) => folder.set_aside(key).await?,
+                    None => None,
+                };
                 self.store.forget_damaged(claim, key).await?;
                 self.metrics.checkpoint_damaged();
                 tracing::error!(job = %job.id, step = checkpoint.step, aside, "damaged checkpoint set aside");

@@ -11,13 +11,6 @@ use crate::store::jobs::{JobRow, job_id, job_state};
 use crate::store::{Claim, Held, NewModel, PublishedModel, Recorded, StoreError, format, now};
 use crate::train::StepMetrics;
 
-/// The statement that claims a job. A test reads its plan.
-pub const CLAIM: &str = "\
-UPDATE jobs SET state = 'running', attempt = attempt + 1, beat = beat + 1, started_at = COALESCE(started_at, $1)
-WHERE id = (SELECT id FROM jobs WHERE state = 'queued' AND is_next
-            ORDER BY priority DESC, turn, sequence LIMIT 1) AND state = 'queued'
-RETURNING *, client AS owner";
-
 impl SqliteDatabase {
     pub async fn has_waiting(&self) -> Result<bool, StoreError> {
         let waiting: Option<i64> =
@@ -28,7 +21,18 @@ impl SqliteDatabase {
     }
 
     pub async fn claim(&self) -> Result<Option<JobRow>, StoreError> {
-        Ok(committed(sqlx::query_as(CLAIM).bind(now()).fetch_all(&self.writer)).await?)
+        Ok(committed(
+            sqlx::query_as(
+                "UPDATE jobs SET state = 'running', attempt = attempt + 1, beat = beat + 1,
+                     started_at = COALESCE(started_at, $1)
+                 WHERE id = (SELECT id FROM jobs WHERE state = 'queued' AND is_next
+                             ORDER BY priority DESC, turn, sequence LIMIT 1) AND state = 'queued'
+                 RETURNING *, client AS owner",
+            )
+            .bind(now())
+            .fetch_all(&self.writer),
+        )
+        .await?)
     }
 
     pub async fn renew(&self, claim: Claim, progress: &Progress) -> Result<(), StoreError> {

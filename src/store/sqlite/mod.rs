@@ -25,7 +25,6 @@ use std::path::Path;
 
 use sqlx::{ConnectOptions, Connection, SqlitePool};
 
-pub use self::claims::CLAIM;
 pub(super) use self::code::cause_of_sqlite;
 pub use self::file::{files, is_one_file};
 pub(super) use self::queue::SqliteWriter;

@@ -6,19 +6,16 @@ use sqlx::{Connection, Sqlite, SqliteConnection};
 use super::models::is_version;
 use super::{SqliteDatabase, committed};
 use crate::job::JobId;
-use crate::store::insert::{Key, NewRow, given, initial_models};
+use crate::store::insert::{InsertedEach, Key, NewRow, given, initial_models};
 use crate::store::jobs::{JobRow, job_state};
-use crate::store::{Deleted, Inserted, StoreError, now, queue_share};
+use crate::store::{Deleted, StoreError, now, queue_share};
 
 /// The only connection that writes.
 pub struct SqliteWriter(PoolConnection<Sqlite>);
 
 impl SqliteWriter {
     /// Inserts all rows in one commit.
-    pub async fn insert(
-        &mut self,
-        batch: &[&NewRow],
-    ) -> Result<Vec<Result<Inserted, StoreError>>, StoreError> {
+    pub async fn insert(&mut self, batch: &[&NewRow]) -> Result<InsertedEach, StoreError> {
         let initial_models = initial_models(batch);
         if initial_models.is_empty() {
             return insert_but(&mut self.0, batch, &HashSet::new()).await;
@@ -41,7 +38,7 @@ async fn insert_but(
     writer: &mut SqliteConnection,
     batch: &[&NewRow],
     gone: &HashSet<&str>,
-) -> Result<Vec<Result<Inserted, StoreError>>, StoreError> {
+) -> Result<InsertedEach, StoreError> {
     let given = given(batch, gone);
     let rows: Vec<JobRow> = sqlx::query_as(INSERT).bind(given).bind(now()).fetch_all(&mut *writer).await?;
     let mut rows: HashMap<String, JobRow> = rows.into_iter().map(|row| (row.id.clone(), row)).collect();
@@ -57,10 +54,11 @@ async fn insert_but(
     Ok(inserted)
 }
 
-/// Clients take turns by start-time fair queueing (Goyal, Vin, Cheng: "Start-time Fair Queuing", SIGCOMM
-/// 1996). The jobs of one priority run in the order of their turns. A client's next job gets the turn after
-/// the client's last one in the queue. If the client has none there, the job gets the turn after the last one
-/// that a worker claimed. So clients that keep posting never overtake one that waits.
+/// Owners take turns by start-time fair queueing (Goyal, Vin, Cheng: "Start-time Fair Queuing", SIGCOMM
+/// 1996). The jobs of one priority run in the order of their turns. An owner's next job gets the turn after
+/// the owner's last one in the queue. If the owner has none there, the job gets the turn after the last one
+/// that a worker claimed. So owners that keep posting never overtake one that waits. The column of the owner is
+/// called `client`.
 ///
 /// The statement sees the rows of `jobs` before the batch. `ROW_NUMBER` counts the jobs of the batch itself.
 const INSERT: &str = "
@@ -70,32 +68,32 @@ const INSERT: &str = "
                value ->> 'idempotency_key' AS idempotency_key, value ->> 'bare_key' AS bare_key,
                value ->> 'request_sha256' AS request_sha256,
                value ->> 'progress' AS progress, value ->> 'initial_model' AS initial_model,
-               value ->> 'priority' AS priority, value ->> 'owner' AS client, value ->> 'queue_max' AS queue_max
+               value ->> 'priority' AS priority, value ->> 'owner' AS owner, value ->> 'queue_max' AS queue_max
         FROM json_each($1)
     ),
     asked AS MATERIALIZED (
-        SELECT *, ROW_NUMBER() OVER (PARTITION BY client ORDER BY place) AS of_client
+        SELECT *, ROW_NUMBER() OVER (PARTITION BY owner ORDER BY place) AS of_owner
         FROM given
         WHERE NOT EXISTS (SELECT 1 FROM jobs
                           WHERE jobs.idempotency_key IN (given.idempotency_key, given.bare_key))
     ),
     held AS MATERIALIZED (
-        SELECT client, (SELECT COUNT(*) FROM jobs WHERE jobs.client = asked.client AND jobs.state = 'queued') AS jobs
-        FROM asked WHERE of_client = 1
+        SELECT owner, (SELECT COUNT(*) FROM jobs WHERE jobs.client = asked.owner AND jobs.state = 'queued') AS jobs
+        FROM asked WHERE of_owner = 1
     ),
     new AS (
         SELECT asked.*, ROW_NUMBER() OVER (ORDER BY place) AS number
-        FROM asked JOIN held USING (client)
-        WHERE held.jobs + of_client <= (queue_max + 1) / 2
+        FROM asked JOIN held USING (owner)
+        WHERE held.jobs + of_owner <= (queue_max + 1) / 2
     )
     INSERT INTO jobs (id, state, model, spec, idempotency_key, request_sha256, progress, created_at,
                       initial_model, priority, client, sequence, turn, is_next)
-    SELECT id, 'queued', model, spec, idempotency_key, request_sha256, progress, $2, initial_model, priority, client,
+    SELECT id, 'queued', model, spec, idempotency_key, request_sha256, progress, $2, initial_model, priority, owner,
            (SELECT COALESCE(MAX(sequence), 0) FROM jobs) + number,
            COALESCE((SELECT MAX(turn) FROM jobs
-                     WHERE jobs.client = new.client AND jobs.priority = new.priority AND jobs.state = 'queued'),
+                     WHERE jobs.client = new.owner AND jobs.priority = new.priority AND jobs.state = 'queued'),
                     (SELECT turn FROM turns WHERE turns.priority = new.priority), -1)
-               + ROW_NUMBER() OVER (PARTITION BY client, priority ORDER BY number),
+               + ROW_NUMBER() OVER (PARTITION BY owner, priority ORDER BY number),
            ROW_NUMBER() OVER (PARTITION BY model ORDER BY number) = 1
                AND NOT EXISTS (SELECT 1 FROM jobs
                                WHERE jobs.model = new.model AND jobs.state IN ('queued', 'running'))
