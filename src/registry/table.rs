@@ -13,7 +13,7 @@ const NEAREST_AMONG: usize = 256;
 
 #[derive(Debug, Default)]
 pub(super) struct ModelTable {
-    /// ModelTable that have at least one version.
+    /// Models that have at least one version.
     pub(super) by_name: BTreeMap<String, Versions>,
     /// The same models, ordered by the time of their newest version.
     pub(super) by_age: BTreeSet<ModelPlace>,
