@@ -10,6 +10,7 @@ mod aligned;
 mod allocation;
 mod classes;
 mod counting;
+mod evaluation;
 mod graph;
 mod inlined;
 mod kernels;
