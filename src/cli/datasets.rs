@@ -51,6 +51,7 @@ struct Details {
     name: String,
     classes: Vec<String>,
     shape: [usize; 2],
+    sha256: String,
     mean: f64,
     deviation: f64,
     splits: Splits,
@@ -103,6 +104,7 @@ fn show(answer: Value, output: Output) -> Result<(), CliError> {
     details(&[
         ("name", Some(dataset.name)),
         ("shape", Some(format!("{height}×{width}"))),
+        ("sha256", Some(dataset.sha256)),
         ("mean", Some(format!("{:.4}", dataset.mean))),
         ("deviation", Some(format!("{:.4}", dataset.deviation))),
     ])?;

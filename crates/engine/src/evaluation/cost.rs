@@ -62,7 +62,7 @@ pub fn examples_cost(
     listed: usize,
 ) -> AnswerCost {
     let class = classes.to_string();
-    let width = width.max(text_width(&format!("{class}>{class}|{class}")));
+    let width = width.max(text_width(&format!("{class}>{class}/{class}")));
     let tile = (width, height + CAPTION_ROWS);
     let held = held_bytes(examples, classes) + 2 * listed * LISTED_HELD_BYTES;
     of_readings(held).then(AnswerCost::of_sheet(listed.max(1), tile, SHEET_COLUMNS, SHEET_ZOOM))

@@ -5,7 +5,7 @@ use crate::data::picture::{ColorMap, Tile, sheet};
 pub struct Shown<'a> {
     /// Its pixels, row by row.
     pub pixels: &'a [u8],
-    /// The text below it: digits, `>` and `|`.
+    /// The text below it: digits, `>` and `/`.
     pub caption: String,
 }
 
@@ -27,7 +27,7 @@ const DIGITS: [[u8; CHARACTER.1]; 10] = [
     [7, 5, 7, 1, 7],
 ];
 const ARROW: [u8; CHARACTER.1] = [4, 2, 1, 2, 4];
-const BAR: [u8; CHARACTER.1] = [2, 2, 2, 2, 2];
+const SLASH: [u8; CHARACTER.1] = [1, 1, 2, 4, 4];
 
 /// Side of a square of a sheet in pixels, and examples per row.
 pub(super) const SHEET_ZOOM: usize = 3;
@@ -198,7 +198,7 @@ pub(super) fn text_width(text: &str) -> usize {
 fn rows_of(character: char) -> [u8; CHARACTER.1] {
     match character {
         '>' => ARROW,
-        '|' => BAR,
+        '/' => SLASH,
         digit => DIGITS[digit.to_digit(10).unwrap_or(0) as usize],
     }
 }

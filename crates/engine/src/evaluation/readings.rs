@@ -1,6 +1,9 @@
-use ndarray::{Array2, s};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
 
-use crate::nn::{Loss, LossKind, argmax, softmax};
+use crate::nn::{Loss, LossKind, ThreadPool, argmax, softmax};
+
+/// Examples whose readings one task computes.
+const ROWS: usize = 256;
 
 /// What a classifier reads in labelled examples, in the order of the examples.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -49,28 +52,34 @@ impl Readings {
         }
     }
 
-    /// Adds the readings of the next examples from their scores (n, classes) and labels (n). The loss is computed from
-    /// the scores, so it is finite where the probability of the label underflows to 0.
+    /// Adds the readings of the next examples from their scores (n, classes) and labels (n), on the threads of `pool`.
+    /// The loss is computed from the scores, so it is finite where the probability of the label underflows to 0.
     ///
     /// # Errors
-    /// If a score is infinite or NaN.
-    pub fn add(&mut self, mut scores: Array2<f32>, labels: &[u16]) -> Result<(), NotFinite> {
-        let loss = Loss::new(LossKind::CrossEntropy);
-        for (row, label) in labels.iter().enumerate() {
-            let of_row = loss.forward(scores.slice(s![row..=row, ..]), std::slice::from_ref(label));
-            if !of_row.is_finite() {
-                return Err(NotFinite { index: self.labels.len() + row });
-            }
-            self.losses.push(of_row);
-        }
-        softmax(scores.view_mut());
-        for probabilities in scores.rows() {
-            let best = argmax(probabilities.iter());
-            self.predicted.push(best as u16);
-            self.confidence.push(probabilities[best]);
-        }
+    /// If a score is infinite or NaN. The new readings are then meaningless.
+    pub fn add(
+        &mut self,
+        pool: &ThreadPool,
+        mut scores: Array2<f32>,
+        labels: &[u16],
+    ) -> Result<(), NotFinite> {
+        let begin = self.len();
+        let end = begin + labels.len();
         self.labels.extend(labels);
-        Ok(())
+        self.predicted.resize(end, 0);
+        self.confidence.resize(end, 0.0);
+        self.losses.resize(end, 0.0);
+        let read = self.predicted[begin..].chunks_mut(ROWS).zip(self.confidence[begin..].chunks_mut(ROWS));
+        let parts = scores.axis_chunks_iter_mut(Axis(0), ROWS).zip(labels.chunks(ROWS));
+        let parts = parts.zip(read.zip(self.losses[begin..].chunks_mut(ROWS)));
+        pool.for_each(parts, |((scores, labels), (read, losses))| {
+            write_losses(scores.view(), labels, losses);
+            write_readings(scores, read);
+        });
+        match self.losses[begin..].iter().position(|loss| !loss.is_finite()) {
+            Some(row) => Err(NotFinite { index: begin + row }),
+            None => Ok(()),
+        }
     }
 
     /// Number of examples.
@@ -131,6 +140,24 @@ impl Readings {
         }
         indices.sort_unstable_by(order);
         indices.into_iter().map(|index| self.get(index)).collect()
+    }
+}
+
+fn write_losses(scores: ArrayView2<f32>, labels: &[u16], losses: &mut [f64]) {
+    let loss = Loss::new(LossKind::CrossEntropy);
+    for (row, (label, of_row)) in labels.iter().zip(losses).enumerate() {
+        *of_row = loss.forward(scores.slice(s![row..=row, ..]), std::slice::from_ref(label));
+    }
+}
+
+/// Writes the most probable classes and their probabilities.
+fn write_readings(mut scores: ArrayViewMut2<f32>, (predicted, confidence): (&mut [u16], &mut [f32])) {
+    softmax(scores.view_mut());
+    for (probabilities, (predicted, confidence)) in
+        scores.rows().into_iter().zip(predicted.iter_mut().zip(confidence))
+    {
+        let best = argmax(probabilities.iter());
+        (*predicted, *confidence) = (best as u16, probabilities[best]);
     }
 }
 

@@ -64,6 +64,13 @@ impl Predictor {
         parts * (2 * images.min(self.rows) + CONVOLUTION_COPIES) * widest * size_of::<f32>()
     }
 
+    /// Upper bound of the bytes of [`Self::scores_on`] with `threads` threads, including its result.
+    pub fn scores_bytes(&self, images: usize, threads: usize) -> usize {
+        let parts = images.div_ceil(self.rows).clamp(1, threads);
+        let pixels = parts * images.min(self.rows) * self.network.input().len();
+        self.working_bytes(images, threads) + (pixels + images * self.network.outputs()) * size_of::<f32>()
+    }
+
     /// The probability of each class, of shape (n, classes). x (n, inputs) has values from 0 to 1. The result for an
     /// image is the same bit for bit, alone or in a batch.
     pub fn probabilities(&self, x: ArrayView2<f32>) -> Array2<f32> {

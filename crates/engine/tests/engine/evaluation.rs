@@ -96,7 +96,9 @@ fn a_report_has_the_figures_of_scikit_learn() {
         // In parts, as a server reads them.
         for part in (0..case.labels.len()).step_by(64) {
             let rows = part..case.labels.len().min(part + 64);
-            readings.add(matrix(&case.scores[rows.clone()]), &case.labels[rows]).expect("finite scores");
+            readings
+                .add(&ThreadPool::new(2), matrix(&case.scores[rows.clone()]), &case.labels[rows])
+                .expect("finite scores");
         }
         let report = Report::of(&readings, case.scores[0].len(), 5);
         let what = |what: &str| format!("{}, {what}", case.name);
@@ -157,7 +159,7 @@ fn two_classifiers_are_compared_example_by_example() {
         let mut readings = Readings::with_capacity(5);
         let scores =
             Array2::from_shape_fn((5, 3), |(row, class)| if predicted[row] == class { 2.0 } else { 0.0 });
-        readings.add(scores, &[0, 1, 2, 0, 1]).expect("finite scores");
+        readings.add(&ThreadPool::new(2), scores, &[0, 1, 2, 0, 1]).expect("finite scores");
         readings
     };
     let (a, b) = (read([0, 1, 0, 0, 1]), read([0, 2, 2, 1, 0]));
@@ -174,11 +176,11 @@ fn two_classifiers_are_compared_example_by_example() {
 #[test]
 fn a_loss_is_finite_where_the_probability_is_0_and_scores_that_are_not_finite_are_refused() {
     let mut readings = Readings::default();
-    readings.add(array![[0.0, 1_000.0]], &[0]).expect("finite scores");
+    readings.add(&ThreadPool::new(2), array![[0.0, 1_000.0]], &[0]).expect("finite scores");
     assert_eq!((readings.losses[0], readings.confidence[0]), (1_000.0, 1.0));
     for score in [f32::NAN, f32::INFINITY] {
         assert_eq!(
-            readings.clone().add(array![[0.0, 1.0], [score, 0.0]], &[0, 1]),
+            readings.clone().add(&ThreadPool::new(2), array![[0.0, 1.0], [score, 0.0]], &[0, 1]),
             Err(NotFinite { index: 2 })
         );
     }
@@ -210,7 +212,8 @@ fn the_softmax_of_the_scores_is_the_probabilities_bit_for_bit() {
 /// Readings of `examples` examples of `classes` classes. Some are wrong.
 fn some(examples: usize, classes: usize) -> Readings {
     let label = |index: usize| (index * 7 % classes) as u16;
-    let predicted = |index: usize| if index.is_multiple_of(5) { (index % classes) as u16 } else { label(index) };
+    let predicted =
+        |index: usize| if index.is_multiple_of(5) { (index % classes) as u16 } else { label(index) };
     Readings {
         labels: (0..examples).map(label).collect(),
         predicted: (0..examples).map(predicted).collect(),
@@ -254,7 +257,7 @@ fn a_sheet_shows_each_example_above_its_caption() {
     assert_eq!((at(40, 40), at(40 + 86, 40)), (255, 0));
     let inked = |left: usize| (left..left + 84).filter(|&x| at(x, 2 + 3 * 31) == 255).count();
     assert!(inked(2) > 0 && inked(88) == 0);
-    let long = decoded(&example_sheet(&[shown(bright.as_slice(), "123>456|789")], 28));
+    let long = decoded(&example_sheet(&[shown(bright.as_slice(), "123>456/789")], 28));
     assert_eq!(long.0, 4 + 3 * (11 * 4 - 1));
     assert_eq!(decoded(&example_sheet(&[], 28)).0, 4 + 3 * 28);
 }
@@ -284,7 +287,7 @@ fn readings_and_pictures_take_the_memory_of_their_price() {
             let readings = readings.clone();
             let report = Report::of(&readings, classes, 200);
             let shown = |read: &Reading| {
-                let caption = format!("{}>{}|{}", read.label, read.predicted, read.predicted);
+                let caption = format!("{}>{}/{}", read.label, read.predicted, read.predicted);
                 Shown { pixels: &image, caption }
             };
             example_sheet(&report.worst.iter().map(shown).collect::<Vec<_>>(), 28)
