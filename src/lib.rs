@@ -3,7 +3,7 @@
 //! This library and its small binary build on `chainrule-engine`, which contains everything that needs no I/O.
 //! `ARCHITECTURE.md` describes the rooms and which may import which.
 
-pub use chainrule_engine::{artifact, data, fields, graph, lab, nn, train};
+pub use chainrule_engine::{artifact, data, evaluation, fields, graph, lab, nn, train};
 
 pub mod admission;
 pub mod api;

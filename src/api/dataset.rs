@@ -32,6 +32,10 @@ pub struct Dataset {
     pub classes: Vec<String>,
     /// Rows and columns of an image, in pixels.
     pub shape: [usize; 2],
+    /// SHA-256 of its content, in hexadecimal. It is the digest of: for each class, the length of its name (4 bytes) and
+    /// the name; then for the training and the test examples, their number (8 bytes), the bytes of all pixels, and all
+    /// labels (2 bytes each). Numbers are little-endian.
+    pub sha256: String,
     /// Counts of each split.
     pub splits: Splits,
     /// Mean of the training pixels, 0 to 1.
@@ -64,7 +68,7 @@ pub struct SplitCounts {
 }
 
 /// A part of a data set.
-#[derive(Clone, Copy, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Split {
     /// The examples to train on.
@@ -92,13 +96,31 @@ pub struct Example {
 }
 
 impl Dataset {
-    /// Converts the statistics of a data set whose images have this shape.
-    pub fn new(name: String, classes: Vec<String>, shape: [usize; 2], statistics: data::Statistics) -> Self {
-        let data::Statistics { splits, mean, deviation, nonzero_fraction } = statistics;
+    /// Converts a data set. The first time, its statistics and digest are computed.
+    pub fn new(dataset: &data::Dataset) -> Self {
+        let (name, classes, input) = (dataset.name.clone(), dataset.classes.clone(), dataset.shape().input);
+        let (shape, sha256) = ([input.height, input.width], dataset.sha256().to_owned());
+        let data::Statistics { splits, mean, deviation, nonzero_fraction } = dataset.statistics().clone();
         let data::Splits { train, test } = splits;
         let counts = |data::ClassCounts { examples, per_class }| SplitCounts { examples, per_class };
         let splits = Splits { train: counts(train), test: counts(test) };
-        Self { name, classes, shape, splits, mean, deviation, nonzero_fraction }
+        Self { name, classes, shape, sha256, splits, mean, deviation, nonzero_fraction }
+    }
+}
+
+impl Split {
+    /// Returns the split as a word in JSON.
+    pub fn word(self) -> &'static str {
+        data::SplitName::from(self).as_str()
+    }
+}
+
+impl From<Split> for data::SplitName {
+    fn from(split: Split) -> Self {
+        match split {
+            Split::Train => Self::Train,
+            Split::Test => Self::Test,
+        }
     }
 }
 

@@ -3,7 +3,9 @@
 //! others.
 
 mod activation;
+mod card;
 mod dataset;
+mod evaluation;
 mod graph;
 mod history;
 mod image;
@@ -19,7 +21,12 @@ mod spec;
 mod train_request;
 
 pub use activation::{Activation, ActivationCurve, ActivationList, CurvePoint, Saturation};
+pub use card::ModelCard;
 pub use dataset::{Dataset, DatasetEntry, DatasetList, Example, Split, SplitCounts, Splits};
+pub use evaluation::{
+    AccuracyInterval, AllReadings, Calibration, CalibrationBin, ClassFigures, ComparedModel, ComparedReading,
+    Comparison, ConfidentlyWrong, Difference, Evaluation, EvaluationRequest, McNemar, Reading,
+};
 pub use graph::{Graph, GraphNode, GraphOperation, GraphPath, GraphRequest, GraphStep};
 pub use history::{Epoch, Finding, JobHistory, LayerMetrics, StateEvent, Step};
 pub use image::{Image, Picture, PicturesRequest, Pixels, Scale, example as example_image, example_bytes};

@@ -140,6 +140,8 @@ codes! {
     }
     422 {
         BlankPicture "blank_picture" "The picture is blank.",
+        DatasetMisfit "dataset_misfit" "The model takes other images, or has another number of classes, than the data set.",
+        EvaluationTooLarge "evaluation_too_large" "The evaluation needs more operations than one request can have.",
         IdempotencyKeyReused "idempotency_key_reused" "This client has sent the Idempotency-Key with another body.",
         InvalidImageSize "invalid_image_size" "The body is not a whole number of images, or has too many.",
         InvalidPicture "invalid_picture" "The picture can't be decoded, or does not have the required size.",
@@ -148,6 +150,7 @@ codes! {
         PictureTooLarge "picture_too_large" "The pictures have more pixels than the server accepts.",
         PredictionTooLarge "prediction_too_large" "The prediction needs more operations than one request can have.",
         RequestTooLarge "request_too_large" "The request needs more memory than one request can have.",
+        ScoresNotFinite "scores_not_finite" "The scores of the model are infinite or NaN.",
         TooManyPictures "too_many_pictures" "The form has more pictures than the server accepts.",
     }
     429 {
@@ -191,6 +194,9 @@ impl Code {
 
     /// Codes of operations that load a model.
     pub const LOADED: &[Self] = &[Self::ModelDamaged, Self::ModelsInUse, Self::DatabaseUnavailable];
+
+    /// Codes of operations that evaluate a model.
+    pub const EVALUATED: &[Self] = &[Self::DatasetMisfit, Self::EvaluationTooLarge, Self::ScoresNotFinite];
 
     /// Codes of operations that read or write the database.
     pub const ROWS: &[Self] = &[Self::DatabaseUnavailable, Self::DiskFull];

@@ -35,6 +35,11 @@ pub struct ServerEvent {
 impl Client {
     /// Creates a client for the server at this URL.
     pub fn new(server: &str) -> Result<Self, CliError> {
+        Self::patient(server, READ_TIMEOUT)
+    }
+
+    /// Creates a client for the server at this URL, which may be silent for this long.
+    pub fn patient(server: &str, read_timeout: Duration) -> Result<Self, CliError> {
         let usage = |what: String| CliError::Usage {
             what,
             hint: "write it as http://HOST:PORT, such as http://127.0.0.1:8080".to_owned(),
@@ -52,7 +57,7 @@ impl Client {
         let http = reqwest::Client::builder()
             .no_proxy()
             .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(READ_TIMEOUT)
+            .read_timeout(read_timeout)
             .build()
             .map_err(|error| CliError::failed("can't create a client", error))?;
         Ok(Self { http, server: server.trim_end_matches('/').to_owned() })

@@ -69,6 +69,7 @@ fn show(answer: Value, output: Output) -> Result<(), CliError> {
     details(&[
         ("name", Some(dataset.name)),
         ("shape", Some(format!("{height}×{width}"))),
+        ("sha256", Some(dataset.sha256)),
         ("mean", Some(format!("{:.4}", dataset.mean))),
         ("deviation", Some(format!("{:.4}", dataset.deviation))),
     ])?;

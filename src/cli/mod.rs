@@ -7,6 +7,7 @@ mod datasets;
 mod demo;
 mod digit;
 mod error;
+mod evaluation;
 mod folder;
 mod follow;
 mod health;
@@ -146,7 +147,7 @@ enum Command {
     Predict(predict::PredictArgs),
     /// List, show, cancel, resume or delete jobs
     Jobs(jobs::JobsArgs),
-    /// List, show, alias or delete models
+    /// List, show, evaluate, compare, alias or delete models
     Models(models::ModelsArgs),
     /// List or show data sets
     Datasets(datasets::DatasetsArgs),

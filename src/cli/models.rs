@@ -2,6 +2,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::client::{Client, parsed};
+use super::evaluation::{self, CompareArgs, EvaluateArgs};
 use super::jobs::{delete_each, deleted};
 use super::table::{moment, or_dash, percent, table};
 use super::{CliError, Output, PageArgs, ServerArgs, name, print, print_json, say};
@@ -12,6 +13,8 @@ const EXAMPLES: &str = "\
 Examples:
   chainrule models                     list the models, last published first
   chainrule models show digits         list its versions
+  chainrule models evaluate digits     read the test examples, and show what it misreads
+  chainrule models compare digits@1 digits@2
   chainrule models alias digits@2 champion
   chainrule models delete digits@1 digits@3
   chainrule models list --json | jq '.models[].name'";
@@ -40,6 +43,10 @@ enum ModelsCommand {
         #[command(flatten)]
         page: PageArgs,
     },
+    /// Read the labelled examples of a data set, and show how well
+    Evaluate(EvaluateArgs),
+    /// Compare two models on the same examples
+    Compare(CompareArgs),
     /// Point an alias to a version; predictions by NAME@ALIAS use it at once
     Alias {
         /// The version: NAME@VERSION
@@ -71,6 +78,8 @@ pub async fn run(args: ModelsArgs, output: Output) -> Result<(), CliError> {
         ModelsCommand::Show { model, page } => {
             show(client.list(&format!("/v1/models/{model}"), &page.query()).await?, output)
         }
+        ModelsCommand::Evaluate(evaluate) => evaluation::evaluate(&args.server, evaluate, output).await,
+        ModelsCommand::Compare(compare) => evaluation::compare(&args.server, compare, output).await,
         ModelsCommand::Alias { model, alias } => set_alias(&client, &model, &alias, output).await,
         ModelsCommand::Unalias { alias } => {
             let Selector::Alias(word) = &alias.selector else {

@@ -280,7 +280,7 @@ pub struct Limits {
     )]
     pub job_bytes_max: f64,
 
-    /// Maximum number of floating-point operations of a prediction, all its images together
+    /// Maximum number of floating-point operations of a prediction, an evaluation or a comparison, all its images together
     #[arg(
         long,
         env = "CHAINRULE_PREDICT_FLOPS_MAX",

@@ -50,10 +50,7 @@ pub async fn show(
     PathWords(name): PathWords<String>,
     Params(NoParams {}): Params<NoParams>,
 ) -> Result<Json<api::Dataset>, Problem> {
-    let details = app.service().with_dataset(&caller, name, |dataset| {
-        let (name, classes, input) = (dataset.name.clone(), dataset.classes.clone(), dataset.shape().input);
-        api::Dataset::new(name, classes, [input.height, input.width], dataset.statistics().clone())
-    });
+    let details = app.service().with_dataset(&caller, name, |dataset| api::Dataset::new(dataset));
     Ok(Json(details.await?))
 }
 

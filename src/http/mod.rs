@@ -5,9 +5,11 @@
 //! until the response is sent).
 
 mod accept;
+mod card;
 mod connections;
 mod datasets;
 mod deliver;
+mod evaluation;
 mod events;
 mod extract;
 mod guard;
@@ -74,6 +76,9 @@ pub fn router(app: App) -> Router {
             json(put(models::set_alias)).merge(read(delete(models::delete_alias))),
         )
         .route("/v1/models/{ref}/predict", images(post(predict::predict)))
+        .route("/v1/models/{ref}/evaluate", work(post(evaluation::evaluate)))
+        .route("/v1/models/{ref}/compare/{other}", look(get(evaluation::compare)))
+        .route("/v1/models/{ref}/card", look(get(card::card)))
         .route("/v1/models/{ref}/explain", images(post(inside::explain)))
         .route("/v1/models/{ref}/trace", work(post(inside::trace)))
         .route("/v1/models/{ref}/microscope", work(post(inside::microscope)))

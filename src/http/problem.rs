@@ -225,6 +225,9 @@ impl From<OperationError> for Problem {
             }
             Error::ClientGone => Self::new(Code::ClientGone, detail),
             Error::PredictionTooLarge { .. } => Self::new(Code::PredictionTooLarge, detail),
+            Error::EvaluationTooLarge { .. } => Self::new(Code::EvaluationTooLarge, detail),
+            Error::DatasetMisfit { .. } => Self::new(Code::DatasetMisfit, detail),
+            Error::NotFinite(_) => Self::new(Code::ScoresNotFinite, detail),
             Error::Picture { source, .. } => Self::new(code_of_picture(&source), detail),
             Error::NoPictures(_) => Self::new(Code::InvalidPicture, detail),
             Error::PicturesTooLarge { .. } => Self::new(Code::PictureTooLarge, detail),

@@ -19,6 +19,7 @@ pub use self::loaded::Model;
 use self::table::ModelTable;
 use crate::artifact::read_model;
 use crate::blobs::Blobs;
+use crate::evaluation::{NotFinite, Readings};
 use crate::job::JobResult;
 use crate::model::{ModelEntry, ModelPlace, ModelRef, ModelVersion, Selector};
 use crate::nn::{Network, ThreadPool};
@@ -107,6 +108,22 @@ impl Registry {
     /// work, for one request at a time.
     pub fn probabilities(&self, model: &Model, x: ArrayView2<f32>) -> Array2<f32> {
         model.predictor.probabilities_on(&self.shared.pool, x)
+    }
+
+    /// Adds what the model reads in labelled images of pixels to `readings`. Threads share the work as for
+    /// [`Self::probabilities`].
+    ///
+    /// # Errors
+    /// Returns an error if a score is infinite or NaN.
+    pub fn add_readings(
+        &self,
+        model: &Model,
+        images: ArrayView2<u8>,
+        labels: &[u16],
+        readings: &mut Readings,
+    ) -> Result<(), NotFinite> {
+        let pool = &self.shared.pool;
+        readings.add(pool, model.predictor.scores_on(pool, images), labels)
     }
 
     /// Serves a model whose row is committed, with the weights that are still in memory. Later requests for

@@ -4,6 +4,7 @@ use crate::admission::{Refusal, WorkError};
 use crate::blobs::BlobError;
 use crate::data::picture::PictureError;
 use crate::data::{IMAGE_SIDE, SplitName};
+use crate::evaluation::NotFinite;
 use crate::fields::Fault;
 use crate::job::{JobId, JobState};
 use crate::model::{ModelRef, ModelRefError};
@@ -165,6 +166,37 @@ pub enum OperationError {
         /// Floating-point operations that one request may use.
         flops_max: f64,
     },
+    /// The evaluation needs more operations than one request can have.
+    #[error(
+        "reading {images} examples takes about {flops:.1e} floating-point operations; the limit of a request is \
+         {flops_max:.1e}"
+    )]
+    EvaluationTooLarge {
+        /// Number of examples.
+        images: usize,
+        /// Floating-point operations that it needs.
+        flops: f64,
+        /// Floating-point operations that one request may use.
+        flops_max: f64,
+    },
+    /// The model takes other images or has another number of classes than the data set.
+    #[error(
+        "{model} reads {} in {} classes, but the images of {dataset:?} are {} in {} classes",
+        of_model.0, of_model.1, of_dataset.0, of_dataset.1
+    )]
+    DatasetMisfit {
+        /// Reference to the version.
+        model: String,
+        /// Its input, and its number of classes.
+        of_model: (Shape, usize),
+        /// Name of the data set.
+        dataset: String,
+        /// The shape of its images, and its number of classes.
+        of_dataset: (Shape, usize),
+    },
+    /// The scores of the model are not finite.
+    #[error(transparent)]
+    NotFinite(#[from] NotFinite),
     /// A picture can't be turned into an image.
     #[error("{}{source}", place_of_picture(*index, *count))]
     Picture {

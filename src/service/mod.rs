@@ -8,8 +8,10 @@
 //! Every operation may be dropped at any await. An operation that changes something runs as its own task, so
 //! once started it completes even if nobody waits for it.
 
+mod card;
 mod datasets;
 mod error;
+mod evaluation;
 mod events;
 mod inside;
 mod jobs;
@@ -30,8 +32,10 @@ use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+pub use self::card::ModelCard;
 pub use self::datasets::DatasetExample;
 pub use self::error::OperationError;
+pub use self::evaluation::{Compared, ComparedPage, Evaluated, EvaluationForm, Examples};
 pub use self::events::{EventId, JobEvent, JobFollower};
 pub use self::inside::{Inspected, LabelledImage, TraceRequest};
 pub use self::jobs::{CoursePage, StoredCheckpoint, record_bytes};
@@ -107,7 +111,7 @@ pub struct ServiceLimits {
     pub pictures_pixels_max: u64,
     /// The most images of a prediction.
     pub images_max: usize,
-    /// The most floating-point operations of a prediction.
+    /// The most floating-point operations of a prediction, an evaluation or a comparison.
     pub predict_flops_max: f64,
     /// The limits of one result of the lab.
     pub lab: LabLimits,

@@ -167,8 +167,7 @@ impl<I: UnreadImages> Batch<I> {
             self.x = images.read(self.images_max)?;
             self.predictions.reserve_exact(self.x.nrows());
         }
-        let rows_at_a_time = (TURN_MULTIPLICATIONS / model.predictor.multiplications()) as usize;
-        let rows_at_a_time = rows_at_a_time.clamp(1, TURN_ROWS_MAX);
+        let rows_at_a_time = rows_of_a_turn(model);
         while self.predictions.len() < self.x.nrows() {
             if stop.is_set() {
                 return Err(OperationError::ClientGone.into());
@@ -188,6 +187,12 @@ impl<I: UnreadImages> Batch<I> {
         }
         Ok(Some(std::mem::take(&mut self.predictions)))
     }
+}
+
+/// Returns how many images a batch reads before it checks whether another client waits.
+pub(super) fn rows_of_a_turn(model: &Model) -> usize {
+    let rows = (TURN_MULTIPLICATIONS / model.predictor.multiplications()) as usize;
+    rows.clamp(1, TURN_ROWS_MAX)
 }
 
 fn prediction(model: &Model, row: ArrayView1<f32>, top: Option<usize>) -> Prediction {

@@ -1,5 +1,6 @@
 //! Work on behalf of callers. It has a price, waits for its turn, and runs on a thread that it may block.
 
+use std::fmt;
 use std::sync::{Arc, Weak};
 
 use super::{Caller, OperationError, Service};
@@ -20,6 +21,12 @@ impl Wanted {
     pub fn new(model: &Arc<Model>) -> Self {
         let selector = Selector::Version(model.version);
         Self { reference: ModelRef { name: model.name.clone(), selector }, model: Arc::downgrade(model) }
+    }
+}
+
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.reference.fmt(f)
     }
 }
 

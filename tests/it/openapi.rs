@@ -285,6 +285,7 @@ async fn the_fields_of_a_body_are_those_that_its_parser_accepts() {
         (jobs, json!({ "checkpoint": {} }), "/checkpoint", "CheckpointRequest"),
         ("/v1/models/digits/aliases/a", json!({}), "", "AliasRequest"),
         ("/v1/models/digits/predict", json!({}), "", "ImagesRequest"),
+        ("/v1/models/digits/evaluate", json!({}), "", "EvaluationRequest"),
         ("/v1/models/digits/trace", example.clone(), "", "TraceRequest"),
         ("/v1/models/digits/trace", example.clone(), "/example", "ExampleRequest"),
         ("/v1/models/digits/microscope", example, "", "MicroscopeRequest"),

@@ -2,6 +2,7 @@
 //!
 //! ```sh
 //! cargo run --release --example throughput -- predict 2 # images per second on two threads, one and 256 at a time
+//! cargo run --release --example throughput -- evaluate 2 # milliseconds to read the 10,000 test images on two threads
 //! cargo run --release --example throughput -- peak      # multiply-adds per second of a core, bytes per second from memory
 //! cargo run --release --example throughput -- memory    # memory that training takes besides the data, for 100 times MNIST
 //! ```
@@ -15,10 +16,12 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use chainrule_engine::data::{Dataset, DatasetShape, Split, mnist};
+use chainrule_engine::data::{self, Dataset, DatasetShape, Split, mnist, to_unit};
 use chainrule_engine::nn::testing::{Instructions, multiply_adds, run_vectorized};
-use chainrule_engine::nn::{Init, LayerSpec, Network, Predictor, ThreadPool};
-use chainrule_engine::train::{Observer, Outcome, SpecLimits, TrainState, parse, run};
+use chainrule_engine::nn::{
+    Batch, Draw, Init, LayerSpec, Loss, LossKind, Network, Plan, Predictor, ThreadPool, Workspace,
+};
+use chainrule_engine::train::{Observer, Outcome, Preset, SpecLimits, TrainState, parse, run};
 use ndarray::{Array2, Axis};
 use serde_json::{Value, json};
 
@@ -53,6 +56,35 @@ fn predict(threads: usize) -> Value {
         calls * images as f64
     };
     json!({ "images_per_second": { "1": images_per_second(1), "256": images_per_second(256) } })
+}
+
+/// Milliseconds of three passes over the test images, for each preset with random weights: the one that ends a job, the
+/// predictor's with its input as numbers, and the predictor's with its input as pixels.
+fn evaluate(threads: usize) -> Value {
+    let pool = ThreadPool::new(threads);
+    let test = &mnist::dataset().test;
+    let pixels = test.images().view();
+    let x: Vec<f32> = to_unit(pixels.as_slice().expect("row order")).collect();
+    let x = Array2::from_shape_vec(pixels.dim(), x).expect("images");
+    let rows: Vec<u32> = (0..test.len() as u32).collect();
+    let milliseconds = |preset: Preset| {
+        let request = json!({ "network": preset.name() });
+        let spec = parse(&request, &data::shapes(), &SpecLimits::default()).expect("a preset");
+        let network =
+            Network::<f32>::new(mnist::shape().input, &spec.network.layers, 1).expect("layers that fit");
+        let plan = Plan::new(&network.kinds(), network.shapes(), spec.batch_size, 0.2);
+        let mut workspace = Workspace::planned(&network, plan);
+        let loss = Loss::new(LossKind::CrossEntropy);
+        let batch = Batch { images: &pixels, labels: test.labels(), rows: &rows, draw: Draw::default() };
+        let of_job = rate(|| {
+            black_box(workspace.evaluate(&network, &loss, batch, &pool, || true));
+        });
+        let predictor = Predictor::new(network.clone());
+        let of_numbers = rate(|| drop(black_box(predictor.probabilities_on(&pool, black_box(x.view())))));
+        let of_pixels = rate(|| drop(black_box(predictor.scores_on(&pool, black_box(pixels)))));
+        (preset.name().to_owned(), json!([of_job, of_numbers, of_pixels].map(|rate| 1e3 / rate)))
+    };
+    Value::Object(Preset::ALL.into_iter().map(milliseconds).collect())
 }
 
 fn peak() -> Value {
@@ -133,6 +165,7 @@ fn main() {
     let threads = |text: &str| text.parse().ok().filter(|threads| (1..=1_024).contains(threads));
     let found = match *arguments.iter().map(String::as_str).collect::<Vec<_>>() {
         ["predict", text] => threads(text).map(predict),
+        ["evaluate", text] => threads(text).map(evaluate),
         ["peak"] => Some(peak()),
         ["memory"] => Some(memory()),
         _ => None,
@@ -140,7 +173,7 @@ fn main() {
     match found {
         Some(found) => println!("{found}"),
         None => {
-            eprintln!("usage: throughput predict THREADS|peak|memory");
+            eprintln!("usage: throughput predict THREADS|evaluate THREADS|peak|memory");
             std::process::exit(2);
         }
     }

@@ -34,6 +34,7 @@
 //! - [`data`]: IDX files, pictures and MNIST as arrays, seeded order, and augmentation.
 //! - [`train`]: validated requests, their cost, and the training loop as one function.
 //! - [`lab`]: backpropagation in detail: gradient checks, and one image or one weight in a whole network.
+//! - [`evaluation`]: accuracy, confusion and calibration of a classifier, and the comparison of two.
 //! - [`artifact`]: networks as bytes (safetensors).
 //! - [`fields`]: JSON requests, parsed field by field, with every error reported.
 //!
@@ -49,6 +50,7 @@ pub use {ndarray, serde_json};
 
 pub mod artifact;
 pub mod data;
+pub mod evaluation;
 pub mod fields;
 pub mod graph;
 pub mod lab;

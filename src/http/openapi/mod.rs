@@ -15,7 +15,7 @@ use utoipa::OpenApi;
 
 use super::accept::{accepts_gzip, etag_matches};
 use super::deliver::{Sealed, Streamed, seal};
-use super::{datasets, events, inside, jobs, lab, models, networks, operating, predict};
+use super::{card, datasets, evaluation, events, inside, jobs, lab, models, networks, operating, predict};
 use crate::api;
 
 /// The description of the API as a whole.
@@ -49,6 +49,9 @@ const ABOUT: &str = include_str!("about.md");
         models::set_alias,
         models::delete_alias,
         predict::predict,
+        evaluation::evaluate,
+        evaluation::compare,
+        card::card,
         inside::explain,
         inside::trace,
         inside::microscope,

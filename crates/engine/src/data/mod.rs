@@ -5,6 +5,7 @@
 
 mod augment;
 mod batch;
+mod digest;
 pub mod idx;
 pub mod mnist;
 pub mod picture;
@@ -54,6 +55,7 @@ pub struct Dataset {
     /// The test examples.
     pub test: Split,
     statistics: OnceLock<Statistics>,
+    sha256: OnceLock<String>,
 }
 
 /// The name of a split.
@@ -220,12 +222,12 @@ impl Dataset {
                 return Err(DataError::UnknownLabel { split, index, label, classes: classes.len() });
             }
         }
-        Ok(Self { name, classes, train, test, statistics: OnceLock::new() })
+        Ok(Self { name, classes, train, test, statistics: OnceLock::new(), sha256: OnceLock::new() })
     }
 
-    /// The same data set with precomputed statistics.
-    fn with_statistics(self, statistics: Statistics) -> Self {
-        Self { statistics: OnceLock::from(statistics), ..self }
+    /// The same data set with precomputed statistics and digest.
+    fn with_figures(self, statistics: Statistics, sha256: &str) -> Self {
+        Self { statistics: OnceLock::from(statistics), sha256: OnceLock::from(sha256.to_owned()), ..self }
     }
 
     /// The properties that a job needs before the data set is loaded.
@@ -250,6 +252,11 @@ impl Dataset {
     /// The statistics of the data set. They are computed on the first call.
     pub fn statistics(&self) -> &Statistics {
         self.statistics.get_or_init(|| self.measure())
+    }
+
+    /// The SHA-256 of classes, images and labels, in hex. It is computed on the first call.
+    pub fn sha256(&self) -> &str {
+        self.sha256.get_or_init(|| digest::sha256(self))
     }
 
     fn measure(&self) -> Statistics {

@@ -69,12 +69,12 @@ const PACKING_BYTES: f64 = 160e3;
 
 impl AnswerCost {
     /// The cost of a body of this many bytes.
-    pub(super) fn of_text(bytes: f64) -> Self {
+    pub fn of_text(bytes: f64) -> Self {
         Self { flops: 0.0, memory_bytes: BODY_COPIES * bytes, answer_bytes: bytes }
     }
 
     /// The cost of a [`sheet`](crate::data::picture::sheet) of tiles of this width and height.
-    pub(super) fn of_sheet(tiles: usize, tile: (usize, usize), columns: usize, zoom: usize) -> Self {
+    pub fn of_sheet(tiles: usize, tile: (usize, usize), columns: usize, zoom: usize) -> Self {
         let numbers = tiles as f64 * tile.0 as f64 * tile.1 as f64;
         let (width, height) = sheet_size(tiles, tile, columns, zoom);
         let bytes = PIXEL_BYTES * width as f64 * height as f64;
@@ -84,7 +84,7 @@ impl AnswerCost {
 
     /// The cost of both, if the memory of the first is still held during the second.
     #[must_use]
-    pub(super) fn then(self, other: Self) -> Self {
+    pub fn then(self, other: Self) -> Self {
         Self {
             flops: self.flops + other.flops,
             memory_bytes: self.memory_bytes + other.memory_bytes,

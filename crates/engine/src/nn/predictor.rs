@@ -1,9 +1,10 @@
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, CowArray};
 
-use super::kernel::{Instructions, NonzeroBits, Panels, sparse_matmul};
+use super::kernel::{Instructions, NonzeroBits, Panels, sparse_matmul, vectorized};
 use super::layer::values;
 use super::packed::{Packed, PackedDense};
 use super::plan::SPARSE_MAX;
+use super::rows::{all, all_mut, filled};
 use super::{Layer, Network, ThreadPool, softmax};
 
 /// Limits how many values of a layer are in memory at once, so that memory does not grow with the number of images.
@@ -68,6 +69,13 @@ impl Predictor {
         parts * (2 * images.min(self.rows) + CONVOLUTION_COPIES) * widest * size_of::<f32>()
     }
 
+    /// Upper bound of the bytes of [`Self::scores_on`] with `threads` threads, including its result.
+    pub fn scores_bytes(&self, images: usize, threads: usize) -> usize {
+        let parts = images.div_ceil(self.rows).clamp(1, threads);
+        let pixels = parts * images.min(self.rows) * self.network.input().len();
+        self.working_bytes(images, threads) + (pixels + images * self.network.outputs()) * size_of::<f32>()
+    }
+
     /// The probability of each class, of shape (n, classes). x (n, inputs) has values from 0 to 1. The result for an
     /// image is the same bit for bit, alone or in a batch.
     pub fn probabilities(&self, x: ArrayView2<f32>) -> Array2<f32> {
@@ -84,6 +92,17 @@ impl Predictor {
         let mut probabilities = Array2::zeros((x.nrows(), self.network.outputs()));
         pool.for_each(self.parts(&x, &mut probabilities), |(x, p)| self.write_probabilities(x, p));
         probabilities
+    }
+
+    /// The score of each class before the softmax, of shape (n, classes), on the threads of `pool`. Images (n, inputs)
+    /// have pixels from 0 to 255. The softmax of the scores is [`Self::probabilities`], bit for bit.
+    pub fn scores_on(&self, pool: &ThreadPool, images: ArrayView2<u8>) -> Array2<f32> {
+        let mut scores = Array2::zeros((images.nrows(), self.network.outputs()));
+        let parts = images.axis_chunks_iter(Axis(0), self.rows);
+        let parts = parts.zip(scores.axis_chunks_iter_mut(Axis(0), self.rows));
+        // Pixels become numbers within a part, where they stay in a core's cache.
+        pool.for_each(parts, |(images, mut scores)| scores.assign(&self.scores(unit(images).view())));
+        scores
     }
 
     /// Parts of the images that pass through the layers together, each with the destination of its probabilities.
@@ -135,4 +154,14 @@ impl Predictor {
         panels.copy_to(0, y.view_mut());
         Some((first + 1, y))
     }
+}
+
+/// Pixels from 0 to 255 as values from 0 to 1, rounded as in [`to_unit`](crate::data::to_unit).
+fn unit(pixels: ArrayView2<u8>) -> Array2<f32> {
+    let pixels = pixels.as_standard_layout();
+    filled(pixels.dim(), |mut values: ArrayViewMut2<f32>| {
+        let (from, to) = (pixels.view(), all_mut(&mut values));
+        let pairs = to.iter_mut().zip(all(&from));
+        vectorized!(pairs.for_each(|(to, &pixel)| *to = f32::from(pixel) / 255.0));
+    })
 }

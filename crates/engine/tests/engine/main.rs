@@ -11,6 +11,7 @@ mod allocation;
 mod artifact;
 mod classes;
 mod counting;
+mod evaluation;
 mod graph;
 mod inlined;
 mod kernels;

@@ -46,6 +46,17 @@ fn its_statistics_are_those_that_are_measured() {
     assert_eq!(dataset().statistics(), inflate().statistics());
 }
 
+/// The constant is also what `tests/fixtures/evaluation.py` computes from the files.
+#[test]
+fn its_digest_is_the_one_that_is_computed() {
+    let inflated = inflate();
+    assert_eq!(dataset().sha256(), inflated.sha256());
+    let renamed = Dataset { name: "copy".to_owned(), ..inflate() };
+    assert_eq!(renamed.sha256(), inflated.sha256());
+    let named = Dataset { classes: vec!["zero".to_owned()], ..inflate() };
+    assert_ne!(named.sha256(), inflated.sha256());
+}
+
 /// Mean and deviation are those in PyTorch's MNIST example. The 19.1 % is from `data/mnist/README.md`.
 #[test]
 fn its_statistics_are_the_published_ones() {
