@@ -7,6 +7,7 @@ mod dataset;
 mod graph;
 mod history;
 mod image;
+mod inference;
 mod inside;
 mod job;
 mod model;
@@ -23,6 +24,11 @@ pub use dataset::{Dataset, DatasetEntry, DatasetList, Example, Split, SplitCount
 pub use graph::{Graph, GraphNode, GraphOperation, GraphPath, GraphRequest, GraphStep};
 pub use history::{Epoch, Finding, JobHistory, LayerMetrics, StateEvent, Step};
 pub use image::{Image, Picture, PicturesRequest, Pixels, Scale, example as example_image, example_bytes};
+pub use inference::{
+    IndexEntry, IndexRequest, InferRequest, InferResponse, InferenceError, ModelConfig, ModelMetadata,
+    ModelReady, ModelStatistics, RepositoryRequest, ServerLive, ServerMetadata, ServerReady, StatisticsList,
+    Tensors, example as example_inference,
+};
 pub use inside::{
     About, ArrayFigures, Completeness, ExampleRequest, Explanation, Explanations, Histogram, LayerTrace,
     LayerWeights, Microscope, MicroscopeRequest, ParameterIndex, ParameterName, PathStep, PathTrace, Term,

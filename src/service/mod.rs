@@ -16,6 +16,8 @@ mod lab;
 mod models;
 mod pictures;
 mod predictions;
+mod repository;
+mod statistics;
 mod waiting;
 mod work;
 
@@ -35,9 +37,11 @@ pub use self::jobs::{CoursePage, StoredCheckpoint, Submission};
 pub use self::models::VersionPage;
 pub use self::pictures::{Pictures, QUICK_PICTURE_BYTES};
 pub use self::predictions::{Prediction, Predictions, QUICK_BYTES, UnreadImages};
+pub use self::statistics::{BatchTally, Tally, VersionStatistics};
 pub use self::waiting::JobChanges;
 pub use self::work::Wanted;
 
+use self::statistics::Statistics;
 use crate::admission::{Admission, Peer};
 use crate::blobs::Blobs;
 use crate::data::picture::PictureLimits;
@@ -113,6 +117,7 @@ pub struct Service {
     registry: Registry,
     admission: Admission,
     metrics: Arc<Metrics>,
+    statistics: Arc<Statistics>,
     tasks: TaskTracker,
     /// The runtime on which threads of long work read blobs.
     runtime: Handle,
@@ -134,7 +139,17 @@ impl Service {
         tasks: TaskTracker,
         limits: ServiceLimits,
     ) -> Self {
-        Self { store, blobs, registry, admission, metrics, tasks, runtime: Handle::current(), limits }
+        Self {
+            store,
+            blobs,
+            registry,
+            admission,
+            metrics,
+            statistics: Arc::default(),
+            tasks,
+            runtime: Handle::current(),
+            limits,
+        }
     }
 
     /// Runs a change to its end even if this future is dropped.
