@@ -19,6 +19,7 @@ pub mod integrity;
 pub mod inventory;
 pub mod job;
 pub mod model;
+pub mod oip;
 pub mod priority;
 pub mod registry;
 pub mod server;

@@ -9,6 +9,7 @@ mod evaluation;
 mod graph;
 mod history;
 mod image;
+mod inference;
 mod inside;
 mod job;
 mod model;
@@ -30,6 +31,11 @@ pub use evaluation::{
 pub use graph::{Graph, GraphNode, GraphOperation, GraphPath, GraphRequest, GraphStep};
 pub use history::{Epoch, Finding, JobHistory, LayerMetrics, StateEvent, Step};
 pub use image::{Image, Picture, PicturesRequest, Pixels, Scale, example as example_image, example_bytes};
+pub use inference::{
+    IndexEntry, IndexRequest, InferRequest, InferResponse, InferenceError, ModelConfig, ModelMetadata,
+    ModelReady, ModelStatistics, RepositoryRequest, ServerLive, ServerMetadata, ServerReady, StatisticsList,
+    Tensors, example as example_inference,
+};
 pub use inside::{
     About, ArrayFigures, Completeness, ExampleRequest, Explanation, Explanations, Histogram, LayerTrace,
     LayerWeights, Microscope, MicroscopeRequest, ParameterIndex, ParameterName, PathStep, PathTrace, Term,

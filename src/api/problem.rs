@@ -87,14 +87,17 @@ codes! {
         BodyCutOff "body_cut_off" "The body ended early, or its chunks are invalid.",
         EmptyBody "empty_body" "The body is empty.",
         InvalidAlias "invalid_alias" "The alias in the path is not a valid name.",
+        InvalidContentEncoding "invalid_content_encoding" "The body is not compressed as its Content-Encoding says.",
         InvalidHost "invalid_host" "The Host header is missing, repeated or invalid.",
         InvalidIdempotencyKey "invalid_idempotency_key" "Idempotency-Key is repeated, or is not 1 to 255 printable ASCII characters.",
+        InvalidInferenceHeader "invalid_inference_header" "Inference-Header-Content-Length is not a length within the body.",
         InvalidJobId "invalid_job_id" "The job id in the path is not a UUID.",
         InvalidJson "invalid_json" "The body is not JSON.",
         InvalidLastEventId "invalid_last_event_id" "Last-Event-ID or lastEventId is not the id of an event of this job.",
         InvalidModelReference "invalid_model_reference" "The model reference in the path is invalid, or not exact enough for a deletion.",
         InvalidMultipart "invalid_multipart" "The body is not a valid form.",
         InvalidPath "invalid_path" "The path is not UTF-8 when it is decoded.",
+        InvalidTensor "invalid_tensor" "Inputs or outputs of an inference request don't fit the model, or their shapes, datatypes and data disagree.",
     }
     403 {
         CrossSite "cross_site" "A page of another site has sent a request that could change something.",
@@ -126,13 +129,14 @@ codes! {
         JobNotStopped "job_not_stopped" "The job neither failed nor was cancelled.",
         ModelAliased "model_aliased" "An alias refers to this version.",
         ModelNeeded "model_needed" "A job that has not ended starts from this version.",
+        ModelUnloaded "model_unloaded" "The model was unloaded on this server, and accepts no predictions until it is loaded again.",
         TooManyAliases "too_many_aliases" "The model already has the maximum number of aliases.",
     }
     413 {
         BodyTooLarge "body_too_large" "The body is larger than the server accepts.",
     }
     415 {
-        UnsupportedContentEncoding "unsupported_content_encoding" "The body has a Content-Encoding; only plain bodies are accepted.",
+        UnsupportedContentEncoding "unsupported_content_encoding" "The body has a Content-Encoding that this request does not accept.",
         UnsupportedMediaType "unsupported_media_type" "The media type of the body is missing or not supported by this request.",
     }
     421 {
@@ -192,8 +196,24 @@ impl Code {
     pub const MODEL: &[Self] =
         &[Self::InvalidModelReference, Self::UnknownModel, Self::UnknownVersion, Self::UnknownAlias];
 
+    /// Codes of operations of the Open Inference Protocol with a model in their path.
+    pub const SERVED: &[Self] = &[Self::UnknownModel, Self::UnknownVersion, Self::UnknownAlias];
+
     /// Codes of operations that load a model.
-    pub const LOADED: &[Self] = &[Self::ModelDamaged, Self::ModelsInUse, Self::DatabaseUnavailable];
+    pub const LOADED: &[Self] =
+        &[Self::ModelDamaged, Self::ModelUnloaded, Self::ModelsInUse, Self::DatabaseUnavailable];
+
+    /// Codes of operations that decode pictures.
+    pub const PICTURES: &[Self] = &[Self::BlankPicture, Self::InvalidPicture, Self::PictureTooLarge];
+
+    /// The HTTP status of the code under `/v2`. Clients of the Open Inference Protocol know 400 for a request or a state
+    /// that is not accepted.
+    pub fn inference_status(self) -> u16 {
+        match self.status() {
+            409 | 422 => 400,
+            status => status,
+        }
+    }
 
     /// Codes of operations that evaluate a model.
     pub const EVALUATED: &[Self] = &[Self::DatasetMisfit, Self::EvaluationTooLarge, Self::ScoresNotFinite];

@@ -3,6 +3,7 @@
 mod backup;
 mod check;
 mod client;
+mod conform;
 mod datasets;
 mod demo;
 mod digit;
@@ -163,6 +164,8 @@ enum Command {
     Trace(lab::TraceArgs),
     /// Ask a server whether it is ready
     Health(health::HealthArgs),
+    /// Check whether a server speaks the Open Inference Protocol v2
+    Conform(conform::ConformArgs),
     /// Back up a data folder into one file, while servers run
     Backup(backup::BackupArgs),
     /// Restore a data folder from a backup
@@ -250,6 +253,7 @@ fn run(command: Command, output: Output) -> Result<(), CliError> {
             Command::Check(args) => check::run(args, output).await,
             Command::Trace(args) => lab::trace(args, output).await,
             Command::Health(args) => health::run(args, output).await,
+            Command::Conform(args) => conform::run(args, output).await,
             Command::Backup(args) => backup::run(args, output).await,
             Command::Restore(args) => restore::run(args, output).await,
             Command::Openapi(args) => openapi::run(&args, output),

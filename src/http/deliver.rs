@@ -11,12 +11,13 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use axum::response::{IntoResponse, Response};
 use bytes::{Buf, Bytes};
 use flate2::Compression;
-use flate2::write::GzEncoder;
+use flate2::write::{GzEncoder, ZlibEncoder};
 use hyper::body::{Frame, SizeHint};
 use sha2::{Digest, Sha256};
 
 use super::Problem;
-use super::accept::{accepts_gzip, etag_matches};
+use super::accept::{Coding, accepted_coding, etag_matches};
+use super::oip::is_of_protocol;
 use crate::admission::{Charge, Peer};
 use crate::app::App;
 
@@ -41,6 +42,18 @@ const POLICY_OF_DRAWINGS: &str = "default-src 'none'; style-src 'unsafe-inline';
 #[derive(Clone, Copy)]
 pub struct Streamed;
 
+/// Which responses are compressed. Under `/v2`, only those with tensors are, because clients of the protocol decompress
+/// nothing else. All other responses are [`Packing::Texts`].
+#[derive(Clone, Copy)]
+pub enum Packing {
+    /// Texts, with gzip.
+    Texts,
+    /// Tensors, with gzip or deflate.
+    Tensors,
+    /// The response is sent as it is.
+    Nothing,
+}
+
 /// A charge that already covers the memory of a response.
 #[derive(Clone)]
 pub struct Paid(Arc<Mutex<Option<Charge>>>);
@@ -59,21 +72,31 @@ impl Paid {
 /// What the head of a request asks of its response.
 pub struct Wants {
     is_read: bool,
-    takes_gzip: bool,
+    /// The packing of a response that has none of its own.
+    packing: Packing,
     headers: HeaderMap,
 }
 
 impl Wants {
-    /// Reads the method and the headers of a request.
-    pub fn of(method: &Method, headers: &HeaderMap) -> Self {
+    /// Reads the head of a request.
+    pub fn of(method: &Method, path: &str, headers: &HeaderMap) -> Self {
         let mut kept = HeaderMap::new();
-        for value in headers.get_all(header::IF_NONE_MATCH) {
-            kept.append(header::IF_NONE_MATCH, value.clone());
+        for name in [header::IF_NONE_MATCH, header::ACCEPT_ENCODING] {
+            for value in headers.get_all(&name) {
+                kept.append(&name, value.clone());
+            }
         }
-        Self {
-            is_read: matches!(*method, Method::GET | Method::HEAD),
-            takes_gzip: accepts_gzip(headers),
-            headers: kept,
+        let packing = if is_of_protocol(path) { Packing::Nothing } else { Packing::Texts };
+        Self { is_read: matches!(*method, Method::GET | Method::HEAD), packing, headers: kept }
+    }
+
+    /// Returns how to compress a response with these headers.
+    fn coding(&self, packing: Packing, headers: &HeaderMap) -> Option<Coding> {
+        match packing {
+            _ if headers.contains_key(header::CONTENT_ENCODING) => None,
+            Packing::Texts if is_text(headers) => accepted_coding(&self.headers, &[Coding::Gzip]),
+            Packing::Tensors => accepted_coding(&self.headers, &[Coding::Gzip, Coding::Deflate]),
+            Packing::Texts | Packing::Nothing => None,
         }
     }
 }
@@ -85,6 +108,7 @@ pub async fn deliver(
     wants: &Wants,
     mut response: Response,
 ) -> (Response, Option<Charge>) {
+    let packing = response.extensions_mut().remove::<Packing>().unwrap_or(wants.packing);
     let is_streamed = response.extensions_mut().remove::<Streamed>().is_some();
     let paid = response.extensions_mut().remove::<Paid>().and_then(|paid| paid.take());
     complete_head(response.status(), wants, response.headers_mut());
@@ -106,24 +130,24 @@ pub async fn deliver(
             Err(refusal) => return (Problem::from(refusal).into_response(), None),
         },
     };
-    let may_be_packed = wants.takes_gzip && length >= PACKED_BYTES_MIN && is_text(&head.headers);
+    let coding = wants.coding(packing, &head.headers).filter(|_| length >= PACKED_BYTES_MIN);
     // If there is no memory for both forms, the response is not compressed.
-    let is_packed =
-        may_be_packed && charge.as_mut().is_none_or(|charge| charge.resize(length + PACKING_TIMES * length));
+    let coding = coding
+        .filter(|_| charge.as_mut().is_none_or(|charge| charge.resize(length + PACKING_TIMES * length)));
     let has_tag = wants.is_read && head.status == StatusCode::OK;
-    if !is_packed && !has_tag {
+    if coding.is_none() && !has_tag {
         return (Response::from_parts(head, Body::from(bytes)), charge);
     }
     let (sealed, mut charge) = if length <= QUICK_BYTES_MAX {
-        (seal(bytes, is_packed, has_tag), charge)
+        (seal(bytes, coding, has_tag), charge)
     } else {
-        let sealed = app.admission().crew().done(move || (seal(bytes, is_packed, has_tag), charge)).await;
+        let sealed = app.admission().crew().done(move || (seal(bytes, coding, has_tag), charge)).await;
         match sealed {
             Ok(sealed) => sealed,
             Err(_) => return (Problem::internal().into_response(), None),
         }
     };
-    let Sealed { bytes, is_packed, tag } = sealed;
+    let Sealed { bytes, coding, tag } = sealed;
     if let Some(tag) = tag {
         // An `ETag` that the handler has set is kept.
         let tag = head.headers.entry(header::ETAG).or_insert(tag);
@@ -131,8 +155,8 @@ pub async fn deliver(
             return (not_modified(head), None);
         }
     }
-    if is_packed {
-        head.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    if let Some(coding) = coding {
+        head.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
         head.headers.remove(header::CONTENT_LENGTH);
     }
     if let Some(charge) = &mut charge {
@@ -154,36 +178,46 @@ fn not_modified(mut head: Parts) -> Response {
 pub struct Sealed {
     /// The content, possibly compressed.
     pub bytes: Bytes,
-    /// Whether the content is compressed with gzip.
-    pub is_packed: bool,
+    /// How the content is compressed, if it is.
+    pub coding: Option<Coding>,
     /// The `ETag`, if one was asked for.
     pub tag: Option<HeaderValue>,
 }
 
 /// Compresses a body if that makes it shorter, and computes its `ETag`.
-pub fn seal(bytes: Bytes, is_packable: bool, has_tag: bool) -> Sealed {
-    let packed = is_packable.then(|| gzip(&bytes)).flatten().filter(|packed| packed.len() < bytes.len());
-    let is_packed = packed.is_some();
+pub fn seal(bytes: Bytes, coding: Option<Coding>, has_tag: bool) -> Sealed {
+    let packed =
+        coding.and_then(|coding| compress(&bytes, coding)).filter(|packed| packed.len() < bytes.len());
+    let coding = coding.filter(|_| packed.is_some());
     let bytes = packed.map_or(bytes, Bytes::from);
     let tag = has_tag.then(|| {
         let digest = Sha256::digest(&bytes);
         let digits: String = digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
         HeaderValue::from_str(&format!("\"{digits}\"")).ok()
     });
-    Sealed { bytes, is_packed, tag: tag.flatten() }
+    Sealed { bytes, coding, tag: tag.flatten() }
 }
 
-fn gzip(bytes: &[u8]) -> Option<Vec<u8>> {
-    let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Compression::fast());
-    encoder.write_all(bytes).ok()?;
-    encoder.finish().ok()
+fn compress(bytes: &[u8], coding: Coding) -> Option<Vec<u8>> {
+    let (room, level) = (Vec::with_capacity(bytes.len() / 4), Compression::fast());
+    match coding {
+        Coding::Gzip => {
+            let mut encoder = GzEncoder::new(room, level);
+            encoder.write_all(bytes).ok()?;
+            encoder.finish().ok()
+        }
+        Coding::Deflate => {
+            let mut encoder = ZlibEncoder::new(room, level);
+            encoder.write_all(bytes).ok()?;
+            encoder.finish().ok()
+        }
+    }
 }
 
 fn is_text(headers: &HeaderMap) -> bool {
     let media_type =
         headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     ["application/json", "image/svg+xml", "text/"].iter().any(|kind| media_type.starts_with(kind))
-        && !headers.contains_key(header::CONTENT_ENCODING)
 }
 
 /// Sets the headers of every response, except those that the handler has set.

@@ -120,7 +120,7 @@ async fn read_long<T: Send + 'static>(
 }
 
 /// 422 for a duplicate name or a number that does not fit an `f64`; 400 for a syntax error.
-fn json_problem(error: JsonError) -> Problem {
+pub fn json_problem(error: JsonError) -> Problem {
     match error.into_fault() {
         Ok(fault) => Problem::invalid(vec![fault]),
         Err(error) => invalid_json(&error),

@@ -12,15 +12,18 @@ mod deliver;
 mod evaluation;
 mod events;
 mod extract;
+mod growing;
 mod guard;
 mod guests;
 mod images;
+mod inflate;
 mod inside;
 mod jobs;
 mod lab;
 mod models;
 mod networks;
 mod observe;
+mod oip;
 pub mod openapi;
 mod operating;
 mod path;
@@ -57,6 +60,8 @@ pub fn router(app: App) -> Router {
     let look = door(Takes::Nothing, Works::Priced);
     let work = door(Takes::Json, Works::Priced);
     let images = door(Takes::Images, Works::Priced);
+    let tensors = door(Takes::Tensors, Works::Priced);
+    let command = door(Takes::Command, Works::Priced);
     Router::new()
         .route("/v1/jobs", json(post(jobs::create)).merge(look(get(jobs::list))))
         .route("/v1/jobs/{id}", read(delete(jobs::delete)).merge(read(get(jobs::show))))
@@ -92,6 +97,24 @@ pub fn router(app: App) -> Router {
         .route("/v1/softmax-cross-entropy", work(post(lab::softmax_cross_entropy)))
         .route("/v1/activations", read(get(lab::activations)))
         .route("/v1/activations/{name}", look(get(lab::activation)))
+        .route("/v2", read(get(oip::metadata)))
+        .route("/v2/", read(get(oip::metadata_with_slash)))
+        .route("/v2/models/stats", look(get(oip::statistics_of_all)))
+        .route("/v2/models/{name}", look(get(oip::model)))
+        .route("/v2/models/{name}/versions/{version}", look(get(oip::model)))
+        .route("/v2/models/{name}/ready", read(get(oip::model_ready)))
+        .route("/v2/models/{name}/versions/{version}/ready", read(get(oip::model_ready)))
+        .route("/v2/models/{name}/infer", tensors(post(oip::infer)))
+        .route("/v2/models/{name}/versions/{version}/infer", tensors(post(oip::infer)))
+        .route("/v2/models/{name}/config", look(get(oip::config)))
+        .route("/v2/models/{name}/versions/{version}/config", look(get(oip::config)))
+        .route("/v2/models/{name}/stats", look(get(oip::statistics)))
+        .route("/v2/models/{name}/versions/{version}/stats", look(get(oip::statistics)))
+        .route("/v2/repository/index", command(post(oip::index)))
+        .route("/v2/repository/models/{name}/load", command(post(oip::load)))
+        .route("/v2/repository/models/{name}/unload", command(post(oip::unload)))
+        .route("/v2/health/live", get(oip::live))
+        .route("/v2/health/ready", get(oip::ready))
         // These serve operators, so they work even if other requests are refused.
         .route("/healthz", get(operating::healthz))
         .route("/readyz", get(operating::readyz))

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::deliver::{CountBytes, Counted, Wants, deliver};
 use super::guests::Busy;
+use super::oip::is_of_protocol;
 use super::receive::Client;
 use super::{Problem, guard};
 use crate::admission::Charge;
@@ -41,7 +42,8 @@ pub async fn observe(State(app): State<App>, mut request: Request, next: Next) -
     let method = request.method().clone();
     let uri = request.uri().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let wants = Wants::of(&method, request.headers());
+    let wants = Wants::of(&method, uri.path(), request.headers());
+    let is_inference = is_of_protocol(uri.path());
     let bytes_in = BytesIn::default();
     request.extensions_mut().insert(bytes_in.clone());
     let under_way = app.metrics().request_under_way();
@@ -65,9 +67,9 @@ pub async fn observe(State(app): State<App>, mut request: Request, next: Next) -
         }
     };
     let refusal = refusal(&response);
-    let (response, charge) = deliver(&app, client.peer, &wants, named(response, &id)).await;
+    let (response, charge) = deliver(&app, client.peer, &wants, named(response, &id, is_inference)).await;
     let refusal = refusal.or_else(|| self::refusal(&response));
-    let mut response = named(response, &id);
+    let mut response = named(response, &id, is_inference);
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
@@ -111,10 +113,11 @@ fn refusal(response: &Response) -> Option<&'static str> {
 }
 
 /// Writes the body of a problem, including the request's id.
-fn named(mut response: Response, id: &str) -> Response {
+fn named(mut response: Response, id: &str, is_inference: bool) -> Response {
     let Some(problem) = response.extensions_mut().remove::<Problem>() else { return response };
     let allow = response.headers().get(header::ALLOW).cloned();
-    problem.with_allow(allow).into_response_for(id)
+    let problem = problem.with_allow(allow);
+    if is_inference { problem.into_inference_response_for(id) } else { problem.into_response_for(id) }
 }
 
 /// Marks a HEAD request. It is handled as GET, but its response gets no body.

@@ -47,11 +47,17 @@ pub async fn healthz() -> Json<api::Health> {
     extensions(("x-codes" = json!([Code::Draining, Code::Database, Code::Disk, Code::Queue, Code::Predictions])))
 )]
 pub async fn readyz(State(app): State<App>) -> Result<Json<api::Ready>, Problem> {
+    readiness(&app).await?;
+    Ok(Json(api::Ready { status: "ok", version: VERSION, warning: app.config().exposure() }))
+}
+
+/// Checks whether the server is ready for work.
+///
+/// # Errors
+/// Returns 503 with the reason why it is not.
+pub async fn readiness(app: &App) -> Result<(), Problem> {
     let (code, detail) = match app.ready().await {
-        Ok(()) => {
-            let warning = app.config().exposure();
-            return Ok(Json(api::Ready { status: "ok", version: VERSION, warning }));
-        }
+        Ok(()) => return Ok(()),
         Err(Unready::Draining) => (Code::Draining, "the server is stopping"),
         Err(Unready::Database) => (Code::Database, "the database does not answer"),
         Err(Unready::Disk) => (Code::Disk, "the data folder can't be written"),

@@ -1,5 +1,6 @@
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 
 use crate::admission::Refusal;
 use crate::api::{self, Code};
@@ -107,18 +108,43 @@ impl Problem {
             request_id: Some(request_id.to_owned()),
             errors: errors.into_iter().map(Into::into).collect(),
         };
-        let body = serde_json::to_vec(&problem).unwrap_or_default();
-        let mut response = (status, body).into_response();
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if let Some(seconds) = retry_after_seconds {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        if let Some(allow) = allow {
-            headers.insert(header::ALLOW, allow);
-        }
-        response
+        let response = sent(status, "application/problem+json", &problem);
+        with_headers(response, retry_after_seconds, allow)
     }
+
+    /// Makes the response to the request with this id, in the form of the Open Inference Protocol.
+    pub fn into_inference_response_for(self, request_id: &str) -> Response {
+        let Parts { code, detail, errors, retry_after_seconds, allow } = *self.0;
+        let status = StatusCode::from_u16(code.inference_status()).unwrap_or(StatusCode::BAD_REQUEST);
+        let faults: Vec<String> =
+            errors.iter().map(|fault| format!("{}: {}", fault.pointer, fault.detail)).collect();
+        let error = api::InferenceError {
+            error: if faults.len() > 1 { faults.join("; ") } else { detail },
+            code: code.word().to_owned(),
+            request_id: request_id.to_owned(),
+        };
+        with_headers(sent(status, "application/json", &error), retry_after_seconds, allow)
+    }
+}
+
+fn sent(status: StatusCode, media_type: &'static str, body: &impl Serialize) -> Response {
+    let body = serde_json::to_vec(body).unwrap_or_default();
+    (status, [(header::CONTENT_TYPE, HeaderValue::from_static(media_type))], body).into_response()
+}
+
+fn with_headers(
+    mut response: Response,
+    retry_after_seconds: Option<u32>,
+    allow: Option<HeaderValue>,
+) -> Response {
+    let headers = response.headers_mut();
+    if let Some(seconds) = retry_after_seconds {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if let Some(allow) = allow {
+        headers.insert(header::ALLOW, allow);
+    }
+    response
 }
 
 /// Makes a response without a body. The layer that knows the request's id writes the body.
@@ -161,6 +187,7 @@ impl From<RegistryError> for Problem {
                     format!("the bytes of {name}@{version} are damaged or missing: it can't predict");
                 return Self::new(Code::ModelDamaged, detail);
             }
+            RegistryError::Unloaded(_) => Code::ModelUnloaded,
             RegistryError::InUse => return Self::new(Code::ModelsInUse, format!("{error}; try again")),
             RegistryError::Store(_)
             | RegistryError::Blob(_)

@@ -16,12 +16,14 @@ use futures_util::StreamExt;
 use super::Problem;
 use super::accept::{is_identity, known_media_type};
 use super::connections::ClientAddress;
+use super::growing::{GrowingBody, bytes_to_receive, too_large};
 use super::guests::Busy;
+use super::inflate::{content_coding, inflated};
 use super::observe::BytesIn;
 use crate::admission::{Admission, Charge, Lane, LanePlace, Peer, Refusal, SMALL_BYTES};
 use crate::api::Code;
 use crate::app::App;
-use crate::service::{Caller, OperationError};
+use crate::service::Caller;
 
 /// The bodies that a route accepts.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -32,6 +34,10 @@ pub enum Takes {
     Json,
     /// Images in any of the media types of [`IMAGES`].
     Images,
+    /// Tensors, in any media type. They may be compressed.
+    Tensors,
+    /// A short request that may be empty, in any media type. It may be compressed.
+    Command,
 }
 
 /// The lane in which a request runs once its body has arrived.
@@ -197,19 +203,27 @@ async fn take_in(app: &App, takes: Takes, peer: Peer, request: &mut Request) -> 
     let headers = request.headers();
     let media_type = media_type(headers);
     let limits = &app.config().limits;
-    let (bytes_max, media_types): (usize, &[&str]) = match takes {
+    let (bytes_max, media_types): (usize, Option<&[&str]>) = match takes {
         Takes::Nothing => return without_body(request.method(), media_type),
-        Takes::Json => (limits.job_request_bytes_max, &["application/json"]),
-        Takes::Images => (limits.body_bytes_max, &IMAGES),
+        Takes::Json => (limits.job_request_bytes_max, Some(&["application/json"])),
+        Takes::Images => (limits.body_bytes_max, Some(&IMAGES)),
+        Takes::Tensors => (limits.body_bytes_max, None),
+        Takes::Command => (limits.job_request_bytes_max, None),
     };
     let bytes_max = bytes_max.min(app.admission().body_max());
-    if !media_type.as_deref().is_some_and(|found| media_types.contains(&found)) {
+    if let Some(media_types) = media_types
+        && !media_type.as_deref().is_some_and(|found| media_types.contains(&found))
+    {
         return Err(unsupported_media_type(media_type.as_deref(), media_types));
     }
-    if !is_identity(headers) {
-        let detail = "the body has a Content-Encoding, which is not supported; send it unencoded";
-        return Err(Problem::new(Code::UnsupportedContentEncoding, detail));
-    }
+    let coding = match media_types {
+        Some(_) if is_identity(headers) => None,
+        None => content_coding(headers)?,
+        Some(_) => {
+            let detail = "the body has a Content-Encoding, which is not supported; send it unencoded";
+            return Err(Problem::new(Code::UnsupportedContentEncoding, detail));
+        }
+    };
     let announced = announced(headers);
     if announced.is_some_and(|announced| announced > bytes_max as u64) {
         return Err(too_large(bytes_max));
@@ -217,29 +231,24 @@ async fn take_in(app: &App, takes: Takes, peer: Peer, request: &mut Request) -> 
     let seconds = limits.body_timeout_seconds;
     let bytes_in = request.extensions().get::<BytesIn>().cloned().unwrap_or_default();
     let busy = request.extensions_mut().remove::<Arc<Busy>>();
-    let (admission, charge) = (app.admission().clone(), app.admission().body(peer));
+    let charge = app.admission().body(peer);
     // If there is no memory for a long body, the client learns it before sending the body.
     let long = announced.map(|announced| announced as usize).filter(|&announced| announced > SMALL_BYTES);
     if long.is_some_and(|long| !charge.could_be(bytes_to_receive(long))) {
         return Err(Refusal::Memory.into());
     }
-    let arriving = Arriving {
-        admission,
-        peer,
-        parts: Vec::new(),
-        length: 0,
-        charge,
-        bytes_max,
-        announced,
-        bytes_in,
-        busy,
-    };
+    let bytes = GrowingBody::new(charge, peer, bytes_max, announced, busy.clone(), app.admission().crew());
+    let arriving = Arriving { admission: app.admission().clone(), bytes, announced, bytes_in, busy };
     let body = std::mem::take(request.body_mut());
     let arrived = tokio::time::timeout(Duration::from_secs(seconds.into()), arriving.all_of(body));
     let (bytes, charge) = arrived.await.map_err(|_| {
         let detail = format!("the body did not arrive within {seconds} seconds");
         Problem::new(Code::BodyTimeout, detail)
     })??;
+    let (bytes, charge) = match coding {
+        Some(coding) => inflated(app, peer, coding, (bytes, charge), bytes_max).await?,
+        None => (bytes, charge),
+    };
     let content_type = request.headers().get(header::CONTENT_TYPE).cloned();
     Ok(Body { bytes, media_type, content_type, charge: Some(Arc::new(charge)) })
 }
@@ -268,22 +277,10 @@ fn announced(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// Returns the bytes of memory needed to receive a body of this length. A body of several parts is in memory
-/// twice while they are joined.
-fn bytes_to_receive(length: usize) -> usize {
-    if length > SMALL_BYTES { 2 * length } else { length }
-}
-
-/// A body that is being received. Memory is charged before it is allocated.
+/// A body that is being received.
 struct Arriving {
     admission: Admission,
-    peer: Peer,
-    /// The received data. All parts but the last have [`SMALL_BYTES`].
-    parts: Vec<Vec<u8>>,
-    /// Total length of the parts.
-    length: usize,
-    charge: Charge,
-    bytes_max: usize,
+    bytes: GrowingBody,
     announced: Option<u64>,
     bytes_in: BytesIn,
     busy: Option<Arc<Busy>>,
@@ -293,22 +290,19 @@ impl Arriving {
     async fn all_of(mut self, body: axum::body::Body) -> Result<(Bytes, Charge), Problem> {
         let mut frames = body.into_data_stream();
         let Some(first) = self.next_of(&mut frames).await? else {
-            return Ok((Bytes::new(), self.charge));
+            return self.bytes.whole(Bytes::new());
         };
         if Some(first.len() as u64) == self.announced {
-            self.room_for(first.len())?;
-            return Ok((first, self.charge));
+            return self.bytes.whole(first);
         }
-        self.push(&first)?;
+        self.bytes.push(&first)?;
         drop(first);
         while let Some(frame) = self.next_of(&mut frames).await? {
-            let parts = self.parts.len();
-            self.push(&frame)?;
-            if self.parts.len() > parts {
+            if self.bytes.push(&frame)? {
                 self.admission.turn().await;
             }
         }
-        self.joined().await
+        self.bytes.joined().await
     }
 
     /// Returns the next frame. While it waits, the connection may be closed to make room, like an idle one.
@@ -321,65 +315,6 @@ impl Arriving {
         self.bytes_in.count(frame.as_ref().map_or(0, Bytes::len));
         Ok(frame)
     }
-
-    fn push(&mut self, mut frame: &[u8]) -> Result<(), Problem> {
-        if self.length + frame.len() > self.bytes_max {
-            return Err(too_large(self.bytes_max));
-        }
-        loop {
-            if let Some(part) = self.parts.last_mut() {
-                let (now, later) = frame.split_at(frame.len().min(part.capacity() - part.len()));
-                part.extend_from_slice(now);
-                self.length += now.len();
-                frame = later;
-            }
-            if frame.is_empty() {
-                return Ok(());
-            }
-            let length = self.length;
-            let left =
-                self.announced.map_or(SMALL_BYTES, |announced| (announced as usize).saturating_sub(length));
-            let capacity = left.max(frame.len()).min(SMALL_BYTES);
-            self.room_for(length + capacity)?;
-            self.parts.push(Vec::with_capacity(capacity));
-        }
-    }
-
-    /// Joins the parts. For long bodies the crew does this.
-    async fn joined(mut self) -> Result<(Bytes, Charge), Problem> {
-        if self.parts.len() < 2 {
-            return Ok((self.parts.pop().unwrap_or_default().into(), self.charge));
-        }
-        self.room_for(bytes_to_receive(self.length))?;
-        let Self { parts, length, mut charge, admission, .. } = self;
-        let join = move || {
-            let mut whole = Vec::with_capacity(length);
-            parts.into_iter().for_each(|part| whole.extend_from_slice(&part));
-            charge.resize(length);
-            (Bytes::from(whole), charge)
-        };
-        Ok(admission.crew().done(join).await.map_err(OperationError::from)?)
-    }
-
-    /// Charges this many bytes. If there is no memory for a small body, closes a connection whose client
-    /// keeps the server waiting.
-    fn room_for(&mut self, bytes: usize) -> Result<(), Problem> {
-        if self.charge.resize(bytes) {
-            return Ok(());
-        }
-        if bytes <= SMALL_BYTES
-            && let Some(busy) = &self.busy
-        {
-            busy.make_room(self.peer);
-        }
-        if self.charge.resize(bytes) { Ok(()) } else { Err(Refusal::Memory.into()) }
-    }
-}
-
-/// 413 for a body that is too large.
-pub fn too_large(bytes_max: usize) -> Problem {
-    let detail = format!("the body is larger than {bytes_max} bytes");
-    Problem::new(Code::BodyTooLarge, detail)
 }
 
 /// 415 with the media types that are accepted.

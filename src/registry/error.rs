@@ -33,6 +33,9 @@ pub enum RegistryError {
         /// The most similar alias.
         nearest: Option<String>,
     },
+    /// The model is unloaded in this process.
+    #[error("model {0:?} is unloaded on this server; load it with POST /v2/repository/models/{0}/load")]
+    Unloaded(String),
     /// The database can't be read.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -5,6 +5,7 @@
 
 mod error;
 mod loaded;
+mod serving;
 mod table;
 
 use std::ops::Bound;
@@ -15,6 +16,7 @@ use ndarray::{Array2, ArrayView2};
 
 pub use self::error::RegistryError;
 pub use self::loaded::Model;
+pub use self::serving::ServedVersion;
 
 use self::table::ModelTable;
 use crate::artifact::read_model;
@@ -139,7 +141,11 @@ impl Registry {
         network: Network<f32>,
     ) -> Result<(), StoreError> {
         if let Some(published) = published {
-            self.models().keep(Model::new(published, network), self.shared.bytes_max);
+            let model = Model::new(published, network);
+            let mut models = self.models();
+            if !models.is_unloaded(&model.name) {
+                models.keep(model, self.shared.bytes_max);
+            }
         }
         self.refresh().await
     }
@@ -161,8 +167,7 @@ impl Registry {
 
     /// Returns whether the registry serves the version that a job has published.
     pub fn knows(&self, result: &JobResult) -> bool {
-        let models = self.models();
-        models.by_name.get(&result.model).is_some_and(|model| model.published.contains_key(&result.version))
+        self.has_version(&result.model, result.version)
     }
 
     /// Returns the model that `reference` refers to, if it is in memory.

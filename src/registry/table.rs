@@ -1,6 +1,6 @@
 //! The table of all models, and of the models in memory.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Bound;
 use std::sync::{Arc, Weak};
 
@@ -20,6 +20,8 @@ pub(super) struct ModelTable {
     /// The revision of the rows that were read most recently.
     pub(super) revision: Option<i64>,
     loaded: HashMap<(String, u32), Loaded>,
+    /// Names of the models that this process does not serve until they are loaded again.
+    unloaded: HashSet<String>,
     /// All models in memory, whether `loaded` keeps them or only a request uses them, and their sizes in
     /// bytes.
     alive: Vec<(Weak<Model>, u64)>,
@@ -81,7 +83,22 @@ impl ModelTable {
                 self.by_name.insert(name, model);
             }
         }
+        self.unloaded.retain(|name| self.by_name.contains_key(name));
         self.revision = Some(changes.revision);
+    }
+
+    pub(super) fn is_unloaded(&self, name: &str) -> bool {
+        self.unloaded.contains(name)
+    }
+
+    /// Drops the weights of all versions of a model. Requests that use them keep them until they end.
+    pub(super) fn unload(&mut self, name: &str) {
+        self.unloaded.insert(name.to_owned());
+        self.loaded.retain(|(of, _), _| of != name);
+    }
+
+    pub(super) fn serve_again(&mut self, name: &str) {
+        self.unloaded.remove(name);
     }
 
     pub(super) fn newest_names(&self) -> Vec<String> {

@@ -19,6 +19,8 @@ mod lab;
 mod models;
 mod pictures;
 mod predictions;
+mod repository;
+mod statistics;
 mod submission;
 mod waiting;
 mod work;
@@ -42,9 +44,11 @@ pub use self::jobs::{CoursePage, StoredCheckpoint, record_bytes};
 pub use self::models::VersionPage;
 pub use self::pictures::{Pictures, QUICK_PICTURE_BYTES};
 pub use self::predictions::{Prediction, Predictions, QUICK_BYTES, UnreadImages};
+pub use self::statistics::{BatchTally, Tally, VersionStatistics};
 pub use self::submission::{IdempotencyKey, IdempotencyKeyError, Submission};
 pub use self::work::Wanted;
 
+use self::statistics::Statistics;
 use crate::admission::{Admission, Peer};
 use crate::blobs::Blobs;
 use crate::data::picture::PictureLimits;
@@ -125,6 +129,7 @@ pub struct Service {
     registry: Registry,
     admission: Admission,
     metrics: Arc<Metrics>,
+    statistics: Arc<Statistics>,
     tasks: TaskTracker,
     /// The runtime on which threads of long work read blobs.
     runtime: Handle,
@@ -146,7 +151,17 @@ impl Service {
         tasks: TaskTracker,
         limits: ServiceLimits,
     ) -> Self {
-        Self { store, blobs, registry, admission, metrics, tasks, runtime: Handle::current(), limits }
+        Self {
+            store,
+            blobs,
+            registry,
+            admission,
+            metrics,
+            statistics: Arc::default(),
+            tasks,
+            runtime: Handle::current(),
+            limits,
+        }
     }
 
     /// Runs a change to its end even if this future is dropped.

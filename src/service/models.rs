@@ -58,10 +58,11 @@ impl Service {
         self.carry(caller, change).await
     }
 
-    /// Removes the series of models without a version. Another server may have deleted the last one, and a prediction
-    /// that ends later makes its series again.
+    /// Removes the series of models without a version, and the statistics of deleted versions. Another server may have
+    /// deleted them, and a prediction that ends later counts them again.
     pub fn forget_deleted_models(&self) {
         self.metrics.retain_models(|name| self.registry.newest(name).is_some());
+        self.statistics.retain(|name, version| self.registry.has_version(name, version));
     }
 
     /// Points an alias to a version of a model.

@@ -1,5 +1,8 @@
+use std::time::Instant;
+
 use ndarray::{Array2, ArrayView1, s};
 
+use super::statistics::Timing;
 use super::{Caller, OperationError, Service, Wanted};
 use crate::admission::{Charge, Lane, Price, Stop};
 use crate::nn::argmax;
@@ -46,6 +49,11 @@ pub trait UnreadImages: Send + 'static {
     /// Returns how many bytes parsing up to `images_max` images allocates, not counting the images
     /// themselves.
     fn parsed_bytes(&self, images_max: usize) -> usize;
+
+    /// Returns how many bytes the response needs for each image, beyond a number with its name for each class.
+    fn answer_bytes(&self) -> usize {
+        0
+    }
 
     /// Parses the images to rows of values from 0 to 1, one value for each input of a network.
     ///
@@ -95,15 +103,41 @@ impl Service {
         top: Option<usize>,
         answer: impl Fn(Predictions) -> T + Send + 'static,
     ) -> Result<(T, Charge), I::Error> {
+        let begun = Instant::now();
+        let answered = self.predict_from(begun, caller, wanted, images, top, answer).await;
+        if answered.is_err() {
+            let (name, version) = wanted.version();
+            self.statistics.failed(name, version, begun.elapsed());
+        }
+        answered
+    }
+
+    /// Predicts for a request that has arrived at `begun`.
+    async fn predict_from<I: UnreadImages, T: Send + 'static>(
+        &self,
+        begun: Instant,
+        caller: &Caller,
+        wanted: &Wanted,
+        images: I,
+        top: Option<usize>,
+        answer: impl Fn(Predictions) -> T + Send + 'static,
+    ) -> Result<(T, Charge), I::Error> {
         let price = self.price_of_predictions(&images, &*self.held(wanted).await?)?;
         let mut batch = Batch::new(images, self.limits.images_max, top);
         let service = self.clone();
+        let mut queue = None;
         let work = move |model: &Model, stop: &Stop| {
-            let predictions = batch.go_on(&service.registry, model, price.lane, stop)?;
-            Ok(predictions.map(|predictions| {
-                service.metrics.predictions(&model.name, predictions.len());
-                answer(Predictions { model: model.name.clone(), version: model.version, predictions })
-            }))
+            let queue = *queue.get_or_insert_with(|| begun.elapsed());
+            let Some(predictions) = batch.go_on(&service.registry, model, price.lane, stop)? else {
+                return Ok(None);
+            };
+            service.metrics.predictions(&model.name, predictions.len());
+            let predicted = Instant::now();
+            let answer =
+                answer(Predictions { model: model.name.clone(), version: model.version, predictions });
+            let timing = Timing { queue, output: predicted.elapsed(), ..std::mem::take(&mut batch.timing) };
+            service.statistics.succeeded(&model.name, model.version, &timing, begun.elapsed());
+            Ok(Some(answer))
         };
         self.work_in_turns(caller, price, wanted, work).await
     }
@@ -121,6 +155,7 @@ impl Service {
         let (predictor, classes) = (&model.predictor, model.classes.len());
         let of_image = predictor.network().input().len() * size_of::<f32>()
             + ANSWER_BYTES
+            + images.answer_bytes()
             + classes * (CLASS_BYTES + size_of::<f32>());
         let multiplications = predictor.multiplications() * count as f64;
         let (flops, flops_max) = (2.0 * multiplications, self.limits.predict_flops_max);
@@ -147,12 +182,14 @@ struct Batch<I> {
     top: Option<usize>,
     x: Array2<f32>,
     predictions: Vec<Prediction>,
+    timing: Timing,
 }
 
 impl<I: UnreadImages> Batch<I> {
     fn new(images: I, images_max: usize, top: Option<usize>) -> Self {
         let x = Array2::zeros((0, 0));
-        Self { unread: Some(images), images_max, top, x, predictions: Vec::new() }
+        let timing = Timing::default();
+        Self { unread: Some(images), images_max, top, x, predictions: Vec::new(), timing }
     }
 
     /// Predicts until all images are done. Returns `None` if it must make way for another client.
@@ -164,8 +201,10 @@ impl<I: UnreadImages> Batch<I> {
         stop: &Stop,
     ) -> Result<Option<Vec<Prediction>>, I::Error> {
         if let Some(images) = self.unread.take() {
+            let begun = Instant::now();
             self.x = images.read(self.images_max)?;
             self.predictions.reserve_exact(self.x.nrows());
+            self.timing.input = begun.elapsed();
         }
         let rows_at_a_time = rows_of_a_turn(model);
         while self.predictions.len() < self.x.nrows() {
@@ -175,10 +214,12 @@ impl<I: UnreadImages> Batch<I> {
             let begin = self.predictions.len();
             let end = self.x.nrows().min(begin + rows_at_a_time);
             let x = self.x.slice(s![begin..end, ..]);
+            let begun = Instant::now();
             let probabilities = match lane {
                 Lane::Batch => registry.probabilities(model, x),
                 _ => model.predictor.probabilities(x),
             };
+            self.timing.batches.push((end - begin, begun.elapsed()));
             let top = self.top;
             self.predictions.extend(probabilities.rows().into_iter().map(|row| prediction(model, row, top)));
             if end < self.x.nrows() && stop.is_place_wanted() {

@@ -12,21 +12,30 @@ use crate::registry::Model;
 /// requests do, and they are few.
 #[derive(Clone, Debug)]
 pub struct Wanted {
-    reference: ModelRef,
+    name: String,
+    version: u32,
     model: Weak<Model>,
 }
 
 impl Wanted {
     /// Refers to this version, even if aliases move.
     pub fn new(model: &Arc<Model>) -> Self {
-        let selector = Selector::Version(model.version);
-        Self { reference: ModelRef { name: model.name.clone(), selector }, model: Arc::downgrade(model) }
+        Self { name: model.name.clone(), version: model.version, model: Arc::downgrade(model) }
+    }
+
+    /// Returns the name of the model and the number of its version.
+    pub(super) fn version(&self) -> (&str, u32) {
+        (&self.name, self.version)
+    }
+
+    fn reference(&self) -> ModelRef {
+        ModelRef { name: self.name.clone(), selector: Selector::Version(self.version) }
     }
 }
 
 impl fmt::Display for Wanted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.reference.fmt(f)
+        self.reference().fmt(f)
     }
 }
 
@@ -35,8 +44,10 @@ impl Service {
     /// batch lane.
     ///
     /// # Errors
-    /// Returns an error if there is no such model, if there is no memory for it, or if its file is damaged.
+    /// Returns an error if there is no such model, if it is unloaded, if there is no memory for it, or if its file is
+    /// damaged.
     pub async fn loaded(&self, caller: &Caller, reference: &ModelRef) -> Result<Arc<Model>, OperationError> {
+        self.registry.check_served(&reference.name)?;
         if let Some(model) = self.registry.at_hand(reference)? {
             return Ok(model);
         }
@@ -47,11 +58,12 @@ impl Service {
     /// Returns a wanted model. Loads it again if it has been dropped meanwhile.
     ///
     /// # Errors
-    /// Returns an error if it was deleted, if there is no memory for it, or if its file is damaged.
+    /// Returns an error if it was deleted or unloaded, if there is no memory for it, or if its file is damaged.
     pub async fn held(&self, wanted: &Wanted) -> Result<Arc<Model>, OperationError> {
+        self.registry.check_served(&wanted.name)?;
         match wanted.model.upgrade() {
             Some(model) => Ok(model),
-            None => Ok(self.registry.get(&wanted.reference, ()).await?),
+            None => Ok(self.registry.get(&wanted.reference(), ()).await?),
         }
     }
 

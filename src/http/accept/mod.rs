@@ -89,16 +89,53 @@ impl Specificity {
     }
 }
 
-/// Returns whether the client accepts gzip and does not prefer the uncompressed form (RFC 9110, section
-/// 12.5.3).
+/// A content coding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coding {
+    /// RFC 1952.
+    Gzip,
+    /// RFC 1950.
+    Deflate,
+}
+
+impl Coding {
+    /// Returns the coding with this name.
+    pub fn named(name: &str) -> Option<Self> {
+        let is_named = |coding: &Self| coding.names().iter().any(|known| name.eq_ignore_ascii_case(known));
+        [Self::Gzip, Self::Deflate].into_iter().find(is_named)
+    }
+
+    /// Returns the registered name.
+    pub fn name(self) -> &'static str {
+        self.names()[0]
+    }
+
+    fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::Gzip => &["gzip", "x-gzip"],
+            Self::Deflate => &["deflate"],
+        }
+    }
+}
+
+/// Returns whether the client accepts gzip and does not prefer the uncompressed form.
 pub fn accepts_gzip(headers: &HeaderMap) -> bool {
+    accepted_coding(headers, &[Coding::Gzip]).is_some()
+}
+
+/// Returns the coding of `known` that the client likes best, unless it prefers the uncompressed form (RFC 9110, section
+/// 12.5.3). Of equal ones, the first is taken.
+pub fn accepted_coding(headers: &HeaderMap, known: &[Coding]) -> Option<Coding> {
     let codings: Vec<Entry> = entries(headers, &header::ACCEPT_ENCODING).collect();
     let weight = |names: &[&str]| {
         let is_named = |coding: &&Entry| names.iter().any(|name| coding.name.eq_ignore_ascii_case(name));
         codings.iter().filter(is_named).map(|coding| coding.weight).max()
     };
-    let gzip = weight(&["gzip", "x-gzip"]).or(weight(&["*"])).unwrap_or(0);
-    gzip > 0 && gzip >= weight(&["identity"]).unwrap_or(0)
+    let others = weight(&["*"]);
+    let weighed = known.iter().map(|&coding| (weight(coding.names()).or(others).unwrap_or(0), coding));
+    // The last of several largest ones is the maximum.
+    let (best, coding) = weighed.rev().max_by_key(|(weight, _)| *weight)?;
+    (best > 0 && best >= weight(&["identity"]).unwrap_or(0)).then_some(coding)
 }
 
 /// Returns whether the body of a request has no encoding: `Content-Encoding` is absent, empty or `identity`.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
+use super::inference;
 use crate::api::Code;
 
 /// The extension in which handlers list the codes of their own problems.
@@ -54,7 +55,13 @@ pub fn complete(mut document: Value) -> Value {
     for (path, methods) in paths {
         for (method, operation) in methods.as_object_mut().into_iter().flatten() {
             let codes = codes(path, method, operation);
-            add_problems(operation, &codes);
+            if is_inference(path) {
+                for (status, error) in inference::errors(codes.into_iter()) {
+                    operation["responses"][status.to_string()] = with_retry(error, status);
+                }
+            } else {
+                add_problems(operation, &codes);
+            }
             if method == "get" && operation["responses"].get("204").is_none() {
                 operation["responses"]["304"] =
                     json!({ "description": "The client already has this response (`If-None-Match`)." });
@@ -113,13 +120,24 @@ fn codes(path: &str, method: &str, operation: &mut Value) -> BTreeSet<Code> {
     let own = operation.as_object_mut().and_then(|operation| operation.remove(CODES));
     add_named(&mut codes, &own.unwrap_or_default());
     let is_safe = method == "get";
-    let is_of_lane = operation["tags"][0] != "operating";
+    let is_of_lane = operation["tags"][0] != "operating" && !path.starts_with("/v2/health");
     if !is_safe {
-        codes.extend([Code::CrossSite, Code::UnsupportedMediaType]);
+        codes.insert(Code::CrossSite);
     }
     if is_of_lane {
         codes.extend(LANE);
-        codes.insert(Code::InvalidQuery);
+    }
+    if is_inference(path) {
+        if !is_safe {
+            codes.extend([Code::InvalidContentEncoding]);
+        }
+    } else {
+        if !is_safe {
+            codes.insert(Code::UnsupportedMediaType);
+        }
+        if is_of_lane {
+            codes.insert(Code::InvalidQuery);
+        }
     }
     if path.contains('{') {
         codes.insert(Code::InvalidPath);
@@ -131,6 +149,10 @@ fn codes(path: &str, method: &str, operation: &mut Value) -> BTreeSet<Code> {
         }
     }
     codes
+}
+
+fn is_inference(path: &str) -> bool {
+    path.starts_with("/v2")
 }
 
 /// Adds the codes of a list, which may contain lists.
@@ -166,13 +188,18 @@ fn problem(codes: &[Code]) -> Value {
         { "$ref": "#/components/schemas/Problem" },
         { "properties": { "status": { "const": status }, "code": { "enum": words } } }
     ] });
-    let mut problem = json!({ "description": lines.join("\n"), "content": { "application/problem+json": { "schema": schema } } });
+    let problem = json!({ "description": lines.join("\n"), "content": { "application/problem+json": { "schema": schema } } });
+    with_retry(problem, status)
+}
+
+/// Adds `Retry-After` to the response of a status that has it.
+fn with_retry(mut response: Value, status: u16) -> Value {
     if RETRIED.contains(&status) {
         let after = "Seconds after which the client may try again.";
-        problem["headers"] =
+        response["headers"] =
             json!({ "Retry-After": { "description": after, "schema": { "type": "integer", "minimum": 1 } } });
     }
-    problem
+    response
 }
 
 /// Returns the names of all schemas that responses use.

@@ -2,6 +2,7 @@
 //! routes.
 
 mod complete;
+mod inference;
 
 use std::sync::LazyLock;
 
@@ -13,9 +14,11 @@ use bytes::Bytes;
 use serde_json::Value;
 use utoipa::OpenApi;
 
-use super::accept::{accepts_gzip, etag_matches};
+use super::accept::{Coding, accepts_gzip, etag_matches};
 use super::deliver::{Sealed, Streamed, seal};
-use super::{card, datasets, evaluation, events, inside, jobs, lab, models, networks, operating, predict};
+use super::{
+    card, datasets, evaluation, events, inside, jobs, lab, models, networks, oip, operating, predict,
+};
 use crate::api;
 
 /// The description of the API as a whole.
@@ -65,19 +68,33 @@ const ABOUT: &str = include_str!("about.md");
         lab::softmax_cross_entropy,
         lab::activations,
         lab::activation,
+        oip::metadata,
+        oip::metadata_with_slash,
+        oip::live,
+        oip::ready,
+        oip::model,
+        oip::model_ready,
+        oip::infer,
+        oip::config,
+        oip::statistics,
+        oip::statistics_of_all,
+        oip::index,
+        oip::load,
+        oip::unload,
         operating::healthz,
         operating::readyz,
         operating::metrics,
         operating::openapi,
         operating::page
     ),
-    components(schemas(api::Code, api::Problem, api::StateEvent, api::Epoch, api::Progress)),
+    components(schemas(api::Code, api::Problem, api::InferenceError, api::StateEvent, api::Epoch, api::Progress)),
     tags(
         (name = "jobs", description = "Training jobs."),
         (name = "networks", description = "Networks before they are trained."),
         (name = "models", description = "Published models: their versions, aliases and predictions, and what happens inside them."),
         (name = "datasets", description = "Data sets."),
         (name = "lab", description = "The chain rule and single layers on a few numbers."),
+        (name = "inference", description = "The Open Inference Protocol v2. Errors are an `InferenceError`. In place of a version, an alias can be given. Query parameters are ignored."),
         (name = "operating", description = "For operators. These requests do not wait in a lane.")
     )
 )]
@@ -87,7 +104,7 @@ struct Documented;
 pub fn document() -> &'static Value {
     static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
         let made = serde_json::to_value(Documented::openapi());
-        complete::complete(made.expect("a document is JSON"))
+        complete::complete(inference::with_versions(made.expect("a document is JSON")))
     });
     &DOCUMENT
 }
@@ -100,13 +117,13 @@ struct Sent {
 
 static SENT: LazyLock<Sent> = LazyLock::new(|| {
     let text = Bytes::from(document().to_string());
-    Sent { plain: seal(text.clone(), false, true), packed: seal(text, true, true) }
+    Sent { plain: seal(text.clone(), None, true), packed: seal(text, Some(Coding::Gzip), true) }
 });
 
 /// Responds to a request for the document. The bytes are static, so the request is charged nothing and
 /// waits for nothing.
 pub fn answer(headers: &HeaderMap) -> Response {
-    let Sealed { bytes, is_packed, tag } = if accepts_gzip(headers) { &SENT.packed } else { &SENT.plain };
+    let Sealed { bytes, coding, tag } = if accepts_gzip(headers) { &SENT.packed } else { &SENT.plain };
     let tag = tag.clone().unwrap_or_else(|| HeaderValue::from_static("\"0\""));
     let is_known = tag.to_str().is_ok_and(|tag| etag_matches(headers, tag));
     let mut response = match is_known {
@@ -118,8 +135,8 @@ pub fn answer(headers: &HeaderMap) -> Response {
     if !is_known {
         head.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
-    if !is_known && *is_packed {
-        head.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    if let Some(coding) = coding.filter(|_| !is_known) {
+        head.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
     }
     response
 }
