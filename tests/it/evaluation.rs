@@ -238,11 +238,10 @@ async fn a_long_evaluation_makes_way_for_others_and_stops_with_its_client() {
     assert_eq!(server.get("/v1/models/small/compare/small").await.status(), StatusCode::OK);
     assert!(!long.is_finished(), "it has made way");
     long.abort();
-    while running(&server) > 0 {
+    // The charge of a few connections remains.
+    while running(&server) > 0 || server.app().admission().memory_bytes() > 1 << 20 {
         tokio::task::yield_now().await;
     }
-    let held = server.app().admission().memory_bytes();
-    assert!(held < 1 << 20, "{held} bytes are still charged");
     server.stop().await;
 }
 
