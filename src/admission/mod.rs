@@ -158,11 +158,6 @@ impl Admission {
         self.memory.take(peer, bytes).ok_or(Refusal::Memory)
     }
 
-    /// Returns how many bytes of memory one request can be charged.
-    pub fn charge_max(&self) -> usize {
-        self.charge_max
-    }
-
     /// Returns how many bytes the body of a request can have.
     pub fn body_max(&self) -> usize {
         self.body_max

@@ -120,9 +120,9 @@ impl Blobs {
     /// # Errors
     /// Returns an error if the blob can't be written.
     pub async fn put(&self, key: &str, bytes: Bytes) -> Result<Blob, BlobError> {
-        self.is_in_place()?;
         let size_bytes = bytes.len() as u64;
         let (bytes, sha256) = digested(bytes).await?;
+        self.is_in_place()?;
         self.store.put(&Key::from(key), bytes.into()).await?;
         Ok(Blob { key: key.to_owned(), size_bytes, sha256 })
     }

@@ -223,6 +223,8 @@ fn a_backup_can_not_write_outside_its_folder() {
         ("blobs/../evil", file),
         ("evil", file),
         ("blobs", file),
+        ("blobs/evil", file),
+        ("blobs/models/evil.safetensors", file),
         ("blobs/evil", tar::EntryType::Symlink),
         ("blobs/evil", tar::EntryType::Link),
         ("blobs/evil", tar::EntryType::Directory),
