@@ -7,7 +7,7 @@ use crate::data::{IMAGE_SIDE, SplitName};
 use crate::fields::Fault;
 use crate::job::{JobId, JobState};
 use crate::model::{ModelRef, ModelRefError};
-use crate::nn::Shape;
+use crate::nn::{Activation, Shape};
 use crate::registry::RegistryError;
 use crate::store::{StoreError, queue_share};
 
@@ -54,7 +54,7 @@ pub enum OperationError {
         interval: Option<Duration>,
     },
     /// The caller has used the key for another request.
-    #[error("this Idempotency-Key was used before with another body")]
+    #[error("the key was used before for another request")]
     KeyReused,
     /// The reference to the model that a job starts from is invalid.
     #[error(transparent)]
@@ -115,7 +115,7 @@ pub enum OperationError {
     ModelAliased {
         /// Reference to the version.
         reference: ModelRef,
-        /// The alias.
+        /// Name of the alias, such as `champion`.
         alias: String,
     },
     /// A job that has not ended starts from the version.
@@ -165,6 +165,18 @@ pub enum OperationError {
         /// Floating-point operations that one request may use.
         flops_max: f64,
     },
+    /// A prediction is to have more of the most probable classes than there are, or none.
+    #[error("top must be from 1 to {classes}")]
+    TopOutOfRange {
+        /// The number of classes of the model.
+        classes: usize,
+    },
+    /// The model has no class of this number.
+    #[error("class must be from 0 to {last}")]
+    ClassOutOfRange {
+        /// The number of its last class.
+        last: usize,
+    },
     /// A picture can't be turned into an image.
     #[error("{}{source}", place_of_picture(*index, *count))]
     Picture {
@@ -176,9 +188,7 @@ pub enum OperationError {
         source: PictureError,
     },
     /// The network takes images of another size than the one to which pictures are prepared.
-    #[error(
-        "pictures are prepared as {IMAGE_SIDE}x{IMAGE_SIDE} pixels, but the model takes {0}; send bytes or JSON"
-    )]
+    #[error("pictures are prepared as {IMAGE_SIDE}x{IMAGE_SIDE} pixels, but the model takes {0}")]
     NoPictures(Shape),
     /// The pictures of a request have too many pixels.
     #[error("the pictures have {pixels} pixels to decode; a request may have at most {pixels_max}")]
@@ -195,7 +205,7 @@ pub enum OperationError {
         waits_max: usize,
     },
     /// Too many callers follow jobs.
-    #[error("this client has too many open event streams, or all clients together have {streams_max}")]
+    #[error("the client follows too many jobs, or all clients together follow {streams_max}")]
     TooManyStreams {
         /// The most callers that may follow jobs.
         streams_max: usize,
@@ -221,16 +231,30 @@ pub enum OperationError {
         nearest: Option<String>,
     },
     /// There is no split of this name.
-    #[error("there are the splits train and test")]
+    #[error("there is no such split; the splits are train and test")]
     UnknownSplit,
     /// The split has no example at this index.
     #[error("split {split} has the examples 0 to {last}")]
     UnknownExample {
-        /// The split.
+        /// The split that was asked for.
         split: SplitName,
         /// The index of its last example.
         last: usize,
     },
+    /// There is no activation function of this name.
+    #[error("there is no activation {name:?}, {}", match nearest {
+        Some(nearest) => format!("did you mean {nearest:?}?"),
+        None => format!("there are: {}", Activation::ALL.map(Activation::name).join(", ")),
+    })]
+    UnknownActivation {
+        /// The name that was asked for.
+        name: String,
+        /// The most similar name of a function.
+        nearest: Option<&'static str>,
+    },
+    /// The metrics can't be encoded.
+    #[error(transparent)]
+    Metrics(#[from] prometheus::Error),
     /// The database can't be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
