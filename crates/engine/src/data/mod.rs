@@ -56,7 +56,7 @@ pub struct Dataset {
     statistics: OnceLock<Statistics>,
 }
 
-/// The name of a split.
+/// The splits that every data set has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "each is the split with its name")]
