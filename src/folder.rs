@@ -58,10 +58,10 @@ pub enum FolderError {
         missing: &'static str,
     },
     /// The database exists, but the blobs that it names do not.
-    #[error("{path} is missing or has no blobs, and the database beside it names what was in it", path = .0.display())]
+    #[error("{path} is missing or has no blobs, but the database next to it names blobs", path = .0.display())]
     Bytes(PathBuf),
     /// The blobs exist, but not the database that names them.
-    #[error("{path} is missing or empty, and there are files in {BLOBS} beside it that only it can name", path = .0.display())]
+    #[error("{path} is missing or empty, but {BLOBS} next to it has files that only this database can name", path = .0.display())]
     Rows(PathBuf),
     /// The folder can't be written.
     #[error("can't write the data folder {path}: {source}", path = .path.display())]

@@ -93,7 +93,9 @@ pub async fn sweep(store: &Store, blobs: &Blobs, is_alone: bool) -> Result<u64, 
                 failpoint::point(Point::AfterSweepOne);
                 swept += 1;
             }
-            Stray::Foreign => tracing::debug!(key = file.key, "a file is not chainrule's and is left alone"),
+            Stray::Foreign => {
+                tracing::debug!(key = file.key, "a file does not belong to chainrule and is left alone")
+            }
             Stray::Alive => {}
         }
     }

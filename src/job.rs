@@ -52,7 +52,7 @@ impl FromStr for JobId {
 pub enum BlobKey {
     /// A checkpoint: `jobs/{job}/{attempt}-{step}.safetensors`.
     Checkpoint {
-        /// The job.
+        /// The job that can resume from it.
         job: JobId,
         /// The attempt that wrote it.
         attempt: u32,

@@ -139,6 +139,7 @@ async fn keep_up(app: App, stop: CancellationToken) {
             again(|| upkeep.watch_leases()),
             again(|| store.write_back()),
             again(|| store.follow(refresh)),
+            again(|| registry.catch_up()),
         )
     };
     stop.run_until_cancelled(all).await;

@@ -95,7 +95,7 @@ pub struct ExampleRequest {
 /// One step of backpropagation on one image: the values and gradients of every layer, and the effect of one update on the loss.
 #[derive(Serialize, ToSchema)]
 pub struct Trace {
-    /// The model.
+    /// Name of the model.
     pub model: String,
     /// Version of the model.
     pub version: u32,
@@ -126,7 +126,7 @@ pub struct LayerTrace {
     pub layer: String,
     /// Shape of the output: rows, columns and channels, or its length.
     pub output_shape: Vec<usize>,
-    /// The output.
+    /// The values that the layer outputs.
     pub output: ArrayFigures,
     /// `∂L/∂output`.
     pub error: ArrayFigures,
@@ -141,11 +141,11 @@ pub struct LayerTrace {
 /// Statistics of an array, and with `arrays` its values.
 #[derive(Serialize, ToSchema)]
 pub struct ArrayFigures {
-    /// Minimum.
+    /// Smallest value.
     pub min: f64,
-    /// Maximum.
+    /// Largest value.
     pub max: f64,
-    /// Mean.
+    /// Arithmetic mean of all values.
     pub mean: f64,
     /// Population standard deviation.
     pub deviation: f64,
@@ -164,7 +164,7 @@ pub struct ArrayFigures {
 /// over all outputs that use the parameter.
 #[derive(Serialize, ToSchema)]
 pub struct Microscope {
-    /// The model.
+    /// Name of the model.
     pub model: String,
     /// Version of the model.
     pub version: u32,
@@ -178,7 +178,7 @@ pub struct Microscope {
     pub value: f64,
     /// The class that the model should predict.
     pub label: usize,
-    /// The loss.
+    /// The loss of the image, in nats for cross-entropy.
     pub loss: f64,
     /// `∂L/∂w` by backpropagation.
     pub gradient: f64,
@@ -227,7 +227,7 @@ pub struct PathStep {
     pub layer: String,
     /// Index in the output.
     pub unit: Vec<usize>,
-    /// The value.
+    /// What the unit outputs for the image.
     pub value: f64,
     /// The derivative of the value with respect to the previous value on the path.
     pub local: f64,

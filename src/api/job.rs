@@ -143,7 +143,7 @@ pub struct JobError {
 /// A page of jobs, newest first.
 #[derive(Serialize, Deserialize, ToSchema)]
 pub struct JobList {
-    /// The jobs.
+    /// At most `limit` jobs.
     pub jobs: Vec<Job>,
     /// The `cursor` of the next page; null on the last.
     pub next_cursor: Option<String>,
@@ -171,7 +171,7 @@ pub struct Checkpoint {
 /// The checkpoints of a job, newest first.
 #[derive(Serialize, ToSchema)]
 pub struct CheckpointList {
-    /// The checkpoints.
+    /// At most as many as the job keeps: `checkpoint.keep` of its spec.
     pub checkpoints: Vec<Checkpoint>,
 }
 

@@ -119,7 +119,7 @@ pub struct GradientCheck {
     pub checked: usize,
     /// Seconds of a forward and backward pass, which gives the gradients of all parameters: the fastest of three.
     pub backpropagation_seconds: f64,
-    /// Seconds of two forward passes, which give the gradient of one parameter: the mean.
+    /// Mean seconds of the two to ten forward passes that give the derivative with respect to one parameter.
     pub numerical_seconds_per_parameter: f64,
     /// Seconds that numerical differentiation would take for all parameters.
     pub numerical_seconds: f64,

@@ -12,7 +12,7 @@ pub struct TrainSpec {
     pub model: String,
     /// The name of the data set.
     pub dataset: String,
-    /// The network.
+    /// The layers to train.
     pub network: NetworkSpec,
     /// The loss to minimise.
     pub loss: Loss,
@@ -109,7 +109,7 @@ pub enum Layer {
     },
     /// Batch normalisation.
     BatchNorm,
-    /// Dropout.
+    /// Sets random elements to 0 during training, and scales the others up.
     Dropout {
         /// Probability that an element is set to 0.
         #[schema(minimum = 0, exclusive_maximum = 1)]

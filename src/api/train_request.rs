@@ -148,7 +148,7 @@ pub enum LayerRequest {
     },
     /// Batch normalisation.
     BatchNorm,
-    /// Dropout.
+    /// Sets random elements to 0 during training, and scales the others up.
     Dropout {
         /// Probability that an element is set to 0.
         #[schema(minimum = 0, exclusive_maximum = 1, default = json!(0.5))]

@@ -154,7 +154,7 @@ async fn unpack(tar: File, file: &Path, rows: &Path, blobs: &Blobs) -> Result<()
             None => {
                 let expected = digest_in(&mut entry).map_err(refuse)?;
                 if write_rows(rows, parts_of(entry, file, cut))? != expected {
-                    let why = format!("its {DATABASE} has not the digest that it was written with");
+                    let why = format!("its {DATABASE} does not have the digest recorded for it");
                     return Err(refuse(why));
                 }
             }
@@ -171,7 +171,7 @@ fn name_of<R: Read>(entry: &Entry<R>) -> Result<(String, Option<BlobKey>), Strin
     if entry.header().entry_type().is_file() && (key.is_some() || name == DATABASE) {
         Ok((name, key))
     } else {
-        Err(format!("{name:?} has no place in a backup"))
+        Err(format!("{name:?} can't be in a backup"))
     }
 }
 

@@ -60,11 +60,11 @@ pub async fn run(args: BackupArgs, output: Output) -> Result<(), CliError> {
     if output.quiet {
         return print(args.file.display());
     }
-    print(format!("{}: {}", args.file.display(), told(&contents)))
+    print(format!("{}: {}", args.file.display(), described(&contents)))
 }
 
 /// Describes the contents of a backup.
-pub fn told(contents: &Contents) -> String {
+pub fn described(contents: &Contents) -> String {
     let counts = contents.counts;
     let parts = [("job", counts.jobs), ("model", counts.models), ("checkpoint", counts.checkpoints)];
     format!("{}, {} bytes", listed(&parts), contents.bytes)

@@ -134,9 +134,10 @@ impl CliError {
             Self::UsageAt { what, text, mark } => vec![what.clone(), text.clone(), mark.clone()],
             Self::Problem(problem) => {
                 let first = format!("{} ({} {})", problem.detail, problem.status, problem.code);
-                let untold = problem.errors.iter().filter(|fault| !problem.detail.contains(&fault.detail));
+                let unreported =
+                    problem.errors.iter().filter(|fault| !problem.detail.contains(&fault.detail));
                 let faults: Vec<String> =
-                    untold.map(|fault| format!("{}: {}", fault.pointer, fault.detail)).collect();
+                    unreported.map(|fault| format!("{}: {}", fault.pointer, fault.detail)).collect();
                 if faults.is_empty() { vec![first] } else { vec![first, faults.join("; ")] }
             }
             Self::NoServer { url, why } => {

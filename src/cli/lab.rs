@@ -125,8 +125,8 @@ pub struct SummaryArgs {
 pub fn summary(args: &SummaryArgs, output: Output) -> Result<(), CliError> {
     let request = request(&args.network, [("batch_size", args.batch_size)])?;
     let parsed = NetworkRequest::parse(&request, &data::mnist::shape(), &SpecLimits::default())
-        .map_err(|faults| told(&faults, SUMMARY_HINT))?;
-    let summary = parsed.answer().map_err(|faults| told(&faults, SUMMARY_HINT))?;
+        .map_err(|faults| reported(&faults, SUMMARY_HINT))?;
+    let summary = parsed.answer().map_err(|faults| reported(&faults, SUMMARY_HINT))?;
     if output.json {
         print_json(&api::NetworkSummary::from(summary))
     } else if output.quiet {
@@ -170,11 +170,11 @@ pub fn gradient_check(args: &GradientCheckArgs, output: Output) -> Result<(), Cl
     let fields = [("samples", args.samples), ("parameters", args.parameters), ("seed", args.seed)];
     let request = request(&args.network, fields)?;
     let limits = LabLimits::default();
-    let told = |faults: Vec<Fault>| told(&faults, GRADIENT_CHECK_HINT);
-    let request = CheckRequest::parse(&request, &data::shapes(), &limits).map_err(told)?;
+    let reported = |faults: Vec<Fault>| reported(&faults, GRADIENT_CHECK_HINT);
+    let request = CheckRequest::parse(&request, &data::shapes(), &limits).map_err(reported)?;
     let begin = Instant::now();
-    let check =
-        lab::check_drawn(&request, &data::mnist::dataset(), &limits, &|| begin.elapsed()).map_err(told)?;
+    let check = lab::check_drawn(&request, &data::mnist::dataset(), &limits, &|| begin.elapsed())
+        .map_err(reported)?;
     if output.json {
         print_json(&api::GradientCheck::from(check))
     } else if output.quiet {
@@ -201,7 +201,7 @@ fn request<const N: usize>(network: &str, numbers: [(&str, Option<u64>); N]) -> 
 }
 
 /// Makes an error of all faults, or of a single one with a hint.
-fn told(faults: &[Fault], hint: &str) -> CliError {
+fn reported(faults: &[Fault], hint: &str) -> CliError {
     let mut lines = faults.iter().map(|fault| match fault.pointer.as_str() {
         "" => fault.detail.clone(),
         pointer => format!("{}: {}", pointer.trim_start_matches('/'), fault.detail),

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::backup::told;
+use super::backup::described;
 use super::folder::FolderArgs;
 use super::{CliError, Output, print, print_json};
 use crate::backup;
@@ -42,5 +42,5 @@ pub async fn run(args: RestoreArgs, output: Output) -> Result<(), CliError> {
     if output.quiet {
         return print(folder.display());
     }
-    print(format!("{}: {}", folder.display(), told(&contents)))
+    print(format!("{}: {}", folder.display(), described(&contents)))
 }

@@ -62,7 +62,7 @@ pub struct Config {
     #[arg(long, env = "CHAINRULE_LOG", default_value = "info", value_name = "FILTER", value_parser = log_filter)]
     pub log: Targets,
 
-    /// Most lines in a second about requests that succeed, and as many about requests with errors; the next line counts
+    /// Most log lines per second for requests that succeed, and as many for requests with errors; the next line counts
     /// those left out
     #[arg(
         long,

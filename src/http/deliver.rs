@@ -32,7 +32,7 @@ const PACKED_BYTES_MIN: usize = 1 << 10;
 const PACKING_TIMES: usize = 2;
 
 /// Responses longer than this many bytes are compressed and digested by the crew.
-const QUICK_BYTES_MAX: usize = 32 << 10;
+const PACKED_AT_ONCE_BYTES_MAX: usize = 32 << 10;
 
 /// The API's responses run no scripts and may not be framed. SVG may contain its own styles.
 const POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
@@ -138,7 +138,7 @@ pub async fn deliver(
     if coding.is_none() && !has_tag {
         return (Response::from_parts(head, Body::from(bytes)), charge);
     }
-    let (sealed, mut charge) = if length <= QUICK_BYTES_MAX {
+    let (sealed, mut charge) = if length <= PACKED_AT_ONCE_BYTES_MAX {
         (seal(bytes, coding, has_tag), charge)
     } else {
         let sealed = app.admission().crew().done(move || (seal(bytes, coding, has_tag), charge)).await;

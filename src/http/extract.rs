@@ -15,7 +15,7 @@ use crate::registry::Model;
 use crate::service::{Caller, Wanted};
 
 /// JSON longer than this many bytes is parsed in the lane of texts.
-const QUICK_BYTES_MAX: usize = 4 << 10;
+const PARSED_AT_ONCE_BYTES_MAX: usize = 4 << 10;
 
 /// A request in JSON.
 pub struct Json(Text);
@@ -89,7 +89,7 @@ impl FromRequest<App> for Json {
         if body.bytes.is_empty() {
             return Err(Problem::new(Code::EmptyBody, "the body is empty; send a JSON object, {} at least"));
         }
-        if body.bytes.len() > QUICK_BYTES_MAX {
+        if body.bytes.len() > PARSED_AT_ONCE_BYTES_MAX {
             return Ok(Self(Text::Long { body, app: app.clone(), caller, held }));
         }
         let charge = app.admission().charge(caller.peer(), json_price(&body.bytes))?;

@@ -18,12 +18,12 @@ use super::{Problem, images, paid, rendered};
 use crate::api::{self, About, Code};
 use crate::app::App;
 use crate::data::{self, SplitName};
-use crate::fields::{Fault, Fields, Interval, parsed};
+use crate::fields::{Fault, Fields, Interval, parsed, unknown};
 use crate::lab::{self, Explanation, LayerWeights, Microscope, ParameterPlace, Trace};
 use crate::model::ModelRef;
 use crate::nn::{LossKind, Network, Shape};
 use crate::registry::Model;
-use crate::service::{Caller, LabelledImage, TraceRequest, Wanted};
+use crate::service::{Caller, DatasetExample, LabelledImage, Service, TraceRequest, Wanted};
 
 const PNG: &str = "image/png";
 
@@ -241,11 +241,7 @@ pub async fn explain(
 ) -> Result<Response, Problem> {
     let wants_picture = accepts(&headers, PNG);
     let inspected = app.service().inspected(&caller, &reference).await?;
-    let classes = inspected.classes();
-    if params.class.is_some_and(|class| class >= classes) {
-        let detail = format!("class must be from 0 to {}", classes - 1);
-        return Err(invalid(detail));
-    }
+    inspected.check_class(params.class)?;
     let input = Input::of(&app, &caller, inspected.input(), body)
         .await?
         .prepared(&app, &caller, params.prepare)
@@ -269,12 +265,15 @@ async fn take<T: Send + 'static>(
     if request.has_at_hand("example") {
         app.service().dataset(caller, data::mnist::NAME.to_owned()).await?;
     }
-    request.read_with(app, wanted, |request, model| shown(request, model, more)).await
+    let (service, asker) = (app.service().clone(), caller.clone());
+    let example = move |fields: &mut Fields| example(&service, &asker, fields);
+    request.read_with(app, wanted, |request, model| shown(request, model, example, more)).await
 }
 
 fn shown<T>(
     request: &Value,
     model: &Model,
+    example: impl FnOnce(&mut Fields) -> Result<Option<DatasetExample>, ()>,
     more: impl FnOnce(&mut Fields, &Network<f32>) -> Option<T>,
 ) -> Result<(LabelledImage, T), Vec<Fault>> {
     parsed(request, |mut fields| {
@@ -291,13 +290,14 @@ fn shown<T>(
             (Some(image), Ok(None)) => {
                 own_image(image, scale, model.predictor.network().input(), fields.faults)
             }
-            (None, Ok(Some((pixels, own)))) => {
+            (None, Ok(Some(example))) => {
                 if scale.is_some() {
                     fields.fault("scale", "belongs to image; an example has its own".to_owned());
                 }
                 fields.refuse_unknown();
-                let label = label.or((!has_label).then_some(own));
-                return Some((LabelledImage { image: pixels, label: label? }, more?));
+                let label = label.or((!has_label).then(|| example.label()));
+                let image = data::to_unit(example.pixels()).collect();
+                return Some((LabelledImage { image, label: label? }, more?));
             }
             (None, Err(())) => None,
             (None, Ok(None)) => {
@@ -323,9 +323,8 @@ fn own_image(
     images::from_value(image, scale, shape.into()).map_err(|found| faults.extend(found)).ok()
 }
 
-/// Parses an example such as `{"dataset": "mnist", "split": "test", "index": 0}`. Returns its pixels and
-/// label.
-fn example(fields: &mut Fields) -> Result<Option<(Vec<f32>, u16)>, ()> {
+/// Parses an example such as `{"dataset": "mnist", "split": "test", "index": 0}`.
+fn example(service: &Service, caller: &Caller, fields: &mut Fields) -> Result<Option<DatasetExample>, ()> {
     if fields.take("example").is_none() {
         return Ok(None);
     }
@@ -333,19 +332,17 @@ fn example(fields: &mut Fields) -> Result<Option<(Vec<f32>, u16)>, ()> {
     let name = example.string("dataset").unwrap_or_else(|| data::mnist::NAME.to_owned());
     let splits = [("train", SplitName::Train), ("test", SplitName::Test)];
     let split = example.one_of("split", &splits).unwrap_or(SplitName::Test);
-    let Some(dataset) = data::named(&name) else {
-        let shapes = data::shapes();
+    let Ok(examples) = service.examples_now(caller, &name, split) else {
+        let (shapes, _) = service.datasets(caller, None, u32::MAX);
         let known: Vec<&str> = shapes.iter().map(|shape| shape.name.as_str()).collect();
-        example.fault("dataset", crate::fields::unknown("dataset", &name, &known));
+        example.fault("dataset", unknown("dataset", &name, &known));
         return Err(());
     };
-    let examples = dataset.split(split);
-    let most = examples.labels().len() as u64 - 1;
-    let index = example.integer("index", 0..=most);
+    let last = examples.last();
+    let index = example.integer("index", 0..=last as u64);
     if example.take("index").is_none() {
-        example.fault("index", format!("is missing: 0 to {most}"));
+        example.fault("index", format!("is missing: 0 to {last}"));
     }
     example.refuse_unknown();
-    let index = index.ok_or(())? as usize;
-    Ok(Some((data::to_unit(examples.image(index)).collect(), examples.labels()[index])))
+    index.and_then(|index| examples.at(index as usize)).map(Some).ok_or(())
 }

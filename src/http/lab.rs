@@ -11,12 +11,10 @@ use super::extract::{Json, NoParams, Params, PathWords, accepts, asked_for, inva
 use super::{Problem, rendered};
 use crate::api::{self, Code};
 use crate::app::App;
-use crate::fields::nearest;
 use crate::graph::Graph;
 use crate::lab::{
     self, AffineRequest, ConvolutionRequest, Curve, CurveRequest, GraphRequest, Question, SoftmaxRequest,
 };
-use crate::nn::Activation;
 use crate::service::Caller;
 
 const SVG: &str = "image/svg+xml";
@@ -189,16 +187,7 @@ pub async fn activation(
     Params(params): Params<CurveParams>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let name = path_text(&name);
-    let names = Activation::ALL.map(Activation::name);
-    let activation = Activation::ALL.into_iter().find(|activation| activation.name() == name);
-    let activation = activation.ok_or_else(|| {
-        let hint = match nearest(&name, &names) {
-            Some(nearest) => format!("did you mean {nearest:?}?"),
-            None => format!("there are: {}", names.join(", ")),
-        };
-        Problem::new(Code::UnknownActivation, format!("there is no activation {name:?}, {hint}"))
-    })?;
+    let activation = app.service().activation(&caller, &path_text(&name))?;
     let CurveParams { from, to, points } = params;
     let question = CurveRequest::new(activation, from, to, points).map_err(invalid)?;
     let render = move |curve: Curve| match accepts(&headers, SVG) {

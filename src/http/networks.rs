@@ -11,16 +11,7 @@ use crate::app::App;
 use crate::data;
 use crate::lab::{Check, CheckRequest, NetworkRequest, Summary};
 use crate::service::Caller;
-use crate::train::{self, Preset, SpecLimits};
-
-/// No limits, because presets are listed even if they exceed the limits of this server.
-const UNLIMITED: SpecLimits = SpecLimits {
-    epochs_max: u32::MAX,
-    layers_max: usize::MAX,
-    units_max: usize::MAX,
-    flops_max: f64::INFINITY,
-    memory_bytes_max: f64::INFINITY,
-};
+use crate::train::{Preset, TrainSpec};
 
 /// Lists the presets, each as the spec of a job.
 #[utoipa::path(
@@ -30,13 +21,17 @@ const UNLIMITED: SpecLimits = SpecLimits {
     tag = "networks",
     responses((status = 200, description = "The presets.", body = api::NetworkList))
 )]
-pub async fn list(Params(NoParams {}): Params<NoParams>) -> Result<JsonResponse<api::NetworkList>, Problem> {
-    let entry = |preset: Preset| {
-        let request = serde_json::json!({ "network": preset.name() });
-        let spec = train::parse(&request, &data::shapes(), &UNLIMITED).map_err(Problem::invalid)?;
-        Ok(api::Network { name: preset.name(), description: preset.description(), spec: spec.into() })
+pub async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Params(NoParams {}): Params<NoParams>,
+) -> Result<JsonResponse<api::NetworkList>, Problem> {
+    let entry = |(preset, spec): (Preset, TrainSpec)| api::Network {
+        name: preset.name(),
+        description: preset.description(),
+        spec: spec.into(),
     };
-    let networks = Preset::ALL.into_iter().map(entry).collect::<Result<_, Problem>>()?;
+    let networks = app.service().presets(&caller)?.into_iter().map(entry).collect();
     Ok(JsonResponse(api::NetworkList { networks }))
 }
 

@@ -84,18 +84,13 @@ pub async fn metrics(
     caller: Caller,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let counts = app.service().job_counts(&caller).await?;
     let (format, content_type) = match preferred(&headers, "text/plain", &[OPENMETRICS]) {
         OPENMETRICS => {
             (MetricsFormat::OpenMetrics, "application/openmetrics-text; version=1.0.0; charset=utf-8")
         }
         _ => (MetricsFormat::Prometheus, "text/plain; version=0.0.4; charset=utf-8"),
     };
-    app.service().forget_deleted_models();
-    let text = app.metrics().render(format, &counts, app.admission()).map_err(|error| {
-        tracing::error!(%error, "the metrics could not be written");
-        Problem::internal()
-    })?;
+    let text = app.service().metrics(&caller, format).await?;
     Ok(([(header::CONTENT_TYPE, content_type)], text).into_response())
 }
 

@@ -6,7 +6,7 @@ use ndarray::Array2;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{ModelParam, ModelPath, Params, invalid, invalid_json};
+use super::extract::{ModelParam, ModelPath, Params, invalid_json};
 use super::receive::Body;
 use super::{Problem, images, paid, worked};
 use crate::admission::{Lane, Price, Stop};
@@ -16,7 +16,9 @@ use crate::data::picture::{self, Preparation};
 use crate::data::to_unit;
 use crate::fields::shown;
 use crate::nn::Shape;
-use crate::service::{Caller, Pictures, Predictions, QUICK_BYTES, QUICK_PICTURE_BYTES, UnreadImages, Wanted};
+use crate::service::{
+    Caller, Pictures, Predictions, QUICK_BYTES, QUICK_PICTURE_BYTES, UnreadImages, Wanted, check_top,
+};
 
 /// Query of [`predict`].
 #[derive(Clone, Copy, Deserialize, IntoParams)]
@@ -106,10 +108,7 @@ pub async fn predict(
 ) -> Result<Response, Problem> {
     let service = app.service();
     let model = service.loaded(&caller, &reference).await?;
-    let classes = model.classes.len();
-    if params.top.is_some_and(|top| !(1..=classes).contains(&top)) {
-        return Err(invalid(format!("top must be from 1 to {classes}")));
-    }
+    check_top(&model, params.top)?;
     let (wanted, shape) = (Wanted::new(&model), model.predictor.network().input());
     drop(model);
     let input = Input::of(&app, &caller, shape, body).await?.prepared(&app, &caller, params.prepare).await?;

@@ -222,7 +222,10 @@ impl From<OperationError> for Problem {
                 let bounded = |seconds: f64| seconds.clamp(1.0, RETRY_AFTER.1.into()) as u32;
                 Self::new(Code::QueueFull, detail).retry_after(measured.map_or(RETRY_AFTER.0, bounded))
             }
-            Error::KeyReused => Self::new(Code::IdempotencyKeyReused, detail),
+            Error::KeyReused => Self::new(
+                Code::IdempotencyKeyReused,
+                "this Idempotency-Key was used before with another body",
+            ),
             Error::InitialModelRef(_)
             | Error::InitialModelUnknown(_)
             | Error::InitialModelMisfit(_)
@@ -256,16 +259,29 @@ impl From<OperationError> for Problem {
             Error::DatasetMisfit { .. } => Self::new(Code::DatasetMisfit, detail),
             Error::NotFinite(_) => Self::new(Code::ScoresNotFinite, detail),
             Error::Picture { source, .. } => Self::new(code_of_picture(&source), detail),
-            Error::NoPictures(_) => Self::new(Code::InvalidPicture, detail),
+            Error::TopOutOfRange { .. } | Error::ClassOutOfRange { .. } => {
+                Self::new(Code::InvalidQuery, detail)
+            }
+            Error::NoPictures(_) => Self::new(Code::InvalidPicture, format!("{detail}; send bytes or JSON")),
             Error::PicturesTooLarge { .. } => Self::new(Code::PictureTooLarge, detail),
             Error::TooManyWaits { .. } => Self::new(Code::TooManyWaits, detail),
-            Error::TooManyStreams { .. } => Self::new(Code::TooManyStreams, detail),
+            Error::TooManyStreams { streams_max } => Self::new(
+                Code::TooManyStreams,
+                format!(
+                    "this client has too many open event streams, or all clients together have {streams_max}"
+                ),
+            ),
             Error::Invalid(faults) => Self::invalid(faults),
             Error::UnknownLayer(_) => Self::new(Code::UnknownLayer, detail),
             Error::NoParameters(_) => Self::new(Code::NoParameters, detail),
             Error::UnknownDataset { .. } => Self::new(Code::UnknownDataset, detail),
             Error::UnknownSplit => Self::new(Code::UnknownSplit, detail),
             Error::UnknownExample { .. } => Self::new(Code::UnknownExample, detail),
+            Error::UnknownActivation { .. } => Self::new(Code::UnknownActivation, detail),
+            Error::Metrics(error) => {
+                tracing::error!(%error, "the metrics could not be written");
+                Self::internal()
+            }
             Error::Stopped => Self::internal(),
         }
     }

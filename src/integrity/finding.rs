@@ -117,10 +117,12 @@ impl fmt::Display for FolderFinding {
                 write!(f, "{}: {why}", BlobOwner::Model { name: name.clone(), version: *version })
             }
             Self::Stray(file) if file.is_temporary => {
-                write!(f, "blobs/{} was not written to its end", file.key)
+                write!(f, "blobs/{} was not written completely", file.key)
             }
             Self::Stray(file) => write!(f, "no row names blobs/{}", file.key),
-            Self::Foreign(file) => write!(f, "blobs/{} is not chainrule's, and is left alone", file.key),
+            Self::Foreign(file) => {
+                write!(f, "blobs/{} does not belong to chainrule and is left alone", file.key)
+            }
             Self::SetAside(file) => {
                 write!(f, "blobs/{} was damaged and set aside earlier; it may be removed", file.key)
             }

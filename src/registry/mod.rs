@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ndarray::{Array2, ArrayView2};
+use tokio::sync::Notify;
 
 pub use self::error::RegistryError;
 pub use self::loaded::Model;
@@ -50,6 +51,8 @@ struct Shared {
     reading: tokio::sync::Mutex<()>,
     /// Held while rows are read, so that older rows never replace newer ones.
     refreshing: tokio::sync::Mutex<()>,
+    /// Notified if a committed change could not be read.
+    is_behind: Notify,
 }
 
 /// Bytes in memory per byte of a model's file: the original weights, the folded weights, and the weights
@@ -60,6 +63,9 @@ const BYTES_PER_BYTE: u64 = 3;
 /// two checks.
 const ROOM_WAIT: Duration = Duration::from_secs(5);
 const ROOM_PAUSE: Duration = Duration::from_millis(20);
+
+/// The pause between two refreshes of a registry that is behind its database.
+const CATCH_UP_PAUSE: Duration = Duration::from_secs(1);
 
 /// Starts the threads that share a prediction of many images. They have a lower priority, since small
 /// predictions don't wait for them.
@@ -94,6 +100,7 @@ impl Registry {
                 threads,
                 reading: Default::default(),
                 refreshing: Default::default(),
+                is_behind: Notify::new(),
             }),
         };
         registry.refresh().await?;
@@ -163,6 +170,25 @@ impl Registry {
         let changes = self.shared.store.model_changes(known.unwrap_or(-1)).await?;
         self.models().apply(changes);
         Ok(())
+    }
+
+    /// Updates the registry after a commit of this process. If the database can't be read,
+    /// [`catch_up`](Self::catch_up) does it later: the commit stands, so its caller gets no error.
+    pub async fn refresh_after_commit(&self) {
+        if let Err(error) = self.refresh().await {
+            tracing::warn!(%error, "a committed change of the models can't be read yet, and is not served");
+            self.shared.is_behind.notify_one();
+        }
+    }
+
+    /// Repeats what [`refresh_after_commit`](Self::refresh_after_commit) could not do, until it succeeds. Never returns.
+    pub async fn catch_up(&self) {
+        loop {
+            self.shared.is_behind.notified().await;
+            while self.refresh().await.is_err() {
+                tokio::time::sleep(CATCH_UP_PAUSE).await;
+            }
+        }
     }
 
     /// Returns whether the registry serves the version that a job has published.

@@ -44,11 +44,37 @@ impl Service {
     ) -> Result<DatasetExample, OperationError> {
         let dataset = self.dataset(caller, name).await?;
         let split: SplitName = split.parse().map_err(|_| OperationError::UnknownSplit)?;
-        let count = dataset.split(split).labels().len();
-        match as_printed(index).filter(|&index| index < count) {
-            Some(index) => Ok(DatasetExample { dataset, split, index }),
-            None => Err(OperationError::UnknownExample { split, last: count.saturating_sub(1) }),
-        }
+        let examples = Examples { dataset, split };
+        let last = examples.last();
+        let example = as_printed(index).and_then(|index| examples.at(index));
+        example.ok_or(OperationError::UnknownExample { split, last })
+    }
+
+    /// Returns the examples in `split` of the data set called `name`.
+    ///
+    /// # Errors
+    /// Returns an error if there is no such data set.
+    pub async fn examples(
+        &self,
+        caller: &Caller,
+        name: String,
+        split: SplitName,
+    ) -> Result<Examples, OperationError> {
+        Ok(Examples { dataset: self.dataset(caller, name).await?, split })
+    }
+
+    /// Like [`examples`](Self::examples), but blocks the thread while the first use of a data set loads it.
+    ///
+    /// # Errors
+    /// Returns an error if there is no such data set.
+    pub fn examples_now(
+        &self,
+        _caller: &Caller,
+        name: &str,
+        split: SplitName,
+    ) -> Result<Examples, OperationError> {
+        let dataset = data::named(name).ok_or_else(|| unknown(name))?;
+        Ok(Examples { dataset, split })
     }
 
     /// Runs `read` with the data set called `name`, on a blocking thread.
@@ -69,6 +95,28 @@ impl Service {
             })
         };
         tokio::task::spawn_blocking(read).await.map_err(|_| OperationError::Lost(WorkError::Lost))?
+    }
+}
+
+/// The examples of a split.
+#[derive(Clone, Debug)]
+pub struct Examples {
+    /// The data set.
+    pub dataset: Arc<Dataset>,
+    /// The split of it.
+    pub split: SplitName,
+}
+
+impl Examples {
+    /// Returns the index of the last example.
+    pub fn last(&self) -> usize {
+        self.dataset.split(self.split).labels().len().saturating_sub(1)
+    }
+
+    /// Returns the example at `index`, or `None` beyond the last one.
+    pub fn at(self, index: usize) -> Option<DatasetExample> {
+        let Self { dataset, split } = self;
+        (index < dataset.split(split).labels().len()).then_some(DatasetExample { dataset, split, index })
     }
 }
 

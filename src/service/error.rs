@@ -8,7 +8,7 @@ use crate::evaluation::NotFinite;
 use crate::fields::Fault;
 use crate::job::{JobId, JobState};
 use crate::model::{ModelRef, ModelRefError};
-use crate::nn::Shape;
+use crate::nn::{Activation, Shape};
 use crate::registry::RegistryError;
 use crate::store::{StoreError, queue_share};
 
@@ -55,7 +55,7 @@ pub enum OperationError {
         interval: Option<Duration>,
     },
     /// The caller has used the key for another request.
-    #[error("this Idempotency-Key was used before with another body")]
+    #[error("the key was used before for another request")]
     KeyReused,
     /// The reference to the model that a job starts from is invalid.
     #[error(transparent)]
@@ -116,7 +116,7 @@ pub enum OperationError {
     ModelAliased {
         /// Reference to the version.
         reference: ModelRef,
-        /// The alias.
+        /// Name of the alias, such as `champion`.
         alias: String,
     },
     /// A job that has not ended starts from the version.
@@ -197,6 +197,18 @@ pub enum OperationError {
     /// The scores of the model are not finite.
     #[error(transparent)]
     NotFinite(#[from] NotFinite),
+    /// A prediction is to have more of the most probable classes than there are, or none.
+    #[error("top must be from 1 to {classes}")]
+    TopOutOfRange {
+        /// The number of classes of the model.
+        classes: usize,
+    },
+    /// The model has no class of this number.
+    #[error("class must be from 0 to {last}")]
+    ClassOutOfRange {
+        /// The number of its last class.
+        last: usize,
+    },
     /// A picture can't be turned into an image.
     #[error("{}{source}", place_of_picture(*index, *count))]
     Picture {
@@ -208,9 +220,7 @@ pub enum OperationError {
         source: PictureError,
     },
     /// The network takes images of another size than the one to which pictures are prepared.
-    #[error(
-        "pictures are prepared as {IMAGE_SIDE}x{IMAGE_SIDE} pixels, but the model takes {0}; send bytes or JSON"
-    )]
+    #[error("pictures are prepared as {IMAGE_SIDE}x{IMAGE_SIDE} pixels, but the model takes {0}")]
     NoPictures(Shape),
     /// The pictures of a request have too many pixels.
     #[error("the pictures have {pixels} pixels to decode; a request may have at most {pixels_max}")]
@@ -227,7 +237,7 @@ pub enum OperationError {
         waits_max: usize,
     },
     /// Too many callers follow jobs.
-    #[error("this client has too many open event streams, or all clients together have {streams_max}")]
+    #[error("the client follows too many jobs, or all clients together follow {streams_max}")]
     TooManyStreams {
         /// The most callers that may follow jobs.
         streams_max: usize,
@@ -253,16 +263,30 @@ pub enum OperationError {
         nearest: Option<String>,
     },
     /// There is no split of this name.
-    #[error("there are the splits train and test")]
+    #[error("there is no such split; the splits are train and test")]
     UnknownSplit,
     /// The split has no example at this index.
     #[error("split {split} has the examples 0 to {last}")]
     UnknownExample {
-        /// The split.
+        /// The split that was asked for.
         split: SplitName,
         /// The index of its last example.
         last: usize,
     },
+    /// There is no activation function of this name.
+    #[error("there is no activation {name:?}, {}", match nearest {
+        Some(nearest) => format!("did you mean {nearest:?}?"),
+        None => format!("there are: {}", Activation::ALL.map(Activation::name).join(", ")),
+    })]
+    UnknownActivation {
+        /// The name that was asked for.
+        name: String,
+        /// The most similar name of a function.
+        nearest: Option<&'static str>,
+    },
+    /// The metrics can't be encoded.
+    #[error(transparent)]
+    Metrics(#[from] prometheus::Error),
     /// The database can't be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),

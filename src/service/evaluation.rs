@@ -6,24 +6,15 @@ use std::sync::Arc;
 
 use ndarray::s;
 
+use super::datasets::Examples;
 use super::lab::Rendered;
 use super::predictions::rows_of_a_turn;
 use super::{Caller, OperationError, Service, Wanted};
 use crate::admission::{Charged, Lane, Price, Stop};
-use crate::data::{Dataset, SplitName};
 use crate::evaluation::{self, Cell, Comparison, Reading, Readings, Report, Shown};
 use crate::lab::AnswerCost;
 use crate::model::ModelRef;
 use crate::registry::{Model, Registry};
-
-/// The labelled examples to read.
-#[derive(Clone, Debug)]
-pub struct Examples {
-    /// The data set.
-    pub dataset: Arc<Dataset>,
-    /// The split of it.
-    pub split: SplitName,
-}
 
 /// What an evaluation returns, which determines its price.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,19 +74,6 @@ pub struct Compared {
 }
 
 impl Service {
-    /// Returns the split of the data set called `name`.
-    ///
-    /// # Errors
-    /// Returns an error if there is no such data set.
-    pub async fn examples(
-        &self,
-        caller: &Caller,
-        name: String,
-        split: SplitName,
-    ) -> Result<Examples, OperationError> {
-        Ok(Examples { dataset: self.dataset(caller, name).await?, split })
-    }
-
     /// Evaluates a model on `examples`. `listed` is the largest number of examples in each list. `render`
     /// converts the result to the response, on the same thread.
     ///

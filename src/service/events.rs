@@ -21,7 +21,7 @@ const FOLLOWER_BYTES: usize = 64 << 10;
 pub enum JobEvent {
     /// The job has reached a state.
     State {
-        /// The state.
+        /// The state that it has reached.
         state: JobState,
         /// The attempt at that time.
         attempt: u32,

@@ -28,9 +28,17 @@ impl Inspected {
         self.input
     }
 
-    /// Returns the number of classes.
-    pub fn classes(&self) -> usize {
-        self.classes
+    /// Checks the class whose score is to be explained. Callers can do so before they prepare the images.
+    ///
+    /// # Errors
+    /// Returns an error if the model has no such class.
+    pub fn check_class(&self, class: Option<usize>) -> Result<(), OperationError> {
+        let last = self.classes - 1;
+        if class.is_some_and(|class| class > last) {
+            Err(OperationError::ClassOutOfRange { last })
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -186,8 +194,8 @@ impl Service {
     /// picture has another price.
     ///
     /// # Errors
-    /// Returns an error if the images can't be parsed, if the explanations exceed a limit, or if there is no
-    /// room for them.
+    /// Returns an error if the model has no such class, if the images can't be parsed, if the explanations exceed a
+    /// limit, or if there is no room for them.
     pub async fn explain<I: UnreadImages, T: Send + 'static>(
         &self,
         caller: &Caller,
@@ -197,6 +205,7 @@ impl Service {
         is_picture: bool,
         render: impl FnOnce(&Model, &[&[f32]], Vec<Explanation>) -> T + Send + 'static,
     ) -> Result<(T, Charge), I::Error> {
+        inspected.check_class(class)?;
         let count = images.images_max().clamp(1, EXPLAINED_MAX);
         let mut cost = lab::explain_cost(inspected.input, &inspected.layers, count, is_picture);
         cost.memory_bytes += images.parsed_bytes(EXPLAINED_MAX) as f64;

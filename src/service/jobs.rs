@@ -3,7 +3,7 @@ use crate::admission::{Lane, Price, Stop};
 use crate::blobs::{Blob, ByteStream, VERIFY_BYTES};
 use crate::data;
 use crate::fields::as_printed;
-use crate::job::{Checkpoint, EpochRecord, Job, JobHistory, JobId, JobState};
+use crate::job::{Checkpoint, EpochRecord, Job, JobHistory, JobId};
 use crate::lab;
 use crate::store::{Cancelled, Deleted, JobFilter, Resumed};
 use crate::train::EpochMetrics;
@@ -137,14 +137,6 @@ impl Service {
         let examples = data::shape(&job.spec.dataset).map_or(0, |dataset| dataset.train);
         let validation = job.spec.validation_samples(examples);
         Ok(lab::findings(&job.spec, validation, &course, has_diverged))
-    }
-
-    /// Returns the number of jobs in each state.
-    ///
-    /// # Errors
-    /// Returns an error if the database can't be read.
-    pub async fn job_counts(&self, _caller: &Caller) -> Result<Vec<(JobState, u64)>, OperationError> {
-        Ok(self.store.counts().await?)
     }
 
     /// Cancels a job that has not ended.

@@ -1,18 +1,56 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use serde_json::json;
+
 use super::{Caller, OperationError, Service, Wanted};
 use crate::admission::{Charge, Lane, Price, Stop};
-use crate::fields::Fault;
+use crate::data;
+use crate::fields::{Fault, nearest};
 use crate::lab::{self, AnswerCost, Check, CheckRequest, Question};
 use crate::model::{ModelRef, ModelRefError};
-use crate::nn::{LayerSpec, Network, Stopped};
+use crate::nn::{Activation, LayerSpec, Network, Stopped};
 use crate::registry::Model;
+use crate::train::{self, Preset, SpecLimits, TrainSpec};
 
 /// The rendered result, and the charge for its memory.
 pub type Rendered<T> = Result<(T, Charge), OperationError>;
 
+/// No limits, because presets are listed even if they exceed the limits of this server.
+const UNLIMITED: SpecLimits = SpecLimits {
+    epochs_max: u32::MAX,
+    layers_max: usize::MAX,
+    units_max: usize::MAX,
+    flops_max: f64::INFINITY,
+    memory_bytes_max: f64::INFINITY,
+};
+
 impl Service {
+    /// Returns the presets, each with the spec of a job that names only the preset.
+    ///
+    /// # Errors
+    /// Returns an error if a preset is invalid, which tests rule out.
+    pub fn presets(&self, _caller: &Caller) -> Result<Vec<(Preset, TrainSpec)>, OperationError> {
+        let parse = |preset: Preset| {
+            let request = json!({ "network": preset.name() });
+            let spec = train::parse(&request, &data::shapes(), &UNLIMITED);
+            Ok((preset, spec.map_err(OperationError::Invalid)?))
+        };
+        Preset::ALL.into_iter().map(parse).collect()
+    }
+
+    /// Returns the activation function called `name`.
+    ///
+    /// # Errors
+    /// Returns an error if there is none.
+    pub fn activation(&self, _caller: &Caller, name: &str) -> Result<Activation, OperationError> {
+        let found = Activation::ALL.into_iter().find(|activation| activation.name() == name);
+        found.ok_or_else(|| {
+            let nearest = nearest(name, &Activation::ALL.map(Activation::name));
+            OperationError::UnknownActivation { name: name.to_owned(), nearest }
+        })
+    }
+
     /// Computes a result of the lab. `render` converts the result to the response. It runs on the same
     /// thread and is part of the price.
     ///

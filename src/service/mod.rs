@@ -35,15 +35,15 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 pub use self::card::ModelCard;
-pub use self::datasets::DatasetExample;
+pub use self::datasets::{DatasetExample, Examples};
 pub use self::error::OperationError;
-pub use self::evaluation::{Compared, ComparedPage, Evaluated, EvaluationForm, Examples};
+pub use self::evaluation::{Compared, ComparedPage, Evaluated, EvaluationForm};
 pub use self::events::{EventId, JobEvent, JobFollower};
 pub use self::inside::{Inspected, LabelledImage, TraceRequest};
 pub use self::jobs::{CoursePage, StoredCheckpoint, record_bytes};
 pub use self::models::VersionPage;
 pub use self::pictures::{Pictures, QUICK_PICTURE_BYTES};
-pub use self::predictions::{Prediction, Predictions, QUICK_BYTES, UnreadImages};
+pub use self::predictions::{Prediction, Predictions, QUICK_BYTES, UnreadImages, check_top};
 pub use self::statistics::{BatchTally, Tally, VersionStatistics};
 pub use self::submission::{IdempotencyKey, IdempotencyKeyError, Submission};
 pub use self::work::Wanted;
@@ -55,7 +55,7 @@ use crate::data::picture::PictureLimits;
 use crate::lab::LabLimits;
 use crate::registry::Registry;
 use crate::store::Store;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, MetricsFormat};
 use crate::train::SpecLimits;
 
 /// The caller of an operation.
@@ -162,6 +162,16 @@ impl Service {
             runtime: Handle::current(),
             limits,
         }
+    }
+
+    /// Returns the metrics of the server as text. The series of models that are deleted are left out.
+    ///
+    /// # Errors
+    /// Returns an error if the jobs can't be counted, or a metric can't be encoded.
+    pub async fn metrics(&self, _caller: &Caller, format: MetricsFormat) -> Result<String, OperationError> {
+        let counts = self.store.counts().await?;
+        self.forget_deleted_models();
+        Ok(self.metrics.render(format, &counts, &self.admission)?)
     }
 
     /// Runs a change to its end even if this future is dropped.

@@ -46,7 +46,7 @@ impl Service {
         let change = async move {
             match service.store.delete_version(&reference.name, version).await? {
                 DeletedVersion::Gone(key) => {
-                    service.registry.refresh().await?;
+                    service.registry.refresh_after_commit().await;
                     service.blobs.delete_dead([key]).await;
                     Ok(())
                 }
@@ -82,11 +82,14 @@ impl Service {
         let change = async move {
             let aliases_max = service.limits.aliases_max;
             let set = service.store.set_alias(&name, &alias, version, aliases_max).await?;
-            service.registry.refresh().await?;
             match set {
-                SetAlias::Set => Ok(()),
+                SetAlias::Set => {
+                    service.registry.refresh_after_commit().await;
+                    Ok(())
+                }
                 SetAlias::TooMany => Err(OperationError::TooManyAliases { name, aliases_max }),
                 SetAlias::Unknown => {
+                    service.registry.refresh().await?;
                     let model = ModelRef { name: name.clone(), selector: Selector::Default };
                     let meant = ModelRef { name, selector: Selector::Version(version) };
                     let error = match service.registry.version(&meant) {
@@ -116,7 +119,7 @@ impl Service {
             if !service.store.delete_alias(&reference.name, &alias).await? {
                 return Err(service.gone(reference).await);
             }
-            service.registry.refresh().await?;
+            service.registry.refresh_after_commit().await;
             Ok(())
         };
         self.carry(caller, change).await

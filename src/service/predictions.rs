@@ -88,13 +88,26 @@ const CLASS_BYTES: usize = 32;
 const TURN_MULTIPLICATIONS: f64 = 5e9;
 const TURN_ROWS_MAX: usize = 1_024;
 
+/// Checks how many of the most probable classes of `model` are to be returned. Callers can do so before they prepare the
+/// images.
+///
+/// # Errors
+/// Returns an error for 0, and for more classes than the model has.
+pub fn check_top(model: &Model, top: Option<usize>) -> Result<(), OperationError> {
+    let classes = model.classes.len();
+    match top {
+        Some(top) if !(1..=classes).contains(&top) => Err(OperationError::TopOutOfRange { classes }),
+        _ => Ok(()),
+    }
+}
+
 impl Service {
     /// Predicts the classes of images, or the best `top` classes of each. `answer` converts the predictions
     /// to the response, on the same thread.
     ///
     /// # Errors
-    /// Returns an error if the images can't be parsed, if they exceed a limit, or if there is no room for
-    /// them.
+    /// Returns an error if `top` is out of range, if the images can't be parsed, if they exceed a limit, or if there is
+    /// no room for them.
     pub async fn predict<I: UnreadImages, T: Send + 'static>(
         &self,
         caller: &Caller,
@@ -122,7 +135,11 @@ impl Service {
         top: Option<usize>,
         answer: impl Fn(Predictions) -> T + Send + 'static,
     ) -> Result<(T, Charge), I::Error> {
-        let price = self.price_of_predictions(&images, &*self.held(wanted).await?)?;
+        let price = {
+            let model = self.held(wanted).await?;
+            check_top(&model, top)?;
+            self.price_of_predictions(&images, &model)?
+        };
         let mut batch = Batch::new(images, self.limits.images_max, top);
         let service = self.clone();
         let mut queue = None;

@@ -15,7 +15,7 @@ pub enum StoreError {
     #[error("migration: {0}")]
     Migration(#[source] MigrateError),
     /// The database has run other migrations than those of this program, or lacks something that they make.
-    #[error("it is not as this chainrule would have made it: {why}")]
+    #[error("its tables do not match the migrations of this chainrule: {why}")]
     Foreign {
         /// The first difference.
         why: String,

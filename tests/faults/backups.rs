@@ -184,7 +184,7 @@ fn a_backup_or_restore_with_some_faults_leaves_only_complete_results() {
 }
 
 #[test]
-#[ignore = "long"]
+#[ignore = "tries each fault at each operation of a backup and a restore"]
 fn a_backup_or_restore_with_any_fault_leaves_only_complete_results() {
     for attempt in [Attempt::Backup, Attempt::Restore] {
         let all = operations(attempt);

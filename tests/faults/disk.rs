@@ -1,5 +1,6 @@
 //! Disks that are full, read-only or broken for a while.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -235,7 +236,7 @@ fn one_failed_sync_does_not_fail_a_job() {
 }
 
 #[test]
-#[ignore = "long"]
+#[ignore = "lets the disk fail in 15 ways, each for a while and a few times"]
 fn a_job_waits_for_each_kind_of_failing_disk() {
     let (mut kinds, mut shots) = (0, 0);
     for place in [Place::Anywhere, Place::Rows, Place::Blobs] {
@@ -332,7 +333,9 @@ impl Drop for Small {
 fn a_job_waits_for_a_full_file_system_and_continues() {
     let folder = scratch();
     let Some(small) = Small::mounted(folder.path()) else {
-        println!("skipped: nothing can be mounted here");
+        // Only what the print macros write is captured.
+        let why = "skipped: a full file system, because this user can't mount one";
+        writeln!(std::io::stderr(), "{why}").expect("standard error");
         return;
     };
     let working = Working::begin(Serve::new(&small.at.join("data")));

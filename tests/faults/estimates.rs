@@ -98,7 +98,7 @@ fn flops_per_second(limits: &LabLimits) -> f64 {
 }
 
 #[test]
-#[ignore = "long"]
+#[ignore = "measures gradient checks, which needs an idle machine"]
 fn a_gradient_check_takes_the_estimated_time() {
     let limits = LabLimits::default();
     let flops_per_second = flops_per_second(&limits);

@@ -102,7 +102,7 @@ fn a_death_that_loses_acknowledged_writes_is_found() {
 }
 
 #[test]
-#[ignore = "long"]
+#[ignore = "kills a server at each durable operation"]
 fn a_death_at_each_operation_loses_nothing() {
     let all = operations();
     let (mut at, mut deaths) = (1, 0);
@@ -121,7 +121,7 @@ fn a_death_at_each_operation_loses_nothing() {
 }
 
 #[test]
-#[ignore = "long"]
+#[ignore = "kills servers two or three times in each of 60 lives"]
 fn repeated_deaths_lose_nothing() {
     let all = operations() as usize;
     let mut random = Random::new(SEED);
@@ -135,7 +135,7 @@ fn repeated_deaths_lose_nothing() {
 }
 
 #[test]
-#[ignore = "long"]
+#[ignore = "refuses every fourth durable operation, with each error"]
 fn a_refusal_of_each_operation_loses_nothing() {
     let all = operations();
     let (mut lives, mut refused) = (0, 0);

@@ -328,7 +328,7 @@ fn a_server_that_can_not_start_says_why_and_what_to_try() {
     let unmounted = tempfile::tempdir().expect("a folder");
     std::fs::write(unmounted.path().join("chainrule.db"), "").expect("a file");
     let error = serve("127.0.0.1:0", unmounted.path().to_str().expect("UTF-8"));
-    assert!(error.contains("blobs is missing or has no blobs, and the database beside it names"), "{error}");
+    assert!(error.contains("blobs is missing or has no blobs, but the database next to it names"), "{error}");
     assert!(!unmounted.path().join("blobs").exists());
     let lost = tempfile::tempdir().expect("a folder");
     let model = lost.path().join("blobs/models/digits/1-a-1.safetensors");
@@ -339,7 +339,10 @@ fn a_server_that_can_not_start_says_why_and_what_to_try() {
             std::fs::write(lost.path().join("chainrule.db"), bytes).expect("a file");
         }
         let error = serve("127.0.0.1:0", lost.path().to_str().expect("UTF-8"));
-        assert!(error.contains("chainrule.db is missing or empty, and there are files in blobs"), "{error}");
+        assert!(
+            error.contains("chainrule.db is missing or empty, but blobs next to it has files"),
+            "{error}"
+        );
         assert!(error.contains("put it back, or restore a backup"), "{error}");
         assert!(model.exists());
     }
@@ -350,7 +353,7 @@ fn a_server_that_can_not_start_says_why_and_what_to_try() {
     std::fs::write(unmounted.path().join("blobs/probe#1"), "probe").expect("a file");
     for _ in 0..2 {
         let error = serve("127.0.0.1:0", unmounted.path().to_str().expect("UTF-8"));
-        let expected = "blobs is missing or has no blobs, and the database beside it names";
+        let expected = "blobs is missing or has no blobs, but the database next to it names";
         assert!(error.contains(expected), "{error}");
     }
     let error = serve("127.0.0.1:0", "Cargo.toml");

@@ -132,8 +132,8 @@ async fn the_microscope_explains_one_parameter_of_a_real_network() {
                 .iter()
                 .map(|step| step["local"].as_f64().expect("a number"));
             let product: f64 = locals.product();
-            let told = path["product"].as_f64().expect("a number");
-            assert!((product - told).abs() <= 1e-9 * told.abs(), "{path}");
+            let reported = path["product"].as_f64().expect("a number");
+            assert!((product - reported).abs() <= 1e-9 * reported.abs(), "{path}");
             assert_eq!(path["steps"].as_array().expect("steps").last().expect("the loss")["layer"], "loss");
         }
     }

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use chainrule::admission::Peer;
 use chainrule::api;
@@ -13,6 +14,8 @@ use chainrule::service::{
 use futures_util::poll;
 use ndarray::Array2;
 use serde_json::json;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection, Executor};
 use tokio_util::sync::CancellationToken;
 
 use crate::server::{TestServer, endless, quick};
@@ -145,6 +148,67 @@ async fn a_prediction_is_the_same_through_any_adapter_and_returns_its_charge() {
     let refused = service.predict(&caller, &wanted, images(10_000), None, |_| ()).await;
     assert!(matches!(refused, Err(OperationError::PredictionTooLarge { images: 10_000, .. })));
     assert_eq!(app.admission().memory_bytes(), before);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn classes_that_a_model_does_not_have_are_refused_without_http() {
+    let server = TestServer::start(&[]).await;
+    server.with_model().await;
+    let (service, caller) = (server.app().service(), caller());
+    let digits = ModelRef { name: "digits".to_owned(), selector: Selector::Default };
+    let image = || Given(Array2::from_elem((1, 784), 0.2));
+    let wanted = Wanted::new(&service.loaded(&caller, &digits).await.expect("a model"));
+    for (top, is_valid) in [(0, false), (1, true), (10, true), (11, false)] {
+        let answer = service.predict(&caller, &wanted, image(), Some(top), |_| ()).await;
+        assert_eq!(answer.is_ok(), is_valid, "{top}");
+        assert!(is_valid || matches!(answer, Err(OperationError::TopOutOfRange { classes: 10 })), "{top}");
+    }
+    let inspected = service.inspected(&caller, &digits).await.expect("a model");
+    for (class, is_valid) in [(0, true), (9, true), (10, false), (usize::MAX, false)] {
+        let answer = service.explain(&caller, &inspected, image(), Some(class), false, |_, _, _| ()).await;
+        assert_eq!(answer.is_ok(), is_valid, "{class}");
+        assert!(is_valid || matches!(answer, Err(OperationError::ClassOutOfRange { last: 9 })), "{class}");
+    }
+    server.stop().await;
+}
+
+/// The database works for every statement but the read after the commit.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_committed_change_that_can_not_be_read_yet_is_no_failure_and_is_served_later() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = TestServer::start_in(folder.path(), &[]).await;
+    server.with_model().await;
+    server.with_model().await;
+    let (service, caller) = (server.app().service(), caller());
+    let options = SqliteConnectOptions::new().filename(folder.path().join("chainrule.db"));
+    let mut rows = options.connect().await.expect("a connection");
+    let breaks = "CREATE TRIGGER breaks AFTER UPDATE ON model_revision
+                  BEGIN UPDATE model_revision SET revision = 'none'; END";
+    rows.execute(breaks).await.expect("a trigger");
+    let files = async || {
+        let files = server.app().blobs().list().await.expect("files");
+        files.iter().filter(|file| file.key.starts_with("models/")).count()
+    };
+    assert_eq!(files().await, 2);
+
+    service.set_alias(&caller, "digits", "champion", 2).await.expect("it is committed");
+    service.delete_version(&caller, "digits", 1).await.expect("it is committed");
+    assert_eq!((served(service, "champion"), files().await), (None, 1));
+
+    rows.execute(
+        "DROP TRIGGER breaks; UPDATE models SET revision = 99; UPDATE model_revision SET revision = 99",
+    )
+    .await
+    .expect("a sound database");
+    rows.close().await.expect("closed");
+    let later = async {
+        while served(service, "champion").is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), later).await.expect("it is served");
+    assert_eq!(server.get("/v1/models/digits@1").await.status(), 404);
     server.stop().await;
 }
 

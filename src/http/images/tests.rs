@@ -63,9 +63,9 @@ fn numbers_become_what_they_are_of_the_brightest() {
 #[test]
 fn many_numbers_out_of_place_are_one_fault_that_says_what_to_do() {
     let one = |number: &dyn Fn(usize) -> Value, scale: &str| {
-        let told = faults(json!({ "image": numbers(number), "scale": scale }));
-        assert_eq!(told.len(), 1, "{told:?}");
-        told[0].clone()
+        let reported = faults(json!({ "image": numbers(number), "scale": scale }));
+        assert_eq!(reported.len(), 1, "{reported:?}");
+        reported[0].clone()
     };
     assert_eq!(
         one(&|index| json!(if index % 2 == 0 { -0.5 } else { 1.0 }), "unit"),
@@ -84,11 +84,12 @@ fn many_numbers_out_of_place_are_one_fault_that_says_what_to_do() {
     assert!(one(&|_| json!(-1), "byte").starts_with("/image: 784 of its 784 numbers are not from 0 to 255"));
 
     let dark = numbers(|_| json!(-1));
-    let told = faults(json!({ "images": [rows(&dark), dark] }));
-    assert_eq!(told.len(), 1);
+    let reported = faults(json!({ "images": [rows(&dark), dark] }));
+    assert_eq!(reported.len(), 1);
     assert!(
-        told[0].starts_with("/images: 1568 of its 1568 numbers") && told[0].contains("-1 at /images/0/0/2"),
-        "{told:?}"
+        reported[0].starts_with("/images: 1568 of its 1568 numbers")
+            && reported[0].contains("-1 at /images/0/0/2"),
+        "{reported:?}"
     );
     assert_eq!(
         faults(json!({ "image": numbers(|index| json!(if index % 300 == 29 { 256 } else { 0 })) })),
@@ -104,10 +105,10 @@ fn a_number_that_nothing_holds_is_a_fault_with_its_place() {
         ["/image/1: the number at line 1 column 17 is beyond what a 64-bit float holds"]
     );
     let row = format!("[{}]", vec!["0"; 28].join(","));
-    let told = faults(format!("{{\"images\":[[],[{row},[0,0,-1e400]]]}}"));
+    let reported = faults(format!("{{\"images\":[[],[{row},[0,0,-1e400]]]}}"));
     assert!(
-        told[0].starts_with("/images/0: ") && told[1].starts_with("/images/1/1/2: the number at"),
-        "{told:?}"
+        reported[0].starts_with("/images/0: ") && reported[1].starts_with("/images/1/1/2: the number at"),
+        "{reported:?}"
     );
     assert!(faults("{\"scale\":1e309}")[0].starts_with("/scale: the number at"));
     assert!(faults("1e309")[0].starts_with(": the number at"));
@@ -132,7 +133,7 @@ fn names_that_are_there_twice_are_faults() {
 }
 
 #[test]
-fn what_is_wrong_with_the_shape_is_told_with_its_place() {
+fn what_is_wrong_with_the_shape_is_reported_with_its_place() {
     let image = numbers(|_| json!(0));
     let with = |index: usize, value: Value| {
         let mut image = image.clone();
@@ -250,7 +251,7 @@ proptest! {
 
     /// If a byte is cut out of a request, it is refused with the same error as by `serde_json`.
     #[test]
-    fn what_is_no_json_is_told_so(body in any_request(), at in any::<prop::sample::Index>()) {
+    fn what_is_no_json_is_reported_as_such(body in any_request(), at in any::<prop::sample::Index>()) {
         let at = at.index(body.len());
         let cut = [&body[..at], &body[at + 1..]].concat();
         let expected = serde_json::from_str::<Value>(&cut).map(drop).map_err(|error| error.to_string());

@@ -82,7 +82,7 @@ fn a_fault_names_the_parameter_the_value_and_what_is_wanted() {
 }
 
 #[test]
-fn all_faults_are_told_and_however_many_there_are_the_answer_is_short() {
+fn all_faults_are_reported_and_however_many_there_are_the_answer_is_short() {
     let found: Vec<String> = faults("top=x&tpo=3&arrays=1&prepare=none&from=1&from=2")
         .into_iter()
         .map(|(pointer, _)| pointer)

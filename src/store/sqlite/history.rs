@@ -1,4 +1,4 @@
-//! What a database has run of the migrations, and whether it has all that they make.
+//! Which migrations a database has run, and whether it has everything that they create.
 
 use std::collections::HashSet;
 
@@ -18,10 +18,10 @@ const SCHEMA: &str = r"
 /// The table in which sqlx records the migrations.
 const RECORD: &str = "_sqlx_migrations";
 
-/// How much of the migrations a database has.
+/// How many of the migrations a database has run.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Migrated {
-    /// Nothing: it has no tables.
+    /// None: it has no tables.
     Empty,
     /// The first ones.
     Older,
@@ -29,7 +29,7 @@ pub(super) enum Migrated {
     Current,
 }
 
-/// Compares a database with the migrations. It may have more than they make, but not less.
+/// Compares a database with the migrations. It must have everything that they create, and may have more.
 pub(super) async fn migrated(database: &SqlitePool) -> Result<Migrated, StoreError> {
     let found = schema(database).await?;
     let run = match found.contains(&format!("table {RECORD}")) {
@@ -79,7 +79,7 @@ async fn migrations_run(database: &SqlitePool) -> Result<usize, StoreError> {
     Ok(recorded.len())
 }
 
-/// Returns the schema that the first `count` migrations make.
+/// Returns the schema that the first `count` migrations create.
 async fn made_by_the_first(count: usize) -> Result<Vec<String>, StoreError> {
     let mut memory = SqliteConnectOptions::new().in_memory(true).connect().await?;
     for migration in MIGRATIONS.iter().take(count) {

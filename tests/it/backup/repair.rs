@@ -91,10 +91,10 @@ async fn a_repair_deletes_orphans_and_leaves_files_of_others() {
     let found = refused(folder.path(), &["check"]);
     assert!(found.contains("is not tidy: 2 stray files"), "{found}");
     assert!(
-        found.contains("no row names blobs/jobs/") && found.contains("was not written to its end"),
+        found.contains("no row names blobs/jobs/") && found.contains("was not written completely"),
         "{found}"
     );
-    assert!(found.contains("blobs/README is not chainrule's"), "{found}");
+    assert!(found.contains("blobs/README does not belong to chainrule"), "{found}");
     let (status, found, _) = on(folder.path(), &["check", "--json"]);
     let found: Value = serde_json::from_str(&found).expect("one object");
     assert_eq!((status, &found["is_sound"]), (Some(1), &json!(false)));

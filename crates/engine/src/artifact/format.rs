@@ -1,9 +1,9 @@
-//! The JSON in the metadata of files. These types belong to the files, not to the program. serde copies them field by
-//! field to and from the program's own types. If a field is renamed there, this module no longer compiles.
-//! `#[serde(rename)]` then keeps the old name in the files, which tests check.
+//! The JSON in the metadata of files. These types belong to the files, not to the program. `Shape`, `LayerSpec`, `Init`
+//! and `Padding` have a twin here, to and from which serde copies their fields. If a field of one of them is renamed, its
+//! twin no longer compiles. `#[serde(rename)]` then keeps the old name in the files, which tests check.
 //!
-//! The name of a format ends with its number. A format never changes: a new format is added next to it, and the earlier
-//! ones stay readable.
+//! The name of a format ends with its number. A format never changes. A new one is a type next to the earlier ones, whose
+//! [`Metadata::read`] has an arm for each of them.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -11,18 +11,35 @@ use serde::{Deserialize, Serialize};
 use super::ArtifactError;
 use crate::nn::{Init, LayerSpec, Padding, Shape};
 
-/// The fields of a format.
-pub trait Metadata: Serialize + DeserializeOwned {
-    /// The name of the format.
+/// The fields of the format in which a kind of file is written.
+pub trait Metadata: Serialize + Sized {
+    /// The name of the format that is written.
     const FORMAT: &'static str;
+
+    /// Parses JSON of this format, or of an earlier one of the same kind of file.
+    fn read(format: &str, text: &str) -> Result<Self, ArtifactError>;
 }
 
 impl Metadata for Model1 {
     const FORMAT: &'static str = "chainrule-model/1";
+
+    fn read(format: &str, text: &str) -> Result<Self, ArtifactError> {
+        match format {
+            Self::FORMAT => parsed(text),
+            other => Err(unknown::<Self>(other)),
+        }
+    }
 }
 
 impl Metadata for Checkpoint1 {
     const FORMAT: &'static str = "chainrule-checkpoint/1";
+
+    fn read(format: &str, text: &str) -> Result<Self, ArtifactError> {
+        match format {
+            Self::FORMAT => parsed(text),
+            other => Err(unknown::<Self>(other)),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -42,13 +59,18 @@ pub fn to_json<M: Metadata>(metadata: &M) -> Result<String, ArtifactError> {
     serde_json::to_string(&Named { format: M::FORMAT, metadata }).map_err(malformed)
 }
 
-/// Parses JSON that must be of the format `M`.
+/// Parses JSON that names its format.
 pub fn from_json<M: Metadata>(text: &str) -> Result<M, ArtifactError> {
-    let Name { format } = serde_json::from_str(text).map_err(malformed)?;
-    if format != M::FORMAT {
-        return Err(ArtifactError::Metadata(format!("format {format:?} is not {:?}", M::FORMAT)));
-    }
+    let Name { format } = parsed(text)?;
+    M::read(&format, text)
+}
+
+fn parsed<T: DeserializeOwned>(text: &str) -> Result<T, ArtifactError> {
     serde_json::from_str(text).map_err(malformed)
+}
+
+fn unknown<M: Metadata>(format: &str) -> ArtifactError {
+    ArtifactError::Metadata(format!("format {format:?} is not {:?}", M::FORMAT))
 }
 
 fn malformed(error: serde_json::Error) -> ArtifactError {

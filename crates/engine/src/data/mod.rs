@@ -58,7 +58,7 @@ pub struct Dataset {
     sha256: OnceLock<String>,
 }
 
-/// The name of a split.
+/// The splits that every data set has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "each is the split with its name")]

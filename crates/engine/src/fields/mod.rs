@@ -41,8 +41,8 @@ pub fn shown(word: &str) -> String {
     word.chars().take(SHOWN_MAX).collect()
 }
 
-/// Parses a text that is spelled as its value is printed, so that each thing has one name: a number has no `+` and no
-/// leading zero. `None` for any other text.
+/// Parses a text that is exactly the printed form of its value. A number with a `+` or a leading zero gives `None`, so each
+/// value has one spelling.
 pub fn as_printed<T: FromStr + Display>(text: &str) -> Option<T> {
     text.parse().ok().filter(|value: &T| value.to_string() == text)
 }

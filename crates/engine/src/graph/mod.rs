@@ -12,7 +12,7 @@
 //! sum        = product { ( "+" | "-" ) product } ;
 //! product    = unary { ( "*" | "/" ) unary } ;
 //! unary      = "-" unary | power ;                     (* -2^2 is -4 *)
-//! power      = atom [ "^" unary ] ;                    (* 2^3^2 is 2^9, and 2^-1 is taken *)
+//! power      = atom [ "^" unary ] ;                    (* 2^3^2 is 2^9, and 2^-1 is allowed *)
 //! atom       = number | name | function "(" sum { "," sum } ")" | "(" sum ")" ;
 //! number     = ( digits [ "." [ digits ] ] | "." digits ) [ ( "e" | "E" ) [ "+" | "-" ] digits ] ;
 //! name       = ( letter | "_" ) { letter | digit | "_" } ;

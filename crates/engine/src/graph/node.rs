@@ -215,13 +215,15 @@ impl Op {
                 "sqrt has no finite derivative at 0: it is vertical there".to_owned()
             }
             Self::Power if place == 1 && x[0] < 0.0 => format!(
-                "({a})^{b} has no derivative by its exponent: a negative base allows only whole exponents"
+                "({a})^{b} has no derivative with respect to its exponent: a negative base allows only whole exponents"
             ),
-            Self::Power if place == 1 => format!("({a})^{b} has no derivative by its exponent"),
+            Self::Power if place == 1 => format!("({a})^{b} has no derivative with respect to its exponent"),
             Self::Power if x[0] == 0.0 => {
-                format!("0^{b} has no finite derivative by its base: it is vertical there")
+                format!("0^{b} has no finite derivative with respect to its base: it is vertical there")
             }
-            Self::Power => format!("the derivative of ({a})^{b} by its base is larger than any f64"),
+            Self::Power => {
+                format!("the derivative of ({a})^{b} with respect to its base is larger than any f64")
+            }
             Self::Divide => format!("the derivative of {a} / {b} is larger than any f64"),
             _ => format!("the derivative of {}({a}) is larger than any f64", self.name()),
         }

@@ -30,7 +30,7 @@ pub(super) fn warnings(
             Err(NoDifference::Undefined) => "close by, the expression has no finite value",
             Err(NoDifference::Unclear) => "the expression is too steep or too flat for a difference",
         };
-        warnings.push(format!("no numerical derivative by {name}: {why}"));
+        warnings.push(format!("no numerical derivative with respect to {name}: {why}"));
     }
     warnings
 }

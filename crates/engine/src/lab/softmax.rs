@@ -38,8 +38,8 @@ const SUM_ERROR_MAX: f64 = 1e-6;
 /// Operations per score. Most of them are for about three exponentials.
 const FLOPS_PER_SCORE: f64 = 60.0;
 
-/// Largest number of classes in a request.
-const CLASSES_MAX: usize = 256;
+/// Largest number of scores in a row of a request.
+const ROW_SCORES_MAX: usize = 256;
 
 impl SoftmaxRequest {
     fn take(mut fields: Fields) -> Option<Self> {
@@ -56,8 +56,8 @@ impl SoftmaxRequest {
             return None;
         };
         let classes = logits.shape[logits.shape.len() - 1];
-        if classes > CLASSES_MAX {
-            fields.fault("logits", format!("its shape {logits} has more than {CLASSES_MAX} classes"));
+        if classes > ROW_SCORES_MAX {
+            fields.fault("logits", format!("its shape {logits} has more than {ROW_SCORES_MAX} classes"));
         }
         let target = target(&mut fields, &logits, classes);
         let is_spread =

@@ -17,7 +17,7 @@ pub(super) const DRAWN: f64 = 125.0;
 /// [`COLUMNS`] outputs of a convolution, which are summed together.
 pub(super) const WINDOW: f64 = 73.0;
 /// One pixel of a pooled output.
-pub(super) const POOLED: f64 = 560.0;
+pub(super) const POOLED_PIXEL: f64 = 560.0;
 /// One operation of the plan, for one chunk of rows.
 const STEP: f64 = 1_200.0;
 

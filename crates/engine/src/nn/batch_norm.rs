@@ -2,7 +2,7 @@ use ndarray::{Array1, Array2, ArrayView2};
 
 use super::kernel::vectorized;
 use super::layer::{values, values_mut};
-use super::operation::affine;
+use super::operation::{Moments, affine};
 use super::rows::{all, all_mut, filled};
 use super::{Float, Gradient};
 
@@ -10,7 +10,7 @@ use super::{Float, Gradient};
 pub(super) const EPS: f64 = 1e-5;
 
 /// The weight of a batch in the running statistics, as in PyTorch.
-pub(super) const MOMENTUM: f64 = 0.1;
+const MOMENTUM: f64 = 0.1;
 
 /// Normalises each channel to mean 0 and variance 1 over the batch and all pixels, then scales and shifts it:
 /// `y = γ x̂ + β`, `x̂ = (x − μ) / √(σ² + ε)` (Ioffe, Szegedy, *Batch Normalization*, 2015). x and y have shape (images,
@@ -129,6 +129,18 @@ impl<T: Float> BatchNorm<T> {
         let mut gradient = Gradient::zeros(0, &self.weight, &self.bias);
         self.backward_parameters(x, dy.view(), &mut gradient);
         (dx, gradient.weight, gradient.bias)
+    }
+
+    /// Moves the running statistics towards those of a batch: `μ_run ← (1 − m) μ_run + m μ` and
+    /// `σ²_run ← (1 − m) σ²_run + m σ² n / (n − 1)`, where m is the momentum.
+    pub(super) fn track(&mut self, batch: &Moments) {
+        let keep = T::of(1.0 - MOMENTUM);
+        for channel in 0..self.channels() {
+            let variance = batch.deviations[channel] / (batch.count - 1.0).max(1.0);
+            self.running_mean[channel] =
+                self.running_mean[channel] * keep + T::of(MOMENTUM * batch.mean[channel]);
+            self.running_var[channel] = self.running_var[channel] * keep + T::of(MOMENTUM * variance);
+        }
     }
 
     /// Writes [`Self::forward`] to y.

@@ -12,7 +12,7 @@ use super::{Float, Gradient};
 /// A convolution. As usual in deep learning, it is the cross-correlation of an image (h, w, c) with `filters` filters
 /// of k × k × c: `y[i, j, f] = b[f] + Σ_{u,v,c} x[i s + u, j s + v, c] w[u, v, c, f]`.
 ///
-/// Here x is the image with its border of zeros, if there is one; dx is without it.
+/// In the formula, x includes the border of zeros that padding adds. dx has no values for the border.
 ///
 /// If the windows are the rows of a matrix X (outputs, k k c), the layer is the affine function `y = X W + b`. Its
 /// gradients are therefore `dX = dy Wᵀ`, `dW = Xᵀ dy` and `db = Σ dy`. Each row of dX is added to dx at the position of

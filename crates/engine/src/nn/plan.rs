@@ -1,7 +1,7 @@
 use std::ops::Range;
 
 use super::group::BufferSize;
-use super::kernel::POOL;
+use super::kernel::POOL_SIDE;
 use super::operation::numbers_of;
 use super::shape::Window;
 use super::{Activation, Dropout, Float, LayerKind, PoolingKind, Shape};
@@ -89,7 +89,7 @@ impl OpKind {
         }
         match *layers {
             [LayerKind::Conv2d { window, .. }, RELU, LayerKind::Pooling(pooling), ..]
-                if pooling.kind == PoolingKind::Max && pooling.size() == POOL =>
+                if pooling.kind == PoolingKind::Max && pooling.size() == POOL_SIDE =>
             {
                 (Self::ConvPool(window), 3)
             }

@@ -1,4 +1,5 @@
-//! What a plan does as one, skips or deals to groups comes to what the layers come to one by one, as a textbook has them.
+//! A training step with fused layers, skipped zeros and groups of rows gives the same loss and gradients as the layers
+//! one by one, computed from the formulas of a textbook.
 
 use chainrule_engine::nn::testing::tape_of_step;
 use chainrule_engine::nn::{
@@ -20,7 +21,7 @@ fn config(cases: u32) -> ProptestConfig {
     }
 }
 
-/// A network whose biases, scales and shifts are as odd as its weights.
+/// A network whose biases, scales and shifts differ from their initial 0 and 1.
 fn network(input: Shape, layers: &[LayerSpec], seed: u64) -> Network<f64> {
     let mut network = Network::new(input, layers, seed).expect("layers that fit");
     for (number, value) in network.parameters_mut().flatten().enumerate() {
@@ -29,7 +30,7 @@ fn network(input: Shape, layers: &[LayerSpec], seed: u64) -> Network<f64> {
     network
 }
 
-/// Examples, of which `nonzero` of ten numbers are not 0.
+/// Random examples. About `nonzero` of every ten values are not 0.
 fn examples(rows: usize, columns: usize, nonzero: usize, seed: u64) -> Array2<f64> {
     let mut x = Init::He.weight::<f64>(2, 2, [rows, columns], seed, 77);
     for (place, x) in x.iter_mut().enumerate() {
@@ -40,8 +41,8 @@ fn examples(rows: usize, columns: usize, nonzero: usize, seed: u64) -> Array2<f6
     x
 }
 
-/// How far the loss and the gradients of a training step are from those of the layers one by one: ‖a − b‖ / ‖b‖, the largest
-/// of all tensors.
+/// The difference between a training step and the layers one by one, ‖a − b‖ / ‖b‖: the largest of the loss and the
+/// gradients of all tensors.
 fn difference<T: Float>(network: &Network<T>, x: &Array2<T>, loss: &Loss, nonzero: f64) -> f64
 where
     for<'a> ArrayView2<'a, T>: Images<T>,
@@ -64,7 +65,8 @@ where
     let relative = |pairs: &mut dyn Iterator<Item = (f64, f64)>| {
         let (apart, size) =
             pairs.fold((0.0, 0.0), |(apart, size), (a, b)| (apart + (a - b).powi(2), size + b * b));
-        // A gradient that is 0, as that of a bias before a normalisation, is no measure for its rounding.
+        // A gradient of exactly 0, such as that of a bias before a normalisation, is computed as rounding error only. The
+        // floor keeps that from counting as a difference.
         apart.sqrt() / size.sqrt().max(1e-2)
     };
     assert_eq!(workspace.gradients().len(), tape.gradients.len());
@@ -108,7 +110,7 @@ fn convolution() -> impl Strategy<Value = LayerSpec> {
     })
 }
 
-/// A layer, or some that are done as one.
+/// A layer, or several layers that are fused.
 fn block() -> impl Strategy<Value = Vec<LayerSpec>> {
     let (norm, relu, pool) = (LayerSpec::BatchNorm, LayerSpec::Relu, LayerSpec::MaxPool2d { size: 2 });
     prop_oneof![
@@ -143,7 +145,7 @@ proptest! {
         assert_same(&network(input, &layers, seed), &x, &Loss::new(kind), 1.0)?;
     }
 
-    /// With a first layer that skips what is 0, and with one that does not.
+    /// With a first layer that skips zeros, and with one that does not.
     #[test]
     fn operations_on_lists_agree_with_the_layers_one_by_one(
         inputs in 1usize..150,

@@ -72,7 +72,7 @@ pub struct PathStep {
     pub layer: String,
     /// Index in that output.
     pub unit: Vec<usize>,
-    /// The value.
+    /// The element of the output at that index, or the loss.
     pub value: f64,
     /// Its derivative with respect to the previous value on the path.
     pub local: f64,

@@ -1,5 +1,5 @@
 use super::Instructions;
-use super::pooled::{POOL, PooledWindows, Routed};
+use super::pooled::{POOL_SIDE, PooledWindows, Routed};
 use super::simd::{Kernel, Simd};
 use crate::nn::Float;
 
@@ -311,8 +311,8 @@ impl<T: Float> Kernel<T> for Input<'_, T> {
         let filters = weight.len() / length;
         for (square, &start) in windows.squares.iter().enumerate() {
             for part in (0..filters).step_by(FILTERS) {
-                let mut lists = [[Alive { start: 0, dy: T::zero() }; FILTERS]; POOL * POOL];
-                let mut counts = [0; POOL * POOL];
+                let mut lists = [[Alive { start: 0, dy: T::zero() }; FILTERS]; POOL_SIDE * POOL_SIDE];
+                let mut counts = [0; POOL_SIDE * POOL_SIDE];
                 let width = FILTERS.min(filters - part);
                 // SAFETY: the caller guarantees the instructions. A list has room for each filter of the part. The
                 // windows are inside `dx`, which extends one register beyond them.

@@ -29,7 +29,7 @@ pub use normed::{Squares, affine_relu_pool, routed_backward, routed_sums};
 pub use panels::{PANEL, Panels, Right, fill_panels};
 pub use parts::{AllParts, Parts};
 pub use peak::multiply_adds;
-pub use pooled::{POOL, PooledWindows, Routed, conv_relu_pool};
+pub use pooled::{POOL_SIDE, PooledWindows, Routed, conv_relu_pool};
 pub use simd::Vectors;
 pub use sparse::{NonzeroBits, SPAN, SparseColumns, SparseRows, SparseSpan, SparseView, pixel};
 pub use sparse_product::{sparse_matmul, sparse_outer};

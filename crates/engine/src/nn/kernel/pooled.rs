@@ -3,9 +3,9 @@ use super::{Instructions, Right};
 use crate::nn::Float;
 
 /// Rows and columns of a pooled square.
-pub const POOL: usize = 2;
+pub const POOL_SIDE: usize = 2;
 
-/// The windows of a convolution whose outputs are pooled in squares of `POOL` × `POOL`.
+/// The windows of a convolution whose outputs are pooled in squares of `POOL_SIDE` × `POOL_SIDE`.
 ///
 /// A window consists of `kernel` rows of `span` elements. Consecutive rows are `row` elements apart, in an
 /// image of `length` elements.
@@ -18,7 +18,7 @@ pub struct PooledWindows {
     /// Distance between two rows of a window.
     pub row: usize,
     /// Offsets of the four windows of a square, relative to the first.
-    pub corners: [usize; POOL * POOL],
+    pub corners: [usize; POOL_SIDE * POOL_SIDE],
     /// Offset of each square's first window.
     pub squares: Vec<usize>,
     /// Number of elements of an image.
@@ -159,10 +159,10 @@ impl<T: Float> Forward<'_, T> {
         // SAFETY: windows are inside `x`, panels have whole registers for their columns, and writes are
         // limited to the existing filters.
         unsafe {
-            let mut sums = [[[V::splat(T::zero()); NR]; POOL * POOL]; NS];
+            let mut sums = [[[V::splat(T::zero()); NR]; POOL_SIDE * POOL_SIDE]; NS];
             let mut w = weight.at(first);
             for u in 0..windows.kernel {
-                let starts: [[*const T; POOL * POOL]; NS] = std::array::from_fn(|s| {
+                let starts: [[*const T; POOL_SIDE * POOL_SIDE]; NS] = std::array::from_fn(|s| {
                     let start = x.as_ptr().add(windows.squares[square + s] + u * windows.row);
                     windows.corners.map(|corner| start.add(corner))
                 });

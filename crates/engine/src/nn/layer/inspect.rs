@@ -2,7 +2,7 @@
 
 use super::{Layer, LayerKind};
 use crate::nn::arithmetic::{
-    CHANNELS, COLUMNS, DENSE, DRAWN, EXPONENTIAL, NORMALISED, POOLED, VALUE, WINDOW,
+    CHANNELS, COLUMNS, DENSE, DRAWN, EXPONENTIAL, NORMALISED, POOLED_PIXEL, VALUE, WINDOW,
 };
 use crate::nn::conv2d::numbers_of_scratch;
 use crate::nn::kernel::{PANEL, vectorized};
@@ -194,7 +194,7 @@ impl LayerKind {
                 let windows = places * (columns / COLUMNS) as f64;
                 products + WINDOW * windows + VALUE * written
             }
-            Self::Pooling(_) => POOLED * output.places() as f64,
+            Self::Pooling(_) => POOLED_PIXEL * output.places() as f64,
             Self::BatchNorm { .. } => {
                 NORMALISED * (input.places() * input.channels.next_multiple_of(CHANNELS)) as f64
             }

@@ -4,7 +4,7 @@ use super::relu::{self, Relu};
 use super::{GradientSum, conv2d};
 use crate::nn::group::{BufferSize, Pass, Rows, Values};
 use crate::nn::kernel::{
-    Aligned, AliveLists, POOL, Panels, Parts, PooledWindows, Routed, add_input_gradient, collect_alive,
+    Aligned, AliveLists, POOL_SIDE, Panels, Parts, PooledWindows, Routed, add_input_gradient, collect_alive,
     conv_relu_pool,
 };
 use crate::nn::layer::values;
@@ -228,10 +228,11 @@ pub(super) fn routed<'a, T>(
 }
 
 fn pooled_windows(window: Window) -> PooledWindows {
-    let along = |count: usize| (0..count / POOL).map(|square| square * POOL * window.stride);
+    let along = |count: usize| (0..count / POOL_SIDE).map(|square| square * POOL_SIDE * window.stride);
     let squares =
         along(window.height).flat_map(|y| along(window.width).map(move |x| window.at(y, x))).collect();
-    let corner = |corner: usize| window.at(corner / POOL * window.stride, corner % POOL * window.stride);
+    let corner =
+        |corner: usize| window.at(corner / POOL_SIDE * window.stride, corner % POOL_SIDE * window.stride);
     PooledWindows {
         kernel: window.kernel,
         span: window.kernel * window.padded.channels,

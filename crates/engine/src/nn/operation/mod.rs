@@ -1,9 +1,9 @@
 //! The operations of a pass. Each is the fast path of one layer, or of several fused layers.
 //!
 //! An operation holds its packed weight and, in [`Parts`], its buffers for each group of rows. The groups hold its
-//! input and output. Its file contains the forward pass, the backward pass and the terms of the gradient. The sizes of
-//! its buffers are defined in one place, which both the constructor and `numbers_of` use. The few numbers that a
-//! `batch_norm` keeps for each channel are not counted.
+//! input and output. Its file contains the forward pass, the backward pass, the terms of the gradient, and `numbers_of`,
+//! which counts the elements of its buffers before they are allocated. `tests/engine/allocation.rs` compares the counts
+//! with what is allocated. The few numbers that a `batch_norm` keeps for each channel are not counted.
 //!
 //! [`Parts`]: super::kernel::Parts
 
@@ -26,7 +26,7 @@ use self::conv2d::ConvOperation;
 use self::dense::DenseOperation;
 use self::dropout::DropoutOperation;
 pub(super) use self::gradients::{GradientSum, Trained, trained};
-pub(super) use self::moments::affine;
+pub(super) use self::moments::{Moments, affine};
 use self::relu::Relu;
 use self::single::SingleLayer;
 pub(super) use self::sparse_dense::BlockStep;

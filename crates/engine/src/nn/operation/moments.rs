@@ -1,6 +1,6 @@
 //! The inner loops of `batch_norm` in training: sums over the rows of a group, which are then merged.
 
-use crate::nn::batch_norm::{EPS, MOMENTUM};
+use crate::nn::batch_norm::EPS;
 use crate::nn::{BatchNorm, Float};
 
 /// Runs a block for each group of `$N` channels that starts at `$first`. `$N` is 16, or 1 for the remaining
@@ -151,17 +151,6 @@ impl<T: Float> BatchNorm<T> {
             slopes[channel] = T::of(scale * along);
             offsets[channel] =
                 T::of(scale * (sums.dy[channel] / moments.count - along * moments.mean[channel]));
-        }
-    }
-
-    /// Moves the running statistics towards the moments of a batch.
-    pub(in crate::nn) fn track(&mut self, moments: &Moments) {
-        let keep = T::of(1.0 - MOMENTUM);
-        for channel in 0..self.channels() {
-            let variance = moments.deviations[channel] / (moments.count - 1.0).max(1.0);
-            self.running_mean[channel] =
-                self.running_mean[channel] * keep + T::of(MOMENTUM * moments.mean[channel]);
-            self.running_var[channel] = self.running_var[channel] * keep + T::of(MOMENTUM * variance);
         }
     }
 }

@@ -16,8 +16,8 @@ fn a_central_difference_stays_inside_the_domain() {
 fn assert_none(expression: &str, a: f64, reason: &str) {
     let graph = graph(expression, &[("a", a), ("b", 1.0)]);
     assert_eq!(graph.numerical["a"], None, "{expression}");
-    let told = format!("no numerical derivative by a: {reason}");
-    assert!(graph.warnings.contains(&told), "{expression}: {:?}", graph.warnings);
+    let warning = format!("no numerical derivative with respect to a: {reason}");
+    assert!(graph.warnings.contains(&warning), "{expression}: {:?}", graph.warnings);
 }
 
 #[test]

@@ -157,7 +157,7 @@ fn seconds() -> u64 {
 }
 
 #[test]
-#[ignore = "long"]
+#[ignore = "sends every kind of request for ten minutes, or SOAK_SECONDS"]
 fn nothing_grows() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut server = Serve::new(folder.path()).args(&THREADS).args(&FLAGS).start();

@@ -140,7 +140,7 @@ fn a_death_that_loses_the_last_jobs_is_found() {
 }
 
 #[test]
-#[ignore = "long"]
+#[ignore = "kills a server four times at each crash point"]
 fn nothing_is_lost_by_a_later_death_at_any_point() {
     assert_all("crash_points_long", &[1, 2], &[&[], &RETENTION]);
 }

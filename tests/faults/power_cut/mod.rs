@@ -279,7 +279,7 @@ fn the_checks_find_a_server_that_does_not_sync() {
 }
 
 #[test]
-#[ignore = "long"]
+#[ignore = "replays power cuts of four recorded servers"]
 fn after_each_of_many_power_cuts_everything_promised_is_there() {
     let (mut operations, mut cuts_tried, mut to_the_end, mut syncs) = (0, 0, 0, 0);
     for seed in 10..14 {

@@ -309,7 +309,7 @@ fn a_damaged_database_gives_no_wrong_answer() {
 }
 
 #[test]
-#[ignore = "long"]
+#[ignore = "damages models and checkpoints in every way with 30 seeds"]
 fn no_damaged_file_of_many_is_served() {
     let mut runs = 0;
     for seed in 100..130 {
@@ -325,7 +325,7 @@ fn no_damaged_file_of_many_is_served() {
 }
 
 #[test]
-#[ignore = "long"]
+#[ignore = "damages 60 databases"]
 fn no_damaged_database_of_many_gives_a_wrong_answer() {
     databases("bit_rot_database_long", 100..160);
 }

@@ -78,7 +78,7 @@ fn from_env(name: &str, default: u64) -> u64 {
 }
 
 #[test]
-#[ignore = "long"]
+#[ignore = "kills a server 1,000 times, or STORM_KILLS"]
 fn nothing_is_lost_in_a_thousand_kills() {
     let rounds_wanted = from_env("STORM_KILLS", 1_000).div_ceil(100);
     rounds(
@@ -90,7 +90,7 @@ fn nothing_is_lost_in_a_thousand_kills() {
 }
 
 #[test]
-#[ignore = "long"]
+#[ignore = "kills two servers 200 times"]
 fn nothing_is_lost_in_two_hundred_kills_of_two_servers() {
     let storm = Storm { kills: 50, servers: 2, ..Storm::default() };
     rounds("storm_two_servers_long", &storm, 4, from_env("STORM_SEED", 2_000));
