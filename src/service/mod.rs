@@ -44,6 +44,7 @@ pub use self::work::Wanted;
 use crate::admission::{Admission, Peer};
 use crate::blobs::Blobs;
 use crate::data::picture::PictureLimits;
+use crate::dispatch::Dispatch;
 use crate::lab::LabLimits;
 use crate::registry::Registry;
 use crate::store::Store;
@@ -116,6 +117,7 @@ pub struct ServiceLimits {
 /// A handle to all operations. Clones share the state.
 #[derive(Clone)]
 pub struct Service {
+    dispatch: Dispatch,
     store: Store,
     blobs: Blobs,
     registry: Registry,
@@ -128,13 +130,13 @@ pub struct Service {
 }
 
 impl Service {
-    /// Creates the operations on these rows, blobs and models. `admission` admits their work. Changes run on
+    /// Creates the operations on these jobs, blobs and models. `admission` admits their work. Changes run on
     /// `tasks`, which must be awaited before the store is closed.
     ///
     /// # Panics
     /// Panics outside of a tokio runtime.
     pub fn new(
-        store: Store,
+        dispatch: Dispatch,
         blobs: Blobs,
         registry: Registry,
         admission: Admission,
@@ -142,7 +144,8 @@ impl Service {
         tasks: TaskTracker,
         limits: ServiceLimits,
     ) -> Self {
-        Self { store, blobs, registry, admission, metrics, tasks, runtime: Handle::current(), limits }
+        let (store, runtime) = (dispatch.store().clone(), Handle::current());
+        Self { dispatch, store, blobs, registry, admission, metrics, tasks, runtime, limits }
     }
 
     /// Runs a change to its end even if this future is dropped.
