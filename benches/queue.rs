@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use chainrule::config::Config;
 use chainrule::data;
+use chainrule::dispatch::Dispatch;
 use chainrule::job::{JobError, Progress};
 use chainrule::server::Server;
 use chainrule::store::{Claim, Inserted, NewJob, Store};
@@ -76,10 +77,14 @@ async fn commits_of_sqlite(folder: &std::path::Path) -> Vec<Duration> {
     times
 }
 
-async fn fill(store: &Store, rows: usize) {
+async fn open(path: &std::path::Path) -> Dispatch {
+    Dispatch::new(Store::open(path).await.expect("a database"))
+}
+
+async fn fill(dispatch: &Dispatch, rows: usize) {
     let mut waiting = tokio::task::JoinSet::new();
     for seed in 0..rows {
-        let handle = store.clone();
+        let handle = dispatch.clone();
         waiting.spawn(async move { handle.insert_job(job(seed), u32::MAX).await });
         if waiting.len() >= 512 {
             waiting.join_next().await.expect("a task").expect("no panic").expect("rows");
@@ -91,15 +96,15 @@ async fn fill(store: &Store, rows: usize) {
     }
 }
 
-async fn claims(store: &Store) -> Vec<Duration> {
+async fn claims(dispatch: &Dispatch) -> Vec<Duration> {
     let mut times = Vec::new();
     for _ in 0..200 {
         let begun = Instant::now();
-        let job = store.claim().await.expect("rows").expect("a job");
+        let job = dispatch.claim().await.expect("rows").expect("a job");
         times.push(begun.elapsed());
         let claim = Claim { id: job.id, attempt: job.attempt };
         let error = JobError { code: "bench".to_owned(), detail: "not meant to run".to_owned() };
-        store.fail(claim, &error).await.expect("rows");
+        dispatch.fail(claim, &error).await.expect("rows");
     }
     times
 }
@@ -112,19 +117,19 @@ async fn main() {
     let folder = tempfile::tempdir().expect("a folder");
     line("one row and commit, SQLite alone", commits_of_sqlite(folder.path()).await);
 
-    let store = Store::open(&folder.path().join("short.db")).await.expect("a database");
-    fill(&store, 400).await;
-    line("claim, 400 rows", claims(&store).await);
-    store.close().await;
+    let dispatch = open(&folder.path().join("short.db")).await;
+    fill(&dispatch, 400).await;
+    line("claim, 400 rows", claims(&dispatch).await);
+    dispatch.close().await;
 
     let data = folder.path().join("data");
     std::fs::create_dir_all(data.join("blobs")).expect("a folder");
-    let store = Store::open(&data.join("chainrule.db")).await.expect("a database");
+    let dispatch = open(&data.join("chainrule.db")).await;
     let begun = Instant::now();
-    fill(&store, rows).await;
+    fill(&dispatch, rows).await;
     println!("{rows} jobs put in the queue in {:.1} s", begun.elapsed().as_secs_f64());
-    line(&format!("claim, {rows} rows"), claims(&store).await);
-    store.close().await;
+    line(&format!("claim, {rows} rows"), claims(&dispatch).await);
+    dispatch.close().await;
 
     let data = data.to_str().expect("UTF-8");
     let flags = ["queue", "--listen", "127.0.0.1:0", "--data-dir", data, "--queue-max", "10000000"];

@@ -12,11 +12,12 @@ use tokio_util::task::TaskTracker;
 use crate::admission::Admission;
 use crate::blobs::Blobs;
 use crate::config::Config;
+use crate::dispatch::Dispatch;
 use crate::folder::{Folder, FolderError, FolderLock};
 use crate::inventory::sweep;
 use crate::registry::Registry;
 use crate::service::Service;
-use crate::store::{Store, StoreError};
+use crate::store::StoreError;
 use crate::telemetry::{LineLimit, Metrics};
 use crate::upkeep::Upkeep;
 use crate::worker::Worker;
@@ -32,7 +33,7 @@ pub struct App {
 
 struct Shared {
     config: Config,
-    store: Store,
+    dispatch: Dispatch,
     blobs: Blobs,
     registry: Registry,
     service: Service,
@@ -108,8 +109,9 @@ impl App {
         #[cfg(debug_assertions)]
         crate::failpoint::arm(&config.fault);
         let (Folder { store, blobs, lock, .. }, is_alone) = Folder::serve(&config.data_dir).await?;
+        let dispatch = Dispatch::new(store.clone());
         let registry = Registry::open(
-            store.clone(),
+            store,
             blobs.clone(),
             config.limits.model_bytes_max,
             config.threads_per_prediction(),
@@ -119,7 +121,7 @@ impl App {
         let admission = Admission::new(&config.limits.admission())?;
         let (metrics, tasks) = (Arc::<Metrics>::default(), TaskTracker::new());
         let service = Service::new(
-            store.clone(),
+            dispatch.clone(),
             blobs.clone(),
             registry.clone(),
             admission.clone(),
@@ -137,7 +139,7 @@ impl App {
                 draining: CancellationToken::new(),
                 tasks,
                 config,
-                store,
+                dispatch,
                 blobs,
                 registry,
                 lock,
@@ -160,7 +162,7 @@ impl App {
             Ok(jobs) => tracing::info!(jobs, "jobs of an earlier run are back in the queue"),
             Err(error) => tracing::error!(%error, "jobs of an earlier run wait until their leases expire"),
         }
-        match sweep(&self.shared.store, &self.shared.blobs, true).await {
+        match sweep(self.shared.dispatch.store(), &self.shared.blobs, true).await {
             Ok(0) => {}
             Ok(files) => tracing::info!(files, "orphaned files were removed"),
             Err(error) => tracing::error!(%error, "orphaned files can't be removed"),
@@ -171,7 +173,8 @@ impl App {
     pub fn worker(&self, number: usize, stop: CancellationToken) -> Worker {
         let config = self.config();
         Worker {
-            store: self.shared.store.clone(),
+            dispatch: self.shared.dispatch.clone(),
+            store: self.shared.dispatch.store().clone(),
             blobs: self.shared.blobs.clone(),
             registry: self.shared.registry.clone(),
             metrics: Arc::clone(&self.shared.metrics),
@@ -186,7 +189,8 @@ impl App {
     pub fn upkeep(&self) -> Upkeep {
         let config = self.config();
         Upkeep {
-            store: self.shared.store.clone(),
+            dispatch: self.shared.dispatch.clone(),
+            store: self.shared.dispatch.store().clone(),
             blobs: self.shared.blobs.clone(),
             registry: self.shared.registry.clone(),
             service: self.shared.service.clone(),
@@ -209,9 +213,9 @@ impl App {
         &self.shared.config
     }
 
-    /// Returns the rows: jobs, epochs, checkpoints, models.
-    pub fn store(&self) -> &Store {
-        &self.shared.store
+    /// Returns the handle through which jobs are changed. It has the rows: jobs, epochs, checkpoints, models.
+    pub fn dispatch(&self) -> &Dispatch {
+        &self.shared.dispatch
     }
 
     /// Returns the files: the bytes of checkpoints and models.
@@ -276,7 +280,7 @@ impl App {
             tracing::warn!(%error, "the database is not ready");
             Unready::Database
         };
-        self.store().probe().await.map_err(database)?;
+        self.dispatch().store().probe().await.map_err(database)?;
         self.blobs().probe().await.map_err(|error| {
             tracing::warn!(%error, "the disk is not ready");
             Unready::Disk
@@ -285,7 +289,7 @@ impl App {
             tracing::warn!(%error, "the disk is not ready");
             Unready::Space
         })?;
-        let queued = self.store().queue_length().await.map_err(database)?;
+        let queued = self.dispatch().store().queue_length().await.map_err(database)?;
         if queued >= u64::from(self.config().limits.queue_max) { Err(Unready::Queue) } else { Ok(()) }
     }
 }

@@ -12,6 +12,7 @@ pub mod backup;
 pub mod blobs;
 pub mod cli;
 pub mod config;
+pub mod dispatch;
 pub mod failpoint;
 pub mod folder;
 pub mod http;

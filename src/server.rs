@@ -84,7 +84,7 @@ impl Server {
                 tracing::warn!(
                     "a job was interrupted in a long step or a write; it will resume from its last checkpoint"
                 );
-                match tokio::time::timeout(CLOSE, app.store().release_all()).await {
+                match tokio::time::timeout(CLOSE, app.dispatch().release_all()).await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => tracing::error!(%error, "the job was not put back in the queue"),
                     Err(_) => tracing::error!("the job was not put back in the queue in time"),
@@ -96,7 +96,7 @@ impl Server {
         let closing = async {
             app.tasks().close();
             app.tasks().wait().await;
-            app.store().close().await;
+            app.dispatch().close().await;
         };
         if tokio::time::timeout(CLOSE, closing).await.is_err() {
             tracing::warn!(
@@ -127,7 +127,7 @@ fn raise_file_limit() {
 
 /// Runs the background tasks until `stop`. Each of them restarts after a panic.
 async fn keep_up(app: App, stop: CancellationToken) {
-    let (upkeep, store, registry) = (&app.upkeep(), app.store(), app.registry());
+    let (upkeep, dispatch, registry) = (&app.upkeep(), app.dispatch(), app.registry());
     let refresh = async || {
         if let Err(error) = registry.refresh().await {
             tracing::warn!(%error, "models of other servers can't be read");
@@ -137,8 +137,8 @@ async fn keep_up(app: App, stop: CancellationToken) {
         tokio::join!(
             again(|| upkeep.run()),
             again(|| upkeep.watch_leases()),
-            again(|| store.write_back()),
-            again(|| store.follow(refresh)),
+            again(|| dispatch.write_back()),
+            again(|| dispatch.follow(refresh)),
             again(|| registry.catch_up()),
         )
     };

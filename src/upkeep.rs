@@ -9,6 +9,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::blobs::Blobs;
 use crate::config::Keep;
+use crate::dispatch::Dispatch;
 use crate::failpoint::{self, InjectedFault};
 use crate::inventory::{InventoryError, sweep};
 use crate::registry::Registry;
@@ -25,6 +26,8 @@ const PROBE: u32 = 3;
 /// A handle to everything that the periodic tasks need.
 #[derive(Clone)]
 pub struct Upkeep {
+    /// Puts the jobs of dead workers back in the queue.
+    pub dispatch: Dispatch,
     /// The jobs, versions and leases.
     pub store: Store,
     /// The files to sweep.
@@ -56,7 +59,7 @@ impl Upkeep {
     pub async fn rescue_all(&self) -> Result<usize, StoreError> {
         let mut rescued = 0;
         for held in self.store.held().await? {
-            if self.store.rescue(held, self.crashes_max).await?.is_some() {
+            if self.dispatch.rescue(held, self.crashes_max).await?.is_some() {
                 self.metrics.job_rescued();
                 rescued += 1;
             }
@@ -97,7 +100,7 @@ impl Upkeep {
                 }
                 *looks += new_looks;
                 // This process knows that its own workers are alive.
-                if self.store.is_told(held.claim) || *looks == PROBE && !self.can_write().await {
+                if self.dispatch.is_told(held.claim) || *looks == PROBE && !self.can_write().await {
                     *looks = 0;
                 } else if *looks > LOOKS {
                     self.rescue(held).await;
@@ -113,7 +116,7 @@ impl Upkeep {
     }
 
     async fn rescue(&self, held: Held) {
-        match self.store.rescue(held, self.crashes_max).await {
+        match self.dispatch.rescue(held, self.crashes_max).await {
             Ok(None) => {}
             Ok(Some(state)) => {
                 self.metrics.job_rescued();

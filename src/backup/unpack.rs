@@ -9,6 +9,7 @@ use tar::{Archive, Entry};
 
 use super::{BackupError, Contents, DIGEST, be_one_file, file_error, sync_folder};
 use crate::blobs::{Blobs, Digesting};
+use crate::dispatch::Dispatch;
 use crate::folder::{BLOBS, DATABASE, DATABASE_PARTIAL, FolderError, FolderLock};
 use crate::integrity::{FolderCounts, check};
 use crate::job::BlobKey;
@@ -107,16 +108,17 @@ async fn fill(tar: File, file: &Path, folder: &Path) -> Result<FolderCounts, Bac
     unpack(tar, file, &rows, &blobs).await?;
     sync_folder(folder)?;
     // Opening the store runs the migrations that an older backup needs.
-    let store = Store::open(&rows).await?;
+    let dispatch = Dispatch::new(Store::open(&rows).await?);
+    let store = dispatch.store();
     let checked = async {
         // The rows are a copy, so no worker holds any of their jobs.
         for held in store.held().await? {
-            store.release(held.claim).await?;
+            dispatch.release(held.claim).await?;
         }
-        Ok::<_, BackupError>(check(&store, &blobs, true).await?)
+        Ok::<_, BackupError>(check(store, &blobs, true).await?)
     };
     let report = checked.await;
-    store.close().await;
+    dispatch.close().await;
     be_one_file(&rows)?;
     let report = report?;
     if let Some(finding) = report.faults().next() {

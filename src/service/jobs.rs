@@ -42,7 +42,10 @@ impl StoredCheckpoint {
 
 impl Service {
     pub(super) fn queue_full(&self) -> OperationError {
-        OperationError::QueueFull { queue_max: self.limits.queue_max, interval: self.store.queue_interval() }
+        OperationError::QueueFull {
+            queue_max: self.limits.queue_max,
+            interval: self.dispatch.queue_interval(),
+        }
     }
 
     /// Checks that the disk has enough free space for a job.
@@ -77,7 +80,7 @@ impl Service {
     /// # Errors
     /// Returns an error if there is none, or if the database can't be read.
     pub async fn job(&self, _caller: &Caller, id: JobId) -> Result<Job, OperationError> {
-        let job = self.store.job(id).await?.ok_or(OperationError::UnknownJob(id))?;
+        let job = self.dispatch.job(id).await?.ok_or(OperationError::UnknownJob(id))?;
         self.catch_up_with(std::slice::from_ref(&job)).await?;
         Ok(job)
     }
@@ -92,7 +95,7 @@ impl Service {
         filter: &JobFilter,
         limit: u32,
     ) -> Result<(Vec<Job>, Option<JobId>), OperationError> {
-        let (jobs, next) = self.store.jobs(filter, limit).await?;
+        let (jobs, next) = self.dispatch.jobs(filter, limit).await?;
         self.catch_up_with(&jobs).await?;
         Ok((jobs, next))
     }
@@ -144,9 +147,9 @@ impl Service {
     /// # Errors
     /// Returns an error if there is no such job, if it has ended, or if the database can't be written.
     pub async fn cancel_job(&self, caller: &Caller, id: JobId) -> Result<Job, OperationError> {
-        let store = self.store.clone();
+        let dispatch = self.dispatch.clone();
         let change = async move {
-            match store.cancel(id).await? {
+            match dispatch.cancel(id).await? {
                 Cancelled::Accepted(job) => Ok(job),
                 Cancelled::Ended(job) => Err(OperationError::JobEnded { id, state: job.state }),
                 Cancelled::Unknown => Err(OperationError::UnknownJob(id)),
@@ -164,7 +167,7 @@ impl Service {
         self.check_disk_space()?;
         let service = self.clone();
         let change = async move {
-            match service.store.resume(id, service.limits.queue_max).await? {
+            match service.dispatch.resume(id, service.limits.queue_max).await? {
                 Resumed::Accepted(job) => Ok(job),
                 Resumed::NotStopped(job) => Err(OperationError::JobNotStopped { id, state: job.state }),
                 Resumed::QueueFull => Err(service.queue_full()),
@@ -182,7 +185,7 @@ impl Service {
     pub async fn delete_job(&self, caller: &Caller, id: JobId) -> Result<(), OperationError> {
         let service = self.clone();
         let change = async move {
-            match service.store.delete_job(id).await? {
+            match service.dispatch.delete_job(id).await? {
                 Deleted::Gone(keys) => {
                     service.blobs.delete_dead(keys).await;
                     Ok(())

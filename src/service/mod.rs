@@ -52,6 +52,7 @@ use self::statistics::Statistics;
 use crate::admission::{Admission, Peer};
 use crate::blobs::Blobs;
 use crate::data::picture::PictureLimits;
+use crate::dispatch::Dispatch;
 use crate::lab::LabLimits;
 use crate::registry::Registry;
 use crate::store::Store;
@@ -124,6 +125,7 @@ pub struct ServiceLimits {
 /// A handle to all operations. Clones share the state.
 #[derive(Clone)]
 pub struct Service {
+    dispatch: Dispatch,
     store: Store,
     blobs: Blobs,
     registry: Registry,
@@ -137,13 +139,13 @@ pub struct Service {
 }
 
 impl Service {
-    /// Creates the operations on these rows, blobs and models. `admission` admits their work. Changes run on
+    /// Creates the operations on these jobs, blobs and models. `admission` admits their work. Changes run on
     /// `tasks`, which must be awaited before the store is closed.
     ///
     /// # Panics
     /// Panics outside of a tokio runtime.
     pub fn new(
-        store: Store,
+        dispatch: Dispatch,
         blobs: Blobs,
         registry: Registry,
         admission: Admission,
@@ -151,7 +153,9 @@ impl Service {
         tasks: TaskTracker,
         limits: ServiceLimits,
     ) -> Self {
+        let (store, runtime) = (dispatch.store().clone(), Handle::current());
         Self {
+            dispatch,
             store,
             blobs,
             registry,
@@ -159,7 +163,7 @@ impl Service {
             metrics,
             statistics: Arc::default(),
             tasks,
-            runtime: Handle::current(),
+            runtime,
             limits,
         }
     }

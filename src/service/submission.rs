@@ -72,7 +72,7 @@ impl Service {
         let Submission { spec, request_sha256 } = submission;
         let idempotency_key = key.map(|IdempotencyKey(key)| key);
         if let Some(key) = &idempotency_key
-            && let Some(inserted) = self.store.by_key(&caller.owner(), key, &request_sha256).await?
+            && let Some(inserted) = self.dispatch.by_key(&caller.owner(), key, &request_sha256).await?
         {
             return self.inserted(inserted).await;
         }
@@ -89,9 +89,9 @@ impl Service {
         };
         let owner = caller.owner();
         let job = NewJob { owner, progress, spec, idempotency_key, request_sha256 };
-        // The store runs the insert to its end. So a caller that disconnects does not affect the other
+        // `dispatch` runs the insert to its end. So a caller that disconnects does not affect the other
         // inserts of the same commit.
-        let inserted = self.store.insert_job(job, self.limits.queue_max).await?;
+        let inserted = self.dispatch.insert_job(job, self.limits.queue_max).await?;
         self.inserted(inserted).await
     }
 

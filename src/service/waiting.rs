@@ -23,7 +23,7 @@ impl JobChanges {
 impl Service {
     /// Subscribes to changes of jobs.
     pub(super) fn changes(&self) -> JobChanges {
-        JobChanges(self.store.changes())
+        JobChanges(self.dispatch.changes())
     }
 
     /// Returns a job as soon as it has ended, or as it is at `deadline` or when `stop` is cancelled.

@@ -26,7 +26,7 @@ pub(super) enum Database {
 }
 
 /// The right to insert jobs, which one task has at a time.
-pub(super) enum Writer {
+pub(crate) enum Writer {
     Sqlite(SqliteWriter),
 }
 

@@ -9,13 +9,13 @@ use super::{Inserted, NewJob, StoreError, format, row_error};
 use crate::job::JobId;
 
 /// The result of each job of a batch, in the order of the batch.
-pub(super) type InsertedEach = Vec<Result<Inserted, StoreError>>;
+pub(crate) type InsertedEach = Vec<Result<Inserted, StoreError>>;
 
 /// A job to be inserted. What the statement needs is computed before the job waits for its commit.
 #[derive(Debug)]
-pub(super) struct NewRow {
-    pub id: JobId,
-    pub key: Option<Key>,
+pub(crate) struct NewRow {
+    pub(super) id: JobId,
+    pub(super) key: Option<Key>,
     request_sha256: String,
     initial_model: Option<String>,
     /// A [`Given`] as JSON.
@@ -81,7 +81,7 @@ impl NewRow {
 
     /// Returns the result of inserting the job. `row` is its row if it was inserted, and `earlier` the row that has
     /// its key if it was not.
-    pub fn result(
+    pub(super) fn result(
         &self,
         row: Option<JobRow>,
         earlier: Option<JobRow>,

@@ -75,7 +75,7 @@ impl Store {
     /// Returns an error if the database fails.
     pub async fn job(&self, id: JobId) -> Result<Option<Job>, StoreError> {
         let row = self.database.job(id).await?;
-        Ok(row.map(Job::try_from).transpose()?.map(|job| self.live.on(job)))
+        row.map(Job::try_from).transpose()
     }
 
     /// Returns up to `limit` jobs, newest first. If there are more, also returns the id of the last job that
@@ -94,8 +94,7 @@ impl Store {
         let last = rows.last().filter(|_| has_more).map(|row| job_id(&row.id)).transpose()?;
         let readable = |row: JobRow| {
             let job = Job::try_from(row);
-            let job = job.inspect_err(|error| tracing::error!(%error, "a job is left out of a list"));
-            job.ok().map(|job| self.live.on(job))
+            job.inspect_err(|error| tracing::error!(%error, "a job is left out of a list")).ok()
         };
         Ok((rows.into_iter().filter_map(readable).collect(), last))
     }

@@ -3,10 +3,8 @@
 //!
 //! A change of state is one guarded statement, or a transaction that begins with one. A worker's write
 //! carries its attempt, and changes one row or nothing. Several processes on one machine may share the rows.
-//! These modules hold what only one process knows: `batch` (jobs that wait for a commit), `live` (progress
-//! that is not written yet), `notify` and `pace`.
+//! What only one process knows belongs to `dispatch`.
 
-mod batch;
 mod blobs;
 mod checkpoints;
 mod claims;
@@ -16,10 +14,7 @@ mod error;
 mod format;
 mod insert;
 mod jobs;
-mod live;
 mod models;
-mod notify;
-mod pace;
 mod queue;
 mod repair;
 mod retention;
@@ -27,10 +22,7 @@ mod row;
 mod sqlite;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
-
-use tokio_util::task::TaskTracker;
 
 pub use blobs::{BlobOwner, BlobRow, JobStanding};
 pub use checkpoints::{CheckpointRow, NewCheckpoint};
@@ -45,25 +37,21 @@ pub use repair::Dropped;
 pub use retention::{Ended, EndedPosition};
 pub use sqlite::{files, is_one_file};
 
-use self::batch::Pending;
+pub(crate) use insert::{InsertedEach, NewRow};
+
 use self::database::Database;
 use self::error::row_error;
-use self::live::Live;
-use self::notify::Notify;
-use self::pace::Pace;
-
-/// The time between two write-backs of the database's log.
-const WRITE_BACK: Duration = Duration::from_millis(20);
 
 /// A handle to the rows. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Store {
     database: Database,
-    notify: Notify,
-    live: Live,
-    pending: Pending,
-    pace: Arc<Pace>,
-    tasks: TaskTracker,
+}
+
+/// The writes to jobs that tasks of this process may wait for. `Dispatch` makes them and notifies these tasks.
+#[derive(Clone, Copy)]
+pub(crate) struct JobWrites<'a> {
+    store: &'a Store,
 }
 
 impl Store {
@@ -73,7 +61,7 @@ impl Store {
     /// Returns an error if the file can't be written, if it is not a database of this program, or if a newer
     /// version has written it.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        Ok(Self::of(Database::open(path).await?))
+        Ok(Self { database: Database::open(path).await? })
     }
 
     /// Returns whether there are no tables at `path`, or not even a file. Does not change the rows.
@@ -89,37 +77,27 @@ impl Store {
     /// # Errors
     /// Returns an error if the file is not a database of this version.
     pub async fn open_existing(path: &Path) -> Result<Self, StoreError> {
-        Ok(Self::of(Database::open_existing(path).await?))
+        Ok(Self { database: Database::open_existing(path).await? })
     }
 
-    fn of(database: Database) -> Self {
-        Self {
-            database,
-            notify: Notify::default(),
-            live: Live::default(),
-            pending: Pending::default(),
-            pace: Arc::default(),
-            tasks: TaskTracker::new(),
-        }
-    }
-
-    /// Closes every connection after the pending writes have finished.
+    /// Closes every connection after its pending statements have finished.
     pub async fn close(&self) {
-        self.tasks.close();
-        self.tasks.wait().await;
         self.database.close().await;
     }
 
-    /// Writes the database's log back while jobs arrive. By default the commit that finds the log long does
-    /// this. That commit takes ten times as long and delays every write that waits for it.
-    pub async fn write_back(&self) {
-        let mut queued = self.queued();
-        while queued.changed().await.is_ok() {
-            if let Err(error) = self.database.write_back().await {
-                tracing::debug!(%error, "the log was not written back");
-            }
-            tokio::time::sleep(WRITE_BACK).await;
-        }
+    /// Returns the writes to jobs. Only `dispatch` may call this.
+    pub(crate) fn job_writes(&self) -> JobWrites<'_> {
+        JobWrites { store: self }
+    }
+
+    /// Writes back as much of the database's log as possible without waiting.
+    pub(crate) async fn write_back(&self) -> Result<(), StoreError> {
+        self.database.write_back().await
+    }
+
+    /// Returns a number that changes with every commit of another process.
+    pub(crate) async fn foreign_commits(&self) -> Result<i64, StoreError> {
+        self.database.foreign_commits().await
     }
 
     /// Copies all rows, as of one moment, to a new file at `path`. Others may read and write meanwhile.

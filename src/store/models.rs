@@ -222,7 +222,7 @@ impl Store {
     ///
     /// # Errors
     /// Returns an error if the database fails, or if `source` is a job: such a model is published by
-    /// [`Self::succeed`].
+    /// [`Dispatch::succeed`](crate::dispatch::Dispatch::succeed).
     pub async fn publish_model(
         &self,
         owner: &str,

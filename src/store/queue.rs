@@ -1,5 +1,6 @@
+use super::database::Writer;
 use super::insert::{Key, repeated};
-use super::{Store, StoreError, format};
+use super::{JobWrites, Store, StoreError, format};
 use crate::failpoint::{self, Point};
 use crate::job::{Job, JobId, JobState, Progress};
 use crate::train::TrainSpec;
@@ -88,23 +89,34 @@ impl Store {
         request_sha256: &str,
     ) -> Result<Option<Inserted>, StoreError> {
         let Some(earlier) = self.database.earlier(&Key::new(owner, key)).await? else { return Ok(None) };
-        Ok(Some(match repeated(earlier, request_sha256)? {
-            Inserted::Repeated(job) => Inserted::Repeated(self.live.on(job)),
-            inserted => inserted,
-        }))
+        repeated(earlier, request_sha256).map(Some)
     }
 
-    /// Cancels a job that has not ended. The worker of a running job stops when it notices the change.
-    ///
-    /// # Errors
-    /// Returns an error if the database fails.
-    pub async fn cancel(&self, id: JobId) -> Result<Cancelled, StoreError> {
+    /// Returns whether the queue has room for one more job of this job's owner.
+    async fn takes_again(&self, id: JobId, queue_max: u32) -> Result<bool, StoreError> {
+        let has_share = self.database.queued_of_owner_of(id).await? < i64::from(queue_share(queue_max));
+        Ok(has_share && self.queue_length().await? < u64::from(queue_max))
+    }
+}
+
+impl JobWrites<'_> {
+    /// Waits until no other task inserts jobs.
+    pub async fn inserter(self) -> Result<Writer, StoreError> {
+        self.store.database.writer().await
+    }
+
+    /// Cancels a job that has not ended. `live` returns the attempt that runs in this process and its progress, which
+    /// is newer than the row's.
+    pub async fn cancel(
+        self,
+        id: JobId,
+        live: impl Fn() -> Option<(u32, Progress)>,
+    ) -> Result<Cancelled, StoreError> {
         loop {
-            if let Some(job) = self.try_cancel(id).await? {
-                self.ended(id);
+            if let Some(job) = self.try_cancel(id, live()).await? {
                 return Ok(Cancelled::Accepted(job));
             }
-            match self.job(id).await? {
+            match self.store.job(id).await? {
                 None => return Ok(Cancelled::Unknown),
                 Some(job) if job.state.is_ended() => return Ok(Cancelled::Ended(job)),
                 // The job was resumed between the two statements.
@@ -113,37 +125,33 @@ impl Store {
         }
     }
 
-    async fn try_cancel(&self, id: JobId) -> Result<Option<Job>, StoreError> {
-        let live = self.live.of(id).map(|(attempt, progress)| {
+    async fn try_cancel(self, id: JobId, live: Option<(u32, Progress)>) -> Result<Option<Job>, StoreError> {
+        let live = live.map(|(attempt, progress)| {
             let progress = Progress { waiting_for_disk: false, ..progress };
             format::write(id, &progress).map(|progress| (attempt, progress))
         });
-        let row = self.database.cancel(id, live.transpose()?).await?;
+        let row = self.store.database.cancel(id, live.transpose()?).await?;
         failpoint::point(Point::AfterCancel);
         row.map(Job::try_from).transpose()
     }
 
     /// Puts a failed or cancelled job back in the queue, after the waiting jobs of its model.
-    ///
-    /// # Errors
-    /// Returns an error if the database fails.
-    pub async fn resume(&self, id: JobId, queue_max: u32) -> Result<Resumed, StoreError> {
+    pub async fn resume(self, id: JobId, queue_max: u32) -> Result<Resumed, StoreError> {
         loop {
             if let Some(job) = self.try_resume(id, queue_max).await? {
-                self.enqueued(id);
                 return Ok(Resumed::Accepted(job));
             }
-            match self.job(id).await? {
+            match self.store.job(id).await? {
                 None => return Ok(Resumed::Unknown),
                 Some(job) if !matches!(job.state, JobState::Failed | JobState::Cancelled) => {
                     return Ok(Resumed::NotStopped(job));
                 }
                 Some(Job { spec: TrainSpec { initial_model: Some(model), .. }, .. })
-                    if !self.database.is_version(&model).await? =>
+                    if !self.store.database.is_version(&model).await? =>
                 {
                     return Ok(Resumed::InitialModelGone);
                 }
-                Some(_) if !self.takes_again(id, queue_max).await? => {
+                Some(_) if !self.store.takes_again(id, queue_max).await? => {
                     return Ok(Resumed::QueueFull);
                 }
                 // Between the two statements the job was stopped, or the queue got room.
@@ -152,27 +160,17 @@ impl Store {
         }
     }
 
-    async fn try_resume(&self, id: JobId, queue_max: u32) -> Result<Option<Job>, StoreError> {
-        let row = self.database.resume(id, queue_max).await?;
+    async fn try_resume(self, id: JobId, queue_max: u32) -> Result<Option<Job>, StoreError> {
+        let row = self.store.database.resume(id, queue_max).await?;
         failpoint::point(Point::AfterResume);
         row.map(Job::try_from).transpose()
     }
 
-    /// Returns whether the queue has room for one more job of this job's owner.
-    async fn takes_again(&self, id: JobId, queue_max: u32) -> Result<bool, StoreError> {
-        let has_share = self.database.queued_of_owner_of(id).await? < i64::from(queue_share(queue_max));
-        Ok(has_share && self.queue_length().await? < u64::from(queue_max))
-    }
-
     /// Deletes an ended job with its epochs and checkpoints. Its model stays.
-    ///
-    /// # Errors
-    /// Returns an error if the database fails.
-    pub async fn delete_job(&self, id: JobId) -> Result<Deleted, StoreError> {
-        let deleted = self.database.delete_job(id).await?;
+    pub async fn delete(self, id: JobId) -> Result<Deleted, StoreError> {
+        let deleted = self.store.database.delete_job(id).await?;
         if let Deleted::Gone(_) = deleted {
             failpoint::point(Point::AfterDelete);
-            self.notify.changed(Some(id));
         }
         Ok(deleted)
     }

@@ -25,6 +25,7 @@ use self::scribe::ENTRIES;
 use crate::artifact::{ArtifactError, read_checkpoint};
 use crate::blobs::{BlobError, Blobs};
 use crate::data;
+use crate::dispatch::Dispatch;
 use crate::job::{Job, JobError, JobId, JobState};
 use crate::nn::{Shape, ShapeError, ThreadPool};
 use crate::priority::Priority;
@@ -38,7 +39,9 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// A worker: it runs one job at a time.
 pub struct Worker {
-    /// The database with the queue.
+    /// The queue, and those who wait for a job.
+    pub dispatch: Dispatch,
+    /// The rows of jobs, checkpoints and models.
     pub store: Store,
     /// Storage for the bytes of checkpoints and models.
     pub blobs: Blobs,
@@ -152,7 +155,7 @@ impl Workers {
 impl Worker {
     /// Runs jobs until the token is cancelled. If the queue is empty, it waits for a new job.
     fn run(&self, pool: &ThreadPool, runtime: &Handle) {
-        let mut queued = self.store.queued();
+        let mut queued = self.dispatch.queued();
         while !self.stop.is_cancelled() {
             queued.mark_unchanged();
             let ran = catch_unwind(AssertUnwindSafe(|| self.run_next(pool, runtime)));
@@ -189,10 +192,10 @@ impl Worker {
     /// Returns an error if the database or storage fails temporarily. The job is then back in the queue,
     /// unless the server stops first.
     pub fn run_next(&self, pool: &ThreadPool, runtime: &Handle) -> Result<Option<Ran>, WorkerError> {
-        let Some(job) = runtime.block_on(self.store.claim())? else { return Ok(None) };
+        let Some(job) = runtime.block_on(self.dispatch.claim())? else { return Ok(None) };
         let claim = Claim { id: job.id, attempt: job.attempt };
         tracing::info!(job = %job.id, attempt = job.attempt, "job started");
-        let lease = Lease::start(self.store.clone(), claim, job.progress, self.lease, &self.stop, runtime);
+        let lease = Lease::start(self.dispatch.clone(), claim, job.progress, self.lease, &self.stop, runtime);
         let ran = catch_unwind(AssertUnwindSafe(|| self.run_job(&job, &lease, pool, runtime)));
         let ran = ran.unwrap_or_else(|panic| Err(WorkerError::of_panic(panic)));
         self.metrics.training_images_per_second(self.number, 0.0);
@@ -201,13 +204,13 @@ impl Worker {
             Err(error) if lease.is_lost() || error.is_fenced() => Ok(None),
             Err(error) if error.is_transient() => {
                 tracing::error!(job = %job.id, %error, "job goes back to the queue");
-                runtime.block_on(self.until_written(|| self.store.release(claim)));
+                runtime.block_on(self.until_written(|| self.dispatch.release(claim)));
                 Err(error)
             }
             Err(error) => {
                 tracing::error!(job = %job.id, %error, "job failed");
                 let failure = failure(&error);
-                runtime.block_on(self.until_written(|| self.store.fail(claim, &failure)));
+                runtime.block_on(self.until_written(|| self.dispatch.fail(claim, &failure)));
                 Ok(Some(JobState::Failed))
             }
         };
@@ -267,14 +270,14 @@ impl Worker {
                 runtime.block_on(self.publish(spec, lease, &dataset, &state, test, progress))
             }
             Ok(Outcome::Stopped { .. } | Outcome::Interrupted) => {
-                runtime.block_on(self.store.release(lease.claim))?;
+                runtime.block_on(self.dispatch.release(lease.claim))?;
                 Ok(JobState::Queued)
             }
             Err(TrainError::Observer(error)) => Err(error),
             Err(error @ TrainError::Diverged { .. }) => {
                 let error = JobError { code: "diverged".to_owned(), detail: error.to_string() };
                 runtime.block_on(
-                    self.until_taken(lease, async || Ok(self.store.fail(lease.claim, &error).await?)),
+                    self.until_taken(lease, async || Ok(self.dispatch.fail(lease.claim, &error).await?)),
                 )?;
                 Ok(JobState::Failed)
             }

@@ -61,7 +61,7 @@ impl Worker {
         if let Err(error) = self.registry.publish(published.as_ref(), network).await {
             tracing::error!(%error, "a new model can't be served until the database can be read again");
         }
-        self.store.succeeded(lease.claim);
+        self.dispatch.succeeded(lease.claim);
         Ok(JobState::Succeeded)
     }
 
@@ -83,7 +83,7 @@ impl Worker {
         test: Evaluation,
         progress: &Progress,
     ) -> Result<Success, WorkerError> {
-        match self.store.succeed(claim, model, test, progress).await {
+        match self.dispatch.succeed(claim, model, test, progress).await {
             Ok(Some(published)) => Ok(Success::Published(Box::new(published))),
             Ok(None) => Ok(Success::VersionTaken),
             Err(StoreError::Fenced { .. }) if self.has_succeeded(claim).await? => {

@@ -88,7 +88,7 @@ impl Worker {
             recorded.steps.extend(entry.steps);
             recorded.progress = entry.progress;
         }
-        self.until_taken(lease, async || Ok(self.store.record(lease.claim, recorded).await?)).await
+        self.until_taken(lease, async || Ok(self.dispatch.record(lease.claim, recorded).await?)).await
     }
 
     async fn write_state(

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use chainrule::data::{mnist, picture};
+use chainrule::dispatch::Dispatch;
 use chainrule::job::{JobId, JobState};
 use chainrule::model::ModelSource;
 use chainrule::store::{DeletedVersion, SetAlias, Store};
@@ -94,9 +95,10 @@ async fn the_rows_of_version_1_are_as_they_were() {
 
     // The two queued jobs have the same model. The earlier one runs first, and the other one does not run at
     // the same time.
-    assert_eq!(store.claim().await.expect("rows").map(|job| job.id), Some(interrupted));
-    assert_eq!(store.claim().await.expect("rows"), None);
-    store.close().await;
+    let dispatch = Dispatch::new(store);
+    assert_eq!(dispatch.claim().await.expect("rows").map(|job| job.id), Some(interrupted));
+    assert_eq!(dispatch.claim().await.expect("rows"), None);
+    dispatch.close().await;
 }
 
 #[tokio::test]
@@ -107,14 +109,14 @@ async fn a_migration_frees_the_space_that_rows_of_version_1_no_longer_need() {
     let store = Store::open(&path).await.expect("a store");
     store.close().await;
     let before = size();
-    let store = Store::open(&path).await.expect("a store");
+    let dispatch = Dispatch::new(Store::open(&path).await.expect("a store"));
     for id in [DIGITS, BAD, INTERRUPTED, CANCELLED, WAITING] {
         let id: JobId = id.parse().expect("an id");
-        store.cancel(id).await.expect("rows");
-        store.delete_job(id).await.expect("rows");
+        dispatch.cancel(id).await.expect("rows");
+        dispatch.delete_job(id).await.expect("rows");
     }
-    store.shrink().await.expect("rows");
-    store.close().await;
+    dispatch.store().shrink().await.expect("rows");
+    dispatch.close().await;
     assert!(size() < before, "{} of {before} bytes", size());
 }
 

@@ -127,10 +127,10 @@ impl TestServer {
 
     /// Waits until a job has taken a step.
     pub async fn stepped(&self, id: &str) {
-        let mut changes = self.app.store().changes();
+        let mut changes = self.app.dispatch().changes();
         let id: chainrule::job::JobId = id.parse().expect("an id");
         loop {
-            let job = self.app.store().job(id).await.expect("rows").expect("a job");
+            let job = self.app.dispatch().job(id).await.expect("rows").expect("a job");
             assert!(!job.state.is_ended(), "{job:?}");
             if job.progress.step > 0 {
                 return;
@@ -141,9 +141,9 @@ impl TestServer {
 
     /// Waits until a job is in this epoch.
     pub async fn in_epoch(&self, id: &str, epoch: u32) {
-        let mut changes = self.app.store().changes();
+        let mut changes = self.app.dispatch().changes();
         let id: chainrule::job::JobId = id.parse().expect("an id");
-        while self.app.store().job(id).await.expect("rows").expect("a job").progress.epoch < epoch {
+        while self.app.dispatch().job(id).await.expect("rows").expect("a job").progress.epoch < epoch {
             changes.recv().await.expect("a change");
         }
     }

@@ -1,6 +1,6 @@
 //! Everything that is specific to SQLite, one file per subject: statements, transactions, pragmas, codes,
 //! `VACUUM INTO`. A method of [`SqliteDatabase`] changes rows with one statement or one transaction, and uses the
-//! program's own types. State that only one process knows belongs to the store.
+//! program's own types. State that only one process knows belongs to `dispatch`.
 //!
 //! One connection writes, another writes the log back, several read.
 

@@ -14,8 +14,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use crate::dispatch::Dispatch;
 use crate::job::Progress;
-use crate::store::{Claim, Store, StoreError};
+use crate::store::{Claim, StoreError};
 
 /// How often the progress of a job is published to its followers.
 const TELL: Duration = Duration::from_millis(250);
@@ -43,7 +44,7 @@ pub(super) struct Lease {
 impl Lease {
     /// Holds `claim`, which was just made. The server cancels `stop` when it stops.
     pub fn start(
-        store: Store,
+        dispatch: Dispatch,
         claim: Claim,
         progress: Progress,
         length: Duration,
@@ -54,7 +55,7 @@ impl Lease {
         let is_waiting = Arc::new(AtomicBool::new(false));
         let (halt, lost, ended) = (stop.child_token(), CancellationToken::new(), CancellationToken::new());
         let renewing = runtime.spawn(renew(
-            Teller { store, claim },
+            Teller { dispatch, claim },
             (length / RENEWALS).min(WRITE),
             (Arc::clone(&progress), Arc::clone(&is_waiting)),
             (halt.clone(), lost.clone()),
@@ -91,13 +92,13 @@ impl Drop for Lease {
 /// Publishes the progress of a job within this process until it is dropped. During that time the upkeep
 /// does not rescue the job.
 struct Teller {
-    store: Store,
+    dispatch: Dispatch,
     claim: Claim,
 }
 
 impl Drop for Teller {
     fn drop(&mut self) {
-        self.store.forget(self.claim);
+        self.dispatch.forget(self.claim);
     }
 }
 
@@ -108,8 +109,8 @@ async fn renew(
     (halt, lost): (CancellationToken, CancellationToken),
     ended: CancellationToken,
 ) {
-    let Teller { ref store, claim } = teller;
-    let mut changes = store.changes();
+    let Teller { ref dispatch, claim } = teller;
+    let mut changes = dispatch.changes();
     let tick = TELL.min(every);
     let mut ticks = tokio::time::interval(tick);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -120,17 +121,17 @@ async fn renew(
             _ = ticks.tick() => {
                 let waiting_for_disk = is_waiting.load(Ordering::Relaxed);
                 let now = Progress { waiting_for_disk, ..*progress.borrow() };
-                store.tell(claim, now);
+                dispatch.tell(claim, now);
                 if renewed.elapsed() + tick < every {
                     continue;
                 }
                 renewed = Instant::now();
-                store.renew(claim, &now).await.map(|()| true)
+                dispatch.store().renew(claim, &now).await.map(|()| true)
             }
             changed = changes.recv() => match changed {
                 Ok(Some(other)) if other != claim.id => continue,
                 Err(RecvError::Closed) => return,
-                Ok(_) | Err(RecvError::Lagged(_)) => store.is_held(claim).await,
+                Ok(_) | Err(RecvError::Lagged(_)) => dispatch.store().is_held(claim).await,
             },
         };
         match held {

@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Lease;
 use crate::data;
+use crate::dispatch::Dispatch;
 use crate::job::Progress;
 use crate::store::{Claim, NewJob, Store};
 use crate::train::{SpecLimits, parse};
@@ -14,12 +15,12 @@ use crate::train::{SpecLimits, parse};
 const SOON: Duration = Duration::from_secs(30);
 
 /// Claims a job and returns the claim. The lease of a job that is not held would end by itself.
-async fn claimed(store: &Store) -> Claim {
+async fn claimed(dispatch: &Dispatch) -> Claim {
     let spec = parse(&serde_json::json!({}), &data::shapes(), &SpecLimits::default()).expect("a spec");
     let (owner, progress) = ("x".to_owned(), Progress::default());
     let job = NewJob { spec, progress, owner, idempotency_key: None, request_sha256: String::new() };
-    store.insert_job(job, 1).await.expect("rows");
-    let job = store.claim().await.expect("rows").expect("a job");
+    dispatch.insert_job(job, 1).await.expect("rows");
+    let job = dispatch.claim().await.expect("rows").expect("a job");
     Claim { id: job.id, attempt: job.attempt }
 }
 
@@ -29,11 +30,12 @@ async fn claimed(store: &Store) -> Claim {
 async fn nothing_is_told_of_a_job_whose_worker_has_panicked() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = Store::open(&folder.path().join("chainrule.db")).await.expect("a store");
-    let claim = claimed(&store).await;
+    let dispatch = Dispatch::new(store);
+    let claim = claimed(&dispatch).await;
     let (stop, length) = (CancellationToken::new(), Duration::from_secs(600));
-    let lease = Lease::start(store.clone(), claim, Progress::default(), length, &stop, &Handle::current());
+    let lease = Lease::start(dispatch.clone(), claim, Progress::default(), length, &stop, &Handle::current());
     let until = async |told: bool| {
-        while store.is_told(claim) != told {
+        while dispatch.is_told(claim) != told {
             tokio::task::yield_now().await;
         }
     };

@@ -81,9 +81,9 @@ fn a_queue_without_fencing_is_found_by_its_model() {
 
 async fn record(make_rows: MakeRows, threads: usize, calls: usize, seed: u64, is_fenced: bool) -> Record {
     let rows = make_rows();
-    let store = rows.open().await;
-    let record = traffic(&vec![store.clone(); threads], calls, seed, is_fenced).await;
-    store.close().await;
+    let dispatch = rows.open().await;
+    let record = traffic(&vec![dispatch.clone(); threads], calls, seed, is_fenced).await;
+    dispatch.close().await;
     record
 }
 

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
+use chainrule::dispatch::Dispatch;
 use chainrule::job::JobId;
-use chainrule::store::{Claim, Store};
+use chainrule::store::Claim;
 use proptest::prelude::*;
 use proptest::test_runner::{TestError, TestRunner};
 use tokio::runtime::Runtime;
@@ -24,7 +25,7 @@ enum Step {
 
 /// A queue of jobs with distinct models, and how many claims each job has waited for.
 struct Service {
-    store: Store,
+    dispatch: Dispatch,
     submitted: usize,
     claims: usize,
     /// The client of each job, and the number of the claim that must have returned the job at the latest.
@@ -37,18 +38,18 @@ impl Service {
             Step::Submit { client } => {
                 self.submitted += 1;
                 let job = new_job(&format!("m{}", self.submitted), &format!("client {client}"), 0);
-                let id = insert(&self.store, job).await.id;
+                let id = insert(&self.dispatch, job).await.id;
                 let before = self.due.values().filter(|(of, _)| *of == client).count();
                 self.due.insert(id, (client, self.claims + CLIENTS * (before + 1) + CLIENTS));
                 Ok(())
             }
             Step::Serve => {
-                let Some(job) = self.store.claim().await.expect("rows") else {
+                let Some(job) = self.dispatch.claim().await.expect("rows") else {
                     return if self.due.is_empty() { Ok(()) } else { Err("nothing was given".to_owned()) };
                 };
                 self.claims += 1;
                 let claim = Claim { id: job.id, attempt: job.attempt };
-                self.store.fail(claim, &failure()).await.expect("rows");
+                self.dispatch.fail(claim, &failure()).await.expect("rows");
                 self.due.remove(&job.id);
                 let late = self.due.values().find(|(_, due)| *due <= self.claims);
                 late.map_or(Ok(()), |(client, due)| {
@@ -61,8 +62,8 @@ impl Service {
 
 async fn serve(make_rows: MakeRows, steps: &[Step]) -> Result<(), String> {
     let rows = make_rows();
-    let store = rows.open().await;
-    let mut service = Service { store, submitted: 0, claims: 0, due: HashMap::new() };
+    let dispatch = rows.open().await;
+    let mut service = Service { dispatch, submitted: 0, claims: 0, due: HashMap::new() };
     let mut served = Ok(());
     for step in steps {
         served = served.and(service.step(step).await);
@@ -70,7 +71,7 @@ async fn serve(make_rows: MakeRows, steps: &[Step]) -> Result<(), String> {
     while served.is_ok() && !service.due.is_empty() {
         served = service.step(&Step::Serve).await;
     }
-    service.store.close().await;
+    service.dispatch.close().await;
     served
 }
 

@@ -15,6 +15,7 @@ use std::sync::LazyLock;
 
 use chainrule::blobs::Blob;
 use chainrule::data;
+use chainrule::dispatch::Dispatch;
 use chainrule::job::{Job, JobError, JobId, Progress};
 use chainrule::store::{Claim, Inserted, NewCheckpoint, NewJob, NewModel, Recorded, Store, StoreError};
 use chainrule::train::{Evaluation, SpecLimits, TrainSpec, parse};
@@ -55,9 +56,9 @@ impl Rows {
     }
 
     /// Opens a store on these rows, as a separate process would.
-    async fn open(&self) -> Store {
+    async fn open(&self) -> Dispatch {
         let Self::Sqlite(folder) = self;
-        Store::open(&folder.path().join("chainrule.db")).await.expect("a store")
+        Dispatch::new(Store::open(&folder.path().join("chainrule.db")).await.expect("a store"))
     }
 }
 
@@ -80,8 +81,8 @@ fn new_job(model: &str, client: &str, priority: i32) -> NewJob {
     }
 }
 
-async fn insert(store: &Store, job: NewJob) -> Job {
-    match store.insert_job(job, NO_LIMIT).await.expect("rows") {
+async fn insert(dispatch: &Dispatch, job: NewJob) -> Job {
+    match dispatch.insert_job(job, NO_LIMIT).await.expect("rows") {
         Inserted::Accepted(job) => job,
         other => panic!("{other:?}"),
     }
@@ -91,15 +92,15 @@ async fn insert(store: &Store, job: NewJob) -> Job {
 async fn a_job_starts_from_a_version_that_is_there_or_is_not_accepted() {
     for make_rows in DATABASES {
         let rows = make_rows();
-        let store = rows.open().await;
+        let dispatch = rows.open().await;
         let mut job = new_job("b", "x", 0);
         job.spec.initial_model = Some("a@1".to_owned());
-        let gone = store.insert_job(job.clone(), NO_LIMIT).await.expect("rows");
+        let gone = dispatch.insert_job(job.clone(), NO_LIMIT).await.expect("rows");
         assert_eq!(gone, Inserted::InitialModelGone);
         job.idempotency_key = Some("key".to_owned());
-        assert_eq!(store.insert_job(job, NO_LIMIT).await.expect("rows"), Inserted::InitialModelGone);
-        insert(&store, new_job("b", "x", 0)).await;
-        store.close().await;
+        assert_eq!(dispatch.insert_job(job, NO_LIMIT).await.expect("rows"), Inserted::InitialModelGone);
+        insert(&dispatch, new_job("b", "x", 0)).await;
+        dispatch.close().await;
     }
 }
 
@@ -107,23 +108,24 @@ async fn a_job_starts_from_a_version_that_is_there_or_is_not_accepted() {
 async fn a_model_is_published_under_the_version_of_its_bytes_or_not_at_all() {
     for make_rows in DATABASES {
         let rows = make_rows();
-        let store = rows.open().await;
-        insert(&store, new_job("a", "x", 0)).await;
-        let job = store.claim().await.expect("rows").expect("a job");
+        let dispatch = rows.open().await;
+        insert(&dispatch, new_job("a", "x", 0)).await;
+        let job = dispatch.claim().await.expect("rows").expect("a job");
         let claim = Claim { id: job.id, attempt: job.attempt };
-        assert_eq!(store.next_version("a").await.expect("rows"), 1);
-        let other = store.succeed(claim, &new_model("a", 2, job.id), TEST, &at_step(1)).await.expect("rows");
+        assert_eq!(dispatch.store().next_version("a").await.expect("rows"), 1);
+        let other =
+            dispatch.succeed(claim, &new_model("a", 2, job.id), TEST, &at_step(1)).await.expect("rows");
         assert_eq!(other, None);
-        assert!(store.is_held(claim).await.expect("rows"), "the job has not ended");
+        assert!(dispatch.store().is_held(claim).await.expect("rows"), "the job has not ended");
         let published =
-            store.succeed(claim, &new_model("a", 1, job.id), TEST, &at_step(1)).await.expect("rows");
+            dispatch.succeed(claim, &new_model("a", 1, job.id), TEST, &at_step(1)).await.expect("rows");
         let published = published.expect("a version");
         assert_eq!(
             (published.row.version, published.row.job_id, published.owner.as_str()),
             (1, Some(job.id), "x")
         );
-        assert_eq!(store.next_version("a").await.expect("rows"), 2);
-        store.close().await;
+        assert_eq!(dispatch.store().next_version("a").await.expect("rows"), 2);
+        dispatch.close().await;
     }
 }
 
@@ -132,14 +134,14 @@ async fn a_model_is_published_under_the_version_of_its_bytes_or_not_at_all() {
 async fn jobs_that_come_together_keep_their_keys_and_the_limit() {
     for make_rows in DATABASES {
         let rows = make_rows();
-        let store = rows.open().await;
+        let dispatch = rows.open().await;
         let mut waiting = tokio::task::JoinSet::new();
         for number in 0..300 {
-            let store = store.clone();
+            let dispatch = dispatch.clone();
             let idempotency_key = Some(format!("key {}", number % 50));
             let client = ["x", "y"][number % 2];
             let job = NewJob { idempotency_key, ..new_job("a", client, 0) };
-            waiting.spawn(async move { store.insert_job(job, 40).await.expect("rows") });
+            waiting.spawn(async move { dispatch.insert_job(job, 40).await.expect("rows") });
         }
         let (mut accepted, mut repeated, mut full) = (0, 0, 0);
         while let Some(inserted) = waiting.join_next().await {
@@ -152,7 +154,7 @@ async fn jobs_that_come_together_keep_their_keys_and_the_limit() {
         }
         assert_eq!((accepted, repeated + full), (40, 260), "{repeated} repeated, {full} refused");
         assert!(repeated > 0 && full > 0, "{repeated} repeated, {full} refused");
-        store.close().await;
+        dispatch.close().await;
     }
 }
 
@@ -171,7 +173,7 @@ fn failure() -> JobError {
 
 /// The calls of workers, with any claim that they once got.
 struct WorkerSide {
-    store: Store,
+    dispatch: Dispatch,
     /// If false, every write carries the attempt that the row has now. This is the known-bad twin of a queue
     /// with fencing.
     is_fenced: bool,
@@ -182,32 +184,32 @@ impl WorkerSide {
         if self.is_fenced {
             return claim;
         }
-        let job = self.store.job(claim.id).await.expect("rows");
+        let job = self.dispatch.job(claim.id).await.expect("rows");
         job.map_or(claim, |job| Claim { attempt: job.attempt, ..claim })
     }
 
     async fn renew(&self, claim: Claim, step: u64) -> bool {
-        is_taken(self.store.renew(self.current(claim).await, &at_step(step)).await)
+        is_taken(self.dispatch.store().renew(self.current(claim).await, &at_step(step)).await)
     }
 
     async fn record(&self, claim: Claim, step: u64, checkpoints: Vec<NewCheckpoint>) -> bool {
         let recorded = Recorded { checkpoints, progress: at_step(step), ..Recorded::default() };
-        is_taken(self.store.record(self.current(claim).await, &recorded).await)
+        is_taken(self.dispatch.record(self.current(claim).await, &recorded).await)
     }
 
     async fn release(&self, claim: Claim) -> bool {
-        is_taken(self.store.release(self.current(claim).await).await)
+        is_taken(self.dispatch.release(self.current(claim).await).await)
     }
 
     async fn fail(&self, claim: Claim) -> bool {
-        is_taken(self.store.fail(self.current(claim).await, &failure()).await)
+        is_taken(self.dispatch.fail(self.current(claim).await, &failure()).await)
     }
 
     /// Returns the published version.
     async fn succeed(&self, claim: Claim, model: &str, step: u64) -> Option<u32> {
-        let version = self.store.next_version(model).await.expect("rows");
+        let version = self.dispatch.store().next_version(model).await.expect("rows");
         let model = new_model(model, version, claim.id);
-        let published = self.store.succeed(self.current(claim).await, &model, TEST, &at_step(step)).await;
+        let published = self.dispatch.succeed(self.current(claim).await, &model, TEST, &at_step(step)).await;
         let version = published.as_ref().ok().map(|published| {
             // Jobs of one model run one after the other.
             published.as_ref().expect("the version is still free").row.version
@@ -216,7 +218,7 @@ impl WorkerSide {
     }
 
     async fn is_held(&self, claim: Claim) -> bool {
-        self.store.is_held(self.current(claim).await).await.expect("rows")
+        self.dispatch.store().is_held(self.current(claim).await).await.expect("rows")
     }
 }
 

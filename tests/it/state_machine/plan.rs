@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Stdio;
 
+use chainrule::dispatch::Dispatch;
 use chainrule::job::JobState;
 use chainrule::store::Store;
 use serde_json::Value;
@@ -24,8 +25,8 @@ const OF_ALL_JOBS: &str = "SELECT id, state, attempt FROM jobs";
 /// There are only as many running jobs as workers, so any index on the state is good enough.
 const OF_WORKERS: &str = "WHERE state = 'running'";
 
-async fn open(folder: &Path) -> Store {
-    Store::open(&folder.join("chainrule.db")).await.expect("a store")
+async fn open(folder: &Path) -> Dispatch {
+    Dispatch::new(Store::open(&folder.join("chainrule.db")).await.expect("a store"))
 }
 
 async fn connect(folder: &Path) -> SqliteConnection {
@@ -82,9 +83,9 @@ async fn the_claim_reads_the_first_row_of_its_index_however_many_jobs_there_are(
     let statements = statements(folder.path(), &[]).await;
     let is_of_a_claim = |statement: &&String| statement.starts_with("UPDATE jobs SET state = 'running'");
     let claim = statements.iter().find(is_of_a_claim).expect("a server claims a job");
-    let store = open(folder.path()).await;
-    let trained = store.counts().await.expect("rows").iter().map(|(_, count)| count).sum::<u64>();
-    let first = insert(&store, new_job("a", "x", 100)).await;
+    let dispatch = open(folder.path()).await;
+    let trained = dispatch.store().counts().await.expect("rows").iter().map(|(_, count)| count).sum::<u64>();
+    let first = insert(&dispatch, new_job("a", "x", 100)).await;
     let mut connection = connect(folder.path()).await;
     let before = plan(&mut connection, claim).await;
     fill(&mut connection).await;
@@ -94,10 +95,10 @@ async fn the_claim_reads_the_first_row_of_its_index_however_many_jobs_there_are(
     let reads_the_index = |line: &&String| line.contains("INDEX jobs_queue");
     assert_eq!(plan.iter().filter(reads_the_index).count(), 1, "{plan:?}");
     assert!(faults(&plan).is_empty(), "{plan:?}");
-    assert_eq!(store.claim().await.expect("rows").map(|job| job.id), Some(first.id));
-    let counted: u64 = store.counts().await.expect("rows").iter().map(|(_, count)| count).sum();
+    assert_eq!(dispatch.claim().await.expect("rows").map(|job| job.id), Some(first.id));
+    let counted: u64 = dispatch.store().counts().await.expect("rows").iter().map(|(_, count)| count).sum();
     assert_eq!(counted, trained + u64::from(ROWS) + 1);
-    store.close().await;
+    dispatch.close().await;
 }
 
 /// Returns every statement in the log of a server with `flags`. The server accepts a job, trains it,

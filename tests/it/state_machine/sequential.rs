@@ -1,11 +1,12 @@
-//! Makes one call after the other, through two stores on the same rows, like two processes. Each result must
+//! Makes one call after the other, through two handles on the same rows, like two processes. Each result must
 //! be the model's.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chainrule::dispatch::Dispatch;
 use chainrule::job::{Job, JobId, JobState};
 use chainrule::store::{
-    Cancelled, Claim, Deleted, DeletedVersion, Held, Inserted, JobFilter, NewJob, Resumed, Store,
+    Cancelled, Claim, Deleted, DeletedVersion, Held, Inserted, JobFilter, NewJob, Resumed,
 };
 use chainrule::train::TrainSpec;
 use proptest::prelude::*;
@@ -84,7 +85,7 @@ fn expect<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> 
 
 /// The state of store and model during a sequence.
 struct Course {
-    stores: [Store; 2],
+    processes: [Dispatch; 2],
     workers: [WorkerSide; 2],
     calls: usize,
     queue: Queue,
@@ -105,10 +106,10 @@ fn newest<T: Copy>(of: &[T], place: usize) -> Option<T> {
 
 impl Course {
     async fn begin(rows: Rows, twist: Twist, is_fenced: bool) -> Self {
-        let stores = [rows.open().await, rows.open().await];
-        let workers = stores.clone().map(|store| WorkerSide { store, is_fenced });
+        let processes = [rows.open().await, rows.open().await];
+        let workers = processes.clone().map(|dispatch| WorkerSide { dispatch, is_fenced });
         Self {
-            stores,
+            processes,
             workers,
             calls: 0,
             queue: Queue::new(twist),
@@ -135,8 +136,8 @@ impl Course {
                 break;
             }
         }
-        for store in &self.stores {
-            store.close().await;
+        for dispatch in &self.processes {
+            dispatch.close().await;
         }
         ran
     }
@@ -148,22 +149,22 @@ impl Course {
     async fn call(&mut self, call: &Call) -> Result<(), String> {
         self.calls += 1;
         let step = self.calls as u64;
-        let store = self.stores[self.calls % 2].clone();
+        let dispatch = self.processes[self.calls % 2].clone();
         match *call {
             Call::Insert { model, client, priority } => {
                 let job = ModelJob::new(MODELS[model], CLIENTS[client], priority);
-                self.insert(&store, job).await
+                self.insert(&dispatch, job).await
             }
             Call::InsertFrom { model, version } => {
                 let starts_from = Some(format!("{}@{version}", MODELS[model]));
-                self.insert(&store, ModelJob { starts_from, ..ModelJob::new("d", "x", 0) }).await
+                self.insert(&dispatch, ModelJob { starts_from, ..ModelJob::new("d", "x", 0) }).await
             }
             Call::InsertWithKey { key, request } => {
                 let (key, request) = (Some(format!("key {key}")), format!("request {request}"));
-                self.insert(&store, ModelJob { key, request, ..ModelJob::new("a", "x", 0) }).await
+                self.insert(&dispatch, ModelJob { key, request, ..ModelJob::new("a", "x", 0) }).await
             }
             Call::Claim => {
-                let given = store.claim().await.expect("rows");
+                let given = dispatch.claim().await.expect("rows");
                 let expected = self.queue.claim();
                 let found = given.as_ref().map(|job| self.number(job.id));
                 expect("the job that was given", found, expected)?;
@@ -174,29 +175,30 @@ impl Course {
                 }
                 Ok(())
             }
-            Call::Look => self.look(&store).await,
+            Call::Look => self.look(&dispatch).await,
             Call::Rescue { seen } => {
                 let Some((number, held)) = newest(&self.seen, seen) else { return Ok(()) };
-                let found = store.rescue(held, CRASHES_MAX).await.expect("rows");
+                let found = dispatch.rescue(held, CRASHES_MAX).await.expect("rows");
                 let expected = self.queue.rescue(number, held.claim.attempt, held.beat, CRASHES_MAX);
                 expect("rescued", found, expected)
             }
-            Call::Cancel { job } => self.cancel(&store, job).await,
-            Call::Resume { job } => self.resume(&store, job).await,
-            Call::Delete { job } => self.delete(&store, job).await,
+            Call::Cancel { job } => self.cancel(&dispatch, job).await,
+            Call::Resume { job } => self.resume(&dispatch, job).await,
+            Call::Delete { job } => self.delete(&dispatch, job).await,
             Call::SetAlias { model, alias, version } => {
                 let (model, alias) = (MODELS[model], ALIASES[alias]);
-                let found = store.set_alias(model, alias, version, ALIASES_MAX).await.expect("rows");
+                let found =
+                    dispatch.store().set_alias(model, alias, version, ALIASES_MAX).await.expect("rows");
                 expect("set", found, self.queue.set_alias(model, alias, version, ALIASES_MAX as usize))
             }
             Call::DeleteAlias { model, alias } => {
                 let (model, alias) = (MODELS[model], ALIASES[alias]);
-                let found = store.delete_alias(model, alias).await.expect("rows");
+                let found = dispatch.store().delete_alias(model, alias).await.expect("rows");
                 let expected = self.queue.aliases.remove(&(model.to_owned(), alias.to_owned()));
                 expect("deleted", found, expected.is_some())
             }
             Call::DeleteVersion { model, version } => {
-                self.delete_version(&store, MODELS[model], version).await
+                self.delete_version(&dispatch, MODELS[model], version).await
             }
             Call::Renew { claim }
             | Call::Record { claim }
@@ -233,7 +235,7 @@ impl Course {
                 expect("taken", found, self.queue.record(number, attempt, step, Some(key)))
             }
             Call::Forget { keep, .. } => {
-                let mut found = worker.store.forget_checkpoints(claim, keep).await.expect("rows");
+                let mut found = worker.dispatch.store().forget_checkpoints(claim, keep).await.expect("rows");
                 found.sort_unstable();
                 let mut expected = self.queue.forget(number, attempt, keep as usize);
                 expected.sort_unstable();
@@ -255,7 +257,7 @@ impl Course {
         }
     }
 
-    async fn insert(&mut self, store: &Store, job: ModelJob) -> Result<(), String> {
+    async fn insert(&mut self, dispatch: &Dispatch, job: ModelJob) -> Result<(), String> {
         let new = new_job(&job.model, &job.client, job.priority);
         let new = NewJob {
             spec: TrainSpec { initial_model: job.starts_from.clone(), ..new.spec },
@@ -264,7 +266,7 @@ impl Course {
             ..new
         };
         let earlier = job.key.as_deref().and_then(|key| self.queue.by_key(key));
-        let inserted = store.insert_job(new, QUEUE_MAX).await.expect("rows");
+        let inserted = dispatch.insert_job(new, QUEUE_MAX).await.expect("rows");
         if let Some(number) = earlier {
             let is_same = self.queue.jobs[&number].request == job.request;
             return match inserted {
@@ -284,8 +286,8 @@ impl Course {
         }
     }
 
-    async fn look(&mut self, store: &Store) -> Result<(), String> {
-        let held = store.held().await.expect("rows");
+    async fn look(&mut self, dispatch: &Dispatch) -> Result<(), String> {
+        let held = dispatch.store().held().await.expect("rows");
         let found: BTreeSet<_> =
             held.iter().map(|held| (self.number(held.claim.id), held.claim.attempt, held.beat)).collect();
         let running = self.queue.jobs.iter().filter(|(_, job)| job.state == JobState::Running);
@@ -297,9 +299,9 @@ impl Course {
         Ok(())
     }
 
-    async fn cancel(&mut self, store: &Store, job: usize) -> Result<(), String> {
+    async fn cancel(&mut self, dispatch: &Dispatch, job: usize) -> Result<(), String> {
         let Some(id) = newest(&self.ids, job) else { return Ok(()) };
-        let found = match store.cancel(id).await.expect("rows") {
+        let found = match dispatch.cancel(id).await.expect("rows") {
             Cancelled::Accepted(job) if job.state == JobState::Cancelled => Answer::Done,
             Cancelled::Ended(job) if job.state.is_ended() => Answer::NotThen,
             Cancelled::Unknown => Answer::Unknown,
@@ -308,9 +310,9 @@ impl Course {
         expect("cancelled", found, self.queue.cancel(self.number(id)))
     }
 
-    async fn resume(&mut self, store: &Store, job: usize) -> Result<(), String> {
+    async fn resume(&mut self, dispatch: &Dispatch, job: usize) -> Result<(), String> {
         let Some(id) = newest(&self.ids, job) else { return Ok(()) };
-        let found = match store.resume(id, QUEUE_MAX).await.expect("rows") {
+        let found = match dispatch.resume(id, QUEUE_MAX).await.expect("rows") {
             Resumed::Accepted(job) if job.state == JobState::Queued => Answer::Done,
             Resumed::NotStopped(_) => Answer::NotThen,
             Resumed::QueueFull => Answer::QueueFull,
@@ -321,9 +323,9 @@ impl Course {
         expect("resumed", found, self.queue.resume(self.number(id), QUEUE_MAX))
     }
 
-    async fn delete(&mut self, store: &Store, job: usize) -> Result<(), String> {
+    async fn delete(&mut self, dispatch: &Dispatch, job: usize) -> Result<(), String> {
         let Some(id) = newest(&self.ids, job) else { return Ok(()) };
-        let (found, mut keys) = match store.delete_job(id).await.expect("rows") {
+        let (found, mut keys) = match dispatch.delete_job(id).await.expect("rows") {
             Deleted::Gone(keys) => (Answer::Done, keys),
             Deleted::NotEnded(_) => (Answer::NotThen, Vec::new()),
             Deleted::Unknown => (Answer::Unknown, Vec::new()),
@@ -334,11 +336,11 @@ impl Course {
         expect("deleted", (found, keys), (answer, expected))
     }
 
-    async fn delete_version(&mut self, store: &Store, model: &str, version: u32) -> Result<(), String> {
+    async fn delete_version(&mut self, dispatch: &Dispatch, model: &str, version: u32) -> Result<(), String> {
         let aliases = self.queue.aliases_of(model, version);
         let dependants = self.queue.dependants(model, version);
         let exists = self.queue.versions.contains(&(model.to_owned(), version));
-        let is_right = match store.delete_version(model, version).await.expect("rows") {
+        let is_right = match dispatch.store().delete_version(model, version).await.expect("rows") {
             DeletedVersion::Aliased(alias) => aliases.contains(&alias.as_str()),
             DeletedVersion::Needed(job) => aliases.is_empty() && dependants.contains(&self.number(job)),
             DeletedVersion::Gone(_) => aliases.is_empty() && dependants.is_empty() && exists,
@@ -352,11 +354,11 @@ impl Course {
 
     /// Compares everything that can be read from the store with the model.
     async fn compare(&mut self) -> Result<(), String> {
-        let store = self.stores[(self.calls + 1) % 2].clone();
-        for (state, count) in store.counts().await.expect("rows") {
+        let dispatch = self.processes[(self.calls + 1) % 2].clone();
+        for (state, count) in dispatch.store().counts().await.expect("rows") {
             expect(&format!("the count of {state}"), count, self.queue.count(state))?;
         }
-        let (jobs, _) = store.jobs(&JobFilter::default(), u32::MAX).await.expect("rows");
+        let (jobs, _) = dispatch.jobs(&JobFilter::default(), u32::MAX).await.expect("rows");
         let mut found = BTreeMap::new();
         for job in &jobs {
             let number = self.number(job.id);
@@ -373,19 +375,19 @@ impl Course {
             (number, (job.state, job.attempt, job.step, error, job.version))
         });
         expect("the jobs", found, expected.collect())?;
-        let models = store.models().await.expect("rows");
+        let models = dispatch.store().models().await.expect("rows");
         let versions = models.versions.iter().map(|model| (model.name.clone(), model.row.version)).collect();
         let aliases = models.aliases.iter();
         let aliases = aliases.map(|(name, alias, of)| ((name.clone(), alias.clone()), *of)).collect();
         expect("the versions", versions, self.queue.versions.clone())?;
         expect("the aliases", aliases, self.queue.aliases.clone())?;
         expect("a revision that never falls", models.revision >= self.revision, true)?;
-        self.follow(&store).await
+        self.follow(&dispatch).await
     }
 
     /// Reads the changes of the models since the last time.
-    async fn follow(&mut self, store: &Store) -> Result<(), String> {
-        let changes = store.model_changes(self.revision).await.expect("rows");
+    async fn follow(&mut self, dispatch: &Dispatch) -> Result<(), String> {
+        let changes = dispatch.store().model_changes(self.revision).await.expect("rows");
         self.revision = changes.revision;
         for (name, change) in changes.models {
             self.versions.retain(|(of, number)| *of != name || change.numbers.contains(number));
@@ -397,7 +399,7 @@ impl Course {
         }
         expect("the versions by their changes", self.versions.clone(), self.queue.versions.clone())?;
         expect("the aliases by their changes", self.aliases.clone(), self.queue.aliases.clone())?;
-        let again = store.model_changes(self.revision).await.expect("rows");
+        let again = dispatch.store().model_changes(self.revision).await.expect("rows");
         expect("changes that are read twice", again.models.len(), 0)
     }
 }

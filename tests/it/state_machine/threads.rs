@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use chainrule::dispatch::Dispatch;
 use chainrule::job::{JobId, JobState};
-use chainrule::store::Store;
 
 use super::DATABASES;
 use super::history::{Event, Told, after, explain, linearize};
@@ -82,7 +82,7 @@ fn assert_one_of_a_model_runs(record: &Record, courses: &BTreeMap<JobId, Course>
 
 /// Asserts that each success published one version, that the versions of a model are 1, 2, 3 …, and that
 /// later successes have higher versions.
-async fn assert_versions(record: &Record, histories: &BTreeMap<JobId, Vec<Event>>, store: &Store) {
+async fn assert_versions(record: &Record, histories: &BTreeMap<JobId, Vec<Event>>, dispatch: &Dispatch) {
     let mut published: HashMap<&str, Vec<(u32, JobId, Event)>> = HashMap::new();
     for (id, events) in histories {
         for event in events {
@@ -91,7 +91,7 @@ async fn assert_versions(record: &Record, histories: &BTreeMap<JobId, Vec<Event>
             }
         }
     }
-    let models = store.models().await.expect("rows");
+    let models = dispatch.store().models().await.expect("rows");
     for (model, mut versions) in published.clone() {
         versions.sort_unstable_by_key(|(version, ..)| *version);
         let numbers: Vec<u32> = versions.iter().map(|(version, ..)| *version).collect();
@@ -109,15 +109,15 @@ async fn assert_versions(record: &Record, histories: &BTreeMap<JobId, Vec<Event>
     assert_eq!(models.versions.len(), published.values().map(Vec::len).sum::<usize>());
 }
 
-async fn check(stores: &[Store], seed: u64) {
-    let record = traffic(stores, CALLS, seed, true).await;
+async fn check(processes: &[Dispatch], seed: u64) {
+    let record = traffic(processes, CALLS, seed, true).await;
     let found = courses(&record).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
     let histories = found.iter().map(|(id, (events, _))| (*id, events.clone())).collect();
     let courses: BTreeMap<JobId, Course> =
         found.iter().map(|(id, (events, order))| (*id, course(events, order))).collect();
     assert_one_of_a_model_runs(&record, &courses);
-    assert_versions(&record, &histories, &stores[0]).await;
-    for (state, count) in stores[0].counts().await.expect("rows") {
+    assert_versions(&record, &histories, &processes[0]).await;
+    for (state, count) in processes[0].store().counts().await.expect("rows") {
         let expected = courses.values().filter(|course| course.state == Some(state)).count() as u64;
         assert_eq!(count, expected, "seed {seed}: {state}");
     }
@@ -129,9 +129,9 @@ async fn calls_of_many_threads_have_an_order_that_explains_them() {
         DATABASES.into_iter().flat_map(|make_rows| (1..=4).map(move |seed| (make_rows, seed)))
     {
         let rows = make_rows();
-        let store = rows.open().await;
-        check(&vec![store.clone(); THREADS], seed).await;
-        store.close().await;
+        let dispatch = rows.open().await;
+        check(&vec![dispatch.clone(); THREADS], seed).await;
+        dispatch.close().await;
     }
 }
 
@@ -141,10 +141,10 @@ async fn so_have_those_of_two_processes_on_the_same_rows() {
         DATABASES.into_iter().flat_map(|make_rows| (11..=14).map(move |seed| (make_rows, seed)))
     {
         let rows = make_rows();
-        let stores = [rows.open().await, rows.open().await];
-        check(&stores.iter().cycle().take(THREADS).cloned().collect::<Vec<_>>(), seed).await;
-        for store in &stores {
-            store.close().await;
+        let processes = [rows.open().await, rows.open().await];
+        check(&processes.iter().cycle().take(THREADS).cloned().collect::<Vec<_>>(), seed).await;
+        for dispatch in &processes {
+            dispatch.close().await;
         }
     }
 }

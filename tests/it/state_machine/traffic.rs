@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use chainrule::dispatch::Dispatch;
 use chainrule::job::{Job, JobId, JobState};
-use chainrule::store::{Cancelled, Claim, Deleted, Held, Resumed, Store};
+use chainrule::store::{Cancelled, Claim, Deleted, Held, Resumed};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -59,12 +60,12 @@ struct Caller {
     rng: ChaCha8Rng,
 }
 
-/// Makes `calls` calls from one thread per store, and ends with a read of every job.
-pub(super) async fn traffic(stores: &[Store], calls: usize, seed: u64, is_fenced: bool) -> Record {
+/// Makes `calls` calls from one thread per handle, and ends with a read of every job.
+pub(super) async fn traffic(processes: &[Dispatch], calls: usize, seed: u64, is_fenced: bool) -> Record {
     let known: Arc<Mutex<Known>> = Arc::default();
     let clock: Arc<AtomicU64> = Arc::default();
-    let callers = stores.iter().enumerate().map(|(thread, store)| Caller {
-        worker: WorkerSide { store: store.clone(), is_fenced },
+    let callers = processes.iter().enumerate().map(|(thread, dispatch)| Caller {
+        worker: WorkerSide { dispatch: dispatch.clone(), is_fenced },
         known: Arc::clone(&known),
         clock: Arc::clone(&clock),
         rng: ChaCha8Rng::seed_from_u64(seed << 8 | thread as u64),
@@ -147,7 +148,7 @@ impl Caller {
     async fn insert(&mut self) {
         let model = MODELS[self.below(MODELS.len())];
         let begin = self.tick();
-        let job = insert(&self.worker.store, new_job(model, "x", 0)).await;
+        let job = insert(&self.worker.dispatch, new_job(model, "x", 0)).await;
         self.told(job.id, begin, Told::Inserted);
         let mut known = self.known();
         known.ids.push(job.id);
@@ -156,7 +157,7 @@ impl Caller {
 
     async fn claim(&mut self) {
         let begin = self.tick();
-        if let Some(job) = self.worker.store.claim().await.expect("rows") {
+        if let Some(job) = self.worker.dispatch.claim().await.expect("rows") {
             self.told(job.id, begin, Told::Claimed { attempt: job.attempt, step: job.progress.step });
             self.known().claims.push(Claim { id: job.id, attempt: job.attempt });
         }
@@ -164,7 +165,7 @@ impl Caller {
 
     async fn look(&mut self) {
         let begin = self.tick();
-        let held = self.worker.store.held().await.expect("rows");
+        let held = self.worker.dispatch.store().held().await.expect("rows");
         let end = self.tick();
         let mut known = self.known();
         known.seen.extend(&held);
@@ -174,7 +175,7 @@ impl Caller {
     async fn rescue(&mut self) {
         let Some(held) = self.pick(|known| &known.seen) else { return };
         let begin = self.tick();
-        let state = self.worker.store.rescue(held, CRASHES_MAX).await.expect("rows");
+        let state = self.worker.dispatch.rescue(held, CRASHES_MAX).await.expect("rows");
         self.told(
             held.claim.id,
             begin,
@@ -219,22 +220,22 @@ impl Caller {
     /// Makes a request of a client.
     async fn wish(&mut self, choice: usize, id: JobId) {
         let state = |job: Job| Some(job.state);
-        let store = self.worker.store.clone();
+        let dispatch = self.worker.dispatch.clone();
         let begin = self.tick();
         let told = match choice {
-            15 => match store.cancel(id).await.expect("rows") {
+            15 => match dispatch.cancel(id).await.expect("rows") {
                 Cancelled::Accepted(job) => Told::Cancelled(Answer::Done, state(job)),
                 Cancelled::Ended(job) => Told::Cancelled(Answer::NotThen, state(job)),
                 Cancelled::Unknown => Told::Cancelled(Answer::Unknown, None),
             },
-            16 | 17 => match store.resume(id, NO_LIMIT).await.expect("rows") {
+            16 | 17 => match dispatch.resume(id, NO_LIMIT).await.expect("rows") {
                 Resumed::Accepted(job) => Told::Resumed(Answer::Done, state(job)),
                 Resumed::NotStopped(job) => Told::Resumed(Answer::NotThen, state(job)),
                 Resumed::QueueFull => Told::Resumed(Answer::QueueFull, None),
                 Resumed::Unknown => Told::Resumed(Answer::Unknown, None),
                 Resumed::InitialModelGone => panic!("no job here starts from a model"),
             },
-            18 if self.below(3) == 0 => match store.delete_job(id).await.expect("rows") {
+            18 if self.below(3) == 0 => match dispatch.delete_job(id).await.expect("rows") {
                 Deleted::Gone(_) => Told::Deleted(Answer::Done, None),
                 Deleted::NotEnded(state) => Told::Deleted(Answer::NotThen, Some(state)),
                 Deleted::Unknown => Told::Deleted(Answer::Unknown, None),
@@ -246,7 +247,7 @@ impl Caller {
 
     async fn see(&self, id: JobId) {
         let begin = self.tick();
-        let job = self.worker.store.job(id).await.expect("rows");
+        let job = self.worker.dispatch.job(id).await.expect("rows");
         self.told(id, begin, Told::Seen(job.map(|job| (job.state, job.attempt, job.progress.step))));
     }
 }

@@ -1,8 +1,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::Claim;
 use crate::job::{Job, JobId, JobState, Progress};
+use crate::store::Claim;
 
 /// The progress of the jobs that run in this process. It is newer than their rows, and known even if the
 /// disk is full.

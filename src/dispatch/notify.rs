@@ -3,8 +3,9 @@ use std::time::Duration;
 use tokio::sync::{broadcast, watch};
 use tokio::time::MissedTickBehavior;
 
-use super::{Claim, Store};
+use super::Dispatch;
 use crate::job::{JobId, Progress};
+use crate::store::Claim;
 
 /// How many changes a listener may fall behind before it misses some.
 const CHANGES_KEPT: usize = 1_024;
@@ -38,7 +39,7 @@ impl Notify {
     }
 }
 
-impl Store {
+impl Dispatch {
     /// Subscribes to changes of jobs. `None` means that any job may have changed.
     pub fn changes(&self) -> broadcast::Receiver<Option<JobId>> {
         self.notify.changes.subscribe()
@@ -57,7 +58,7 @@ impl Store {
         let mut seen = None;
         loop {
             ticks.tick().await;
-            match self.database.foreign_commits().await {
+            match self.store.foreign_commits().await {
                 Ok(commits) if seen.replace(commits).is_some_and(|seen| seen != commits) => {
                     changed().await;
                     self.notify.changed(None);

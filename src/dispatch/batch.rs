@@ -2,10 +2,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
-use super::insert::{InsertedEach, NewRow};
-use super::{Inserted, NewJob, Store, StoreError};
+use super::Dispatch;
 use crate::failpoint::{self, Point};
 use crate::job::JobId;
+use crate::store::{Inserted, InsertedEach, NewJob, NewRow, StoreError};
 
 /// The most jobs in one commit. Other writers wait for the commit.
 const BATCH: usize = 128;
@@ -20,9 +20,9 @@ pub(super) struct WaitingJob {
     answer: oneshot::Sender<Result<Inserted, StoreError>>,
 }
 
-impl Store {
+impl Dispatch {
     /// Puts a job in the queue and returns when it is durable. The queue takes at most `queue_max` jobs, of which one
-    /// owner can have [`queue_share`](super::queue_share). Jobs that arrive during a commit share the next commit.
+    /// owner can have [`queue_share`](crate::store::queue_share). Jobs that arrive during a commit share the next commit.
     ///
     /// # Errors
     /// Returns an error if the database fails.
@@ -47,7 +47,7 @@ impl Store {
 
     /// Inserts waiting jobs in the order of their arrival. The first job to arrive at an empty list starts a new task.
     async fn insert_pending(self) {
-        let writer = self.database.writer().await;
+        let writer = self.store.job_writes().inserter().await;
         let (batch, is_last) = {
             let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
             let count = pending.len().min(BATCH);
