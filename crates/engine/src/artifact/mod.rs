@@ -5,6 +5,7 @@
 
 mod checkpoint;
 mod export;
+pub mod onnx;
 
 use std::collections::HashMap;
 

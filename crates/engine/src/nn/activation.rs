@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 use super::Float;
 
 /// Slope of the leaky relu below 0. PyTorch uses the same.
-const LEAK: f64 = 0.01;
+pub(crate) const LEAK: f64 = 0.01;
 
 /// A function applied to every element, `y = f(x)`. Its gradient is `dx = dy · f′(x)`. x, y, dx and dy are slices of the
 /// same length, for any number of rows.

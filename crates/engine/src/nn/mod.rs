@@ -44,9 +44,11 @@ mod trainer;
 mod workspace;
 
 pub use activation::Activation;
+pub(crate) use activation::LEAK;
 pub use arithmetic::PassOperations;
 pub use batch::{Batch, Images};
 pub use batch_norm::BatchNorm;
+pub(crate) use batch_norm::EPS as NORM_EPS;
 pub use conv2d::Conv2d;
 pub use dense::Dense;
 pub use dropout::{Draw, Dropout};

@@ -15,6 +15,7 @@ mod inlined;
 mod kernels;
 mod layers;
 mod network;
+mod onnx;
 mod pytorch;
 mod reference;
 mod tape;
