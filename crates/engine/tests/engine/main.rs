@@ -19,3 +19,4 @@ mod onnx;
 mod pytorch;
 mod reference;
 mod tape;
+mod upload;
