@@ -9,6 +9,7 @@ mod connections;
 mod datasets;
 mod deliver;
 mod events;
+mod exchange;
 mod extract;
 mod guard;
 mod guests;
@@ -55,6 +56,7 @@ pub fn router(app: App) -> Router {
     let look = door(Takes::Nothing, Works::Priced);
     let work = door(Takes::Json, Works::Priced);
     let images = door(Takes::Images, Works::Priced);
+    let network = door(Takes::Network, Works::Priced);
     Router::new()
         .route("/v1/jobs", json(post(jobs::create)).merge(look(get(jobs::list))))
         .route("/v1/jobs/{id}", read(delete(jobs::delete)).merge(read(get(jobs::show))))
@@ -73,6 +75,8 @@ pub fn router(app: App) -> Router {
             "/v1/models/{ref}/aliases/{alias}",
             json(put(models::set_alias)).merge(read(delete(models::delete_alias))),
         )
+        .route("/v1/models/{ref}/export", look(get(exchange::export)))
+        .route("/v1/models/{ref}/versions", network(post(exchange::upload)))
         .route("/v1/models/{ref}/predict", images(post(predict::predict)))
         .route("/v1/models/{ref}/explain", images(post(inside::explain)))
         .route("/v1/models/{ref}/trace", work(post(inside::trace)))

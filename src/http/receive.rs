@@ -32,6 +32,8 @@ pub enum Takes {
     Json,
     /// Images in any of the media types of [`IMAGES`].
     Images,
+    /// A file with a network in any of the media types of [`NETWORKS`].
+    Network,
 }
 
 /// The lane in which a request runs once its body has arrived.
@@ -57,6 +59,10 @@ pub struct Door {
 /// The media types of images.
 pub const IMAGES: [&str; 5] =
     ["application/json", "application/octet-stream", "image/png", "image/jpeg", "multipart/form-data"];
+
+/// The media types of files with networks. The format of the first is told by the first bytes.
+pub const NETWORKS: [&str; 3] =
+    ["application/octet-stream", "application/vnd.safetensors", "application/onnx"];
 
 /// The client that sent a request.
 #[derive(Clone, Copy)]
@@ -201,6 +207,7 @@ async fn take_in(app: &App, takes: Takes, peer: Peer, request: &mut Request) -> 
         Takes::Nothing => return without_body(request.method(), media_type),
         Takes::Json => (limits.job_request_bytes_max, &["application/json"]),
         Takes::Images => (limits.body_bytes_max, &IMAGES),
+        Takes::Network => (limits.body_bytes_max, &NETWORKS),
     };
     let bytes_max = bytes_max.min(app.admission().body_max());
     if !media_type.as_deref().is_some_and(|found| media_types.contains(&found)) {

@@ -231,6 +231,11 @@ impl Registry {
         found.map_err(|error| self.with_hint(error))
     }
 
+    /// Returns the number of all versions of all models.
+    pub fn version_count(&self) -> usize {
+        self.models().by_name.values().map(|model| model.published.len()).sum()
+    }
+
     /// Returns the version that `reference` refers to.
     ///
     /// # Errors

@@ -10,12 +10,14 @@
 
 mod datasets;
 mod error;
+mod exports;
 mod inside;
 mod jobs;
 mod lab;
 mod models;
 mod pictures;
 mod predictions;
+mod uploads;
 mod waiting;
 mod work;
 
@@ -30,11 +32,13 @@ use tracing::Instrument;
 
 pub use self::datasets::DatasetExample;
 pub use self::error::OperationError;
+pub use self::exports::Export;
 pub use self::inside::{Inspected, LabelledImage, TraceRequest};
 pub use self::jobs::{CoursePage, StoredCheckpoint, Submission};
 pub use self::models::VersionPage;
 pub use self::pictures::{Pictures, QUICK_PICTURE_BYTES};
 pub use self::predictions::{Prediction, Predictions, QUICK_BYTES, UnreadImages};
+pub use self::uploads::UploadedFile;
 pub use self::waiting::JobChanges;
 pub use self::work::Wanted;
 
@@ -89,6 +93,8 @@ pub struct ServiceLimits {
     pub queue_max: u32,
     /// The most aliases of a model.
     pub aliases_max: u32,
+    /// The most versions of all models together. Beyond, no file is accepted.
+    pub versions_max: usize,
     /// The least free disk space for a new job, in bytes.
     pub min_free_bytes: u64,
     /// The most callers that wait for the end of a job.

@@ -15,7 +15,7 @@ use utoipa::OpenApi;
 
 use super::accept::{accepts_gzip, etag_matches};
 use super::deliver::{Sealed, Streamed, seal};
-use super::{datasets, events, inside, jobs, lab, models, networks, operating, predict};
+use super::{datasets, events, exchange, inside, jobs, lab, models, networks, operating, predict};
 use crate::api;
 
 /// The description of the API as a whole.
@@ -48,6 +48,8 @@ const ABOUT: &str = include_str!("about.md");
         models::delete,
         models::set_alias,
         models::delete_alias,
+        exchange::export,
+        exchange::upload,
         predict::predict,
         inside::explain,
         inside::trace,

@@ -74,10 +74,10 @@ const SAFETENSORS_TIMES: usize = 7;
 
 /// Largest number of pixels of an image, and of values between two layers for one image.
 const PIXELS_MAX: usize = 1 << 16;
-const VALUES_MAX: f64 = (1 << 20) as f64;
+const VALUES_MAX: usize = 1 << 19;
 
 /// Bytes of the values between layers while a network is tried.
-const WORKING_BYTES: usize = 6 * size_of::<f64>() * (1 << 20);
+const WORKING_BYTES: usize = 6 * size_of::<f64>() * VALUES_MAX;
 
 /// Largest number of bytes of the names of all classes.
 const NAMES_BYTES_MAX: usize = 16 << 10;
@@ -162,14 +162,19 @@ fn check_layers(
     let Shape { height, width, channels } = input;
     let pixels = height.checked_mul(width).filter(|pixels| (1..=PIXELS_MAX).contains(pixels));
     if pixels.is_none() || channels != 1 {
-        return refuse(format!("its input is {height}×{width}×{channels}; grey images of at most {PIXELS_MAX} pixels are served"));
+        return refuse(format!(
+            "its input is {height}×{width}×{channels}; grey images of at most {PIXELS_MAX} pixels are served"
+        ));
     }
     if layers.is_empty() || layers.len() > limits.layers_max {
         return refuse(format!("it has {} layers; 1 to {} are accepted", layers.len(), limits.layers_max));
     }
     for (index, layer) in layers.iter().enumerate() {
         if !is_within(*layer, height.max(width), limits.units_max) {
-            return refuse(format!("layer {index}.{} has a size that is not accepted: {layer:?}", layer.name()));
+            return refuse(format!(
+                "layer {index}.{} has a size that is not accepted: {layer:?}",
+                layer.name()
+            ));
         }
     }
     let shapes = shapes(input, layers).map_err(|error| UploadError::Network(error.to_string()))?;
@@ -191,13 +196,15 @@ fn check_layers(
     if parameters * size_of::<f32>() as f64 > bytes as f64 {
         return refuse(format!("its layers have {parameters:.0} parameters, more than the file"));
     }
-    if let Some(widest) = shapes.iter().find(|shape| shape.len() as f64 > VALUES_MAX) {
-        return refuse(format!("a value of {widest} between two layers is larger than {VALUES_MAX:.0}"));
+    if let Some(widest) = shapes.iter().find(|shape| shape.len() > VALUES_MAX) {
+        return refuse(format!("a value of {widest} between two layers is larger than {VALUES_MAX}"));
     }
     let flops: f64 = kinds.iter().zip(&shapes[1..]).map(|(kind, &output)| 2.0 * kind.products(output)).sum();
     if flops > limits.flops_max {
         let most = limits.flops_max;
-        return refuse(format!("an image takes {flops:.1e} floating-point operations; {most:.1e} are accepted"));
+        return refuse(format!(
+            "an image takes {flops:.1e} floating-point operations; {most:.1e} are accepted"
+        ));
     }
     Ok(())
 }
@@ -212,7 +219,9 @@ fn is_within(layer: LayerSpec, side_max: usize, units_max: usize) -> bool {
         LayerSpec::MaxPool2d { size } | LayerSpec::AvgPool2d { size } => side(size),
         LayerSpec::Dropout { rate } => (0.0..1.0).contains(&rate),
         LayerSpec::BatchNorm | LayerSpec::Flatten => true,
-        LayerSpec::Relu | LayerSpec::LeakyRelu | LayerSpec::Gelu | LayerSpec::Sigmoid | LayerSpec::Tanh => true,
+        LayerSpec::Relu | LayerSpec::LeakyRelu | LayerSpec::Gelu | LayerSpec::Sigmoid | LayerSpec::Tanh => {
+            true
+        }
     }
 }
 
@@ -228,7 +237,9 @@ fn check_numbers(network: &Network<f32>) -> Result<(), UploadError> {
         _ => false,
     };
     match network.layers().iter().position(is_negative) {
-        Some(index) => Err(UploadError::Network(format!("tensor {index}.running_var has a negative variance"))),
+        Some(index) => {
+            Err(UploadError::Network(format!("tensor {index}.running_var has a negative variance")))
+        }
         None => Ok(()),
     }
 }

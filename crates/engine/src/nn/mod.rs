@@ -58,7 +58,7 @@ pub use gradient_check::{
     Differences, GradientCheck, Stopped, central_difference, gradient_check, relative_error,
 };
 pub use init::Init;
-pub use kernel::{Aligned, ThreadPool};
+pub use kernel::{Aligned, ThreadPool, instruction_set};
 pub use layer::{Layer, LayerKind, LayerSpec};
 pub use loss::{Loss, LossKind, softmax};
 pub use network::{LengthError, NamedTensor, Network, ShapeError, fitting_layers, kinds, shapes};

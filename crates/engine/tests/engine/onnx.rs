@@ -53,13 +53,20 @@ fn networks_of_pytorch_and_keras_are_read_and_give_the_probabilities_that_they_g
     for (name, expected) in recorded {
         let images: Vec<&[u8]> = (0..expected.len()).map(|index| mnist.test.image(index)).collect();
         let read = read_onnx(&fixture(&name), None).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let largest = if name.contains("torch_mlp") || name.contains("torch_cnn") { Pixels::Unit } else { Pixels::Byte };
+        let largest = if name.contains("torch_mlp") || name.contains("torch_cnn") {
+            Pixels::Unit
+        } else {
+            Pixels::Byte
+        };
         assert_eq!(read.pixels, largest, "{name}");
         let predictor = Predictor::new(read.network.clone());
         let probabilities = predictor.probabilities(unit(&images).view());
         for (index, (ours, theirs)) in probabilities.rows().into_iter().zip(&expected).enumerate() {
             for (ours, theirs) in ours.iter().zip(theirs) {
-                assert!((f64::from(*ours) - theirs).abs() < CLOSE, "{name}, image {index}: {ours} and {theirs}");
+                assert!(
+                    (f64::from(*ours) - theirs).abs() < CLOSE,
+                    "{name}, image {index}: {ours} and {theirs}"
+                );
             }
         }
         read.check(&predictor, &images, &|| true).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -79,7 +86,19 @@ fn the_layers_of_other_programs_are_those_that_one_would_write_here() {
         let bytes = layers(&format!("torch_bytes_{exporter}.onnx"));
         assert_eq!(bytes, ["conv2d", "sigmoid", "dense"]);
     }
-    let cnn = ["conv2d", "relu", "max_pool2d", "conv2d", "tanh", "avg_pool2d", "flatten", "dense", "batch_norm", "leaky_relu", "dense"];
+    let cnn = [
+        "conv2d",
+        "relu",
+        "max_pool2d",
+        "conv2d",
+        "tanh",
+        "avg_pool2d",
+        "flatten",
+        "dense",
+        "batch_norm",
+        "leaky_relu",
+        "dense",
+    ];
     assert_eq!(layers("torch_cnn_script.onnx"), cnn);
     // This exporter turns `Flatten` into a reshape, and the normalisation into a part of the layer before it.
     assert_eq!(
@@ -91,7 +110,17 @@ fn the_layers_of_other_programs_are_those_that_one_would_write_here() {
     }
     for name in ["keras_cnn.onnx", "tf2onnx_cnn.onnx"] {
         let expected = [
-            "conv2d", "relu", "max_pool2d", "conv2d", "tanh", "avg_pool2d", "conv2d", "leaky_relu", "dense", "sigmoid", "dense",
+            "conv2d",
+            "relu",
+            "max_pool2d",
+            "conv2d",
+            "tanh",
+            "avg_pool2d",
+            "conv2d",
+            "leaky_relu",
+            "dense",
+            "sigmoid",
+            "dense",
         ];
         assert_eq!(layers(name), expected, "{name}");
     }

@@ -53,7 +53,8 @@ fn a_model_file_is_read_as_it_was_written() {
     assert_eq!((upload.layers, upload.classes), (layers(), ["a", "b", "c"].map(str::to_owned).to_vec()));
     assert!(upload.predictor.network() == &Network::new(INPUT, &layers(), 1).expect("layers that fit"));
     assert_eq!(upload.difference, None);
-    let stopped = read_upload(&model(), ModelFormat::Safetensors, &LIMITS, None, |_| vec![vec![0; 16]], &|| false);
+    let stopped =
+        read_upload(&model(), ModelFormat::Safetensors, &LIMITS, None, |_| vec![vec![0; 16]], &|| false);
     assert_eq!(stopped.expect_err("stopped").to_string(), "stopped");
 }
 
@@ -67,11 +68,16 @@ fn a_receipt_changes_nothing_else() {
     assert_eq!((header.layers, network), (layers(), read_model(&model()).expect("a model").1));
     let (length, rest) = noted.split_at(8);
     let found: Value =
-        serde_json::from_slice(&rest[..u64::from_le_bytes(length.try_into().expect("8 bytes")) as usize]).expect("JSON");
-    let found: Value = serde_json::from_str(found["__metadata__"]["receipt"].as_str().expect("text")).expect("JSON");
+        serde_json::from_slice(&rest[..u64::from_le_bytes(length.try_into().expect("8 bytes")) as usize])
+            .expect("JSON");
+    let found: Value =
+        serde_json::from_str(found["__metadata__"]["receipt"].as_str().expect("text")).expect("JSON");
     assert_eq!(found, receipt);
     // A receipt replaces an earlier one.
-    assert_eq!(with_receipt(&noted, &json!(1)).expect("a file"), with_receipt(&model(), &json!(1)).expect("a file"));
+    assert_eq!(
+        with_receipt(&noted, &json!(1)).expect("a file"),
+        with_receipt(&model(), &json!(1)).expect("a file")
+    );
     assert!(with_receipt(b"\xff\xff\xff\xff\xff\xff\xff\x0f{}", &receipt).is_err());
 }
 
@@ -111,7 +117,10 @@ fn layers_are_checked_before_anything_is_allocated() {
         (json!(vec![json!({ "type": "relu" }); 5]), "5 layers"),
         (json!([dense(4)]), "one unit for each of its 3 classes"),
         (json!([dense(3), { "type": "relu" }]), "last layer must be dense"),
-        (json!([{ "type": "max_pool2d", "size": 4 }, { "type": "max_pool2d", "size": 4 }, dense(3)]), "layer 1"),
+        (
+            json!([{ "type": "max_pool2d", "size": 4 }, { "type": "max_pool2d", "size": 4 }, dense(3)]),
+            "layer 1",
+        ),
         (json!([dense(3)]), "0.weight"),
     ];
     for (layers, expected) in cases {
@@ -144,7 +153,9 @@ fn numbers_that_no_network_computes_with_are_refused() {
         let mut found = kept.iter().cloned().collect::<std::collections::HashMap<String, Vec<f32>>>();
         found.get_mut(tensor).expect("a tensor").fill(value);
         let set = |network: &mut Network<f32>, tensors: &std::collections::HashMap<String, Vec<f32>>| {
-            network.set_tensors::<chainrule_engine::nn::LengthError>(|name| Ok(tensors[name].clone())).expect("tensors");
+            network
+                .set_tensors::<chainrule_engine::nn::LengthError>(|name| Ok(tensors[name].clone()))
+                .expect("tensors");
         };
         set(&mut network, &found);
         let file = write_model(&network, &layers(), &classes).expect("a file");

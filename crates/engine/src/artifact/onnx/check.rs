@@ -55,7 +55,11 @@ pub(super) fn difference(
         let row = row.map_err(|error| OnnxError::Graph(error.to_string()))?;
         let ours = predictor.probabilities(row);
         if ours.len() != probabilities.len() {
-            return Err(OnnxError::Graph(format!("it gives {} numbers, not {}", probabilities.len(), ours.len())));
+            return Err(OnnxError::Graph(format!(
+                "it gives {} numbers, not {}",
+                probabilities.len(),
+                ours.len()
+            )));
         }
         for (ours, theirs) in ours.iter().zip(&probabilities) {
             let distance = (f64::from(*ours) - theirs).abs();

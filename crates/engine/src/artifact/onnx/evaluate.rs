@@ -9,7 +9,11 @@ use super::tensor::{RANK_MAX, Tensor};
 ///
 /// # Errors
 /// If the inputs don't fit the operator or each other, or if the output is too large.
-pub(super) fn evaluate(operator: &Operator, inputs: &[Option<&Tensor>], values_max: usize) -> Result<Tensor, String> {
+pub(super) fn evaluate(
+    operator: &Operator,
+    inputs: &[Option<&Tensor>],
+    values_max: usize,
+) -> Result<Tensor, String> {
     let input = |index: usize| inputs.get(index).copied().flatten();
     let needed = |index: usize| input(index).ok_or_else(|| format!("its input {index} is missing"));
     let each = |f: fn(f64) -> f64| Ok(map(needed(0)?, f));
@@ -52,7 +56,9 @@ pub(super) fn evaluate(operator: &Operator, inputs: &[Option<&Tensor>], values_m
         }
         Operator::MatMul => matmul(needed(0)?, needed(1)?, values_max),
         Operator::Conv(windows) => convolution(needed(0)?, needed(1)?, input(2), windows, values_max),
-        Operator::MaxPool(windows) => pool(needed(0)?, windows, |values| values.fold(f64::NEG_INFINITY, f64::max)),
+        Operator::MaxPool(windows) => {
+            pool(needed(0)?, windows, |values| values.fold(f64::NEG_INFINITY, f64::max))
+        }
         Operator::AveragePool(windows) => {
             let size = windows.kernel.map_or(1, |[rows, columns]| rows * columns) as f64;
             pool(needed(0)?, windows, |values| values.sum::<f64>() / size)
@@ -234,7 +240,8 @@ fn pool(
     let [images, channels, height, width] = image_shape(x)?;
     let kernel = windows.kernel.ok_or("kernel_shape is missing")?;
     let [(top, high), (left, wide)] = windows.along(kernel, [height, width])?;
-    if (top, left) != (0, 0) || (high - 1) * windows.strides[0] + kernel[0] > height
+    if (top, left) != (0, 0)
+        || (high - 1) * windows.strides[0] + kernel[0] > height
         || (wide - 1) * windows.strides[1] + kernel[1] > width
     {
         return Err("padding of a pool is not supported".to_owned());

@@ -60,7 +60,9 @@ impl Graph {
         let version = standard.map_or(1, |set| set.version);
         if !OPSETS.contains(&version) {
             let (first, last) = (OPSETS.start(), OPSETS.end());
-            return Err(OnnxError::Graph(format!("opset {version} is not supported, only {first} to {last}")));
+            return Err(OnnxError::Graph(format!(
+                "opset {version} is not supported, only {first} to {last}"
+            )));
         }
         let proto = model.graph.as_ref().ok_or_else(|| OnnxError::Malformed("it has no graph".to_owned()))?;
         let initializers: HashMap<&str, &TensorProto> =
@@ -77,10 +79,12 @@ impl Graph {
                 continue;
             }
             let label = label(node);
-            let operator = Operator::of(node)
-                .map_err(|detail| OnnxError::Node { node: label.clone(), detail })?;
+            let operator =
+                Operator::of(node).map_err(|detail| OnnxError::Node { node: label.clone(), detail })?;
             for name in &node.input {
-                if let Some(tensor) = initializers.get(name.as_str()).filter(|_| !constants.contains_key(name)) {
+                if let Some(tensor) =
+                    initializers.get(name.as_str()).filter(|_| !constants.contains_key(name))
+                {
                     let error = |detail| OnnxError::Tensor { tensor: name.clone(), detail };
                     constants.insert(name.clone(), Tensor::read(tensor).map_err(error)?);
                 }
@@ -106,8 +110,9 @@ impl Graph {
         let input = Tensor { is_integer: self.input.is_bytes, ..Tensor::new(shape, pixels) };
         let mut values: HashMap<&str, Tensor> = HashMap::from([(self.input.name.as_str(), input)]);
         let uses = self.nodes.iter().enumerate();
-        let last_use: HashMap<&str, usize> =
-            uses.flat_map(|(index, node)| node.inputs.iter().map(move |name| (name.as_str(), index))).collect();
+        let last_use: HashMap<&str, usize> = uses
+            .flat_map(|(index, node)| node.inputs.iter().map(move |name| (name.as_str(), index)))
+            .collect();
         for (index, node) in self.nodes.iter().enumerate() {
             if !go_on() {
                 return Err(OnnxError::Stopped);
@@ -147,14 +152,17 @@ fn input(proto: &GraphProto, initializers: &HashMap<&str, &TensorProto>) -> Resu
         return Err(fault("has no shape".to_owned()));
     };
     if let Some(images @ 2..) = batch.dim_value {
-        return Err(fault(format!("is always {images} images; export it with a free batch, or a batch of 1")));
+        return Err(fault(format!(
+            "is always {images} images; export it with a free batch, or a batch of 1"
+        )));
     }
     let side = |(axis, dim): (usize, &super::proto::DimensionProto)| {
         let side = dim.dim_value.and_then(|side| usize::try_from(side).ok()).filter(|&side| side > 0);
         side.ok_or_else(|| fault(format!("has a free dimension {}; only the batch may be free", axis + 1)))
     };
     let image = image.iter().enumerate().map(side).collect::<Result<Vec<usize>, _>>()?;
-    length(&image, PIXELS_MAX).map_err(|_| fault(format!("has more than {PIXELS_MAX} pixels for each image")))?;
+    length(&image, PIXELS_MAX)
+        .map_err(|_| fault(format!("has more than {PIXELS_MAX} pixels for each image")))?;
     Ok(Input { name: input.name.clone(), is_bytes, image })
 }
 
@@ -199,7 +207,10 @@ fn output(proto: &GraphProto, producers: &HashMap<&str, usize>) -> Result<String
     }
     match outputs[..] {
         [output] => Ok(output.clone()),
-        _ => Err(OnnxError::Graph(format!("it has {} outputs besides labels; one is supported", outputs.len()))),
+        _ => Err(OnnxError::Graph(format!(
+            "it has {} outputs besides labels; one is supported",
+            outputs.len()
+        ))),
     }
 }
 

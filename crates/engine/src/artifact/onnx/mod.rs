@@ -74,7 +74,9 @@ pub enum OnnxError {
         detail: String,
     },
     /// The network and the graph disagree.
-    #[error("a probability of the graph differs by {difference:.1e} from that of the network; {most:.0e} is allowed")]
+    #[error(
+        "a probability of the graph differs by {difference:.1e} from that of the network; {most:.0e} is allowed"
+    )]
     Differs {
         /// The largest difference.
         difference: f64,

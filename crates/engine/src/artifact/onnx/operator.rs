@@ -82,7 +82,9 @@ impl Operator {
             "Erf" => Self::Erf,
             "Gelu" => match settings.text("approximate")?.as_deref() {
                 None | Some("none") => Self::Gelu,
-                Some(other) => return Err(format!("the approximation {other:?} is not supported, only the exact form")),
+                Some(other) => {
+                    return Err(format!("the approximation {other:?} is not supported, only the exact form"));
+                }
             },
             "LeakyRelu" => Self::LeakyRelu { alpha: settings.float("alpha", 0.01)? },
             "Softmax" => Self::Softmax { axis: settings.int("axis")? },
@@ -172,7 +174,11 @@ impl<'a> Settings<'a> {
         let Some(index) = self.list.iter().position(|found| found.name == name) else { return Ok(None) };
         let found = self.list.swap_remove(index);
         // Files of version 1 have no type.
-        if found.kind == kind || found.kind == 0 { Ok(Some(found)) } else { Err(format!("{name} has another type")) }
+        if found.kind == kind || found.kind == 0 {
+            Ok(Some(found))
+        } else {
+            Err(format!("{name} has another type"))
+        }
     }
 
     fn int(&mut self, name: &str) -> Result<Option<i64>, String> {
@@ -210,7 +216,8 @@ impl<'a> Settings<'a> {
         if let Some(found) = self.take("value", attribute::TENSOR)? {
             return Tensor::read(found.t.as_ref().ok_or("its value is missing")?);
         }
-        let integers = |values: Vec<i64>| Tensor::integers(values.into_iter().map(|value| value as f64).collect());
+        let integers =
+            |values: Vec<i64>| Tensor::integers(values.into_iter().map(|value| value as f64).collect());
         let floats = |values: Vec<f64>| Tensor::new(vec![values.len()], values);
         let scalar = |tensor: Tensor| Tensor { shape: Vec::new(), ..tensor };
         let value = if let Some(value) = self.int("value_int")? {
@@ -224,7 +231,11 @@ impl<'a> Settings<'a> {
         } else {
             return Err("its value is missing, or neither a tensor nor numbers".to_owned());
         };
-        if value.values.iter().all(|value| value.is_finite()) { Ok(value) } else { Err("its value is not finite".to_owned()) }
+        if value.values.iter().all(|value| value.is_finite()) {
+            Ok(value)
+        } else {
+            Err("its value is not finite".to_owned())
+        }
     }
 
     fn windows(&mut self) -> Result<Windows, String> {
@@ -260,7 +271,10 @@ impl<'a> Settings<'a> {
         let is_fit = list.len() == N && list.iter().all(|side| (least..=SIDE_MAX).contains(side));
         let mut sides = [0; N];
         if !is_fit {
-            return Err(format!("{name} has {} numbers; {N} from {least} to {SIDE_MAX} are supported", list.len()));
+            return Err(format!(
+                "{name} has {} numbers; {N} from {least} to {SIDE_MAX} are supported",
+                list.len()
+            ));
         }
         sides.iter_mut().zip(list).for_each(|(side, value)| *side = value as usize);
         Ok(Some(sides))

@@ -26,7 +26,8 @@ pub(super) fn rearranged(
     };
     match operator {
         Operator::Flatten { axis } => {
-            let axis = if *axis == x.shape.len() as i64 { x.shape.len() } else { axis_of(*axis, x.shape.len())? };
+            let axis =
+                if *axis == x.shape.len() as i64 { x.shape.len() } else { axis_of(*axis, x.shape.len())? };
             let sides = [&x.shape[..axis], &x.shape[axis..]].map(|part| part.iter().product());
             Ok(Tensor { shape: sides.to_vec(), ..x.clone() })
         }
@@ -36,9 +37,7 @@ pub(super) fn rearranged(
         }
         Operator::Transpose { perm } => transposed(x, perm.as_deref()),
         Operator::Squeeze { axes: own } => squeezed(x, axes(own)?),
-        Operator::Unsqueeze { axes: own } => {
-            unsqueezed(x, &axes(own)?.ok_or("its axes are missing")?)
-        }
+        Operator::Unsqueeze { axes: own } => unsqueezed(x, &axes(own)?.ok_or("its axes are missing")?),
         Operator::Shape => Ok(Tensor::integers(x.shape.iter().map(|&side| side as f64).collect())),
         Operator::Gather { axis } => gathered(x, input(1).ok_or("its input 1 is missing")?, *axis),
         Operator::Slice => {
@@ -103,7 +102,11 @@ pub(super) fn permutation(perm: Option<&[i64]>, rank: usize) -> Result<Vec<usize
     };
     let mut sorted = order.clone();
     sorted.sort_unstable();
-    if sorted.iter().copied().eq(0..rank) { Ok(order) } else { Err(format!("{perm:?} does not order {rank} axes")) }
+    if sorted.iter().copied().eq(0..rank) {
+        Ok(order)
+    } else {
+        Err(format!("{perm:?} does not order {rank} axes"))
+    }
 }
 
 /// Removes these axes, or all of one element.
@@ -131,7 +134,11 @@ fn unsqueezed(x: &Tensor, axes: &[i64]) -> Result<Tensor, String> {
     let mut sides = x.shape.iter().copied();
     let shape: Vec<usize> =
         (0..rank).filter_map(|axis| if axes.contains(&axis) { Some(1) } else { sides.next() }).collect();
-    if shape.len() != rank { Err("an axis is inserted twice".to_owned()) } else { Ok(Tensor { shape, ..x.clone() }) }
+    if shape.len() != rank {
+        Err("an axis is inserted twice".to_owned())
+    } else {
+        Ok(Tensor { shape, ..x.clone() })
+    }
 }
 
 /// The elements of a list at these places. Only lists are supported, which is what a shape is.
@@ -171,5 +178,8 @@ fn joined(inputs: &[Option<&Tensor>], axis: i64, values_max: usize) -> Result<Te
     let all: usize = parts.clone().map(|part| part.len()).sum();
     length(&[all], values_max)?;
     let values = parts.flat_map(|part| part.values.iter().copied()).collect();
-    Ok(Tensor { is_integer: inputs.iter().flatten().all(|part| part.is_integer), ..Tensor::new(vec![all], values) })
+    Ok(Tensor {
+        is_integer: inputs.iter().flatten().all(|part| part.is_integer),
+        ..Tensor::new(vec![all], values)
+    })
 }

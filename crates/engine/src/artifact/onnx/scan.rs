@@ -35,7 +35,10 @@ enum Field {
     /// One of many texts.
     Text,
     /// Numbers of this many bytes, of which each takes at least so many in the file.
-    Numbers { bytes: usize, encoded: usize },
+    Numbers {
+        bytes: usize,
+        encoded: usize,
+    },
     /// Nothing of importance.
     Other,
 }

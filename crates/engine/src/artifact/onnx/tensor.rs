@@ -46,7 +46,12 @@ impl Tensor {
             element::DOUBLE => (floats(&proto.raw_data, &proto.double_data, f64::from_le_bytes), false),
             element::INT32 => (integers(&proto.raw_data, &proto.int32_data, i32::from_le_bytes)?, true),
             element::INT64 => (integers(&proto.raw_data, &proto.int64_data, i64::from_le_bytes)?, true),
-            other => return Err(format!("is of {}; float32, float64, int32 and int64 are read", element::name(other))),
+            other => {
+                return Err(format!(
+                    "is of {}; float32, float64, int32 and int64 are read",
+                    element::name(other)
+                ));
+            }
         };
         let width = if matches!(proto.data_type, element::DOUBLE | element::INT64) { 8 } else { 4 };
         if values.len() != length || !proto.raw_data.len().is_multiple_of(width) {
@@ -104,7 +109,11 @@ fn integers<T: Copy + Into<i64>, const N: usize>(
     let (raw, _) = raw.as_chunks();
     let values = raw.iter().map(|&bytes| of(bytes).into()).chain(list.iter().map(|&value| value.into()));
     let value = |value: i64| {
-        if value.unsigned_abs() <= INTEGER_MAX as u64 { Ok(value as f64) } else { Err("has an integer above 2^53") }
+        if value.unsigned_abs() <= INTEGER_MAX as u64 {
+            Ok(value as f64)
+        } else {
+            Err("has an integer above 2^53")
+        }
     };
     Ok(values.map(value).collect::<Result<_, _>>()?)
 }

@@ -6,7 +6,9 @@ use super::proto::{
     attribute, element,
 };
 use super::{BATCH, IMAGE, LABEL, PROBABILITIES};
-use crate::nn::{Activation, Conv2d, LEAK, Layer, LayerKind, NORM_EPS, Network, Pooling, PoolingKind, Shape, Window};
+use crate::nn::{
+    Activation, Conv2d, LEAK, Layer, LayerKind, NORM_EPS, Network, Pooling, PoolingKind, Shape, Window,
+};
 
 /// The oldest operators that have softmax along an axis, and the format of files at that time plus one, so that old
 /// readers take the file.
@@ -24,7 +26,8 @@ pub(super) fn model(network: &Network<f32>, name: &str, version: u32) -> ModelPr
         writer.layer(layer, network.layer_name(index), index, network.shapes()[index + 1]);
     }
     let image = [input.height, input.width].into_iter().chain((input.channels > 1).then_some(input.channels));
-    let outputs = [(PROBABILITIES, element::FLOAT, vec![network.outputs()]), (LABEL, element::INT64, Vec::new())];
+    let outputs =
+        [(PROBABILITIES, element::FLOAT, vec![network.outputs()]), (LABEL, element::INT64, Vec::new())];
     ModelProto {
         ir_version: IR,
         producer_name: "chainrule".to_owned(),
@@ -89,7 +92,11 @@ impl Writer {
         match layer {
             Layer::Dense(dense) => {
                 self.flatten_for(&name);
-                self.constant(&weight, &[dense.weight.nrows(), dense.bias.len()], dense.weight.iter().copied().collect());
+                self.constant(
+                    &weight,
+                    &[dense.weight.nrows(), dense.bias.len()],
+                    dense.weight.iter().copied().collect(),
+                );
                 self.constant(&bias, &[dense.bias.len()], dense.bias.to_vec());
                 self.node("Gemm", &name, [&weight, &bias].map(String::as_str), []);
             }
@@ -138,7 +145,8 @@ impl Writer {
         }
         let taps = kernel * kernel;
         let of_filter = |filter: usize| {
-            let of_channel = move |channel: usize| (0..taps).map(move |tap| [tap * input.channels + channel, filter]);
+            let of_channel =
+                move |channel: usize| (0..taps).map(move |tap| [tap * input.channels + channel, filter]);
             (0..input.channels).flat_map(of_channel)
         };
         let values = (0..filters).flat_map(of_filter).map(|place| conv.weight[place]).collect();
@@ -225,7 +233,12 @@ impl Writer {
     }
 
     fn integers<const N: usize>(&mut self, name: &str, values: [i64; N]) {
-        self.initializer(name, &[N], element::INT64, values.iter().flat_map(|value| value.to_le_bytes()).collect());
+        self.initializer(
+            name,
+            &[N],
+            element::INT64,
+            values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+        );
     }
 
     fn initializer(&mut self, name: &str, shape: &[usize], data_type: i32, raw_data: Vec<u8>) {

@@ -6,7 +6,9 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
 use super::fixture;
-use super::messages::{bytes, file, floats, int, integer, integers, ints, node, small, tensor, value, weight};
+use super::messages::{
+    bytes, file, floats, int, integer, integers, ints, node, small, tensor, value, weight,
+};
 
 const FIXTURES: [&str; 3] = ["torch_mlp_script.onnx", "torch_cnn_dynamo.onnx", "keras_cnn.onnx"];
 
@@ -22,12 +24,17 @@ fn dense() -> Vec<u8> {
 #[test]
 fn a_small_file_is_read_so_that_its_variants_are_refused_for_their_reason() {
     let read = read_onnx(&small(&[weight(), dense()]), None).expect("a network");
-    assert_eq!((read.network.input(), read.network.outputs()), (Shape { height: 4, width: 4, channels: 1 }, 2));
+    assert_eq!(
+        (read.network.input(), read.network.outputs()),
+        (Shape { height: 4, width: 4, channels: 1 }, 2)
+    );
     let images = seeded_images(read.network.input(), 3);
     let images: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
     let predictor = Predictor::new(read.network.clone());
     read.check(&predictor, &images, &|| true).expect("the same probabilities");
-    let other = Predictor::new(chainrule_engine::nn::Network::new(read.network.input(), &read.layers, 1).expect("fits"));
+    let other = Predictor::new(
+        chainrule_engine::nn::Network::new(read.network.input(), &read.layers, 1).expect("fits"),
+    );
     assert!(matches!(read.check(&other, &images, &|| true), Err(OnnxError::Differs { .. })));
     assert!(matches!(read.check(&predictor, &images, &|| false), Err(OnnxError::Stopped)));
 }
@@ -36,8 +43,12 @@ fn a_small_file_is_read_so_that_its_variants_are_refused_for_their_reason() {
 fn another_operator_is_refused_with_the_name_of_its_node() {
     let squashed = node("Softplus", &["scores"], "y", &[]);
     let dense = node("MatMul", &["flat", "w"], "scores", &[]);
-    assert_eq!(refusal(&small(&[weight(), dense, squashed])), "node \"y\" (Softplus): this operator is not supported");
-    let elsewhere = bytes(1, [bytes(1, "flat"), bytes(2, "y"), bytes(4, "Fused"), bytes(7, "com.acme")].concat());
+    assert_eq!(
+        refusal(&small(&[weight(), dense, squashed])),
+        "node \"y\" (Softplus): this operator is not supported"
+    );
+    let elsewhere =
+        bytes(1, [bytes(1, "flat"), bytes(2, "y"), bytes(4, "Fused"), bytes(7, "com.acme")].concat());
     assert!(refusal(&small(&[elsewhere])).contains("\"com.acme\""));
 }
 
@@ -45,12 +56,25 @@ fn another_operator_is_refused_with_the_name_of_its_node() {
 fn what_a_chain_of_layers_cannot_do_is_refused() {
     let sum = |parts: &[Vec<u8>]| refusal(&small(&[&[weight()], parts].concat()));
     let cases = [
-        (vec![node("Relu", &["flat"], "a", &[]), node("Add", &["a", "flat"], "b", &[]), node("MatMul", &["b", "w"], "y", &[])], "one chain"),
+        (
+            vec![
+                node("Relu", &["flat"], "a", &[]),
+                node("Add", &["a", "flat"], "b", &[]),
+                node("MatMul", &["b", "w"], "y", &[]),
+            ],
+            "one chain",
+        ),
         (vec![node("MatMul", &["w", "flat"], "y", &[])], "its input 0 must be computed from the images"),
         (vec![node("Erf", &["flat"], "a", &[]), node("MatMul", &["a", "w"], "y", &[])], "part of gelu"),
         (vec![node("Softmax", &["flat"], "a", &[]), node("MatMul", &["a", "w"], "y", &[])], "softmax"),
         (vec![node("Relu", &["flat"], "y", &[])], "last layer must be dense"),
-        (vec![node("Transpose", &["flat"], "a", &[ints("perm", &[1, 0])]), node("MatMul", &["a", "w"], "y", &[])], "one row for each image"),
+        (
+            vec![
+                node("Transpose", &["flat"], "a", &[ints("perm", &[1, 0])]),
+                node("MatMul", &["a", "w"], "y", &[]),
+            ],
+            "one row for each image",
+        ),
         (vec![node("MatMul", &["x", "w"], "y", &[])], "one row for each image"),
         (vec![node("Gemm", &["flat", "w"], "y", &[int("transB", 1)])], "for 2 inputs, but there are 16"),
         (vec![node("Gemm", &["flat", "w"], "y", &[int("strange", 1)])], "\"strange\" is not supported"),
@@ -83,7 +107,8 @@ fn graphs_with_undefined_names_cycles_and_duplicates_are_refused() {
 fn tensors_are_checked_before_they_are_allocated() {
     let large = 1 << 40;
     let with = |tensor: Vec<u8>| refusal(&small(&[tensor, dense()]));
-    let location = [bytes(13, [bytes(1, "location"), bytes(2, "/etc/passwd")].concat()), integer(14, 1)].concat();
+    let location =
+        [bytes(13, [bytes(1, "location"), bytes(2, "/etc/passwd")].concat()), integer(14, 1)].concat();
     let cases = [
         (floats("w", &[large], &[1.0]), "has 1 elements"),
         (floats("w", &[large, large], &[1.0]), "too many elements"),
@@ -109,7 +134,11 @@ fn tensors_are_checked_before_they_are_allocated() {
 #[test]
 fn computed_constants_and_shapes_have_limits() {
     let many: Vec<f32> = vec![1.0; 4_000];
-    let grown = [floats("a", &[4_000, 1], &many), floats("b", &[1, 4_000], &many), node("Add", &["a", "b"], "w", &[])];
+    let grown = [
+        floats("a", &[4_000, 1], &many),
+        floats("b", &[1, 4_000], &many),
+        node("Add", &["a", "b"], "w", &[]),
+    ];
     assert!(refusal(&small(&[&grown[..], &[dense()]].concat())).contains("too large"));
     let axes = ints("axes", &[0; 100_000]);
     let deep = [floats("a", &[1], &[1.0]), node("Unsqueeze", &["a"], "w", &[axes]), dense()];
@@ -159,7 +188,9 @@ fn a_file_has_a_price_before_it_is_decoded() {
     let empty = |count: usize| small(&[bytes(1, []).repeat(count)]);
     let price = onnx_bytes(&empty(50_000)).expect("a price");
     assert!(price > 50_000 * 100, "{price}");
-    assert!(onnx_bytes(&empty(1_000_000)).expect_err("too many").to_string().contains("more than 100000 nodes"));
+    assert!(
+        onnx_bytes(&empty(1_000_000)).expect_err("too many").to_string().contains("more than 100000 nodes")
+    );
     assert!(refusal(&empty(1_000_000)).contains("more than 100000 nodes"));
     for (broken, expected) in [
         (&b""[..], "no graph"),

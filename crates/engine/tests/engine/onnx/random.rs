@@ -39,7 +39,8 @@ fn end() -> impl Strategy<Value = Vec<LayerSpec>> {
     let hidden = (1usize..9, prop::sample::select(&Activation::ALL)).prop_map(|(units, activation)| {
         vec![dense(units), LayerSpec::BatchNorm, activation.into(), LayerSpec::Dropout { rate: 0.25 }]
     });
-    let conv = LayerSpec::Conv2d { filters: 5, kernel: 1, padding: Padding::Valid, stride: 1, init: Init::He };
+    let conv =
+        LayerSpec::Conv2d { filters: 5, kernel: 1, padding: Padding::Valid, stride: 1, init: Init::He };
     let flat = prop::sample::select(vec![
         vec![],
         vec![LayerSpec::Flatten],

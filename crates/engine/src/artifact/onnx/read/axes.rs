@@ -107,7 +107,8 @@ impl Axes {
         let mut places = vec![0];
         for &(part, size) in parts {
             let step = step(part);
-            places = places.iter().flat_map(|place| (0..size).map(move |index| place + index * step)).collect();
+            places =
+                places.iter().flat_map(|place| (0..size).map(move |index| place + index * step)).collect();
         }
         Some(places)
     }

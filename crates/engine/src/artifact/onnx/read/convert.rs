@@ -1,9 +1,9 @@
 //! The operators that are layers.
 
+use super::super::graph::Node;
 use super::super::operator::{Operator, Padding, Windows};
 use super::super::tensor::Tensor;
 use super::axes::Axes;
-use super::super::graph::Node;
 use super::{Form, Reader, Value, is_close, ordered};
 use crate::nn::{self, LEAK, LayerSpec};
 
@@ -57,11 +57,16 @@ impl Reader<'_> {
                 if self.parameter(node, 2)?.and_then(Tensor::scalar).is_some_and(|mode| mode != 0.0) {
                     return Err("it is in training mode; export the network for inference".to_owned());
                 }
-                let input = self.parameter(node, 1)?.map(|ratio| ratio.scalar().ok_or("its ratio is no number"));
+                let input =
+                    self.parameter(node, 1)?.map(|ratio| ratio.scalar().ok_or("its ratio is no number"));
                 let rate = ratio.or(input.transpose()?).unwrap_or(0.5);
                 // The digits that a 32-bit number has.
                 let rate = (rate * 1e7).round() / 1e7;
-                if (0.0..1.0).contains(&rate) { Ok(LayerSpec::Dropout { rate }) } else { Err(format!("its ratio is {rate}")) }
+                if (0.0..1.0).contains(&rate) {
+                    Ok(LayerSpec::Dropout { rate })
+                } else {
+                    Err(format!("its ratio is {rate}"))
+                }
             }
             _ => Err("this operator is not supported here".to_owned()),
         }
@@ -73,7 +78,9 @@ impl Reader<'_> {
         let is_image = value.axes.image() == Some(shape);
         is_image.then_some(shape).ok_or_else(|| {
             let sides = value.axes.sides(1);
-            format!("it takes a tensor of {sides:?}, which are not images of {shape} with their channels first")
+            format!(
+                "it takes a tensor of {sides:?}, which are not images of {shape} with their channels first"
+            )
         })
     }
 
@@ -82,14 +89,18 @@ impl Reader<'_> {
         let [rows, columns] = windows.kernel.ok_or("kernel_shape is missing")?;
         if rows != columns || windows.strides != [rows; 2] {
             let strides = windows.strides;
-            return Err(format!("windows of {rows} × {columns} that are {strides:?} apart; only squares side by side are supported"));
+            return Err(format!(
+                "windows of {rows} × {columns} that are {strides:?} apart; only squares side by side are supported"
+            ));
         }
         let is_whole = shape.height.is_multiple_of(rows) && shape.width.is_multiple_of(rows);
         let is_plain = windows.padding == Padding::Of([0; 4]) && !windows.rounds_up;
         if is_plain || is_whole && matches!(windows.padding, Padding::Same | Padding::Of([0, 0, 0, 0])) {
             Ok(rows)
         } else {
-            Err(format!("windows of {rows} × {rows} on {shape} need padding, which is not supported for pools"))
+            Err(format!(
+                "windows of {rows} × {rows} on {shape} need padding, which is not supported for pools"
+            ))
         }
     }
 
@@ -104,7 +115,12 @@ impl Reader<'_> {
         for (index, parameter) in parameters.iter_mut().enumerate() {
             let found = self.needed(node, index + 1)?;
             if found.len() != places.len() || places.len() != shape.channels {
-                return Err(format!("its input {} has {} numbers, not {}", index + 1, found.len(), places.len()));
+                return Err(format!(
+                    "its input {} has {} numbers, not {}",
+                    index + 1,
+                    found.len(),
+                    places.len()
+                ));
             }
             *parameter = ordered(&found.values, &places);
         }
@@ -161,7 +177,9 @@ impl Reader<'_> {
         };
         let [stride, across] = windows.strides;
         if kernel != columns || windows.kernel.is_some_and(|sides| sides != [kernel; 2]) || stride != across {
-            return Err(format!("windows of {kernel} × {columns}, {stride} and {across} apart; only squares are supported"));
+            return Err(format!(
+                "windows of {kernel} × {columns}, {stride} and {across} apart; only squares are supported"
+            ));
         }
         if channels != shape.channels || filters == 0 || kernel == 0 {
             return Err(format!("its weight has {channels} channels, but its input has {}", shape.channels));

@@ -60,9 +60,13 @@ impl Form {
     /// `factor · self`.
     fn times(self, factor: f64) -> Option<Self> {
         match self {
-            Self::Affine { scale, shift } => Some(Self::Affine { scale: scale * factor, shift: shift * factor }),
+            Self::Affine { scale, shift } => {
+                Some(Self::Affine { scale: scale * factor, shift: shift * factor })
+            }
             Self::Erf { scale, shift } => Some(Self::Erf { scale: scale * factor, shift: shift * factor }),
-            Self::Product { scale, shift } => Some(Self::Product { scale: scale * factor, shift: shift * factor }),
+            Self::Product { scale, shift } => {
+                Some(Self::Product { scale: scale * factor, shift: shift * factor })
+            }
             Self::Softmax => None,
         }
     }
@@ -154,7 +158,11 @@ impl<'a> Reader<'a> {
         let inputs: Vec<Option<&Tensor>> = node.inputs.iter().map(|name| self.constant(name)).collect();
         let value = evaluate(&node.operator, &inputs, self.numbers_left)?;
         self.numbers_left = self.numbers_left.saturating_sub(value.len());
-        if value.values.iter().all(|value| value.is_finite()) { Ok(value) } else { Err("its value is not finite".to_owned()) }
+        if value.values.iter().all(|value| value.is_finite()) {
+            Ok(value)
+        } else {
+            Err("its value is not finite".to_owned())
+        }
     }
 
     /// The value of a node that takes the images. Adds the layer that it stands for.
@@ -172,7 +180,9 @@ impl<'a> Reader<'a> {
         match &node.operator {
             Operator::Identity => Ok(value),
             Operator::Cast { to } => match *to {
-                to if to == i64::from(super::proto::element::FLOAT) || to == i64::from(super::proto::element::DOUBLE) => {
+                to if to == i64::from(super::proto::element::FLOAT)
+                    || to == i64::from(super::proto::element::DOUBLE) =>
+                {
                     Ok(Value { is_integer: false, ..value })
                 }
                 _ => Err("the images are cast to integers".to_owned()),
@@ -198,7 +208,9 @@ impl<'a> Reader<'a> {
     fn parameter(&self, node: &Node, index: usize) -> Result<Option<&Tensor>, String> {
         match node.inputs.get(index).filter(|name| !name.is_empty()) {
             None => Ok(None),
-            Some(name) => self.constant(name).map(Some).ok_or_else(|| format!("its input {index} must be a constant")),
+            Some(name) => {
+                self.constant(name).map(Some).ok_or_else(|| format!("its input {index} must be a constant"))
+            }
         }
     }
 
@@ -232,8 +244,12 @@ impl<'a> Reader<'a> {
         };
         if let Some(number) = constant.scalar().filter(|_| constant.shape.len() <= value.axes.rank()) {
             let (scale, shift) = affine(number)?;
-            let form = value.form.times(scale).and_then(|form| if shift == 0.0 { Some(form) } else { form.plus(shift) });
-            return self.completed(Value { form: form.ok_or("it is not part of a layer that is known")?, ..value });
+            let form = value
+                .form
+                .times(scale)
+                .and_then(|form| if shift == 0.0 { Some(form) } else { form.plus(shift) });
+            return self
+                .completed(Value { form: form.ok_or("it is not part of a layer that is known")?, ..value });
         }
         let numbers = self.of_channels(constant, &value.axes)?;
         let (scale, shift) = numbers.into_iter().map(affine).collect::<Result<(Vec<f64>, Vec<f64>), _>>()?;
@@ -265,7 +281,9 @@ impl<'a> Reader<'a> {
     /// A value that is the output of gelu now, `x (1 + erf(x / √2)) / 2`, becomes that of a layer.
     fn completed(&mut self, value: Value) -> Result<Value, String> {
         match value.form {
-            Form::Product { scale, shift } if is_close(scale, 0.5) && is_close(shift, 0.5) => self.settled(value),
+            Form::Product { scale, shift } if is_close(scale, 0.5) && is_close(shift, 0.5) => {
+                self.settled(value)
+            }
             _ => Ok(value),
         }
     }
@@ -273,7 +291,9 @@ impl<'a> Reader<'a> {
     fn erf(&mut self, value: Value) -> Result<Value, String> {
         self.is_current(&value)?;
         match value.form {
-            Form::Affine { scale, shift: 0.0 } if is_close(scale, FRAC_1_SQRT_2) && !self.builder.is_input() => {
+            Form::Affine { scale, shift: 0.0 }
+                if is_close(scale, FRAC_1_SQRT_2) && !self.builder.is_input() =>
+            {
                 Ok(Value { form: Form::Erf { scale: 1.0, shift: 0.0 }, ..value })
             }
             _ => Err("it is supported as a part of gelu, x (1 + erf(x / √2)) / 2".to_owned()),
@@ -358,7 +378,9 @@ impl<'a> Reader<'a> {
             Form::Erf { .. } | Form::Product { .. } => {
                 return Err("what it takes is not a layer that is known".to_owned());
             }
-            Form::Softmax => return Err("it comes after softmax, which is supported at the end only".to_owned()),
+            Form::Softmax => {
+                return Err("it comes after softmax, which is supported at the end only".to_owned());
+            }
         };
         if !(is_close(scale, 1.0) && shift == 0.0) {
             self.builder.affine(vec![scale; channels], vec![shift; channels])?;
@@ -368,7 +390,8 @@ impl<'a> Reader<'a> {
 
     /// A number for each channel of a value with these axes, in the order of the network.
     fn of_channels(&self, constant: &Tensor, axes: &Axes) -> Result<Vec<f64>, String> {
-        let fault = || format!("a constant of {:?} does not have one number for each channel", constant.shape);
+        let fault =
+            || format!("a constant of {:?} does not have one number for each channel", constant.shape);
         let missing = axes.rank().checked_sub(constant.shape.len()).ok_or_else(fault)?;
         let mut long = constant.shape.iter().enumerate().filter(|(_, side)| **side != 1);
         let (Some((axis, &side)), None) = (long.next(), long.next()) else { return Err(fault()) };
