@@ -44,7 +44,7 @@ pub use inside::{
 pub use job::{
     Checkpoint, CheckpointList, Job, JobError, JobList, JobMetrics, JobResult, JobState, Progress, StepMemory,
 };
-pub use model::{AliasRequest, Model, ModelEntry, ModelList, ModelVersion};
+pub use model::{AliasRequest, Model, ModelEntry, ModelList, ModelVersion, NetworkFile};
 pub use network::{
     GradientCheck, GradientCheckRequest, LayerCheck, LayerSummary, Network, NetworkList, NetworkSummary,
     SummaryRequest, WorstParameter,

@@ -110,6 +110,12 @@ pub struct Model {
     pub next_cursor: Option<String>,
 }
 
+/// A safetensors or ONNX file with a network for grey images. ONNX files are read as PyTorch and Keras write them for
+/// small classifiers.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+pub struct NetworkFile(());
+
 /// The version to point an alias to.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]

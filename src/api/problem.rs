@@ -85,6 +85,7 @@ macro_rules! codes {
 codes! {
     400 {
         BodyCutOff "body_cut_off" "The body ended early, or its chunks are invalid.",
+        DigestMismatch "digest_mismatch" "The body does not have the digest in the header Repr-Digest, or this header is invalid.",
         EmptyBody "empty_body" "The body is empty.",
         InvalidAlias "invalid_alias" "The alias in the path is not a valid name.",
         InvalidContentEncoding "invalid_content_encoding" "The body is not compressed as its Content-Encoding says.",
@@ -131,6 +132,7 @@ codes! {
         ModelNeeded "model_needed" "A job that has not ended starts from this version.",
         ModelUnloaded "model_unloaded" "The model was unloaded on this server, and accepts no predictions until it is loaded again.",
         TooManyAliases "too_many_aliases" "The model already has the maximum number of aliases.",
+        TooManyVersions "too_many_versions" "The models already have the maximum number of versions together.",
     }
     413 {
         BodyTooLarge "body_too_large" "The body is larger than the server accepts.",
@@ -146,8 +148,10 @@ codes! {
         BlankPicture "blank_picture" "The picture is blank.",
         DatasetMisfit "dataset_misfit" "The model takes other images, or has another number of classes, than the data set.",
         EvaluationTooLarge "evaluation_too_large" "The evaluation needs more operations than one request can have.",
+        ExportDiffers "export_differs" "The file would give other probabilities than the model, by more than is allowed.",
         IdempotencyKeyReused "idempotency_key_reused" "This client has sent the Idempotency-Key with another body.",
         InvalidImageSize "invalid_image_size" "The body is not a whole number of images, or has too many.",
+        InvalidModel "invalid_model" "The file is not a network that this server can use; the detail names the fault.",
         InvalidPicture "invalid_picture" "The picture can't be decoded, or does not have the required size.",
         InvalidQuery "invalid_query" "A parameter of the query is unknown, repeated or invalid.",
         InvalidRequest "invalid_request" "Fields of the body are invalid; errors lists each of them.",

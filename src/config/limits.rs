@@ -226,6 +226,16 @@ pub struct Limits {
     )]
     pub aliases_max: u32,
 
+    /// Maximum number of versions of all models together. Beyond, no file is imported; jobs still publish
+    #[arg(
+        long,
+        env = "CHAINRULE_VERSIONS_MAX",
+        default_value_t = 20_000,
+        value_name = "N",
+        hide_short_help = true
+    )]
+    pub versions_max: usize,
+
     /// Maximum number of epochs of a job
     #[arg(
         long,
@@ -359,6 +369,7 @@ impl Limits {
             spec: self.spec(),
             queue_max: self.queue_max,
             aliases_max: self.aliases_max,
+            versions_max: self.versions_max,
             min_free_bytes: self.min_free_bytes,
             waits_max: self.waits_max,
             streams_max: self.streams_max,

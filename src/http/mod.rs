@@ -11,6 +11,7 @@ mod datasets;
 mod deliver;
 mod evaluation;
 mod events;
+mod exchange;
 mod extract;
 mod growing;
 mod guard;
@@ -62,6 +63,7 @@ pub fn router(app: App) -> Router {
     let images = door(Takes::Images, Works::Priced);
     let tensors = door(Takes::Tensors, Works::Priced);
     let command = door(Takes::Command, Works::Priced);
+    let network = door(Takes::Network, Works::Priced);
     Router::new()
         .route("/v1/jobs", json(post(jobs::create)).merge(look(get(jobs::list))))
         .route("/v1/jobs/{id}", read(delete(jobs::delete)).merge(read(get(jobs::show))))
@@ -80,6 +82,8 @@ pub fn router(app: App) -> Router {
             "/v1/models/{ref}/aliases/{alias}",
             json(put(models::set_alias)).merge(read(delete(models::delete_alias))),
         )
+        .route("/v1/models/{ref}/export", look(get(exchange::export)))
+        .route("/v1/models/{ref}/versions", network(post(exchange::upload)))
         .route("/v1/models/{ref}/predict", images(post(predict::predict)))
         .route("/v1/models/{ref}/evaluate", work(post(evaluation::evaluate)))
         .route("/v1/models/{ref}/compare/{other}", look(get(evaluation::compare)))

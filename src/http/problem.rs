@@ -242,6 +242,14 @@ impl From<OperationError> for Problem {
             Error::ModelAliased { .. } => Self::new(Code::ModelAliased, detail),
             Error::ModelNeeded { .. } => Self::new(Code::ModelNeeded, detail),
             Error::TooManyAliases { .. } => Self::new(Code::TooManyAliases, detail),
+            Error::TooManyVersions { .. } => Self::new(Code::TooManyVersions, detail),
+            Error::DigestMismatch { .. } => Self::new(Code::DigestMismatch, detail),
+            Error::InvalidModel(_) => Self::new(Code::InvalidModel, detail),
+            Error::ExportDiffers(_) => Self::new(Code::ExportDiffers, detail),
+            Error::ExportFailed(_) => {
+                tracing::error!(error = detail, "a model can't be exported");
+                Self::internal()
+            }
             Error::AliasedVersionUnknown(_) => field("version"),
             Error::ModelGone(_) => Self::new(Code::UnknownModel, detail),
             Error::Blob(error) => {

@@ -38,6 +38,8 @@ pub enum Takes {
     Tensors,
     /// A short request that may be empty, in any media type. It may be compressed.
     Command,
+    /// A file with a network in any of the media types of [`NETWORKS`].
+    Network,
 }
 
 /// The lane in which a request runs once its body has arrived.
@@ -63,6 +65,10 @@ pub struct Door {
 /// The media types of images.
 pub const IMAGES: [&str; 5] =
     ["application/json", "application/octet-stream", "image/png", "image/jpeg", "multipart/form-data"];
+
+/// The media types of files with networks. The format of the first is told by the first bytes.
+pub const NETWORKS: [&str; 3] =
+    ["application/octet-stream", "application/vnd.safetensors", "application/onnx"];
 
 /// The client that sent a request.
 #[derive(Clone, Copy)]
@@ -209,6 +215,7 @@ async fn take_in(app: &App, takes: Takes, peer: Peer, request: &mut Request) -> 
         Takes::Images => (limits.body_bytes_max, Some(&IMAGES)),
         Takes::Tensors => (limits.body_bytes_max, None),
         Takes::Command => (limits.job_request_bytes_max, None),
+        Takes::Network => (limits.body_bytes_max, Some(&NETWORKS)),
     };
     let bytes_max = bytes_max.min(app.admission().body_max());
     if let Some(media_types) = media_types

@@ -135,6 +135,29 @@ pub enum OperationError {
         /// The largest number.
         aliases_max: u32,
     },
+    /// The models already have the maximum number of versions together.
+    #[error("there are {versions_max} versions of models, which is the limit; delete some of them first")]
+    TooManyVersions {
+        /// The largest number.
+        versions_max: usize,
+    },
+    /// A file does not have the digest that was announced.
+    #[error("the body has the SHA-256 {found}, not {expected} as announced")]
+    DigestMismatch {
+        /// The digest of the file, in hex.
+        found: String,
+        /// The announced one.
+        expected: String,
+    },
+    /// A file is no network that can be used.
+    #[error("{0}")]
+    InvalidModel(String),
+    /// A written file would give other probabilities than its model.
+    #[error("the model can't be exported: {0}")]
+    ExportDiffers(String),
+    /// A file can't be written.
+    #[error("{0}")]
+    ExportFailed(String),
     /// An alias was to point to a version that the model does not have.
     #[error("{0}")]
     AliasedVersionUnknown(RegistryError),

@@ -13,6 +13,7 @@ mod datasets;
 mod error;
 mod evaluation;
 mod events;
+mod exports;
 mod inside;
 mod jobs;
 mod lab;
@@ -22,6 +23,7 @@ mod predictions;
 mod repository;
 mod statistics;
 mod submission;
+mod uploads;
 mod waiting;
 mod work;
 
@@ -39,6 +41,7 @@ pub use self::datasets::{DatasetExample, Examples};
 pub use self::error::OperationError;
 pub use self::evaluation::{Compared, ComparedPage, Evaluated, EvaluationForm};
 pub use self::events::{EventId, JobEvent, JobFollower};
+pub use self::exports::Export;
 pub use self::inside::{Inspected, LabelledImage, TraceRequest};
 pub use self::jobs::{CoursePage, StoredCheckpoint, record_bytes};
 pub use self::models::VersionPage;
@@ -46,6 +49,7 @@ pub use self::pictures::{Pictures, QUICK_PICTURE_BYTES};
 pub use self::predictions::{Prediction, Predictions, QUICK_BYTES, UnreadImages, check_top};
 pub use self::statistics::{BatchTally, Tally, VersionStatistics};
 pub use self::submission::{IdempotencyKey, IdempotencyKeyError, Submission};
+pub use self::uploads::UploadedFile;
 pub use self::work::Wanted;
 
 use self::statistics::Statistics;
@@ -104,6 +108,8 @@ pub struct ServiceLimits {
     pub queue_max: u32,
     /// The most aliases of a model.
     pub aliases_max: u32,
+    /// The most versions of all models together. Beyond, no file is accepted.
+    pub versions_max: usize,
     /// The least free disk space for a new job, in bytes.
     pub min_free_bytes: u64,
     /// The most callers that wait for the end of a job.

@@ -52,7 +52,8 @@ async fn publish(server: &TestServer, name: &str, layers: Vec<LayerSpec>, classe
     let blob = server.app().blobs().put(&key.to_string(), bytes.into()).await.expect("a blob");
     let parameters = network.parameter_count();
     let model = NewModel { name: name.to_owned(), version: 1, parameters, layers, classes, blob };
-    let published = server.app().dispatch().store().publish_model("x", ModelSource::Upload, &model, None).await;
+    let published =
+        server.app().dispatch().store().publish_model("x", ModelSource::Upload, &model, None).await;
     assert!(published.expect("rows").is_some());
     server.app().registry().refresh().await.expect("rows");
 }

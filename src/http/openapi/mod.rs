@@ -17,7 +17,8 @@ use utoipa::OpenApi;
 use super::accept::{Coding, accepts_gzip, etag_matches};
 use super::deliver::{Sealed, Streamed, seal};
 use super::{
-    card, datasets, evaluation, events, inside, jobs, lab, models, networks, oip, operating, predict,
+    card, datasets, evaluation, events, exchange, inside, jobs, lab, models, networks, oip, operating,
+    predict,
 };
 use crate::api;
 
@@ -51,6 +52,8 @@ const ABOUT: &str = include_str!("about.md");
         models::delete,
         models::set_alias,
         models::delete_alias,
+        exchange::export,
+        exchange::upload,
         predict::predict,
         evaluation::evaluate,
         evaluation::compare,

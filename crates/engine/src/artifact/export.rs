@@ -32,9 +32,15 @@ pub fn write_model(
 /// # Errors
 /// If the bytes are not a model file, or its tensors don't fit its layers.
 pub fn read_model(bytes: &[u8]) -> Result<(ModelHeader, Network<f32>), ArtifactError> {
-    let (Model1 { input, layers, classes }, tensors) = Tensors::read(bytes)?;
-    let layers: Vec<LayerSpec> = layers.into_iter().map(|ModelLayer1(layer)| layer).collect();
-    let mut network = Network::new(input, &layers, 0)?;
+    let (header, tensors) = read_parts(bytes)?;
+    let mut network = Network::new(header.input, &header.layers, 0)?;
     network.set_tensors(|name| tensors.values(name))?;
-    Ok((ModelHeader { input, layers, classes }, network))
+    Ok((header, network))
+}
+
+/// Reads the metadata of a model file, and finds its tensors.
+pub(super) fn read_parts(bytes: &[u8]) -> Result<(ModelHeader, Tensors<'_>), ArtifactError> {
+    let (Model1 { input, layers, classes }, tensors) = Tensors::read(bytes)?;
+    let layers = layers.into_iter().map(|ModelLayer1(layer)| layer).collect();
+    Ok((ModelHeader { input, layers, classes }, tensors))
 }

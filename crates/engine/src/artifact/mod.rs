@@ -1,11 +1,14 @@
-//! A network as bytes: the checkpoint that a job resumes from, and the model file that is served.
+//! A network as bytes: the checkpoint that a job resumes from, the model file that is served, and ONNX.
 //!
-//! Both are safetensors files. All metadata is JSON under the single key `chainrule`. With several keys, safetensors
+//! Checkpoints and model files are safetensors files. All metadata is JSON under the single key `chainrule`. With several keys, safetensors
 //! would write them in random order, but equal weights must give equal bytes.
 
 mod checkpoint;
 mod export;
 mod format;
+pub mod onnx;
+mod receipt;
+mod upload;
 
 use std::collections::HashMap;
 
@@ -14,6 +17,8 @@ use safetensors::{SafeTensorError, SafeTensors};
 
 pub use checkpoint::{read_checkpoint, write_checkpoint};
 pub use export::{ModelHeader, read_model, write_model};
+pub use receipt::with_receipt;
+pub use upload::{ModelFormat, Upload, UploadError, UploadLimits, read_upload, upload_bytes};
 
 use self::format::Metadata;
 use crate::nn::{LengthError, ShapeError};

@@ -6,7 +6,7 @@ use super::kernel::vectorized;
 use super::rows::{all, all_mut, filled};
 
 /// Slope of the leaky relu below 0. PyTorch uses the same.
-const LEAK: f64 = 0.01;
+pub(crate) const LEAK: f64 = 0.01;
 
 /// A function applied to every element, `y = f(x)`. Its gradient is `dx = dy · f′(x)`. x, y, dx and dy have shape (n,
 /// values).

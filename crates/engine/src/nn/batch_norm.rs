@@ -7,7 +7,7 @@ use super::rows::{all, all_mut, filled};
 use super::{Float, Gradient};
 
 /// ε. PyTorch uses the same value.
-pub(super) const EPS: f64 = 1e-5;
+pub(crate) const EPS: f64 = 1e-5;
 
 /// The weight of a batch in the running statistics, as in PyTorch.
 const MOMENTUM: f64 = 0.1;

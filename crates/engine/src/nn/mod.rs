@@ -44,9 +44,11 @@ mod trainer;
 mod workspace;
 
 pub use activation::Activation;
+pub(crate) use activation::LEAK;
 pub use arithmetic::PassOperations;
 pub use batch::{Batch, Images};
 pub use batch_norm::BatchNorm;
+pub(crate) use batch_norm::EPS as NORM_EPS;
 pub use conv2d::Conv2d;
 pub use dense::Dense;
 pub use dropout::{Draw, Dropout};
@@ -56,7 +58,7 @@ pub use gradient_check::{
     Differences, GradientCheck, Stopped, central_difference, gradient_check, relative_error,
 };
 pub use init::Init;
-pub use kernel::{Aligned, ThreadPool};
+pub use kernel::{Aligned, ThreadPool, instruction_set};
 pub use layer::{Layer, LayerKind, LayerSpec};
 pub use loss::{Loss, LossKind, softmax};
 pub use network::{LengthError, NamedTensor, Network, ShapeError, fitting_layers, kinds, shapes};

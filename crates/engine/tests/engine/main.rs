@@ -17,6 +17,8 @@ mod inlined;
 mod kernels;
 mod layers;
 mod network;
+mod onnx;
 mod pytorch;
 mod reference;
 mod tape;
+mod upload;

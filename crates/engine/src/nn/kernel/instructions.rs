@@ -18,6 +18,16 @@ pub enum Instructions {
 /// Bytes of the widest register.
 const WIDEST_BYTES: usize = 64;
 
+/// The name of the instruction set of the kernels on this processor. The last bits of results depend on it.
+pub fn instruction_set() -> &'static str {
+    match Instructions::best() {
+        Instructions::Portable => "portable",
+        Instructions::Neon => "neon",
+        Instructions::Avx2 => "avx2",
+        Instructions::Avx512 => "avx512",
+    }
+}
+
 impl Instructions {
     const ALL: [Self; 4] = [Self::Portable, Self::Neon, Self::Avx2, Self::Avx512];
 

@@ -23,7 +23,7 @@ mod tile;
 pub use aligned::Aligned;
 pub use alive::{AliveLists, add_input_gradient, collect_alive};
 pub(crate) use instructions::vectorized;
-pub use instructions::{Instructions, prefetch, run_vectorized};
+pub use instructions::{Instructions, instruction_set, prefetch, run_vectorized};
 pub use matmul::{Offsets, Start, Windows, matmul, matmul_windows, matmul_with};
 pub use normed::{Squares, affine_relu_pool, routed_backward, routed_sums};
 pub use panels::{PANEL, Panels, Right, fill_panels};
