@@ -41,7 +41,7 @@ pub enum MetricsFormat {
     OpenMetrics,
 }
 
-/// A metric can't be encoded.
+/// The error of a metric that can't be encoded.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct MetricsError(#[from] prometheus::Error);
