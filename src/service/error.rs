@@ -11,6 +11,7 @@ use crate::model::{ModelRef, ModelRefError};
 use crate::nn::{Activation, Shape};
 use crate::registry::RegistryError;
 use crate::store::{StoreError, queue_share};
+use crate::telemetry::MetricsError;
 
 /// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -309,7 +310,7 @@ pub enum OperationError {
     },
     /// The metrics can't be encoded.
     #[error(transparent)]
-    Metrics(#[from] prometheus::Error),
+    Metrics(#[from] MetricsError),
     /// The database can't be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -41,6 +41,11 @@ pub enum MetricsFormat {
     OpenMetrics,
 }
 
+/// The error of a metric that can't be encoded.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct MetricsError(#[from] prometheus::Error);
+
 /// Every metric of the server. The values of labels come from fixed sets, such as routes, methods, states and
 /// workers. Only `predictions_total` grows with use: it has a series for each published model that has
 /// predicted. Before they are shown, and every hour, the series of models without a version are removed.
@@ -223,7 +228,7 @@ impl Metrics {
         format: MetricsFormat,
         jobs: &[(JobState, u64)],
         admission: &Admission,
-    ) -> prometheus::Result<String> {
+    ) -> Result<String, MetricsError> {
         for &(state, count) in jobs {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
             self.jobs.with_label_values(&[state.as_str()]).set(count);
@@ -243,7 +248,7 @@ impl Metrics {
         let mut families = self.registry.gather();
         families.extend(process::families()?);
         match format {
-            MetricsFormat::Prometheus => TextEncoder::new().encode_to_string(&families),
+            MetricsFormat::Prometheus => Ok(TextEncoder::new().encode_to_string(&families)?),
             MetricsFormat::OpenMetrics => Ok(openmetrics::encode(&families)),
         }
     }

@@ -174,9 +174,7 @@ async fn a_restore_finds_a_flipped_bit_or_a_truncation_of_the_backup_and_leaves_
     };
     // One cut is in the first blob, the other in the database, which comes before the 1,024 bytes that end a
     // tar.
-    for (at, why) in
-        [(4_096, "has the digest"), (bytes.len() - 1_024 - 2_048, "digest that it was written with")]
-    {
+    for (at, why) in [(4_096, "has the digest"), (bytes.len() - 1_024 - 2_048, "digest recorded for it")] {
         fs::write(&bad, &bytes).expect("written");
         flip(&bad, at);
         refused_as(why);
