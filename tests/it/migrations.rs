@@ -449,7 +449,10 @@ async fn no_command_takes_an_emptied_database_for_a_new_one() {
     for header in ["", "PRAGMA journal_mode = WAL"] {
         change(&path, header).await;
         for error in refusals(folder.path()) {
-            assert!(error.contains("chainrule.db is missing or empty, but blobs next to it has files"), "{error}");
+            assert!(
+                error.contains("chainrule.db is missing or empty, but blobs next to it has files"),
+                "{error}"
+            );
         }
     }
     assert_eq!(files(), before);
