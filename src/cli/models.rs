@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::client::{Client, parsed};
+use super::exchange::{self, ExportArgs, ImportArgs};
 use super::jobs::{delete_each, deleted};
 use super::table::{moment, or_dash, percent, table};
 use super::{CliError, Output, PageArgs, ServerArgs, name, print, print_json, say};
@@ -15,6 +16,8 @@ const EXAMPLES: &str = "\
 Examples:
   chainrule models                     list the models, last published first
   chainrule models show digits         list its versions
+  chainrule models export digits digits.onnx
+  chainrule models import digits network.onnx
   chainrule models alias digits@2 champion
   chainrule models delete digits@1 digits@3
   chainrule models list --json | jq '.models[].name'";
@@ -43,6 +46,10 @@ enum ModelsCommand {
         #[command(flatten)]
         page: PageArgs,
     },
+    /// Write a model to a file, as safetensors or ONNX
+    Export(ExportArgs),
+    /// Publish a network from a safetensors or ONNX file as the next version of a model
+    Import(ImportArgs),
     /// Point an alias to a version; predictions by NAME@ALIAS use it at once
     Alias {
         /// The version: NAME@VERSION
@@ -91,6 +98,8 @@ pub async fn run(args: ModelsArgs, output: Output) -> Result<(), CliError> {
         ModelsCommand::Show { model, page } => {
             show(client.list(&format!("/v1/models/{model}"), &page.query()).await?, output)
         }
+        ModelsCommand::Export(args) => exchange::export(&client, args, output).await,
+        ModelsCommand::Import(args) => exchange::import(&client, args, output).await,
         ModelsCommand::Alias { model, alias } => set_alias(&client, &model, &alias, output).await,
         ModelsCommand::Unalias { alias } => {
             let Selector::Alias(word) = &alias.selector else {

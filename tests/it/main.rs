@@ -11,6 +11,7 @@ mod command;
 mod command_line;
 #[path = "../../crates/engine/tests/engine/counting.rs"]
 mod counting;
+mod exchange;
 #[path = "../common/folders.rs"]
 mod folders;
 mod growth;

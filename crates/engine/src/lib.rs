@@ -34,7 +34,7 @@
 //! - [`data`]: IDX files, pictures and MNIST as arrays, seeded order, and augmentation.
 //! - [`train`]: validated requests, their cost, and the training loop as one function.
 //! - [`lab`]: backpropagation in detail: gradient checks, and one image or one weight in a whole network.
-//! - [`artifact`]: networks as bytes (safetensors).
+//! - [`artifact`]: networks as bytes: safetensors, and ONNX for other programs.
 //! - [`fields`]: JSON requests, parsed field by field, with every error reported.
 //!
 //! # Comparison
