@@ -105,6 +105,26 @@ impl Client {
         self.json(self.http.post(self.url(path)).header("Content-Type", media_type).body(body)).await
     }
 
+    /// Sends `GET path`. Returns the body and the header `Repr-Digest`.
+    pub async fn download(&self, path: &str) -> Result<(Vec<u8>, Option<String>), CliError> {
+        let response = self.send(self.http.get(self.url(path))).await?;
+        let digest = response.headers().get("repr-digest").and_then(|digest| digest.to_str().ok());
+        let digest = digest.map(str::to_owned);
+        let bytes = response.bytes().await.map_err(|error| CliError::failed(UNREADABLE, error))?;
+        Ok((bytes.into(), digest))
+    }
+
+    /// Sends `POST path` with a file and the header `Repr-Digest`.
+    pub async fn upload<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        file: Vec<u8>,
+        digest: &str,
+    ) -> Result<T, CliError> {
+        let request = self.http.post(self.url(path)).header("Content-Type", "application/octet-stream");
+        self.json(request.header("Repr-Digest", digest).body(file)).await
+    }
+
     /// Sends `POST path` with a JSON body and asks for a response in plain text.
     pub async fn post_for_text(&self, path: &str, body: &Value) -> Result<String, CliError> {
         let request = self.http.post(self.url(path)).header("Accept", "text/plain").json(body);

@@ -9,6 +9,7 @@ mod demo;
 mod digit;
 mod error;
 mod evaluation;
+mod exchange;
 mod folder;
 mod follow;
 mod health;
@@ -148,7 +149,7 @@ enum Command {
     Predict(predict::PredictArgs),
     /// List, show, cancel, resume or delete jobs
     Jobs(jobs::JobsArgs),
-    /// List, show, evaluate, compare, alias or delete models
+    /// List, show, evaluate, compare, export, import, alias or delete models
     Models(models::ModelsArgs),
     /// List or show data sets
     Datasets(datasets::DatasetsArgs),
@@ -276,10 +277,20 @@ fn completions(shell: Shell) -> Result<(), CliError> {
 /// Prints a line of the result. If the reader is gone (`head`, say), the command ends quietly.
 fn print(line: impl std::fmt::Display) -> Result<(), CliError> {
     use std::io::Write;
-    writeln!(std::io::stdout(), "{line}").map_err(|error| match error.kind() {
+    writeln!(std::io::stdout(), "{line}").map_err(unprintable)
+}
+
+fn unprintable(error: std::io::Error) -> CliError {
+    match error.kind() {
         std::io::ErrorKind::BrokenPipe => CliError::ReaderGone,
         _ => CliError::failed("can't write the result", error),
-    })
+    }
+}
+
+/// Writes bytes to standard output.
+fn print_bytes(bytes: &[u8]) -> Result<(), CliError> {
+    use std::io::Write;
+    std::io::stdout().write_all(bytes).map_err(unprintable)
 }
 
 /// Prints a line to standard error. Ignores failures, which happen after `2>&1 | head` for example.

@@ -3,6 +3,7 @@ use serde_json::{Value, json};
 
 use super::client::{Client, parsed};
 use super::evaluation::{self, CompareArgs, EvaluateArgs};
+use super::exchange::{self, ExportArgs, ImportArgs};
 use super::jobs::{delete_each, deleted};
 use super::table::{moment, or_dash, percent, table};
 use super::{CliError, Output, PageArgs, ServerArgs, name, print, print_json, say};
@@ -15,6 +16,8 @@ Examples:
   chainrule models show digits         list its versions
   chainrule models evaluate digits     read the test examples, and show what it misreads
   chainrule models compare digits@1 digits@2
+  chainrule models export digits digits.onnx
+  chainrule models import digits network.onnx
   chainrule models alias digits@2 champion
   chainrule models delete digits@1 digits@3
   chainrule models list --json | jq '.models[].name'";
@@ -47,6 +50,10 @@ enum ModelsCommand {
     Evaluate(EvaluateArgs),
     /// Compare two models on the same examples
     Compare(CompareArgs),
+    /// Write a model to a file, as safetensors or ONNX
+    Export(ExportArgs),
+    /// Publish a network from a safetensors or ONNX file as the next version of a model
+    Import(ImportArgs),
     /// Point an alias to a version; predictions by NAME@ALIAS use it at once
     Alias {
         /// The version: NAME@VERSION
@@ -80,6 +87,8 @@ pub async fn run(args: ModelsArgs, output: Output) -> Result<(), CliError> {
         }
         ModelsCommand::Evaluate(evaluate) => evaluation::evaluate(&args.server, evaluate, output).await,
         ModelsCommand::Compare(compare) => evaluation::compare(&args.server, compare, output).await,
+        ModelsCommand::Export(args) => exchange::export(&client, args, output).await,
+        ModelsCommand::Import(args) => exchange::import(&client, args, output).await,
         ModelsCommand::Alias { model, alias } => set_alias(&client, &model, &alias, output).await,
         ModelsCommand::Unalias { alias } => {
             let Selector::Alias(word) = &alias.selector else {

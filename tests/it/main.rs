@@ -12,6 +12,7 @@ mod command_line;
 #[path = "../../crates/engine/tests/engine/counting.rs"]
 mod counting;
 mod evaluation;
+mod exchange;
 #[path = "../common/folders.rs"]
 mod folders;
 mod growth;

@@ -215,6 +215,15 @@ async fn every_example_of_a_body_is_accepted() {
                         assert_eq!(example["externalValue"], "/v1/datasets/mnist/test/0");
                         request.header("Content-Type", "image/png").body(png.clone())
                     }
+                    (
+                        "application/octet-stream" | "application/onnx" | "application/vnd.safetensors",
+                        Value::Null,
+                    ) => {
+                        // An export of a model that is accepted as a file.
+                        let export = example["externalValue"].as_str().expect("a path");
+                        let export = server.get(export).await.bytes().await.expect("a file");
+                        request.header("Content-Type", media_type).body(export)
+                    }
                     (other, body) => {
                         let body = body.as_str().expect("bytes").to_owned();
                         request.header("Content-Type", other).body(body)

@@ -35,7 +35,7 @@
 //! - [`train`]: validated requests, their cost, and the training loop as one function.
 //! - [`lab`]: backpropagation in detail: gradient checks, and one image or one weight in a whole network.
 //! - [`evaluation`]: accuracy, confusion and calibration of a classifier, and the comparison of two.
-//! - [`artifact`]: networks as bytes (safetensors).
+//! - [`artifact`]: networks as bytes: safetensors, and ONNX for other programs.
 //! - [`fields`]: JSON requests, parsed field by field, with every error reported.
 //!
 //! # Comparison

@@ -1,4 +1,4 @@
-//! How fast chainrule's rivals in Rust are. Prints one JSON line.
+//! How fast chainrule's rivals in Rust are, and what tract reads in the test images. Prints one JSON line.
 //!
 //!     cargo build --release
 //!     target/release/peers train candle --data ../../../data/mnist --steps 600 --passes 5
@@ -44,6 +44,18 @@ enum Command {
         #[arg(long)]
         data: PathBuf,
     },
+    /// Reads the test images with tract, and writes the probabilities as 32-bit floats
+    Probabilities {
+        /// The network as ONNX, as chainrule exports it
+        #[arg(long)]
+        model: PathBuf,
+        /// Folder of the gzipped IDX files.
+        #[arg(long)]
+        data: PathBuf,
+        /// The file to write
+        #[arg(long)]
+        out: PathBuf,
+    },
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -65,6 +77,9 @@ fn main() -> Result<()> {
             }
         }
         Command::Predict { model, data } => with_tract::measure(&model, &Split::read(&data, "t10k")?)?,
+        Command::Probabilities { model, data, out } => {
+            with_tract::probabilities(&model, &Split::read(&data, "t10k")?, &out)?
+        }
     };
     println!("{answer}");
     Ok(())
