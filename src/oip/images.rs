@@ -71,6 +71,13 @@ impl ImageTensor {
     }
 }
 
+impl ReadyImages {
+    #[cfg(test)]
+    pub(super) fn of_numbers(tensor: ImageTensor) -> Self {
+        Self { tensor, values: None }
+    }
+}
+
 impl UnreadImages for ReadyImages {
     type Error = InferError;
 

@@ -33,7 +33,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("reqwest", &["cli"]),
     ("clap", &["cli", "config"]),
     ("prometheus", &["telemetry"]),
-    ("flate2", &["data", "http"]),
+    ("flate2", &["cli", "data", "http"]),
     ("tar", &["backup"]),
     ("utoipa", &["api", "http"]),
     (

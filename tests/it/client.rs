@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use flate2::read::GzDecoder;
+use flate2::read::{GzDecoder, ZlibDecoder};
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
 use reqwest::multipart::Form;
 use reqwest::{Body, Method, RequestBuilder, Response, ResponseBuilderExt};
@@ -84,7 +84,7 @@ impl Request {
         let media_type = media_type.as_deref().and_then(|value| value.split(';').next());
         let is_json =
             media_type.is_some_and(|media_type| media_type.ends_with("json")) && method != Method::HEAD;
-        let is_packed = header(&response, CONTENT_ENCODING).is_some_and(|coding| coding == "gzip");
+        let coding = header(&response, CONTENT_ENCODING);
         let checked = |body: Option<&[u8]>| {
             let answer = Answer { status: status.as_u16(), media_type, body };
             let checked = schema::check(method.as_str(), &path, &answer);
@@ -100,7 +100,7 @@ impl Request {
             .url(response.url().clone());
         whole.headers_mut().expect("no fault yet").extend(response.headers().clone());
         let bytes = response.bytes().await?;
-        checked(Some(&if is_packed { unpacked(&bytes) } else { bytes.to_vec() }));
+        checked(Some(&unpacked(&bytes, coding.as_deref())));
         Ok(whole.body(bytes).expect("an answer").into())
     }
 }
@@ -109,9 +109,14 @@ fn header(response: &Response, name: HeaderName) -> Option<String> {
     Some(response.headers().get(name)?.to_str().expect("text").to_owned())
 }
 
-fn unpacked(bytes: &[u8]) -> Vec<u8> {
+fn unpacked(bytes: &[u8], coding: Option<&str>) -> Vec<u8> {
     let mut unpacked = Vec::new();
-    GzDecoder::new(bytes).read_to_end(&mut unpacked).expect("gzip");
+    match coding {
+        None => unpacked.extend_from_slice(bytes),
+        Some("gzip") => drop(GzDecoder::new(bytes).read_to_end(&mut unpacked).expect("gzip")),
+        Some("deflate") => drop(ZlibDecoder::new(bytes).read_to_end(&mut unpacked).expect("zlib")),
+        Some(other) => panic!("an unknown coding: {other}"),
+    }
     unpacked
 }
 

@@ -74,7 +74,7 @@ pub struct Answer<'a> {
 /// Returns an error if the document does not allow this response for the operation.
 pub fn check(method: &str, path: &str, answer: &Answer) -> Result<(), String> {
     let Answer { status, media_type, body } = *answer;
-    let Some(operation) = operation(method, path) else { return unrouted(body) };
+    let Some(operation) = operation(method, path) else { return unrouted(path, body) };
     let response = operation["responses"].get(status.to_string());
     let response = resolved(response.ok_or_else(|| format!("the status {status} is not declared"))?);
     let content = response.get("content").and_then(Value::as_object);
@@ -93,10 +93,12 @@ pub fn check(method: &str, path: &str, answer: &Answer) -> Result<(), String> {
 }
 
 /// Validates the response to a request without an operation.
-fn unrouted(body: Option<&[u8]>) -> Result<(), String> {
+fn unrouted(path: &str, body: Option<&[u8]>) -> Result<(), String> {
     let Some(body) = body else { return Ok(()) };
     let problem = parsed(body)?;
-    validate(&json!({ "$ref": "#/components/schemas/Problem" }), &problem)?;
+    let is_inference = path == "/v2" || path.starts_with("/v2/");
+    let form = if is_inference { "InferenceError" } else { "Problem" };
+    validate(&json!({ "$ref": format!("#/components/schemas/{form}") }), &problem)?;
     let code = problem["code"].as_str().unwrap_or_default();
     if UNROUTED.contains(&code) { Ok(()) } else { Err(format!("{code} without an operation")) }
 }

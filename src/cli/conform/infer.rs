@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use super::cases::{Case, Make, infers, infers_or_is_refused, is_refused};
+use super::cases::{Case, Make, Need, infers, infers_or_is_refused, is_refused};
 use super::subject::{Request, Subject};
 
 /// How deep the nesting of a case is. Servers may refuse it.
@@ -12,11 +12,12 @@ pub fn cases() -> Vec<Case> {
     let typed = |media_type: &'static str| {
         move |subject: &Subject| Ok(subject.infer(&subject.zeros()).with("Content-Type", media_type))
     };
+    let option = |name, request| Case::new(name, Need::Option, request, infers);
     vec![
         Case::core("infer without a media type", zeros, infers),
         Case::core("infer as application/json", typed("application/json"), infers),
-        Case::core("infer as application/octet-stream", typed("application/octet-stream"), infers),
-        Case::core("infer as a form of curl", typed("application/x-www-form-urlencoded"), infers),
+        option("infer as application/octet-stream", typed("application/octet-stream")),
+        option("infer as a form of curl", typed("application/x-www-form-urlencoded")),
         Case::core("infer with nested data", |subject| Ok(subject.infer(&nested(subject))), infers),
         Case::core(
             "infer of a version",

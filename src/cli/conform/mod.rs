@@ -95,7 +95,7 @@ async fn result(subject: &mut Subject, case: &Case) -> Result {
         Ok(seen) => seen,
         Err(why) => return done("failed", format!("no answer: {why}")),
     };
-    let is_refused = seen.is_error_object();
+    let is_refused = (400..500).contains(&seen.status);
     match ((case.check)(subject, &seen), case.need) {
         (Ok(()), _) => done("ok", seen.summary()),
         (Err(_), Need::Extension(name)) if !subject.extensions.iter().any(|claimed| claimed == name) => {

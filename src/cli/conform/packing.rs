@@ -38,9 +38,6 @@ pub fn cases() -> Vec<Case> {
         refused("request that is not gzip", |subject| {
             Ok(subject.infer(&subject.zeros()).with("Content-Encoding", "gzip"))
         }),
-        refused("request in an unknown coding", |subject| {
-            Ok(subject.infer(&subject.zeros()).with("Content-Encoding", "unknown"))
-        }),
         refused("request that becomes 256 MiB", |subject| {
             let mut body = subject.zeros().to_string().into_bytes();
             body.resize(BOMB_BYTES, b' ');

@@ -23,7 +23,7 @@ pub struct Subject {
     pub extensions: Vec<String>,
     /// Name of the model.
     pub model: String,
-    /// The versions that its metadata lists.
+    /// The versions that its metadata lists, or else the index.
     pub versions: Vec<String>,
     pub inputs: Vec<Tensor>,
     pub outputs: Vec<Tensor>,
@@ -131,7 +131,8 @@ impl Tensor {
 impl Subject {
     /// Reads the metadata of a server and of the model to ask.
     pub async fn find(url: &str, model: Option<&str>) -> Result<Self, CliError> {
-        let http = reqwest::Client::builder().no_proxy().timeout(TIMEOUT).build();
+        // Each request has a connection of its own, because some servers close theirs after an error.
+        let http = reqwest::Client::builder().no_proxy().timeout(TIMEOUT).pool_max_idle_per_host(0).build();
         let http = http.map_err(|error| CliError::failed("can't create a client", error))?;
         let mut subject = Self {
             http,
@@ -156,6 +157,9 @@ impl Subject {
             value.as_array().into_iter().flatten().filter_map(Tensor::of).collect()
         };
         subject.versions = texts(&found["versions"]);
+        if subject.versions.is_empty() {
+            subject.versions = subject.versions_in_index().await;
+        }
         subject.inputs = tensors(&found["inputs"]);
         subject.outputs = tensors(&found["outputs"]);
         if subject.inputs.is_empty() {
@@ -168,10 +172,24 @@ impl Subject {
         Ok(subject)
     }
 
+    /// Returns the entries of the index, or nothing if the server has none.
+    async fn index(&self) -> Vec<Value> {
+        let index = self.send(Request::post("/v2/repository/index", "{}")).await.ok();
+        match index.and_then(|seen| seen.json().ok()) {
+            Some(Value::Array(entries)) => entries,
+            _ => Vec::new(),
+        }
+    }
+
+    async fn versions_in_index(&self) -> Vec<String> {
+        let index = self.index().await;
+        let own = index.iter().filter(|entry| entry["name"] == self.model.as_str());
+        own.filter_map(|entry| entry["version"].as_str()).map(str::to_owned).collect()
+    }
+
     async fn first_model(&self) -> Result<String, CliError> {
-        let index = self.send(Request::post("/v2/repository/index", "")).await.ok();
-        let index = index.and_then(|seen| seen.json().ok());
-        let name = index.as_ref().and_then(|index| index[0]["name"].as_str()).map(str::to_owned);
+        let index = self.index().await;
+        let name = index.first().and_then(|entry| entry["name"].as_str()).map(str::to_owned);
         name.ok_or_else(|| CliError::Usage {
             what: "the server lists no models".to_owned(),
             hint: "name one with --model".to_owned(),
@@ -220,7 +238,7 @@ impl Subject {
 
     /// Returns a path below that of a version, or why there is none.
     pub fn version_path(&self, rest: &str) -> Result<String, String> {
-        let version = self.versions.first().ok_or("the metadata lists no versions")?;
+        let version = self.versions.first().ok_or("the server lists no versions")?;
         Ok(self.path(&format!("/versions/{version}{rest}")))
     }
 

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -29,10 +30,10 @@ pub struct Head<'a> {
     pub parameters: SomeParameters,
     /// The input tensors.
     #[serde(borrow)]
-    pub inputs: AtMost<HeadInput<'a>, TENSORS_MAX>,
+    pub inputs: AtMost<Object<HeadInput<'a>>, TENSORS_MAX>,
     /// The requested outputs.
     #[serde(default, borrow)]
-    pub outputs: AtMost<HeadOutput<'a>, TENSORS_MAX>,
+    pub outputs: AtMost<Object<HeadOutput<'a>>, TENSORS_MAX>,
 }
 
 /// An input tensor.
@@ -63,6 +64,29 @@ pub struct HeadOutput<'a> {
     /// Parameters of the output.
     #[serde(default)]
     pub parameters: SomeParameters,
+}
+
+/// A struct that is an object in JSON. A derived parser would also accept a list of its fields.
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = Object<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+    }
 }
 
 /// A list of at most `MAX` elements.

@@ -7,6 +7,8 @@ mod infer;
 mod repository;
 mod statistics;
 mod tensors;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use axum::http::{HeaderMap, HeaderValue};
 use bytes::Bytes;
+use serde_json::error::Category;
 
-use super::head::{Head, HeadInput, HeadOutput, SomeParameters};
+use super::head::{Head, HeadInput, HeadOutput, Object, SomeParameters};
 use crate::api::Code;
 use crate::fields::shown;
 use crate::http::Problem;
@@ -41,6 +42,21 @@ pub struct Binary {
 }
 
 impl Binary {
+    /// Reads which outputs a request wants as bytes.
+    fn of(request: &InferRequest) -> Result<Self, Problem> {
+        let mut faults = Vec::new();
+        let default = flag(&request.parameters, "binary_data_output", &mut faults).unwrap_or(false);
+        let outputs = request.outputs.iter();
+        let outputs = outputs.map(|output| flag(&output.parameters, "binary_data", &mut faults)).collect();
+        if request.outputs.iter().any(|output| output.parameters.contains_key(SHARED_MEMORY)) {
+            faults.push(NO_SHARED_MEMORY.to_owned());
+        }
+        match faults.is_empty() {
+            true => Ok(Self { default, outputs }),
+            false => Err(Problem::new(Code::InvalidTensor, faults.join("; "))),
+        }
+    }
+
     /// Returns whether the output at `index` follows as bytes.
     pub fn is_binary(&self, index: usize) -> bool {
         self.outputs.get(index).copied().flatten().unwrap_or(self.default)
@@ -99,15 +115,10 @@ impl Divided {
         if json.is_empty() {
             return Err(Problem::new(Code::EmptyBody, "the body is empty; send a JSON object with inputs"));
         }
-        let head: Head = serde_json::from_slice(&json).map_err(|error| match error.classify() {
-            serde_json::error::Category::Data => {
-                Problem::new(Code::InvalidRequest, format!("the request is not valid: {error}"))
-            }
-            _ => invalid_json(&error),
-        })?;
+        let Object(head) = serde_json::from_slice::<Object<Head>>(&json).map_err(json_error)?;
         let mut rest = Rest { bytes: rest, has_header: self.has_bytes };
         let mut inputs = Vec::new();
-        for input in head.inputs.0 {
+        for Object(input) in head.inputs.0 {
             inputs.push(rest.input(input, &json)?);
         }
         if !rest.bytes.is_empty() {
@@ -118,36 +129,18 @@ impl Divided {
             );
             return Err(Problem::new(Code::InvalidTensor, detail));
         }
-        let mut faults = Vec::new();
-        let parameters = head.parameters.0;
-        let binary = Binary {
-            default: flag(&parameters, "binary_data_output", &mut faults).unwrap_or(false),
-            outputs: head
-                .outputs
-                .0
-                .iter()
-                .map(|output| flag(&output.parameters.0, "binary_data", &mut faults))
-                .collect(),
-        };
-        let places =
-            std::iter::once(&parameters).chain(head.outputs.0.iter().map(|output| &output.parameters.0));
-        if places.into_iter().any(|parameters| parameters.contains_key("shared_memory_region")) {
-            faults.push(NO_SHARED_MEMORY.to_owned());
-        }
-        if !faults.is_empty() {
-            return Err(Problem::new(Code::InvalidTensor, faults.join("; ")));
-        }
-        let output = |HeadOutput { name, parameters: SomeParameters(parameters) }: HeadOutput| {
-            RequestedOutput { name: name.into_owned(), parameters }
+        let output = |Object(HeadOutput { name, parameters }): Object<HeadOutput>| RequestedOutput {
+            name: name.into_owned(),
+            parameters: parameters.0,
         };
         let request = InferRequest {
             id: head.id.map(|id| id.into_owned()),
-            parameters,
+            parameters: head.parameters.0,
             inputs,
             outputs: head.outputs.0.into_iter().map(output).collect(),
             held: Arc::new(self.body),
         };
-        Ok(Tensors { request, binary })
+        Ok(Tensors { binary: Binary::of(&request)?, request })
     }
 
     /// Makes the request of a body without JSON: the bytes of one image, as the model declares them.
@@ -171,6 +164,16 @@ impl Divided {
     }
 }
 
+/// 400 for a request that is not valid, or not JSON.
+fn json_error(error: serde_json::Error) -> Problem {
+    match error.classify() {
+        Category::Data => Problem::new(Code::InvalidRequest, format!("the request is not valid: {error}")),
+        _ => invalid_json(&error),
+    }
+}
+
+/// The parameter of a tensor in memory that client and server share.
+const SHARED_MEMORY: &str = "shared_memory_region";
 const NO_SHARED_MEMORY: &str = "shared memory is not supported; send data, or bytes with binary_data_size";
 
 fn length_of(value: &HeaderValue) -> Option<usize> {
@@ -201,7 +204,7 @@ impl Rest {
         let HeadInput { name, shape, datatype, parameters: SomeParameters(parameters), data } = input;
         let fault =
             |why: String| Problem::new(Code::InvalidTensor, format!("input '{}': {why}", shown(&name)));
-        if parameters.contains_key("shared_memory_region") {
+        if parameters.contains_key(SHARED_MEMORY) {
             return Err(fault(NO_SHARED_MEMORY.to_owned()));
         }
         let contents = match (data, parameters.get("binary_data_size")) {
