@@ -37,6 +37,6 @@ impl From<ServedVersion> for IndexEntry {
 #[derive(ToSchema)]
 pub struct RepositoryRequest {
     /// Parameters. Only `unload_dependents` is accepted, for unloading.
-    #[schema(value_type = Object, additional_properties)]
+    #[schema(value_type = Object, additional_properties, required = false)]
     pub parameters: Option<BTreeMap<String, Value>>,
 }

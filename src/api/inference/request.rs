@@ -12,7 +12,7 @@ pub struct InferRequest {
     pub id: Option<String>,
     /// `scale`: `byte` (the default) or `unit`, for values from 0 to 255 or from 0 to 1. `prepare`: `mnist` (the
     /// default) or `none`, for pictures. `binary_data_output`: whether outputs are sent as bytes. Others are ignored.
-    #[schema(value_type = Object, additional_properties)]
+    #[schema(value_type = Object, additional_properties, required = false)]
     pub parameters: Option<BTreeMap<String, Value>>,
     /// The input `image`.
     #[schema(min_items = 1, max_items = 1)]
@@ -31,7 +31,7 @@ pub struct InferInput {
     /// `UINT8`, `FP32`, `FP64` or `BYTES`.
     pub datatype: String,
     /// `binary_data_size`: the length of the tensor, if it is sent as bytes after the JSON instead of in `data`.
-    #[schema(value_type = Object, additional_properties)]
+    #[schema(value_type = Object, additional_properties, required = false)]
     pub parameters: Option<BTreeMap<String, Value>>,
     /// The elements in row-major order, flat or nested. Elements of BYTES are pictures in base64.
     pub data: Option<Vec<Value>>,
@@ -44,7 +44,7 @@ pub struct RequestedOutput {
     pub name: String,
     /// `classification`: how many of the best classes to send as texts. `binary_data`: whether the output is sent as
     /// bytes after the JSON.
-    #[schema(value_type = Object, additional_properties)]
+    #[schema(value_type = Object, additional_properties, required = false)]
     pub parameters: Option<BTreeMap<String, Value>>,
 }
 
